@@ -1,0 +1,1 @@
+"""The owners of state: rules of the domain live here."""

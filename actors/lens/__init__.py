@@ -1,0 +1,1 @@
+"""The Lens pipeline: enqueue, enrich, evaluate, publish."""

@@ -1,0 +1,1 @@
+"""Settings, logging and the small tools every other room uses."""

@@ -1,0 +1,310 @@
+"""Every setting of the system: one declaration, read from the environment or a `.env` file, validated at start.
+
+`Settings.load()` reports everything that is wrong at once. Nothing else in the project reads the environment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import environs
+from marshmallow import ValidationError
+from marshmallow.validate import Length, OneOf, Range, Regexp, Validator
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+MODELS = ("chatgpt", "gemini", "claude", "deepseek", "technical")
+MODEL_KEYS = {
+    "chatgpt": "openai_api_key",
+    "gemini": "google_api_key",
+    "claude": "anthropic_api_key",
+    "deepseek": "deepseek_api_key",
+}
+
+DEVELOPMENT_JWT_SECRET = "development-only-secret-that-signs-nothing-of-value"  # noqa: S105
+MINIMUM_SECRET_BYTES = 32  # RFC 7518 § 3.2: an HS256 key is at least as long as the hash
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used. `problems` lists every fault, one line each."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def _setting(
+    name: str,
+    parse: str,
+    default: Any,
+    *,
+    check: Validator | None = None,
+    secret: bool = False,
+    help: str = "",  # noqa: A002
+) -> Any:
+    metadata = {"name": name, "parse": parse, "default": default, "check": check, "secret": secret, "help": help}
+    return field(metadata=metadata, repr=not secret)
+
+
+_POSITIVE = Range(min=0, min_inclusive=False)
+_COUNT = Range(min=1)
+_NETWORKS = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
+_ORIGINS = "https://tradestream.io,https://www.tradestream.io,http://localhost:3000"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The validated configuration. Field order is the order of `example.env`; secrets are left out of `repr`."""
+
+    # The server
+    environment: str = _setting(
+        "ENVIRONMENT",
+        "str",
+        "development",
+        check=OneOf(("development", "production")),
+        help="production refuses embedded services and weak secrets",
+    )
+    host: str = _setting("HOST", "str", "127.0.0.1", check=Length(min=1), help="address the gateways listen on")
+    port: int = _setting("PORT", "int", 8000, check=Range(min=1, max=65535), help="port all gateways share")
+    workers: int = _setting("WORKERS", "int", 1, check=Range(min=1, max=64), help="gateway processes on this machine")
+    data_dir: Path = _setting(
+        "DATA_DIR", "path", Path(".data"), help="embedded servers, Ray's files and the mail folder"
+    )
+    log_format: str = _setting("LOG_FORMAT", "str", "text", check=OneOf(("text", "json")))
+    log_level: str = _setting("LOG_LEVEL", "str", "INFO", check=OneOf(("DEBUG", "INFO", "WARNING", "ERROR")))
+    drain_seconds: float = _setting(
+        "DRAIN_SECONDS",
+        "float",
+        10.0,
+        check=Range(min=0, max=600),
+        help="time in which open requests and streams are ended on SIGTERM",
+    )
+
+    # The services behind it
+    database_url: str | None = _setting(
+        "DATABASE_URL", "optional", None, secret=True, help="unset: an embedded PostgreSQL under DATA_DIR"
+    )
+    database_pool_size: int = _setting(
+        "DATABASE_POOL_SIZE", "int", 10, check=Range(min=1, max=1000), help="connections per gateway process"
+    )
+    redis_url: str | None = _setting(
+        "REDIS_URL", "optional", None, secret=True, help="unset: an embedded Valkey under DATA_DIR"
+    )
+    ray_address: str | None = _setting("RAY_ADDRESS", "optional", None, help="unset: a local Ray")
+    ray_dashboard_port: int = _setting(
+        "RAY_DASHBOARD_PORT",
+        "int",
+        8265,
+        check=Range(min=0, max=65535),
+        help="0 starts the local Ray without its dashboard",
+    )
+    kafka_bootstrap_servers: str | None = _setting("KAFKA_BOOTSTRAP_SERVERS", "optional", None)
+    mongo_url: str | None = _setting(
+        "MONGO_URL", "optional", None, secret=True, help="unset: the Lens archive lives in Postgres"
+    )
+
+    # Accounts
+    jwt_secret: str = _setting("JWT_SECRET", "str", DEVELOPMENT_JWT_SECRET, secret=True)
+    jwt_algorithm: str = _setting("JWT_ALGORITHM", "str", "HS256", check=OneOf(("HS256", "HS384", "HS512")))
+    password_pepper: str = _setting("PASSWORD_PEPPER", "str", "tradestream.password.v1", secret=True)
+    google_client_id: str | None = _setting("GOOGLE_CLIENT_ID", "optional", None)
+    google_client_secret: str | None = _setting("GOOGLE_CLIENT_SECRET", "optional", None, secret=True)
+    github_client_id: str | None = _setting("GITHUB_CLIENT_ID", "optional", None)
+    github_client_secret: str | None = _setting("GITHUB_CLIENT_SECRET", "optional", None, secret=True)
+    resend_api_key: str | None = _setting("RESEND_API_KEY", "optional", None, secret=True)
+    api_url: str = _setting("API_URL", "str", "http://127.0.0.1:8000", check=Regexp(r"^https?://"))
+    frontend_url: str = _setting("FRONTEND_URL", "str", "http://localhost:3000", check=Regexp(r"^https?://"))
+    cors_origins: tuple[str, ...] = _setting("CORS_ORIGINS", "names", _ORIGINS)
+
+    # Limits and the network
+    rate_limit_per_minute: int = _setting("RATE_LIMIT_PER_MINUTE", "int", 60, check=_COUNT)
+    rate_limit_enabled: bool = _setting("RATE_LIMIT_ENABLED", "bool", True)
+    trusted_proxies: tuple[Network, ...] = _setting("TRUSTED_PROXIES", "networks", "")
+    internal_networks: tuple[Network, ...] = _setting("INTERNAL_NETWORKS", "networks", _NETWORKS)
+
+    # Streams
+    heartbeat_seconds: float = _setting("HEARTBEAT_SECONDS", "float", 15.0, check=_POSITIVE)
+    stream_max_seconds: float = _setting("STREAM_MAX_SECONDS", "float", 3600.0, check=_POSITIVE)
+    stream_buffer_bytes: int = _setting("STREAM_BUFFER_BYTES", "int", 1 << 20, check=_COUNT)
+    max_streams: int = _setting("MAX_STREAMS", "int", 20_000, check=_COUNT, help="open streams per gateway process")
+    ws_max_connections: int = _setting("WS_MAX_CONNECTIONS", "int", 100, check=_COUNT)
+
+    # Lens
+    market_data: str | None = _setting(
+        "MARKET_DATA",
+        "optional",
+        None,
+        check=OneOf(("simulated", "hyperliquid")),
+        help="default: simulated in development, hyperliquid in production",
+    )
+    hyperliquid_base_url: str = _setting(
+        "HYPERLIQUID_BASE_URL", "str", "https://api.hyperliquid.xyz", check=Regexp(r"^https?://")
+    )
+    lens_models: tuple[str, ...] = _setting(
+        "LENS_MODELS", "names", "", help="default: every model whose key is set, technical when none is"
+    )
+    lens_feature_profile: str = _setting(
+        "LENS_FEATURE_PROFILE", "str", "trend_follow_v1", check=OneOf(("trend_follow_v1", "crypto_perps_v1", "full_v1"))
+    )
+    lens_retries: int = _setting("LENS_RETRIES", "int", 3, check=Range(min=0, max=20))
+    lens_retry_base_seconds: float = _setting("LENS_RETRY_BASE_SECONDS", "float", 1.0, check=_POSITIVE)
+    lens_retry_max_seconds: float = _setting("LENS_RETRY_MAX_SECONDS", "float", 30.0, check=_POSITIVE)
+    lens_reject_age_seconds: float | None = _setting("LENS_REJECT_AGE_SECONDS", "optional_float", None, check=_POSITIVE)
+    lens_reject_drift_bps: float | None = _setting("LENS_REJECT_DRIFT_BPS", "optional_float", None, check=_POSITIVE)
+    lens_archive_days: int = _setting("LENS_ARCHIVE_DAYS", "int", 180, check=_COUNT)
+    openai_api_key: str | None = _setting("OPENAI_API_KEY", "optional", None, secret=True)
+    google_api_key: str | None = _setting("GOOGLE_API_KEY", "optional", None, secret=True)
+    anthropic_api_key: str | None = _setting("ANTHROPIC_API_KEY", "optional", None, secret=True)
+    deepseek_api_key: str | None = _setting("DEEPSEEK_API_KEY", "optional", None, secret=True)
+    openai_base_url: str | None = _setting("OPENAI_BASE_URL", "optional", None)
+    google_base_url: str | None = _setting("GOOGLE_BASE_URL", "optional", None)
+    anthropic_base_url: str | None = _setting("ANTHROPIC_BASE_URL", "optional", None)
+    deepseek_base_url: str | None = _setting("DEEPSEEK_BASE_URL", "optional", None)
+
+    @classmethod
+    def load(cls, env_file: Path | None = Path(".env")) -> Settings:
+        """Read the environment, and under it `env_file`; validate all of it, or raise `ConfigurationError`."""
+        env = environs.Env(eager=False)  # not eager: every fault is collected until seal()
+        if env_file is not None and env_file.is_file():
+            env.read_env(env_file, recurse=False)
+        values = {each.name: _read(env, each.metadata) for each in dataclasses.fields(cls)}
+        try:
+            env.seal()
+        except environs.EnvValidationError as error:
+            raise ConfigurationError(_describe(error)) from None
+        settings = cls(**{each.name: _convert(each.metadata, values[each.name]) for each in dataclasses.fields(cls)})
+        problems = settings._contradictions()
+        if problems:
+            raise ConfigurationError(problems)
+        return settings
+
+    @property
+    def is_production(self) -> bool:
+        """Whether this is a production server."""
+        return self.environment == "production"
+
+    @property
+    def market_data_source(self) -> str:
+        """`simulated` or `hyperliquid`: the setting, or its default by environment."""
+        return self.market_data or ("hyperliquid" if self.is_production else "simulated")
+
+    @property
+    def active_models(self) -> tuple[str, ...]:
+        """The models that judge each signal, in the vocabulary's order."""
+        if self.lens_models:
+            return tuple(name for name in MODELS if name in self.lens_models)
+        with_key = tuple(name for name, key in MODEL_KEYS.items() if getattr(self, key))
+        return with_key or ("technical",)
+
+    def replace(self, **changes: Any) -> Settings:
+        """A copy with some values changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_environment(self) -> dict[str, str]:
+        """The settings as environment variables, for a child process; unset ones are empty strings."""
+        return {each.metadata["name"]: _dump(getattr(self, each.name)) for each in dataclasses.fields(self)}
+
+    def _contradictions(self) -> list[str]:
+        problems = [
+            f"LENS_MODELS: unknown model {name!r}; known are {', '.join(MODELS)}"
+            for name in self.lens_models
+            if name not in MODELS
+        ]
+        problems += [
+            f"LENS_MODELS: {name} needs {MODEL_KEYS[name].upper()}"
+            for name in self.lens_models
+            if name in MODEL_KEYS and not getattr(self, MODEL_KEYS[name])
+        ]
+        problems += [
+            f"CORS_ORIGINS: {origin!r} is not an origin" for origin in self.cors_origins if not _is_origin(origin)
+        ]
+        if self.is_production:
+            problems += self._production_problems()
+        return problems
+
+    def _production_problems(self) -> list[str]:
+        problems = []
+        if self.database_url is None:
+            problems.append("DATABASE_URL: production does not run on the embedded PostgreSQL")
+        if self.redis_url is None:
+            problems.append("REDIS_URL: production does not run on the embedded Valkey")
+        if self.market_data_source == "simulated":
+            problems.append("MARKET_DATA: production does not run on simulated market data")
+        if self.jwt_secret == DEVELOPMENT_JWT_SECRET:
+            problems.append("JWT_SECRET: production needs a secret of its own")
+        elif len(self.jwt_secret.encode()) < MINIMUM_SECRET_BYTES:
+            problems.append(f"JWT_SECRET: shorter than {MINIMUM_SECRET_BYTES} bytes")
+        return problems
+
+
+def describe_settings() -> list[tuple[str, str, str]]:
+    """Name, default and meaning of every setting, in order: what `example.env` and the README are checked against."""
+    return [
+        (each.metadata["name"], _dump(each.metadata["default"]), each.metadata["help"])
+        for each in dataclasses.fields(Settings)
+    ]
+
+
+def _read(env: environs.Env, spec: Mapping[str, Any]) -> Any:
+    convert = _CONVERTERS.get(spec["parse"])
+
+    def check(value: Any) -> None:
+        if convert is not None:
+            try:
+                value = convert(value)
+            except ValueError as error:
+                raise ValidationError(str(error)) from None
+        if value is not None and spec["check"] is not None:
+            spec["check"](value)
+
+    # What environs has no parser for is read as text; it is converted again after seal() has accepted it.
+    method = env.str if convert is not None else getattr(env, spec["parse"])
+    return method(spec["name"], spec["default"], validate=check)
+
+
+def _convert(spec: Mapping[str, Any], value: Any) -> Any:
+    convert = _CONVERTERS.get(spec["parse"])
+    return value if convert is None else convert(value)
+
+
+def _comma_list(text: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in text.split(",") if item.strip())
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(item, strict=False) for item in _comma_list(text))
+
+
+_CONVERTERS: dict[str, Callable[[Any], Any]] = {
+    "optional": lambda text: text or None,
+    "optional_float": lambda text: float(text) if text else None,
+    "names": _comma_list,
+    "networks": _networks,
+}
+
+
+def _is_origin(text: str) -> bool:
+    parts = urlsplit(text)
+    return parts.scheme in {"http", "https"} and bool(parts.netloc) and not (parts.path or parts.query)
+
+
+def _dump(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in value)
+    return str(value)
+
+
+def _describe(error: environs.EnvValidationError) -> list[str]:
+    messages = error.error_messages
+    assert isinstance(messages, dict)
+    return [f"{name}: {' '.join(str(text) for text in texts)}" for name, texts in messages.items()]

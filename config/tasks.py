@@ -1,0 +1,34 @@
+"""Background tasks: named, kept until done, their failures logged. The only door to asyncio's own task factory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+_running: set[asyncio.Task[Any]] = set()
+
+
+def spawn(coroutine: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
+    """Start `coroutine` in the background; an exception that nobody awaits is logged under `name`."""
+    task = asyncio.get_running_loop().create_task(coroutine, name=name)
+    _running.add(task)  # the loop holds tasks weakly: without this reference one could be collected while it waits
+    task.add_done_callback(_finished)
+    return task
+
+
+async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
+    """Cancel the tasks and wait until they have ended."""
+    alive = [task for task in tasks if task is not None and not task.done()]
+    for task in alive:
+        task.cancel()
+    await asyncio.gather(*alive, return_exceptions=True)
+
+
+def _finished(task: asyncio.Task[Any]) -> None:
+    _running.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("background task %s failed", task.get_name(), exc_info=error)

@@ -1,0 +1,1 @@
+"""The Tornado side: assembly, life cycle, fan-out, supervisor."""

