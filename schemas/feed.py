@@ -1,13 +1,14 @@
-"""The public feed on the wire between the publish stage and the gateways: one encoded signal, shared by every reader.
+"""What the publish stage sends to the gateways: encoded once, sliced and shared by every reader, never decoded again.
 
-A Redis message holds one batch: a JSON line of headers, then the signals' encoded data one after another, so that a
-gateway slices bytes and never decodes a signal. `feed_seq` is dense: a hole means a lost message, fetched from Postgres.
+A Redis message holds one batch: a JSON line of headers, then the encoded bodies one after another. On the public feed
+`feed_seq` is dense: a hole means a lost message, fetched from Postgres.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
@@ -27,25 +28,54 @@ class FeedItem:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class DecisionItem:
+    """A model's published decision: what filters look at, and the JSON of the whole `decision` message."""
+
+    model: str
+    symbol: str
+    event_type: str
+    data: bytes
+
+
 def encode_batch(items: Sequence[FeedItem]) -> bytes:
     """The Redis message for a batch of published signals."""
     headers = [(i.feed_seq, i.asset_category, i.asset_type, i.score, i.provider_id, len(i.data)) for i in items]
-    return b"\n".join((orjson.dumps(headers), b"".join(item.data for item in items)))
+    return _join(headers, [item.data for item in items])
 
 
 def decode_batch(message: bytes) -> list[FeedItem]:
     """The signals of a Redis message. Raises ValueError for anything that `encode_batch` did not make."""
+    return [FeedItem(*values) for values in _split(message, 5)]
+
+
+def encode_decisions(items: Sequence[DecisionItem]) -> bytes:
+    """The Redis message for a batch of published decisions; `data` is the document's `{"type":"decision", …}`."""
+    return _join([(i.model, i.symbol, i.event_type, len(i.data)) for i in items], [item.data for item in items])
+
+
+def decode_decisions(message: bytes) -> list[DecisionItem]:
+    """The decisions of a Redis message. Raises ValueError for anything that `encode_decisions` did not make."""
+    return [DecisionItem(*values) for values in _split(message, 3)]
+
+
+def _join(headers: Sequence[tuple[object, ...]], bodies: Sequence[bytes]) -> bytes:
+    return b"\n".join((orjson.dumps(headers), b"".join(bodies)))
+
+
+def _split(message: bytes, width: int) -> Iterator[list[Any]]:
+    # Each header is `width` fields and the length of the body, which is yielded in the length's place.
     head, separator, body = message.partition(b"\n")
     if not separator:
         raise ValueError("not a feed message")
-    items: list[FeedItem] = []
     start = 0
     try:
-        for feed_seq, category, asset_type, score, provider_id, size in orjson.loads(head):
-            items.append(FeedItem(feed_seq, category, asset_type, score, provider_id, body[start : start + size]))
+        for *fields, size in orjson.loads(head):
+            if len(fields) != width or type(size) is not int or size < 0:
+                raise ValueError("not a feed message")
+            yield [*fields, body[start : start + size]]
             start += size
     except (TypeError, ValueError) as error:
         raise ValueError("not a feed message") from error
     if start != len(body):
         raise ValueError("a feed message of another length than its headers say")
-    return items
