@@ -43,7 +43,8 @@ CREATE TABLE lens_progress (
     ungated     boolean NOT NULL DEFAULT false, -- a retry from the dead-letter queue skips the age and drift gates
     due_at      timestamptz NOT NULL,           -- not before: retries wait here, never in a worker
     lease_until timestamptz NOT NULL,           -- a stage that holds it has answered by then, or the sweeper re-takes it
-    timeline    jsonb NOT NULL,
+    timeline    jsonb NOT NULL,                -- [{status, timestamp, details?}]
+    failures    jsonb NOT NULL DEFAULT '[]',    -- of this stage: [{at, reason_code, error_message, model?}]
     finished_at timestamptz
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX lens_progress_status ON lens_progress (status, event_id);

@@ -1,0 +1,47 @@
+"""The messages that the Lens actors take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from actors._messages import Message
+
+INTAKE = "lens/intake"
+ENRICH = "lens/enrich"
+EVALUATE = "lens/evaluate"
+PUBLISH = "lens/publish"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The answer to a submitted signal. `replayed`: the idempotency key had been used for the same body before."""
+
+    event_id: UUID
+    status: str
+    received_at: datetime
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Submit(Message[Receipt]):
+    """A raw signal, validated; to `lens/intake`, key: the source. The answer means that it is durable.
+
+    Raises IdempotencyMismatch when the key was used for another body within 24 hours.
+    """
+
+    event_type: str  # OPEN_SIGNAL | CLOSE_SIGNAL
+    signal_direction: str  # long | short | close_long | close_short
+    symbol: str  # as stored: upper-case but for predictions
+    entry_price: Decimal
+    size: Decimal
+    liquidation_price: Decimal | None
+    ts_utc: datetime
+    source: str
+    asset_type: str = "crypto"
+    asset_data: dict[str, Any] | None = None
+    commentary: str | None = None
+    idempotency_key: str | None = None

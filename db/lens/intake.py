@@ -1,0 +1,124 @@
+"""Accepting raw signals: events, their progress rows and idempotency keys, a whole batch in one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from db._postgres import Connection
+
+IDEMPOTENCY_HOURS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """A raw signal to store. `idempotency_key` and `body_hash` are None when the producer sent no key."""
+
+    event_id: UUID
+    received_at: datetime
+    event_type: str
+    signal_direction: str
+    symbol: str
+    entry_price: Decimal
+    size: Decimal
+    liquidation_price: Decimal | None
+    ts_utc: datetime
+    source: str
+    asset_type: str
+    asset_data: dict[str, Any] | None
+    commentary: str | None
+    idempotency_key: str | None = None
+    body_hash: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What an idempotency key stands for."""
+
+    source: str
+    key: str
+    body_hash: bytes
+    event_id: UUID
+    received_at: datetime
+
+
+FIND_KEYS = f"""
+SELECT k.source, k.key, k.body_hash, k.event_id, k.received_at
+FROM unnest($1::text[], $2::text[]) AS asked (source, key)
+JOIN lens_idempotency k ON k.source = asked.source AND k.key = asked.key
+WHERE k.received_at > now() - interval '{IDEMPOTENCY_HOURS} hours'
+"""
+
+
+async def find_keys(conn: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Accepted]:
+    """The unexpired idempotency keys among `keys` (source, key)."""
+    rows = await conn.fetch(FIND_KEYS, [source for source, _ in keys], [key for _, key in keys])
+    return {(row["source"], row["key"]): Accepted(*row) for row in rows}
+
+
+# One statement: one round trip and one plan for the three tables. A key that is there already is an expired one
+# (find_keys has answered for the others, and lens/intake is the only writer), so it is taken over.
+INSERT_EVENTS = """
+WITH incoming AS (
+    SELECT * FROM unnest(
+        $1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::numeric[], $7::numeric[], $8::numeric[],
+        $9::timestamptz[], $10::text[], $11::text[], $12::jsonb[], $13::text[], $14::text[], $15::bytea[]
+    ) AS row (event_id, received_at, event_type, signal_direction, symbol, entry_price, size, liquidation_price,
+              ts_utc, source, asset_type, asset_data, commentary, idempotency_key, body_hash)
+), facts AS (
+    INSERT INTO lens_events
+    SELECT event_id, received_at, event_type, signal_direction, symbol, entry_price, size, liquidation_price,
+           ts_utc, source, asset_type, asset_data, commentary
+    FROM incoming
+), keys AS (
+    INSERT INTO lens_idempotency (source, key, body_hash, event_id, received_at)
+    SELECT source, idempotency_key, body_hash, event_id, received_at FROM incoming WHERE idempotency_key IS NOT NULL
+    ON CONFLICT (source, key) DO UPDATE
+    SET body_hash = excluded.body_hash, event_id = excluded.event_id, received_at = excluded.received_at
+)
+INSERT INTO lens_progress (event_id, status, stage, due_at, lease_until, timeline)
+SELECT event_id, 'ENQUEUED', 'ENRICH', now(), now() + $16 * interval '1 second', $17::jsonb
+FROM incoming
+"""
+
+
+async def insert_events(
+    conn: Connection, events: Sequence[NewEvent], *, timeline: list[dict[str, Any]], lease_seconds: float
+) -> None:
+    """Store accepted events as ENQUEUED, leased to the enrich stage for `lease_seconds`."""
+    await conn.execute(
+        INSERT_EVENTS,
+        [e.event_id for e in events],
+        [e.received_at for e in events],
+        [e.event_type for e in events],
+        [e.signal_direction for e in events],
+        [e.symbol for e in events],
+        [e.entry_price for e in events],
+        [e.size for e in events],
+        [e.liquidation_price for e in events],
+        [e.ts_utc for e in events],
+        [e.source for e in events],
+        [e.asset_type for e in events],
+        [e.asset_data for e in events],
+        [e.commentary for e in events],
+        [e.idempotency_key for e in events],
+        [e.body_hash for e in events],
+        lease_seconds,
+        timeline,
+    )
+
+
+EXPIRE_KEYS = f"""
+DELETE FROM lens_idempotency
+WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM lens_idempotency WHERE received_at < now() - interval '{IDEMPOTENCY_HOURS} hours' LIMIT $1))
+"""
+
+
+async def expire_keys(conn: Connection, limit: int) -> int:
+    """Remove up to `limit` expired idempotency keys; how many were removed."""
+    return int((await conn.execute(EXPIRE_KEYS, limit)).split()[-1])

@@ -1,0 +1,227 @@
+"""The pipeline's transitions: each a compare-and-set on the stage and attempt, a whole batch in one statement.
+
+A transition answers the ids that it moved. An id that is missing had moved already (a stage that ran twice counts once),
+and nothing of its work may be stored, so every write here joins the rows that moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from db._postgres import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One event's transition: from (`stage`, `attempt`) to what a retry, a next stage or an end needs."""
+
+    event_id: UUID
+    attempt: int
+    status: str | None  # None keeps the status: a retry
+    stage: str
+    next_attempt: int
+    delay_seconds: float
+    timeline: list[dict[str, Any]]
+    failures: list[dict[str, Any]]
+    ended: bool = False
+
+
+MOVE = """
+UPDATE lens_progress p
+SET status = coalesce(m.status, p.status),
+    stage = m.stage,
+    attempt = m.next_attempt,
+    due_at = now() + m.delay_seconds * interval '1 second',
+    lease_until = now() + m.delay_seconds * interval '1 second' + $10 * interval '1 second',
+    timeline = p.timeline || m.timeline,
+    failures = m.failures,
+    finished_at = CASE WHEN m.ended THEN now() END
+FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::smallint[], $6::float8[], $7::jsonb[], $8::jsonb[],
+            $9::bool[])
+     AS m (event_id, attempt, status, stage, next_attempt, delay_seconds, timeline, failures, ended)
+WHERE p.event_id = m.event_id AND p.stage = $11 AND p.attempt = m.attempt AND p.finished_at IS NULL
+RETURNING p.event_id
+"""
+
+
+async def move(conn: Connection, stage: str, moves: Sequence[Move], *, lease_seconds: float) -> set[UUID]:
+    """Apply the transitions out of `stage`; the ids of those that were still there to be moved."""
+    rows = await conn.fetch(
+        MOVE,
+        [m.event_id for m in moves],
+        [m.attempt for m in moves],
+        [m.status for m in moves],
+        [m.stage for m in moves],
+        [m.next_attempt for m in moves],
+        [m.delay_seconds for m in moves],
+        [m.timeline for m in moves],
+        [m.failures for m in moves],
+        [m.ended for m in moves],
+        lease_seconds,
+        stage,
+    )
+    return {row[0] for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Enriched:
+    """The enriched document of one event."""
+
+    event_id: UUID
+    feature_profile: str
+    quality_flags: dict[str, Any]
+    document: dict[str, Any]
+    enriched_at: datetime
+
+
+INSERT_ENRICHED = """
+INSERT INTO lens_enriched (event_id, feature_profile, quality_flags, document, enriched_at)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::jsonb[], $5::timestamptz[])
+ON CONFLICT (event_id) DO UPDATE
+SET feature_profile = excluded.feature_profile, quality_flags = excluded.quality_flags,
+    document = excluded.document, enriched_at = excluded.enriched_at
+"""
+
+
+async def insert_enriched(conn: Connection, rows: Sequence[Enriched]) -> None:
+    """Store enriched documents; a retry through the dead-letter queue replaces the earlier one."""
+    await conn.execute(
+        INSERT_ENRICHED,
+        [r.event_id for r in rows],
+        [r.feature_profile for r in rows],
+        [r.quality_flags for r in rows],
+        [r.document for r in rows],
+        [r.enriched_at for r in rows],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRow:
+    """One model's decision on one event."""
+
+    id: UUID
+    event_id: UUID
+    model: str
+    symbol: str
+    event_type: str
+    decision: str
+    confidence: float
+    entry_plan: dict[str, Any] | None
+    risk_plan: dict[str, Any] | None
+    size_pct: float
+    reasons: list[str]
+    model_version: str
+    latency_ms: int
+    tokens_used: int
+    prompt_hash: str | None
+    evaluated_at: datetime
+
+
+INSERT_DECISIONS = """
+INSERT INTO lens_decisions (id, event_id, model, symbol, event_type, decision, confidence, entry_plan, risk_plan,
+                            size_pct, reasons, model_version, latency_ms, tokens_used, prompt_hash, evaluated_at)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::jsonb[],
+                     $9::jsonb[], $10::float8[], $11::jsonb[], $12::text[], $13::int[], $14::int[], $15::text[],
+                     $16::timestamptz[])
+ON CONFLICT (event_id, model) DO NOTHING
+RETURNING event_id, model
+"""
+
+
+async def insert_decisions(conn: Connection, rows: Sequence[DecisionRow]) -> set[tuple[UUID, str]]:
+    """Store decisions, one per (event, model) for ever; which of them are new."""
+    stored = await conn.fetch(
+        INSERT_DECISIONS,
+        [r.id for r in rows],
+        [r.event_id for r in rows],
+        [r.model for r in rows],
+        [r.symbol for r in rows],
+        [r.event_type for r in rows],
+        [r.decision for r in rows],
+        [r.confidence for r in rows],
+        [r.entry_plan for r in rows],
+        [r.risk_plan for r in rows],
+        [r.size_pct for r in rows],
+        [r.reasons for r in rows],
+        [r.model_version for r in rows],
+        [r.latency_ms for r in rows],
+        [r.tokens_used for r in rows],
+        [r.prompt_hash for r in rows],
+        [r.evaluated_at for r in rows],
+    )
+    return {(row[0], row[1]) for row in stored}
+
+
+NOTE_STATUS = """
+UPDATE lens_progress p
+SET status = m.status, timeline = p.timeline || m.timeline
+FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::jsonb[]) AS m (event_id, attempt, status, timeline)
+WHERE p.event_id = m.event_id AND p.stage = $5 AND p.attempt = m.attempt AND p.finished_at IS NULL
+RETURNING p.event_id
+"""
+
+
+async def note_status(conn: Connection, stage: str, moves: Sequence[Move]) -> set[UUID]:
+    """Add to the timeline of events that stay in `stage` (one model of several is done); the ids still there."""
+    rows = await conn.fetch(
+        NOTE_STATUS,
+        [m.event_id for m in moves],
+        [m.attempt for m in moves],
+        [m.status for m in moves],
+        [m.timeline for m in moves],
+        stage,
+    )
+    return {row[0] for row in rows}
+
+
+RENEW = "UPDATE lens_progress SET lease_until = now() + $2 * interval '1 second' WHERE event_id = ANY ($1::uuid[])"
+
+
+async def renew(conn: Connection, event_ids: Sequence[UUID], *, lease_seconds: float) -> None:
+    """Keep the lease on events that are still being worked on."""
+    await conn.execute(RENEW, event_ids, lease_seconds)
+
+
+# What a stage works on, as the sweeper reads it back after a crash, a lost hand-over or a due retry. SKIP LOCKED
+# leaves alone what another transaction is just moving.
+CLAIM = """
+WITH due AS (
+    SELECT event_id FROM lens_progress
+    WHERE stage = $1 AND finished_at IS NULL AND due_at <= now() AND (lease_until <= now() OR $2)
+      AND NOT event_id = ANY ($3::uuid[])
+    ORDER BY due_at LIMIT $4
+    FOR UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE lens_progress p SET lease_until = now() + $5 * interval '1 second'
+    FROM due WHERE p.event_id = due.event_id
+    RETURNING p.event_id, p.attempt, p.ungated, p.failures
+)
+SELECT c.attempt, c.ungated, c.failures, e.*, n.feature_profile, n.quality_flags, n.document, n.enriched_at,
+       (SELECT coalesce(jsonb_agg(to_jsonb(d)), '[]') FROM lens_decisions d WHERE d.event_id = c.event_id) AS decisions
+FROM claimed c
+JOIN lens_events e USING (event_id)
+LEFT JOIN lens_enriched n USING (event_id)
+ORDER BY e.event_id
+"""
+
+
+async def claim(
+    conn: Connection, stage: str, *, busy: Sequence[UUID], limit: int, lease_seconds: float, regardless: bool
+) -> list[Any]:
+    """Take up to `limit` due events of `stage` that nobody holds (`regardless` of leases: a stage that just started).
+
+    `busy` are those in the caller's own hands. The rows carry the event, its enriched document and its decisions.
+    """
+    return list(await conn.fetch(CLAIM, stage, regardless, busy, limit, lease_seconds))
+
+
+OPEN_BY_STAGE = "SELECT stage, count(*) FROM lens_progress WHERE finished_at IS NULL GROUP BY stage"
+
+
+async def open_by_stage(conn: Connection) -> dict[str, int]:
+    """How many events each stage has before it."""
+    return {row[0]: row[1] for row in await conn.fetch(OPEN_BY_STAGE)}

@@ -1,0 +1,125 @@
+"""Published signals: the feed's dense order, and the providers they are attributed to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from db._postgres import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderCard:
+    """What a signal shows of its provider."""
+
+    user_id: UUID
+    display_name: str
+    avatar_url: str | None
+    win_rate: float | None
+    follower_count: int
+    verification_level: str
+
+
+ENSURE_SYSTEM_PROVIDERS = """
+INSERT INTO providers (user_id, display_name, is_system)
+SELECT user_id, display_name, true FROM unnest($1::uuid[], $2::text[]) AS u (user_id, display_name)
+ON CONFLICT (user_id) DO NOTHING
+"""
+
+
+async def ensure_system_providers(conn: Connection, named: dict[UUID, str]) -> None:
+    """Make the system providers (id → name) that are not there yet."""
+    await conn.execute(ENSURE_SYSTEM_PROVIDERS, list(named), list(named.values()))
+
+
+GET_PROVIDERS = """
+SELECT user_id, display_name, avatar_url, win_rate, follower_count, verification_level
+FROM providers WHERE user_id = ANY ($1::uuid[])
+"""
+
+
+async def get_providers(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, ProviderCard]:
+    """The providers among `ids`."""
+    return {row[0]: ProviderCard(*row) for row in await conn.fetch(GET_PROVIDERS, ids)}
+
+
+# The row lock on the counter makes the order of feed_seq the order of commits: who sees n has n - 1 before it.
+TAKE_FEED_SEQ = "UPDATE feed_counter SET last_seq = last_seq + $1 RETURNING last_seq"
+
+
+async def take_feed_seq(conn: Connection, count: int) -> int:
+    """Reserve `count` places in the feed's order until the transaction ends; the first of them."""
+    last: int = await conn.fetchval(TAKE_FEED_SEQ, count)
+    return last - count + 1
+
+
+@dataclass(frozen=True, slots=True)
+class NewSignal:
+    """A signal at its publication."""
+
+    id: UUID
+    feed_seq: int
+    provider_id: UUID
+    asset_type: str
+    asset_category: str
+    symbol: str
+    action: str
+    event_type: str
+    direction: str | None
+    entry_price: Decimal | None
+    size: Decimal | None
+    score: int
+    tier: str
+    confidence: float | None
+    factors: dict[str, Any] | None
+    strategy_breakdown: list[dict[str, Any]] | None
+    market_context: dict[str, Any] | None
+    reasoning: str
+    commentary: str | None
+    asset_data: dict[str, Any]
+    feed_data: str
+    created_at: datetime
+
+
+INSERT_SIGNALS = """
+INSERT INTO signals (id, feed_seq, provider_id, asset_type, asset_category, symbol, action, event_type, direction,
+                     entry_price, size, score, tier, confidence, factors, strategy_breakdown, market_context, reasoning,
+                     commentary, asset_data, feed_data, created_at)
+SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                     $9::text[], $10::numeric[], $11::numeric[], $12::smallint[], $13::text[], $14::float8[],
+                     $15::jsonb[], $16::jsonb[], $17::jsonb[], $18::text[], $19::text[], $20::jsonb[], $21::text[],
+                     $22::timestamptz[])
+"""
+
+
+async def insert_signals(conn: Connection, rows: Sequence[NewSignal]) -> None:
+    """Store published signals."""
+    await conn.execute(
+        INSERT_SIGNALS,
+        [r.id for r in rows],
+        [r.feed_seq for r in rows],
+        [r.provider_id for r in rows],
+        [r.asset_type for r in rows],
+        [r.asset_category for r in rows],
+        [r.symbol for r in rows],
+        [r.action for r in rows],
+        [r.event_type for r in rows],
+        [r.direction for r in rows],
+        [r.entry_price for r in rows],
+        [r.size for r in rows],
+        [r.score for r in rows],
+        [r.tier for r in rows],
+        [r.confidence for r in rows],
+        [r.factors for r in rows],
+        [r.strategy_breakdown for r in rows],
+        [r.market_context for r in rows],
+        [r.reasoning for r in rows],
+        [r.commentary for r in rows],
+        [r.asset_data for r in rows],
+        [r.feed_data for r in rows],
+        [r.created_at for r in rows],
+    )
