@@ -47,7 +47,17 @@ setup(
     description="Real-time server of a trading-signal platform: Tornado in front of Ray actors",
     python_requires=">=3.11",
     # Listed by name: find_packages() would also install tests/ and whatever else a checkout holds.
-    packages=["actors", "actors.lens", "config", "db", "db.lens", "handlers", "schemas", "server"],
+    packages=[
+        "actors",
+        "actors.lens",
+        "actors.lens.market",
+        "config",
+        "db",
+        "db.lens",
+        "handlers",
+        "schemas",
+        "server",
+    ],
     py_modules=["run"],
     package_data={"db": ["migrations/*.sql"], "config": ["example.env"]},
     install_requires=RUNTIME,

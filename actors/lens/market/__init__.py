@@ -1,0 +1,44 @@
+"""Where market data comes from: the one interface that `simulated` and the real venues implement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from actors.lens.model import AssetType, MarketSnapshot, Query, Value
+
+CANDLE_COUNT = 300
+"""Candles per interval. An EMA starts from a simple mean whose share decays by (1 − 2/(period + 1)) a candle: for the
+slowest one here, EMA 50, 300 candles leave 4.5e-5 of it, below a thousandth of a per cent of the price, and RSI and
+ATR 14 (Wilder, 13/14 a candle) 1e-9. More candles would cost transfer and memory and change no decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarketRequest(Value):
+    """What one signal needs to know: `queries` are those of its feature profile."""
+
+    symbol: str
+    asset_type: AssetType
+    entry_price: float
+    queries: tuple[Query, ...]
+    now: datetime
+
+
+class MarketData(Protocol):
+    """A source of market data, shared by every signal that a process enriches.
+
+    How an adapter caches, coalesces, bounds and parallelises its calls is its own affair. What it must keep:
+
+    - a query that fails is a `QueryFailure` in the snapshot, never an exception, and the other queries' answers stay;
+    - a symbol the venue does not know is no failure: there is just no data for it;
+    - an answer that may be old carries the time it is of (`as_of_ms`, `last_open_ms`): what is stale is decided above;
+    - candles went through `Candles.checked`, oldest first, `CANDLE_COUNT` of them if there are as many;
+    - `snapshot` is bounded in time by the adapter's own deadline.
+    """
+
+    async def snapshot(self, request: MarketRequest) -> MarketSnapshot:
+        """The answers to `request.queries`, all asked at once."""
+
+    async def close(self) -> None:
+        """Give back connections; nothing may be asked afterwards."""

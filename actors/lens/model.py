@@ -1,0 +1,397 @@
+"""What flows through the Lens pipeline: immutable values that pickle quickly and have a JSON form.
+
+Prices are floats in here: the exact decimals stay in Postgres, and an indicator is an approximation anyway. Optional
+numbers are None where the data was missing, never NaN or infinite: every value can be written as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar, Literal, Self
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from config.clock import rfc3339
+
+EventType = Literal["OPEN_SIGNAL", "CLOSE_SIGNAL"]
+Direction = Literal["long", "short", "close_long", "close_short"]
+AssetType = Literal["crypto", "stock", "option", "etf", "forex", "prediction"]
+Interval = Literal["15m", "1h", "4h"]
+Query = Literal["mid", "order_book", "candles_15m", "candles_1h", "candles_4h", "asset_context"]
+FailureReason = Literal["TIMEOUT", "NETWORK_ERROR", "PROVIDER_ERROR", "RATE_LIMITED"]
+FeatureProfile = Literal["trend_follow_v1", "crypto_perps_v1", "full_v1"]
+VoteSide = Literal["BUY", "SELL", "HOLD"]
+DecisionKind = Literal["FOLLOW_ENTER", "IGNORE", "FOLLOW_EXIT", "HOLD", "TIGHTEN_STOP"]
+ModelStatus = Literal["SUCCESS", "TIMEOUT", "API_ERROR", "SCHEMA_ERROR", "RATE_LIMITED"]
+Action = Literal["buy", "sell", "yes", "no"]
+Tier = Literal["HOT", "GOOD", "NEUTRAL", "LOW"]
+
+INTERVAL_SECONDS: dict[Interval, int] = {"15m": 900, "1h": 3600, "4h": 14400}
+CANDLES_QUERY: dict[Interval, Query] = {"15m": "candles_15m", "1h": "candles_1h", "4h": "candles_4h"}
+
+
+class Value:
+    """A frozen, slotted dataclass. Its JSON form is the dict of its fields unless the class says otherwise."""
+
+    __slots__ = ()
+    __match_args__: ClassVar[Any] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The __getstate__ that dataclass(frozen, slots) makes walks fields() for each object: four times slower.
+        return type(self), tuple([getattr(self, name) for name in self.__match_args__])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {name: getattr(self, name) for name in self.__match_args__}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+        """The value `to_dict` was made of; keys that this version does not know are left out."""
+        return cls(**{name: document[name] for name in cls.__match_args__ if name in document})
+
+
+@dataclass(frozen=True, slots=True)
+class RawSignal(Value):
+    """An accepted raw signal. `symbol` is normalised, `entry_price` and `size` > 0, `ts_utc` aware."""
+
+    event_id: UUID
+    event_type: EventType
+    symbol: str
+    signal_direction: Direction
+    entry_price: float
+    size: float
+    ts_utc: datetime
+    source: str
+    liquidation_price: float | None = None
+    asset_type: AssetType = "crypto"
+    asset_data: dict[str, Any] | None = None
+    commentary: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form; `ts_utc` to the millisecond, as everywhere outside."""
+        document = Value.to_dict(self)
+        document["event_id"] = str(self.event_id)
+        document["ts_utc"] = rfc3339(self.ts_utc)
+        return document
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+        """The signal of a stored document; numbers may be decimals."""
+        values = {name: document[name] for name in cls.__match_args__ if name in document}
+        values["event_id"] = UUID(str(values["event_id"]))
+        values["ts_utc"] = datetime.fromisoformat(values["ts_utc"])
+        for name in ("entry_price", "size", "liquidation_price"):
+            if values.get(name) is not None:
+                values[name] = float(values[name])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candles(Value):
+    """A run of candles of one interval, oldest first.
+
+    `ohlcv` is a C-contiguous float64 array of shape (5, n), rows open, high, low, close, volume: TA-Lib takes a row
+    without a copy. `last_open_ms` is when the last candle opened, in Unix milliseconds; it may still be forming.
+    """
+
+    interval: Interval
+    last_open_ms: int
+    ohlcv: NDArray[np.float64]
+
+    @classmethod
+    def checked(cls, interval: Interval, last_open_ms: int, ohlcv: NDArray[np.float64]) -> Self:
+        """The candles, if they can be true: for adapters. Raises ValueError."""
+        ohlcv = np.ascontiguousarray(ohlcv, dtype=np.float64)
+        if ohlcv.ndim != 2 or ohlcv.shape[0] != 5 or ohlcv.shape[1] == 0:
+            raise ValueError(f"candles of shape {ohlcv.shape}, not (5, n)")
+        if not np.isfinite(ohlcv).all():
+            raise ValueError("a candle with a value that is not finite")
+        opened, high, low, close, volume = ohlcv
+        if low.min() <= 0 or volume.min() < 0:
+            raise ValueError("a candle with a price of zero or less, or a negative volume")
+        if (high < np.maximum(opened, close)).any() or (low > np.minimum(opened, close)).any():
+            raise ValueError("a candle whose high or low does not enclose its open and close")
+        return cls(interval, last_open_ms, ohlcv)
+
+    def __len__(self) -> int:
+        return int(self.ohlcv.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Quote(Value):
+    """The middle of the market at `as_of_ms` (Unix milliseconds)."""
+
+    mid: float
+    as_of_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class OrderBook(Value):
+    """(price, size) levels, best first, at `as_of_ms` (Unix milliseconds)."""
+
+    bids: tuple[tuple[float, float], ...]
+    asks: tuple[tuple[float, float], ...]
+    as_of_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AssetContext(Value):
+    """What a perpetual's venue says of it: the funding rate per hour, the open interest in units, the mark price."""
+
+    funding_rate: float | None
+    open_interest: float | None
+    mark_price: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryFailure(Value):
+    """A market-data query that failed, and why."""
+
+    query: Query
+    reason: FailureReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MarketSnapshot(Value):
+    """What the queries of one request brought. A query that is neither answered nor failed had no data."""
+
+    quote: Quote | None = None
+    order_book: OrderBook | None = None
+    candles: dict[Interval, Candles] = field(default_factory=dict)
+    asset_context: AssetContext | None = None
+    failures: tuple[QueryFailure, ...] = ()
+
+    @property
+    def has_data(self) -> bool:
+        """Whether any query brought something; without any the event cannot be enriched (`PROVIDER_ERROR`)."""
+        answers = (self.quote, self.order_book, self.asset_context)
+        return bool(self.candles) or any(answer is not None for answer in answers)
+
+
+@dataclass(frozen=True, slots=True)
+class QualityFlags(Value):
+    """Names of data: missing, too old, or asked of a provider that failed. In the order of the profile."""
+
+    missing_data: tuple[str, ...] = ()
+    stale_data: tuple[str, ...] = ()
+    provider_errors: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The three lists."""
+        return {name: list(getattr(self, name)) for name in self.__match_args__}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+        """The flags of a document."""
+        return cls(*(tuple(document.get(name, ())) for name in cls.__match_args__))
+
+
+@dataclass(frozen=True, slots=True)
+class Frame(Value):
+    """The indicators of one interval at its last candle; None where the history is too short."""
+
+    close: float | None = None
+    ema_9: float | None = None
+    ema_21: float | None = None
+    ema_50: float | None = None
+    macd: float | None = None
+    macd_signal: float | None = None
+    macd_histogram: float | None = None
+    rsi_14: float | None = None
+    atr_14: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hourly(Value):
+    """What the strategies and the score read from the 1h candles beyond their `Frame`.
+
+    `macd_cross_age`: candles since the histogram changed its sign (0: at the last one), None if not of late.
+    `percent_b`: place in the Bollinger band (20, 2σ), 0 at the lower line, 1 at the upper.
+    `volume_ratio`: volume of the last complete candle ÷ mean of the 20 before it.
+    `channel_high`, `channel_low`: the extremes of those 20.
+    `price_change`: against the close of the candle before the last, a fraction.
+    `volatility`: sample standard deviation of (close − open)/open over the last 24 candles.
+    """
+
+    rsi_14_previous: float | None = None
+    macd_histogram_previous: float | None = None
+    macd_cross_age: int | None = None
+    percent_b: float | None = None
+    percent_b_previous: float | None = None
+    volume_ratio: float | None = None
+    channel_high: float | None = None
+    channel_low: float | None = None
+    price_change: float | None = None
+    volatility: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Features(Value):
+    """A signal's enrichment. `price` is the current price: the mid, else the freshest close, else the entry price.
+
+    `drift_bps` is (mid − entry price)/mid in basis points: above zero where the market is above the entry.
+    `order_book_imbalance` is −1 (only asks) to 1 (only bids).
+    """
+
+    profile: FeatureProfile
+    price: float
+    age_seconds: float
+    mid: float | None = None
+    spread_bps: float | None = None
+    drift_bps: float | None = None
+    frames: dict[Interval, Frame] = field(default_factory=dict)
+    hourly: Hourly = field(default_factory=Hourly)
+    funding_rate: float | None = None
+    open_interest: float | None = None
+    mark_price: float | None = None
+    support: float | None = None
+    resistance: float | None = None
+    order_book_imbalance: float | None = None
+    flags: QualityFlags = field(default_factory=QualityFlags)
+    failures: tuple[QueryFailure, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The enriched document: `feature_profile` and `quality_flags` as the API shows them, and everything else."""
+        document = Value.to_dict(self)
+        document["feature_profile"] = document.pop("profile")
+        document["quality_flags"] = self.flags.to_dict()
+        del document["flags"]
+        document["frames"] = {interval: frame.to_dict() for interval, frame in self.frames.items()}
+        document["hourly"] = self.hourly.to_dict()
+        document["failures"] = [failure.to_dict() for failure in self.failures]
+        return document
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+        """The features of an enriched document."""
+        values = {name: document[name] for name in cls.__match_args__ if name in document}
+        values["profile"] = document["feature_profile"]
+        values["flags"] = QualityFlags.from_dict(document["quality_flags"])
+        values["frames"] = {interval: Frame.from_dict(each) for interval, each in document["frames"].items()}
+        values["hourly"] = Hourly.from_dict(document["hourly"])
+        values["failures"] = tuple(QueryFailure.from_dict(each) for each in document["failures"])
+        return cls(**values)
+
+
+class _Plan(Value):
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan without what it does not say."""
+        return {name: value for name, value in Value.to_dict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPlan(_Plan):
+    """How to enter; `offset_bps` of a limit order is from the current price, below zero for cheaper."""
+
+    type: Literal["market", "limit"]
+    offset_bps: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RiskPlan(_Plan):
+    """How to get out: `stop_level` is a price, `atr_multiple` 0.5–10, `trail_pct` 0–100."""
+
+    stop_method: Literal["fixed", "atr", "trailing"]
+    stop_level: float | None = None
+    atr_multiple: float | None = None
+    trail_pct: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Value):
+    """What a model decided: `confidence` 0–1, `size_pct` 0–100, at least one reason in snake_case."""
+
+    decision: DecisionKind
+    confidence: float
+    entry_plan: EntryPlan
+    risk_plan: RiskPlan
+    size_pct: float
+    reasons: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The decision as the API and the WebSocket show it."""
+        document = Value.to_dict(self)
+        document["entry_plan"] = self.entry_plan.to_dict()
+        document["risk_plan"] = self.risk_plan.to_dict()
+        document["reasons"] = list(self.reasons)
+        return document
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+        """The decision of a document that `to_dict` made."""
+        values = {name: document[name] for name in cls.__match_args__}
+        values["entry_plan"] = EntryPlan.from_dict(document["entry_plan"])
+        values["risk_plan"] = RiskPlan.from_dict(document["risk_plan"])
+        values["reasons"] = tuple(document["reasons"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation(Value):
+    """One model's run on one signal. `decision` is set exactly when `status` is SUCCESS, `error` when it is not."""
+
+    model: str
+    model_version: str
+    status: ModelStatus
+    latency_ms: int
+    decision: Decision | None = None
+    error: str | None = None
+    tokens_used: int | None = None
+    prompt_hash: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, the decision nested."""
+        document = Value.to_dict(self)
+        document["decision"] = None if self.decision is None else self.decision.to_dict()
+        return document
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+        """The evaluation of a document."""
+        values = {name: document[name] for name in cls.__match_args__ if name in document}
+        if values.get("decision") is not None:
+            values["decision"] = Decision.from_dict(values["decision"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Vote(Value):
+    """A strategy's vote; `score` 0–1 is the strength of its evidence, from 0.50 on it is a BUY or SELL."""
+
+    name: str
+    signal: VoteSide
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Score(Value):
+    """A signal's public judgement, fixed at publication. Field names and shapes are those of the signal detail."""
+
+    action: Action
+    confidence: float
+    opportunity_score: int
+    opportunity_tier: Tier
+    opportunity_factors: dict[str, dict[str, float | None]]
+    strategy_breakdown: tuple[Vote, ...]
+    reasoning: str
+    market_context: dict[str, float | None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields; `action` in lower case."""
+        document = Value.to_dict(self)
+        document["strategy_breakdown"] = [vote.to_dict() for vote in self.strategy_breakdown]
+        return document
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+        """The score of a document."""
+        values = {name: document[name] for name in cls.__match_args__}
+        values["strategy_breakdown"] = tuple(Vote.from_dict(each) for each in document["strategy_breakdown"])
+        return cls(**values)
