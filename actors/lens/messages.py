@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from actors._messages import Message
+from actors.lens.model import Evaluation, Features, RawSignal, Value
 
 INTAKE = "lens/intake"
 ENRICH = "lens/enrich"
@@ -45,3 +46,28 @@ class Submit(Message[Receipt]):
     asset_data: dict[str, Any] | None = None
     commentary: str | None = None
     idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Value):
+    """One event on its way through the stages, with all that the next one needs to know of it.
+
+    `failures` are those of this stage so far, as the timeline of the dead-letter queue shows them.
+    """
+
+    signal: RawSignal
+    attempt: int = 0
+    ungated: bool = False
+    failures: tuple[dict[str, Any], ...] = ()
+    features: Features | None = None
+    evaluations: tuple[Evaluation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Process(Message[None]):
+    """Work for a stage. Nobody waits for it: the stage's sweeper finds in Postgres whatever got lost."""
+
+    writes: ClassVar[bool] = False  # the stage commits later, in batches of its own
+    idempotent: ClassVar[bool] = True
+
+    work: tuple[Work, ...]

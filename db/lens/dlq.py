@@ -31,7 +31,8 @@ class DeadLetter:
 
 # A failure after a retry updates the entry it came from: the partial unique index finds it.
 INSERT_DEAD_LETTERS = """
-INSERT INTO lens_dlq (id, event_id, stage, model, reason_code, error_message, payload, attempts, retry_count, created_at)
+INSERT INTO lens_dlq (id, event_id, stage, model, reason_code, error_message, payload, attempts, retry_count,
+                      created_at)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::jsonb[],
                      $9::int[], $10::timestamptz[])
 ON CONFLICT (event_id, stage, coalesce(model, '')) WHERE resolved_at IS NULL DO UPDATE

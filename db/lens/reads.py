@@ -65,8 +65,9 @@ GET_EVENT = """
 SELECT e.event_id, e.event_type, e.symbol, e.signal_direction, e.entry_price, e.size, e.liquidation_price, e.ts_utc,
        e.source, e.asset_type, e.asset_data, e.commentary, e.received_at, p.status, p.timeline,
        n.feature_profile, n.quality_flags,
-       (SELECT coalesce(jsonb_agg(jsonb_build_object('model', d.model, 'decision', d.decision,
-                                                     'confidence', d.confidence) ORDER BY d.evaluated_at, d.model), '[]')
+       (SELECT coalesce(jsonb_agg(
+                   jsonb_build_object('model', d.model, 'decision', d.decision, 'confidence', d.confidence)
+                   ORDER BY d.evaluated_at, d.model), '[]')
         FROM lens_decisions d WHERE d.event_id = e.event_id)
 FROM lens_events e
 JOIN lens_progress p USING (event_id)
@@ -93,8 +94,8 @@ async def get_status(conn: Connection, event_id: UUID) -> EventStatus | None:
     return None if row is None else EventStatus(*row)
 
 
-# Each filter is `$n IS NULL OR …`, which the planner folds away when it plans for the given values. event_id is a UUIDv7
-# of received_at: its order is the order of arrival, ties included.
+# Each filter is `$n IS NULL OR …`, which the planner folds away when it plans for the given values. event_id is a
+# UUIDv7 of received_at: its order is the order of arrival, ties included.
 _FILTERS = """
     ($1::text IS NULL OR e.symbol = $1)
     AND ($2::text IS NULL OR e.event_type = $2)

@@ -1,7 +1,7 @@
 """The pipeline's transitions: each a compare-and-set on the stage and attempt, a whole batch in one statement.
 
-A transition answers the ids that it moved. An id that is missing had moved already (a stage that ran twice counts once),
-and nothing of its work may be stored, so every write here joins the rows that moved.
+A transition answers the ids that it moved. An id that is missing had moved already (a stage that ran twice counts
+once), and nothing of its work may be stored.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SET status = coalesce(m.status, p.status),
     stage = m.stage,
     attempt = m.next_attempt,
     due_at = now() + m.delay_seconds * interval '1 second',
-    lease_until = now() + m.delay_seconds * interval '1 second' + $10 * interval '1 second',
+    lease_until = now() + CASE WHEN m.stage = $11 THEN m.delay_seconds ELSE $10 END * interval '1 second',
     timeline = p.timeline || m.timeline,
     failures = m.failures,
     finished_at = CASE WHEN m.ended THEN now() END
@@ -49,7 +49,10 @@ RETURNING p.event_id
 
 
 async def move(conn: Connection, stage: str, moves: Sequence[Move], *, lease_seconds: float) -> set[UUID]:
-    """Apply the transitions out of `stage`; the ids of those that were still there to be moved."""
+    """Apply the transitions out of `stage`; the ids of those that were still there to be moved.
+
+    An event that goes on is leased to the next stage for `lease_seconds`; one that stays, to be retried, to nobody.
+    """
     rows = await conn.fetch(
         MOVE,
         [m.event_id for m in moves],
@@ -176,14 +179,6 @@ async def note_status(conn: Connection, stage: str, moves: Sequence[Move]) -> se
         stage,
     )
     return {row[0] for row in rows}
-
-
-RENEW = "UPDATE lens_progress SET lease_until = now() + $2 * interval '1 second' WHERE event_id = ANY ($1::uuid[])"
-
-
-async def renew(conn: Connection, event_ids: Sequence[UUID], *, lease_seconds: float) -> None:
-    """Keep the lease on events that are still being worked on."""
-    await conn.execute(RENEW, event_ids, lease_seconds)
 
 
 # What a stage works on, as the sweeper reads it back after a crash, a lost hand-over or a due retry. SKIP LOCKED
