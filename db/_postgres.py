@@ -1,0 +1,128 @@
+"""The way to Postgres: pools that survive its restarts, connections with a deadline, driver errors as domain errors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import asyncpg.pool
+import orjson
+
+from schemas.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    Pool = asyncpg.Pool[asyncpg.Record]
+    Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+else:
+    Pool = asyncpg.Pool
+    Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 1.0
+# From asking the pool to the end of the last statement. A caller promises its own answer in under 2 s.
+DEADLINE_SECONDS = 1.5
+# Backstops in the server, for what a client that vanished has left running; `SET LOCAL` raises them for long work.
+STATEMENT_TIMEOUT_MS = 30_000
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
+_APPLICATION_NAME_BYTES = 63  # NAMEDATALEN - 1: Postgres cuts what is longer
+
+# What the server says when it, and not the statement, is the trouble.
+_SERVER_TROUBLE = (
+    asyncpg.PostgresConnectionError,  # 08: lost, refused, rejected
+    asyncpg.InsufficientResourcesError,  # 53: too many connections, disk full, out of memory
+    asyncpg.OperatorInterventionError,  # 57: shutting down, starting up, statement cancelled by a time-out
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,  # we still talk to a primary that was demoted
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InternalClientError,
+)
+
+
+async def create_pool(dsn: str, size: int, *, name: str) -> Pool:
+    """A pool of at most `size` connections that show as `name` in `pg_stat_activity`. Connects when first used.
+
+    It opens no connection now, so it can be made while Postgres is away, and it replaces connections that died.
+    `json` and `jsonb` are Python values (orjson) in both directions.
+    """
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=0,
+        max_size=size,
+        timeout=CONNECT_SECONDS,
+        init=_prepare,
+        reset=_keep_session,
+        server_settings={
+            "application_name": name.encode()[:_APPLICATION_NAME_BYTES].decode(errors="ignore"),
+            "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+            "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
+            "timezone": "UTC",
+            "jit": "off",  # compiling costs tens of milliseconds: more than any statement here takes
+        },
+    )
+
+
+@asynccontextmanager
+async def connection(pool: Pool, *, deadline_seconds: float | None = DEADLINE_SECONDS) -> AsyncIterator[Connection]:
+    """A connection from the pool for the block, which must end within the deadline (None: no deadline).
+
+    Raises DatabaseUnavailable when Postgres cannot be reached, goes away, is out of connections or does not answer in
+    time; whether a statement under way took effect is unknown then. The error of a statement itself passes unchanged.
+    """
+    async with database_errors(), asyncio.timeout(deadline_seconds):
+        conn = await pool.acquire()
+        try:
+            yield conn
+        except (TimeoutError, asyncio.CancelledError):
+            # Its state is unknown and a rollback might wait as long again: drop it, the pool opens another.
+            conn.terminate()
+            raise
+        finally:
+            await pool.release(conn)
+
+
+@asynccontextmanager
+async def transaction(pool: Pool, *, deadline_seconds: float | None = DEADLINE_SECONDS) -> AsyncIterator[Connection]:
+    """`connection` with one READ COMMITTED transaction around the block."""
+    async with connection(pool, deadline_seconds=deadline_seconds) as conn, conn.transaction():
+        yield conn
+
+
+class database_errors:  # noqa: N801 - reads as the block it guards
+    """`async with database_errors():` turns what the driver raises for a server in trouble into DatabaseUnavailable."""
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and is_unavailable(error):
+            log.warning("Postgres is unavailable: %s: %s", type(error).__name__, error)
+            raise DatabaseUnavailable from error
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether this error of the driver says that the server is in trouble, not the statement."""
+    if isinstance(error, asyncpg.InterfaceError):
+        # One class for misuse and for a connection that is gone; only the text tells them apart.
+        return "closed" in str(error) or "closing" in str(error)
+    return isinstance(error, (OSError, TimeoutError, *_SERVER_TROUBLE))
+
+
+async def _prepare(conn: asyncpg.Connection[asyncpg.Record]) -> None:
+    await conn.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        format="binary",
+        encoder=lambda value: b"\x01" + orjson.dumps(value),  # the version of jsonb's binary form
+        decoder=lambda data: orjson.loads(memoryview(data)[1:]),
+    )
+    await conn.set_type_codec("json", schema="pg_catalog", format="binary", encoder=orjson.dumps, decoder=orjson.loads)
+
+
+async def _keep_session(conn: Any) -> None:
+    """No session state is ever set, so the driver's reset, a round trip at each release, has nothing to undo."""

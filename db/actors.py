@@ -1,0 +1,77 @@
+"""SQL of the actor layer: who owns an actor's rows (epochs), and which commands were applied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from db._postgres import Connection
+
+# The update waits for every transaction that holds the row through HOLD_EPOCH, so nothing of the predecessor's is still
+# open once the new epoch is known.
+TAKE_EPOCH = """
+INSERT INTO actor_epochs AS held (actor, epoch, taken_by) VALUES ($1, 1, $2)
+ON CONFLICT (actor) DO UPDATE SET epoch = held.epoch + 1, taken_at = now(), taken_by = excluded.taken_by
+RETURNING epoch
+"""
+
+
+async def take_epoch(conn: Connection, actor: str, taken_by: str) -> int:
+    """Become the owner: the new epoch, higher than any before. Waits for the predecessor's open transactions."""
+    epoch: int = await conn.fetchval(TAKE_EPOCH, actor, taken_by)
+    return epoch
+
+
+# FOR SHARE: concurrent batches of one owner do not wait for each other, a take-over waits for all of them. After such
+# a wait Postgres looks at the newest version of the row, so an old epoch is never mistaken for the current one.
+HOLD_EPOCH = "SELECT true FROM actor_epochs WHERE actor = $1 AND epoch = $2 FOR SHARE"
+
+
+async def hold_epoch(conn: Connection, actor: str, epoch: int) -> bool:
+    """Whether `epoch` is the current one; then nobody can take over until this transaction ends."""
+    return await conn.fetchval(HOLD_EPOCH, actor, epoch) is not None
+
+
+TERMINATE_BLOCKERS = "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM unnest(pg_blocking_pids($1)) AS pid"
+
+
+async def terminate_blockers(conn: Connection, waiting_pid: int) -> int:
+    """End the server processes that keep the process `waiting_pid` waiting for a lock; how many there were."""
+    ended: int = await conn.fetchval(TERMINATE_BLOCKERS, waiting_pid)
+    return ended
+
+
+FIND_COMMANDS = "SELECT command_id, reply FROM actor_commands WHERE actor = $1 AND command_id = ANY ($2::uuid[])"
+
+
+async def find_commands(conn: Connection, actor: str, ids: Sequence[UUID]) -> dict[bytes, bytes]:
+    """The encoded replies of those commands that were applied."""
+    return {row[0].bytes: row[1] for row in await conn.fetch(FIND_COMMANDS, actor, ids)}
+
+
+STORE_COMMANDS = """
+INSERT INTO actor_commands (actor, command_id, reply)
+SELECT $1, command_id, reply FROM unnest($2::uuid[], $3::bytea[]) AS u (command_id, reply)
+ON CONFLICT DO NOTHING
+"""
+
+
+async def store_commands(conn: Connection, actor: str, ids: Sequence[UUID], replies: Sequence[bytes]) -> bool:
+    """Remember applied commands; False when one of them was already there (the caller must roll back then)."""
+    status: str = await conn.execute(STORE_COMMANDS, actor, ids, replies)
+    return int(status.rpartition(" ")[2]) == len(ids)
+
+
+# Any actor removes the old rows of all: SKIP LOCKED keeps two of them from waiting for each other.
+EXPIRE_COMMANDS = """
+DELETE FROM actor_commands WHERE (actor, command_id) IN (
+    SELECT actor, command_id FROM actor_commands
+    WHERE applied_at < now() - make_interval(secs => $1) LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+"""
+
+
+async def expire_commands(conn: Connection, older_than_seconds: float, limit: int) -> int:
+    """Forget at most `limit` commands that were applied longer ago; how many there were."""
+    status: str = await conn.execute(EXPIRE_COMMANDS, older_than_seconds, limit)
+    return int(status.rpartition(" ")[2])
