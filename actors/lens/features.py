@@ -1,0 +1,187 @@
+"""Enrichment: turns a market snapshot into the features of a profile and the flags of their quality. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+
+from actors.lens.indicators import (
+    frame_of,
+    hourly_of,
+    imbalance,
+    middle_of,
+    number,
+    spread_bps,
+    support_and_resistance,
+)
+from actors.lens.model import (
+    CANDLES_QUERY,
+    INTERVAL_SECONDS,
+    AssetContext,
+    Candles,
+    FeatureProfile,
+    Features,
+    Frame,
+    Hourly,
+    Interval,
+    MarketSnapshot,
+    OrderBook,
+    QualityFlags,
+    Query,
+    RawSignal,
+)
+
+STALE_SIGNAL_SECONDS: Final = 300
+STALE_ENTRY_BPS: Final = 200
+STALE_QUOTE_SECONDS: Final = 60  # a mid or a book of a minute ago says little of now
+
+_TREND_QUERIES: Final[tuple[Query, ...]] = ("mid", "order_book", *CANDLES_QUERY.values())
+PROFILE_QUERIES: Final[Mapping[FeatureProfile, tuple[Query, ...]]] = MappingProxyType(
+    {
+        "trend_follow_v1": _TREND_QUERIES,
+        "crypto_perps_v1": (*_TREND_QUERIES, "asset_context"),
+        "full_v1": (*_TREND_QUERIES, "asset_context"),
+    }
+)
+"""The market-data queries that each feature profile needs."""
+
+_NO_CONTEXT: Final = AssetContext(None, None, None)
+
+
+def build_features(signal: RawSignal, snapshot: MarketSnapshot, profile: FeatureProfile, now: datetime) -> Features:
+    """The features of `profile` at `now` (aware). Whatever the snapshot lacks is None and flagged, never an error.
+
+    `drift_bps` and `spread_bps` are basis points, `age_seconds` counts from `ts_utc` and is 0 for a time to come.
+    """
+    now_ms = int(now.timestamp() * 1000)
+    flags = _Flags()
+    mid, book = _mid_and_book(snapshot, now_ms, flags)
+    candles = {interval: _usable(snapshot, interval, now_ms, flags) for interval in CANDLES_QUERY}
+    with np.errstate(all="ignore"):  # what overflows is not finite, and so becomes None
+        frames, hourly = _frames(candles, now_ms, flags)
+    price = mid or next((frame.close for frame in frames.values() if frame.close), signal.entry_price)
+    drift_bps = None if mid is None else number((mid - signal.entry_price) / mid * 1e4)
+    age_seconds = max(0.0, (now - signal.ts_utc).total_seconds())
+    flags.check_signal(age_seconds, drift_bps)
+    context = _NO_CONTEXT if profile == "trend_follow_v1" else _context(snapshot, flags)
+    support = resistance = order_book_imbalance = None
+    if profile == "full_v1":
+        hours = candles["1h"]
+        support, resistance = (None, None) if hours is None else support_and_resistance(hours, price)
+        order_book_imbalance = None if book is None else imbalance(book)
+    return Features(
+        profile=profile,
+        price=price,
+        age_seconds=round(age_seconds, 3),
+        mid=mid,
+        spread_bps=None if book is None else spread_bps(book),
+        drift_bps=drift_bps,
+        frames=frames,
+        hourly=hourly,
+        funding_rate=context.funding_rate,
+        open_interest=context.open_interest,
+        mark_price=context.mark_price,
+        support=support,
+        resistance=resistance,
+        order_book_imbalance=order_book_imbalance,
+        flags=flags.collect(snapshot),
+        failures=snapshot.failures,
+    )
+
+
+def rejection_reason(
+    features: Features, *, max_age_seconds: float | None = None, max_drift_bps: float | None = None
+) -> str | None:
+    """Why the optional gates refuse the signal, for its timeline; None where they are open or let it pass."""
+    if max_age_seconds is not None and features.age_seconds > max_age_seconds:
+        return f"signal is {features.age_seconds:.0f} s old, the limit is {max_age_seconds:g} s"
+    drift_bps = features.drift_bps
+    if max_drift_bps is not None and drift_bps is not None and abs(drift_bps) > max_drift_bps:
+        return f"entry price is {abs(drift_bps):.1f} bps from the market, the limit is {max_drift_bps:g} bps"
+    return None
+
+
+class _Flags:
+    """Collects the quality flags, in the order in which the data is looked at."""
+
+    def __init__(self) -> None:
+        self.missing: list[str] = []
+        self.stale: list[str] = []
+
+    def check_signal(self, age_seconds: float, drift_bps: float | None) -> None:
+        if age_seconds > STALE_SIGNAL_SECONDS:
+            self.stale.append("signal")
+        if drift_bps is not None and abs(drift_bps) > STALE_ENTRY_BPS:
+            self.stale.append("entry_price")
+
+    def check_frame(self, interval: Interval, frame: Frame) -> None:
+        indicators = (
+            ("ema_9", frame.ema_9),
+            ("ema_21", frame.ema_21),
+            ("ema_50", frame.ema_50),
+            ("macd", frame.macd),
+            ("rsi_14", frame.rsi_14),
+            ("atr_14", frame.atr_14),
+        )
+        self.missing += [f"{name}_{interval}" for name, value in indicators if value is None]
+
+    def collect(self, snapshot: MarketSnapshot) -> QualityFlags:
+        failed = tuple(dict.fromkeys(failure.query for failure in snapshot.failures))
+        return QualityFlags(tuple(self.missing), tuple(self.stale), failed)
+
+
+def _mid_and_book(snapshot: MarketSnapshot, now_ms: int, flags: _Flags) -> tuple[float | None, OrderBook | None]:
+    book = snapshot.order_book
+    book_middle = None if book is None else middle_of(book)
+    if book is not None and book_middle is None:
+        book = None
+    quote = snapshot.quote
+    mid = quote.mid if quote is not None and number(quote.mid) and quote.mid > 0 else None
+    oldest_ms = now_ms - STALE_QUOTE_SECONDS * 1000
+    if mid is None and book_middle is None:
+        flags.missing.append("mid")
+    elif quote is not None and mid is not None and quote.as_of_ms < oldest_ms:
+        flags.stale.append("mid")
+    if book is None:
+        flags.missing.append("order_book")
+    elif book.as_of_ms < oldest_ms:
+        flags.stale.append("order_book")
+    return mid or book_middle, book
+
+
+def _usable(snapshot: MarketSnapshot, interval: Interval, now_ms: int, flags: _Flags) -> Candles | None:
+    candles = snapshot.candles.get(interval)
+    if candles is None or len(candles) == 0:
+        flags.missing.append(CANDLES_QUERY[interval])
+        return None
+    # The last candle closes one interval after it opened; when the next one has closed too, it should have been here.
+    if now_ms - candles.last_open_ms > 2 * INTERVAL_SECONDS[interval] * 1000:
+        flags.stale.append(CANDLES_QUERY[interval])
+    return candles
+
+
+def _frames(
+    candles: Mapping[Interval, Candles | None], now_ms: int, flags: _Flags
+) -> tuple[dict[Interval, Frame], Hourly]:
+    frames: dict[Interval, Frame] = {}
+    hourly = Hourly()
+    for interval, each in candles.items():
+        if each is None:
+            continue
+        if interval == "1h":
+            frames[interval], hourly = hourly_of(each, now_ms)
+        else:
+            frames[interval] = frame_of(each)
+        flags.check_frame(interval, frames[interval])
+    return frames, hourly
+
+
+def _context(snapshot: MarketSnapshot, flags: _Flags) -> AssetContext:
+    context = snapshot.asset_context or _NO_CONTEXT
+    finite = {name: None if value is None else number(value) for name, value in context.to_dict().items()}
+    flags.missing += [name for name, value in finite.items() if value is None]
+    return AssetContext(**finite)

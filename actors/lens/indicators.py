@@ -1,0 +1,162 @@
+"""Indicators of candles and order books: TA-Lib's numbers at the last candle, as plain floats.
+
+TA-Lib gets the whole history: its streaming calls see only the last period, which makes an EMA a simple mean. It gets
+prices divided by the last close, and what it answers is multiplied back: it takes anything below 1e-14 for zero, so
+that at a price of 0.00001 it would see no Bollinger band and at 1e-12 no RSI.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+import talib
+from numpy.typing import NDArray
+
+from actors.lens.model import INTERVAL_SECONDS, Candles, Frame, Hourly, OrderBook
+
+Array = NDArray[np.float64]
+
+CROSS_CANDLES: Final = 3
+"""A MACD cross counts as recent for this many candles."""
+
+_BAND_CANDLES: Final = 20
+_CHANNEL_CANDLES: Final = 20
+_VOLATILITY_CANDLES: Final = 24
+_LEVEL_CANDLES: Final = 120  # five days of hours
+_SWING_CANDLES: Final = 3  # a swing low is the lowest of itself and three candles on either side
+_BOOK_LEVELS: Final = 10
+
+
+def frame_of(candles: Candles) -> Frame:
+    """EMA 9/21/50, MACD 12/26/9, RSI 14 and ATR 14 of the candles."""
+    return _indicators(candles)[0]
+
+
+def hourly_of(candles: Candles, now_ms: int) -> tuple[Frame, Hourly]:
+    """The frame of the 1h candles and what else the strategies and the score read from them."""
+    frame, closes, rsi, histogram = _indicators(candles)
+    scale = frame.close or 1.0
+    band, band_previous = _percent_b(closes)
+    ratio, channel_high, channel_low = _channel(candles, now_ms)
+    return frame, Hourly(
+        rsi_14_previous=_at(rsi, -2),
+        macd_histogram_previous=_at(histogram, -2, scale),
+        macd_cross_age=_cross_age(histogram),
+        percent_b=band,
+        percent_b_previous=band_previous,
+        volume_ratio=ratio,
+        channel_high=channel_high,
+        channel_low=channel_low,
+        price_change=number(1 / closes[-2] - 1) if closes.size > 1 else None,
+        volatility=_volatility(candles),
+    )
+
+
+def support_and_resistance(candles: Candles, price: float) -> tuple[float | None, float | None]:
+    """The nearest swing low below and swing high above `price`; without one, the extreme of the window on that side."""
+    highs, lows = candles.ohlcv[1, -_LEVEL_CANDLES:], candles.ohlcv[2, -_LEVEL_CANDLES:]
+    width = 2 * _SWING_CANDLES + 1
+    below, above = [], []
+    if highs.size >= width:
+        middle = slice(_SWING_CANDLES, highs.size - _SWING_CANDLES)
+        swing_lows = lows[middle][talib.MIN(lows, width)[width - 1 :] == lows[middle]]
+        swing_highs = highs[middle][talib.MAX(highs, width)[width - 1 :] == highs[middle]]
+        below = [low for low in swing_lows.tolist() if low < price]
+        above = [high for high in swing_highs.tolist() if high > price]
+    lowest, highest = float(lows.min()), float(highs.max())
+    support = max(below) if below else (lowest if lowest < price else None)
+    resistance = min(above) if above else (highest if highest > price else None)
+    return support, resistance
+
+
+def spread_bps(book: OrderBook) -> float | None:
+    """Best ask − best bid over their middle, in basis points; None for a book that is crossed or lacks a side."""
+    middle = middle_of(book)
+    return None if middle is None else number((book.asks[0][0] - book.bids[0][0]) / middle * 1e4)
+
+
+def middle_of(book: OrderBook) -> float | None:
+    """The middle of the best bid and ask; None for a book that is crossed or lacks a side."""
+    if not book.bids or not book.asks or not 0 < book.bids[0][0] < book.asks[0][0]:
+        return None
+    return number((book.bids[0][0] + book.asks[0][0]) / 2)
+
+
+def imbalance(book: OrderBook) -> float | None:
+    """(bid size − ask size)/(bid size + ask size) over the ten best levels of each side, −1 to 1."""
+    bids = math.fsum(size for _, size in book.bids[:_BOOK_LEVELS])
+    asks = math.fsum(size for _, size in book.asks[:_BOOK_LEVELS])
+    return number((bids - asks) / (bids + asks)) if bids + asks > 0 else None
+
+
+def number(value: float) -> float | None:
+    """The value as a float, None if it is not finite."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _indicators(candles: Candles) -> tuple[Frame, Array, Array, Array]:
+    """The frame, and in units of the last close: closes, RSI, MACD histogram."""
+    close = float(candles.ohlcv[3, -1])
+    _, highs, lows, closes = candles.ohlcv[:4] / close
+    macd, signal, histogram = talib.MACD(closes, 12, 26, 9)
+    rsi = talib.RSI(closes, 14)
+    if rsi[-1] == 0.0 and closes.min() == closes.max():
+        rsi[14:] = 50.0  # TA-Lib calls a price that never moved 0, the deepest fall there is
+    frame = Frame(
+        close=close,
+        ema_9=_at(talib.EMA(closes, 9), -1, close),
+        ema_21=_at(talib.EMA(closes, 21), -1, close),
+        ema_50=_at(talib.EMA(closes, 50), -1, close),
+        macd=_at(macd, -1, close),
+        macd_signal=_at(signal, -1, close),
+        macd_histogram=_at(histogram, -1, close),
+        rsi_14=_at(rsi, -1),
+        atr_14=_at(talib.ATR(highs, lows, closes, 14), -1, close),
+    )
+    return frame, closes, rsi, histogram
+
+
+def _at(series: Array, index: int, scale: float = 1.0) -> float | None:
+    return number(series[index] * scale) if series.size >= -index else None
+
+
+def _cross_age(histogram: Array) -> int | None:
+    recent = histogram[-CROSS_CANDLES - 1 :].tolist()
+    if len(recent) <= CROSS_CANDLES or not all(map(math.isfinite, recent)):
+        return None
+    is_positive = recent[-1] > 0
+    return next((age for age in range(CROSS_CANDLES) if (recent[-2 - age] > 0) != is_positive), None)
+
+
+def _percent_b(closes: Array) -> tuple[float | None, float | None]:
+    if closes.size <= _BAND_CANDLES:
+        return None, None
+    upper, _, lower = talib.BBANDS(closes[-_BAND_CANDLES - 1 :], _BAND_CANDLES, 2.0, 2.0)
+    now, before = (
+        number((closes[at] - lower[at]) / (upper[at] - lower[at])) if upper[at] > lower[at] else None for at in (-1, -2)
+    )
+    return now, before
+
+
+def _channel(candles: Candles, now_ms: int) -> tuple[float | None, float | None, float | None]:
+    """Volume ratio, high and low of the channel. A candle that still forms has only a part of its volume: left out."""
+    is_complete = candles.last_open_ms + INTERVAL_SECONDS[candles.interval] * 1000 <= now_ms
+    last = len(candles) - (1 if is_complete else 2)
+    first = last - _CHANNEL_CANDLES
+    if first < 0:
+        return None, None, None
+    _, highs, lows, _, volumes = candles.ohlcv[:, first:last].tolist()
+    usual = math.fsum(volumes) / _CHANNEL_CANDLES
+    ratio = number(candles.ohlcv[4, last] / usual) if usual > 0 else None
+    return ratio, max(highs), min(lows)
+
+
+def _volatility(candles: Candles) -> float | None:
+    opens, closes = candles.ohlcv[0, -_VOLATILITY_CANDLES:], candles.ohlcv[3, -_VOLATILITY_CANDLES:]
+    if opens.size < 2:
+        return None
+    returns = (closes - opens) / opens
+    deviations = returns - returns.sum() / returns.size
+    return number(math.sqrt(deviations.dot(deviations) / (returns.size - 1)))

@@ -1,0 +1,177 @@
+"""Simulated market data: a plausible market that stands at the signal's entry price, the same in every process.
+
+All of it is a function of asset type, symbol, time bucket and entry price. The random part, a *shape* around 1.0, is
+cached; a signal only scales it to its price, which costs microseconds and no network.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.lens.market import CANDLE_COUNT, MarketRequest
+from actors.lens.model import (
+    CANDLES_QUERY,
+    INTERVAL_SECONDS,
+    AssetContext,
+    AssetType,
+    Candles,
+    Interval,
+    MarketSnapshot,
+    OrderBook,
+    Quote,
+)
+
+Array = NDArray[np.float64]
+
+# The standard deviation of an hour's log return, and half a usual spread in basis points, as such markets have them.
+_HOURLY_VOLATILITY: Final[dict[AssetType, float]] = {
+    "crypto": 0.009,
+    "stock": 0.005,
+    "option": 0.03,
+    "etf": 0.003,
+    "forex": 0.0011,
+    "prediction": 0.02,
+}
+_HALF_SPREAD_BPS: Final[dict[AssetType, float]] = {
+    "crypto": 0.8,
+    "stock": 1.0,
+    "option": 40.0,
+    "etf": 0.5,
+    "forex": 0.4,
+    "prediction": 50.0,
+}
+_BOOK_LEVELS: Final = 10
+_BOOK_SECONDS: Final = INTERVAL_SECONDS["15m"]
+_TREND_SECONDS: Final = INTERVAL_SECONDS["4h"]  # one trend for all intervals of a symbol, so that they tend to agree
+_TREND: Final = 0.15  # of a candle's volatility, at most
+_DEGREES_OF_FREEDOM: Final = 5  # of the returns' t distribution: fat tails, finite variance
+_LARGEST_RETURN: Final = 8.0  # in standard deviations
+_PERSISTENCE: Final = 0.95  # of log volatility from candle to candle: calm spells and wild ones
+_DECAY: Final = _PERSISTENCE ** np.arange(CANDLE_COUNT)
+_QUOTE_VOLUME: Final = 1e6  # an hour's, in units of the quote currency
+_CACHED_SHAPES: Final = 1536  # of 12 kB: 512 symbols in three intervals, 19 MB
+_CACHED_VENUES: Final = 1024
+
+
+class SimulatedMarket:
+    """The `MarketData` of development and load tests: it answers every query for every symbol and never fails."""
+
+    async def snapshot(self, request: MarketRequest) -> MarketSnapshot:
+        """The answers to the request's queries: the last candles close, and the market stands, at the entry price."""
+        now_ms = int(request.now.timestamp() * 1000)
+        queries = request.queries
+        venue = _venue(request.asset_type, request.symbol, now_ms // (_BOOK_SECONDS * 1000))
+        return MarketSnapshot(
+            quote=Quote(request.entry_price, now_ms) if "mid" in queries else None,
+            order_book=_order_book(venue, request, now_ms) if "order_book" in queries else None,
+            candles={
+                interval: _candles(request, interval, now_ms)
+                for interval, query in CANDLES_QUERY.items()
+                if query in queries
+            },
+            asset_context=_asset_context(venue, request.entry_price) if "asset_context" in queries else None,
+        )
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Venue:
+    """A symbol's book and perpetual around a mid of 1.0: `prices` and `notionals` of shape (bids and asks, level)."""
+
+    prices: Array
+    notionals: Array
+    funding_rate: float
+    open_notional: float
+    premium: float
+
+
+def _candles(request: MarketRequest, interval: Interval, now_ms: int) -> Candles:
+    interval_ms = INTERVAL_SECONDS[interval] * 1000
+    bucket = now_ms // interval_ms
+    shape = _shape(request.asset_type, request.symbol, interval, bucket)
+    ohlcv = np.empty_like(shape)
+    ohlcv[:4] = _at_price(shape[:4], request.asset_type, request.entry_price)
+    np.divide(shape[4], _unit_price(request.entry_price), out=ohlcv[4])
+    return Candles(interval, bucket * interval_ms, ohlcv)
+
+
+def _order_book(venue: _Venue, request: MarketRequest, now_ms: int) -> OrderBook:
+    bids, asks = _at_price(venue.prices, request.asset_type, request.entry_price).tolist()
+    bid_sizes, ask_sizes = (venue.notionals / _unit_price(request.entry_price)).tolist()
+    return OrderBook(tuple(zip(bids, bid_sizes, strict=True)), tuple(zip(asks, ask_sizes, strict=True)), now_ms)
+
+
+def _asset_context(venue: _Venue, price: float) -> AssetContext:
+    return AssetContext(venue.funding_rate, venue.open_notional / _unit_price(price), price * (1 + venue.premium))
+
+
+def _at_price(shape: Array, asset_type: AssetType, price: float) -> Array:
+    """The shape with its 1.0 at `price`. A probability is scaled by its odds, so that it stays between 0 and 1."""
+    if asset_type == "prediction" and price < 1:
+        return price / (price + (1 - price) / shape)
+    return shape * price
+
+
+def _unit_price(price: float) -> float:
+    # Bounded, so that the volume of an absurdly priced asset stays a finite number above zero.
+    return min(max(price, 1e-12), 1e12)
+
+
+@functools.lru_cache(maxsize=_CACHED_SHAPES)
+def _shape(asset_type: AssetType, symbol: str, interval: Interval, bucket: int) -> Array:
+    """Candles of shape (5, n) whose last close is 1.0: a random walk with a trend and clustered volatility."""
+    seconds = INTERVAL_SECONDS[interval]
+    trend = _trend(symbol, bucket * seconds // _TREND_SECONDS)
+    random = _random("candles", asset_type, symbol, interval, bucket)
+    deviation = _HOURLY_VOLATILITY[asset_type] * math.sqrt(seconds / 3600)
+    # x[t] = persistence·x[t−1] + noise[t], written without a loop.
+    log_volatility = _DECAY * np.cumsum(random.normal(0.0, 0.12, CANDLE_COUNT) / _DECAY)
+    noise = random.standard_t(_DEGREES_OF_FREEDOM, CANDLE_COUNT) / math.sqrt(5 / 3)
+    steps = np.clip(noise * np.exp(log_volatility) + trend, -_LARGEST_RETURN, _LARGEST_RETURN)
+    path = np.cumsum(steps)
+    wicks = random.exponential(0.35 * deviation, (2, CANDLE_COUNT))
+    shape = np.empty((5, CANDLE_COUNT))
+    shape[3] = np.exp((path - path[-1]) * deviation)
+    shape[0] = np.exp((path - steps - path[-1]) * deviation)
+    shape[1] = np.maximum(shape[0], shape[3]) * np.exp(wicks[0])
+    shape[2] = np.minimum(shape[0], shape[3]) * np.exp(-wicks[1])
+    shape[4] = _QUOTE_VOLUME * seconds / 3600 * random.lognormal(0.0, 0.35, CANDLE_COUNT) * (0.6 + 0.5 * np.abs(steps))
+    shape.setflags(write=False)  # shared by all callers
+    return shape
+
+
+@functools.lru_cache(maxsize=_CACHED_VENUES)
+def _trend(symbol: str, bucket: int) -> float:
+    return _random("trend", symbol, bucket).uniform(-_TREND, _TREND)
+
+
+@functools.lru_cache(maxsize=_CACHED_VENUES)
+def _venue(asset_type: AssetType, symbol: str, bucket: int) -> _Venue:
+    random = _random("venue", asset_type, symbol, bucket)
+    half_spread = _HALF_SPREAD_BPS[asset_type] * 1e-4 * random.uniform(0.5, 1.5)
+    # The first levels stand exactly around 1.0: the mid of the book is the quote. Ten levels reach 15 half spreads.
+    steps = np.concatenate((np.ones((2, 1)), random.uniform(0.5, 1.5, (2, _BOOK_LEVELS - 1))), axis=1)
+    distances = half_spread * np.cumsum(steps, axis=1)
+    lean = 1 + random.uniform(-0.6, 0.6) * np.array([[1.0], [-1.0]])
+    return _Venue(
+        prices=1 + distances * np.array([[-1.0], [1.0]]),
+        notionals=lean * (1000.0 + random.gamma(2.0, 40_000.0, (2, _BOOK_LEVELS))),
+        funding_rate=round(float(np.clip(random.normal(1e-5, 3e-5), -5e-4, 5e-4)), 8),
+        open_notional=float(random.lognormal(17.0, 1.0)),
+        premium=float(np.clip(random.normal(0.0, 1.5e-4), -1e-3, 1e-3)),
+    )
+
+
+def _random(*parts: object) -> np.random.Generator:
+    """A generator seeded by the parts. blake2, as the built-in hash differs from process to process."""
+    digest = hashlib.blake2b("\x1f".join(str(part) for part in parts).encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest)))
