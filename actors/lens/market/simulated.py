@@ -60,7 +60,7 @@ _CACHED_SHAPES: Final = 1536  # of 12 kB: 512 symbols in three intervals, 19 MB
 _CACHED_VENUES: Final = 1024
 
 
-class SimulatedMarket:
+class SimulatedMarketData:
     """The `MarketData` of development and load tests: it answers every query for every symbol and never fails."""
 
     async def snapshot(self, request: MarketRequest) -> MarketSnapshot:
