@@ -5,7 +5,7 @@ Gateways and actor processes write to files that they share (`PROMETHEUS_MULTIPR
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 # HTTP, by gateway. `route` is the pattern of the route table, never the path that was asked for.
 HTTP_REQUESTS = Counter("tradestream_http_requests_total", "Requests answered.", ("method", "route", "status"))
@@ -14,4 +14,32 @@ HTTP_REQUEST_SECONDS = Histogram(
     "Time from a request's headers to the end of its response; a stream's ends when it is open.",
     ("method", "route", "status"),
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+)
+
+# The Lens pipeline, by stage.
+EVENTS_ACCEPTED = Counter("tradestream_lens_events_accepted_total", "Raw signals answered with 201.")
+STAGE_SECONDS = Histogram(
+    "tradestream_lens_stage_seconds",
+    "Time from taking an event into a stage's memory to the commit of its transition.",
+    ("stage",),
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0),
+)
+STAGE_OUTCOMES = Counter("tradestream_lens_stage_outcomes_total", "Attempts that ended.", ("stage", "outcome"))
+STAGE_ACTIVE = Gauge(
+    "tradestream_lens_stage_active", "Events in a stage's memory.", ("stage",), multiprocess_mode="livesum"
+)
+STAGE_DEPTH = Gauge(
+    "tradestream_lens_stage_depth",
+    "Events before a stage, in Postgres.",
+    ("stage",),
+    multiprocess_mode="livemostrecent",
+)
+DEAD_LETTERS = Gauge(
+    "tradestream_lens_dead_letters", "Unresolved dead letters.", ("stage",), multiprocess_mode="livemostrecent"
+)
+MODEL_SECONDS = Histogram(
+    "tradestream_lens_model_seconds",
+    "Time of one model's judgement.",
+    ("model", "status"),
+    buckets=(0.001, 0.01, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from actors._messages import Message
-from actors.lens.model import Evaluation, Features, RawSignal, Value
+from actors.lens.model import AssetType, Direction, Evaluation, EventType, Features, RawSignal, Value
 
 INTAKE = "lens/intake"
 ENRICH = "lens/enrich"
@@ -31,18 +31,22 @@ class Receipt:
 class Submit(Message[Receipt]):
     """A raw signal, validated; to `lens/intake`, key: the source. The answer means that it is durable.
 
-    Raises IdempotencyMismatch when the key was used for another body within 24 hours.
+    The sender makes `event_id`, a UUIDv7 whose time is the time of receipt: so a message delivered twice is one event.
+    Raises IdempotencyMismatch when `idempotency_key` was used for another body within 24 hours.
     """
 
-    event_type: str  # OPEN_SIGNAL | CLOSE_SIGNAL
-    signal_direction: str  # long | short | close_long | close_short
-    symbol: str  # as stored: upper-case but for predictions
+    idempotent: ClassVar[bool] = True
+
+    event_id: UUID
+    event_type: EventType
+    signal_direction: Direction
+    symbol: str  # as stored: upper case but for predictions
     entry_price: Decimal
     size: Decimal
     liquidation_price: Decimal | None
     ts_utc: datetime
     source: str
-    asset_type: str = "crypto"
+    asset_type: AssetType = "crypto"
     asset_data: dict[str, Any] | None = None
     commentary: str | None = None
     idempotency_key: str | None = None

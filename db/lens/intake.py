@@ -31,8 +31,9 @@ class NewEvent:
     asset_type: str
     asset_data: dict[str, Any] | None
     commentary: str | None
-    idempotency_key: str | None = None
-    body_hash: bytes | None = None
+    idempotency_key: str | None
+    body_hash: bytes | None
+    timeline: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +61,22 @@ async def find_keys(conn: Connection, keys: Sequence[tuple[str, str]]) -> dict[t
     return {(row["source"], row["key"]): Accepted(*row) for row in rows}
 
 
-# One statement: one round trip and one plan for the three tables. A key that is there already is an expired one
+# One statement: one round trip and one plan for the three tables. An event that is there already is one of a batch that
+# was delivered again: the sender chose its id, so it counts once. A key that is there already is an expired one
 # (find_keys has answered for the others, and lens/intake is the only writer), so it is taken over.
 INSERT_EVENTS = """
 WITH incoming AS (
     SELECT * FROM unnest(
         $1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::numeric[], $7::numeric[], $8::numeric[],
-        $9::timestamptz[], $10::text[], $11::text[], $12::jsonb[], $13::text[], $14::text[], $15::bytea[]
+        $9::timestamptz[], $10::text[], $11::text[], $12::jsonb[], $13::text[], $14::text[], $15::bytea[], $16::jsonb[]
     ) AS row (event_id, received_at, event_type, signal_direction, symbol, entry_price, size, liquidation_price,
-              ts_utc, source, asset_type, asset_data, commentary, idempotency_key, body_hash)
+              ts_utc, source, asset_type, asset_data, commentary, idempotency_key, body_hash, timeline)
 ), facts AS (
     INSERT INTO lens_events
     SELECT event_id, received_at, event_type, signal_direction, symbol, entry_price, size, liquidation_price,
            ts_utc, source, asset_type, asset_data, commentary
     FROM incoming
+    ON CONFLICT (event_id) DO NOTHING
 ), keys AS (
     INSERT INTO lens_idempotency (source, key, body_hash, event_id, received_at)
     SELECT source, idempotency_key, body_hash, event_id, received_at FROM incoming WHERE idempotency_key IS NOT NULL
@@ -81,14 +84,13 @@ WITH incoming AS (
     SET body_hash = excluded.body_hash, event_id = excluded.event_id, received_at = excluded.received_at
 )
 INSERT INTO lens_progress (event_id, status, stage, due_at, lease_until, timeline)
-SELECT event_id, 'ENQUEUED', 'ENRICH', now(), now() + $16 * interval '1 second', $17::jsonb
+SELECT event_id, 'ENQUEUED', 'ENRICH', now(), now() + $17 * interval '1 second', timeline
 FROM incoming
+ON CONFLICT (event_id) DO NOTHING
 """
 
 
-async def insert_events(
-    conn: Connection, events: Sequence[NewEvent], *, timeline: list[dict[str, Any]], lease_seconds: float
-) -> None:
+async def insert_events(conn: Connection, events: Sequence[NewEvent], *, lease_seconds: float) -> None:
     """Store accepted events as ENQUEUED, leased to the enrich stage for `lease_seconds`."""
     await conn.execute(
         INSERT_EVENTS,
@@ -107,8 +109,8 @@ async def insert_events(
         [e.commentary for e in events],
         [e.idempotency_key for e in events],
         [e.body_hash for e in events],
+        [e.timeline for e in events],
         lease_seconds,
-        timeline,
     )
 
 

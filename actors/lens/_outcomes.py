@@ -1,0 +1,176 @@
+"""What can become of one event in one stage, as values; and the rule by which a failure is retried or buried."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from actors.lens.messages import Work
+from config.clock import rfc3339
+from db.lens.stages import Move
+
+ReasonCode = Literal[
+    "VALIDATION_ERROR",
+    "TIMEOUT",
+    "NETWORK_ERROR",
+    "PROVIDER_ERROR",
+    "MODEL_ERROR",
+    "SCHEMA_ERROR",
+    "RATE_LIMITED",
+    "PUBLISH_ERROR",
+    "INTERNAL_ERROR",
+]
+
+JITTER = 0.25
+
+
+class StageFailure(Exception):
+    """A stage could not do its work on one event. `retry_after`: the least delay in seconds, if one was asked for."""
+
+    def __init__(
+        self, reason_code: ReasonCode, message: str, *, retryable: bool = True, retry_after: float = 0.0
+    ) -> None:
+        super().__init__(message)
+        self.reason_code = reason_code
+        self.message = message
+        self.retryable = retryable
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What goes to the dead-letter queue: the causes of one model's failure, or of the whole stage's (`model` None)."""
+
+    model: str | None
+    failures: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of one attempt. `move` is the transition to store, `letters` what is given up with it."""
+
+    work: Work
+    move: Move
+    letters: tuple[Letter, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced(Outcome):
+    """The event goes on; `work` is what the next stage gets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted(Outcome):
+    """The event stays, but something of it is done and must not be lost: one model of several has answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retried(Outcome):
+    """The event stays and comes back later; it waits in Postgres."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected(Outcome):
+    """A gate refused the event: it ends without being published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Buried(Outcome):
+    """The event ends in the dead-letter queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """`retries` after the first attempt, the n-th `base_seconds · 2ⁿ` later, at most `max_seconds`, ± 25 %."""
+
+    retries: int
+    base_seconds: float
+    max_seconds: float
+
+    def delay_seconds(self, attempt: int, *, at_least: float = 0.0) -> float:
+        """The wait after attempt number `attempt` (0 is the first)."""
+        # The exponent is capped because 2.0 ** 1024 overflows; far beyond any cap in seconds.
+        delay = min(self.base_seconds * 2.0 ** min(attempt, 60), self.max_seconds)
+        return max(delay * random.uniform(1 - JITTER, 1 + JITTER), at_least)  # noqa: S311 - spreads load, no secret
+
+
+def advance(
+    work: Work, *, status: str, stage: str, timeline: list[dict[str, Any]], letters: tuple[Letter, ...] = ()
+) -> Advanced:
+    """On to `stage`."""
+    move = _move(work, status=status, stage=stage, timeline=timeline, ended=stage == "COMPLETE")
+    return Advanced(replace(work, attempt=0, failures=()), move, letters)
+
+
+def note(work: Work, *, status: str, timeline: list[dict[str, Any]]) -> Noted:
+    """A part of the stage's work that is done."""
+    return Noted(work, _move(work, status=status, stage="", timeline=timeline))
+
+
+def retry(
+    work: Work, stage: str, failures: tuple[dict[str, Any], ...], policy: RetryPolicy, at_least: float = 0.0
+) -> Retried:
+    """Back to Postgres until the policy's delay is over."""
+    delay = policy.delay_seconds(work.attempt, at_least=at_least)
+    return Retried(work, _move(work, status=None, stage=stage, timeline=[], delay=delay, failures=failures))
+
+
+def reject(work: Work, *, reason: str, at: datetime) -> Rejected:
+    """The end by a gate, its reason in the timeline."""
+    timeline = [entry("REJECTED", at, {"reason": reason})]
+    return Rejected(work, _move(work, status="REJECTED", stage="COMPLETE", timeline=timeline, ended=True))
+
+
+def fail(work: Work, stage: str, failure: StageFailure, policy: RetryPolicy, at: datetime) -> Retried | Buried:
+    """A retry while the policy allows one and the failure may pass, else the dead-letter queue."""
+    failures = (*work.failures, cause(failure, at))
+    if failure.retryable and work.attempt < policy.retries:
+        return retry(work, stage, failures, policy, failure.retry_after)
+    return bury(work, (Letter(None, failures),), at)
+
+
+def bury(work: Work, letters: tuple[Letter, ...], at: datetime) -> Buried:
+    """The end in the dead-letter queue; the timeline names the last cause."""
+    last = letters[-1].failures[-1]
+    details = {"reason_code": last["reason_code"], "error_message": last["error_message"]}
+    move = _move(work, status="FAILED", stage="DEAD_LETTER", timeline=[entry("FAILED", at, details)], ended=True)
+    return Buried(work, move, letters)
+
+
+def entry(status: str, at: datetime, details: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One line of the timeline."""
+    line: dict[str, Any] = {"status": status, "timestamp": rfc3339(at)}
+    if details is not None:
+        line["details"] = details
+    return line
+
+
+def cause(failure: StageFailure, at: datetime, **more: Any) -> dict[str, Any]:
+    """One attempt's cause, as the dead-letter queue lists it."""
+    return {"at": rfc3339(at), "reason_code": failure.reason_code, "error_message": failure.message, **more}
+
+
+def _move(
+    work: Work,
+    *,
+    status: str | None,
+    stage: str,
+    timeline: list[dict[str, Any]],
+    delay: float = 0.0,
+    failures: tuple[dict[str, Any], ...] = (),
+    ended: bool = False,
+) -> Move:
+    retried = status is None
+    return Move(
+        event_id=work.signal.event_id,
+        attempt=work.attempt,
+        status=status,
+        stage=stage,
+        next_attempt=work.attempt + 1 if retried else 0,
+        delay_seconds=delay,
+        timeline=timeline,
+        failures=list(failures),
+        ended=ended,
+    )

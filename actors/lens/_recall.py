@@ -1,0 +1,45 @@
+"""Work as the sweep reads it back from Postgres."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.lens.messages import Work
+from actors.lens.model import Decision, Evaluation, Features, RawSignal
+
+
+def recall(row: Any) -> Work:
+    """The work of a row of `db.lens.stages.claim`."""
+    return Work(
+        signal=RawSignal(
+            event_id=row["event_id"],
+            event_type=row["event_type"],
+            symbol=row["symbol"],
+            signal_direction=row["signal_direction"],
+            entry_price=float(row["entry_price"]),
+            size=float(row["size"]),
+            ts_utc=row["ts_utc"],
+            source=row["source"],
+            liquidation_price=None if row["liquidation_price"] is None else float(row["liquidation_price"]),
+            asset_type=row["asset_type"],
+            asset_data=row["asset_data"],
+            commentary=row["commentary"],
+        ),
+        attempt=row["attempt"],
+        ungated=row["ungated"],
+        failures=tuple(row["failures"]),
+        features=None if row["document"] is None else Features.from_dict(row["document"]),
+        evaluations=tuple(_evaluation(each) for each in row["decisions"]),
+    )
+
+
+def _evaluation(row: dict[str, Any]) -> Evaluation:
+    return Evaluation(
+        model=row["model"],
+        model_version=row["model_version"],
+        status="SUCCESS",
+        latency_ms=row["latency_ms"],
+        decision=Decision.from_dict(row),
+        tokens_used=row["tokens_used"],
+        prompt_hash=row["prompt_hash"],
+    )

@@ -1,0 +1,308 @@
+"""What the stages share: work in memory, group commits, the hand-over, and the sweep that finds what was lost.
+
+A stage holds its work in memory and answers hand-overs at once; Postgres has it all (`lens_progress`). Each event is
+worked on by a task of its own, so that one that waits delays no other. Whatever is finished by then is committed in one
+transaction, then handed to the next stage in one message. A message that is lost, a stage that is killed, a retry that
+is due: the sweep finds them. Every transition is a compare-and-set, so what ran twice counts once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+from uuid import UUID
+
+import asyncpg
+
+from actors._behaviour import Behaviour, Room
+from actors._messages import Delivery
+from actors.lens._outcomes import (
+    Advanced,
+    Letter,
+    Noted,
+    Outcome,
+    Retried,
+    RetryPolicy,
+    StageFailure,
+    bury,
+    cause,
+    fail,
+)
+from actors.lens._recall import recall
+from actors.lens.messages import Process, Work
+from config import clock, metrics
+from config.ids import uuid7
+from config.tasks import cancel, spawn
+from db._postgres import Connection
+from db.lens import dlq, stages
+from schemas.errors import AppError, Unavailable
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 5.0
+"""How long a hand-over may take before the sweep re-takes it. What a stage holds it leaves out of its sweep itself."""
+
+MAX_ACTIVE = 4_000
+"""Events in a stage's memory. Past it hand-overs are dropped: they wait in Postgres until the sweep has room."""
+
+MAX_COMMIT = 500
+"""Events in one transaction: 10–20 ms of Postgres's time, and what is lost if it must be done again one by one."""
+
+SWEEP_SECONDS = 0.5
+WORK_SECONDS = 120.0
+"""The longest that one attempt may take, whatever its own deadlines were."""
+
+
+class Stage(Behaviour):
+    """One stage of the pipeline. A subclass says how to `work` on one event, and what else to `store`.
+
+    Owns: the events whose `lens_progress.stage` is its own. Success: the transition is committed. A crash loses the
+    work of the current attempt and nothing else; repeating it is harmless: the transition is a compare-and-set.
+    """
+
+    stage: ClassVar[str]
+    next_actor: ClassVar[str | None]
+
+    def __init__(self) -> None:
+        # In memory only, rebuilt by the sweep:
+        self._active: dict[UUID, float] = {}
+        self._finished: list[Outcome] = []
+        self._ready = asyncio.Event()
+        self._due = asyncio.Event()
+        self._next_due = float("inf")
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    async def start(self, room: Room) -> None:
+        """Begin to sweep and to commit."""
+        await super().start(room)
+        settings = room.settings
+        self.policy = RetryPolicy(
+            settings.lens_retries, settings.lens_retry_base_seconds, settings.lens_retry_max_seconds
+        )
+        await self.prepare()
+        self._tasks = [
+            spawn(self._commit_forever(), name=f"{room.name}: commit"),
+            spawn(self._sweep_forever(), name=f"{room.name}: sweep"),
+        ]
+
+    async def stop(self) -> None:
+        """Stop; what is unfinished stays in Postgres for the next start."""
+        await cancel(*self._tasks)
+        await self.close()
+
+    async def process(self, batch: Sequence[Delivery]) -> list[Any]:
+        """Take hand-overs into memory; what there is no room for is left to the sweep."""
+        for delivery in batch:
+            if isinstance(delivery.message, Process):
+                self._take(delivery.message.work)
+        return [None] * len(batch)
+
+    # --- what a subclass says
+
+    async def prepare(self) -> None:
+        """Get ready, once, before the first event."""
+
+    async def close(self) -> None:
+        """Give back what `prepare` took."""
+
+    @abstractmethod
+    async def work(self, work: Work) -> Outcome:
+        """One attempt on one event. Raises StageFailure, which is retried or buried by the policy."""
+
+    async def store(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
+        """Store what belongs to the outcomes that moved, in their transaction."""
+
+    async def committed(self, outcomes: Sequence[Outcome]) -> None:
+        """Tell others, after the commit."""
+
+    def note(self, outcome: Noted) -> None:
+        """Have something stored of an event that stays: committed with whatever else is finished."""
+        self._finish(outcome)
+
+    # --- the work
+
+    def _take(self, items: Sequence[Work]) -> None:
+        now = time.perf_counter()
+        for item in items:
+            event_id = item.signal.event_id
+            if event_id in self._active or len(self._active) >= MAX_ACTIVE:
+                continue
+            self._active[event_id] = now
+            spawn(self._attempt(item), name=f"{self.stage} {event_id}")
+        metrics.STAGE_ACTIVE.labels(self.stage).set(len(self._active))
+
+    async def _attempt(self, work: Work) -> None:
+        try:
+            async with asyncio.timeout(WORK_SECONDS):
+                outcome = await self.work(work)
+        except StageFailure as failure:
+            outcome = self._failed(work, failure)
+        except TimeoutError:
+            outcome = self._failed(work, StageFailure("TIMEOUT", f"no result within {WORK_SECONDS:.0f} s"))
+        except Unavailable as error:
+            outcome = self._failed(work, StageFailure("NETWORK_ERROR", error.message))
+        except Exception as error:
+            # Whatever is wrong with one event must end in its dead-letter entry, never in the stage.
+            log.exception("%s failed on event %s", self.stage, work.signal.event_id)
+            outcome = self._failed(work, StageFailure("INTERNAL_ERROR", f"{type(error).__name__}: {error}"))
+        self._finish(outcome)
+
+    def _failed(self, work: Work, failure: StageFailure) -> Outcome:
+        return fail(work, self.stage, failure, self.policy, clock.now())
+
+    def _finish(self, outcome: Outcome) -> None:
+        self._finished.append(outcome)
+        self._ready.set()
+
+    # --- the commits
+
+    async def _commit_forever(self) -> None:
+        delay, limit = 0.0, MAX_COMMIT
+        while True:
+            await self._ready.wait()
+            batch = self._finished[:limit]
+            try:
+                done = await self._commit(batch)
+            except Unavailable as error:
+                # Perhaps it was too much at once for a deadline: go on with less.
+                delay, limit = min(max(delay * 2, 0.1), 2.0), max(limit // 2, 1)
+                log.warning("%s cannot commit %d events: %s", self.stage, len(batch), error.message)
+                await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311
+                continue
+            delay, limit = 0.0, min(limit * 2, MAX_COMMIT)
+            del self._finished[: len(batch)]
+            if not self._finished:
+                self._ready.clear()
+            await self._tell(batch, done)
+
+    async def _commit(self, batch: list[Outcome]) -> list[Outcome]:
+        """Commit the batch; if a row of it cannot be stored, its halves, so that one such event fails alone."""
+        try:
+            return await self._commit_once(batch)
+        except asyncpg.PostgresError as error:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                return await self._commit(batch[:middle]) + await self._commit(batch[middle:])
+            return await self._bury_alone(batch[0], error)
+
+    async def _bury_alone(self, outcome: Outcome, error: asyncpg.PostgresError) -> list[Outcome]:
+        event_id = outcome.work.signal.event_id
+        log.error("%s cannot store event %s", self.stage, event_id, exc_info=error)
+        now = clock.now()
+        failure = StageFailure("PUBLISH_ERROR" if self.stage == "PUBLISH" else "INTERNAL_ERROR", str(error))
+        work = outcome.work
+        try:
+            return await self._commit_once([bury(work, (Letter(None, (*work.failures, cause(failure, now))),), now)])
+        except asyncpg.PostgresError:
+            log.exception("%s cannot bury event %s either; the sweep will bring it back", self.stage, event_id)
+            return []
+
+    async def _commit_once(self, batch: list[Outcome]) -> list[Outcome]:
+        notes = [outcome for outcome in batch if isinstance(outcome, Noted)]
+        moves = [outcome for outcome in batch if not isinstance(outcome, Noted)]
+        async with self.room.transaction() as conn:
+            moved: set[UUID] = set()
+            if notes:  # before the moves: a note belongs to the attempt that a move ends
+                moved = await stages.note_status(conn, self.stage, [o.move for o in notes])
+            if moves:
+                moved |= await stages.move(conn, self.stage, [o.move for o in moves], lease_seconds=LEASE_SECONDS)
+            done = [outcome for outcome in batch if outcome.work.signal.event_id in moved]
+            if done:
+                await self.store(conn, done)
+                if letters := [self._dead_letter(o, letter) for o in done for letter in o.letters]:
+                    await dlq.insert_dead_letters(conn, letters)
+        return done
+
+    def _dead_letter(self, outcome: Outcome, letter: Letter) -> dlq.DeadLetter:
+        last = letter.failures[-1]
+        return dlq.DeadLetter(
+            id=uuid7(),
+            event_id=outcome.work.signal.event_id,
+            stage=self.stage.lower(),
+            model=letter.model,
+            reason_code=last["reason_code"],
+            error_message=last["error_message"],
+            payload=outcome.work.signal.to_dict(),
+            attempts=list(letter.failures),
+            retry_count=len(letter.failures) - 1,
+            created_at=clock.now(),
+        )
+
+    async def _tell(self, batch: Sequence[Outcome], done: Sequence[Outcome]) -> None:
+        now = time.perf_counter()
+        for outcome in batch:
+            if isinstance(outcome, Noted):
+                continue
+            began = self._active.pop(outcome.work.signal.event_id, now)
+            metrics.STAGE_SECONDS.labels(self.stage).observe(now - began)
+            metrics.STAGE_OUTCOMES.labels(self.stage, type(outcome).__name__.lower()).inc()
+            if isinstance(outcome, Retried):
+                self._expect(outcome.move.delay_seconds)
+        metrics.STAGE_ACTIVE.labels(self.stage).set(len(self._active))
+        forward = tuple(o.work for o in done if isinstance(o, Advanced))
+        if forward and self.next_actor is not None:
+            self.room.mailbox(self.next_actor, "").tell("", Process(forward))
+        if done:
+            await self._announce(done)
+
+    async def _announce(self, done: Sequence[Outcome]) -> None:
+        try:
+            await self.committed(done)
+        except Exception:
+            # It is stored: whoever missed the message reads it from Postgres.
+            log.exception("%s could not announce %d events", self.stage, len(done))
+
+    # --- the sweep
+
+    def _expect(self, delay_seconds: float) -> None:
+        self._next_due = min(self._next_due, time.monotonic() + delay_seconds)
+        self._due.set()
+
+    async def _sweep_forever(self) -> None:
+        fresh = True  # whoever held this stage's events before is dead and fenced: take them whatever their lease
+        while True:
+            try:
+                more = await self._sweep(regardless=fresh)
+                fresh = fresh and more
+            except (AppError, asyncpg.PostgresError, OSError) as error:
+                log.warning("%s cannot sweep: %s", self.stage, error)
+                more = False
+            if not more:
+                await self._pause()
+
+    async def _sweep(self, *, regardless: bool) -> bool:
+        limit = min(MAX_ACTIVE - len(self._active), MAX_COMMIT)
+        if limit <= 0:
+            return False
+        async with self.room.connection() as conn:
+            rows = await stages.claim(
+                conn,
+                self.stage,
+                busy=list(self._active),
+                limit=limit,
+                lease_seconds=LEASE_SECONDS,
+                regardless=regardless,
+            )
+        self._take([recall(row) for row in rows])
+        return len(rows) == limit
+
+    async def _pause(self) -> None:
+        """Until a retry of ours is due, or the next round."""
+        self._due.clear()
+        now = time.monotonic()
+        wait = min(SWEEP_SECONDS * random.uniform(0.75, 1.25), max(self._next_due - now, 0.0))  # noqa: S311
+        if self._next_due <= now:
+            self._next_due = float("inf")
+            return
+        try:
+            async with asyncio.timeout(wait):
+                await self._due.wait()
+        except TimeoutError:
+            pass
+        if self._next_due <= time.monotonic():
+            self._next_due = float("inf")

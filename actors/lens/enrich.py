@@ -1,0 +1,80 @@
+"""The enrich stage: market data and indicators for each signal, and the gates of age and drift."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+from actors.lens._outcomes import Advanced, Outcome, StageFailure, advance, entry, reject
+from actors.lens._stage import Stage
+from actors.lens.features import PROFILE_QUERIES, build_features, rejection_reason
+from actors.lens.market import MarketRequest
+from actors.lens.market.source import open_market
+from actors.lens.messages import EVALUATE, Work
+from actors.lens.model import FeatureProfile, MarketSnapshot
+from config import clock
+from db._postgres import Connection
+from db.lens.stages import Enriched, insert_enriched
+
+
+class Enrich(Stage):
+    """Owns the events that wait for market data.
+
+    A query that fails is a quality flag and the event goes on; only without any data at all is it retried.
+    """
+
+    stage = "ENRICH"
+    next_actor = EVALUATE
+
+    async def prepare(self) -> None:
+        """Open the market-data source, shared by every signal."""
+        settings = self.room.settings
+        self._profile = cast(FeatureProfile, settings.lens_feature_profile)
+        self._market = open_market(settings)
+
+    async def close(self) -> None:
+        """Give back its connections."""
+        await self._market.close()
+
+    async def work(self, work: Work) -> Outcome:
+        """Ask the market, compute the features, pass the gates."""
+        signal = work.signal
+        now = clock.now()
+        snapshot = await self._market.snapshot(
+            MarketRequest(signal.symbol, signal.asset_type, signal.entry_price, PROFILE_QUERIES[self._profile], now)
+        )
+        if not snapshot.has_data:
+            raise StageFailure("PROVIDER_ERROR", _nothing_had(snapshot))
+        features = build_features(signal, snapshot, self._profile, now)
+        settings = self.room.settings
+        if not work.ungated:
+            reason = rejection_reason(
+                features,
+                max_age_seconds=settings.lens_reject_age_seconds,
+                max_drift_bps=settings.lens_reject_drift_bps,
+            )
+            if reason is not None:
+                return reject(work, reason=reason, at=clock.now())
+        done = clock.now()
+        return advance(
+            replace(work, features=features), status="ENRICHED", stage="EVALUATE", timeline=[entry("ENRICHED", done)]
+        )
+
+    async def store(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
+        """Store the enriched documents."""
+        now = clock.now()
+        rows = []
+        for outcome in outcomes:
+            features = outcome.work.features
+            if isinstance(outcome, Advanced) and features is not None:
+                document = features.to_dict()
+                profile, flags = document["feature_profile"], document["quality_flags"]
+                rows.append(Enriched(outcome.work.signal.event_id, profile, flags, document, now))
+        if rows:
+            await insert_enriched(conn, rows)
+
+
+def _nothing_had(snapshot: MarketSnapshot) -> str:
+    causes = dict.fromkeys(failure.message for failure in snapshot.failures)
+    return "; ".join(causes) or "no market data for this symbol"

@@ -1,0 +1,167 @@
+"""The evaluate stage: every model judges each signal, in parallel and apart from each other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from actors.lens._outcomes import (
+    Letter,
+    Outcome,
+    ReasonCode,
+    Retried,
+    StageFailure,
+    advance,
+    bury,
+    cause,
+    entry,
+    note,
+    retry,
+)
+from actors.lens._stage import Stage
+from actors.lens.messages import PUBLISH, Work
+from actors.lens.model import Evaluation, ModelStatus
+from actors.lens.models import Model, open_models
+from config import clock, metrics
+from config.ids import uuid7
+from db._postgres import Connection
+from db.lens.stages import DecisionRow, insert_decisions
+
+log = logging.getLogger(__name__)
+
+REASONS: dict[ModelStatus, ReasonCode] = {
+    "TIMEOUT": "TIMEOUT",
+    "API_ERROR": "MODEL_ERROR",
+    "SCHEMA_ERROR": "SCHEMA_ERROR",
+    "RATE_LIMITED": "RATE_LIMITED",
+}
+
+
+class Evaluate(Stage):
+    """Owns the events that wait for the models' judgement.
+
+    Each model answers for itself: a decision is stored as soon as it is there, and asked for only once. A model that
+    fails is retried alone; given up, it leaves a dead letter of its own. The event goes on if any model succeeded.
+    """
+
+    stage = "EVALUATE"
+    next_actor = PUBLISH
+
+    async def prepare(self) -> None:
+        """Open the configured models."""
+        self._models = open_models(self.room.settings)
+
+    async def close(self) -> None:
+        """Give back their connections."""
+        for model in self._models:
+            await model.close()
+
+    async def work(self, work: Work) -> Outcome:
+        """Ask every model that has neither answered nor been given up."""
+        answered = {each.model for each in work.evaluations}
+        asked = [m for m in self._models if m.name not in answered and not self._given_up(work, m.name)]
+        if len(asked) == 1:
+            runs = [await self._judge(asked[0], work)]
+            timeline = [_done(each) for each in runs if each.decision is not None]
+        else:
+            runs = await asyncio.gather(*(self._judge_and_note(model, work) for model in asked))
+            timeline = []
+        return self._conclude(
+            replace(
+                work,
+                evaluations=(*work.evaluations, *(each for each in runs if each.decision is not None)),
+                failures=(*work.failures, *(_cause(each) for each in runs if each.decision is None)),
+            ),
+            timeline,
+        )
+
+    async def _judge_and_note(self, model: Model, work: Work) -> Evaluation:
+        run = await self._judge(model, work)
+        if run.decision is not None:
+            # The others may take half a minute: this answer must not be lost, nor paid for twice.
+            self.note(note(replace(work, evaluations=(run,)), status="MODEL_DONE", timeline=[_done(run)]))
+        return run
+
+    async def _judge(self, model: Model, work: Work) -> Evaluation:
+        assert work.features is not None, "an event reaches this stage enriched"
+        began = time.perf_counter()
+        try:
+            async with asyncio.timeout(model.timeout_seconds):
+                run = await model.judge(work.signal, work.features)
+        except TimeoutError:
+            run = _failed(model, "TIMEOUT", f"no answer within {model.timeout_seconds:g} s", began)
+        except Exception as error:
+            # One model's defect must not take the others' answers with it.
+            log.exception("model %s failed on event %s", model.name, work.signal.event_id)
+            run = _failed(model, "API_ERROR", f"{type(error).__name__}: {error}", began)
+        metrics.MODEL_SECONDS.labels(run.model, run.status).observe(time.perf_counter() - began)
+        return run
+
+    def _conclude(self, work: Work, timeline: list[dict[str, Any]]) -> Outcome:
+        answered = {each.model for each in work.evaluations}
+        silent = [model.name for model in self._models if model.name not in answered]
+        if any(not self._given_up(work, name) for name in silent):
+            return retry(work, self.stage, work.failures, self.policy)
+        letters = tuple(Letter(name, _failures_of(work, name)) for name in silent)
+        if not answered:
+            return bury(work, letters, clock.now())
+        return advance(work, status="MODEL_DONE", stage="PUBLISH", timeline=timeline, letters=letters)
+
+    def _given_up(self, work: Work, model: str) -> bool:
+        return len(_failures_of(work, model)) > self.policy.retries
+
+    async def store(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
+        """Store the decisions: one per event and model, whatever ran twice."""
+        rows = [
+            _decision_row(outcome.work, each)
+            for outcome in outcomes
+            if not isinstance(outcome, Retried)
+            for each in outcome.work.evaluations
+        ]
+        if rows:
+            await insert_decisions(conn, rows)
+
+
+def _done(run: Evaluation) -> dict[str, Any]:
+    return entry("MODEL_DONE", clock.now(), {"model": run.model})
+
+
+def _failed(model: Model, status: ModelStatus, error: str, began: float) -> Evaluation:
+    latency_ms = round((time.perf_counter() - began) * 1000)
+    return Evaluation(model.name, model.version, status, latency_ms, error=error)
+
+
+def _cause(run: Evaluation) -> dict[str, Any]:
+    failure = StageFailure(REASONS[run.status], run.error or "no reason given")
+    return cause(failure, clock.now(), model=run.model)
+
+
+def _failures_of(work: Work, model: str) -> tuple[dict[str, Any], ...]:
+    return tuple(each for each in work.failures if each.get("model") == model)
+
+
+def _decision_row(work: Work, run: Evaluation) -> DecisionRow:
+    assert run.decision is not None
+    decision = run.decision.to_dict()
+    return DecisionRow(
+        id=uuid7(),
+        event_id=work.signal.event_id,
+        model=run.model,
+        symbol=work.signal.symbol,
+        event_type=work.signal.event_type,
+        decision=decision["decision"],
+        confidence=decision["confidence"],
+        entry_plan=decision["entry_plan"],
+        risk_plan=decision["risk_plan"],
+        size_pct=decision["size_pct"],
+        reasons=decision["reasons"],
+        model_version=run.model_version,
+        latency_ms=run.latency_ms,
+        tokens_used=run.tokens_used or 0,
+        prompt_hash=run.prompt_hash,
+        evaluated_at=clock.now(),
+    )

@@ -1,0 +1,26 @@
+"""The `technical` model: the local evaluator behind the interface that all models share."""
+
+from __future__ import annotations
+
+import time
+
+from actors.lens.model import Evaluation, Features, RawSignal
+from actors.lens.technical import MODEL, MODEL_VERSION, evaluate
+
+
+class TechnicalModel:
+    """Judges by the indicators alone: deterministic, needs no key, never fails."""
+
+    name = MODEL
+    version = MODEL_VERSION
+    timeout_seconds = 5.0
+
+    async def judge(self, signal: RawSignal, features: Features) -> Evaluation:
+        """The rules' decision."""
+        began = time.perf_counter()
+        decision = evaluate(signal, features)
+        latency_ms = round((time.perf_counter() - began) * 1000)
+        return Evaluation(self.name, self.version, "SUCCESS", latency_ms, decision, tokens_used=0)
+
+    async def close(self) -> None:
+        """Nothing to give back."""

@@ -1,0 +1,123 @@
+"""A published signal as the public sees it: the feed's JSON, put together once, and whom it is attributed to. Pure."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from actors.lens.model import Decision, Features, RawSignal, Score
+from actors.lens.symbols import asset_category
+from config.clock import rfc3339
+from config.ids import parse_uuid
+from db.signals import NewSignal, ProviderCard
+from schemas.feed import DecisionItem
+
+_SYSTEM_PROVIDERS = uuid.UUID("6ba26a43-6b9f-5d2b-8f0c-6f1f3f6b9d10")
+"""The UUIDv5 namespace of providers that exist only as the `source` of Lens events. Never to be changed."""
+
+PRICED = frozenset({"crypto", "stock", "etf", "forex"})
+"""Asset types whose entry price is the price of the asset itself, not a premium or a probability."""
+
+
+def system_provider_id(source: str) -> UUID:
+    """The id of the system provider that stands for `source`."""
+    return uuid.uuid5(_SYSTEM_PROVIDERS, source)
+
+
+def provider_candidates(source: str) -> tuple[UUID, ...]:
+    """Whom `source` may name, the first that exists wins: a user's id, or else the system provider."""
+    user_id = parse_uuid(source)
+    return (system_provider_id(source),) if user_id is None else (user_id, system_provider_id(source))
+
+
+def asset_data_of(signal: RawSignal, features: Features) -> dict[str, Any]:
+    """What the producer said of the asset, and its price where it has one and the producer did not say."""
+    data = dict(signal.asset_data or {})
+    if signal.asset_type in PRICED:
+        data.setdefault("price", features.price)
+    return data
+
+
+def describe_provider(card: ProviderCard) -> dict[str, Any]:
+    """The provider as a signal shows it; `win_rate` in whole percent, null until a signal of theirs was closed."""
+    return {
+        "id": str(card.user_id),
+        "name": card.display_name,
+        "avatar_url": card.avatar_url,
+        "win_rate": None if card.win_rate is None else round(card.win_rate * 100),
+        "followers": card.follower_count,
+        "verified": card.verification_level != "none",
+    }
+
+
+def make_signal(
+    signal: RawSignal,
+    features: Features,
+    score: Score,
+    *,
+    provider: ProviderCard,
+    feed_seq: int,
+    published_at: datetime,
+) -> NewSignal:
+    """The row of a signal that is being published, its feed JSON included."""
+    asset_data = asset_data_of(signal, features)
+    category = asset_category(signal.asset_type)
+    item: dict[str, Any] = {
+        "id": str(signal.event_id),
+        "asset_type": signal.asset_type,
+        "asset_category": category,
+        "symbol": signal.symbol,
+        "action": score.action,
+        "score": score.opportunity_score,
+        "reasoning": score.reasoning,
+        "provider": describe_provider(provider),
+        "asset_data": asset_data,
+        "reactions": {},
+        "comment_count": 0,
+        "created_at": rfc3339(published_at),
+    }
+    if "price" in asset_data:
+        item["price"] = asset_data["price"]
+    return NewSignal(
+        id=signal.event_id,
+        feed_seq=feed_seq,
+        provider_id=provider.user_id,
+        asset_type=signal.asset_type,
+        asset_category=category,
+        symbol=signal.symbol,
+        action=score.action,
+        event_type=signal.event_type,
+        direction="long" if signal.signal_direction.endswith("long") else "short",
+        entry_price=None,  # the exact decimals are copied from the event
+        size=None,
+        score=score.opportunity_score,
+        tier=score.opportunity_tier,
+        confidence=score.confidence,
+        factors=score.opportunity_factors,
+        strategy_breakdown=[vote.to_dict() for vote in score.strategy_breakdown],
+        market_context=score.market_context,
+        reasoning=score.reasoning,
+        commentary=signal.commentary,
+        asset_data=asset_data,
+        feed_data=orjson.dumps(item).decode(),
+        created_at=published_at,
+    )
+
+
+def decision_item(signal: RawSignal, model: str, decision: Decision, published_at: datetime) -> DecisionItem:
+    """The message that internal subscribers get of one model's decision."""
+    message: Mapping[str, Any] = {
+        "type": "decision",
+        "event_id": str(signal.event_id),
+        "symbol": signal.symbol,
+        "event_type": signal.event_type,
+        "model": model,
+        "decision": decision.to_dict(),
+        "published_at": rfc3339(published_at),
+    }
+    return DecisionItem(model, signal.symbol, signal.event_type, orjson.dumps(message))

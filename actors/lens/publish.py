@@ -1,0 +1,117 @@
+"""The publish stage: scores each signal, gives it its place in the feed, and tells the gateways."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from redis.exceptions import RedisError
+
+from actors.lens._outcomes import Outcome, advance, entry
+from actors.lens._stage import Stage
+from actors.lens.messages import Work
+from actors.lens.model import Score
+from actors.lens.publication import decision_item, make_signal, provider_candidates, system_provider_id
+from actors.lens.scoring import score_signal
+from config import clock
+from db._postgres import Connection
+from db.lens import dlq
+from db.signals import NewSignal, ProviderCard, ensure_system_providers, get_providers, insert_signals, take_feed_seq
+from schemas.feed import DECISIONS_CHANNEL, FEED_CHANNEL, FeedItem, encode_batch, encode_decisions
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Published(Outcome):
+    """The event is scored and can be published."""
+
+    score: Score | None = None
+    at: datetime | None = None
+
+
+class Publish(Stage):
+    """Owns the feed's order: the only writer of `feed_counter` and `signals`.
+
+    Success: the signal has its `feed_seq`, dense and in the order of commits. The Redis message afterwards only saves
+    the gateways a look: one that is lost is a hole, and a hole is fetched from Postgres.
+    """
+
+    stage = "PUBLISH"
+    next_actor = None
+
+    async def prepare(self) -> None:
+        """Start with nothing known."""
+        self._stored: list[NewSignal] = []
+
+    async def work(self, work: Work) -> Outcome:
+        """Score the signal. The score is stored and never changes."""
+        assert work.features is not None, "an event reaches this stage enriched"
+        now = clock.now()
+        score = score_signal(work.signal, work.features, work.evaluations, now)
+        moved = advance(work, status="PUBLISHED", stage="COMPLETE", timeline=[entry("PUBLISHED", now)])
+        return Published(work, moved.move, score=score, at=now)
+
+    async def store(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
+        """Store the signals in the order of their events."""
+        self._stored = []
+        scored = [outcome for outcome in outcomes if isinstance(outcome, Published)]
+        if not scored:
+            return
+        scored.sort(key=lambda outcome: outcome.work.signal.event_id)
+        cards = await self._providers(conn, {outcome.work.signal.source for outcome in scored})
+        first = await take_feed_seq(conn, len(scored))
+        signals = [
+            _make(outcome, cards[outcome.work.signal.source], first + place) for place, outcome in enumerate(scored)
+        ]
+        await insert_signals(conn, signals)
+        if retried := [outcome.work.signal.event_id for outcome in scored if outcome.work.ungated]:
+            await dlq.resolve_retried(conn, retried)
+        self._stored = signals
+
+    async def _providers(self, conn: Connection, sources: set[str]) -> dict[str, ProviderCard]:
+        candidates = {source: provider_candidates(source) for source in sources}
+        known = await get_providers(conn, list({each for ids in candidates.values() for each in ids}))
+        unknown: dict[UUID, str] = {
+            system_provider_id(source): source
+            for source, ids in candidates.items()
+            if not any(each in known for each in ids)
+        }
+        if unknown:
+            await ensure_system_providers(conn, unknown)
+            known |= await get_providers(conn, list(unknown))
+        return {source: next(known[each] for each in ids if each in known) for source, ids in candidates.items()}
+
+    async def committed(self, outcomes: Sequence[Outcome]) -> None:
+        """Send the batch to the gateways: the feed, and the decisions for internal subscribers."""
+        items = [
+            FeedItem(s.feed_seq, s.asset_category, s.asset_type, s.score, str(s.provider_id), s.feed_data.encode())
+            for s in self._stored
+        ]
+        decisions = [
+            decision_item(outcome.work.signal, each.model, each.decision, outcome.at)
+            for outcome in outcomes
+            if isinstance(outcome, Published) and outcome.at is not None
+            for each in outcome.work.evaluations
+            if each.decision is not None
+        ]
+        try:
+            async with self.room.redis.pipeline(transaction=False) as pipe:
+                if items:
+                    pipe.publish(FEED_CHANNEL, encode_batch(items))
+                if decisions:
+                    pipe.publish(DECISIONS_CHANNEL, encode_decisions(decisions))
+                await pipe.execute()
+        except (RedisError, OSError) as error:
+            log.warning("the gateways were not told of %d signals: %s", len(items), error)
+
+
+def _make(outcome: Published, provider: ProviderCard, feed_seq: int) -> NewSignal:
+    features, score, at = outcome.work.features, outcome.score, outcome.at
+    assert features is not None
+    assert score is not None
+    assert at is not None
+    return make_signal(outcome.work.signal, features, score, provider=provider, feed_seq=feed_seq, published_at=at)
