@@ -54,6 +54,7 @@ def _setting(
 
 _POSITIVE = Range(min=0, min_inclusive=False)
 _COUNT = Range(min=1)
+_URL = Regexp(r"^https?://")
 _NETWORKS = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 _ORIGINS = "https://tradestream.io,https://www.tradestream.io,http://localhost:3000"
 
@@ -117,14 +118,40 @@ class Settings:
     google_client_secret: str | None = _setting("GOOGLE_CLIENT_SECRET", "optional", None, secret=True)
     github_client_id: str | None = _setting("GITHUB_CLIENT_ID", "optional", None)
     github_client_secret: str | None = _setting("GITHUB_CLIENT_SECRET", "optional", None, secret=True)
-    resend_api_key: str | None = _setting("RESEND_API_KEY", "optional", None, secret=True)
-    api_url: str = _setting("API_URL", "str", "http://127.0.0.1:8000", check=Regexp(r"^https?://"))
-    frontend_url: str = _setting("FRONTEND_URL", "str", "http://localhost:3000", check=Regexp(r"^https?://"))
+    google_authorize_url: str = _setting(
+        "GOOGLE_AUTHORIZE_URL", "str", "https://accounts.google.com/o/oauth2/v2/auth", check=_URL
+    )
+    google_token_url: str = _setting("GOOGLE_TOKEN_URL", "str", "https://oauth2.googleapis.com/token", check=_URL)
+    google_userinfo_url: str = _setting(
+        "GOOGLE_USERINFO_URL", "str", "https://openidconnect.googleapis.com/v1/userinfo", check=_URL
+    )
+    github_authorize_url: str = _setting(
+        "GITHUB_AUTHORIZE_URL", "str", "https://github.com/login/oauth/authorize", check=_URL
+    )
+    github_token_url: str = _setting(
+        "GITHUB_TOKEN_URL", "str", "https://github.com/login/oauth/access_token", check=_URL
+    )
+    github_api_url: str = _setting("GITHUB_API_URL", "str", "https://api.github.com", check=_URL)
+    resend_api_key: str | None = _setting(
+        "RESEND_API_KEY", "optional", None, secret=True, help="unset: mail is written to the Maildir DATA_DIR/mail"
+    )
+    resend_base_url: str = _setting("RESEND_BASE_URL", "str", "https://api.resend.com", check=_URL)
+    mail_from: str = _setting(
+        "MAIL_FROM", "str", "TradeStream <no-reply@tradestream.io>", check=Regexp(r"^[^\r\n]+@[^\r\n]+$")
+    )
+    api_url: str = _setting("API_URL", "str", "http://127.0.0.1:8000", check=_URL)
+    frontend_url: str = _setting("FRONTEND_URL", "str", "http://localhost:3000", check=_URL)
     cors_origins: tuple[str, ...] = _setting("CORS_ORIGINS", "names", _ORIGINS)
 
     # Limits and the network
     rate_limit_per_minute: int = _setting("RATE_LIMIT_PER_MINUTE", "int", 60, check=_COUNT)
     rate_limit_enabled: bool = _setting("RATE_LIMIT_ENABLED", "bool", True)
+    rate_limits: tuple[tuple[str, int], ...] = _setting(
+        "RATE_LIMITS",
+        "limits",
+        "",
+        help="other numbers for single routes, as in `POST /auth/login=20,GET /api/signals=300`",
+    )
     trusted_proxies: tuple[Network, ...] = _setting("TRUSTED_PROXIES", "networks", "")
     internal_networks: tuple[Network, ...] = _setting("INTERNAL_NETWORKS", "networks", _NETWORKS)
 
@@ -281,11 +308,22 @@ def _networks(text: str) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(item, strict=False) for item in _comma_list(text))
 
 
+def _limits(text: str) -> tuple[tuple[str, int], ...]:
+    pairs = []
+    for item in _comma_list(text):
+        route, _, number = item.rpartition("=")
+        if " " not in route.strip() or not number.strip().isdecimal() or int(number) < 1:
+            raise ValueError(f"{item!r} is not METHOD /path=number")
+        pairs.append((route.strip(), int(number)))
+    return tuple(pairs)
+
+
 _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "optional": lambda text: text or None,
     "optional_float": lambda text: float(text) if text else None,
     "names": _comma_list,
     "networks": _networks,
+    "limits": _limits,
 }
 
 
@@ -300,7 +338,7 @@ def _dump(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
-        return ",".join(str(item) for item in value)
+        return ",".join(f"{item[0]}={item[1]}" if isinstance(item, tuple) else str(item) for item in value)
     return str(value)
 
 

@@ -1,0 +1,225 @@
+"""Who the caller is, and whether a route is for them: address, network, token. The only place that decides."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal, Protocol
+
+import jwt
+
+from config.settings import Network, Settings
+from schemas.errors import Forbidden, Unauthorized
+
+ISSUER = "tradestream.io"
+AUDIENCE = "tradestream-api"
+OUTSIDER = "Access denied. This API is only accessible from internal network."
+DEMO_REFUSED = "Demo users cannot access this resource"
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A route's policy. `identity` is a token's: where it is `ignored`, a token is not even looked at."""
+
+    name: str
+    identity: Literal["ignored", "optional", "required"] = "ignored"
+    internal: bool = False
+    permission: str | None = None
+    query_token: bool = False
+
+    @property
+    def with_query_token(self) -> Access:
+        """The policy of a stream, whose clients cannot send headers: `?access_token=` counts too."""
+        return replace(self, query_token=True)
+
+
+PUBLIC = Access("public")
+OPTIONAL = Access("optional token", identity="optional")
+AUTHENTICATED = Access("authenticated", identity="required")
+INTERNAL = Access("internal network", internal=True)
+
+
+def permission(name: str) -> Access:
+    """For callers whose token holds the permission."""
+    return Access(f"permission {name}", identity="required", permission=name)
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a valid access token says. `session_id` is None for a demo token."""
+
+    subject: str
+    email: str | None
+    name: str | None
+    is_demo: bool
+    is_provider: bool
+    email_verified: bool
+    permissions: frozenset[str]
+    session_id: str | None
+    token_id: str
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The origin of a request: `address` is the client behind the trusted proxies."""
+
+    address: str
+    is_internal: bool
+    claims: Claims | None = None
+
+    @property
+    def subject(self) -> str | None:
+        """The user's id, or None without a token (and for a demo token, which is nobody's)."""
+        return None if self.claims is None or self.claims.is_demo else self.claims.subject
+
+
+class Revocations(Protocol):
+    """Which sessions have been ended before their tokens expired."""
+
+    async def is_revoked(self, claims: Claims) -> bool:
+        """Whether the token's session has been revoked."""
+
+
+class Gatekeeper:
+    """Resolves callers and applies policies, by the settings of this process."""
+
+    def __init__(self, settings: Settings, revocations: Revocations | None = None) -> None:
+        self._trusted = settings.trusted_proxies
+        self._internal = settings.internal_networks
+        self._secret = settings.jwt_secret
+        self._algorithm = settings.jwt_algorithm
+        self._revocations = revocations
+        # Clients keep their address: parsing it and matching networks is done once for each.
+        self.locate = lru_cache(maxsize=4096)(self._locate)
+
+    def _locate(self, peer: str, forwarded_for: str | None) -> Caller:
+        """The caller's address and whether it is internal.
+
+        The chain is read from the right, past trusted proxies, to the first address that is none. An entry that is not
+        an address ends the walk: who wrote it is known, who it stands for is not, so it is never internal.
+        """
+        client = _parse_address(peer)
+        if client is None:
+            return Caller(peer, is_internal=False)
+        chain = forwarded_for.split(",") if forwarded_for else []
+        while chain and _within(client, self._trusted):
+            entry = chain.pop().strip()
+            if not entry:
+                continue
+            hop = _parse_address(_without_port(entry))
+            if hop is None:
+                return Caller(str(client), is_internal=False)
+            client = hop
+        return Caller(str(client), is_internal=_within(client, self._internal))
+
+    async def identify(self, caller: Caller, access: Access, authorization: str | None, query: str | None) -> Caller:
+        """The caller with the claims of their token, if the policy asks for one. Raises Unauthorized.
+
+        `authorization` is the header, `query` the `?access_token=`; the header counts where both are there.
+        """
+        if access.identity == "ignored":
+            return caller
+        text = _bearer(authorization) if authorization is not None else query if access.query_token else None
+        if text is None:
+            return caller
+        claims = self.read_token(text)
+        if self._revocations is not None and await self._revocations.is_revoked(claims):
+            raise _invalid_token("The session of this token has ended")
+        return replace(caller, claims=claims)
+
+    def read_token(self, text: str) -> Claims:
+        """The claims of a valid access token. Raises Unauthorized."""
+        try:
+            payload = jwt.decode(
+                text,
+                self._secret,
+                algorithms=[self._algorithm],
+                issuer=ISSUER,
+                audience=AUDIENCE,
+                # iat is not checked: another gateway's clock may run a little ahead of this one's.
+                options={"require": ["exp", "iat", "sub", "jti", "iss", "aud"], "verify_iat": False},
+            )
+            return _claims(payload)
+        except jwt.ExpiredSignatureError:
+            raise _invalid_token("Token has expired") from None
+        except (jwt.InvalidTokenError, KeyError, TypeError, ValueError):
+            raise _invalid_token("Invalid token") from None
+
+
+def check_network(caller: Caller) -> None:
+    """Raise Forbidden for callers outside the internal networks."""
+    if not caller.is_internal:
+        raise Forbidden(OUTSIDER)
+
+
+def check_policy(caller: Caller, access: Access) -> None:
+    """Raise Unauthorized or Forbidden unless the route is for the (identified) caller."""
+    if access.identity != "required":
+        return
+    claims = caller.claims
+    if claims is None:
+        raise Unauthorized
+    if access.permission is not None:
+        if access.permission in claims.permissions:
+            return
+        raise Forbidden(DEMO_REFUSED if claims.is_demo else f"This needs the permission {access.permission}")
+    if claims.is_demo:
+        raise Forbidden(DEMO_REFUSED)
+
+
+def _claims(payload: Mapping[str, Any]) -> Claims:
+    permissions = payload.get("permissions", [])
+    if not isinstance(permissions, list) or not all(isinstance(each, str) for each in permissions):
+        raise TypeError("permissions")
+    is_demo = payload.get("is_demo", False) is True
+    if not is_demo and not isinstance(payload.get("sid"), str):
+        raise KeyError("sid")
+    return Claims(
+        subject=payload["sub"],
+        email=payload.get("email"),
+        name=payload.get("name"),
+        is_demo=is_demo,
+        is_provider=payload.get("is_provider", False) is True,
+        email_verified=payload.get("email_verified", False) is True,
+        permissions=frozenset(permissions),
+        session_id=payload.get("sid"),
+        token_id=payload["jti"],
+        expires_at=float(payload["exp"]),
+    )
+
+
+def _invalid_token(message: str) -> Unauthorized:
+    return Unauthorized(message, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+
+
+def _bearer(authorization: str) -> str:
+    scheme, _, token = authorization.strip().partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise _invalid_token("Invalid token")
+    return token.strip()
+
+
+def _parse_address(text: str) -> Address | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        # A dual-stack socket shows IPv4 peers so; and a scope is this machine's name for a link, not the peer's.
+        return address.ipv4_mapped or ipaddress.IPv6Address(int(address))
+    return address
+
+
+def _without_port(entry: str) -> str:
+    if entry.startswith("["):
+        return entry[1:].partition("]")[0]
+    return entry.partition(":")[0] if entry.count(":") == 1 else entry
+
+
+def _within(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address in network for network in networks)

@@ -1,0 +1,288 @@
+"""The base of every handler: admission in `prepare`, one way to answer, one way to fail."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Awaitable
+from decimal import Decimal
+from types import TracebackType
+from typing import Any
+from uuid import UUID
+
+import orjson
+import tornado.web
+from marshmallow import ValidationError
+from tornado.iostream import IOStream, StreamClosedError
+
+from config.ids import parse_uuid
+from config.log import request_id as current_request_id
+from handlers._access import Caller, check_network, check_policy
+from handlers._body import BODY_BYTES, LINGER_BYTES, check_body_headers, declared_bytes, has_body
+from handlers._endpoint import Endpoint, endpoint_of
+from handlers._errors import error_body, error_headers, to_app_error
+from handlers._limits import STANDARD, Verdict
+from handlers._routes import Match
+from handlers._security import HSTS, SECURITY_HEADERS, cors_headers, preflight_headers
+from handlers._services import Gateway, Services
+from schemas.errors import (
+    AppError,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    RateLimited,
+    Unavailable,
+)
+
+log = logging.getLogger(__name__)
+
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+
+
+class _AnyMethod(tuple[str, ...]):
+    """Tornado refuses a method that it does not know before `prepare`; we do it there, in our shape."""
+
+    __slots__ = ()
+
+    def __contains__(self, method: object) -> bool:
+        return True
+
+
+@tornado.web.stream_request_body  # so that a refusal comes before the body, and not after it has filled the memory
+class GatewayHandler(tornado.web.RequestHandler):
+    """Alone, it answers for unknown paths and methods, and preflights. Subclasses name what they serve."""
+
+    SUPPORTED_METHODS = _AnyMethod()
+    while_starting = False  # whether it works without the services
+
+    caller: Caller
+    _verdict: Verdict | None = None
+    _refusal: AppError | None = None
+    _answered_early = False
+    _in_flight = False
+    conditional = False
+
+    def initialize(self, match: Match, gateway: Gateway) -> None:
+        """Tornado's constructor."""
+        self.match = match
+        self.gateway = gateway
+        given = self.request.headers.get("X-Request-ID")
+        self.request_id = given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        self._chunks = bytearray()
+        self._received_bytes = 0
+        self._send_default_headers()
+
+    def set_default_headers(self) -> None:
+        """What every response carries; called again when an error replaces a response."""
+        if hasattr(self, "request_id"):  # the first call comes before initialize
+            self._send_default_headers()
+
+    def _send_default_headers(self) -> None:
+        headers = self._headers
+        for name, value in SECURITY_HEADERS:
+            headers[name] = value
+        headers["X-Request-ID"] = self.request_id
+        for name, value in cors_headers(self.request.headers.get("Origin"), self.gateway.settings.cors_origins):
+            headers[name] = value
+        if self.gateway.settings.is_production:
+            headers[HSTS[0]] = HSTS[1]
+        if self.gateway.lifecycle.state == "draining":
+            headers["Connection"] = "close"
+        if self._verdict is not None:
+            self._announce(self._verdict)
+
+    @property
+    def services(self) -> Services:
+        """What is behind this process. Raises Unavailable while it starts."""
+        if self.gateway.services is None:
+            raise Unavailable("The server is starting")
+        return self.gateway.services
+
+    @property
+    def received(self) -> bytes:
+        """The request's body."""
+        return bytes(self._chunks)
+
+    async def prepare(self) -> None:
+        """Admit the request, or refuse it: after its body, if it has one (see LINGER_BYTES)."""
+        current_request_id.set(self.request_id)
+        self.gateway.lifecycle.enter()
+        self._in_flight = True
+        try:
+            await self._admit()
+            if has_body(self.request.headers):
+                self._check_body()
+        except AppError as refusal:
+            if not has_body(self.request.headers):
+                raise
+            self._refuse(refusal)
+
+    async def _admit(self) -> None:
+        # The order is the contract's: network, method, token, limit; what the body says comes last.
+        gateway, match, headers = self.gateway, self.match, self.request.headers
+        # Several X-Forwarded-For headers are one list (RFC 9110 § 5.3), and Tornado joins them so.
+        caller = gateway.gatekeeper.locate(self.request.remote_ip or "", headers.get("X-Forwarded-For"))
+        self.caller = caller
+        if match.access.internal:
+            check_network(caller)
+        route = match.route
+        if route is None:
+            if not match.methods:
+                raise NotFound
+            if self.request.method == "OPTIONS":
+                return
+            raise MethodNotAllowed(headers={"Allow": match.methods})
+        if gateway.lifecycle.state == "starting" and not self.while_starting:
+            raise Unavailable("The server is starting")
+        if route.access.identity != "ignored":
+            query = self.request.query_arguments.get("access_token")
+            token = query[-1].decode("utf-8", "replace") if query else None
+            caller = await gateway.gatekeeper.identify(caller, route.access, headers.get("Authorization"), token)
+            self.caller = caller
+            check_policy(caller, route.access)
+        rule = gateway.limits.get(route.name, STANDARD)
+        if rule.limit == 0 or gateway.services is None:
+            return
+        subject = caller.subject if rule.scope == "user" and caller.subject else caller.address
+        self._verdict = await gateway.services.limiter.check(rule, route.name, subject)
+        if self._verdict is not None:
+            self._announce(self._verdict)
+            if not self._verdict.allowed:
+                raise RateLimited(retry_after=self._verdict.reset_seconds)
+
+    def _announce(self, verdict: Verdict) -> None:
+        route = self.match.route
+        assert route is not None
+        if verdict.used >= self.gateway.limits.get(route.name, STANDARD).announce_from:
+            self.set_header("X-RateLimit-Limit", str(verdict.limit))
+            self.set_header("X-RateLimit-Remaining", str(verdict.remaining))
+            self.set_header("X-RateLimit-Reset", str(verdict.reset_seconds))
+
+    def _check_body(self) -> None:
+        declared = self._endpoint()
+        if declared is not None and declared.body is not None:
+            check_body_headers(self.request.headers)
+        elif (declared_bytes(self.request.headers) or 0) > BODY_BYTES:
+            raise PayloadTooLarge
+
+    def _endpoint(self) -> Endpoint | None:
+        return endpoint_of(getattr(self, (self.request.method or "").lower(), None))
+
+    def _refuse(self, refusal: AppError) -> None:
+        self._refusal = refusal
+        self._chunks.clear()
+        # Tornado calls the method by its name once the body is there: from now on that is this one.
+        setattr(self, (self.request.method or "").lower(), self._end_refusal)
+        declared = declared_bytes(self.request.headers)
+        if declared is None or declared > BODY_BYTES:
+            self._answered_early = True
+            body = self._render(refusal)
+            self.set_header("Connection", "close")
+            self.set_header("Content-Length", str(len(body)))
+            self.write(body)
+            self.flush()
+
+    async def _end_refusal(self, **_: Any) -> None:
+        assert self._refusal is not None
+        if not self._answered_early:
+            raise self._refusal
+        self.finish()
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        """Keep the body, up to its limit; past it, refuse and read on only so that the client can see why."""
+        self._received_bytes += len(chunk)
+        if self._refusal is None and self._received_bytes > BODY_BYTES:
+            self._refuse(PayloadTooLarge())
+        elif self._refusal is None:
+            self._chunks += chunk
+        elif self._received_bytes > LINGER_BYTES and not self._finished:
+            self.finish()  # the answer has been sent; now the connection is closed
+        return None
+
+    def head(self, **arguments: Any) -> Awaitable[None] | None:
+        """As GET; Tornado leaves the body out."""
+        return self.get(**arguments)
+
+    async def options(self, **_: Any) -> None:
+        """The answer to a preflight."""
+        self.set_header("Allow", self.match.methods)
+        if "Access-Control-Allow-Origin" in self._headers:
+            for name, value in preflight_headers(self.match.methods):
+                self.set_header(name, value)
+        self.clear_header("Content-Type")
+        self.set_status(204)
+
+    def answer(self, document: Any, declared: Endpoint) -> None:
+        """Send the document as JSON."""
+        if declared.conditional:
+            self.conditional = True
+            self.set_header("Cache-Control", "no-cache")
+        if declared.status != 200:
+            self.set_status(declared.status)
+        self.finish(encode(document))
+
+    def compute_etag(self) -> str | None:
+        """Only for what changes slowly: hashing each answer would cost more than it saves."""
+        return super().compute_etag() if self.conditional else None
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """The one way to fail. Called by Tornado with what a handler raised."""
+        error = kwargs["exc_info"][1] if "exc_info" in kwargs else RuntimeError(status_code)
+        self.finish(self._render(to_app_error(error)))
+
+    def _render(self, error: AppError) -> bytes:
+        self.set_status(error.status)
+        for name, value in error_headers(error).items():
+            self.set_header(name, value)
+        return encode(error_body(error, self.request_id))
+
+    def log_exception(
+        self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """A traceback for what nobody foresaw; a line for what is away; nothing for what the client did."""
+        if isinstance(value, AppError) and value.status < 500:
+            return
+        if isinstance(value, (ValidationError, tornado.web.HTTPError, StreamClosedError)):
+            return
+        if isinstance(value, Unavailable):
+            log.warning("%s %s: %s", self.request.method, self.match.pattern, value.message)
+            return
+        log.error("%s %s failed", self.request.method, self.match.pattern, exc_info=(typ, value, tb))  # type: ignore[arg-type]
+
+    def on_connection_close(self) -> None:
+        """The client has gone; WebSocketHandler's own method does not end the wait for the body."""
+        tornado.web.RequestHandler.on_connection_close(self)
+        super().on_connection_close()
+
+    def detach(self) -> IOStream:
+        """Take the connection out of HTTP, for a stream: as a request it ends here."""
+        if not self._finished:
+            self._log()
+            self.on_finish()
+        return super().detach()
+
+    def on_finish(self) -> None:
+        """Tornado's hook at the end of a request."""
+        if self._in_flight:
+            self._in_flight = False
+            self.gateway.lifecycle.leave()
+
+
+def known_id(text: str, what: str) -> UUID:
+    """The id in a path. Raises NotFound (`"Event not found"`) for one that cannot exist."""
+    found = parse_uuid(text)
+    if found is None:
+        raise NotFound(f"{what} not found")
+    return found
+
+
+def encode(document: Any) -> bytes:
+    """JSON. A Decimal becomes a number with all of its digits."""
+    return orjson.dumps(document, default=_exact)
+
+
+def _exact(value: object) -> Any:
+    if isinstance(value, Decimal):
+        return orjson.Fragment(f"{value:f}")
+    raise TypeError(f"{type(value).__name__} is not JSON")

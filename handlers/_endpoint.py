@@ -1,0 +1,125 @@
+"""`@endpoint`: what a handler's method takes and answers, declared once, for requests and for OpenAPI."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from marshmallow import ValidationError
+
+from handlers._body import parse_json
+from handlers._errors import field_errors
+from schemas._fields import CommaList, Schema
+from schemas.errors import FieldError, InvalidQuery, ValidationFailed
+
+if TYPE_CHECKING:
+    from handlers._base import GatewayHandler
+
+Method = Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """The declaration. `errors` are the statuses beyond those that follow from the route's policy and body."""
+
+    summary: str
+    body: Schema | None = None
+    query: Schema | None = None
+    responds: Schema | None = None
+    status: int = 200
+    conditional: bool = False  # ETag and If-None-Match
+    errors: Sequence[int] = ()
+    others: Mapping[int, Schema] = field(default_factory=dict)  # statuses with a body of their own
+    headers: Mapping[str, str] = field(default_factory=dict)  # request headers that it looks at, and their meaning
+    media_type: str = "application/json"
+
+
+def endpoint(
+    summary: str,
+    *,
+    body: Schema | None = None,
+    query: Schema | None = None,
+    responds: Schema | None = None,
+    status: int = 200,
+    conditional: bool = False,
+    errors: Sequence[int] = (),
+    others: Mapping[int, Schema] | None = None,
+    headers: Mapping[str, str] | None = None,
+    media_type: str = "application/json",
+) -> Callable[[Method], Method]:
+    """Declare a method of a handler.
+
+    It is called with the path's parameters as strings, `body` and `query` as loaded by their schemas, all by name. What
+    it returns is dumped by `responds` and sent with `status`; None sends nothing (the method has answered itself).
+    """
+    declared = Endpoint(
+        summary=summary,
+        body=body,
+        query=query,
+        responds=responds,
+        status=status,
+        conditional=conditional,
+        errors=tuple(errors),
+        others=dict(others or {}),
+        headers=dict(headers or {}),
+        media_type=media_type,
+    )
+
+    def decorate(method: Method) -> Method:
+        @functools.wraps(method)
+        async def answer(self: GatewayHandler, **arguments: Any) -> None:
+            if query is not None:
+                arguments["query"] = load_query(query, self.request.query_arguments)
+            if body is not None:
+                arguments["body"] = load_body(body, self.received)
+            result = await method(self, **arguments)
+            if result is not None:
+                self.answer(result if responds is None else responds.dump(result), declared)
+
+        answer.endpoint = declared  # type: ignore[attr-defined]
+        return answer
+
+    return decorate
+
+
+def endpoint_of(method: object) -> Endpoint | None:
+    """The declaration of a handler's method, if it has one."""
+    return getattr(method, "endpoint", None)
+
+
+def load_body(schema: Schema, body: bytes) -> Any:
+    """The validated body. Raises ValidationFailed."""
+    document = parse_json(body)
+    try:
+        return schema.load(document)
+    except ValidationError as error:
+        raise ValidationFailed(details=field_errors(error.messages)) from None
+
+
+def load_query(schema: Schema, arguments: Mapping[str, Sequence[bytes]]) -> Any:
+    """The validated query. A parameter may be repeated where it is a list. Raises InvalidQuery."""
+    given: dict[str, str] = {}
+    problems: list[FieldError] = []
+    for name, each in schema.load_fields.items():
+        key = each.data_key or name
+        values = arguments.get(key)
+        if values is None:
+            continue
+        if len(values) > 1 and not isinstance(each, CommaList):
+            problems.append(FieldError(key, "is given more than once"))
+            continue
+        try:
+            given[key] = b",".join(values).decode("utf-8")
+        except UnicodeDecodeError:
+            problems.append(FieldError(key, "is not valid UTF-8"))
+            continue
+        if "\0" in given[key]:
+            problems.append(FieldError(key, "must not hold a NUL"))
+    if not problems:
+        try:
+            return schema.load(given)
+        except ValidationError as error:
+            problems = field_errors(error.messages)
+    raise InvalidQuery(details=problems)

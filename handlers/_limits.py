@@ -1,0 +1,223 @@
+"""Rate limits: counted in Redis, all waiting requests in one round trip; in this process when Redis is away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from redis.asyncio import Redis
+
+from config.tasks import spawn
+from db._redis import REDIS_ERRORS
+
+log = logging.getLogger(__name__)
+
+ROUND_TRIP_SECONDS = 0.25  # a healthy Redis answers in under one millisecond
+RETRY_SECONDS = 1.0  # how long Redis is left alone after it failed; then one probe, in the background
+BATCH = 200  # checks in one round trip; the script holds up all of Redis for about 2 µs each
+WAITING = 2_000  # requests that may wait for the next round trip; those past it are counted here
+LOCAL_KEYS = 10_000  # counters kept while Redis is away, about 8 MB; the one silent longest goes first
+
+# KEYS: a counter each. ARGV: limit, window in ms, "1" for a sliding one. Answer: allowed, used, reset in ms; for each.
+# A sliding window is the list of the times of those let in, so it is exact; its length is bounded by the limit.
+SCRIPT = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local answer = {}
+for i, key in ipairs(KEYS) do
+  local limit, window = tonumber(ARGV[i * 3 - 2]), tonumber(ARGV[i * 3 - 1])
+  local allowed, used, reset
+  if ARGV[i * 3] == '1' then
+    local oldest = tonumber(redis.call('LINDEX', key, 0))
+    while oldest and oldest <= now - window do
+      redis.call('LPOP', key)
+      oldest = tonumber(redis.call('LINDEX', key, 0))
+    end
+    used = redis.call('LLEN', key)
+    reset = (oldest or now) + window - now
+    allowed = used < limit
+    if allowed then
+      used = redis.call('RPUSH', key, string.format('%.0f', now))
+      redis.call('PEXPIRE', key, window)
+    end
+  else
+    used = redis.call('INCR', key)
+    reset = redis.call('PTTL', key)
+    if reset < 0 then
+      redis.call('PEXPIRE', key, window)
+      reset = window
+    end
+    allowed = used <= limit
+  end
+  answer[i * 3 - 2], answer[i * 3 - 1], answer[i * 3] = allowed and 1 or 0, used, reset
+end
+return answer
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How many requests are let in per window. `limit` None is RATE_LIMIT_PER_MINUTE, 0 no limit at all.
+
+    `announce_from`: the limit's headers are sent from this many used on.
+    """
+
+    limit: int | None = None
+    window_seconds: int = 60
+    sliding: bool = False
+    scope: Literal["address", "user"] = "address"
+    announce_from: int = 0
+
+    def of(self, limit: int) -> Rule:
+        """The rule with another limit; its headers come from the same share of it on."""
+        share = self.announce_from / self.limit if self.limit else 0
+        return replace(self, limit=limit, announce_from=int(share * limit))
+
+
+STANDARD = Rule()
+EXEMPT = Rule(limit=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a request is let in, and where its counter stands; `reset_seconds` ≥ 1."""
+
+    allowed: bool
+    limit: int
+    used: int
+    reset_seconds: int
+
+    @property
+    def remaining(self) -> int:
+        """How many more are let in before the reset."""
+        return max(0, self.limit - self.used)
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    key: str
+    limit: int
+    window_seconds: int
+    sliding: bool
+
+
+class Limiter:
+    """Counts requests. Never raises for Redis's sake, and never waits for it longer than ROUND_TRIP_SECONDS."""
+
+    def __init__(self, redis: Redis, *, standard_limit: int, enabled: bool = True) -> None:
+        self._redis = redis
+        self._script = redis.register_script(SCRIPT)
+        self._standard_limit = standard_limit
+        self._enabled = enabled
+        self._local = LocalCounters()
+        self._waiting: deque[tuple[_Check, asyncio.Future[Verdict]]] = deque()
+        self._busy = False
+        self._away_until = 0.0
+        self._probe: asyncio.Task[None] | None = None
+
+    async def check(self, rule: Rule, route: str, subject: str) -> Verdict | None:
+        """Count one request of `subject` (an address or a user's id) on `route`; None where nothing limits it."""
+        limit = self._standard_limit if rule.limit is None else rule.limit
+        if not self._enabled or limit == 0:
+            return None
+        check = _Check(f"tradestream:limit:{route}:{subject}", limit, rule.window_seconds, rule.sliding)
+        if self._is_away() or len(self._waiting) >= WAITING:
+            return self._local.count(check)
+        if self._busy:
+            future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+            self._waiting.append((check, future))
+            return await future
+        self._busy = True
+        try:
+            return (await self._count([check]))[0]
+        finally:
+            if self._waiting:
+                spawn(self._work_off(), name="rate limits")
+            else:
+                self._busy = False
+
+    async def _work_off(self) -> None:
+        # Requests that came while a round trip was under way leave together in the next.
+        try:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                for (_, future), verdict in zip(batch, await self._count([each for each, _ in batch]), strict=True):
+                    if not future.done():
+                        future.set_result(verdict)
+        finally:
+            self._busy = False
+
+    async def _count(self, checks: Sequence[_Check]) -> list[Verdict]:
+        if self._is_away():
+            return [self._local.count(check) for check in checks]
+        try:
+            async with asyncio.timeout(ROUND_TRIP_SECONDS):
+                answer = await self._script(
+                    keys=[check.key for check in checks],
+                    args=[arg for c in checks for arg in (c.limit, c.window_seconds * 1000, int(c.sliding))],
+                )
+        except (*REDIS_ERRORS, TimeoutError) as error:
+            log.warning("Redis is away, counting rate limits in this process: %s", type(error).__name__)
+            self._away_until = time.monotonic() + RETRY_SECONDS
+            return [self._local.count(check) for check in checks]
+        return [
+            Verdict(answer[i * 3] == 1, check.limit, answer[i * 3 + 1], _seconds(answer[i * 3 + 2] / 1000))
+            for i, check in enumerate(checks)
+        ]
+
+    def _is_away(self) -> bool:
+        if self._away_until == 0.0:
+            return False
+        if time.monotonic() >= self._away_until and (self._probe is None or self._probe.done()):
+            self._probe = spawn(self._try_again(), name="rate limits: probe Redis")
+        return True
+
+    async def _try_again(self) -> None:
+        try:
+            async with asyncio.timeout(ROUND_TRIP_SECONDS):
+                await self._redis.ping()
+        except (*REDIS_ERRORS, TimeoutError):
+            self._away_until = time.monotonic() + RETRY_SECONDS
+            return
+        log.info("Redis is back, rate limits are counted there again")
+        self._away_until = 0.0
+        self._local = LocalCounters()
+
+
+class LocalCounters:
+    """The same counting as the script's, in this process's memory."""
+
+    def __init__(self, *, capacity: int = LOCAL_KEYS) -> None:
+        self._capacity = capacity
+        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def count(self, check: _Check, now: float | None = None) -> Verdict:
+        """Count one request at `now` (monotonic seconds)."""
+        now = time.monotonic() if now is None else now
+        times = self._times.pop(check.key, None)
+        if times is None:
+            times = deque()
+            if len(self._times) >= self._capacity:
+                self._times.popitem(last=False)
+        self._times[check.key] = times  # last in the order: the first is the one that has been silent longest
+        # A fixed window begins with its first request and ends as a whole.
+        while times and times[0] <= now - check.window_seconds:
+            if check.sliding:
+                times.popleft()
+            else:
+                times.clear()
+        allowed = len(times) < check.limit
+        if allowed:
+            times.append(now)
+        used = len(times) if allowed or check.sliding else check.limit + 1
+        return Verdict(allowed, check.limit, used, _seconds(times[0] + check.window_seconds - now))
+
+
+def _seconds(value: float) -> int:
+    return max(1, math.ceil(value))

@@ -1,0 +1,42 @@
+"""What browsers are told: security headers on every response, and CORS for the configured origins."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+# An API's answer loads nothing and is shown by nobody; the documentation page has a policy of its own.
+SECURITY_HEADERS = (
+    ("Server", "TradeStream"),
+    ("Content-Type", "application/json; charset=utf-8"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+    ("Vary", "Origin"),
+)
+HSTS = ("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+
+_EXPOSED = "X-Request-ID, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, ETag"
+_ALLOWED_HEADERS = "Authorization, Content-Type, If-None-Match, Last-Event-ID, X-Idempotency-Key, X-Request-ID"
+_PREFLIGHT_SECONDS = "600"  # Chromium caps it at two hours, and a changed configuration should be felt sooner
+
+
+def cors_headers(origin: str | None, allowed: Collection[str]) -> tuple[tuple[str, str], ...]:
+    """The headers that let a page of `origin` read the response; none for an origin that is not configured."""
+    if origin is None or origin not in allowed:
+        return ()
+    return (
+        ("Access-Control-Allow-Origin", origin),
+        ("Access-Control-Allow-Credentials", "true"),
+        ("Access-Control-Expose-Headers", _EXPOSED),
+    )
+
+
+def preflight_headers(methods: str) -> tuple[tuple[str, str], ...]:
+    """What a preflight is answered beside `cors_headers`."""
+    return (
+        ("Access-Control-Allow-Methods", methods),
+        ("Access-Control-Allow-Headers", _ALLOWED_HEADERS),
+        ("Access-Control-Max-Age", _PREFLIGHT_SECONDS),
+    )

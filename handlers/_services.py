@@ -1,0 +1,84 @@
+"""What a request is served with: the services, and where this process stands between start and end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from redis.asyncio import Redis
+
+from actors._host import Figures
+from actors._mailbox import Mailbox
+from config.settings import Settings
+from db._postgres import Pool
+from handlers._access import Gatekeeper
+from handlers._limits import Limiter, Rule
+from handlers._readiness import Readiness
+from schemas.errors import AppError
+
+
+class Mailboxes(Protocol):
+    """The way to the actors; `actors._directory.Directory` is one."""
+
+    def mailbox(self, kind: str, key: str) -> Mailbox:
+        """The mailbox of the actor of `kind` that owns `key`."""
+
+    async def probe(self) -> Mapping[str, Figures | AppError]:
+        """What each actor says of itself, or why it does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything behind the handlers. Made once, by server/main.py."""
+
+    settings: Settings
+    pool: Pool
+    redis: Redis
+    directory: Mailboxes
+    feed: Any
+    limiter: Limiter
+
+
+@dataclass(slots=True)
+class Lifecycle:
+    """`starting` → `serving` → `draining`, and how many requests are being answered."""
+
+    state: Literal["starting", "serving", "draining"] = "starting"
+    in_flight: int = 0
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def enter(self) -> None:
+        """A request has begun."""
+        self.in_flight += 1
+
+    def leave(self) -> None:
+        """A request has been answered, or became a stream."""
+        self.in_flight -= 1
+        if self.in_flight == 0:
+            self._idle.set()
+
+    async def until_idle(self, seconds: float) -> bool:
+        """Wait until no request is being answered; whether that was so in time."""
+        if self.in_flight:
+            self._idle.clear()
+            try:
+                await asyncio.wait_for(self._idle.wait(), seconds)
+            except TimeoutError:
+                return False
+        return True
+
+
+@dataclass(slots=True)
+class Gateway:
+    """What every handler has at hand. `services` is None until they have been made."""
+
+    settings: Settings
+    gatekeeper: Gatekeeper
+    limits: Mapping[str, Rule]  # by route name: the table's, and what RATE_LIMITS says instead
+    openapi: Callable[[], bytes]  # the encoded document
+    collect_metrics: Callable[[], Awaitable[tuple[bytes, str]]]  # the text and its media type
+    readiness: Readiness = field(default_factory=Readiness)
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    services: Services | None = None

@@ -1,0 +1,95 @@
+"""The API's documentation: the OpenAPI document, and Swagger UI from an installed package, without the internet."""
+
+from __future__ import annotations
+
+import functools
+from importlib import resources
+
+from handlers._base import GatewayHandler
+from handlers._endpoint import endpoint
+from schemas.errors import NotFound
+
+DOCUMENT_PATH = "/api/openapi.json"
+_FILES = {
+    "swagger-ui.css": "text/css; charset=utf-8",
+    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+    "favicon-32x32.png": "image/png",
+}
+# Swagger UI sets style attributes, and its icons are data: URLs. The start script is a file: no inline script runs.
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_START = f"""\
+window.ui = SwaggerUIBundle({{
+  url: "{DOCUMENT_PATH}", dom_id: "#docs", deepLinking: true, validatorUrl: null, tryItOutEnabled: true
+}});
+"""
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>TradeStream API</title>
+<link rel="icon" type="image/png" href="/api/docs/favicon-32x32.png">
+<link rel="stylesheet" href="/api/docs/swagger-ui.css">
+</head>
+<body>
+<div id="docs"></div>
+<script src="/api/docs/swagger-ui-bundle.js"></script>
+<script src="/api/docs/start.js"></script>
+</body>
+</html>
+"""
+
+
+class OpenApi(GatewayHandler):
+    """`/api/openapi.json`"""
+
+    while_starting = True
+
+    @endpoint("This document")
+    async def get(self) -> None:
+        """Encoded once; its ETag saves sending it again."""
+        self.conditional = True
+        self.set_header("Cache-Control", "no-cache")
+        self.finish(self.gateway.openapi())
+
+
+class Docs(GatewayHandler):
+    """`/api/docs`"""
+
+    while_starting = True
+
+    @endpoint("The documentation as a page", media_type="text/html")
+    async def get(self) -> None:
+        """Swagger UI."""
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.set_header("Content-Security-Policy", _PAGE_POLICY)
+        self.finish(_PAGE)
+
+
+class DocsFile(GatewayHandler):
+    """`/api/docs/{name}`"""
+
+    while_starting = True
+
+    @endpoint("A file of the documentation page", media_type="application/octet-stream", errors=(404,))
+    async def get(self, name: str) -> None:
+        """One of a short list, so that no path leads elsewhere."""
+        if name == "start.js":
+            content, media_type = _START.encode(), "text/javascript; charset=utf-8"
+        elif name in _FILES:
+            content, media_type = _read(name), _FILES[name]
+        else:
+            raise NotFound
+        self.conditional = True
+        self.set_header("Content-Type", media_type)
+        self.set_header("Cache-Control", "public, max-age=3600")
+        self.finish(content)
+
+
+@functools.cache
+def _read(name: str) -> bytes:
+    return resources.files("swagger_ui").joinpath("static", name).read_bytes()

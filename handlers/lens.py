@@ -1,0 +1,88 @@
+"""The Lens API: raw signals come in, events are read."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from actors.lens.messages import INTAKE, Submit
+from config.clock import now
+from db._postgres import connection
+from db.lens import reads
+from handlers._base import GatewayHandler, known_id
+from handlers._endpoint import endpoint
+from schemas.errors import NotFound, ValidationFailed
+from schemas.lens import Event, EventsQuery, EventStatus, PageOfEvents, SignalAccepted, SignalSubmission
+
+KEY_CHARACTERS = 255
+
+
+class Signals(GatewayHandler):
+    """`/api/v1/signals`"""
+
+    @endpoint(
+        "Submit a raw signal",
+        body=SignalSubmission(),
+        responds=SignalAccepted(),
+        status=201,
+        errors=(422, 503),
+        headers={"X-Idempotency-Key": f"Up to {KEY_CHARACTERS} characters; repeating it repeats the answer for 24 h."},
+    )
+    async def post(self, body: dict[str, Any]) -> object:
+        """Answered once the signal is durable."""
+        mailbox = self.services.directory.mailbox(INTAKE, body["source"])
+        receipt = await mailbox.ask(body["source"], Submit(**body, idempotency_key=self._idempotency_key()))
+        if receipt.replayed:
+            self.set_header("Idempotent-Replayed", "true")
+        return receipt
+
+    def _idempotency_key(self) -> str | None:
+        key = self.request.headers.get("X-Idempotency-Key")
+        if key is not None and not 1 <= len(key) <= KEY_CHARACTERS:
+            raise ValidationFailed.of("X-Idempotency-Key", f"must have 1-{KEY_CHARACTERS} characters")
+        return key
+
+
+class Events(GatewayHandler):
+    """`/api/v1/events`"""
+
+    @endpoint("List events, newest first", query=EventsQuery(), responds=PageOfEvents(), errors=(503,))
+    async def get(self, query: dict[str, Any]) -> object:
+        """Every filter that is given must match."""
+        async with connection(self.services.pool) as conn:
+            items, total = await reads.list_events(conn, **query)
+        return {"items": items, "total": total, "limit": query["limit"], "offset": query["offset"]}
+
+
+class OneEvent(GatewayHandler):
+    """`/api/v1/events/{event_id}`"""
+
+    @endpoint("Get an event with its timeline", responds=Event(), errors=(404, 503))
+    async def get(self, event_id: str) -> object:
+        """`enriched` is null and `decisions` empty until the pipeline has got there."""
+        async with connection(self.services.pool) as conn:
+            event = await reads.get_event(conn, known_id(event_id, "Event"))
+        if event is None:
+            raise NotFound("Event not found")
+        enriched = {"feature_profile": event.feature_profile, "quality_flags": event.quality_flags}
+        fields = {name: getattr(event, name) for name in event.__match_args__}
+        return fields | {"enriched": enriched if event.feature_profile is not None else None}
+
+
+class StatusOfEvent(GatewayHandler):
+    """`/api/v1/events/{event_id}/status`"""
+
+    @endpoint("Get where an event stands", responds=EventStatus(), errors=(404, 503))
+    async def get(self, event_id: str) -> object:
+        """`duration_ms` is counted from `received_at` to the end, or to now."""
+        async with connection(self.services.pool) as conn:
+            row = await reads.get_status(conn, known_id(event_id, "Event"))
+        if row is None:
+            raise NotFound("Event not found")
+        duration = (row.finished_at or now()) - row.received_at
+        return {
+            "event_id": row.event_id,
+            "status": row.status,
+            "current_stage": row.stage,
+            "duration_ms": max(0, duration // timedelta(milliseconds=1)),
+        }

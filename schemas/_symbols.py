@@ -1,0 +1,120 @@
+"""Asset classes: their categories, what a symbol of each looks like, and the lists that `GET /api/assets` shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date
+from types import MappingProxyType
+from typing import Literal
+
+AssetType = Literal["crypto", "stock", "option", "etf", "forex", "prediction"]
+
+AssetCategory = Literal["crypto", "equities", "forex", "prediction"]
+
+CATEGORY_OF: Mapping[AssetType, AssetCategory] = MappingProxyType(
+    {
+        "crypto": "crypto",
+        "stock": "equities",
+        "option": "equities",
+        "etf": "equities",
+        "forex": "forex",
+        "prediction": "prediction",
+    }
+)
+"""The category of every asset type, in the document's order."""
+
+_TYPE_LABELS: Mapping[AssetType, str] = {
+    "crypto": "Crypto",
+    "stock": "Stocks",
+    "option": "Options",
+    "etf": "ETFs",
+    "forex": "Forex",
+    "prediction": "Predictions",
+}
+_CATEGORIES: Sequence[tuple[AssetCategory, str, str]] = (
+    ("crypto", "Crypto", "#f97316"),
+    ("equities", "Equities", "#a855f7"),
+    ("forex", "Forex", "#3b82f6"),
+    ("prediction", "Predictions", "#ec4899"),
+)
+
+# Ranges are spelled out: with IGNORECASE, [a-z] would also match the Kelvin sign and the long s.
+_TICKER = re.compile(r"[A-Za-z0-9._-]{1,20}(/[A-Za-z0-9._-]{1,20})?")
+_PAIR = re.compile(r"([A-Za-z]{3})/([A-Za-z]{3})")
+_OPTION = re.compile(r"[A-Za-z0-9._-]{1,20} (?P<strike>[0-9]{1,9}(\.[0-9]{1,6})?)[CcPp] (?P<expiry>[0-9/-]{3,10})")
+_EXPIRY = re.compile(r"(?P<m>[0-9]{1,2})/(?P<d>[0-9]{1,2})(/(?P<y>[0-9]{2}|[0-9]{4}))?")
+_ISO_EXPIRY = re.compile(r"(?P<y>[0-9]{4})-(?P<m>[0-9]{2})-(?P<d>[0-9]{2})")
+_A_LEAP_YEAR = 2024  # an expiry without its year may be the 29th of February
+_FREE_TEXT_CHARACTERS = 100
+
+
+def asset_category(asset_type: AssetType) -> AssetCategory:
+    """The category that lists and filters show the type under."""
+    return CATEGORY_OF[asset_type]
+
+
+def normalise_symbol(symbol: str, asset_type: AssetType) -> str:
+    """The symbol as it is stored: upper case, but for predictions, whose free text is only trimmed.
+
+    Raises ValueError with a message for the field `symbol`.
+    """
+    if asset_type == "prediction":
+        return _free_text(symbol)
+    if asset_type == "forex":
+        return _pair(symbol)
+    if asset_type == "option":
+        return _option(symbol)
+    if not _TICKER.fullmatch(symbol):
+        raise ValueError("must be 1-20 letters, digits, '.', '_' or '-', optionally followed by '/QUOTE'")
+    return symbol.upper()
+
+
+def describe_assets() -> dict[str, list[dict[str, object]]]:
+    """The body of `GET /api/assets`."""
+    return {
+        "asset_types": [
+            {"type": each, "category": category, "label": _TYPE_LABELS[each], "enabled": True}
+            for each, category in CATEGORY_OF.items()
+        ],
+        "categories": [{"id": each, "label": label, "color": color} for each, label, color in _CATEGORIES],
+    }
+
+
+def _free_text(symbol: str) -> str:
+    text = symbol.strip()
+    if not 1 <= len(text) <= _FREE_TEXT_CHARACTERS:
+        raise ValueError(f"must be 1-{_FREE_TEXT_CHARACTERS} characters")
+    if not text.isprintable():
+        raise ValueError("must not contain control characters")
+    return text
+
+
+def _pair(symbol: str) -> str:
+    match = _PAIR.fullmatch(symbol)
+    if match is None:
+        raise ValueError("must be BASE/QUOTE, two three-letter currency codes, as in EUR/USD")
+    if match[1].upper() == match[2].upper():
+        raise ValueError("must name two different currencies")
+    return symbol.upper()
+
+
+def _option(symbol: str) -> str:
+    match = _OPTION.fullmatch(symbol)
+    if match is None:
+        raise ValueError("must be UNDERLYING STRIKE(C|P) EXPIRY, as in AAPL 195C 3/15")
+    if float(match["strike"]) <= 0:
+        raise ValueError("must have a strike greater than 0")
+    expiry = _EXPIRY.fullmatch(match["expiry"]) or _ISO_EXPIRY.fullmatch(match["expiry"])
+    if expiry is None or not _is_date(expiry["y"], expiry["m"], expiry["d"]):
+        raise ValueError("must end in an expiry date, as in 3/15, 3/15/2026 or 2026-03-15")
+    return symbol.upper()
+
+
+def _is_date(year: str | None, month: str, day: str) -> bool:
+    full_year = _A_LEAP_YEAR if year is None else int(year) + (2000 if len(year) == 2 else 0)
+    try:
+        date(full_year, int(month), int(day))
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,305 @@
+"""The Lens API: what producers submit, and what events, decisions and dead letters look like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import ValidationError, post_load
+
+from schemas._fields import (
+    Choice,
+    Identifier,
+    Items,
+    Nested,
+    Number,
+    Object,
+    Paging,
+    Price,
+    Schema,
+    Text,
+    Timestamp,
+    Whole,
+)
+from schemas._symbols import CATEGORY_OF, normalise_symbol
+from schemas.assets import AssetData, check_asset_data
+
+DIRECTIONS = {"OPEN_SIGNAL": ("long", "short"), "CLOSE_SIGNAL": ("close_long", "close_short")}
+STATUSES = ("RECEIVED", "ENQUEUED", "ENRICHED", "MODEL_DONE", "PUBLISHED", "REJECTED", "FAILED")
+STAGES = ("ENQUEUE", "ENRICH", "EVALUATE", "PUBLISH", "COMPLETE", "DEAD_LETTER")
+DECISIONS = ("FOLLOW_ENTER", "IGNORE", "FOLLOW_EXIT", "HOLD", "TIGHTEN_STOP")
+
+_EVENT_TYPE = "What the signal asks for."
+
+
+def event_type(**options: Any) -> Choice:
+    """The field `event_type`."""
+    return Choice(DIRECTIONS, metadata={"description": _EVENT_TYPE, "examples": ["OPEN_SIGNAL"]}, **options)
+
+
+class SignalSubmission(Schema):
+    """A raw signal. `symbol` is loaded in its stored form."""
+
+    event_type = event_type(required=True)
+    symbol = Text(
+        min=1,
+        max=100,
+        required=True,
+        metadata={"description": "In the form of its `asset_type`; stored in upper case.", "examples": ["BTC"]},
+    )
+    signal_direction = Choice(
+        [each for pair in DIRECTIONS.values() for each in pair],
+        required=True,
+        metadata={"description": "`long` or `short` opens, `close_long` or `close_short` closes."},
+    )
+    entry_price = Price(required=True, metadata={"examples": [42000.5]})
+    size = Price(required=True, metadata={"examples": [0.1]})
+    liquidation_price = Price(
+        load_default=None,
+        allow_none=True,
+        metadata={"description": "Below `entry_price` for a long position, above it for a short one."},
+    )
+    ts_utc = Timestamp(required=True, metadata={"description": "When the producer made the signal."})
+    source = Text(min=1, max=100, required=True, metadata={"description": "The provider: a user's id, or a name."})
+    asset_type = Choice(CATEGORY_OF, load_default="crypto")
+    asset_data = AssetData(load_default=None, allow_none=True)
+    commentary = Text(max=500, load_default=None, allow_none=True)
+
+    @post_load
+    def check_together(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """What only several fields together can get wrong."""
+        allowed = DIRECTIONS[data["event_type"]]
+        if data["signal_direction"] not in allowed:
+            raise ValidationError(f"must be {' or '.join(allowed)} with {data['event_type']}", "signal_direction")
+        liquidation = data["liquidation_price"]
+        if liquidation is not None:
+            is_long = data["signal_direction"].endswith("long")
+            if is_long and liquidation >= data["entry_price"]:
+                raise ValidationError("must be below entry_price for a long position", "liquidation_price")
+            if not is_long and liquidation <= data["entry_price"]:
+                raise ValidationError("must be above entry_price for a short position", "liquidation_price")
+        try:
+            data["symbol"] = normalise_symbol(data["symbol"], data["asset_type"])
+        except ValueError as error:
+            raise ValidationError(str(error), "symbol") from None
+        if data["asset_data"] is not None:
+            data["asset_data"] = check_asset_data(data["asset_type"], data["asset_data"])
+        return data
+
+
+class SignalAccepted(Schema):
+    """A signal that is durable: whatever dies from here on, it will be published, rejected or dead-lettered."""
+
+    event_id = Identifier(required=True)
+    status = Choice(STATUSES, required=True)
+    received_at = Timestamp(required=True)
+
+
+class EventsQuery(Paging):
+    """The filters of `GET /api/v1/events`."""
+
+    symbol = Text(min=1, max=100, load_default=None)
+    event_type = event_type(load_default=None)
+    source = Text(min=1, max=100, load_default=None)
+    since = Timestamp(load_default=None, metadata={"description": "Received at or after this time."})
+    until = Timestamp(load_default=None, metadata={"description": "Received at or before this time."})
+    status = Choice(STATUSES, load_default=None)
+
+
+class EventItem(Schema):
+    """An event in a list."""
+
+    event_id = Identifier(required=True)
+    event_type = event_type(required=True)
+    symbol = Text(required=True)
+    signal_direction = Text(required=True)
+    entry_price = Price(required=True)
+    size = Price(required=True)
+    status = Choice(STATUSES, required=True)
+    source = Text(required=True)
+    received_at = Timestamp(required=True)
+
+
+class PageOfEvents(Schema):
+    """Events, newest first."""
+
+    items = Nested(EventItem, many=True, required=True)
+    total = Whole(required=True)
+    limit = Whole(required=True)
+    offset = Whole(required=True)
+
+
+class TimelineEntry(Schema):
+    """A step of an event's way. `details` says what only this step has: a model, a reason."""
+
+    status = Text(required=True)
+    timestamp = Text(required=True, metadata={"format": "date-time"})
+    details = Object()
+
+    def _dump_one(self, obj: Any) -> dict[str, Any]:
+        return dict(obj)  # kept in Postgres in the form that it is shown in
+
+
+class QualityFlags(Schema):
+    """Names of the data that was missing, too old, or asked of a provider that failed."""
+
+    missing_data = Items(Text(), required=True)
+    stale_data = Items(Text(), required=True)
+    provider_errors = Items(Text(), required=True)
+
+
+class Enrichment(Schema):
+    """How an event was enriched."""
+
+    feature_profile = Text(required=True)
+    quality_flags = Nested(QualityFlags, required=True)
+
+
+class Verdict(Schema):
+    """A model's decision in short."""
+
+    model = Text(required=True)
+    decision = Choice(DECISIONS, required=True)
+    confidence = Number(required=True)
+
+
+class Event(EventItem):
+    """An event with its whole story."""
+
+    liquidation_price = Price(required=True, allow_none=True)
+    ts_utc = Timestamp(required=True)
+    asset_type = Choice(CATEGORY_OF)
+    asset_data = AssetData(allow_none=True)
+    commentary = Text(allow_none=True)
+    timeline = Nested(TimelineEntry, many=True, required=True)
+    enriched = Nested(Enrichment, required=True, allow_none=True)
+    decisions = Nested(Verdict, many=True, required=True)
+
+
+class EventStatus(Schema):
+    """Where an event stands. `duration_ms` runs until it ends."""
+
+    event_id = Identifier(required=True)
+    status = Choice(STATUSES, required=True)
+    current_stage = Choice(STAGES, required=True)
+    duration_ms = Whole(required=True)
+
+
+class EntryPlan(Schema):
+    """How to enter."""
+
+    type = Choice(("market", "limit"), required=True)
+    offset_bps = Number()
+
+
+class RiskPlan(Schema):
+    """How to get out."""
+
+    stop_method = Choice(("fixed", "atr", "trailing"), required=True)
+    stop_level = Number()
+    atr_multiple = Number(min=0.5, max=10)
+    trail_pct = Number(min=0, max=100)
+
+
+class DecisionItem(Schema):
+    """A model's decision in a list."""
+
+    id = Text(required=True)
+    event_id = Identifier(required=True)
+    symbol = Text(required=True)
+    event_type = event_type(required=True)
+    model = Text(required=True)
+    decision = Choice(DECISIONS, required=True)
+    confidence = Number(min=0, max=1, required=True)
+    entry_plan = Nested(EntryPlan, required=True, allow_none=True)
+    risk_plan = Nested(RiskPlan, required=True, allow_none=True)
+    size_pct = Number(min=0, max=100, required=True)
+    reasons = Items(Text(), required=True)
+    evaluated_at = Timestamp(required=True)
+
+
+class PageOfDecisions(Schema):
+    """Decisions, newest first."""
+
+    items = Nested(DecisionItem, many=True, required=True)
+    total = Whole(required=True)
+    limit = Whole(required=True)
+    offset = Whole(required=True)
+
+
+class ModelMeta(Schema):
+    """How the model ran."""
+
+    model_name = Text(required=True)
+    model_version = Text(required=True)
+    latency_ms = Whole(required=True)
+    status = Choice(("SUCCESS", "TIMEOUT", "API_ERROR", "SCHEMA_ERROR", "RATE_LIMITED"), required=True)
+    tokens_used = Whole(required=True, allow_none=True)
+
+
+class Decision(DecisionItem):
+    """A decision in full."""
+
+    model_meta = Nested(ModelMeta, required=True)
+
+
+class DeadLetterItem(Schema):
+    """A failure in a list."""
+
+    id = Text(required=True)
+    event_id = Identifier(required=True, allow_none=True)
+    stage = Choice(("enqueue", "enrich", "evaluate", "publish"), required=True)
+    reason_code = Text(required=True)
+    error_message = Text(required=True)
+    retry_count = Whole(required=True)
+    created_at = Timestamp(required=True)
+    resolved_at = Timestamp(required=True, allow_none=True)
+
+
+class PageOfDeadLetters(Schema):
+    """Failures, newest first."""
+
+    items = Nested(DeadLetterItem, many=True, required=True)
+    total = Whole(required=True)
+    limit = Whole(required=True)
+    offset = Whole(required=True)
+
+
+class Attempt(Schema):
+    """One failed attempt."""
+
+    at = Timestamp(required=True)
+    reason_code = Text(required=True)
+    error_message = Text(required=True)
+
+
+class DeadLetter(DeadLetterItem):
+    """A failure in full."""
+
+    payload = Object(required=True)
+    edited_payload = Object(allow_none=True)
+    attempts = Nested(Attempt, many=True)
+    last_retry_at = Timestamp(required=True, allow_none=True)
+    resolution_note = Text(required=True, allow_none=True)
+
+
+class RetryAccepted(Schema):
+    """A dead letter on its way again."""
+
+    id = Text(required=True)
+    status = Text(required=True)
+    message = Text(required=True)
+    retry_count = Whole(required=True)
+
+
+class Resolution(Schema):
+    """Why a dead letter needs no more work."""
+
+    resolution_note = Text(min=1, max=1000, required=True)
+
+
+class Resolved(Schema):
+    """A dead letter that is done with."""
+
+    id = Text(required=True)
+    status = Text(required=True)
+    resolved_at = Timestamp(required=True)

@@ -1,0 +1,29 @@
+"""The body of every error response: both documents' shapes in one."""
+
+from __future__ import annotations
+
+from schemas._fields import Nested, Schema, Text, Whole
+
+
+class FieldProblem(Schema):
+    """One wrong field; dotted where nested, indexed in lists."""
+
+    field = Text(required=True)
+    message = Text(required=True)
+
+
+class ProblemInfo(Schema):
+    """What went wrong. `details` only for validation, `retry_after` (seconds) only where retrying helps."""
+
+    code = Text(required=True)
+    message = Text(required=True)
+    details = Nested(FieldProblem, many=True)
+    retry_after = Whole(min=1)
+    request_id = Text()
+
+
+class Problem(Schema):
+    """An error."""
+
+    detail = Text()
+    error = Nested(ProblemInfo)

@@ -1,0 +1,83 @@
+"""The Tornado application: the table finds the handler; each answer is logged and measured here."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import tornado.web
+from prometheus_client import Counter, Histogram
+from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
+
+from config.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS
+from config.settings import Settings
+from handlers._access import Gatekeeper
+from handlers._base import GatewayHandler
+from handlers._routes import Route, RouteTable
+from handlers._services import Gateway
+from server._metrics import collect_metrics
+from server.openapi import build_document
+from server.routes import ROUTES, effective_limits
+
+log = logging.getLogger("tradestream.access")
+
+_QUIET = frozenset({"/health", "/ready", "/metrics", "/api/v1/health", "/api/v1/ready", "/api/v1/metrics"})
+
+
+class Application(tornado.web.Application):
+    """Everything that answers HTTP. `gateway.services` is set once they are there."""
+
+    def __init__(self, settings: Settings, routes: Sequence[Route] = ROUTES) -> None:
+        super().__init__(trusted_origins=settings.cors_origins, websocket_max_message_size=64 << 10)
+        self.table = RouteTable(routes)
+        self.gateway = Gateway(
+            settings=settings,
+            gatekeeper=Gatekeeper(settings),
+            limits=effective_limits(routes, settings),
+            openapi=functools.cache(lambda: build_document(routes, settings)),
+            collect_metrics=collect_metrics,
+        )
+
+    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
+        """The delegate for the request's row; for a request without one, the base handler refuses it."""
+        match = self.table.find(request.method or "", request.path)
+        handler = GatewayHandler if match.route is None else match.route.handler
+        delegate: HTTPMessageDelegate = self.get_handler_delegate(
+            request, handler, {"match": match, "gateway": self.gateway}, path_kwargs=match.arguments
+        )
+        return delegate
+
+    def log_request(self, handler: tornado.web.RequestHandler) -> None:
+        """A line and a measurement for each answer or opened stream. Never the query: it may hold a token."""
+        assert isinstance(handler, GatewayHandler)
+        request, status = handler.request, handler.get_status()
+        seconds = request.request_time()
+        pattern = handler.match.pattern
+        method = request.method if handler.match.route is not None else "other"
+        counter, histogram = _metrics_of(method or "", pattern, status)
+        counter.inc()
+        histogram.observe(seconds)
+        level = logging.DEBUG if pattern in _QUIET and status < 500 else logging.INFO
+        if log.isEnabledFor(level):
+            caller = getattr(handler, "caller", None)
+            log.log(
+                level,
+                "%s %s %d %.1f ms %s",
+                request.method,
+                request.path,
+                status,
+                seconds * 1000,
+                request.remote_ip if caller is None else caller.address,
+                extra={"request_id": handler.request_id, "route": pattern, "status": status},
+            )
+
+
+@functools.cache
+def _metrics_of(method: str, pattern: str, status: int) -> tuple[Counter, Histogram]:
+    # labels() makes a key and takes a lock each time: kept, it costs nothing.
+    return (
+        HTTP_REQUESTS.labels(method, pattern, str(status)),
+        HTTP_REQUEST_SECONDS.labels(method, pattern, str(status)),
+    )

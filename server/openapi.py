@@ -1,0 +1,203 @@
+"""The OpenAPI 3.1 document, made from the route table and the schemas; nothing in it is written by hand twice."""
+
+from __future__ import annotations
+
+import http
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
+from marshmallow import Schema, fields
+
+from config.settings import Settings
+from handlers._access import Access
+from handlers._body import BODY_BYTES
+from handlers._endpoint import Endpoint, endpoint_of
+from handlers._limits import Rule
+from handlers._routes import Route
+from schemas import _fields as own
+from schemas.assets import AssetData
+from schemas.examples import EXAMPLES
+from schemas.problem import Problem
+
+VERSION = "1.0.0"
+DESCRIPTION = f"""\
+Real-time trading signals: raw signals are posted to Lens, enriched, judged by models, scored and published; browsers
+follow them live.
+
+Every error has the one shape of `Problem`. Bodies are JSON of at most {BODY_BYTES >> 10} KiB with
+`Content-Type: application/json`; unknown fields are refused, unknown query parameters are ignored. Times are RFC 3339:
+any offset in, UTC with milliseconds out. Every response carries `X-Request-ID`. HEAD works wherever GET does.
+"""
+
+
+def build_document(routes: Sequence[Route], settings: Settings) -> bytes:
+    """The encoded document."""
+    plugin = MarshmallowPlugin(schema_name_resolver=lambda schema: _class_of(schema).__name__)
+    spec = APISpec(
+        title="TradeStream API",
+        version=VERSION,
+        openapi_version="3.1.0",
+        info={"description": DESCRIPTION},
+        servers=[{"url": "/"}],
+        plugins=[plugin],
+    )
+    converter = plugin.converter
+    assert isinstance(converter, OpenAPIConverter)
+    converter.add_attribute_function(_own_keywords)
+    spec.components.security_scheme("accessToken", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
+    spec.components.security_scheme(
+        "streamToken", {"type": "apiKey", "in": "query", "name": "access_token", "description": "For EventSource."}
+    )
+    spec.components.header(
+        "RequestId", {"schema": {"type": "string"}, "description": "The request's `X-Request-ID`, or one made for it."}
+    )
+    for route in routes:
+        declared = endpoint_of(getattr(route.handler, route.method.lower()))
+        assert declared is not None  # the route table checks it
+        operation = _operation(route, declared, converter, settings)
+        spec.path(path=route.template, operations={route.method.lower(): operation})
+    return orjson.dumps(spec.to_dict())
+
+
+def _class_of(schema: type[Schema] | Schema | str) -> type[Any]:
+    assert not isinstance(schema, str)
+    return schema if isinstance(schema, type) else type(schema)
+
+
+def _operation(route: Route, declared: Endpoint, converter: OpenAPIConverter, settings: Settings) -> dict[str, Any]:
+    method = getattr(route.handler, route.method.lower())
+    operation: dict[str, Any] = {
+        "operationId": re.sub(r"\W+", "_", f"{route.method} {route.template}").strip("_").lower(),
+        "summary": declared.summary,
+        "description": _describe(route, (method.__doc__ or "").strip(), settings),
+        "tags": [_tag(route)],
+        "parameters": _parameters(route, declared, converter),
+        "responses": _responses(route, declared),
+    }
+    if declared.body is not None:
+        operation["requestBody"] = {"required": True, "content": _content("application/json", declared.body)}
+    security = _security(route.access)
+    if security is not None:
+        operation["security"] = security
+    return operation
+
+
+def _describe(route: Route, text: str, settings: Settings) -> str:
+    lines = [text] if text else []
+    if route.access.internal:
+        lines.append("Only from the internal network.")
+    if route.access.permission:
+        lines.append(f"Needs the permission `{route.access.permission}`.")
+    limit = settings.rate_limit_per_minute if route.limit.limit is None else route.limit.limit
+    if limit:
+        lines.append(f"At most {limit} requests {_window(route.limit)} from one {route.limit.scope}.")
+    return "\n\n".join(lines)
+
+
+def _window(rule: Rule) -> str:
+    window = {60: "a minute", 3600: "an hour"}.get(rule.window_seconds, f"in {rule.window_seconds} s")
+    return f"{window} (sliding)" if rule.sliding else window
+
+
+def _tag(route: Route) -> str:
+    parts = [part for part in route.path.split("/") if part]
+    if parts[:2] == ["api", "v1"]:
+        return "Lens"
+    return (parts[1] if parts[0] == "api" else parts[0]).partition(".")[0].capitalize()
+
+
+def _parameters(route: Route, declared: Endpoint, converter: OpenAPIConverter) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "format": "uuid"} if name.endswith("_id") else {"type": "string"},
+        }
+        for name in route.parameters
+    ]
+    for name, field in (declared.query.load_fields if declared.query else {}).items():
+        schema = converter.field2property(field)
+        parameter: dict[str, Any] = {"name": field.data_key or name, "in": "query", "schema": schema}
+        if "description" in schema:
+            parameter["description"] = schema.pop("description")
+        if isinstance(field, own.CommaList):
+            parameter |= {"style": "form", "explode": False}
+        found.append(parameter)
+    found += [
+        {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
+        for name, text in declared.headers.items()
+    ]
+    return found
+
+
+def _responses(route: Route, declared: Endpoint) -> dict[str, Any]:
+    responses: dict[int, dict[str, Any]] = {declared.status: _response(declared.status)}
+    if declared.responds is not None:
+        responses[declared.status]["content"] = _content(declared.media_type, declared.responds)
+    elif declared.status == 200:
+        responses[declared.status]["content"] = {declared.media_type: {}}
+    if declared.conditional:
+        responses[304] = _response(304)
+    for status in _error_statuses(route, declared):
+        responses[status] = _response(status) | {"content": _content("application/json", Problem())}
+    for status, schema in declared.others.items():
+        responses[status] = _response(status) | {"content": _content("application/json", schema)}
+    return {str(status): responses[status] for status in sorted(responses)}
+
+
+def _error_statuses(route: Route, declared: Endpoint) -> set[int]:
+    statuses = {500, *declared.errors}
+    if declared.query is not None:
+        statuses.add(400)
+    if declared.body is not None:
+        statuses |= {400, 413, 415}
+    if route.access.internal:
+        statuses.add(403)
+    if route.access.identity != "ignored":
+        statuses.add(401)
+    if route.access.identity == "required":
+        statuses.add(403)
+    if route.limit.limit != 0:
+        statuses.add(429)
+    return statuses
+
+
+def _response(status: int) -> dict[str, Any]:
+    return {"description": http.HTTPStatus(status).phrase, "headers": {"X-Request-ID": "RequestId"}}
+
+
+def _content(media_type: str, schema: Schema) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": schema}
+    example = EXAMPLES.get(_class_of(schema))
+    if example is not None:
+        content["example"] = example
+    return {media_type: content}
+
+
+def _security(access: Access) -> list[dict[str, list[str]]] | None:
+    if access.identity == "ignored":
+        return None
+    schemes: list[dict[str, list[str]]] = [{"accessToken": []}]
+    if access.query_token:
+        schemes.append({"streamToken": []})
+    return schemes if access.identity == "required" else [*schemes, {}]
+
+
+def _own_keywords(self: OpenAPIConverter, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
+    """What the library cannot know of our fields."""
+    if isinstance(field, own.Price):
+        return {"exclusiveMinimum": 0}
+    if isinstance(field, own.Day):
+        return {"format": "date"}
+    if isinstance(field, own.CommaList):
+        return {"type": "array", "items": self.field2property(field.inner)}
+    if isinstance(field, AssetData):
+        alternatives = [self.resolve_nested_schema(each) for each in field.alternatives]
+        return {"anyOf": [*alternatives, {"type": "null"}] if field.allow_none else alternatives}
+    return {}
