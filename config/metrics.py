@@ -43,3 +43,36 @@ MODEL_SECONDS = Histogram(
     ("model", "status"),
     buckets=(0.001, 0.01, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
+
+# The actor layer, by actor as it is named in Ray: a bounded set. Mailboxes are the senders'.
+MAILBOX_DEPTH = Gauge(
+    "tradestream_mailbox_depth", "Messages that wait to be sent.", ("actor",), multiprocess_mode="livesum"
+)
+MAILBOX_BATCH_MESSAGES = Histogram(
+    "tradestream_mailbox_batch_messages",
+    "Messages in one call.",
+    ("actor",),
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
+)
+MAILBOX_CALL_SECONDS = Histogram(
+    "tradestream_mailbox_call_seconds",
+    "Time of one call, from the sender's side.",
+    ("actor",),
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+)
+MAILBOX_RETRIES = Counter("tradestream_mailbox_retries_total", "Calls that were made again.", ("actor",))
+MAILBOX_REFUSED = Counter("tradestream_mailbox_refused_total", "Messages refused by a full mailbox.", ("actor",))
+MAILBOX_EXPIRED = Counter("tradestream_mailbox_expired_total", "Messages past their deadline.", ("actor",))
+ACTOR_BATCH_SECONDS = Histogram(
+    "tradestream_actor_batch_seconds",
+    "Time in which an actor processed a batch.",
+    ("actor",),
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
+)
+ACTOR_MESSAGES = Counter("tradestream_actor_messages_total", "Messages processed, by result.", ("actor", "result"))
+ACTOR_FIGURES = Gauge(
+    "tradestream_actor_figures",
+    "What an actor says of itself (entities in memory and the like).",
+    ("actor", "figure"),
+    multiprocess_mode="livemostrecent",
+)

@@ -1,0 +1,190 @@
+"""Which actors there are, and the way to each: every name, every shard, one mailbox per actor and process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import ray
+from ray.exceptions import ActorDiedError, RayError
+
+from actors._host import NAMESPACE, ActorSpec, Figures, remote_host
+from actors._mailbox import Mailbox, Undelivered
+from config.settings import Settings
+from schemas.errors import ActorUnavailable, AppError
+
+log = logging.getLogger(__name__)
+
+# Every kind of actor of the system.
+SPECS: tuple[ActorSpec, ...] = ()
+
+JOIN_SECONDS = 30.0
+CREATE_SECONDS = 60.0  # a process takes 1–3 s of a core to start, and they all start at once
+PROBE_SECONDS = 1.0
+
+
+def shard_of(key: str, shards: int) -> int:
+    """The shard that owns `key`: stable across processes, machines and versions of Python."""
+    return zlib.crc32(key.encode()) % shards
+
+
+async def connect(settings: Settings) -> None:
+    """Join the running Ray. Raises ActorUnavailable when it cannot be joined within 30 s.
+
+    The process's signal handlers stay as they are. On the main thread only.
+    """
+    if settings.ray_address is None:
+        raise ActorUnavailable("RAY_ADDRESS is not set: a gateway joins a Ray that runs already")
+    join = partial(ray.init, settings.ray_address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+    try:
+        with _signal_handlers_kept():
+            async with asyncio.timeout(JOIN_SECONDS):
+                await asyncio.to_thread(join)  # it takes a second
+    except (TimeoutError, ConnectionError, RayError, RuntimeError) as error:
+        raise ActorUnavailable(f"Ray at {settings.ray_address} cannot be joined: {error or 'no answer'}") from error
+
+
+async def disconnect() -> None:
+    """Leave Ray; the actors stay, and so do the signal handlers. On the main thread only."""
+    with _signal_handlers_kept():
+        await asyncio.to_thread(ray.shutdown)
+
+
+@contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Ray puts a handler of its own below Python's: SIGTERM prints a stack trace, and 3 s later aborts the process.
+
+    When Ray is left it leaves no handler at all. Setting Python's again puts it back in either case.
+    """
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+
+
+class RayTransport:
+    """Carries batches to one named actor; looks it up, or creates it, when it has no living one at hand."""
+
+    def __init__(self, spec: ActorSpec, shard: int, specs: tuple[ActorSpec, ...], settings: Settings) -> None:
+        self._create = partial(remote_host(spec, shard).remote, spec, shard, specs, settings)
+        self._handle: Any = None
+
+    async def send(self, batch: bytes) -> bytes:
+        """See Transport."""
+        try:
+            answer: bytes = await (await self._living()).deliver.remote(batch)
+        except (RayError, ValueError) as error:
+            self._note(error)
+            raise Undelivered(_first_line(error)) from None
+        return answer
+
+    async def ping(self) -> Figures:
+        """What the actor says of itself. Raises RayError, ValueError."""
+        try:
+            figures: Figures = await (await self._living()).ping.remote()
+        except (RayError, ValueError) as error:
+            self._note(error)
+            raise
+        return figures
+
+    async def drain(self, seconds: float) -> bool:
+        """Let the actor finish, and end it for good. Raises RayError, ValueError."""
+        handle, self._handle = await self._living(), None
+        try:
+            finished: bool = await handle.drain.remote(seconds)
+        finally:
+            await asyncio.to_thread(ray.kill, handle)
+        return finished
+
+    async def _living(self) -> Any:
+        if self._handle is None:
+            self._handle = await asyncio.to_thread(self._create)
+        return self._handle
+
+    def _note(self, error: Exception) -> None:
+        if isinstance(error, ActorDiedError):  # for good: also what is always restarted dies with its node
+            self._handle = None
+
+
+class Directory:
+    """The actors as one process sees them: a gateway, or an actor that writes to others. Belongs to one event loop."""
+
+    def __init__(self, settings: Settings, specs: Sequence[ActorSpec] = SPECS) -> None:
+        everything = tuple(specs)
+        self._specs = {spec.kind: spec for spec in everything}
+        self._transports: dict[str, RayTransport] = {
+            spec.name_of(shard): RayTransport(spec, shard, everything, settings)
+            for spec in everything
+            for shard in range(spec.shards)
+        }
+        self._mailboxes: dict[str, Mailbox] = {}
+
+    async def start(self) -> None:
+        """Create the actors that do not exist, and wait until all have started.
+
+        Raises ActorUnavailable that names those which did not within 60 s, and why.
+        """
+        deadline = asyncio.get_running_loop().time() + CREATE_SECONDS
+        waiting = dict.fromkeys(self._transports, "no answer")
+        while waiting:
+            for name, answer in (await self._ping(tuple(waiting))).items():
+                if isinstance(answer, AppError):
+                    waiting[name] = answer.message
+                elif answer["ready"]:
+                    del waiting[name]
+                else:
+                    waiting[name] = answer["trouble"] or "starting"
+            if waiting and asyncio.get_running_loop().time() > deadline:
+                reasons = "; ".join(f"{name} ({reason})" for name, reason in waiting.items())
+                raise ActorUnavailable(f"Actors that did not start within {CREATE_SECONDS:.0f} s: {reasons}")
+            if waiting:
+                await asyncio.sleep(0.05)
+
+    def mailbox(self, kind: str, key: str) -> Mailbox:
+        """The mailbox of the actor of `kind` that owns `key`; the same one every time. KeyError: no such kind."""
+        spec = self._specs[kind]
+        name = spec.name_of(shard_of(key, spec.shards) if spec.shards > 1 else 0)
+        mailbox = self._mailboxes.get(name)
+        if mailbox is None:
+            mailbox = self._mailboxes[name] = Mailbox(name, self._transports[name], spec.limits)
+        return mailbox
+
+    async def probe(self) -> Mapping[str, Figures | AppError]:
+        """What each actor says of itself within a second, or why it does not; `ready` is false while it starts."""
+        return await self._ping(tuple(self._transports), seconds=PROBE_SECONDS)
+
+    async def close(self) -> None:
+        """Empty and close the mailboxes. The actors stay."""
+        await asyncio.gather(*(mailbox.close() for mailbox in self._mailboxes.values()))
+
+    async def stop_actors(self, seconds: float = 10.0) -> bool:
+        """Let every actor finish what it does and end it for good; whether all did. The next start creates them."""
+        finished = await asyncio.gather(
+            *(transport.drain(seconds) for transport in self._transports.values()), return_exceptions=True
+        )
+        return all(each is True for each in finished)
+
+    async def _ping(self, names: Sequence[str], seconds: float = CREATE_SECONDS) -> dict[str, Figures | AppError]:
+        async def one(name: str) -> Figures | AppError:
+            try:
+                async with asyncio.timeout(seconds):
+                    return await self._transports[name].ping()
+            except TimeoutError:
+                return ActorUnavailable(f"{name} does not answer")
+            except (RayError, ValueError) as error:
+                return ActorUnavailable(f"{name}: {_first_line(error)}")
+
+        return dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))
+
+
+def _first_line(error: BaseException) -> str:
+    """What a Ray error is about. The rest of its text holds addresses, process ids and tracebacks."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"

@@ -1,0 +1,160 @@
+"""The actors that the tests of the actor layer are made of: counters, kept in Postgres, and some that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from actors._behaviour import Behaviour
+from actors._messages import Delivery, Message
+from actors._virtual import Decision, Virtual
+from db._postgres import Connection
+from schemas.errors import AppError, NotFound, all_errors
+
+SCHEMA = """
+CREATE TABLE counters (id text PRIMARY KEY, total bigint NOT NULL CHECK (total <= 1000000));
+CREATE TABLE additions (at bigint GENERATED ALWAYS AS IDENTITY, id text NOT NULL, tag text NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Add(Message[int]):
+    """Add to a counter; the new total. `tag` is written beside it, so that a test finds out what was applied."""
+
+    by: int = 1
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetTo(Message[int]):
+    """Set a counter."""
+
+    idempotent: ClassVar[bool] = True
+
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Total(Message[int]):
+    """Ask for a counter's total."""
+
+    writes: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fail(Message[None]):
+    """Be answered with an error: one of the tree by its class name, anything else is a bug of the actor."""
+
+    error: str
+
+    writes: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wait(Message[None]):
+    """Be answered after some time; everything in the same batch is, too."""
+
+    seconds: float
+
+    writes: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A counter's new total."""
+
+    id: str
+    total: int
+    tag: str
+
+
+class Counters(Virtual[int, Changed]):
+    """Owns `counters`. Success: the total is committed. A crash loses nothing; commands are applied once."""
+
+    max_in_memory: ClassVar[int] = 100
+
+    async def load(self, conn: Connection, keys: Sequence[str]) -> Mapping[str, int]:
+        """See Virtual."""
+        rows = await conn.fetch("SELECT id, total FROM counters WHERE id = ANY ($1)", keys)
+        return {row[0]: row[1] for row in rows}
+
+    def fresh(self, key: str) -> int:
+        """See Virtual."""
+        if key.startswith("unknown"):
+            raise NotFound
+        return 0
+
+    def handle(self, key: str, state: int, message: Message[Any]) -> Decision[int, Changed]:
+        """See Virtual."""
+        match message:
+            case Add(by, tag):
+                total = state + by
+                return Decision(total, total, (Changed(key, total, tag),))
+            case SetTo(total):
+                return Decision(total, total, (Changed(key, total, ""),) if total != state else ())
+            case Fail(name):
+                raise next((cls() for cls in all_errors() if cls.__name__ == name), RuntimeError(name))
+        return Decision(state, state)
+
+    async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
+        """See Behaviour; `Wait` comes first."""
+        for each in batch:
+            if isinstance(each.message, Wait):
+                await asyncio.sleep(each.message.seconds)
+        return await super().process(batch)
+
+    async def save(self, conn: Connection, changes: Sequence[Changed]) -> None:
+        """See Virtual."""
+        latest = {change.id: change.total for change in changes}
+        await conn.execute(
+            "INSERT INTO counters SELECT * FROM unnest($1::text[], $2::bigint[]) AS u (id, total) "
+            "ON CONFLICT (id) DO UPDATE SET total = excluded.total",
+            list(latest),
+            list(latest.values()),
+        )
+        tagged = [change for change in changes if change.tag]
+        await conn.execute(
+            "INSERT INTO additions (id, tag) SELECT * FROM unnest($1::text[], $2::text[])",
+            [change.id for change in tagged],
+            [change.tag for change in tagged],
+        )
+
+
+class Forwarder(Behaviour):
+    """Owns nothing; passes additions on to the counters, as one stage of a pipeline does to the next."""
+
+    async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
+        """The counters' answers."""
+
+        async def forward(each: Delivery) -> int | AppError:
+            try:
+                return await self.room.mailbox("test/counters", each.key).ask(each.key, each.message)
+            except AppError as error:
+                return error
+
+        return await asyncio.gather(*map(forward, batch))
+
+
+class Plain(Behaviour):
+    """Owns nothing that lasts: a counter in memory, for measuring."""
+
+    def __init__(self) -> None:
+        self._totals: dict[str, int] = {}
+
+    async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
+        """The new totals."""
+        replies = []
+        for key, message, *_ in batch:
+            assert isinstance(message, Add)
+            self._totals[key] = total = self._totals.get(key, 0) + message.by
+            replies.append(total)
+        return replies
+
+
+def kill_this_process() -> None:
+    """End at once, as if by the kernel."""
+    os.kill(os.getpid(), signal.SIGKILL)
