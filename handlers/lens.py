@@ -7,6 +7,7 @@ from typing import Any
 
 from actors.lens.messages import INTAKE, Submit
 from config.clock import now
+from config.ids import uuid7
 from db._postgres import connection
 from db.lens import reads
 from handlers._base import GatewayHandler, known_id
@@ -31,7 +32,8 @@ class Signals(GatewayHandler):
     async def post(self, body: dict[str, Any]) -> object:
         """Answered once the signal is durable."""
         mailbox = self.services.directory.mailbox(INTAKE, body["source"])
-        receipt = await mailbox.ask(body["source"], Submit(**body, idempotency_key=self._idempotency_key()))
+        submit = Submit(event_id=uuid7(), idempotency_key=self._idempotency_key(), **body)
+        receipt = await mailbox.ask(body["source"], submit)
         if receipt.replayed:
             self.set_header("Idempotent-Replayed", "true")
         return receipt
