@@ -9,6 +9,8 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
+_CANCEL_AGAIN_SECONDS = 0.5
+
 _running: set[asyncio.Task[Any]] = set()
 
 
@@ -21,11 +23,16 @@ def spawn(coroutine: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any
 
 
 async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel the tasks and wait until they have ended."""
-    alive = [task for task in tasks if task is not None and not task.done()]
-    for task in alive:
-        task.cancel()
-    await asyncio.gather(*alive, return_exceptions=True)
+    """Cancel the tasks and wait until they have ended.
+
+    A cancellation can get lost: Python 3.11's `asyncio.wait_for`, which drivers use, swallows one that comes together
+    with its result. A loop that goes on after it would be waited for in vain, so it is cancelled again.
+    """
+    alive = {task for task in tasks if task is not None and not task.done()}
+    while alive:
+        for task in alive:
+            task.cancel()
+        _, alive = await asyncio.wait(alive, timeout=_CANCEL_AGAIN_SECONDS)
 
 
 def _finished(task: asyncio.Task[Any]) -> None:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from db._json import json_texts
 from db._postgres import Connection
 
 
@@ -91,10 +92,10 @@ INSERT INTO signals (id, feed_seq, provider_id, asset_type, asset_category, symb
                      commentary, asset_data, feed_data, created_at)
 SELECT s.id, s.feed_seq, s.provider_id, s.asset_type, s.asset_category, s.symbol, s.action, s.event_type, s.direction,
        coalesce(s.entry_price, e.entry_price), coalesce(s.size, e.size), s.score, s.tier, s.confidence, s.factors,
-       s.strategy_breakdown, s.market_context, s.reasoning, s.commentary, s.asset_data, s.feed_data, s.created_at
+       s.strategy_breakdown::jsonb, s.market_context, s.reasoning, s.commentary, s.asset_data, s.feed_data, s.created_at
 FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
             $9::text[], $10::numeric[], $11::numeric[], $12::smallint[], $13::text[], $14::float8[],
-            $15::jsonb[], $16::jsonb[], $17::jsonb[], $18::text[], $19::text[], $20::jsonb[], $21::text[],
+            $15::jsonb[], $16::text[], $17::jsonb[], $18::text[], $19::text[], $20::jsonb[], $21::text[],
             $22::timestamptz[])
      AS s (id, feed_seq, provider_id, asset_type, asset_category, symbol, action, event_type, direction, entry_price,
            size, score, tier, confidence, factors, strategy_breakdown, market_context, reasoning, commentary,
@@ -122,7 +123,7 @@ async def insert_signals(conn: Connection, rows: Sequence[NewSignal]) -> None:
         [r.tier for r in rows],
         [r.confidence for r in rows],
         [r.factors for r in rows],
-        [r.strategy_breakdown for r in rows],
+        json_texts(r.strategy_breakdown for r in rows),
         [r.market_context for r in rows],
         [r.reasoning for r in rows],
         [r.commentary for r in rows],

@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 from actors.lens._outcomes import (
+    Advanced,
     Letter,
+    Noted,
     Outcome,
     ReasonCode,
-    Retried,
     StageFailure,
     advance,
     bury,
@@ -119,7 +120,7 @@ class Evaluate(Stage):
         rows = [
             _decision_row(outcome.work, each)
             for outcome in outcomes
-            if not isinstance(outcome, Retried)
+            if isinstance(outcome, (Noted, Advanced))
             for each in outcome.work.evaluations
         ]
         if rows:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from db._json import json_texts
 from db._postgres import Connection
 
 RESOLVED_BY_RETRY = "Resolved by retry"
@@ -33,8 +34,11 @@ class DeadLetter:
 INSERT_DEAD_LETTERS = """
 INSERT INTO lens_dlq (id, event_id, stage, model, reason_code, error_message, payload, attempts, retry_count,
                       created_at)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::jsonb[],
-                     $9::int[], $10::timestamptz[])
+SELECT d.id, d.event_id, d.stage, d.model, d.reason_code, d.error_message, d.payload, d.attempts::jsonb, d.retry_count,
+       d.created_at
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::text[], $9::int[],
+            $10::timestamptz[])
+     AS d (id, event_id, stage, model, reason_code, error_message, payload, attempts, retry_count, created_at)
 ON CONFLICT (event_id, stage, coalesce(model, '')) WHERE resolved_at IS NULL DO UPDATE
 SET reason_code = excluded.reason_code, error_message = excluded.error_message,
     attempts = lens_dlq.attempts || excluded.attempts, retrying = false
@@ -52,7 +56,7 @@ async def insert_dead_letters(conn: Connection, rows: Sequence[DeadLetter]) -> N
         [r.reason_code for r in rows],
         [r.error_message for r in rows],
         [r.payload for r in rows],
-        [r.attempts for r in rows],
+        json_texts(r.attempts for r in rows),
         [r.retry_count for r in rows],
         [r.created_at for r in rows],
     )

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from db._json import json_texts
 from db._postgres import Connection
 
 IDEMPOTENCY_HOURS = 24
@@ -68,7 +69,7 @@ INSERT_EVENTS = """
 WITH incoming AS (
     SELECT * FROM unnest(
         $1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::numeric[], $7::numeric[], $8::numeric[],
-        $9::timestamptz[], $10::text[], $11::text[], $12::jsonb[], $13::text[], $14::text[], $15::bytea[], $16::jsonb[]
+        $9::timestamptz[], $10::text[], $11::text[], $12::jsonb[], $13::text[], $14::text[], $15::bytea[], $16::text[]
     ) AS row (event_id, received_at, event_type, signal_direction, symbol, entry_price, size, liquidation_price,
               ts_utc, source, asset_type, asset_data, commentary, idempotency_key, body_hash, timeline)
 ), facts AS (
@@ -84,7 +85,7 @@ WITH incoming AS (
     SET body_hash = excluded.body_hash, event_id = excluded.event_id, received_at = excluded.received_at
 )
 INSERT INTO lens_progress (event_id, status, stage, due_at, lease_until, timeline)
-SELECT event_id, 'ENQUEUED', 'ENRICH', now(), now() + $17 * interval '1 second', timeline
+SELECT event_id, 'ENQUEUED', 'ENRICH', now(), now() + $17 * interval '1 second', timeline::jsonb
 FROM incoming
 ON CONFLICT (event_id) DO NOTHING
 """
@@ -109,7 +110,7 @@ async def insert_events(conn: Connection, events: Sequence[NewEvent], *, lease_s
         [e.commentary for e in events],
         [e.idempotency_key for e in events],
         [e.body_hash for e in events],
-        [e.timeline for e in events],
+        json_texts(e.timeline for e in events),
         lease_seconds,
     )
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from db._json import json_texts
 from db._postgres import Connection
 
 
@@ -37,10 +38,10 @@ SET status = coalesce(m.status, p.status),
     attempt = m.next_attempt,
     due_at = now() + m.delay_seconds * interval '1 second',
     lease_until = now() + CASE WHEN m.stage = $11 THEN m.delay_seconds ELSE $10 END * interval '1 second',
-    timeline = p.timeline || m.timeline,
-    failures = m.failures,
+    timeline = p.timeline || m.timeline::jsonb,
+    failures = m.failures::jsonb,
     finished_at = CASE WHEN m.ended THEN now() END
-FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::smallint[], $6::float8[], $7::jsonb[], $8::jsonb[],
+FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::smallint[], $6::float8[], $7::text[], $8::text[],
             $9::bool[])
      AS m (event_id, attempt, status, stage, next_attempt, delay_seconds, timeline, failures, ended)
 WHERE p.event_id = m.event_id AND p.stage = $11 AND p.attempt = m.attempt AND p.finished_at IS NULL
@@ -61,8 +62,8 @@ async def move(conn: Connection, stage: str, moves: Sequence[Move], *, lease_sec
         [m.stage for m in moves],
         [m.next_attempt for m in moves],
         [m.delay_seconds for m in moves],
-        [m.timeline for m in moves],
-        [m.failures for m in moves],
+        json_texts(m.timeline for m in moves),
+        json_texts(m.failures for m in moves),
         [m.ended for m in moves],
         lease_seconds,
         stage,
@@ -127,9 +128,13 @@ class DecisionRow:
 INSERT_DECISIONS = """
 INSERT INTO lens_decisions (id, event_id, model, symbol, event_type, decision, confidence, entry_plan, risk_plan,
                             size_pct, reasons, model_version, latency_ms, tokens_used, prompt_hash, evaluated_at)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::jsonb[],
-                     $9::jsonb[], $10::float8[], $11::jsonb[], $12::text[], $13::int[], $14::int[], $15::text[],
+SELECT d.id, d.event_id, d.model, d.symbol, d.event_type, d.decision, d.confidence, d.entry_plan, d.risk_plan, d.size_pct,
+       d.reasons::jsonb, d.model_version, d.latency_ms, d.tokens_used, d.prompt_hash, d.evaluated_at
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::jsonb[],
+                     $9::jsonb[], $10::float8[], $11::text[], $12::text[], $13::int[], $14::int[], $15::text[],
                      $16::timestamptz[])
+     AS d (id, event_id, model, symbol, event_type, decision, confidence, entry_plan, risk_plan, size_pct, reasons,
+           model_version, latency_ms, tokens_used, prompt_hash, evaluated_at)
 ON CONFLICT (event_id, model) DO NOTHING
 RETURNING event_id, model
 """
@@ -149,7 +154,7 @@ async def insert_decisions(conn: Connection, rows: Sequence[DecisionRow]) -> set
         [r.entry_plan for r in rows],
         [r.risk_plan for r in rows],
         [r.size_pct for r in rows],
-        [r.reasons for r in rows],
+        json_texts(r.reasons for r in rows),
         [r.model_version for r in rows],
         [r.latency_ms for r in rows],
         [r.tokens_used for r in rows],
@@ -161,8 +166,8 @@ async def insert_decisions(conn: Connection, rows: Sequence[DecisionRow]) -> set
 
 NOTE_STATUS = """
 UPDATE lens_progress p
-SET status = m.status, timeline = p.timeline || m.timeline
-FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::jsonb[]) AS m (event_id, attempt, status, timeline)
+SET status = m.status, timeline = p.timeline || m.timeline::jsonb
+FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[]) AS m (event_id, attempt, status, timeline)
 WHERE p.event_id = m.event_id AND p.stage = $5 AND p.attempt = m.attempt AND p.finished_at IS NULL
 RETURNING p.event_id
 """
@@ -175,7 +180,7 @@ async def note_status(conn: Connection, stage: str, moves: Sequence[Move]) -> se
         [m.event_id for m in moves],
         [m.attempt for m in moves],
         [m.status for m in moves],
-        [m.timeline for m in moves],
+        json_texts(m.timeline for m in moves),
         stage,
     )
     return {row[0] for row in rows}

@@ -1,0 +1,97 @@
+"""The fixtures, from the dearest to the cheapest.
+
+- `servers` (session): one embedded PostgreSQL and one Valkey for the whole run, started when first asked for.
+- `template` (session): a database with the migrations applied; cloned, not migrated, for each test.
+- `database_url`, `redis_url`: an empty database of this test's own; a Valkey that was flushed.
+- `settings`: settings that point to both, every limit at its default.
+- `io_loop` comes from pytest-tornasync: one loop per test, so pools are opened inside the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+import redis
+from db._migrate import migrate
+
+from config.settings import Settings
+from tests.services import postgres_server, valkey_server
+
+TEMPLATE = "template_tradestream"
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Where the test run's own servers listen."""
+
+    postgres_url: str
+    redis_url: str
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """One embedded PostgreSQL and one Valkey for the whole run."""
+    root: Path = tmp_path_factory.mktemp("servers")
+    with ExitStack() as stack:
+        yield Servers(
+            stack.enter_context(postgres_server(root / "postgres")),
+            stack.enter_context(valkey_server(root / "valkey")),
+        )
+
+
+@pytest.fixture(scope="session")
+def template(servers: Servers) -> str:
+    """The name of a migrated database that nobody is connected to."""
+    _execute(servers.postgres_url, f"CREATE DATABASE {TEMPLATE}")
+    asyncio.run(migrate(database_on(servers.postgres_url, TEMPLATE)))
+    return TEMPLATE
+
+
+@pytest.fixture
+def database_url(servers: Servers, template: str) -> Iterator[str]:
+    """An empty, migrated database."""
+    name = f"test_{next(_numbers)}"
+    _execute(servers.postgres_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    yield database_on(servers.postgres_url, name)
+    _execute(servers.postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def redis_url(servers: Servers) -> str:
+    """A Valkey without a key."""
+    with redis.Redis.from_url(servers.redis_url) as client:
+        client.flushall()
+    return servers.redis_url
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
+    """Settings of a development server on this test's own services; nothing of the environment."""
+    return Settings.load(env_file=None).replace(
+        environment="development", database_url=database_url, redis_url=redis_url, data_dir=tmp_path / "data"
+    )
+
+
+def database_on(url: str, name: str) -> str:
+    """The same server, another database."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def _execute(url: str, statement: str) -> None:
+    async def run() -> None:
+        conn = await asyncpg.connect(url)
+        try:
+            await conn.execute(statement)
+        finally:
+            await conn.close()
+
+    asyncio.run(run())

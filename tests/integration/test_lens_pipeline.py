@@ -1,0 +1,366 @@
+"""The four stages over a real Postgres and Valkey: each signal once, whatever is lost, slow, broken or killed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+import pytest
+
+from actors.lens.enrich import Enrich
+from actors.lens.evaluate import Evaluate
+from actors.lens.intake import Intake
+from actors.lens.market import MarketRequest
+from actors.lens.market.simulated import SimulatedMarketData
+from actors.lens.messages import ENRICH, EVALUATE, INTAKE, PUBLISH, Receipt
+from actors.lens.model import Evaluation, Features, MarketSnapshot, QueryFailure, RawSignal
+from actors.lens.models import Model
+from actors.lens.models.technical import TechnicalModel
+from actors.lens.publish import Publish
+from config.ids import uuid7
+from config.settings import Settings
+from db._postgres import create_pool
+from db._redis import create_redis
+from db.lens.reads import get_event
+from schemas.errors import AppError, IdempotencyMismatch
+from schemas.feed import DECISIONS_CHANNEL, FEED_CHANNEL, decode_batch, decode_decisions
+from tests.lens_factory import finished, submit, until
+from tests.local_actors import LocalActors, local_actors
+
+
+class ScriptedMarket(SimulatedMarketData):
+    """The simulated market, but for symbols that hang or have nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.hanging = asyncio.Event()
+        self.released = asyncio.Event()
+        self.dead = {"DEAD"}
+
+    async def snapshot(self, request: MarketRequest) -> MarketSnapshot:
+        self.asked.append(request.symbol)
+        if request.symbol == "STUCK":
+            self.hanging.set()
+            await self.released.wait()
+        if request.symbol in self.dead:
+            return MarketSnapshot(failures=(QueryFailure("mid", "NETWORK_ERROR", "Hyperliquid API timeout"),))
+        return await super().snapshot(request)
+
+
+class ScriptedEnrich(Enrich):
+    """Enrich with a market of the test's own."""
+
+    def __init__(self, market: ScriptedMarket) -> None:
+        super().__init__()
+        self.market = market
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        self._market = self.market
+
+
+class ScriptedModel(TechnicalModel):
+    """The technical model under another name, which fails as often as it is told to."""
+
+    def __init__(self, name: str, failures: int = 0, *, poison: str = "") -> None:
+        self.name = name
+        self.failures = failures
+        self.poison = poison
+        self.asked = 0
+
+    async def judge(self, signal: RawSignal, features: Features) -> Evaluation:
+        self.asked += 1
+        if self.asked <= self.failures:
+            return Evaluation(self.name, self.version, "TIMEOUT", 1, error=f"no answer the {self.asked}. time")
+        run = replace(await super().judge(signal, features), model=self.name)
+        assert run.decision is not None
+        if signal.symbol == self.poison:
+            # Postgres takes no NUL in a text: this decision cannot be stored.
+            return replace(run, decision=replace(run.decision, reasons=("a\x00b",)))
+        return run
+
+
+class ScriptedEvaluate(Evaluate):
+    """Evaluate with models of the test's own."""
+
+    def __init__(self, *models: ScriptedModel) -> None:
+        super().__init__()
+        self.models: list[Model] = list(models)
+
+    async def prepare(self) -> None:
+        self._models = self.models
+
+
+@asynccontextmanager
+async def pipeline(
+    settings: Settings, *, enrich: Enrich | None = None, evaluate: Evaluate | None = None
+) -> AsyncIterator[tuple[LocalActors, asyncpg.Connection[Any]]]:
+    behaviours = {
+        INTAKE: Intake(),
+        ENRICH: enrich or Enrich(),
+        EVALUATE: evaluate or Evaluate(),
+        PUBLISH: Publish(),
+    }
+    assert settings.database_url is not None
+    pool = await create_pool(settings.database_url, 1, name="test")
+    try:
+        async with local_actors(settings, behaviours) as actors, pool.acquire() as conn:
+            yield actors, conn  # type: ignore[misc]
+    finally:
+        await pool.close()
+
+
+async def post(actors: LocalActors, *messages: Any) -> list[UUID]:
+    replies = await actors.mailbox(INTAKE).ask_batch(messages)
+    assert all(isinstance(each, Receipt) for each in replies), replies
+    return [each.event_id for each in replies]
+
+
+@pytest.fixture
+def quick(settings: Settings) -> Settings:
+    return settings.replace(lens_retry_base_seconds=0.02, lens_retry_max_seconds=0.05)
+
+
+async def test_a_signal_goes_through_every_stage_to_the_feed(settings: Settings) -> None:
+    async with pipeline(settings) as (actors, conn):
+        [event_id] = await post(actors, submit())
+        assert await finished(conn, [event_id]) == ["PUBLISHED"]
+        event = await get_event(conn, event_id)
+        assert event is not None
+        timeline = [line["status"] for line in event.timeline]
+        assert timeline == ["RECEIVED", "ENQUEUED", "ENRICHED", "MODEL_DONE", "PUBLISHED"]
+        assert event.timeline[3]["details"] == {"model": "technical"}
+        times = [line["timestamp"] for line in event.timeline]
+        assert times == sorted(times)
+        assert event.feature_profile == "trend_follow_v1"
+        assert [each["model"] for each in event.decisions] == ["technical"]
+        row = await conn.fetchrow("SELECT * FROM signals WHERE id = $1", event_id)
+        assert row is not None
+        assert (row["feed_seq"], row["action"], row["direction"]) == (1, "buy", "long")
+        assert str(row["entry_price"]) == "42000.50", "prices stay exact decimals"
+        item = orjson.loads(row["feed_data"])
+        assert item["provider"]["name"] == "strategy_alpha"
+        assert item["score"] == row["score"] == round(sum(f["contribution"] for f in row["factors"].values()))
+
+
+async def test_published_batches_are_dense_and_reach_redis(settings: Settings) -> None:
+    assert settings.redis_url is not None
+    redis = create_redis(settings.redis_url)
+    try:
+        async with pipeline(settings) as (actors, conn), redis.pubsub() as listener:
+            await listener.subscribe(FEED_CHANNEL, DECISIONS_CHANNEL)
+            ids = await post(actors, *(submit(symbol=f"S{n}", source=f"s{n % 7}") for n in range(60)))
+            await finished(conn, ids)
+            feed: list[int] = []
+            decided: set[str] = set()
+
+            async def heard() -> bool:
+                message = await listener.get_message(ignore_subscribe_messages=True, timeout=0.05)
+                if message is not None and message["channel"] == FEED_CHANNEL.encode():
+                    feed.extend(item.feed_seq for item in decode_batch(message["data"]))
+                elif message is not None:
+                    decided.update(orjson.loads(i.data)["event_id"] for i in decode_decisions(message["data"]))
+                return len(feed) == 60 and len(decided) == 60
+
+            await until(heard)
+            assert feed == list(range(1, 61))
+            assert decided == {str(each) for each in ids}
+            stored = await conn.fetch("SELECT id, feed_seq FROM signals ORDER BY feed_seq")
+            assert [row["feed_seq"] for row in stored] == list(range(1, 61))
+            assert {row["id"] for row in stored} == set(ids)
+            assert await conn.fetchval("SELECT count(*) FROM providers WHERE is_system") == 7
+    finally:
+        await redis.aclose()
+
+
+async def test_a_batch_delivered_twice_is_stored_once(settings: Settings) -> None:
+    async with pipeline(settings) as (actors, conn):
+        message = submit(idempotency_key="k")
+        first = await actors.mailbox(INTAKE).ask("", message)
+        again = await actors.mailbox(INTAKE).ask("", message)
+        assert first == again
+        assert first.replayed is False
+        await finished(conn, [first.event_id])
+        assert await conn.fetchval("SELECT count(*) FROM signals") == 1
+
+
+async def test_an_idempotency_key_answers_the_same_body_and_refuses_another(settings: Settings) -> None:
+    async with pipeline(settings) as (actors, conn):
+        intake = actors.mailbox(INTAKE)
+        message = submit(idempotency_key="key-1")
+        first = await intake.ask("", message)
+        replay = await intake.ask("", replace(message, event_id=uuid7()))
+        assert (replay.event_id, replay.received_at, replay.replayed) == (first.event_id, first.received_at, True)
+        with pytest.raises(IdempotencyMismatch):
+            await intake.ask("", replace(message, event_id=uuid7(), size=message.size * 2))
+        other_source = await intake.ask("", replace(message, event_id=uuid7(), source="strategy_beta"))
+        assert other_source.event_id != first.event_id
+        assert await conn.fetchval("SELECT count(*) FROM lens_events") == 2
+
+
+async def test_concurrent_duplicates_make_one_event(settings: Settings) -> None:
+    async with pipeline(settings) as (actors, conn):
+        message = submit(idempotency_key="same")
+        batches = [[replace(message, event_id=uuid7()) for _ in range(5)] for _ in range(8)]
+        answers = await asyncio.gather(*(actors.mailbox(INTAKE).ask_batch(batch) for batch in batches))
+        ids = {reply.event_id for batch in answers for reply in batch}
+        assert len(ids) == 1
+        assert sum(not reply.replayed for batch in answers for reply in batch) == 1
+        assert await conn.fetchval("SELECT count(*) FROM lens_events") == 1
+
+
+async def test_an_expired_key_may_be_used_again(settings: Settings) -> None:
+    async with pipeline(settings) as (actors, conn):
+        message = submit(idempotency_key="old")
+        first = await actors.mailbox(INTAKE).ask("", message)
+        await conn.execute("UPDATE lens_idempotency SET received_at = received_at - interval '25 hours'")
+        second = await actors.mailbox(INTAKE).ask("", replace(message, event_id=uuid7(), size=message.size * 2))
+        assert second.event_id != first.event_id
+
+
+@pytest.mark.parametrize("lost", [ENRICH, EVALUATE, PUBLISH])
+async def test_a_lost_hand_over_is_found_by_the_sweep(settings: Settings, lost: str) -> None:
+    async with pipeline(settings) as (actors, conn):
+        actors.mailbox(lost).dropping = True
+        ids = await post(actors, *(submit() for _ in range(20)))
+        assert set(await finished(conn, ids, seconds=20)) == {"PUBLISHED"}
+        assert await conn.fetchval("SELECT count(*) FROM signals") == 20
+
+
+async def test_a_stage_that_dies_at_work_is_replaced_and_nothing_is_done_twice(settings: Settings) -> None:
+    market = ScriptedMarket()
+    async with pipeline(settings, enrich=ScriptedEnrich(market)) as (actors, conn):
+        ids = await post(actors, submit(symbol="STUCK"), *(submit(symbol=f"S{n}") for n in range(10)))
+        await market.hanging.wait()
+        await actors.kill(ENRICH)
+        market.released.set()
+        await actors.start(ENRICH, ScriptedEnrich(market), settings)
+        assert set(await finished(conn, ids)) == {"PUBLISHED"}
+        assert await conn.fetchval("SELECT count(*) FROM signals") == 11
+        assert await conn.fetchval("SELECT count(*) FROM lens_decisions") == 11
+        assert await conn.fetchval("SELECT last_seq FROM feed_counter") == 11
+
+
+async def test_a_stuck_symbol_delays_no_other(settings: Settings) -> None:
+    market = ScriptedMarket()
+    async with pipeline(settings, enrich=ScriptedEnrich(market)) as (actors, conn):
+        [stuck] = await post(actors, submit(symbol="STUCK"))
+        await market.hanging.wait()
+        ids = await post(actors, *(submit() for _ in range(30)))
+        assert set(await finished(conn, ids, seconds=5)) == {"PUBLISHED"}
+        assert await conn.fetchval("SELECT finished_at FROM lens_progress WHERE event_id = $1", stuck) is None
+        market.released.set()
+        assert await finished(conn, [stuck]) == ["PUBLISHED"]
+
+
+async def test_an_event_without_any_data_ends_in_the_dead_letter_queue_with_every_attempt(quick: Settings) -> None:
+    market = ScriptedMarket()
+    async with pipeline(quick, enrich=ScriptedEnrich(market)) as (actors, conn):
+        dead, alive = await post(actors, submit(symbol="DEAD"), submit())
+        assert await finished(conn, [dead, alive]) == ["FAILED", "PUBLISHED"]
+        assert market.asked.count("DEAD") == 4
+        letter = await conn.fetchrow("SELECT * FROM lens_dlq")
+        assert letter is not None
+        assert (letter["event_id"], letter["stage"], letter["reason_code"]) == (dead, "enrich", "PROVIDER_ERROR")
+        assert letter["error_message"] == "Hyperliquid API timeout"
+        assert (letter["retry_count"], len(letter["attempts"])) == (3, 4)
+        assert letter["payload"]["symbol"] == "DEAD"
+        stage = await conn.fetchval("SELECT stage FROM lens_progress WHERE event_id = $1", dead)
+        assert stage == "DEAD_LETTER"
+
+
+async def test_a_market_that_comes_back_during_the_retries_publishes_the_event(quick: Settings) -> None:
+    market = ScriptedMarket()
+    async with pipeline(quick, enrich=ScriptedEnrich(market)) as (actors, conn):
+        [event_id] = await post(actors, submit(symbol="DEAD"))
+
+        async def asked() -> bool:
+            return market.asked.count("DEAD") >= 2
+
+        await until(asked)
+        market.dead.clear()
+        assert await finished(conn, [event_id]) == ["PUBLISHED"]
+        assert await conn.fetchval("SELECT count(*) FROM lens_dlq") == 0
+        assert await conn.fetchval("SELECT failures FROM lens_progress") == []
+
+
+async def test_a_failing_model_leaves_its_own_dead_letter_and_the_others_publish(quick: Settings) -> None:
+    good, flaky, bad = ScriptedModel("claude"), ScriptedModel("gemini", failures=2), ScriptedModel("chatgpt", 99)
+    async with pipeline(quick, evaluate=ScriptedEvaluate(bad, good, flaky)) as (actors, conn):
+        [event_id] = await post(actors, submit())
+        assert await finished(conn, [event_id]) == ["PUBLISHED"]
+        event = await get_event(conn, event_id)
+        assert event is not None
+        assert sorted(each["model"] for each in event.decisions) == ["claude", "gemini"]
+        done = [line["details"]["model"] for line in event.timeline if line["status"] == "MODEL_DONE"]
+        assert done == ["claude", "gemini"]
+        assert (good.asked, flaky.asked, bad.asked) == (1, 3, 4), "an answer is asked for once, a failure four times"
+        letters = await conn.fetch("SELECT * FROM lens_dlq")
+        assert [(row["stage"], row["model"], row["reason_code"]) for row in letters] == [
+            ("evaluate", "chatgpt", "TIMEOUT")
+        ]
+        assert [each["error_message"] for each in letters[0]["attempts"]] == [
+            f"no answer the {n}. time" for n in range(1, 5)
+        ]
+
+
+async def test_an_event_that_every_model_failed_on_is_not_published(quick: Settings) -> None:
+    async with pipeline(quick, evaluate=ScriptedEvaluate(ScriptedModel("claude", 99), ScriptedModel("gemini", 99))) as (
+        actors,
+        conn,
+    ):
+        [event_id] = await post(actors, submit())
+        assert await finished(conn, [event_id]) == ["FAILED"]
+        assert await conn.fetchval("SELECT count(*) FROM lens_dlq") == 2
+        assert await conn.fetchval("SELECT count(*) FROM signals") == 0
+
+
+async def test_a_result_that_cannot_be_stored_fails_alone(settings: Settings) -> None:
+    model = ScriptedModel("technical", poison="POISON")
+    async with pipeline(settings, evaluate=ScriptedEvaluate(model)) as (actors, conn):
+        symbols = [f"S{n}" for n in range(20)]
+        symbols[7] = "POISON"
+        ids = await post(actors, *(submit(symbol=symbol) for symbol in symbols))
+        statuses = await finished(conn, ids)
+        assert statuses == ["FAILED" if symbol == "POISON" else "PUBLISHED" for symbol in symbols]
+        letter = await conn.fetchrow("SELECT * FROM lens_dlq")
+        assert letter is not None
+        assert (letter["stage"], letter["reason_code"], letter["event_id"]) == ("evaluate", "INTERNAL_ERROR", ids[7])
+
+
+async def test_a_submission_that_cannot_be_stored_fails_alone(settings: Settings) -> None:
+    async with pipeline(settings) as (actors, conn):
+        messages: Sequence[Any] = [submit(), submit(commentary="a\x00b"), submit()]
+        replies = await actors.mailbox(INTAKE).ask_batch(messages)
+        assert [isinstance(each, AppError) for each in replies] == [False, True, False]
+        await finished(conn, [messages[0].event_id, messages[2].event_id])
+        assert await conn.fetchval("SELECT count(*) FROM lens_events") == 2
+
+
+async def test_the_gates_reject_with_a_reason_when_they_are_set(settings: Settings) -> None:
+    async with pipeline(settings.replace(lens_reject_age_seconds=60.0)) as (actors, conn):
+        old, new = submit(ts_utc=submit().ts_utc.replace(year=2024)), submit()
+        ids = await post(actors, old, new)
+        assert await finished(conn, ids) == ["REJECTED", "PUBLISHED"]
+        event = await get_event(conn, old.event_id)
+        assert event is not None
+        assert event.timeline[-1]["status"] == "REJECTED"
+        assert "s old, the limit is 60 s" in event.timeline[-1]["details"]["reason"]
+        assert await conn.fetchval("SELECT count(*) FROM signals") == 1
+
+
+async def test_an_old_signal_is_flagged_and_published_by_default(settings: Settings) -> None:
+    async with pipeline(settings) as (actors, conn):
+        [event_id] = await post(actors, submit(ts_utc=submit().ts_utc.replace(year=2024)))
+        assert await finished(conn, [event_id]) == ["PUBLISHED"]
+        event = await get_event(conn, event_id)
+        assert event is not None
+        assert event.quality_flags is not None
+        assert event.quality_flags["stale_data"] == ["signal"]
