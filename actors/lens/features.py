@@ -62,7 +62,7 @@ def build_features(signal: RawSignal, snapshot: MarketSnapshot, profile: Feature
     mid, book = _mid_and_book(snapshot, now_ms, flags)
     candles = {interval: _usable(snapshot, interval, now_ms, flags) for interval in CANDLES_QUERY}
     with np.errstate(all="ignore"):  # what overflows is not finite, and so becomes None
-        frames, hourly = _frames(candles, now_ms, flags)
+        frames, hourly = _frames(candles, snapshot.candle_unit, now_ms, flags)
     price = mid or next((frame.close for frame in frames.values() if frame.close), signal.entry_price)
     drift_bps = None if mid is None else number((mid - signal.entry_price) / mid * 1e4)
     age_seconds = max(0.0, (now - signal.ts_utc).total_seconds())
@@ -71,7 +71,9 @@ def build_features(signal: RawSignal, snapshot: MarketSnapshot, profile: Feature
     support = resistance = order_book_imbalance = None
     if profile == "full_v1":
         hours = candles["1h"]
-        support, resistance = (None, None) if hours is None else support_and_resistance(hours, price)
+        support, resistance = (
+            (None, None) if hours is None else support_and_resistance(hours, price, snapshot.candle_unit)
+        )
         order_book_imbalance = None if book is None else imbalance(book)
     return Features(
         profile=profile,
@@ -165,7 +167,7 @@ def _usable(snapshot: MarketSnapshot, interval: Interval, now_ms: int, flags: _F
 
 
 def _frames(
-    candles: Mapping[Interval, Candles | None], now_ms: int, flags: _Flags
+    candles: Mapping[Interval, Candles | None], unit: float, now_ms: int, flags: _Flags
 ) -> tuple[dict[Interval, Frame], Hourly]:
     frames: dict[Interval, Frame] = {}
     hourly = Hourly()
@@ -173,9 +175,9 @@ def _frames(
         if each is None:
             continue
         if interval == "1h":
-            frames[interval], hourly = hourly_of(each, now_ms)
+            frames[interval], hourly = hourly_of(each, now_ms, unit)
         else:
-            frames[interval] = frame_of(each)
+            frames[interval] = frame_of(each, unit)
         flags.check_frame(interval, frames[interval])
     return frames, hourly
 

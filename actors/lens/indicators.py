@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import talib
@@ -28,46 +29,42 @@ _LEVEL_CANDLES: Final = 120  # five days of hours
 _SWING_CANDLES: Final = 3  # a swing low is the lowest of itself and three candles on either side
 _BOOK_LEVELS: Final = 10
 
+# What was computed of a run of candles, for as long as somebody holds it: venues and the simulated market hand the same
+# run to every signal of a symbol until its next candle.
+_frames: WeakKeyDictionary[Candles, Frame] = WeakKeyDictionary()
+_hours: WeakKeyDictionary[Candles, tuple[bool, Frame, Hourly]] = WeakKeyDictionary()
+_levels: WeakKeyDictionary[Candles, tuple[tuple[list[float], float], tuple[list[float], float]]] = WeakKeyDictionary()
 
-def frame_of(candles: Candles) -> Frame:
-    """EMA 9/21/50, MACD 12/26/9, RSI 14 and ATR 14 of the candles."""
-    return _indicators(candles)[0]
+
+def frame_of(candles: Candles, unit: float = 1.0) -> Frame:
+    """EMA 9/21/50, MACD 12/26/9, RSI 14 and ATR 14 of candles whose prices are in units of `unit`."""
+    frame = _frames.get(candles)
+    if frame is None:
+        frame = _frames[candles] = _indicators(candles)[0]
+    return frame if unit == 1.0 else _scale_frame(frame, unit)
 
 
-def hourly_of(candles: Candles, now_ms: int) -> tuple[Frame, Hourly]:
+def hourly_of(candles: Candles, now_ms: int, unit: float = 1.0) -> tuple[Frame, Hourly]:
     """The frame of the 1h candles and what else the strategies and the score read from them."""
-    frame, closes, rsi, histogram = _indicators(candles)
-    scale = frame.close or 1.0
-    band, band_previous = _percent_b(closes)
-    ratio, channel_high, channel_low = _channel(candles, now_ms)
-    return frame, Hourly(
-        rsi_14_previous=_at(rsi, -2),
-        macd_histogram_previous=_at(histogram, -2, scale),
-        macd_cross_age=_cross_age(histogram),
-        percent_b=band,
-        percent_b_previous=band_previous,
-        volume_ratio=ratio,
-        channel_high=channel_high,
-        channel_low=channel_low,
-        price_change=number(1 / closes[-2] - 1) if closes.size > 1 else None,
-        volatility=_volatility(candles),
-    )
+    # A candle that still forms has only a part of its volume.
+    is_complete = candles.last_open_ms + INTERVAL_SECONDS[candles.interval] * 1000 <= now_ms
+    known = _hours.get(candles)
+    if known is None or known[0] != is_complete:
+        known = _hours[candles] = (is_complete, *_hour(candles, is_complete))
+    _, frame, hourly = known
+    return (frame, hourly) if unit == 1.0 else (_scale_frame(frame, unit), _scale_hourly(hourly, unit))
 
 
-def support_and_resistance(candles: Candles, price: float) -> tuple[float | None, float | None]:
+def support_and_resistance(candles: Candles, price: float, unit: float = 1.0) -> tuple[float | None, float | None]:
     """The nearest swing low below and swing high above `price`; without one, the extreme of the window on that side."""
-    highs, lows = candles.ohlcv[1, -_LEVEL_CANDLES:], candles.ohlcv[2, -_LEVEL_CANDLES:]
-    width = 2 * _SWING_CANDLES + 1
-    below, above = [], []
-    if highs.size >= width:
-        middle = slice(_SWING_CANDLES, highs.size - _SWING_CANDLES)
-        swing_lows = lows[middle][talib.MIN(lows, width)[width - 1 :] == lows[middle]]
-        swing_highs = highs[middle][talib.MAX(highs, width)[width - 1 :] == highs[middle]]
-        below = [low for low in swing_lows.tolist() if low < price]
-        above = [high for high in swing_highs.tolist() if high > price]
-    lowest, highest = float(lows.min()), float(highs.max())
-    support = max(below) if below else (lowest if lowest < price else None)
-    resistance = min(above) if above else (highest if highest > price else None)
+    levels = _levels.get(candles)
+    if levels is None:
+        levels = _levels[candles] = _swings(candles)
+    (swing_lows, lowest), (swing_highs, highest) = levels
+    below = [low * unit for low in swing_lows if low * unit < price]
+    above = [high * unit for high in swing_highs if high * unit > price]
+    support = max(below) if below else (lowest * unit if lowest * unit < price else None)
+    resistance = min(above) if above else (highest * unit if highest * unit > price else None)
     return support, resistance
 
 
@@ -94,6 +91,25 @@ def imbalance(book: OrderBook) -> float | None:
 def number(value: float) -> float | None:
     """The value as a float, None if it is not finite."""
     return float(value) if math.isfinite(value) else None
+
+
+def _hour(candles: Candles, is_complete: bool) -> tuple[Frame, Hourly]:
+    frame, closes, rsi, histogram = _indicators(candles)
+    scale = float(candles.ohlcv[3, -1])
+    band, band_previous = _percent_b(closes)
+    ratio, channel_high, channel_low = _channel(candles, is_complete)
+    return frame, Hourly(
+        rsi_14_previous=_at(rsi, -2),
+        macd_histogram_previous=_at(histogram, -2, scale),
+        macd_cross_age=_cross_age(histogram),
+        percent_b=band,
+        percent_b_previous=band_previous,
+        volume_ratio=ratio,
+        channel_high=channel_high,
+        channel_low=channel_low,
+        price_change=number(1 / closes[-2] - 1) if closes.size > 1 else None,
+        volatility=_volatility(candles),
+    )
 
 
 def _indicators(candles: Candles) -> tuple[Frame, Array, Array, Array]:
@@ -140,9 +156,8 @@ def _percent_b(closes: Array) -> tuple[float | None, float | None]:
     return now, before
 
 
-def _channel(candles: Candles, now_ms: int) -> tuple[float | None, float | None, float | None]:
-    """Volume ratio, high and low of the channel. A candle that still forms has only a part of its volume: left out."""
-    is_complete = candles.last_open_ms + INTERVAL_SECONDS[candles.interval] * 1000 <= now_ms
+def _channel(candles: Candles, is_complete: bool) -> tuple[float | None, float | None, float | None]:
+    """The volume ratio of the last complete candle, and the high and low of the channel before it."""
     last = len(candles) - (1 if is_complete else 2)
     first = last - _CHANNEL_CANDLES
     if first < 0:
@@ -160,3 +175,49 @@ def _volatility(candles: Candles) -> float | None:
     returns = (closes - opens) / opens
     deviations = returns - returns.sum() / returns.size
     return number(math.sqrt(deviations.dot(deviations) / (returns.size - 1)))
+
+
+def _swings(candles: Candles) -> tuple[tuple[list[float], float], tuple[list[float], float]]:
+    """The swing lows and the lowest low, the swing highs and the highest high."""
+    highs, lows = candles.ohlcv[1, -_LEVEL_CANDLES:], candles.ohlcv[2, -_LEVEL_CANDLES:]
+    width = 2 * _SWING_CANDLES + 1
+    swing_lows: list[float] = []
+    swing_highs: list[float] = []
+    if highs.size >= width:
+        middle = slice(_SWING_CANDLES, highs.size - _SWING_CANDLES)
+        swing_lows = lows[middle][talib.MIN(lows, width)[width - 1 :] == lows[middle]].tolist()
+        swing_highs = highs[middle][talib.MAX(highs, width)[width - 1 :] == highs[middle]].tolist()
+    return (swing_lows, float(lows.min())), (swing_highs, float(highs.max()))
+
+
+def _scale_frame(frame: Frame, unit: float) -> Frame:
+    return Frame(
+        close=_times(frame.close, unit),
+        ema_9=_times(frame.ema_9, unit),
+        ema_21=_times(frame.ema_21, unit),
+        ema_50=_times(frame.ema_50, unit),
+        macd=_times(frame.macd, unit),
+        macd_signal=_times(frame.macd_signal, unit),
+        macd_histogram=_times(frame.macd_histogram, unit),
+        rsi_14=frame.rsi_14,
+        atr_14=_times(frame.atr_14, unit),
+    )
+
+
+def _scale_hourly(hourly: Hourly, unit: float) -> Hourly:
+    return Hourly(
+        rsi_14_previous=hourly.rsi_14_previous,
+        macd_histogram_previous=_times(hourly.macd_histogram_previous, unit),
+        macd_cross_age=hourly.macd_cross_age,
+        percent_b=hourly.percent_b,
+        percent_b_previous=hourly.percent_b_previous,
+        volume_ratio=hourly.volume_ratio,
+        channel_high=_times(hourly.channel_high, unit),
+        channel_low=_times(hourly.channel_low, unit),
+        price_change=hourly.price_change,
+        volatility=hourly.volatility,
+    )
+
+
+def _times(value: float | None, unit: float) -> float | None:
+    return None if value is None else number(value * unit)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, ClassVar, Literal, Self
 from uuid import UUID
 
@@ -27,6 +28,7 @@ FeatureProfile = Literal["trend_follow_v1", "crypto_perps_v1", "full_v1"]
 VoteSide = Literal["BUY", "SELL", "HOLD"]
 DecisionKind = Literal["FOLLOW_ENTER", "IGNORE", "FOLLOW_EXIT", "HOLD", "TIGHTEN_STOP"]
 ModelStatus = Literal["SUCCESS", "TIMEOUT", "API_ERROR", "SCHEMA_ERROR", "RATE_LIMITED"]
+ModelReason = Literal["TIMEOUT", "NETWORK_ERROR", "PROVIDER_ERROR", "MODEL_ERROR", "SCHEMA_ERROR", "RATE_LIMITED"]
 Action = Literal["buy", "sell", "yes", "no"]
 Tier = Literal["HOT", "GOOD", "NEUTRAL", "LOW"]
 
@@ -39,10 +41,16 @@ class Value:
 
     __slots__ = ()
     __match_args__: ClassVar[Any] = ()
+    _state: ClassVar[attrgetter[Any]]
+
+    def __init_subclass__(cls) -> None:
+        # dataclass(slots=True) makes the class a second time, its fields then known.
+        if cls.__dict__.get("__match_args__"):
+            cls._state = attrgetter(*cls.__match_args__)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The __getstate__ that dataclass(frozen, slots) makes walks fields() for each object: four times slower.
-        return type(self), tuple([getattr(self, name) for name in self.__match_args__])
+        # The __getstate__ that dataclass(frozen, slots) makes walks fields() for each object: many times slower.
+        return type(self), self._state(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
@@ -90,9 +98,9 @@ class RawSignal(Value):
         return cls(**values)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Candles(Value):
-    """A run of candles of one interval, oldest first.
+    """A run of candles of one interval, oldest first. Signals share it, and what is computed of it, by its identity.
 
     `ohlcv` is a C-contiguous float64 array of shape (5, n), rows open, high, low, close, volume: TA-Lib takes a row
     without a copy. `last_open_ms` is when the last candle opened, in Unix milliseconds; it may still be forming.
@@ -158,19 +166,23 @@ class QueryFailure(Value):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MarketSnapshot(Value):
-    """What the queries of one request brought. A query that is neither answered nor failed had no data."""
+    """What the queries of one request brought. A query that is neither answered nor failed had no data.
+
+    The candles' prices are in units of `candle_unit`: the simulated market has one run of candles, around 1.0, for all
+    signals of a symbol, whatever their entry prices.
+    """
 
     quote: Quote | None = None
     order_book: OrderBook | None = None
     candles: dict[Interval, Candles] = field(default_factory=dict)
     asset_context: AssetContext | None = None
     failures: tuple[QueryFailure, ...] = ()
+    candle_unit: float = 1.0
 
     @property
     def has_data(self) -> bool:
         """Whether any query brought something; without any the event cannot be enriched (`PROVIDER_ERROR`)."""
-        answers = (self.quote, self.order_book, self.asset_context)
-        return bool(self.candles) or any(answer is not None for answer in answers)
+        return any(each is not None for each in (self.quote, self.order_book, self.asset_context, self.candles or None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +194,10 @@ class QualityFlags(Value):
     provider_errors: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The three lists."""
         return {name: list(getattr(self, name)) for name in self.__match_args__}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """The flags of a document."""
         return cls(*(tuple(document.get(name, ())) for name in cls.__match_args__))
 
 
@@ -268,7 +278,6 @@ class Features(Value):
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """The features of an enriched document."""
         values = {name: document[name] for name in cls.__match_args__ if name in document}
         values["profile"] = document["feature_profile"]
         values["flags"] = QualityFlags.from_dict(document["quality_flags"])
@@ -316,7 +325,6 @@ class Decision(Value):
     reasons: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The decision as the API and the WebSocket show it."""
         document = Value.to_dict(self)
         document["entry_plan"] = self.entry_plan.to_dict()
         document["risk_plan"] = self.risk_plan.to_dict()
@@ -325,7 +333,6 @@ class Decision(Value):
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """The decision of a document that `to_dict` made."""
         values = {name: document[name] for name in cls.__match_args__}
         values["entry_plan"] = EntryPlan.from_dict(document["entry_plan"])
         values["risk_plan"] = RiskPlan.from_dict(document["risk_plan"])
@@ -334,8 +341,27 @@ class Decision(Value):
 
 
 @dataclass(frozen=True, slots=True)
+class Transcript(Value):
+    """What was said to a model and what it answered, for the archive. `answer` is None if there was none.
+
+    `prompt` is the template's name and version, `stop_reason` the vendor's own word for why the answer ended.
+    """
+
+    prompt: str
+    system: str
+    user: str
+    answer: str | None = None
+    stop_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation(Value):
-    """One model's run on one signal. `decision` is set exactly when `status` is SUCCESS, `error` when it is not."""
+    """One model's run on one signal. `decision` is set exactly when `status` is SUCCESS, `error` when it is not.
+
+    A failure may say more than its status: the `reason_code`, whether another attempt could end otherwise (`is_final`
+    if not), and how long the model's vendor asks to be left alone. The `transcript` is of the process that asked: it
+    is neither pickled nor part of the JSON form.
+    """
 
     model: str
     model_version: str
@@ -347,14 +373,12 @@ class Evaluation(Value):
     prompt_hash: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, the decision nested."""
         document = Value.to_dict(self)
         document["decision"] = None if self.decision is None else self.decision.to_dict()
         return document
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """The evaluation of a document."""
         values = {name: document[name] for name in cls.__match_args__ if name in document}
         if values.get("decision") is not None:
             values["decision"] = Decision.from_dict(values["decision"])
@@ -384,14 +408,12 @@ class Score(Value):
     market_context: dict[str, float | None]
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields; `action` in lower case."""
         document = Value.to_dict(self)
         document["strategy_breakdown"] = [vote.to_dict() for vote in self.strategy_breakdown]
         return document
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """The score of a document."""
         values = {name: document[name] for name in cls.__match_args__}
         values["strategy_breakdown"] = tuple(Vote.from_dict(each) for each in document["strategy_breakdown"])
         return cls(**values)

@@ -162,16 +162,17 @@ def round_half_up(value: float, digits: int = 0) -> float:
 
 
 def describe(votes: Sequence[Vote], side: VoteSide, confidence: float) -> str:
-    """Why, in a sentence or three: what speaks for the signal, how many strategies agree, whether the models do."""
+    """Why, in a few sentences: what speaks for the signal, how many strategies agree, whether the models do."""
     agreeing = sorted((each for each in votes if each.signal == side), key=lambda each: -each.score)
     phrases = [_PHRASES[each.name, side] for each in agreeing[:2]]
     opinion = " with ".join(phrases) or f"no strategy confirms the {side.lower()} side"
     against = sum(each.signal not in (side, "HOLD") for each in votes)
-    count = f"{len(agreeing)}/{len(votes)} strategies agree"
+    sentences = [f"{opinion[0].upper()}{opinion[1:]}.", f"{len(agreeing)}/{len(votes)} strategies agree."]
     if against:
-        count += f", {against} {'disagrees' if against == 1 else 'disagree'}"
-    doubt = " The models advise against it." if confidence < 0.5 else ""
-    return f"{opinion[0].upper()}{opinion[1:]}. {count}.{doubt}"
+        sentences.append(f"{against} {'disagrees' if against == 1 else 'disagree'}.")
+    if confidence < 0.5:
+        sentences.append("The models advise against it.")
+    return " ".join(sentences)
 
 
 def _factor(value: float | None, contribution: float) -> dict[str, float | None]:

@@ -68,15 +68,17 @@ class SimulatedMarketData:
         now_ms = int(request.now.timestamp() * 1000)
         queries = request.queries
         venue = _venue(request.asset_type, request.symbol, now_ms // (_BOOK_SECONDS * 1000))
+        is_bounded = request.asset_type == "prediction" and request.entry_price < 1
         return MarketSnapshot(
             quote=Quote(request.entry_price, now_ms) if "mid" in queries else None,
             order_book=_order_book(venue, request, now_ms) if "order_book" in queries else None,
             candles={
-                interval: _candles(request, interval, now_ms)
+                interval: (_probabilities if is_bounded else _candles)(request, interval, now_ms)
                 for interval, query in CANDLES_QUERY.items()
                 if query in queries
             },
             asset_context=_asset_context(venue, request.entry_price) if "asset_context" in queries else None,
+            candle_unit=1.0 if is_bounded else request.entry_price,
         )
 
     async def close(self) -> None:
@@ -95,13 +97,16 @@ class _Venue:
 
 
 def _candles(request: MarketRequest, interval: Interval, now_ms: int) -> Candles:
-    interval_ms = INTERVAL_SECONDS[interval] * 1000
-    bucket = now_ms // interval_ms
-    shape = _shape(request.asset_type, request.symbol, interval, bucket)
-    ohlcv = np.empty_like(shape)
-    ohlcv[:4] = _at_price(shape[:4], request.asset_type, request.entry_price)
-    np.divide(shape[4], _unit_price(request.entry_price), out=ohlcv[4])
-    return Candles(interval, bucket * interval_ms, ohlcv)
+    bucket = now_ms // (INTERVAL_SECONDS[interval] * 1000)
+    return _shape(request.asset_type, request.symbol, interval, bucket)
+
+
+def _probabilities(request: MarketRequest, interval: Interval, now_ms: int) -> Candles:
+    """Candles of a prediction: they cannot be shared, because a probability does not scale like a price."""
+    shape = _candles(request, interval, now_ms)
+    ohlcv = shape.ohlcv.copy()
+    ohlcv[:4] = _at_price(shape.ohlcv[:4], request.asset_type, request.entry_price)
+    return Candles(interval, shape.last_open_ms, ohlcv)
 
 
 def _order_book(venue: _Venue, request: MarketRequest, now_ms: int) -> OrderBook:
@@ -127,8 +132,8 @@ def _unit_price(price: float) -> float:
 
 
 @functools.lru_cache(maxsize=_CACHED_SHAPES)
-def _shape(asset_type: AssetType, symbol: str, interval: Interval, bucket: int) -> Array:
-    """Candles of shape (5, n) whose last close is 1.0: a random walk with a trend and clustered volatility."""
+def _shape(asset_type: AssetType, symbol: str, interval: Interval, bucket: int) -> Candles:
+    """Candles whose last close is 1.0: a random walk with a trend and clustered volatility."""
     seconds = INTERVAL_SECONDS[interval]
     trend = _trend(symbol, bucket * seconds // _TREND_SECONDS)
     random = _random("candles", asset_type, symbol, interval, bucket)
@@ -146,7 +151,7 @@ def _shape(asset_type: AssetType, symbol: str, interval: Interval, bucket: int) 
     shape[2] = np.minimum(shape[0], shape[3]) * np.exp(-wicks[1])
     shape[4] = _QUOTE_VOLUME * seconds / 3600 * random.lognormal(0.0, 0.35, CANDLE_COUNT) * (0.6 + 0.5 * np.abs(steps))
     shape.setflags(write=False)  # shared by all callers
-    return shape
+    return Candles(interval, bucket * seconds * 1000, shape)
 
 
 @functools.lru_cache(maxsize=_CACHED_VENUES)

@@ -1,0 +1,152 @@
+"""Values for the tests of the Lens domain: one of each, any field changed by name."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from actors.lens.features import PROFILE_QUERIES, build_features
+from actors.lens.market import MarketRequest
+from actors.lens.market.simulated import SimulatedMarketData
+from actors.lens.model import (
+    INTERVAL_SECONDS,
+    Candles,
+    Decision,
+    EntryPlan,
+    Evaluation,
+    Features,
+    Frame,
+    Hourly,
+    MarketSnapshot,
+    RawSignal,
+    RiskPlan,
+)
+
+NOW = datetime(2026, 2, 15, 12, 34, 56, 789000, tzinfo=UTC)
+NOW_MS = 1771158896789
+EVERY_QUERY = PROFILE_QUERIES["full_v1"]
+
+
+def make_signal(**changes: Any) -> RawSignal:
+    signal = RawSignal(
+        event_id=uuid.UUID(int=7),
+        event_type="OPEN_SIGNAL",
+        symbol="BTC",
+        signal_direction="long",
+        entry_price=42000.5,
+        size=0.1,
+        ts_utc=NOW,
+        source="strategy_alpha",
+    )
+    return replace(signal, **changes)
+
+
+def make_request(**changes: Any) -> MarketRequest:
+    return replace(MarketRequest("BTC", "crypto", 42000.5, EVERY_QUERY, NOW), **changes)
+
+
+def ask(request: MarketRequest) -> MarketSnapshot:
+    """The simulated snapshot. It never waits, so no event loop is needed to drive it."""
+    coroutine = SimulatedMarketData().snapshot(request)
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("the simulated market waited for something")
+
+
+def priced(snapshot: MarketSnapshot, interval: Any) -> Candles:
+    """The snapshot's candles at their real prices."""
+    candles = snapshot.candles[interval]
+    ohlcv = candles.ohlcv * np.array([[snapshot.candle_unit]] * 4 + [[1.0]])
+    return Candles.checked(interval, candles.last_open_ms, ohlcv)
+
+
+def make_features(signal: RawSignal | None = None, profile: Any = "full_v1", **changes: Any) -> Features:
+    """The features of a signal in the simulated market."""
+    signal = signal or make_signal()
+    request = MarketRequest(signal.symbol, signal.asset_type, signal.entry_price, PROFILE_QUERIES[profile], NOW)
+    return replace(build_features(signal, ask(request), profile, NOW), **changes)
+
+
+def bare_features(frames: dict[Any, Frame] | None = None, hourly: Hourly | None = None, **changes: Any) -> Features:
+    """Features with nothing in them but what is given, at a price of 100."""
+    features = Features("trend_follow_v1", price=100.0, age_seconds=0.0, frames=frames or {}, hourly=hourly or Hourly())
+    return replace(features, **changes)
+
+
+def rising_frame(**changes: Any) -> Frame:
+    """A market that rises in every respect, at 100 with an ATR of 1."""
+    return replace(
+        Frame(close=100.0, ema_9=99.0, ema_21=98.0, ema_50=96.0, macd=1.0, macd_signal=0.7, macd_histogram=0.3,
+              rsi_14=62.0, atr_14=1.0), **changes
+    )  # fmt: skip
+
+
+def falling_frame(**changes: Any) -> Frame:
+    """The mirror image of `rising_frame`."""
+    return replace(
+        Frame(close=100.0, ema_9=101.0, ema_21=102.0, ema_50=104.0, macd=-1.0, macd_signal=-0.7, macd_histogram=-0.3,
+              rsi_14=38.0, atr_14=1.0), **changes
+    )  # fmt: skip
+
+
+def make_decision(**changes: Any) -> Decision:
+    decision = Decision(
+        "FOLLOW_ENTER", 0.82, EntryPlan("limit", -5), RiskPlan("atr", atr_multiple=2.0), 15, ("bullish_ema_alignment",)
+    )
+    return replace(decision, **changes)
+
+
+def make_evaluation(kind: Any = "FOLLOW_ENTER", confidence: float = 0.82) -> Evaluation:
+    return Evaluation("technical", "technical-1", "SUCCESS", 0, make_decision(decision=kind, confidence=confidence))
+
+
+def make_candles(closes: Any, interval: Any = "1h", *, wick: float = 0.001, volume: Any = 1000.0) -> Candles:
+    """Candles through these closes, each opening where the last closed; the last one forms at NOW."""
+    closes = np.asarray(closes, dtype=np.float64)
+    opens = np.concatenate((closes[:1], closes[:-1]))
+    highs, lows = np.maximum(opens, closes) * (1 + wick), np.minimum(opens, closes) * (1 - wick)
+    ohlcv = np.array([opens, highs, lows, closes, np.broadcast_to(volume, closes.shape)])
+    interval_ms = INTERVAL_SECONDS[interval] * 1000
+    return Candles.checked(interval, NOW_MS // interval_ms * interval_ms, ohlcv)
+
+
+def walk(seed: int, count: int = 300, deviation: float = 0.01, price: float = 100.0) -> Any:
+    """A random walk of closes that ends at `price`."""
+    path = np.cumsum(np.random.default_rng(seed).normal(0, deviation, count))
+    return np.exp(path - path[-1]) * price
+
+
+@st.composite
+def any_candles(draw: Any, interval: Any) -> Candles:
+    """Candles of any length and price: flat, calm, wild, tiny or huge, with and without volume."""
+    closes = walk(
+        draw(st.integers(0, 2**32)),
+        draw(st.integers(1, 320)),
+        draw(st.sampled_from([0.0, 1e-9, 1e-4, 0.01, 0.3])),
+        10 ** draw(st.floats(-12, 12)),
+    )
+    return make_candles(
+        closes, interval, wick=draw(st.sampled_from([0.0, 1e-6, 0.01])), volume=draw(st.floats(0, 1e12))
+    )
+
+
+def assert_is_json(value: Any) -> None:
+    """Every number in it is finite, and every part is of a type that JSON has."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            assert type(name) is str
+            assert_is_json(each)
+    elif isinstance(value, list):
+        for each in value:
+            assert_is_json(each)
+    else:
+        assert value is None or type(value) in (str, bool, int, float), f"{value!r} is a {type(value)}"
+        assert not isinstance(value, float) or math.isfinite(value)

@@ -1,0 +1,200 @@
+"""Enrichment: what each profile holds, and how missing, stale and failing data is flagged instead of failing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.lens.features import PROFILE_QUERIES, build_features, rejection_reason
+from actors.lens.model import (
+    INTERVAL_SECONDS,
+    AssetContext,
+    MarketSnapshot,
+    OrderBook,
+    QualityFlags,
+    QueryFailure,
+    Quote,
+)
+from tests.unit.lens.factories import (
+    NOW,
+    NOW_MS,
+    any_candles,
+    ask,
+    assert_is_json,
+    bare_features,
+    make_candles,
+    make_features,
+    make_request,
+    make_signal,
+    walk,
+)
+
+BOOK = OrderBook(((99.0, 3.0),), ((101.0, 1.0),), NOW_MS)
+
+
+def _build(snapshot, profile="full_v1", **signal):
+    return build_features(make_signal(**signal), snapshot, profile, NOW)
+
+
+@pytest.mark.parametrize("profile", PROFILE_QUERIES)
+def test_each_profile_is_complete_and_unflagged_in_the_simulated_market(profile):
+    features = make_features(profile=profile)
+    assert features.flags == QualityFlags()
+    assert features.mid == features.price == 42000.5
+    assert features.drift_bps == 0.0
+    assert 0 < features.spread_bps < 10
+    assert all(value is not None for frame in features.frames.values() for value in frame.to_dict().values())
+
+
+def test_a_profile_holds_nothing_that_another_one_adds():
+    trend, perps, full = (make_features(profile=profile) for profile in PROFILE_QUERIES)
+    assert (trend.funding_rate, trend.open_interest, trend.mark_price, trend.support) == (None, None, None, None)
+    assert None not in (perps.funding_rate, perps.open_interest, perps.mark_price)
+    assert (perps.support, perps.resistance, perps.order_book_imbalance) == (None, None, None)
+    assert full.support < full.price < full.resistance
+    assert -1 <= full.order_book_imbalance <= 1
+    assert "asset_context" not in PROFILE_QUERIES["trend_follow_v1"]
+
+
+def test_what_no_query_brought_is_named_as_missing():
+    features = _build(MarketSnapshot())
+    assert features.flags.missing_data == (
+        "mid", "order_book", "candles_15m", "candles_1h", "candles_4h", "funding_rate", "open_interest", "mark_price",
+    )  # fmt: skip
+    assert features.price == 42000.5
+    assert features.frames == {}
+    trend = _build(MarketSnapshot(), "trend_follow_v1")
+    assert trend.flags.missing_data == ("mid", "order_book", "candles_15m", "candles_1h", "candles_4h")
+
+
+def test_indicators_that_a_short_history_cannot_give_are_named_with_their_interval():
+    snapshot = replace(
+        ask(make_request()), candles={"1h": make_candles(walk(1, 40)), "15m": make_candles([1.0], "15m")}
+    )
+    assert _build(snapshot).flags.missing_data == (
+        "candles_4h", "ema_9_15m", "ema_21_15m", "ema_50_15m", "macd_15m", "rsi_14_15m", "atr_14_15m", "ema_50_1h",
+    )  # fmt: skip
+
+
+def test_a_failing_query_is_named_once_and_its_cause_is_kept():
+    failures = (
+        QueryFailure("candles_1h", "TIMEOUT", "no answer in 10 s"),
+        QueryFailure("candles_1h", "RATE_LIMITED", "429"),
+        QueryFailure("mid", "NETWORK_ERROR", "connection refused"),
+    )
+    features = _build(MarketSnapshot(order_book=BOOK, failures=failures), entry_price=100.0)
+    assert features.flags.provider_errors == ("candles_1h", "mid")
+    assert features.failures == failures
+    assert features.mid == 100.0  # the book's middle stands in for it
+
+
+@pytest.mark.parametrize("interval", ["15m", "1h", "4h"])
+def test_candles_are_stale_by_their_own_interval(interval):
+    candles = make_candles(walk(1), interval)
+    interval_ms = INTERVAL_SECONDS[interval] * 1000
+    edge = replace(candles, last_open_ms=NOW_MS - 2 * interval_ms)
+    late = replace(candles, last_open_ms=NOW_MS - 2 * interval_ms - 1)
+    assert _build(MarketSnapshot(candles={interval: edge})).flags.stale_data == ()
+    assert _build(MarketSnapshot(candles={interval: late})).flags.stale_data == (f"candles_{interval}",)
+
+
+def test_a_quote_and_a_book_are_stale_after_a_minute():
+    fresh = MarketSnapshot(quote=Quote(42000.5, NOW_MS - 60_000), order_book=replace(BOOK, as_of_ms=NOW_MS - 60_000))
+    stale = MarketSnapshot(quote=Quote(42000.5, NOW_MS - 60_001), order_book=replace(BOOK, as_of_ms=NOW_MS - 60_001))
+    assert _build(fresh).flags.stale_data == ()
+    assert _build(stale).flags.stale_data == ("mid", "order_book")
+
+
+@pytest.mark.parametrize(("seconds", "stale"), [(300, ()), (300.001, ("signal",)), (-50, ())])
+def test_a_signal_is_stale_past_three_hundred_seconds(seconds, stale):
+    features = _build(ask(make_request()), ts_utc=NOW - timedelta(seconds=seconds))
+    assert features.flags.stale_data == stale
+    assert features.age_seconds == max(seconds, 0)
+
+
+@pytest.mark.parametrize(
+    ("entry", "drift", "stale"),
+    [(98.0, 200.0, ()), (97.99, 201.0, ("entry_price",)), (102.0, -200.0, ()), (102.01, -201.0, ("entry_price",))],
+)
+def test_an_entry_price_is_stale_past_two_hundred_basis_points_from_the_mid(entry, drift, stale):
+    snapshot = replace(ask(make_request(entry_price=100.0)), quote=Quote(100.0, NOW_MS))
+    features = _build(snapshot, entry_price=entry)
+    assert features.drift_bps == pytest.approx(drift)
+    assert features.flags.stale_data == stale
+
+
+def test_the_price_is_the_mid_else_the_freshest_close_else_the_entry_price():
+    candles = {"15m": make_candles([50.0, 51.0], "15m"), "1h": make_candles([52.0, 53.0])}
+    assert _build(MarketSnapshot(quote=Quote(49.0, NOW_MS), candles=candles)).price == 49.0
+    assert _build(MarketSnapshot(candles=candles)).price == 51.0
+    assert _build(MarketSnapshot(candles={"1h": candles["1h"]})).price == 53.0
+    assert _build(MarketSnapshot()).price == 42000.5
+
+
+@pytest.mark.parametrize("mid", [float("nan"), float("inf"), 0.0, -1.0])
+def test_a_mid_that_cannot_be_true_is_missing(mid):
+    features = _build(MarketSnapshot(quote=Quote(mid, NOW_MS)))
+    assert features.mid is None
+    assert "mid" in features.flags.missing_data
+
+
+def test_a_crossed_book_is_missing():
+    features = _build(MarketSnapshot(order_book=OrderBook(((101.0, 1.0),), ((100.0, 1.0),), NOW_MS)))
+    assert (features.mid, features.spread_bps, features.order_book_imbalance) == (None, None, None)
+    assert "order_book" in features.flags.missing_data
+
+
+def test_a_context_that_lacks_a_number_names_it():
+    snapshot = replace(ask(make_request()), asset_context=AssetContext(1e-5, None, float("nan")))
+    features = _build(snapshot)
+    assert features.flags.missing_data == ("open_interest", "mark_price")
+    assert (features.funding_rate, features.open_interest, features.mark_price) == (1e-5, None, None)
+
+
+snapshots = st.builds(
+    MarketSnapshot,
+    quote=st.none() | st.builds(Quote, st.floats(), st.integers(0, 2**50)),
+    order_book=st.none()
+    | st.builds(
+        OrderBook,
+        st.lists(st.tuples(st.floats(0, 1e300), st.floats(0, 1e300)), max_size=12).map(tuple),
+        st.lists(st.tuples(st.floats(0, 1e300), st.floats(0, 1e300)), max_size=12).map(tuple),
+        st.integers(0, 2**50),
+    ),
+    candles=st.fixed_dictionaries({}, optional={each: any_candles(each) for each in INTERVAL_SECONDS}),
+    asset_context=st.none() | st.builds(AssetContext, *[st.none() | st.floats()] * 3),
+    candle_unit=st.just(1.0) | st.floats(1e-300, 1e300),
+)
+
+
+@given(snapshots, st.sampled_from(sorted(PROFILE_QUERIES)), st.floats(1e-300, 1e300))
+def test_whatever_the_market_says_the_document_holds_finite_numbers_only(snapshot, profile, entry_price):
+    features = _build(snapshot, profile, entry_price=entry_price)
+    assert features.price > 0
+    assert_is_json(features.to_dict())
+    assert _build(snapshot, profile, entry_price=entry_price) == features
+
+
+def test_the_gates_are_open_unless_they_are_set():
+    assert rejection_reason(bare_features(age_seconds=1e9, drift_bps=1e4)) is None
+
+
+def test_the_age_gate_refuses_what_is_older_than_its_limit():
+    assert rejection_reason(bare_features(age_seconds=600.0), max_age_seconds=600) is None
+    reason = rejection_reason(bare_features(age_seconds=601.0), max_age_seconds=600)
+    assert reason == "signal is 601 s old, the limit is 600 s"
+
+
+@pytest.mark.parametrize("drift", [150.5, -150.5])
+def test_the_drift_gate_refuses_what_is_further_than_its_limit_on_either_side(drift):
+    assert rejection_reason(bare_features(drift_bps=drift), max_drift_bps=150.5) is None
+    reason = rejection_reason(bare_features(drift_bps=drift), max_drift_bps=150)
+    assert reason == "entry price is 150.5 bps from the market, the limit is 150 bps"
+
+
+def test_the_drift_gate_lets_pass_what_has_no_mid():
+    assert rejection_reason(bare_features(), max_drift_bps=1) is None
