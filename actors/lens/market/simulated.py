@@ -1,7 +1,8 @@
 """Simulated market data: a plausible market that stands at the signal's entry price, the same in every process.
 
-All of it is a function of asset type, symbol, time bucket and entry price. The random part, a *shape* around 1.0, is
-cached; a signal only scales it to its price, which costs microseconds and no network.
+All of it is a function of asset type, symbol, time bucket and entry price. Those pick, by a hash, one of a few hundred
+random *shapes* around 1.0, which every signal that picked it shares: whatever the number of symbols, a signal costs
+microseconds, and the memory is bounded.
 """
 
 from __future__ import annotations
@@ -50,14 +51,16 @@ _HALF_SPREAD_BPS: Final[dict[AssetType, float]] = {
 _BOOK_LEVELS: Final = 10
 _BOOK_SECONDS: Final = INTERVAL_SECONDS["15m"]
 _TREND_SECONDS: Final = INTERVAL_SECONDS["4h"]  # one trend for all intervals of a symbol, so that they tend to agree
-_TREND: Final = 0.15  # of a candle's volatility, at most
+_TRENDS: Final = tuple(0.15 * (level / 3.5 - 1) for level in range(8))  # in standard deviations a candle, −0.15 to 0.15
+_VARIANTS: Final = 32  # shapes of each trend, by asset type and interval
 _DEGREES_OF_FREEDOM: Final = 5  # of the returns' t distribution: fat tails, finite variance
 _LARGEST_RETURN: Final = 8.0  # in standard deviations
 _PERSISTENCE: Final = 0.95  # of log volatility from candle to candle: calm spells and wild ones
 _DECAY: Final = _PERSISTENCE ** np.arange(CANDLE_COUNT)
 _QUOTE_VOLUME: Final = 1e6  # an hour's, in units of the quote currency
-_CACHED_SHAPES: Final = 1536  # of 12 kB: 512 symbols in three intervals, 19 MB
-_CACHED_VENUES: Final = 1024
+_VENUES: Final = 64  # by asset type
+_CACHED_SHAPES: Final = 1536  # of 12 kB, 18 MB: all 768 of two asset types
+_CACHED_PICKS: Final = 8192  # four to a symbol
 
 
 class SimulatedMarketData:
@@ -67,7 +70,8 @@ class SimulatedMarketData:
         """The answers to the request's queries: the last candles close, and the market stands, at the entry price."""
         now_ms = int(request.now.timestamp() * 1000)
         queries = request.queries
-        venue = _venue(request.asset_type, request.symbol, now_ms // (_BOOK_SECONDS * 1000))
+        venue_number = _pick(_VENUES, "venue", request.asset_type, request.symbol, now_ms // (_BOOK_SECONDS * 1000))
+        venue = _venue(request.asset_type, venue_number)
         is_bounded = request.asset_type == "prediction" and request.entry_price < 1
         return MarketSnapshot(
             quote=Quote(request.entry_price, now_ms) if "mid" in queries else None,
@@ -97,8 +101,11 @@ class _Venue:
 
 
 def _candles(request: MarketRequest, interval: Interval, now_ms: int) -> Candles:
-    bucket = now_ms // (INTERVAL_SECONDS[interval] * 1000)
-    return _shape(request.asset_type, request.symbol, interval, bucket)
+    interval_ms = INTERVAL_SECONDS[interval] * 1000
+    bucket = now_ms // interval_ms
+    trend = _pick(len(_TRENDS), "trend", request.symbol, now_ms // (_TREND_SECONDS * 1000))
+    variant = _pick(_VARIANTS, request.asset_type, request.symbol, interval, bucket)
+    return _run(request.asset_type, interval, trend, variant, bucket * interval_ms)
 
 
 def _probabilities(request: MarketRequest, interval: Interval, now_ms: int) -> Candles:
@@ -131,17 +138,28 @@ def _unit_price(price: float) -> float:
     return min(max(price, 1e-12), 1e12)
 
 
+@functools.lru_cache(maxsize=_CACHED_PICKS)
+def _pick(count: int, *parts: str | int) -> int:
+    """A number below `count`, by the parts. blake2, as the built-in hash differs from process to process."""
+    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) % count
+
+
 @functools.lru_cache(maxsize=_CACHED_SHAPES)
-def _shape(asset_type: AssetType, symbol: str, interval: Interval, bucket: int) -> Candles:
-    """Candles whose last close is 1.0: a random walk with a trend and clustered volatility."""
+def _run(asset_type: AssetType, interval: Interval, trend: int, variant: int, last_open_ms: int) -> Candles:
+    return Candles(interval, last_open_ms, _shape(asset_type, interval, trend, variant))
+
+
+@functools.lru_cache(maxsize=_CACHED_SHAPES)
+def _shape(asset_type: AssetType, interval: Interval, trend: int, variant: int) -> Array:
+    """Candles of shape (5, n) whose last close is 1.0: a random walk with a trend and clustered volatility."""
+    random = _random(asset_type, interval, trend, variant)
     seconds = INTERVAL_SECONDS[interval]
-    trend = _trend(symbol, bucket * seconds // _TREND_SECONDS)
-    random = _random("candles", asset_type, symbol, interval, bucket)
     deviation = _HOURLY_VOLATILITY[asset_type] * math.sqrt(seconds / 3600)
     # x[t] = persistence·x[t−1] + noise[t], written without a loop.
     log_volatility = _DECAY * np.cumsum(random.normal(0.0, 0.12, CANDLE_COUNT) / _DECAY)
     noise = random.standard_t(_DEGREES_OF_FREEDOM, CANDLE_COUNT) / math.sqrt(5 / 3)
-    steps = np.clip(noise * np.exp(log_volatility) + trend, -_LARGEST_RETURN, _LARGEST_RETURN)
+    steps = np.clip(noise * np.exp(log_volatility) + _TRENDS[trend], -_LARGEST_RETURN, _LARGEST_RETURN)
     path = np.cumsum(steps)
     wicks = random.exponential(0.35 * deviation, (2, CANDLE_COUNT))
     shape = np.empty((5, CANDLE_COUNT))
@@ -151,17 +169,12 @@ def _shape(asset_type: AssetType, symbol: str, interval: Interval, bucket: int) 
     shape[2] = np.minimum(shape[0], shape[3]) * np.exp(-wicks[1])
     shape[4] = _QUOTE_VOLUME * seconds / 3600 * random.lognormal(0.0, 0.35, CANDLE_COUNT) * (0.6 + 0.5 * np.abs(steps))
     shape.setflags(write=False)  # shared by all callers
-    return Candles(interval, bucket * seconds * 1000, shape)
+    return shape
 
 
-@functools.lru_cache(maxsize=_CACHED_VENUES)
-def _trend(symbol: str, bucket: int) -> float:
-    return _random("trend", symbol, bucket).uniform(-_TREND, _TREND)
-
-
-@functools.lru_cache(maxsize=_CACHED_VENUES)
-def _venue(asset_type: AssetType, symbol: str, bucket: int) -> _Venue:
-    random = _random("venue", asset_type, symbol, bucket)
+@functools.lru_cache(maxsize=_VENUES * len(_HALF_SPREAD_BPS))
+def _venue(asset_type: AssetType, number: int) -> _Venue:
+    random = _random("venue", asset_type, number)
     half_spread = _HALF_SPREAD_BPS[asset_type] * 1e-4 * random.uniform(0.5, 1.5)
     # The first levels stand exactly around 1.0: the mid of the book is the quote. Ten levels reach 15 half spreads.
     steps = np.concatenate((np.ones((2, 1)), random.uniform(0.5, 1.5, (2, _BOOK_LEVELS - 1))), axis=1)
@@ -176,7 +189,5 @@ def _venue(asset_type: AssetType, symbol: str, bucket: int) -> _Venue:
     )
 
 
-def _random(*parts: object) -> np.random.Generator:
-    """A generator seeded by the parts. blake2, as the built-in hash differs from process to process."""
-    digest = hashlib.blake2b("\x1f".join(str(part) for part in parts).encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.PCG64(int.from_bytes(digest)))
+def _random(*parts: str | int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(_pick(1 << 63, *parts)))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.lens.market import CANDLE_COUNT
-from actors.lens.market.simulated import SimulatedMarketData, _shape
+from actors.lens.market.simulated import SimulatedMarketData, _pick, _run, _shape, _venue
 from actors.lens.model import INTERVAL_SECONDS
 from actors.lens.symbols import CATEGORY_OF
 from tests.unit.lens.factories import NOW, NOW_MS, ask, make_request, priced
@@ -64,7 +64,8 @@ def test_a_probability_stays_a_probability(price, symbol):
 @given(requests)
 def test_the_same_question_has_the_same_answer(request):
     first = ask(request)
-    _shape.cache_clear()
+    for cached in (_pick, _run, _shape, _venue):
+        cached.cache_clear()
     second = ask(request)
     assert first.order_book == second.order_book
     for interval in first.candles:
@@ -81,13 +82,12 @@ def test_another_process_gives_the_same_answer():
 
 
 def test_symbols_asset_types_and_time_buckets_have_markets_of_their_own():
-    asked = [
-        make_request(),
-        make_request(symbol="ETH"),
-        make_request(asset_type="stock"),
-        make_request(now=NOW + timedelta(hours=1)),
-    ]
-    assert len({ask(request).candles["1h"].ohlcv[3, 0] for request in asked}) == len(asked)
+    first = ask(make_request()).candles["1h"].ohlcv[3, 0]
+    for changes in ({"symbol": f"S{number}"} for number in range(5)):
+        assert ask(make_request(**changes)).candles["1h"].ohlcv[3, 0] != first
+    assert ask(make_request(asset_type="stock")).candles["1h"].ohlcv[3, 0] != first
+    assert ask(make_request(now=NOW + timedelta(hours=1))).candles["1h"].ohlcv[3, 0] != first
+    assert len({ask(make_request(symbol=f"S{number}")).order_book for number in range(200)}) > 50
 
 
 def test_within_a_bucket_the_candles_stay_and_the_clock_moves_on():
@@ -123,10 +123,12 @@ def test_an_hour_moves_about_as_much_as_in_a_real_market(asset_type, least, most
     assert least < np.median(deviations) < most
 
 
-def test_the_cache_of_shapes_is_bounded():
-    size = _shape.cache_info().maxsize
-    assert size is not None
-    assert size * CANDLE_COUNT * 5 * 8 < 20e6
+def test_ten_thousand_symbols_need_no_more_shapes_than_a_few_hundred():
+    _shape.cache_clear()
+    for number in range(10_000):
+        ask(make_request(symbol=f"S{number}", queries=("candles_1h",)))
+    assert _shape.cache_info().misses <= 256
+    assert _shape.cache_info().maxsize * CANDLE_COUNT * 5 * 8 < 20e6
 
 
 async def test_it_is_asked_and_closed_as_every_source_is():
