@@ -16,13 +16,19 @@ from ray.exceptions import ActorDiedError, RayError
 
 from actors._host import NAMESPACE, ActorSpec, Figures, remote_host
 from actors._mailbox import Mailbox, Undelivered
+from actors.lens.messages import ENRICH, EVALUATE, INTAKE, PUBLISH
 from config.settings import Settings
 from schemas.errors import ActorUnavailable, AppError
 
 log = logging.getLogger(__name__)
 
 # Every kind of actor of the system.
-SPECS: tuple[ActorSpec, ...] = ()
+SPECS: tuple[ActorSpec, ...] = (
+    ActorSpec(INTAKE, "actors.lens.intake:Intake"),
+    ActorSpec(ENRICH, "actors.lens.enrich:Enrich"),
+    ActorSpec(EVALUATE, "actors.lens.evaluate:Evaluate"),
+    ActorSpec(PUBLISH, "actors.lens.publish:Publish"),
+)
 
 JOIN_SECONDS = 30.0
 CREATE_SECONDS = 60.0  # a process takes 1–3 s of a core to start, and they all start at once

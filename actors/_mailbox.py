@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
+import uuid_utils
+
 from actors._messages import UNDECODABLE, Message, decode, encode
 from config import metrics, tasks
-from config.ids import uuid7
 from schemas.errors import ActorUnavailable, AppError, DeadlineExceeded, Internal, Overloaded
 
 log = logging.getLogger(__name__)
@@ -188,7 +189,7 @@ class Mailbox:
             raise Overloaded
         command_id = None
         if message.writes and not message.idempotent:
-            command_id = (chosen or uuid7()).bytes
+            command_id = (chosen or uuid_utils.uuid7()).bytes
         assert self._loop is not None
         deadline = self._loop.time() + seconds
         suspect = command_id is not None and chosen is not None
@@ -243,13 +244,16 @@ class Mailbox:
                 answer = await self._call(payload)
             except Undelivered as error:
                 attempt += 1
-                self._failing = True
                 self._retries.inc()
-                log.warning("%s does not answer (attempt %d): %s", self.name, attempt, error)
+                if not self._failing:
+                    self._failing = True
+                    log.warning("%s does not answer: %s", self.name, error)
                 await asyncio.sleep(self._back_off(attempt))
                 self._under_way = [entry for entry in self._under_way if self._is_wanted(entry)]
                 continue
-            self._failing = False
+            if self._failing:
+                self._failing = False
+                log.warning("%s answers again", self.name)
             self._settle(answer)
         self._under_way = []
 
@@ -273,7 +277,10 @@ class Mailbox:
             return
         if self._batch_bytes * 2 <= self._limits.batch_bytes:
             self._batch_limit = min(self._limits.batch_messages, self._batch_limit * 2)
-        for (future, *_), reply in zip(entries, decode(answer), strict=True):
+        replies = decode(answer)
+        assert len(replies) == len(entries), f"{len(replies)} replies to {len(entries)} messages"
+        for entry, reply in zip(entries, replies, strict=True):
+            future = entry[0]
             if future is None or future.done():
                 continue
             if isinstance(reply, AppError):

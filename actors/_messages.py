@@ -10,6 +10,7 @@ import dataclasses
 import pickle
 from collections.abc import Callable, Sequence
 from functools import cache
+from operator import attrgetter
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from schemas.errors import Internal
@@ -52,7 +53,9 @@ def _values_of(cls: Any) -> Callable[[object], tuple[object, ...]]:
     fields = dataclasses.fields(cls)
     if any(field.kw_only or not field.init for field in fields):
         raise TypeError(f"{cls.__name__}: the fields of a message are positional, so that it travels cheaply")
-    names = tuple(field.name for field in fields)
+    names = [field.name for field in fields]
+    if len(names) > 1:
+        return attrgetter(*names)  # in C; for one name it does not make a tuple
     return lambda message: tuple([getattr(message, name) for name in names])
 
 

@@ -1,0 +1,250 @@
+"""Virtual actors without a database: turns, and the decisions of a batch against a model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors._directory import shard_of
+from actors._messages import Delivery, Message
+from actors._turns import Turns
+from actors._virtual import _Attempt
+from config.tasks import cancel, spawn
+from schemas.errors import AppError, Conflict, Internal, NotFound
+from tests.integration.counters import Add, Changed, Counters, Fail, SetTo, Total
+
+KEYS = ["a", "b", "c"]
+
+
+async def test_a_key_has_one_turn_at_a_time_in_the_order_of_asking() -> None:
+    turns = Turns()
+    log: list[str] = []
+
+    async def work(name: str, keys: list[str]) -> None:
+        async with turns.of(keys):
+            log.append(f"+{name}")
+            await asyncio.sleep(0.001)
+            log.append(f"-{name}")
+
+    await asyncio.gather(*(work(f"{n}", ["k"]) for n in range(5)))
+    assert log == [f"{sign}{n}" for n in range(5) for sign in "+-"]
+    assert len(turns) == 0
+
+
+async def test_turns_with_different_keys_overlap() -> None:
+    turns = Turns()
+    both = asyncio.Barrier(2)
+
+    async def work(key: str) -> None:
+        async with turns.of([key]):
+            await both.wait()
+
+    async with asyncio.timeout(1):
+        await asyncio.gather(work("a"), work("b"))
+
+
+async def test_who_gives_up_waiting_lets_nobody_overtake() -> None:
+    turns = Turns()
+    log: list[str] = []
+
+    async def work(name: str, keys: list[str], open_: asyncio.Event) -> None:
+        async with turns.of(keys):
+            log.append(name)
+            await open_.wait()
+
+    first_open, always_open = asyncio.Event(), asyncio.Event()
+    always_open.set()
+    first = spawn(work("first", ["a"], first_open), name="first")
+    given_up = spawn(work("given up", ["a", "b"], always_open), name="given up")
+    last = spawn(work("last", ["a", "b"], always_open), name="last")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await cancel(given_up)
+    await asyncio.sleep(0.01)
+    assert log == ["first"]
+    first_open.set()
+    async with asyncio.timeout(1):
+        await asyncio.gather(first, last)
+    assert log == ["first", "last"]
+    assert len(turns) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sets(st.sampled_from("abcdef"), min_size=1, max_size=4), st.booleans(), st.integers(0, 3)),
+        min_size=1,
+        max_size=25,
+    )
+)
+def test_turns_never_deadlock_never_overlap_and_keep_the_order_of_each_key(
+    plan: list[tuple[set[str], bool, int]],
+) -> None:
+    async def run() -> None:
+        turns = Turns()
+        holding: dict[str, int] = {}
+        order: dict[str, list[int]] = defaultdict(list)
+
+        async def work(number: int, keys: list[str], pauses: int) -> None:
+            async with turns.of(keys):
+                for key in keys:
+                    assert key not in holding
+                    holding[key] = number
+                    order[key].append(number)
+                for _ in range(pauses):
+                    await asyncio.sleep(0)
+                for key in keys:
+                    del holding[key]
+
+        tasks = []
+        for number, (keys, gives_up, pauses) in enumerate(plan):
+            task = spawn(work(number, sorted(keys), pauses), name=f"turn {number}")
+            tasks.append(task)
+            await asyncio.sleep(0)  # it has drawn its ticket
+            if gives_up and number % 2:
+                task.cancel()
+        async with asyncio.timeout(5):
+            await asyncio.gather(*tasks, return_exceptions=True)
+        assert len(turns) == 0
+        assert all(numbers == sorted(numbers) for numbers in order.values())
+
+    uvloop.run(run())
+
+
+# --- the decisions of a batch
+
+messages = st.one_of(
+    st.builds(Add, st.integers(-5, 5), st.just("")),
+    st.builds(SetTo, st.integers(-3, 3)),
+    st.just(Total()),
+    st.sampled_from([Fail("Conflict"), Fail("not of the tree")]),
+)
+batches = st.lists(st.tuples(st.sampled_from([*KEYS, "unknown"]), messages), max_size=30)
+
+
+def model(states: dict[str, int], batch: list[tuple[str, Message[Any]]]) -> list[Any]:
+    """What a batch does, said as plainly as possible: one message after another."""
+    replies: list[Any] = []
+    for key, message in batch:
+        if key == "unknown":
+            replies.append(NotFound)
+        elif isinstance(message, Fail):
+            replies.append(Conflict if message.error == "Conflict" else Internal)
+        else:
+            if isinstance(message, Add):
+                states[key] += message.by
+            elif isinstance(message, SetTo):
+                states[key] = message.total
+            # SetTo without effect is answered with the state it found, which is the same
+            replies.append(states[key])
+    return replies
+
+
+def kind(reply: Any) -> Any:
+    """An error by its class."""
+    return type(reply) if isinstance(reply, AppError) else reply
+
+
+class Saved(Counters):
+    """Counters whose save writes to a list, and refuses a total that the database would."""
+
+    limit = 10**9
+
+    def __init__(self) -> None:
+        self.saved: list[Changed] = []
+
+    async def save(self, conn: Any, changes: Sequence[Changed]) -> None:
+        if any(abs(change.total) > self.limit for change in changes):
+            raise ValueError("the table's check")
+        self.saved += changes
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.fixed_dictionaries({key: st.integers(-100, 100) for key in KEYS}), batches)
+def test_a_batch_decides_as_its_messages_would_one_after_another(
+    before: dict[str, int], batch: list[tuple[str, Message[Any]]]
+) -> None:
+    states = dict(before)
+    attempt = _Attempt(Saved(), before, {"unknown": NotFound()})
+    replies = attempt.decide([Delivery(key, message) for key, message in batch])
+    kept = dict(before)
+    assert [kind(reply) for reply in replies] == model(states, batch)
+    assert before == kept, "a decision changes nothing but the attempt"
+    assert {**before, **attempt.states} == states
+    replayed = dict(before)
+    for change in attempt.changes:
+        replayed[change.id] = change.total
+    assert replayed == states, "what is saved, in order, is what is remembered"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.fixed_dictionaries({key: st.integers(-8, 8) for key in KEYS}), batches)
+def test_one_by_one_a_message_whose_save_fails_leaves_no_trace(
+    before: dict[str, int], batch: list[tuple[str, Message[Any]]]
+) -> None:
+    counters = Saved()
+    counters.limit = 10
+    deliveries = [Delivery(key, message) for key, message in batch]
+
+    async def one_by_one() -> tuple[list[Any], dict[str, int]]:
+        attempt = _Attempt(counters, before, {"unknown": NotFound()})
+        replies: list[Any] = []
+        for each in deliveries:
+            try:
+                replies += await attempt.apply(None, [each])  # type: ignore[arg-type]
+            except ValueError:
+                replies.append("refused")
+        assert counters.saved == attempt.changes
+        return replies, {**before, **attempt.states}
+
+    replies, after = asyncio.run(one_by_one())
+    states = dict(before)
+    expected: list[Any] = []
+    for pair in batch:
+        tried = dict(states)
+        [reply] = model(tried, [pair])
+        # SetTo may find a state that is past the limit already only if it was so before: nothing is saved then.
+        if tried != states and abs(tried[pair[0]]) > counters.limit:
+            expected.append("refused")
+        else:
+            expected.append(reply)
+            states = tried
+    assert [kind(reply) for reply in replies] == expected
+    assert after == states
+
+
+async def test_what_was_decided_is_saved_without_deciding_again_unless_some_of_it_was_applied_before() -> None:
+    counters = Saved()
+    batch = [Delivery("a", Add(1)), Delivery("b", Add(2)), Delivery("a", Add(3))]
+    attempt = _Attempt(counters, {"a": 0, "b": 0}, {})
+    assert attempt.decide(batch) == [1, 2, 4]
+    assert await attempt.apply(None, batch) == [1, 2, 4]  # type: ignore[arg-type]
+    assert attempt.states == {"a": 4, "b": 2}
+
+    attempt = _Attempt(counters, {"a": 0, "b": 0}, {})
+    attempt.decide(batch)
+    assert await attempt.apply(None, batch[1:]) == [2, 3]  # type: ignore[arg-type]
+    assert attempt.states == {"a": 3, "b": 2}
+
+
+async def test_a_question_that_changes_something_is_a_bug_and_changes_nothing() -> None:
+    class Wrong(Saved):
+        def handle(self, key: str, state: int, message: Message[Any]) -> Any:
+            return super().handle(key, state, Add(1))
+
+    attempt = _Attempt(Wrong(), {"a": 0}, {})
+    [reply] = attempt.decide([Delivery("a", Total())])
+    assert isinstance(reply, Internal)
+    assert (attempt.states, attempt.changes) == ({}, [])
+
+
+@pytest.mark.parametrize(("key", "shards", "shard"), [("", 4, 0), ("123456789", 1000, 262), ("é", 16, 14)])
+def test_a_key_belongs_to_the_same_shard_for_ever(key: str, shards: int, shard: int) -> None:
+    assert shard_of(key, shards) == shard  # CRC-32's published check: "123456789" gives 3421780262
