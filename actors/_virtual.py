@@ -131,13 +131,17 @@ class Virtual(Behaviour, Generic[State, Change]):
             self._forget(states)
             raise
         done = attempts[-1]
-        now = time.monotonic()
-        for key, state in done.states.items():
-            self._memory[key] = (state, now)
-        if self._publisher is not None and done.changes:
-            self._news.extend(done.changes)
-            self._news_came.set()
+        if done.applied:
+            self._remember(done.states, done.changes)
         return replies
+
+    def _remember(self, states: Mapping[str, State], changes: Sequence[Change]) -> None:
+        now = time.monotonic()
+        for key, state in states.items():
+            self._memory[key] = (state, now)
+        if self._publisher is not None and changes:
+            self._news.extend(changes)
+            self._news_came.set()
 
     async def _load_missing(self, keys: Iterable[str]) -> _Failures:
         missing = [key for key in keys if key not in self._memory]
@@ -217,6 +221,11 @@ class _Attempt(Generic[State, Change]):
         self._decided: tuple[Sequence[Delivery], list[Any]] | None = None
         self.states: dict[str, State] = {}  # only of the keys that change
         self.changes: list[Change] = []
+
+    @property
+    def applied(self) -> bool:
+        """Whether anything of it was saved; not so when all commands had been applied before."""
+        return self._decided is None
 
     def decide(self, batch: Sequence[Delivery]) -> list[Any]:
         """Take the messages in order, each on the state that the one before it left; their replies."""

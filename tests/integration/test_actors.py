@@ -1,0 +1,429 @@
+"""The actor layer on a real Ray and a real Postgres, both of which are killed, frozen and restarted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+import ray
+
+from actors import _directory
+from actors._directory import Directory, connect, disconnect
+from actors._host import NAMESPACE, ActorSpec
+from config.ids import uuid7
+from config.settings import Settings
+from config.tasks import cancel, spawn
+from db import actors as sql
+from schemas.errors import (
+    ActorUnavailable,
+    AppError,
+    DatabaseUnavailable,
+    DeadlineExceeded,
+    Internal,
+    Unavailable,
+    all_errors,
+)
+from tests.integration._servers import Postgres, postgres, ray_head
+from tests.integration.counters import SCHEMA, Add, Fail, SetTo, Total, Wait
+
+COUNTERS = "test/counters"
+FORWARDER = "test/forwarder"
+SHARDED = "test/sharded"
+SPECS = (
+    ActorSpec(COUNTERS, "tests.integration.counters:Counters"),
+    ActorSpec(FORWARDER, "tests.integration.counters:Forwarder"),
+    ActorSpec(SHARDED, "tests.integration.counters:Counters", shards=2),
+)
+MIGRATION = Path(sql.__file__).parent / "migrations" / "0001_actors.sql"
+
+
+@dataclass(frozen=True)
+class World:
+    """What the tests share: the servers, and how SIGTERM was handled when Ray had been joined."""
+
+    postgres: Postgres
+    settings: Settings
+    terminations: list[int]
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """Postgres and Ray for this module. The actors are created by the first test that needs them."""
+    terminations: list[int] = []
+    previous = signal.signal(signal.SIGTERM, lambda number, _: terminations.append(number))
+    with postgres() as server, ray_head() as address:
+        settings = Settings.load(env_file=None).replace(
+            database_url=server.url(), redis_url="unix:///nowhere", ray_address=address, log_level="WARNING"
+        )
+        asyncio.run(prepare(server.url()))
+        asyncio.run(connect(settings))
+        try:
+            yield World(server, settings, terminations)
+        finally:
+            asyncio.run(disconnect())
+            signal.signal(signal.SIGTERM, previous)
+
+
+async def prepare(url: str) -> None:
+    """The tables of the actor layer and of the counters."""
+    conn = await asyncpg.connect(url)
+    await conn.execute(MIGRATION.read_text().partition("-- migrate:down")[0])
+    await conn.execute(SCHEMA)
+    await conn.close()
+
+
+@asynccontextmanager
+async def gateway(world: World, specs: tuple[ActorSpec, ...] = SPECS) -> AsyncIterator[Directory]:
+    """The actors as one gateway process sees them."""
+    directory = Directory(world.settings, specs)
+    await directory.start()
+    try:
+        yield directory
+    finally:
+        await directory.close()
+
+
+@asynccontextmanager
+async def database(world: World) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of the test's own."""
+    conn = await asyncpg.connect(world.postgres.url())
+    try:
+        yield conn
+    finally:
+        await conn.close()
+
+
+async def figures_of(directory: Directory, name: str) -> dict[str, object]:
+    """What the actor says of itself."""
+    answer = (await directory.probe())[name]
+    assert not isinstance(answer, AppError), answer
+    return dict(answer)
+
+
+async def eventually(work: Callable[[], Awaitable[object]], seconds: float = 15.0) -> None:
+    """Repeat `work` until it does not raise Unavailable."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            await work()
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return
+        await asyncio.sleep(0.05)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+    """Wait for the condition, and fail if it does not come."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - any condition, so there is no event to wait for
+            await asyncio.sleep(0.01)
+
+
+def new_key(name: str) -> str:
+    """A counter that no other test uses."""
+    return f"{name}-{uuid7()}"
+
+
+async def test_joining_ray_leaves_the_signal_handlers_as_they_were(world: World) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.sleep(0)
+    assert world.terminations == [signal.SIGTERM]
+    assert signal.alarm(0) == 0, "Ray's own handler would abort this process in three seconds"
+
+
+async def test_a_thousand_concurrent_additions_from_two_gateways_lose_nothing(world: World) -> None:
+    key = new_key("many")
+    async with gateway(world) as one, gateway(world) as other, database(world) as conn:
+        mailboxes = [one.mailbox(COUNTERS, key), other.mailbox(COUNTERS, key)]
+        replies = await asyncio.gather(*(mailboxes[n % 2].ask(key, Add()) for n in range(1000)))
+        assert sorted(replies) == list(range(1, 1001))
+        assert await conn.fetchval("SELECT total FROM counters WHERE id = $1", key) == 1000
+        assert await one.mailbox(COUNTERS, key).ask(key, Total()) == 1000
+
+
+async def test_every_shard_is_an_actor_of_its_own_with_a_name_one_recognises(world: World) -> None:
+    async with gateway(world) as directory:
+        keys = [new_key("shard") for _ in range(20)]
+        assert {directory.mailbox(SHARDED, key).name for key in keys} == {"test/sharded/0", "test/sharded/1"}
+        assert [await directory.mailbox(SHARDED, key).ask(key, Add(2)) for key in keys] == [2] * 20
+        probe = await directory.probe()
+        assert set(probe) == {COUNTERS, FORWARDER, "test/sharded/0", "test/sharded/1"}
+        pid = (await figures_of(directory, COUNTERS))["pid"]
+        assert isinstance(pid, int)
+        assert "ray::TestCounters" in " ".join(psutil.Process(pid).cmdline())
+        assert repr(ray.get_actor(COUNTERS, namespace=NAMESPACE)).startswith("Actor(TestCounters")
+
+
+async def test_one_actor_writes_to_another(world: World) -> None:
+    key = new_key("forwarded")
+    async with gateway(world) as directory:
+        assert await directory.mailbox(FORWARDER, key).ask(key, Add(7)) == 7
+        assert await directory.mailbox(COUNTERS, key).ask(key, Total()) == 7
+
+
+async def test_messages_of_one_sender_to_one_key_are_applied_in_their_order(world: World) -> None:
+    key = new_key("order")
+    tags = [f"{n}" for n in range(700)]
+    async with gateway(world) as directory, database(world) as conn:
+        mailbox = directory.mailbox(COUNTERS, key)
+        await asyncio.gather(*(mailbox.ask(key, Add(tag=tag)) for tag in tags))
+        rows = await conn.fetch("SELECT tag FROM additions WHERE id = $1 ORDER BY at", key)
+        assert [row[0] for row in rows] == tags
+
+
+@pytest.mark.parametrize("error", all_errors(), ids=lambda cls: cls.__name__)
+async def test_every_error_of_the_tree_arrives_as_itself(world: World, error: type[AppError]) -> None:
+    async with gateway(world) as directory:
+        with pytest.raises(error) as raised:
+            await directory.mailbox(COUNTERS, "k").ask("k", Fail(error.__name__))
+        assert type(raised.value) is error
+        assert raised.value == error()
+
+
+async def test_a_poisoned_message_fails_alone(world: World) -> None:
+    keys = [new_key("poison") for _ in range(30)]
+    async with gateway(world) as directory:
+        mailbox = directory.mailbox(COUNTERS, "")
+        replies = await mailbox.ask_many(
+            [(key, SetTo(2_000_000) if n == 13 else Add(n)) for n, key in enumerate(keys)]
+            + [(keys[13], Add(1)), ("k", Fail("a bug")), ("unknown", Add())]
+        )
+        assert isinstance(replies[13], Internal), "the table refuses the total"
+        assert [reply for n, reply in enumerate(replies[:30]) if n != 13] == [n for n in range(30) if n != 13]
+        assert replies[30] == 1, "the same key goes on from its last good state"
+        assert isinstance(replies[31], Internal)
+        assert isinstance(replies[32], AppError)
+        assert replies[32].code == "NOT_FOUND"
+
+
+async def test_a_message_past_its_deadline_fails_in_time_and_the_actor_goes_on(world: World) -> None:
+    key = new_key("late")
+    async with gateway(world) as directory:
+        mailbox = directory.mailbox(COUNTERS, key)
+        started = time.monotonic()
+        late = spawn(mailbox.ask(key, Wait(0.5), deadline_seconds=0.2), name="late")
+        await asyncio.sleep(0.05)
+        waiting = spawn(mailbox.ask(key, Add(), deadline_seconds=0.1), name="waiting")
+        with pytest.raises(DeadlineExceeded):
+            await waiting
+        with pytest.raises(DeadlineExceeded):
+            await late
+        assert time.monotonic() - started < 0.45
+        assert await mailbox.ask(key, Total()) == 0, "what still waited was withdrawn"
+
+
+async def test_the_same_command_is_applied_once_whoever_repeats_it_and_when(world: World) -> None:
+    key, command = new_key("repeated"), uuid7()
+    async with gateway(world) as one, gateway(world) as other:
+        first = await one.mailbox(COUNTERS, key).ask(key, Add(5, "once"), command_id=command)
+        await one.mailbox(COUNTERS, key).ask(key, Add(1))
+        assert first == 5
+        together = await asyncio.gather(
+            *(each.mailbox(COUNTERS, key).ask(key, Add(5, "once"), command_id=command) for each in (one, other, one))
+        )
+        assert together == [5, 5, 5], "the answer is the first one, although the total has changed since"
+        await kill(one, COUNTERS)
+        await eventually(lambda: other.mailbox(COUNTERS, key).ask(key, Total()))
+        assert await other.mailbox(COUNTERS, key).ask(key, Add(5, "once"), command_id=command) == 5
+        assert await other.mailbox(COUNTERS, key).ask(key, Total()) == 6
+
+
+async def kill(directory: Directory, name: str) -> None:
+    """SIGKILL to the process of an actor, if it is there."""
+    answer = (await directory.probe())[name]
+    if not isinstance(answer, AppError):
+        psutil.Process(answer["pid"]).kill()
+
+
+async def test_an_actor_killed_again_and_again_loses_nothing_acknowledged_and_applies_nothing_twice(
+    world: World,
+) -> None:
+    """Half of the callers repeat a command until it is acknowledged, the others never; all of them all the time."""
+    key = new_key("killed")
+    acknowledged: list[str] = []
+    unknown: list[str] = []
+    kills, stop = 5, asyncio.Event()
+
+    async def insist(mailbox: _directory.Mailbox, tag: str) -> None:
+        command = uuid7()
+        await eventually(lambda: mailbox.ask(key, Add(tag=tag), command_id=command))
+        acknowledged.append(tag)
+
+    async def try_once(mailbox: _directory.Mailbox, tag: str) -> None:
+        try:
+            await mailbox.ask(key, Add(tag=tag))
+        except Unavailable:
+            unknown.append(tag)
+        else:
+            acknowledged.append(tag)
+
+    async def caller(directory: Directory, number: int) -> None:
+        mailbox, count = directory.mailbox(COUNTERS, key), 0
+        while not stop.is_set():
+            count += 1
+            await (insist if number % 2 else try_once)(mailbox, f"{number}/{count}")
+
+    async with gateway(world) as one, gateway(world) as other, database(world) as conn:
+        callers = [spawn(caller((one, other)[n % 4 // 2], n), name=f"caller {n}") for n in range(40)]
+        for _ in range(kills):
+            before = len(acknowledged)
+            await until(lambda goal=before + 200: len(acknowledged) >= goal)  # type: ignore[misc]
+            await asyncio.sleep(random.uniform(0, 0.05))
+            await kill(one, COUNTERS)
+        stop.set()
+        await asyncio.gather(*callers)
+        await eventually(lambda: one.mailbox(COUNTERS, key).ask(key, Total()))
+        applied = Counter(row[0] for row in await conn.fetch("SELECT tag FROM additions WHERE id = $1", key))
+        assert len(acknowledged) > kills * 200
+        assert [tag for tag in acknowledged if applied[tag] != 1] == []
+        assert [tag for tag in unknown if applied[tag] > 1] == []
+        assert await one.mailbox(COUNTERS, key).ask(key, Total()) == applied.total()
+
+
+async def test_an_actor_that_was_taken_over_ends_its_process_and_the_next_one_goes_on(world: World) -> None:
+    key = new_key("taken over")
+    async with gateway(world) as directory, database(world) as conn:
+        mailbox = directory.mailbox(COUNTERS, key)
+        assert await mailbox.ask(key, Add(1)) == 1
+        before = await figures_of(directory, COUNTERS)
+        epoch = await sql.take_epoch(conn, COUNTERS, "another process")
+        assert epoch == before["epoch"] + 1  # type: ignore[operator]
+        command = uuid7()
+        await eventually(lambda: mailbox.ask(key, Add(1, "after"), command_id=command))
+        after = await figures_of(directory, COUNTERS)
+        assert after["pid"] != before["pid"]
+        assert after["epoch"] > epoch  # type: ignore[operator]
+        assert await mailbox.ask(key, Total()) == 2
+        assert await conn.fetchval("SELECT count(*) FROM additions WHERE id = $1 AND tag = 'after'", key) == 1
+
+
+async def test_an_actor_that_is_dead_for_good_is_created_again(world: World) -> None:
+    key = new_key("dead")
+    async with gateway(world) as directory:
+        mailbox = directory.mailbox(COUNTERS, key)
+        assert await mailbox.ask(key, Add(3)) == 3
+        await asyncio.to_thread(ray.kill, ray.get_actor(COUNTERS, namespace=NAMESPACE))
+        await eventually(lambda: mailbox.ask(key, Total()))
+        assert await mailbox.ask(key, Add(1)) == 4
+
+
+@pytest.mark.parametrize("trouble", ["stopped", "frozen"])
+async def test_without_postgres_writes_fail_within_two_seconds_and_recover_by_themselves(
+    world: World, trouble: str
+) -> None:
+    key, other = new_key("away"), new_key("never seen")
+    async with gateway(world) as directory:
+        mailbox = directory.mailbox(COUNTERS, key)
+        assert await mailbox.ask(key, Add(1)) == 1
+        before = await figures_of(directory, COUNTERS)
+        if trouble == "stopped":
+            world.postgres.stop(signal.SIGQUIT)
+        else:
+            world.postgres.freeze(frozen=True)
+        try:
+            for _ in range(2):
+                started = time.monotonic()
+                assert await mailbox.ask(key, Total()) == 1, "what it holds in memory it can tell"
+                replies = await mailbox.ask_many([(other, Total()), (other, Add(1))], deadline_seconds=5)
+                assert time.monotonic() - started < 2.0
+                assert [type(reply) for reply in replies] == [DatabaseUnavailable] * 2
+                assert all(isinstance(reply, AppError) and reply.retry_after == 1 for reply in replies)
+        finally:
+            if trouble == "stopped":
+                world.postgres.start()
+            else:
+                world.postgres.freeze(frozen=False)
+        await eventually(lambda: mailbox.ask(other, Total()))
+        assert await mailbox.ask(key, Add(1)) == 2
+        assert (await figures_of(directory, COUNTERS))["pid"] == before["pid"], "nobody had to be restarted"
+
+
+async def test_an_actor_that_starts_without_postgres_answers_quickly_and_starts_when_it_is_back(world: World) -> None:
+    key = new_key("started without")
+    async with gateway(world) as directory:
+        mailbox = directory.mailbox(COUNTERS, key)
+        assert await mailbox.ask(key, Add(1)) == 1
+        world.postgres.stop()
+        try:
+            await kill(directory, COUNTERS)
+            async with asyncio.timeout(15):
+                while True:
+                    answer = (await directory.probe())[COUNTERS]
+                    if not isinstance(answer, AppError) and answer["trouble"]:
+                        break
+                    await asyncio.sleep(0.05)
+            assert answer["ready"] is False
+            started = time.monotonic()
+            with pytest.raises(ActorUnavailable):
+                await mailbox.ask(key, Total())
+            assert time.monotonic() - started < 0.5
+        finally:
+            world.postgres.start()
+        await eventually(lambda: mailbox.ask(key, Total()))
+        assert await mailbox.ask(key, Add(1)) == 2
+
+
+async def test_more_ids_than_memory_holds_are_loaded_again_when_needed(world: World) -> None:
+    keys = [new_key("crowd") for _ in range(300)]
+    async with gateway(world) as directory:
+        mailbox = directory.mailbox(COUNTERS, "")
+        for part in (keys[:150], keys[150:]):
+            await mailbox.ask_many([(key, Add(int(key[-1], 16))) for key in part])
+        in_memory = (await figures_of(directory, COUNTERS))["in_memory"]
+        assert isinstance(in_memory, int)
+        assert in_memory <= 100
+        assert await mailbox.ask_many([(key, Total()) for key in keys]) == [int(key[-1], 16) for key in keys]
+
+
+async def test_actors_that_cannot_start_are_named_with_the_reason(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_directory, "CREATE_SECONDS", 3.0)
+    broken = Directory(world.settings, [ActorSpec("test/broken", "tests.integration.counters:Nothing")])
+    with pytest.raises(ActorUnavailable, match=r"test/broken .*has no attribute 'Nothing'"):
+        await broken.start()
+    assert await broken.stop_actors(1.0)
+
+
+async def test_a_probe_is_bounded_and_tells_who_does_not_answer(world: World) -> None:
+    async with gateway(world) as directory:
+        pid = (await figures_of(directory, COUNTERS))["pid"]
+        assert isinstance(pid, int)
+        frozen = psutil.Process(pid)
+        frozen.suspend()
+        try:
+            started = time.monotonic()
+            probe = await directory.probe()
+            assert time.monotonic() - started < 1.5
+            assert isinstance(probe[COUNTERS], ActorUnavailable)
+            assert not isinstance(probe[FORWARDER], AppError)
+        finally:
+            frozen.resume()
+        await eventually(lambda: directory.mailbox(COUNTERS, "k").ask("k", Total()))
+
+
+async def test_stopping_the_actors_finishes_what_is_under_way_and_they_can_be_started_again(world: World) -> None:
+    key = new_key("stopped")
+    async with gateway(world) as directory:
+        mailbox = directory.mailbox(COUNTERS, key)
+        under_way = spawn(mailbox.ask_many([(key, Wait(0.3)), (key, Add(1))]), name="under way")
+        await asyncio.sleep(0.1)
+        assert await directory.stop_actors(5.0)
+        assert await under_way == [0, 1]
+    async with gateway(world) as directory:
+        assert await directory.mailbox(COUNTERS, key).ask(key, Add(1)) == 2
+        assert await directory.stop_actors(5.0)
+    await cancel(under_way)
