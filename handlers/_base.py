@@ -252,6 +252,8 @@ class GatewayHandler(tornado.web.RequestHandler):
 
     def on_connection_close(self) -> None:
         """The client has gone; WebSocketHandler's own method does not end the wait for the body."""
+        if not self.request._body_future.done():  # noqa: SLF001 - Tornado then ends without a word to us
+            self._leave()
         tornado.web.RequestHandler.on_connection_close(self)
         super().on_connection_close()
 
@@ -264,6 +266,9 @@ class GatewayHandler(tornado.web.RequestHandler):
 
     def on_finish(self) -> None:
         """Tornado's hook at the end of a request."""
+        self._leave()
+
+    def _leave(self) -> None:
         if self._in_flight:
             self._in_flight = False
             self.gateway.lifecycle.leave()

@@ -31,9 +31,8 @@ class Signals(GatewayHandler):
     )
     async def post(self, body: dict[str, Any]) -> object:
         """Answered once the signal is durable."""
-        mailbox = self.services.directory.mailbox(INTAKE, body["source"])
         submit = Submit(event_id=uuid7(), idempotency_key=self._idempotency_key(), **body)
-        receipt = await mailbox.ask(body["source"], submit)
+        receipt = await self.services.directory.mailbox(INTAKE, submit.source).ask(submit.source, submit)
         if receipt.replayed:
             self.set_header("Idempotent-Replayed", "true")
         return receipt

@@ -9,6 +9,7 @@ from typing import Any
 
 import tornado.web
 from prometheus_client import Counter, Histogram
+from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 
 from config.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS
@@ -22,6 +23,13 @@ from server.openapi import build_document
 from server.routes import ROUTES, effective_limits
 
 log = logging.getLogger("tradestream.access")
+
+IDLE_SECONDS = 75.0  # longer than the 60 s after which the usual proxies close: the side that closes must not be ours
+BODY_SECONDS = 15.0  # for at most 64 KiB that are kept, or what is read to be thrown away
+HEADER_BYTES = 16 << 10
+READ_BYTES = 64 << 10
+# Tornado answers a larger body with a bare 400 and a reset; GatewayHandler refuses it in our shape, see handlers/_body.
+UNLIMITED = 1 << 62
 
 _QUIET = frozenset({"/health", "/ready", "/metrics", "/api/v1/health", "/api/v1/ready", "/api/v1/metrics"})
 
@@ -80,4 +88,17 @@ def _metrics_of(method: str, pattern: str, status: int) -> tuple[Counter, Histog
     return (
         HTTP_REQUESTS.labels(method, pattern, str(status)),
         HTTP_REQUEST_SECONDS.labels(method, pattern, str(status)),
+    )
+
+
+def http_server(app: Application) -> HTTPServer:
+    """The server of the application, with every bound that HTTP/1.1 needs."""
+    return HTTPServer(
+        app,
+        xheaders=False,  # the client's address is found in handlers/_access, by TRUSTED_PROXIES
+        chunk_size=READ_BYTES,
+        max_header_size=HEADER_BYTES,
+        max_body_size=UNLIMITED,
+        idle_connection_timeout=IDLE_SECONDS,
+        body_timeout=BODY_SECONDS,
     )
