@@ -1,0 +1,142 @@
+"""Ray's head on this machine: GCS and raylet under `ray start --block`, on the loopback interface, with a token."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from signal import SIGTERM
+
+from server._http import http_get
+from server._instance import Instance
+from server._process import Launch
+from server._service import NotReady, Run, Service, ServiceError, free_ports
+
+OBJECT_STORE_BYTES = 120 << 20  # batches of messages are small and short-lived; Ray's default is a third of the memory
+LOG_BYTES = 10 << 20
+LOG_BACKUPS = 2
+
+
+class RayHead(Service):
+    """A local Ray cluster of one node. `address` is new at each start, so nobody joins the remains of the last one."""
+
+    name = "ray"
+    title = "Ray"
+    stop_steps = ((SIGTERM, 12.0),)
+    start_seconds = 60.0
+    watch_seconds = 2.0
+
+    def __init__(self, instance: Instance, environment: Callable[[], Mapping[str, str]]) -> None:
+        """`environment` gives what workers inherit; it is asked at each start, when `address` is known."""
+        self._instance = instance
+        self._environment = environment
+        self._directory = instance.data_dir / "ray"
+        # Ray's sockets lie below it, with 66 bytes of names, and only 107 fit: a short way to the same place.
+        self._short = instance.runtime_dir / "ray"
+        self._port = self._health_port = 0
+
+    @property
+    def address(self) -> str:
+        """`host:port` of the GCS, for `ray.init`."""
+        return f"127.0.0.1:{self._port}"
+
+    async def prepare(self, run: Run) -> None:
+        """Sweep the last session, keep its logs; choose ports."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._short.unlink(missing_ok=True)
+        self._short.symlink_to(self._directory)
+        self.tidy()
+        _create_token(self._instance)
+        self._port, self._health_port = free_ports(2)
+
+    def launch(self) -> Launch:
+        """`ray start --block`, which ends when a part of it has died. All its other ports are the kernel's choice."""
+        argv = [
+            *(str(ray_binary()), "start", "--head", "--block", "--disable-usage-stats", "--log-color=false"),
+            *(
+                f"--port={self._port}",
+                f"--temp-dir={self._short}",
+                f"--dashboard-agent-listen-port={self._health_port}",
+            ),
+            *("--min-worker-port=0", "--max-worker-port=0", f"--object-store-memory={OBJECT_STORE_BYTES}"),
+            *("--no-monitor", "--include-log-monitor=false", "--include-dashboard=false"),
+            f"--num-cpus={os.cpu_count() or 1}",
+        ]
+        environment = {
+            **self._environment(),
+            **ray_environment(self._instance),
+            **self._instance.marks(self.name),
+            "RAY_START_HOOK": "server._ray_hook.configure",
+            "RAY_worker_niceness": "0",  # workers at nice 15 made a call 20 times slower under load
+            # Nothing to drain: gateways have stopped, and actors acknowledge only what is committed.
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+            "RAY_ROTATION_MAX_BYTES": str(LOG_BYTES),
+            "RAY_ROTATION_BACKUP_COUNT": str(LOG_BACKUPS),
+            "PYTHONWARNINGS": "ignore",
+        }
+        return Launch(argv, environment, self._directory)
+
+    async def probe(self, pid: int) -> str:
+        """Ask the node's agent, which asks the GCS and the raylet."""
+        token = _token_path(self._instance).read_text()
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = await http_get("127.0.0.1", self._health_port, "/api/healthz", headers=headers)
+        if answer.status != 200:
+            raise NotReady(answer.body.decode(errors="replace").replace("\n", ", "))
+        return f"Ray {importlib.metadata.version('ray')} at {self.address}"
+
+    def tidy(self) -> None:
+        """Keep the logs of the last session alone."""
+        latest = (self._directory / "session_latest").resolve().name
+        for path in self._directory.iterdir():
+            if path.is_symlink() or path.is_file():
+                if path.name != "session_latest":
+                    path.unlink(missing_ok=True)
+            elif path.name != latest:
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                for part in path.iterdir():
+                    if part.name != "logs":
+                        _remove(part)
+
+
+def ray_environment(instance: Instance) -> dict[str, str]:
+    """What every process of ours needs to join the local Ray, and Ray's own processes to agree on it."""
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(_token_path(instance)),
+        # Ray's name for "this machine only": it and its drivers use 127.0.0.1, not the address of a network card.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",  # would need the internet
+    }
+
+
+def ray_binary() -> Path:
+    """The `ray` command of this virtual environment."""
+    path = Path(sys.executable).with_name("ray")
+    if not path.exists():
+        raise ServiceError("the package ray[default] is not installed")
+    return path
+
+
+def _token_path(instance: Instance) -> Path:
+    return instance.data_dir / "ray.token"
+
+
+def _create_token(instance: Instance) -> None:
+    path = _token_path(instance)
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
