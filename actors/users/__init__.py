@@ -1,0 +1,1 @@
+"""The owner of accounts: sessions, passwords, one-time links, and what a user keeps."""

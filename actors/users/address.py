@@ -1,0 +1,39 @@
+"""The rules of an e-mail address: how often letters are written to it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from actors._messages import Message
+from actors._virtual import Decision
+from actors.users.changes import Change
+from actors.users.messages import RequestLetter
+from db.mail import LetterRow
+from db.users.tokens import Purpose
+from schemas.errors import Internal
+
+# Anybody may ask for letters to any address, from as many addresses of the network as they have.
+LETTERS = 5
+WINDOW = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """When letters were asked for. It is not saved: to begin anew after an hour, or a crash, is good enough."""
+
+    email: str
+    asked_at: Mapping[Purpose, tuple[datetime, ...]]
+
+
+def decide(address: Address, message: Message[Any]) -> Decision[Address, Change]:
+    """What `message` leads to."""
+    if not isinstance(message, RequestLetter):
+        raise Internal(f"an address does not take {type(message).__name__}")
+    recent = tuple(each for each in address.asked_at.get(message.purpose, ()) if message.at - each < WINDOW)
+    if len(recent) >= LETTERS:
+        return Decision(address)
+    state = Address(address.email, {**address.asked_at, message.purpose: (*recent, message.at)})
+    return Decision(state, None, (LetterRow(message.letter_id, message.purpose, address.email, message.at),))

@@ -1,0 +1,182 @@
+"""What the owner of accounts saves: each change names the row it is about, and the last one of a row wins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+from db import mail
+from db._postgres import Connection
+from db.mail import LetterRow
+from db.users import accounts, lists, sessions, tokens
+from db.users.accounts import AccountRow, IdentityRow, ReferralRow
+from db.users.lists import ListName, RemovedRow, SettingsRow, ViewRow, WatchlistRow
+from db.users.sessions import RefreshRow, SessionRow
+from schemas.errors import Conflict, Unavailable, ValidationFailed
+
+EMAIL_TAKEN = "Email already registered"
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A new account."""
+
+    account: AccountRow
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An account that is there."""
+
+    account: AccountRow
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """A session to revoke."""
+
+    session_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUsed:
+    """A mailed link to use up: the change counts only if it could still be followed."""
+
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordSet:
+    """Mailed links to reset this user's password are void."""
+
+    user_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Unwatched:
+    """A symbol that leaves a watchlist."""
+
+    user_id: UUID
+    symbol: str
+
+
+@dataclass(frozen=True, slots=True)
+class ViewDeleted:
+    """A view that is no more."""
+
+    view_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalForgotten:
+    """Something whose removal need not be remembered."""
+
+    user_id: UUID
+    list: ListName
+    item: str
+
+
+Change = (
+    Created
+    | Changed
+    | SessionRow
+    | RefreshRow
+    | SessionEnded
+    | LinkUsed
+    | PasswordSet
+    | IdentityRow
+    | ReferralRow
+    | LetterRow
+    | SettingsRow
+    | WatchlistRow
+    | Unwatched
+    | ViewRow
+    | ViewDeleted
+    | RemovedRow
+    | RemovalForgotten
+)
+
+_Kind = TypeVar("_Kind")
+
+
+async def save_accounts(conn: Connection, changes: Sequence[Change]) -> None:
+    """Save what is about accounts. Raises Conflict and ValidationFailed: then one message of the batch cannot be."""
+    created = of_kind(changes, Created)
+    if created:
+        await _create(conn, [each.account for each in created])
+    if links := of_kind(changes, LinkUsed):
+        hashes = {each.hash for each in links}
+        # Fewer hashes than links: two messages of this batch follow the same one.
+        if len(hashes) < len(links) or await tokens.use_links(conn, list(hashes)) < len(hashes):
+            raise ValidationFailed.of("token", "is invalid, expired or used")
+    if changed := last_of(of_kind(changes, Changed), lambda each: each.account.id):
+        await accounts.update_accounts(conn, [each.account for each in changed])
+    if passwords := of_kind(changes, PasswordSet):
+        await tokens.void_resets(conn, [each.user_id for each in passwords])
+    identities = of_kind(changes, IdentityRow)
+    if identities and await accounts.insert_identities(conn, identities) < len(identities):
+        raise Conflict("This login is linked already")
+    if referrals := of_kind(changes, ReferralRow):
+        await accounts.insert_referrals(conn, referrals)
+    if letters := of_kind(changes, LetterRow):
+        await mail.insert_letters(conn, letters)
+
+
+async def save_sessions(conn: Connection, changes: Sequence[Change]) -> None:
+    """Save what is about sessions."""
+    if used := last_of(of_kind(changes, SessionRow), lambda each: each.id):
+        await sessions.upsert_sessions(conn, used)
+    if issued := of_kind(changes, RefreshRow):
+        await sessions.insert_refresh_tokens(conn, issued)
+    if ended := of_kind(changes, SessionEnded):
+        await sessions.revoke_sessions(conn, [each.session_id for each in ended])
+
+
+async def save_lists(conn: Connection, changes: Sequence[Change]) -> None:
+    """Save what is about settings, watchlists and views."""
+    if settings := last_of(of_kind(changes, SettingsRow), lambda each: each.user_id):
+        await lists.upsert_settings(conn, settings)
+    watched: list[WatchlistRow | Unwatched] = [*_either(changes, WatchlistRow, Unwatched)]
+    watched = last_of(watched, lambda each: (each.user_id, each.symbol))
+    if gone := of_kind(watched, Unwatched):
+        await lists.delete_watchlist(conn, [(each.user_id, each.symbol) for each in gone])
+    if kept := of_kind(watched, WatchlistRow):
+        await lists.upsert_watchlist(conn, kept)
+    views: list[ViewRow | ViewDeleted] = [*_either(changes, ViewRow, ViewDeleted)]
+    views = last_of(views, lambda each: each.id if isinstance(each, ViewRow) else each.view_id)
+    if deleted := of_kind(views, ViewDeleted):
+        await lists.delete_views(conn, [each.view_id for each in deleted])
+    if saved := of_kind(views, ViewRow):
+        await lists.upsert_views(conn, saved)
+    removals: list[RemovedRow | RemovalForgotten] = [*_either(changes, RemovedRow, RemovalForgotten)]
+    removals = last_of(removals, lambda each: (each.user_id, each.list, each.item))
+    if forgotten := of_kind(removals, RemovalForgotten):
+        await lists.delete_removed(conn, [(each.user_id, each.list, each.item) for each in forgotten])
+    if removed := of_kind(removals, RemovedRow):
+        await lists.upsert_removed(conn, removed)
+
+
+def of_kind(changes: Iterable[Any], kind: type[_Kind]) -> list[_Kind]:
+    """Those of the changes, in order."""
+    return [each for each in changes if isinstance(each, kind)]
+
+
+def last_of(changes: Iterable[_Kind], row: Callable[[_Kind], object]) -> list[_Kind]:
+    """Of several changes of one row, the last."""
+    return list({row(each): each for each in changes}.values())
+
+
+def _either(changes: Iterable[Any], *kinds: type[Any]) -> Iterable[Any]:
+    return (each for each in changes if isinstance(each, kinds))
+
+
+async def _create(conn: Connection, created: Sequence[AccountRow]) -> None:
+    stored = await accounts.insert_accounts(conn, created)
+    refused = [each.email for each in created if each.id not in stored]
+    if not refused:
+        return
+    if await accounts.taken_emails(conn, refused):
+        raise Conflict(EMAIL_TAKEN)
+    raise Unavailable("The referral code is taken; try again")

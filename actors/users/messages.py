@@ -1,0 +1,255 @@
+"""The messages that `users/{k}` takes, by the entity that they go to: an account, a library, an address.
+
+Times come from the sender, so that the owner's rules stay pure. Secrets do not come at all: only their hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from actors._messages import Message
+from db.users.accounts import AccountRow
+from db.users.lists import SettingsRow, ViewRow, WatchlistRow
+from db.users.tokens import Purpose
+
+USERS = "users"
+
+
+def account_key(user_id: UUID) -> str:
+    """The entity of an account: who it is, its sessions."""
+    return str(user_id)
+
+
+def library_key(user_id: UUID) -> str:
+    """The entity of what a user keeps: settings, watchlist, saved views. Apart, since a login needs none of it."""
+    return f"library:{user_id}"
+
+
+def address_key(email: str) -> str:
+    """The entity of an e-mail address, whether or not anybody has it."""
+    return f"address:{email}"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What others may know of an account."""
+
+    user_id: UUID
+    email: str
+    email_verified: bool
+    display_name: str
+    avatar_url: str | None
+    bio: str | None
+    created_at: datetime
+
+    @classmethod
+    def of(cls, account: AccountRow) -> Profile:
+        """The account without its secrets."""
+        return cls(
+            account.id,
+            account.email,
+            account.email_verified,
+            account.display_name,
+            account.avatar_url,
+            account.bio,
+            account.created_at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A session that is live. `revoked` are those that had to go."""
+
+    profile: Profile
+    session_id: UUID
+    revoked: tuple[UUID, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A refresh token that is not good any more. `revoked`: the family it betrayed."""
+
+    reason: str
+    revoked: tuple[UUID, ...] = ()
+
+
+# To an account
+
+
+@dataclass(frozen=True, slots=True)
+class Register(Message[Profile]):
+    """Make the account. Raises Conflict "Email already registered".
+
+    `letter_id` is that of the verification letter, None for an address that is verified. `identity` is (provider,
+    subject) of the OAuth user who signs in to it.
+    """
+
+    account: AccountRow
+    letter_id: UUID | None
+    referrer_id: UUID | None = None
+    identity: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn(Message[SignedIn]):
+    """Begin a session. Raises Unauthorized when the password that was checked is not the account's any more.
+
+    `checked_hash` is the hash that the password was checked against; None after an OAuth sign-in.
+    """
+
+    session_id: UUID
+    checked_hash: str | None
+    refresh_hash: bytes
+    user_agent: str | None
+    ip: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh(Message[SignedIn | Refused]):
+    """Rotate a session's refresh token. Presenting one that was rotated out ends the session.
+
+    Within 10 s the token just rotated out is taken for a concurrent retry, if it leads to the same successor.
+    """
+
+    session_id: UUID
+    presented: bytes
+    successor: bytes
+    user_agent: str | None
+    ip: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EndSessions(Message[tuple[UUID, ...]]):
+    """Revoke one session (None: all); the ids of those that were live."""
+
+    idempotent: ClassVar[bool] = True
+
+    session_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePassword(Message[tuple[UUID, ...]]):
+    """Set another password and end all sessions but one; their ids. Raises ValidationFailed on `current_password`."""
+
+    checked_hash: str | None
+    new_hash: str
+    kept_session: UUID
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ResetPassword(Message[tuple[UUID, ...]]):
+    """Set another password by a mailed link and end all sessions; their ids. Raises ValidationFailed on `token`.
+
+    Whoever has followed the link owns the address, so it is verified as well.
+    """
+
+    link_hash: bytes
+    new_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyEmail(Message[Profile]):
+    """The address is the user's: a mailed link was followed. Raises ValidationFailed on `token`."""
+
+    link_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LinkIdentity(Message[tuple[UUID, ...]]):
+    """Let an OAuth user whose provider has verified the address sign in to this account.
+
+    An account whose own address was never verified loses its password and its sessions (their ids are the answer):
+    whoever made it may not own the address. Raises Conflict when the OAuth user signs in elsewhere.
+    """
+
+    provider: str
+    subject: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EditProfile(Message[Profile]):
+    """Set those of `display_name`, `avatar_url`, `bio` that are named."""
+
+    idempotent: ClassVar[bool] = True
+
+    changes: Mapping[str, Any]
+
+
+# To an address
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLetter(Message[None]):
+    """Queue a letter to whoever has the address; past a few per hour and purpose it is dropped in silence."""
+
+    letter_id: UUID
+    purpose: Purpose
+    at: datetime
+
+
+# To a library
+
+
+@dataclass(frozen=True, slots=True)
+class EditSettings(Message[SettingsRow]):
+    """Set what is named; all settings."""
+
+    idempotent: ClassVar[bool] = True
+
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch(Message[tuple[WatchlistRow, bool]]):
+    """Put a symbol on the watchlist, or set what is named of one that is there; the item and whether it is new.
+
+    Raises Conflict past 100 symbols.
+    """
+
+    symbol: str
+    changes: Mapping[str, Any]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Unwatch(Message[None]):
+    """Take a symbol off the watchlist. Raises NotFound for one that never was there."""
+
+    symbol: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SaveView(Message[ViewRow]):
+    """Save a view. Raises Conflict for a name that is taken, and past 50 views."""
+
+    view_id: UUID
+    name: str
+    description: str | None
+    filters: Mapping[str, Any]
+    is_default: bool
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EditView(Message[ViewRow]):
+    """Set what is named of a view. Raises NotFound, and Conflict for a name that is taken."""
+
+    view_id: UUID
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteView(Message[None]):
+    """Remove a view. Raises NotFound for one that never was."""
+
+    view_id: UUID
+    at: datetime

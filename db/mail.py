@@ -1,0 +1,113 @@
+"""The outbox: letters wait here until they are sent, whatever process dies in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from db._postgres import Connection
+from db.users.tokens import Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class LetterRow:
+    """A letter to be sent to whoever has that address, if anybody has."""
+
+    id: UUID
+    purpose: Purpose
+    email: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedLetter:
+    """A letter that the caller alone may send now. `user_id` is None when there is nobody to send it to."""
+
+    id: UUID
+    purpose: Purpose
+    email: str
+    created_at: datetime
+    attempts: int  # this one included
+    user_id: UUID | None
+    display_name: str | None
+
+
+INSERT_LETTERS = """
+INSERT INTO mail_outbox (id, purpose, email, created_at, due_at)
+SELECT id, purpose, email, created_at, created_at
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) AS row (id, purpose, email, created_at)
+ON CONFLICT DO NOTHING
+"""
+
+
+async def insert_letters(conn: Connection, letters: Sequence[LetterRow]) -> None:
+    """Queue letters; one whose id is there already is the same letter."""
+    await conn.execute(
+        INSERT_LETTERS,
+        [each.id for each in letters],
+        [each.purpose for each in letters],
+        [each.email for each in letters],
+        [each.created_at for each in letters],
+    )
+
+
+# Several senders take different letters: what one has locked, the others skip. A verified address gets no letter to
+# verify it.
+CLAIM_LETTERS = """
+WITH claimed AS (
+    UPDATE mail_outbox SET attempts = attempts + 1, due_at = now() + make_interval(secs => $2)
+    WHERE id IN (
+        SELECT id FROM mail_outbox WHERE due_at <= now() ORDER BY due_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
+    )
+    RETURNING id, purpose, email, created_at, attempts
+)
+SELECT c.id, c.purpose, c.email, c.created_at, c.attempts, u.id, u.display_name
+FROM claimed c
+LEFT JOIN users u ON u.email = c.email AND NOT (c.purpose = 'verification' AND u.email_verified)
+ORDER BY c.created_at, c.id
+"""
+
+
+async def claim_letters(conn: Connection, limit: int, hold_seconds: float) -> list[ClaimedLetter]:
+    """Take up to `limit` letters that are due; nobody else gets them for `hold_seconds`."""
+    return [ClaimedLetter(*row) for row in await conn.fetch(CLAIM_LETTERS, limit, hold_seconds)]
+
+
+# A letter that is tried again carries the same link, which is good for its whole time from now on.
+UPSERT_LINKS = """
+INSERT INTO one_time_tokens (hash, user_id, purpose, expires_at)
+SELECT hash, user_id, purpose, now() + make_interval(secs => seconds)
+FROM unnest($1::bytea[], $2::uuid[], $3::text[], $4::float8[]) AS row (hash, user_id, purpose, seconds)
+ON CONFLICT (hash) DO UPDATE SET expires_at = excluded.expires_at WHERE one_time_tokens.used_at IS NULL
+"""
+
+
+async def upsert_links(conn: Connection, links: Sequence[tuple[bytes, UUID, Purpose, float]]) -> None:
+    """Let links be followed: (SHA-256 of the token, user, purpose, seconds from now)."""
+    await conn.execute(
+        UPSERT_LINKS,
+        [each[0] for each in links],
+        [each[1] for each in links],
+        [each[2] for each in links],
+        [each[3] for each in links],
+    )
+
+
+DELETE_LETTERS = "DELETE FROM mail_outbox WHERE id = ANY ($1::uuid[])"
+
+
+async def delete_letters(conn: Connection, ids: Sequence[UUID]) -> None:
+    """Forget letters: sent, given up, or for nobody."""
+    await conn.execute(DELETE_LETTERS, ids)
+
+
+POSTPONE_LETTER = """
+UPDATE mail_outbox SET due_at = now() + make_interval(secs => $2), last_error = $3 WHERE id = $1
+"""
+
+
+async def postpone_letter(conn: Connection, letter_id: UUID, seconds: float, error: str) -> None:
+    """Try a letter again later."""
+    await conn.execute(POSTPONE_LETTER, letter_id, seconds, error)

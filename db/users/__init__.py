@@ -1,0 +1,1 @@
+"""SQL of accounts: who users are, their sessions and one-time links, and the lists they keep."""

@@ -1,0 +1,136 @@
+"""Sessions and their refresh tokens: what is live, what was rotated out, what was revoked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from db._postgres import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """A login that is neither revoked nor expired."""
+
+    id: UUID
+    user_id: UUID
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    user_agent: str | None
+    ip: str
+    current_hash: bytes
+    previous_hash: bytes | None
+    rotated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshRow:
+    """A refresh token that was issued."""
+
+    hash: bytes
+    session_id: UUID
+    user_id: UUID
+    issued_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Whose refresh token it is, or was."""
+
+    user_id: UUID
+    session_id: UUID
+    is_provider: bool
+
+
+_COLUMNS = """id, user_id, created_at, last_used_at, expires_at, user_agent, ip, current_hash, previous_hash,
+    rotated_at"""
+
+LOAD_SESSIONS = f"""
+SELECT {_COLUMNS} FROM sessions
+WHERE user_id = ANY ($1::uuid[]) AND revoked_at IS NULL AND expires_at > now()
+ORDER BY last_used_at, id
+"""
+
+
+async def load_sessions(conn: Connection, user_ids: Sequence[UUID]) -> list[SessionRow]:
+    """The live sessions of these users, the one used last at the end."""
+    return [SessionRow(*row) for row in await conn.fetch(LOAD_SESSIONS, user_ids)]
+
+
+UPSERT_SESSIONS = f"""
+INSERT INTO sessions ({_COLUMNS})
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::text[],
+                     $7::text[], $8::bytea[], $9::bytea[], $10::timestamptz[])
+ON CONFLICT (id) DO UPDATE SET
+    last_used_at = excluded.last_used_at, expires_at = excluded.expires_at, user_agent = excluded.user_agent,
+    ip = excluded.ip, current_hash = excluded.current_hash, previous_hash = excluded.previous_hash,
+    rotated_at = excluded.rotated_at
+"""
+
+
+async def upsert_sessions(conn: Connection, sessions: Sequence[SessionRow]) -> None:
+    """Store sessions that began or were used."""
+    columns = [[getattr(each, name) for each in sessions] for name in SessionRow.__match_args__]
+    await conn.execute(UPSERT_SESSIONS, *columns)
+
+
+REVOKE_SESSIONS = "UPDATE sessions SET revoked_at = now() WHERE id = ANY ($1::uuid[]) AND revoked_at IS NULL"
+
+
+async def revoke_sessions(conn: Connection, ids: Sequence[UUID]) -> None:
+    """End sessions. The time is the database's: gateways poll by it, and their own clocks differ."""
+    await conn.execute(REVOKE_SESSIONS, ids)
+
+
+INSERT_REFRESH_TOKENS = """
+INSERT INTO refresh_tokens (hash, session_id, user_id, issued_at)
+SELECT * FROM unnest($1::bytea[], $2::uuid[], $3::uuid[], $4::timestamptz[])
+ON CONFLICT DO NOTHING
+"""
+
+
+async def insert_refresh_tokens(conn: Connection, tokens: Sequence[RefreshRow]) -> None:
+    """Remember issued tokens."""
+    await conn.execute(
+        INSERT_REFRESH_TOKENS,
+        [each.hash for each in tokens],
+        [each.session_id for each in tokens],
+        [each.user_id for each in tokens],
+        [each.issued_at for each in tokens],
+    )
+
+
+FIND_HOLDER = """
+SELECT t.user_id, t.session_id,
+       EXISTS (SELECT FROM providers p WHERE p.user_id = t.user_id AND NOT p.is_system) AS is_provider
+FROM refresh_tokens t WHERE t.hash = $1
+"""
+
+
+async def find_holder(conn: Connection, refresh_hash: bytes) -> Holder | None:
+    """Whose token this is, whether or not it may still be used; None for one that was never issued."""
+    row = await conn.fetchrow(FIND_HOLDER, refresh_hash)
+    return None if row is None else Holder(*row)
+
+
+HAD_SESSION = "SELECT true FROM sessions WHERE id = $1 AND user_id = $2"
+
+
+async def had_session(conn: Connection, session_id: UUID, user_id: UUID) -> bool:
+    """Whether this is or was a session of the user."""
+    return await conn.fetchval(HAD_SESSION, session_id, user_id) is not None
+
+
+# now() is the start of a transaction: one that took its time becomes visible after others that began later.
+MARGIN_SECONDS = 15
+REVOKED_SINCE = f"""
+SELECT id, revoked_at FROM sessions WHERE revoked_at > $1::timestamptz - interval '{MARGIN_SECONDS} seconds'
+"""
+
+
+async def revoked_since(conn: Connection, moment: datetime) -> list[tuple[UUID, datetime]]:
+    """Sessions that were revoked after `moment`, or up to MARGIN_SECONDS before."""
+    return [(row["id"], row["revoked_at"]) for row in await conn.fetch(REVOKED_SINCE, moment)]

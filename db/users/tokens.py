@@ -1,0 +1,92 @@
+"""One-time links and OAuth states: each is good once, and the database says which use was the first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from db._postgres import Connection
+
+Purpose = Literal["verification", "reset"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkHolder:
+    """Who may follow a link that was mailed."""
+
+    user_id: UUID
+    email: str
+
+
+FIND_LINK = """
+SELECT t.user_id, u.email FROM one_time_tokens t JOIN users u ON u.id = t.user_id
+WHERE t.hash = $1 AND t.purpose = $2 AND t.used_at IS NULL AND t.expires_at > now()
+"""
+
+
+async def find_link(conn: Connection, token_hash: bytes, purpose: Purpose) -> LinkHolder | None:
+    """Whose link this is, if it can still be followed."""
+    row = await conn.fetchrow(FIND_LINK, token_hash, purpose)
+    return None if row is None else LinkHolder(*row)
+
+
+USE_LINKS = """
+UPDATE one_time_tokens SET used_at = now()
+WHERE hash = ANY ($1::bytea[]) AND used_at IS NULL AND expires_at > now()
+"""
+
+
+async def use_links(conn: Connection, hashes: Sequence[bytes]) -> int:
+    """Use up links; how many of them could still be followed."""
+    status: str = await conn.execute(USE_LINKS, hashes)
+    return int(status.rpartition(" ")[2])
+
+
+# An unsent letter would carry a link of its own.
+VOID_RESETS = """
+WITH links AS (
+    UPDATE one_time_tokens SET used_at = now()
+    WHERE user_id = ANY ($1::uuid[]) AND purpose = 'reset' AND used_at IS NULL
+)
+DELETE FROM mail_outbox USING users
+WHERE users.id = ANY ($1::uuid[]) AND mail_outbox.email = users.email AND mail_outbox.purpose = 'reset'
+"""
+
+
+async def void_resets(conn: Connection, user_ids: Sequence[UUID]) -> None:
+    """Make every link to reset these users' passwords worthless, sent or not."""
+    await conn.execute(VOID_RESETS, user_ids)
+
+
+USE_STATE = "INSERT INTO oauth_states (hash, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+
+
+async def use_state(conn: Connection, state_hash: bytes, expires_at: datetime) -> bool:
+    """Use up an OAuth state; whether this was the first time."""
+    status: str = await conn.execute(USE_STATE, state_hash, expires_at)
+    return status.endswith(" 1")
+
+
+# Each in small bites: the next round takes what is left. A revoked session is shown as gone for a month.
+EXPIRE = (
+    """DELETE FROM refresh_tokens WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM refresh_tokens WHERE issued_at < now() - interval '8 days' LIMIT $1))""",
+    """DELETE FROM one_time_tokens WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM one_time_tokens WHERE expires_at < now() - interval '1 day' LIMIT $1))""",
+    """DELETE FROM oauth_states WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM oauth_states WHERE expires_at < now() LIMIT $1))""",
+    """DELETE FROM sessions WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM sessions WHERE expires_at < now() - interval '30 days' LIMIT $1))""",
+)
+
+
+async def expire(conn: Connection, limit: int) -> int:
+    """Forget up to `limit` of each: tokens, links, states and sessions that are long over; how many there were."""
+    removed = 0
+    for statement in EXPIRE:
+        status: str = await conn.execute(statement, limit)
+        removed += int(status.rpartition(" ")[2])
+    return removed

@@ -1,0 +1,1 @@
+"""Authentication: `/auth/*`, a file for each of its concerns."""

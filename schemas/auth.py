@@ -1,0 +1,209 @@
+"""Authentication: what `/auth/*` takes and answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import ValidationError, post_load
+
+from schemas._fields import (
+    Choice,
+    Flag,
+    Identifier,
+    Nested,
+    QueryFlag,
+    QuerySchema,
+    Schema,
+    Text,
+    Timestamp,
+    Whole,
+)
+from schemas._passwords import LONGEST, SHORTEST, password_problem
+from schemas._people import AnyEmail, DisplayName, Email, HttpsUrl, Prose
+
+PERMISSIONS = (
+    "read:signals",
+    "read:providers",
+    "write:settings",
+    "write:watchlist",
+    "write:follows",
+    "write:reactions",
+    "read:achievements",
+    "write:provider",
+)
+
+_PASSWORD = {"description": f"{SHORTEST}-{LONGEST} characters of any kind; not a common one, not the e-mail."}
+_TOKEN = {"description": "From the link in the mail. It is good once."}
+
+
+class NewPassword(Text):
+    """A password to be set. Whether it is the e-mail is the schema's, or the handler's, to check."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        password: str = super()._deserialize(value, attr, data, **kwargs)
+        problem = password_problem(password)
+        if problem is not None:
+            raise ValidationError(problem)
+        return password
+
+
+def given_password(**options: Any) -> Text:
+    """A password to be checked: what could not have been set is just a wrong one."""
+    return Text(min=1, max=1024, required=True, **options)
+
+
+def one_time_token() -> Text:
+    """The field `token`."""
+    return Text(min=1, max=200, required=True, metadata=_TOKEN)
+
+
+class Registration(Schema):
+    """A new account."""
+
+    email = Email(required=True, metadata={"examples": ["trader@example.com"]})
+    password = NewPassword(required=True, metadata=_PASSWORD)
+    display_name = DisplayName(required=True, metadata={"description": "2-50 characters.", "examples": ["Trader"]})
+    referral_code = Text(min=1, max=20, load_default=None, allow_none=True, metadata={"examples": ["KING42"]})
+
+    @post_load
+    def check_together(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """The password must not be the e-mail."""
+        problem = password_problem(data["password"], data["email"])
+        if problem is not None:
+            raise ValidationError(problem, "password")
+        return data
+
+
+class Registered(Schema):
+    """The account, which wants its address verified."""
+
+    user_id = Identifier(required=True)
+    email = Text(required=True)
+    display_name = Text(required=True)
+    email_verified = Flag(required=True)
+    message = Text(required=True)
+
+
+class Login(Schema):
+    """Who wants in."""
+
+    email = AnyEmail(required=True, metadata={"examples": ["trader@example.com"]})
+    password = given_password()
+
+
+class SignedInUser(Schema):
+    """Whose token it is."""
+
+    user_id = Identifier(required=True)
+    email = Text(required=True)
+    display_name = Text(required=True)
+    avatar_url = Text(required=True, allow_none=True)
+    email_verified = Flag(required=True)
+    is_provider = Flag(required=True)
+
+
+class AccessGranted(Schema):
+    """An access token. `user` is null for a demo token. `expires_in` is in seconds."""
+
+    access_token = Text(required=True)
+    token_type = Choice(("Bearer",), required=True)
+    expires_in = Whole(required=True)
+    is_demo = Flag(required=True)
+    user = Nested(SignedInUser, required=True, allow_none=True)
+
+
+class Said(Schema):
+    """It is done."""
+
+    message = Text(required=True)
+
+
+class LogoutQuery(QuerySchema):
+    """Which sessions."""
+
+    all = QueryFlag(load_default=False, metadata={"description": "Every session of the user, not only this one."})
+
+
+class TokenQuery(QuerySchema):
+    """The link in the mail."""
+
+    token = Text(load_default="", metadata=_TOKEN)
+
+
+class TokenBody(Schema):
+    """The token of the link in the mail."""
+
+    token = one_time_token()
+
+
+class AddressBody(Schema):
+    """Whom to write to."""
+
+    email = AnyEmail(required=True)
+
+
+class PasswordReset(Schema):
+    """Another password, for whoever got the mail."""
+
+    token = one_time_token()
+    new_password = NewPassword(required=True, metadata=_PASSWORD)
+
+
+class PasswordChange(Schema):
+    """Another password, for whoever knows the present one."""
+
+    current_password = given_password()
+    new_password = NewPassword(required=True, metadata=_PASSWORD)
+
+
+class Me(Schema):
+    """The caller's own account."""
+
+    user_id = Identifier(required=True)
+    email = Text(required=True)
+    display_name = Text(required=True)
+    avatar_url = Text(required=True, allow_none=True)
+    bio = Text(required=True, allow_none=True)
+    email_verified = Flag(required=True)
+    is_provider = Flag(required=True)
+    created_at = Timestamp(required=True)
+
+
+class ProfileChange(Schema):
+    """What is named is set; null takes it away."""
+
+    display_name = DisplayName(metadata={"description": "2-50 characters."})
+    avatar_url = HttpsUrl(allow_none=True)
+    bio = Prose(max=500, allow_none=True)
+
+
+class SessionItem(Schema):
+    """A login that is live. `last_used_at` is that of its refresh token."""
+
+    id = Identifier(required=True)
+    created_at = Timestamp(required=True)
+    last_used_at = Timestamp(required=True)
+    user_agent = Text(required=True, allow_none=True)
+    ip = Text(required=True)
+    current = Flag(required=True, metadata={"description": "Whether this request's token belongs to it."})
+
+
+class Sessions(Schema):
+    """The caller's sessions, the one used last first."""
+
+    sessions = Nested(SessionItem, many=True, required=True)
+
+
+class SessionEnded(Schema):
+    """A session that is no more."""
+
+    id = Identifier(required=True)
+    revoked = Flag(required=True)
+
+
+class CallbackQuery(QuerySchema):
+    """What an OAuth provider sends back."""
+
+    code = Text(load_default=None)
+    state = Text(load_default=None)
+    error = Text(load_default=None)

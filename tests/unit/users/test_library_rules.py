@@ -1,0 +1,135 @@
+"""What a library and an address make of each message, without a database."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from actors._messages import Message
+from actors.users import address, library
+from actors.users.address import LETTERS, Address
+from actors.users.changes import RemovalForgotten, Unwatched, ViewDeleted
+from actors.users.library import REMOVED, SAVED_VIEWS, WATCHLIST, Library
+from actors.users.messages import DeleteView, EditSettings, EditView, RequestLetter, SaveView, Unwatch, Watch
+from config.ids import uuid7
+from db.users.lists import RemovedRow, SettingsRow
+from schemas.errors import Conflict, Internal, NotFound
+from tests.users_factory import NOON
+
+USER = uuid7()
+
+
+def after(state: Library, *messages: Message[Any]) -> Library:
+    for message in messages:
+        state = library.decide(state, message).state
+    return state
+
+
+def view(name: str, *, view_id: UUID | None = None, is_default: bool = False) -> SaveView:
+    return SaveView(view_id or uuid7(), name, None, {"actions": ["BUY"]}, is_default, NOON)
+
+
+def test_settings_start_at_the_defaults_and_change_by_name() -> None:
+    decision = library.decide(Library.empty(USER), EditSettings({"theme": "light"}))
+    assert decision.reply == SettingsRow(USER, theme="light")
+    assert decision.changes == (decision.reply,)
+    assert library.decide(decision.state, EditSettings({"theme": "light"})).changes == ()
+
+
+def test_a_symbol_that_is_there_is_updated_in_its_place() -> None:
+    state = after(Library.empty(USER), Watch("BTC", {"notes": "hold", "alert_enabled": False}, NOON))
+    item, new = library.decide(state, Watch("BTC", {"notes": None}, NOON + timedelta(days=1))).reply
+    assert not new
+    assert (item.notes, item.alert_enabled, item.added_at) == (None, False, NOON)
+
+
+def test_the_watchlist_holds_a_hundred_symbols_and_still_takes_updates() -> None:
+    state = after(Library.empty(USER), *(Watch(f"S{n}", {}, NOON) for n in range(WATCHLIST)))
+    with pytest.raises(Conflict):
+        library.decide(state, Watch("ONE-MORE", {}, NOON))
+    assert library.decide(state, Watch("S7", {"notes": "x"}, NOON)).reply[1] is False
+    state = after(state, Unwatch("S7", NOON), Watch("ONE-MORE", {}, NOON))
+    assert len(state.watchlist) == WATCHLIST
+
+
+def test_removing_a_symbol_again_is_no_error_removing_one_that_never_was_is() -> None:
+    state = after(Library.empty(USER), Watch("BTC/USD", {}, NOON))
+    first = library.decide(state, Unwatch("BTC/USD", NOON))
+    assert first.changes == (Unwatched(USER, "BTC/USD"), RemovedRow(USER, "watchlist", "BTC/USD", NOON))
+    assert library.decide(first.state, Unwatch("BTC/USD", NOON)).changes == ()
+    with pytest.raises(NotFound):
+        library.decide(first.state, Unwatch("ETH/USD", NOON))
+
+
+def test_a_symbol_that_comes_back_is_not_remembered_as_removed() -> None:
+    state = after(Library.empty(USER), Watch("BTC", {}, NOON), Unwatch("BTC", NOON))
+    decision = library.decide(state, Watch("BTC", {}, NOON))
+    assert RemovalForgotten(USER, "watchlist", "BTC") in decision.changes
+    assert decision.state.removed["watchlist"] == ()
+
+
+def test_only_so_many_removals_are_remembered() -> None:
+    state = Library.empty(USER)
+    for n in range(REMOVED + 1):
+        state = after(state, Watch(f"S{n}", {}, NOON), Unwatch(f"S{n}", NOON))
+    assert len(state.removed["watchlist"]) == REMOVED
+    with pytest.raises(NotFound):
+        library.decide(state, Unwatch("S0", NOON))
+
+
+def test_a_name_belongs_to_one_view() -> None:
+    first = uuid7()
+    state = after(Library.empty(USER), view("A", view_id=first), view("B"))
+    with pytest.raises(Conflict):
+        library.decide(state, view("A"))
+    with pytest.raises(Conflict):
+        library.decide(state, EditView(first, {"name": "B"}))
+    assert library.decide(state, EditView(first, {"name": "A"})).changes == ()
+    assert after(state, EditView(first, {"name": "C"}), view("A")).views[first].name == "C"
+
+
+def test_there_are_at_most_fifty_views() -> None:
+    state = after(Library.empty(USER), *(view(f"view {n}") for n in range(SAVED_VIEWS)))
+    with pytest.raises(Conflict):
+        library.decide(state, view("one more"))
+
+
+def test_a_new_default_takes_the_place_of_the_old() -> None:
+    first, second = uuid7(), uuid7()
+    state = after(Library.empty(USER), view("A", view_id=first, is_default=True), view("B", view_id=second))
+    decision = library.decide(state, EditView(second, {"is_default": True}))
+    assert [each.is_default for each in decision.state.views.values()] == [False, True]
+    assert len(decision.changes) == 2
+
+
+def test_a_deleted_view_may_be_deleted_again_but_not_edited() -> None:
+    first = uuid7()
+    state = after(Library.empty(USER), view("A", view_id=first))
+    decision = library.decide(state, DeleteView(first, NOON))
+    assert ViewDeleted(first) in decision.changes
+    assert library.decide(decision.state, DeleteView(first, NOON)).changes == ()
+    with pytest.raises(NotFound):
+        library.decide(decision.state, EditView(first, {}))
+    with pytest.raises(NotFound):
+        library.decide(state, DeleteView(uuid7(), NOON))
+
+
+def test_an_address_gets_a_few_letters_an_hour_for_each_purpose() -> None:
+    state = Address("a@example.com", {})
+    for n in range(LETTERS):
+        decision = address.decide(state, RequestLetter(uuid7(), "reset", NOON + timedelta(minutes=n)))
+        assert len(decision.changes) == 1
+        state = decision.state
+    assert address.decide(state, RequestLetter(uuid7(), "reset", NOON + timedelta(minutes=9))).changes == ()
+    assert address.decide(state, RequestLetter(uuid7(), "verification", NOON)).changes
+    assert address.decide(state, RequestLetter(uuid7(), "reset", NOON + timedelta(hours=1))).changes
+
+
+def test_a_message_to_the_wrong_entity_is_a_bug() -> None:
+    with pytest.raises(Internal):
+        library.decide(Library.empty(USER), RequestLetter(uuid7(), "reset", NOON))
+    with pytest.raises(Internal):
+        address.decide(Address("a@example.com", {}), EditSettings({}))
