@@ -27,6 +27,8 @@ _SAFE_INTEGER = 2**53  # past it a JSON number is no longer exact in JavaScript
 def _number(value: Any) -> Decimal | None:
     if type(value) is int:  # not a bool
         return Decimal(value)
+    if isinstance(value, float):  # from JSON that another parser has read; its shortest form is what was written
+        value = Decimal(repr(value))
     return value if isinstance(value, Decimal) and value.is_finite() else None
 
 

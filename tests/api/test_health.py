@@ -1,0 +1,126 @@
+"""Liveness, readiness and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from config.settings import Settings
+from db._postgres import create_pool
+from db._redis import create_redis
+from handlers import _readiness
+from schemas import health
+from schemas.errors import ActorUnavailable
+from tests.api.serving import Client, serving
+
+NOWHERE = "127.0.0.1:1"
+
+
+class Actors:
+    """What a Directory says of its actors."""
+
+    def __init__(self, **figures: Any) -> None:
+        self.figures = figures or {"intake": {"ready": True}}
+        self.asked = 0
+
+    async def probe(self) -> dict[str, Any]:
+        self.asked += 1
+        if self.figures.get("hang"):
+            await asyncio.sleep(60)
+        return self.figures
+
+
+@asynccontextmanager
+async def gateway(settings: Settings, actors: Actors, **urls: str) -> AsyncIterator[Client]:
+    """A gateway on this test's services, or on others."""
+    pool = await create_pool(urls.get("database") or settings.database_url or "", 2, name="test")
+    redis = create_redis(urls.get("redis") or settings.redis_url or "")
+    try:
+        async with serving(settings, pool=pool, redis=redis, directory=actors) as client:
+            yield client
+    finally:
+        pool.terminate()
+        await redis.aclose()
+
+
+async def test_ready_names_every_dependency(settings: Settings) -> None:
+    async with gateway(settings, Actors()) as client:
+        for path in ("/ready", "/api/v1/ready"):
+            response = await client.get(path)
+            assert response.status == 200
+            assert not health.Readiness().validate(response.json)
+            assert response.json["status"] == "ready"
+            assert response.json["dependencies"] == {"redis": "ok", "postgres": "ok", "ray": "ok"}
+
+
+async def test_without_postgres_it_is_not_ready(settings: Settings) -> None:
+    async with gateway(settings, Actors(), database=f"postgresql://postgres@{NOWHERE}/x") as client:
+        response = await client.get("/ready")
+        assert (response.status, response.json["status"]) == (503, "not_ready")
+        assert response.json["dependencies"]["postgres"] == "error: connection refused"
+        assert response.json["dependencies"]["redis"] == "ok"
+        assert (await client.get("/health")).status == 200
+
+
+async def test_without_redis_it_is_ready_and_says_what_is_missing(settings: Settings) -> None:
+    async with gateway(settings, Actors(), redis=f"redis://{NOWHERE}") as client:
+        response = await client.get("/ready")
+        assert (response.status, response.json["status"]) == (200, "ready")
+        assert response.json["dependencies"]["redis"].startswith("error: ")
+        assert "127.0.0.1" not in response.json["dependencies"]["redis"]
+
+
+@pytest.mark.parametrize("figures", [{"ready": False}, ActorUnavailable("ActorDiedError: pid 17 of 10.0.0.1")])
+async def test_with_an_actor_away_it_is_not_ready(settings: Settings, figures: Any) -> None:
+    async with gateway(settings, Actors(fine={"ready": True}, intake=figures)) as client:
+        response = await client.get("/ready")
+        assert response.status == 503
+        assert response.json["dependencies"]["ray"] == "error: intake not ready"
+
+
+async def test_what_hangs_is_given_up_in_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_readiness, "PROBE_SECONDS", 0.2)
+    async with gateway(settings, Actors(hang=True)) as client:
+        began = time.monotonic()
+        response = await client.get("/ready")
+        assert time.monotonic() - began < 1
+        assert response.json["dependencies"]["ray"] == "error: no answer in time"
+
+
+async def test_a_storm_of_probes_costs_one(settings: Settings) -> None:
+    actors = Actors()
+    async with gateway(settings, actors) as client:
+        responses = await asyncio.gather(*(client.get("/ready") for _ in range(100)))
+        assert {response.status for response in responses} == {200}
+        assert actors.asked <= 2
+
+
+async def test_it_is_not_ready_while_it_drains_or_starts(settings: Settings) -> None:
+    async with gateway(settings, Actors()) as client:
+        for state in ("draining", "starting"):
+            client.application.gateway.lifecycle.state = state  # type: ignore[assignment]
+            response = await client.get("/ready")
+            assert (response.status, response.json["status"]) == (503, "not_ready")
+            assert response.json["dependencies"]["postgres"] == "ok"
+
+
+async def test_metrics_are_labelled_by_the_routes_pattern_and_nothing_unbounded(settings: Settings) -> None:
+    async with gateway(settings, Actors()) as client:
+        await client.get("/api/v1/events/no-such-id")
+        await client.get("/nothing/of/the/kind")
+        await client.request("BREW", "/health")
+        for path in ("/metrics", "/api/v1/metrics"):
+            response = await client.get(path)
+            assert response.headers["Content-Type"].startswith("text/plain")
+            text = response.body.decode()
+            assert 'requests_total{method="GET",route="/api/v1/events/{event_id}",status="404"}' in text
+            assert 'requests_total{method="other",route="unmatched",status="404"}' in text
+            assert 'requests_total{method="other",route="/health",status="405"}' in text
+            assert "no-such-id" not in text
+            assert "BREW" not in text
+            assert "tradestream_http_request_seconds_bucket" in text
