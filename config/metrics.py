@@ -76,3 +76,34 @@ ACTOR_FIGURES = Gauge(
     ("actor", "figure"),
     multiprocess_mode="livemostrecent",
 )
+
+# The streams, by gateway. `kind`: sse, ws or lens; `reason`: an error's code, or GONE for a client that left.
+STREAMS_OPEN = Gauge("tradestream_streams_open", "Open streams.", ("kind",), multiprocess_mode="livesum")
+STREAM_ENDED = Counter("tradestream_streams_ended_total", "Streams that ended.", ("kind", "reason"))
+STREAM_DELIVERIES = Counter("tradestream_stream_deliveries_total", "Signals and decisions handed to a client's socket.")
+STREAM_LAG_SECONDS = Histogram(
+    "tradestream_stream_lag_seconds",
+    "Time from a batch's arrival in the gateway until it was handed to its last client.",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
+)
+FEED_FETCHED = Counter("tradestream_feed_fetched_total", "Signals that Redis did not tell of, fetched from Postgres.")
+
+# Market data. `query` is one of the pipeline's six, `provider` the name of an adapter.
+MARKET_QUESTIONS = Counter(
+    "tradestream_market_questions_total",
+    "Signals' queries: cached, shared (a call was under way), called (one was begun), held (none was allowed).",
+    ("query", "met"),
+)
+MARKET_CALLS = Counter("tradestream_market_calls_total", "Calls to a provider.", ("query", "outcome"))
+MARKET_CALL_SECONDS = Histogram(
+    "tradestream_market_call_seconds",
+    "Time of one call to a provider.",
+    ("query",),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+MARKET_BREAKER = Gauge(
+    "tradestream_market_breaker",
+    "The worst state of a provider's circuit breaker: 0 closed, 1 half-open, 2 open.",
+    ("provider",),
+    multiprocess_mode="livemax",
+)

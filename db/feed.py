@@ -1,0 +1,41 @@
+"""The public feed in Postgres: what a gateway fetches of it, by its dense order."""
+
+from __future__ import annotations
+
+from db._postgres import Connection
+from schemas.feed import FeedItem
+
+_COLUMNS = "feed_seq, asset_category, asset_type, score, provider_id::text, feed_data"
+
+FETCH_AFTER = f"SELECT {_COLUMNS} FROM signals WHERE feed_seq > $1 ORDER BY feed_seq LIMIT $2"
+
+
+async def fetch_after(conn: Connection, feed_seq: int, limit: int) -> list[FeedItem]:
+    """The signals that follow `feed_seq`, in order, at most `limit`.
+
+    Complete up to the last one returned: places are taken under a row lock that is held until the commit, so one that
+    is seen has all before it. Empty when there is nothing newer.
+    """
+    return [_item(row) for row in await conn.fetch(FETCH_AFTER, feed_seq, limit)]
+
+
+FETCH_LATEST = f"SELECT {_COLUMNS} FROM signals ORDER BY feed_seq DESC LIMIT $1"
+
+
+async def fetch_latest(conn: Connection, limit: int) -> list[FeedItem]:
+    """The newest signals, at most `limit`, in order."""
+    return [_item(row) for row in reversed(await conn.fetch(FETCH_LATEST, limit))]
+
+
+LAST_SEQ = "SELECT last_seq FROM feed_counter"
+
+
+async def last_seq(conn: Connection) -> int:
+    """The place of the newest signal; 0 before the first."""
+    place: int = await conn.fetchval(LAST_SEQ)
+    return place
+
+
+def _item(row: tuple[int, str, str, int, str, str] | object) -> FeedItem:
+    feed_seq, category, asset_type, score, provider_id, data = row  # type: ignore[misc]
+    return FeedItem(feed_seq, category, asset_type, score, provider_id, data.encode())

@@ -1,0 +1,184 @@
+"""What a handler needs to turn a request into a stream: the feed as handlers see it, and the raw connection."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from tornado.httputil import HTTPHeaders
+from tornado.iostream import IOStream, StreamClosedError
+from tornado.websocket import WebSocketHandler
+
+from handlers._access import Caller
+from schemas.feed import DecisionItem
+from schemas.stream import SignalFilter, Viewer
+
+EVENT_STREAM_HEADERS = (
+    ("Content-Type", "text/event-stream; charset=utf-8"),
+    ("Cache-Control", "no-cache, no-transform"),
+    ("X-Accel-Buffering", "no"),  # nginx passes each event on as it comes
+)
+RECONNECT = b"retry: 2000\n\n"
+
+# Heartbeats that nobody acknowledges for so long end the connection: its peer has vanished without a word.
+USER_TIMEOUT_MS = 60_000
+# The kernel takes no more than this unsent: what waits for a slow client waits here, where it is bounded and counted.
+UNSENT_BYTES = 128 << 10
+
+
+class Duplex(Protocol):
+    """A WebSocket after its handshake, to which ready-made frames are written."""
+
+    on_gone: Callable[[], None] | None  # called once when the connection is gone
+
+    def push(self, frames: bytes) -> asyncio.Future[None] | None:
+        """Write frames; a future that is done when they have left, or None if they have already.
+
+        The future fails, or OSError is raised, when the connection is gone.
+        """
+
+    def pushed_bytes(self) -> int:
+        """What has been pushed and has not left yet."""
+
+    def hang_up(self, code: int, reason: str) -> None:
+        """Close with the WebSocket's closing handshake."""
+
+    def abort(self) -> None:
+        """Close without it."""
+
+
+class Subscriber(Duplex, Protocol):
+    """A Lens socket."""
+
+    def wants(self, item: DecisionItem) -> bool:
+        """Whether the decision is to be sent to it."""
+
+
+class Decisions(Protocol):
+    """The Lens sockets of this process."""
+
+    def join(self, socket: Subscriber) -> bool:
+        """Take in a socket; False if there are too many."""
+
+    def leave(self, socket: Subscriber) -> None:
+        """A socket has been closed."""
+
+
+class Feed(Protocol):
+    """The live feed; `server.feed.Feed` is one."""
+
+    @property
+    def decisions(self) -> Decisions:
+        """The Lens sockets."""
+
+    async def admit(self, viewer: Viewer, wanted: SignalFilter, last_event_id: str | None) -> Any:
+        """A stream that may be opened now, with its session new or resumed.
+
+        It counts as open: it must be given to `open_stream`, `open_socket` or `abandon`. Raises RateLimited,
+        Unavailable.
+        """
+
+    def open_stream(self, opening: Any, connection: socket.socket, head: bytes) -> None:
+        """Send `head` and then events over the socket, until either side closes it."""
+
+    def open_socket(self, opening: Any, duplex: Duplex) -> None:
+        """Send events as messages over a WebSocket, until either side closes it."""
+
+    def abandon(self, opening: Any) -> None:
+        """The client has gone before its stream was opened."""
+
+
+def viewer_of(caller: Caller) -> Viewer:
+    """Who holds the stream, as the feed needs to know it."""
+    claims = caller.claims
+    if claims is None or claims.is_demo:
+        return Viewer(caller.address, expires_at=None if claims is None else claims.expires_at)
+    return Viewer(
+        caller.address,
+        user_id=claims.subject,
+        session_id=claims.session_id,
+        is_demo=False,
+        is_provider=claims.is_provider,
+        expires_at=claims.expires_at,
+    )
+
+
+def response_head(headers: HTTPHeaders) -> bytes:
+    """The head of a 200 response. Header values hold no line breaks: Tornado's set_header sees to that."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.get_all())
+    return f"HTTP/1.1 200 OK\r\n{lines}\r\n".encode("latin-1")
+
+
+def take_socket(stream: IOStream) -> socket.socket:
+    """The socket of a detached connection, without what Tornado keeps around it. Raises OSError if it is closed."""
+    try:
+        if stream.closed():
+            raise StreamClosedError
+        connection = stream.socket.dup()
+    finally:
+        stream.close()
+    connection.setblocking(False)
+    prepare_socket(connection)
+    return connection
+
+
+def prepare_socket(connection: socket.socket) -> None:
+    """Set what a long-lived, one-way connection needs; a Unix socket has none of it."""
+    if connection.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for name, value in (("TCP_USER_TIMEOUT", USER_TIMEOUT_MS), ("TCP_NOTSENT_LOWAT", UNSENT_BYTES)):
+        if hasattr(socket, name):  # Linux has both
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+class PushedSocket(WebSocketHandler):
+    """A WebSocket that others push frames to. Tornado does the handshake, reads, and answers pings and closes."""
+
+    on_gone: Callable[[], None] | None = None
+    _waiting_bytes = 0
+
+    def push(self, frames: bytes) -> asyncio.Future[None] | None:
+        """See `Duplex.push`. Pushed frames and Tornado's own share the connection's buffer, so they never mix."""
+        stream = self._stream()
+        future = stream.write(frames)
+        if not stream.writing():
+            return None
+        size = len(frames)
+        self._waiting_bytes += size
+        future.add_done_callback(lambda _: self._left(size))
+        return future
+
+    def pushed_bytes(self) -> int:
+        """See `Duplex.pushed_bytes`."""
+        return self._waiting_bytes
+
+    def hang_up(self, code: int, reason: str) -> None:
+        """See `Duplex.hang_up`."""
+        self.close(code, reason)
+
+    def abort(self) -> None:
+        """See `Duplex.abort`."""
+        if self.ws_connection is not None and self.ws_connection.stream is not None:
+            self.ws_connection.stream.close()
+
+    def prepare_connection(self) -> None:
+        """Set the connection's options, once it is open."""
+        prepare_socket(self._stream().socket)
+
+    def on_close(self) -> None:
+        """Tornado's hook at the end of the connection."""
+        if self.on_gone is not None:
+            self.on_gone()
+            self.on_gone = None
+
+    def _stream(self) -> IOStream:
+        connection = self.ws_connection
+        if connection is None or connection.is_closing() or connection.stream is None:
+            raise StreamClosedError
+        return connection.stream
+
+    def _left(self, size: int) -> None:
+        self._waiting_bytes -= size

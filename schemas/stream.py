@@ -1,0 +1,228 @@
+"""What the reader of a stream may ask for: the filters of the public feed and of Lens decisions, and who it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+from marshmallow import fields
+from marshmallow.validate import Length
+
+from config.settings import MODELS
+from schemas._fields import Choice, CommaList, Identifier, QuerySchema, QueryWhole
+from schemas.assets import ASSET_DATA
+
+CATEGORIES = ("crypto", "equities", "forex", "prediction")
+ASSET_TYPES = tuple(ASSET_DATA)
+EVENT_TYPES = ("OPEN_SIGNAL", "CLOSE_SIGNAL")
+MAX_PROVIDERS = 500  # as many as a user can follow
+
+
+class Filterable(Protocol):
+    """What the feed's filters look at."""
+
+    asset_category: str
+    asset_type: str
+    score: int
+    provider_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignalFilter:
+    """Which signals a stream wants: every field that is given must match, any one of a field's values will do.
+
+    Values are in one fixed order, so equal filters are equal objects and share their evaluation.
+    """
+
+    categories: tuple[str, ...] | None = None
+    asset_types: tuple[str, ...] | None = None
+    min_score: int | None = None
+    provider_ids: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, query: Mapping[str, Any]) -> SignalFilter:
+        """The filter in a loaded `StreamQuery`; an empty list is no filter."""
+        categories, asset_types = query.get("categories", ()), query.get("asset_types", ())
+        return cls(
+            categories=tuple(name for name in CATEGORIES if name in categories) or None,
+            asset_types=tuple(name for name in ASSET_TYPES if name in asset_types) or None,
+            min_score=query.get("min_score"),
+            provider_ids=tuple(sorted({str(each) for each in query.get("provider_ids", ())})) or None,
+        )
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> SignalFilter:
+        """The inverse of `to_document`."""
+        return cls(
+            categories=_tuple(document.get("categories")),
+            asset_types=_tuple(document.get("asset_types")),
+            min_score=document.get("min_score"),
+            provider_ids=_tuple(document.get("provider_ids")),
+        )
+
+    def to_document(self) -> dict[str, Any]:
+        """The filters in force, as `session_start` shows them: those that are set."""
+        values = {
+            "categories": self.categories,
+            "asset_types": self.asset_types,
+            "min_score": self.min_score,
+            "provider_ids": self.provider_ids,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def predicate(self) -> Callable[[Filterable], bool]:
+        """A function that says whether a signal matches."""
+        checks: list[Callable[[Filterable], bool]] = []
+        if self.provider_ids is not None:
+            providers = frozenset(self.provider_ids)
+            checks.append(lambda signal: signal.provider_id in providers)
+        if self.categories is not None:
+            categories = frozenset(self.categories)
+            checks.append(lambda signal: signal.asset_category in categories)
+        if self.asset_types is not None:
+            types = frozenset(self.asset_types)
+            checks.append(lambda signal: signal.asset_type in types)
+        if self.min_score is not None:
+            minimum = self.min_score
+            checks.append(lambda signal: signal.score >= minimum)
+        if not checks:
+            return lambda _: True
+        return checks[0] if len(checks) == 1 else lambda signal: all(check(signal) for check in checks)
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who holds a stream open. `user_id` is None without a token and for a demo token; `expires_at` is Unix time."""
+
+    address: str
+    user_id: str | None = None
+    session_id: str | None = None
+    is_demo: bool = True
+    is_provider: bool = False
+    expires_at: float | None = None
+
+
+class StreamQuery(QuerySchema):
+    """The query of `GET /api/signals/stream` and `GET /api/signals/ws`."""
+
+    categories = CommaList(Choice(CATEGORIES), metadata={"description": "Only signals of these asset categories."})
+    asset_types = CommaList(Choice(ASSET_TYPES), metadata={"description": "Only signals of these asset types."})
+    min_score = QueryWhole(min=0, max=100, metadata={"description": "Only signals with at least this score."})
+    provider_ids = CommaList(
+        Identifier(),
+        validate=Length(max=MAX_PROVIDERS, error=f"must have at most {MAX_PROVIDERS} values"),
+        metadata={"description": "Only signals of these providers."},
+    )
+    last_event_id = fields.String(
+        metadata={"description": "Resume after this event, for clients that cannot send the header Last-Event-ID."}
+    )
+
+
+class SocketProblem(Exception):
+    """A message of a Lens socket's client that is answered with an error; the socket stays open."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        self.message = message
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionFilter:
+    """Which decisions a Lens socket wants: given fields must match, any one of a field's values will do."""
+
+    models: frozenset[str] | None = None
+    symbols: frozenset[str] | None = None
+    event_types: frozenset[str] | None = None
+
+    def matches(self, model: str, symbol: str, event_type: str) -> bool:
+        """Whether a decision is wanted; symbols are compared in upper case."""
+        return (
+            (self.models is None or model in self.models)
+            and (self.symbols is None or symbol.upper() in self.symbols)
+            and (self.event_types is None or event_type in self.event_types)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Send decisions from now on; replaces the subscription there was. `filters` is what the client wrote."""
+
+    filter: DecisionFilter
+    filters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """Send no more decisions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Answer with a pong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The client is there."""
+
+
+def parse_command(message: str | bytes) -> Subscribe | Unsubscribe | Ping | Pong:
+    """What a Lens socket's client said. Raises SocketProblem."""
+    try:
+        document = orjson.loads(message) if isinstance(message, str) else None
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict):
+        raise SocketProblem("INVALID_MESSAGE", "A message must be a JSON object")
+    if "action" not in document:
+        if document.get("type") in {"ping", "pong"}:
+            return Ping() if document["type"] == "ping" else Pong()
+        raise SocketProblem("INVALID_MESSAGE", "A message needs an action: subscribe or unsubscribe")
+    match document["action"]:
+        case "subscribe":
+            return _parse_subscribe(document.get("filters"))
+        case "unsubscribe":
+            return Unsubscribe()
+        case action:
+            raise SocketProblem("INVALID_ACTION", f"Unknown action: {action}")
+
+
+def _parse_subscribe(filters: object) -> Subscribe:
+    if filters is None:
+        return Subscribe(DecisionFilter())
+    if not isinstance(filters, dict):
+        raise SocketProblem("INVALID_FILTER", "filters must be an object")
+    for name in filters:
+        if name not in {"model", "symbol", "event_type"}:
+            raise SocketProblem("INVALID_FILTER", f"Unknown filter: {name}")
+    symbols = _values(filters, "symbol", None)
+    return Subscribe(
+        DecisionFilter(
+            models=_values(filters, "model", MODELS),
+            symbols=None if symbols is None else frozenset(symbol.upper() for symbol in symbols),
+            event_types=_values(filters, "event_type", EVENT_TYPES),
+        ),
+        filters,
+    )
+
+
+def _values(filters: Mapping[str, Any], name: str, vocabulary: tuple[str, ...] | None) -> frozenset[str] | None:
+    value = filters.get(name)
+    if value is None:
+        return None
+    values = value if isinstance(value, list) else [value]
+    for each in values:
+        if not isinstance(each, str):
+            raise SocketProblem("INVALID_FILTER", f"{name} must be a string or a list of strings")
+        if vocabulary is not None and each not in vocabulary:
+            raise SocketProblem("INVALID_FILTER", f"Unknown {name}: {each}")
+    if not values:
+        raise SocketProblem("INVALID_FILTER", f"{name} must not be empty")
+    return frozenset(values)
+
+
+def _tuple(values: list[str] | None) -> tuple[str, ...] | None:
+    return None if values is None else tuple(values)

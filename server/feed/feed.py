@@ -1,0 +1,238 @@
+"""The live feed of this process: puts its parts together, opens streams, ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+import secrets
+import socket
+import time
+
+import orjson
+from redis.asyncio import Redis
+
+from config.clock import now, rfc3339
+from config.metrics import STREAMS_OPEN
+from config.settings import Settings
+from config.tasks import cancel, spawn
+from db._postgres import Pool
+from handlers._stream import Duplex
+from schemas.errors import Unavailable
+from schemas.feed import FeedItem
+from schemas.stream import SignalFilter, Viewer
+from server.feed.client import Client, SocketClient, SseClient
+from server.feed.decisions import DecisionHub
+from server.feed.fanout import Fanout
+from server.feed.history import History
+from server.feed.limits import StreamLimits
+from server.feed.marks import pack_marks
+from server.feed.presence import Presence
+from server.feed.pulse import Pulse
+from server.feed.resume import Opening, Resumer
+from server.feed.ring import Payload, Ring, Signal
+from server.feed.sessions import RESUME_SECONDS, Record, SessionStore
+from server.feed.source import Source
+
+RING_SIGNALS = 4096
+LIFETIME_SPREAD = 0.1
+DRAIN_BATCH = 100  # streams ended in one go while draining; ending one takes about 20 µs
+
+
+class Feed:
+    """Every stream of this process. Start it when Redis and Postgres are known; neither needs to be there yet."""
+
+    def __init__(self, settings: Settings, pool: Pool, redis: Redis, *, ring_signals: int = RING_SIGNALS) -> None:
+        self.limits = StreamLimits(max_streams=settings.max_streams, enabled=settings.rate_limit_enabled)
+        self.decisions = DecisionHub(limit=settings.ws_max_connections, buffer_bytes=settings.stream_buffer_bytes)
+        self._max_seconds = settings.stream_max_seconds
+        self._ring_signals = ring_signals
+        self._ring = Ring(capacity=ring_signals)
+        history = History(pool, self._ring)
+        self._store = SessionStore(redis, ttl_seconds=RESUME_SECONDS + 2 * settings.heartbeat_seconds)
+        self._presence = Presence(redis)
+        self._fanout = Fanout(self._ring, history, buffer_bytes=settings.stream_buffer_bytes, on_gone=self._forget)
+        self._pulse = Pulse(
+            self._fanout,
+            self._store,
+            self._presence,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            everyone=lambda: list(self._clients.values()),
+        )
+        self._source = Source(
+            redis,
+            pool,
+            deliver=self._deliver,
+            decide=self.decisions.publish,
+            on_subscribed=self._resave,
+            make_room=lambda: self._fanout.reach(self._ring.last - ring_signals // 2),
+        )
+        self._resumer = Resumer(self._fanout, self._ring, history, self._source, self._store)
+        self._clients: dict[bytes, Client] = {}
+        self._drain_ends_at: float | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._context = contextvars.copy_context()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether streams can be opened: the feed's place is known."""
+        return self._source.loaded.is_set() and self._drain_ends_at is None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether Redis tells of new signals; without it they come from Postgres, within a second."""
+        return self._source.is_connected
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open."""
+        return len(self._clients)
+
+    async def start(self) -> None:
+        """Follow the feed. Returns at once; `is_ready` tells when streams can be opened."""
+        self._presence.start()
+        self._pulse.start()
+        self._task = spawn(self._fanout.run(self._pulse.between_batches), name="fan-out")
+        self._source.start(self._ring_signals, self._begin)
+
+    async def stop(self) -> None:
+        """Close what is open and end all tasks."""
+        self._pulse.stop()
+        await self._source.stop()
+        await cancel(self._task)
+        for client in list(self._clients.values()):
+            self._fanout.drop(client)
+        self._fanout.sweep(float("inf"))
+        self.decisions.close(1012, "SERVER_DRAINING")
+        await self._presence.stop()
+
+    async def drain(self, seconds: float) -> None:
+        """Open no more streams and end those that are open, telling each another time within `seconds` to come back.
+
+        Returns when all have been told, or have not taken it within a few seconds.
+        """
+        loop = asyncio.get_running_loop()
+        self._drain_ends_at = loop.time() + seconds
+        self.decisions.close(1012, "SERVER_DRAINING")
+        latest = max(1, round(seconds))
+        clients = list(self._clients.values())
+        for start in range(0, len(clients), DRAIN_BATCH):
+            for client in clients[start : start + DRAIN_BATCH]:
+                self._fanout.end(client, "SERVER_DRAINING", random.randint(1, latest))  # noqa: S311
+            await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout_at(self._drain_ends_at):
+                await self._fanout.all_ended()
+        except TimeoutError:
+            pass
+
+    async def admit(self, viewer: Viewer, wanted: SignalFilter, last_event_id: str | None) -> Opening:
+        """See `handlers._stream.Feed`."""
+        if self._drain_ends_at is not None:
+            left = self._drain_ends_at - asyncio.get_running_loop().time()
+            raise Unavailable("The server is shutting down", retry_after=max(1, round(left)))
+        if not self._source.loaded.is_set():
+            raise Unavailable("The feed is starting")
+        self._release_predecessor(viewer, last_event_id)
+        self.limits.enter(viewer)
+        try:
+            opening = await self._resumer.resume(viewer, wanted, last_event_id)
+            return opening or await self._begin_session(viewer, wanted)
+        except BaseException:
+            self.limits.leave(viewer)
+            raise
+
+    def open_stream(self, opening: Opening, connection: socket.socket, head: bytes) -> None:
+        """See `handlers._stream.Feed`."""
+        client = SseClient(
+            connection, opening.session, opening.viewer, n=opening.n, cursor=opening.cursor, epoch=opening.epoch
+        )
+        # In the process's own context: each callback keeps the one it was made in, and a request's is not small.
+        self._context.run(client.open, head)
+        self._context.run(self._enter, client, opening)
+
+    def open_socket(self, opening: Opening, duplex: Duplex) -> None:
+        """See `handlers._stream.Feed`."""
+        client = SocketClient(
+            duplex, opening.session, opening.viewer, n=opening.n, cursor=opening.cursor, epoch=opening.epoch
+        )
+        client.open()
+        self._enter(client, opening)
+
+    def abandon(self, opening: Opening) -> None:
+        """See `handlers._stream.Feed`."""
+        self.limits.leave(opening.viewer)
+
+    def end_streams(self, code: str, *, user_id: str | None = None, session_id: str | None = None) -> int:
+        """End the streams of a user, or of one login session, for SESSION_REVOKED or FORBIDDEN; answers how many."""
+        assert user_id is not None or session_id is not None
+        found = [
+            client
+            for client in self._clients.values()
+            if (user_id is None or client.viewer.user_id == user_id)
+            and (session_id is None or client.viewer.session_id == session_id)
+        ]
+        for client in found:
+            self._fanout.end(client, code)
+        return len(found)
+
+    def _begin(self, place: int) -> None:
+        self._ring.start(place)
+        self._fanout.start(place)
+
+    def _deliver(self, items: list[FeedItem]) -> None:
+        self._ring.append(map(Signal, items))
+        self._fanout.wake()
+
+    def _resave(self) -> None:
+        # Redis may have been restarted, and may have lost what it knew.
+        spawn(self._pulse.resave(), name="save all sessions")
+
+    async def _begin_session(self, viewer: Viewer, wanted: SignalFilter) -> Opening:
+        session = b"sess-" + secrets.token_hex(8).encode()
+        marks = [(1, self._fanout.place)]
+        opening = Opening(viewer, wanted, session, n=0, cursor=self._fanout.place, epoch=1, marks=marks)
+        await self._store.save([(session, opening.record())])
+        return opening
+
+    def _release_predecessor(self, viewer: Viewer, last_event_id: str | None) -> None:
+        # A client that comes back while its old connection has not been found dead shall not be one too many.
+        session, _ = self._resumer.parse(last_event_id)
+        old = self._clients.get(session)
+        if old is not None and old.viewer.user_id == viewer.user_id:
+            self._fanout.drop(old)
+
+    def _enter(self, client: Client, opening: Opening) -> None:
+        client.marks, client.last_mark = pack_marks(opening.marks), opening.marks[-1]
+        self._set_deadline(client)
+        self._clients[client.session] = client
+        self._presence.enter(client.viewer)
+        STREAMS_OPEN.labels(client.kind).inc()
+        self._fanout.add(client, opening.filter)
+        self._pulse.add(client)
+        document = {
+            "session_id": client.session.decode(),
+            "timestamp": rfc3339(now()),
+            "is_demo": client.viewer.is_demo,
+            "resumed": opening.is_resumed,
+            "filters": opening.filter.to_document(),
+        }
+        self._fanout.begin(client, b"session_start", Payload(orjson.dumps(document)))
+
+    def _set_deadline(self, client: Client) -> None:
+        moment = asyncio.get_running_loop().time()
+        spread = random.uniform(1 - LIFETIME_SPREAD, 1 + LIFETIME_SPREAD)  # noqa: S311
+        client.deadline, client.deadline_code = moment + self._max_seconds * spread, "MAX_LIFETIME"
+        if client.viewer.expires_at is not None:
+            expires = moment + client.viewer.expires_at - time.time()
+            if expires < client.deadline:
+                client.deadline, client.deadline_code = expires, "TOKEN_EXPIRED"
+
+    def _forget(self, client: Client) -> None:
+        # The session's newest client may be another one already.
+        if self._clients.get(client.session) is client:
+            del self._clients[client.session]
+        self.limits.leave(client.viewer)
+        self._presence.leave(client.viewer)
+        STREAMS_OPEN.labels(client.kind).dec()
+        self._store.remember(client.session, Record.of(client))

@@ -1,0 +1,97 @@
+"""How many distinct providers have a stream open now, over all gateways."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import Counter
+
+from redis.asyncio import Redis
+
+from config.tasks import cancel, spawn
+from db._redis import REDIS_ERRORS
+from schemas.stream import Viewer
+
+log = logging.getLogger(__name__)
+
+GATEWAYS = "tradestream:gateways"  # sorted set: a gateway's id by the time until which its providers count
+REFRESH_SECONDS = 5.0
+CHANGED_SECONDS = 0.25  # how soon a change is told, at the earliest
+TTL_SECONDS = 15.0  # how long the providers of a gateway that died are counted
+ROUND_TRIP_SECONDS = 1.0
+
+
+class Presence:
+    """Keeps this gateway's providers in Redis and counts everybody's; with Redis away, its own."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.connected = 0
+        self._redis = redis
+        self._gateway = secrets.token_hex(8)
+        self._local: Counter[str] = Counter()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to tell and to count."""
+        self._task = spawn(self._run(), name="provider presence")
+
+    async def stop(self) -> None:
+        """Take this gateway's providers out, as far as Redis is there."""
+        await cancel(self._task)
+        try:
+            async with asyncio.timeout(ROUND_TRIP_SECONDS), self._redis.pipeline() as pipe:
+                pipe.delete(_key(self._gateway))
+                pipe.zrem(GATEWAYS, self._gateway)
+                await pipe.execute()
+        except (*REDIS_ERRORS, TimeoutError):
+            pass
+
+    def enter(self, viewer: Viewer) -> None:
+        """A stream has been opened."""
+        if viewer.is_provider and viewer.user_id is not None:
+            self._local[viewer.user_id] += 1
+            if self._local[viewer.user_id] == 1:
+                self._changed.set()
+
+    def leave(self, viewer: Viewer) -> None:
+        """A stream has ended."""
+        if viewer.is_provider and viewer.user_id is not None:
+            self._local[viewer.user_id] -= 1
+            if not self._local[viewer.user_id]:
+                del self._local[viewer.user_id]
+                self._changed.set()
+
+    async def _run(self) -> None:
+        while True:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(ROUND_TRIP_SECONDS):
+                    self.connected = await self._refresh()
+            except (*REDIS_ERRORS, TimeoutError):
+                self.connected = len(self._local)
+            await asyncio.sleep(CHANGED_SECONDS)
+            try:
+                async with asyncio.timeout(REFRESH_SECONDS - CHANGED_SECONDS):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    async def _refresh(self) -> int:
+        key, moment = _key(self._gateway), time.time()
+        async with self._redis.pipeline(transaction=True) as pipe:  # others must never see the set half made
+            pipe.delete(key)
+            if self._local:
+                pipe.sadd(key, *self._local)
+                pipe.expire(key, int(TTL_SECONDS))
+            pipe.zadd(GATEWAYS, {self._gateway: moment + TTL_SECONDS})
+            pipe.zremrangebyscore(GATEWAYS, 0, moment)
+            pipe.zrange(GATEWAYS, 0, -1)
+            gateways: list[bytes] = (await pipe.execute())[-1]
+        return len(await self._redis.sunion([_key(gateway.decode()) for gateway in gateways]))
+
+
+def _key(gateway: str) -> str:
+    return f"tradestream:providers:{gateway}"

@@ -1,0 +1,124 @@
+"""Finds the place of a session that comes back: any session, on any gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.errors import Unavailable
+from schemas.stream import SignalFilter, Viewer
+from server.feed.fanout import Fanout
+from server.feed.history import History
+from server.feed.marks import Mark, Seeker, floor_mark, pack_marks, unpack_marks
+from server.feed.ring import Ring
+from server.feed.sessions import Record, SessionStore
+from server.feed.source import Source
+
+_EVENT_ID = re.compile(r"(sess-[0-9a-f]{16}):([1-9][0-9]{0,14})")
+ATTEMPTS = 3  # another connection of the same client may be taking the session over at the same moment
+CATCH_UP_SECONDS = 1.5  # for this process's own fan-out to get as far as the client has been elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A stream that has been admitted. Its first event is number n + 1, and its marks end with that event's."""
+
+    viewer: Viewer
+    filter: SignalFilter
+    session: bytes
+    n: int
+    cursor: int
+    epoch: int
+    marks: list[Mark]
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether it continues an earlier stream."""
+        return self.n > 0
+
+    def record(self) -> Record:
+        """What is remembered of it from the start."""
+        return Record(self.epoch, self.viewer.user_id or "", self.filter, pack_marks(self.marks))
+
+
+class Resumer:
+    """Looks sessions up and takes them over."""
+
+    def __init__(self, fanout: Fanout, ring: Ring, history: History, source: Source, store: SessionStore) -> None:
+        self._fanout = fanout
+        self._ring = ring
+        self._history = history
+        self._source = source
+        self._store = store
+
+    @staticmethod
+    def parse(last_event_id: str | None) -> tuple[bytes, int]:
+        """The session and the number in an event's id; empty and 0 for what is none."""
+        match = _EVENT_ID.fullmatch(last_event_id or "")
+        return (match[1].encode(), int(match[2])) if match else (b"", 0)
+
+    async def resume(self, viewer: Viewer, wanted: SignalFilter, last_event_id: str | None) -> Opening | None:
+        """The stream that goes on after an event, or None for an id that is unknown, foreign or expired.
+
+        Raises DatabaseUnavailable where the place must be looked up in Postgres.
+        """
+        session, n = self.parse(last_event_id)
+        if not session:
+            return None
+        for _ in range(ATTEMPTS):
+            record = await self._store.load(session)
+            if record is None or record.owner != (viewer.user_id or ""):
+                return None
+            marks = unpack_marks(record.marks)
+            cursor = await self._locate(marks, n, record.filter)
+            if cursor is None:
+                return None
+            # Marks count under the filter that was in force: under another one the earlier ones say nothing.
+            kept = [mark for mark in marks if mark[0] < n] if record.filter == wanted else []
+            opening = Opening(
+                viewer, wanted, session, n, cursor, record.epoch + 1, [*kept, (n, cursor), (n + 1, cursor)]
+            )
+            if not await self._store.save([(session, opening.record())], take_over=True):
+                return opening
+        return None
+
+    async def _locate(self, marks: Sequence[Mark], n: int, wanted: SignalFilter) -> int | None:
+        # The place a client has reached that has seen event n; None if there has been no such event.
+        mark = floor_mark(marks, n)
+        if mark is None:
+            return None
+        k, place = n - mark[0], mark[1]
+        cursor = place if k == 0 else await self._seek(place, Seeker(k, wanted.predicate()), k)
+        if cursor is not None and cursor > self._ring.last:  # another gateway is ahead of this one
+            await self._source.sync()
+        if cursor is None or cursor > self._ring.last:
+            return None
+        await self._reach(cursor)
+        return cursor
+
+    async def _seek(self, place: int, seeker: Seeker, k: int) -> int | None:
+        is_synced = False
+        while True:
+            if place + k > self._ring.last and is_synced:
+                return None
+            chunk = await self._history.after(place, upto=self._ring.last)
+            if chunk:
+                found = seeker.feed(chunk)
+                if found is not None:
+                    return found
+                place = chunk[-1].feed_seq
+            elif is_synced:
+                return None
+            else:
+                await self._source.sync()
+                is_synced = True
+
+    async def _reach(self, cursor: int) -> None:
+        # A stream must not start past the fan-out's own place: it would be sent again what it has.
+        try:
+            async with asyncio.timeout(CATCH_UP_SECONDS):
+                await self._fanout.reach(cursor)
+        except TimeoutError:
+            raise Unavailable("The feed is catching up") from None

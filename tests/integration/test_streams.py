@@ -1,0 +1,218 @@
+"""The stream as its readers see it: heads, events, ids, filters, and nothing lost whatever Redis does."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.asyncio import Redis
+
+from config.settings import Settings
+from tests.streams import ALICE, BOB, Draft, Gateway, Publisher, connect, drafts, gateway, ready, stream, until
+
+
+@asynccontextmanager
+async def serving(settings: Settings, **changes: object) -> AsyncIterator[tuple[Gateway, Publisher]]:
+    """One gateway, ready, without request limits."""
+    settings = settings.replace(**{"rate_limit_enabled": False, "heartbeat_seconds": 30.0, **changes})
+    async with gateway(settings) as server:
+        await ready(server)
+        yield server, Publisher(server.pool, server.redis)
+
+
+async def test_the_head_is_that_of_an_event_stream_that_no_proxy_holds_back(settings: Settings) -> None:
+    async with (
+        serving(settings) as (server, _),
+        stream(server.port, headers={"Origin": "https://tradestream.io", "X-Request-ID": "abc-1"}) as reader,
+    ):
+        assert reader.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+        assert reader.headers["Cache-Control"] == "no-cache, no-transform"
+        assert reader.headers["X-Accel-Buffering"] == "no"
+        assert reader.headers["X-Request-Id"] == "abc-1"
+        assert reader.headers["Access-Control-Allow-Origin"] == "https://tradestream.io"
+        assert reader.headers["X-Content-Type-Options"] == "nosniff"
+        assert "Content-Length" not in reader.headers
+        assert "Transfer-Encoding" not in reader.headers
+        assert reader.headers["Connection"] == "close"
+        assert reader.retry == [2000]
+
+
+async def test_a_session_starts_and_numbers_its_events_from_one(settings: Settings) -> None:
+    async with serving(settings) as (server, publisher), stream(server.port) as reader:
+        start = reader.events[0]
+        session = start.data["session_id"]
+        assert re.fullmatch(r"sess-[0-9a-f]{16}", session)
+        assert start.id == f"{session}:1"
+        assert start.data | {"timestamp": "", "session_id": ""} == {
+            "session_id": "", "timestamp": "", "is_demo": True, "resumed": False, "filters": {},
+        }  # fmt: skip
+        places = await publisher.publish(*drafts(3))
+        assert await reader.signals(3) == places
+        assert reader.numbers == [1, 2, 3, 4]
+        assert all(event.id == f"{session}:{event.number}" for event in reader.events)
+
+
+async def test_each_reader_gets_what_matches_its_filter_in_the_one_order(settings: Settings) -> None:
+    mixed = [
+        Draft("crypto", 90, ALICE), Draft("stock", 10, ALICE), Draft("option", 80, BOB),
+        Draft("forex", 60, BOB), Draft("prediction", 70, ALICE), Draft("etf", 75, BOB),
+    ]  # fmt: skip
+    filters = [
+        ({}, lambda d: True),
+        ({"categories": "crypto, equities,"}, lambda d: d.asset_type in {"crypto", "stock", "option", "etf"}),
+        ({"asset_types": "option,forex"}, lambda d: d.asset_type in {"option", "forex"}),
+        ({"min_score": 70}, lambda d: d.score >= 70),
+        ({"provider_ids": str(BOB).upper()}, lambda d: d.provider_id == BOB),
+        ({"provider_ids": f"{BOB},{ALICE}"}, lambda d: True),
+        ({"categories": "equities", "min_score": 76, "provider_ids": str(BOB)}, lambda d: d.asset_type == "option"),
+    ]
+    async with serving(settings) as (server, publisher):
+        for query, matches in filters:
+            async with stream(server.port, **query) as reader:
+                published = await publisher.publish(*mixed)
+                await publisher.publish(Draft("crypto", 100, BOB), Draft("option", 100, BOB), Draft("forex", 99, BOB))
+                expected = [place for place, draft in zip(published, mixed, strict=True) if matches(draft)]
+                assert await reader.signals(len(expected)) == expected
+                assert reader.numbers == list(range(1, len(expected) + 2))
+
+
+async def test_the_filters_in_force_are_shown_at_the_start(settings: Settings) -> None:
+    async with (
+        serving(settings) as (server, _),
+        stream(
+            server.port, categories="equities,crypto", min_score=0, provider_ids=f"{BOB},{ALICE},{BOB}", asset_types=""
+        ) as reader,
+    ):
+        assert reader.events[0].data["filters"] == {
+            "categories": ["crypto", "equities"], "min_score": 0, "provider_ids": sorted([str(ALICE), str(BOB)]),
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "named"),
+    [
+        ({"categories": "crypto,gold"}, "categories", "gold"),
+        ({"asset_types": "bond"}, "asset_types", "bond"),
+        ({"min_score": "101"}, "min_score", "100"),
+        ({"min_score": "many"}, "min_score", "integer"),
+        ({"provider_ids": f"{ALICE},me"}, "provider_ids", "me"),
+    ],
+)
+async def test_a_bad_filter_is_refused_before_any_event(
+    settings: Settings, query: dict[str, str], field: str, named: str
+) -> None:
+    async with serving(settings) as (server, _):
+        reader = await connect(server.port, **query)
+        assert reader.status == 400
+        assert reader.headers["Content-Type"].startswith("application/json")
+        error = (await reader.body())["error"]
+        assert error["code"] == "VALIDATION_ERROR"
+        assert [each["field"] for each in error["details"]] == [field]
+        assert named in error["details"][0]["message"]
+        assert server.feed.open_streams == 0
+        await reader.close()
+
+
+async def test_head_answers_with_the_head_alone(settings: Settings) -> None:
+    async with serving(settings) as (server, _):
+        reader = await connect(server.port, method="HEAD")
+        assert reader.status == 200
+        assert reader.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+        reader.writer.write(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert await reader.reader.readline() == b"HTTP/1.1 200 OK\r\n"  # and not the rest of a body
+        assert server.feed.limits.open == 0
+        await reader.close()
+
+
+async def test_http_1_0_clients_are_served(settings: Settings) -> None:
+    async with serving(settings) as (server, publisher), stream(server.port, version="1.0") as reader:
+        places = await publisher.publish(Draft())
+        assert await reader.signals(1) == places
+
+
+async def test_heartbeats_are_events_with_numbers_of_their_own(settings: Settings) -> None:
+    async with serving(settings, heartbeat_seconds=0.2) as (server, publisher), stream(server.port) as reader:
+        for _ in range(5):
+            await publisher.publish(Draft())
+            await reader.until(lambda event: event.name == "heartbeat")
+        assert reader.numbers == list(range(1, len(reader.events) + 1))
+        beat = next(event for event in reader.events if event.name == "heartbeat")
+        assert beat.data["connected_providers"] == 0
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", beat.data["timestamp"])
+
+
+async def test_signals_that_redis_lost_arrive_in_their_place(settings: Settings) -> None:
+    async with serving(settings) as (server, publisher), stream(server.port) as reader:
+        await publisher.publish(Draft())
+        await publisher.publish(*drafts(3), tell=False)
+        await publisher.publish(Draft())
+        await publisher.publish(*drafts(2), tell=False)  # nothing follows it: found by the silence
+        assert await reader.signals(7) == publisher.places()
+
+
+async def test_messages_that_overtake_each_other_or_come_twice_change_nothing(settings: Settings) -> None:
+    async with serving(settings) as (server, publisher), stream(server.port) as reader:
+        await publisher.publish(*drafts(5), tell=False)
+        items = [item for item, _ in publisher.published]
+        for batch in ([items[4]], items[2:4], items[1:3], items[:2], items):
+            await publisher.tell(batch)
+        await publisher.publish(Draft())
+        assert await reader.signals(6) == publisher.places()
+        assert reader.numbers == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_nonsense_on_the_channel_is_passed_over(settings: Settings) -> None:
+    async with serving(settings) as (server, publisher), stream(server.port) as reader:
+        await server.redis.publish("tradestream:feed", b"nonsense")
+        await server.redis.publish("tradestream:decisions", b"[1]\n")
+        places = await publisher.publish(Draft())
+        assert await reader.signals(1) == places
+
+
+async def test_a_subscription_that_is_cut_is_made_again_and_nothing_is_missing(settings: Settings) -> None:
+    async with serving(settings) as (server, publisher), stream(server.port) as reader:
+        for _ in range(3):
+            await _cut_subscriptions(server.redis)
+            await publisher.publish(*drafts(2))
+            await publisher.publish(*drafts(2), tell=False)
+        assert await reader.signals(12) == publisher.places()
+
+
+async def test_a_large_backlog_is_delivered_whole(settings: Settings) -> None:
+    async with gateway(settings, ring_signals=64) as server:
+        await ready(server)
+        publisher = Publisher(server.pool, server.redis)
+        async with stream(server.port) as reader:
+            for _ in range(4):
+                await publisher.publish(*drafts(300, note="x" * 500), tell=False)
+            await publisher.publish(Draft())
+            assert await reader.signals(1201, seconds=20) == publisher.places()
+
+
+async def test_a_client_that_leaves_leaves_nothing_behind(settings: Settings) -> None:
+    async with serving(settings) as (server, publisher):
+        for _ in range(3):
+            readers = [await connect(server.port, min_score=number) for number in range(20)]
+            await until(lambda: server.feed.open_streams == 20)
+            for reader in readers:
+                await reader.close()
+            await until(lambda: server.feed.open_streams == 0 and server.feed.limits.open == 0)
+        assert server.feed._fanout._groups == {}
+        await publisher.publish(Draft())
+
+
+async def test_a_client_that_leaves_during_its_admission_is_not_counted(settings: Settings) -> None:
+    async with serving(settings) as (server, _):
+        for _ in range(10):
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"GET /api/signals/stream HTTP/1.1\r\nHost: test\r\n\r\n")
+            await writer.drain()
+            writer.close()
+        await until(lambda: server.feed.limits.open == 0 and server.application.gateway.lifecycle.in_flight == 0)
+
+
+async def _cut_subscriptions(redis: Redis) -> None:
+    await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")

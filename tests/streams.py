@@ -1,0 +1,309 @@
+"""Gateways, publishers and readers for the tests of the streams: real servers, real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+from urllib.parse import urlencode
+from uuid import UUID
+
+import orjson
+from redis.asyncio import Redis
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+from config import clock
+from config.ids import uuid7
+from config.settings import Settings
+from db._postgres import Pool, create_pool, transaction
+from db._redis import REDIS_ERRORS, create_redis
+from db.signals import NewSignal, ensure_system_providers, insert_signals, take_feed_seq
+from handlers._limits import Limiter
+from handlers._services import Services
+from schemas.feed import FEED_CHANNEL, FeedItem, encode_batch
+from server.app import Application
+from server.feed import Feed
+
+CATEGORY_OF = {
+    "crypto": "crypto",
+    "stock": "equities",
+    "option": "equities",
+    "etf": "equities",
+    "forex": "forex",
+    "prediction": "prediction",
+}
+ALICE = UUID("01900000-0000-7000-8000-00000000a11c")
+BOB = UUID("01900000-0000-7000-8000-000000000b0b")
+
+
+@dataclass
+class Gateway:
+    """A gateway process's worth of server: its feed, its port."""
+
+    feed: Feed
+    port: int
+    pool: Pool
+    redis: Redis
+    application: Application
+
+
+@asynccontextmanager
+async def gateway(settings: Settings, **options: Any) -> AsyncIterator[Gateway]:
+    """A running gateway with everything that streams need; `options` are Feed's."""
+    assert settings.database_url is not None
+    assert settings.redis_url is not None
+    async with AsyncExitStack() as stack:
+        pool = await create_pool(settings.database_url, 4, name="test gateway")
+        stack.push_async_callback(pool.close)
+        redis = create_redis(settings.redis_url)
+        stack.push_async_callback(redis.aclose)
+        limiter = Limiter(redis, standard_limit=settings.rate_limit_per_minute, enabled=settings.rate_limit_enabled)
+        feed = Feed(settings, pool, redis, **options)
+        application = Application(settings)
+        # Streams ask no actor anything.
+        application.gateway.services = Services(settings, pool, redis, cast("Any", None), feed, limiter)
+        application.gateway.lifecycle.state = "serving"
+        sockets = bind_sockets(0, "127.0.0.1")
+        server = HTTPServer(application)
+        server.add_sockets(sockets)
+        await feed.start()
+        stack.push_async_callback(server.close_all_connections)
+        stack.callback(server.stop)
+        stack.push_async_callback(feed.stop)
+        yield Gateway(feed, sockets[0].getsockname()[1], pool, redis, application)
+
+
+async def until(ask: Callable[[], Any], *, seconds: float = 10.0, what: str = "") -> Any:
+    """Poll until the answer (awaited, if it must be) is true. Raises AssertionError after `seconds`."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        answer = ask()
+        if isinstance(answer, Awaitable):
+            answer = await answer
+        if answer:
+            return answer
+        assert asyncio.get_running_loop().time() < deadline, f"still {answer!r} after {seconds} s {what}"
+        await asyncio.sleep(0.01)
+
+
+async def ready(*gateways: Gateway) -> None:
+    """Wait until they can open streams and follow Redis."""
+    await until(lambda: all(each.feed.is_ready and each.feed.is_connected for each in gateways))
+
+
+@dataclass
+class Draft:
+    """A signal to publish."""
+
+    asset_type: str = "crypto"
+    score: int = 50
+    provider_id: UUID = ALICE
+    note: str = ""
+
+
+class Publisher:
+    """Does what the publish stage does: takes places, inserts, commits, tells Redis."""
+
+    def __init__(self, pool: Pool, redis: Redis) -> None:
+        self._pool = pool
+        self._redis = redis
+        self.published: list[tuple[FeedItem, Draft]] = []
+
+    async def publish(self, *drafts: Draft, tell: bool = True) -> list[int]:
+        """Publish as one batch; without `tell` Redis loses the message. Answers the places."""
+        async with transaction(self._pool, deadline_seconds=20) as conn:
+            await ensure_system_providers(conn, {ALICE: "alice", BOB: "bob"})
+            first = await take_feed_seq(conn, len(drafts))
+            items = [_item(seq, draft) for seq, draft in enumerate(drafts, first)]
+            await insert_signals(conn, [_row(item, draft) for item, draft in zip(items, drafts, strict=True)])
+        self.published += zip(items, drafts, strict=True)
+        if tell:
+            await self.tell(items)
+        return [item.feed_seq for item in items]
+
+    async def tell(self, items: Sequence[FeedItem]) -> None:
+        """Send the batch over Redis; as in the publish stage, nobody minds if that fails."""
+        try:
+            await self._redis.publish(FEED_CHANNEL, encode_batch(items))
+        except REDIS_ERRORS:
+            pass
+
+    def places(self, matches: Callable[[Draft], bool] = lambda _: True) -> list[int]:
+        """The places of what was published, in order."""
+        return [item.feed_seq for item, draft in sorted(self.published, key=lambda p: p[0].feed_seq) if matches(draft)]
+
+
+def _item(seq: int, draft: Draft) -> FeedItem:
+    data = orjson.dumps({"id": str(seq), "asset_type": draft.asset_type, "score": draft.score, "note": draft.note})
+    category = CATEGORY_OF[draft.asset_type]
+    return FeedItem(seq, category, draft.asset_type, draft.score, str(draft.provider_id), data)
+
+
+def _row(item: FeedItem, draft: Draft) -> NewSignal:
+    return NewSignal(
+        id=uuid7(),
+        feed_seq=item.feed_seq,
+        provider_id=draft.provider_id,
+        asset_type=item.asset_type,
+        asset_category=item.asset_category,
+        symbol="BTC",
+        action="buy",
+        event_type="OPEN_SIGNAL",
+        direction="long",
+        entry_price=None,
+        size=None,
+        score=item.score,
+        tier="NEUTRAL",
+        confidence=None,
+        factors=None,
+        strategy_breakdown=None,
+        market_context=None,
+        reasoning="",
+        commentary=None,
+        asset_data={},
+        feed_data=item.data.decode(),
+        created_at=clock.now(),
+    )
+
+
+@dataclass
+class Event:
+    """A server-sent event."""
+
+    name: str
+    id: str | None
+    data: dict[str, Any]
+
+    @property
+    def number(self) -> int:
+        """n of `{session_id}:{n}`."""
+        assert self.id is not None
+        return int(self.id.partition(":")[2])
+
+    @property
+    def place(self) -> int:
+        """A test signal's place in the feed."""
+        return int(self.data["id"])
+
+
+@dataclass
+class Reader:
+    """A client of the stream that reads as an EventSource does."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    status: int
+    headers: dict[str, str]
+    raw_head: bytes
+    retry: list[int] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+    async def next(self, *, seconds: float = 5.0) -> Event | None:
+        """The next event, None at the end of the stream."""
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    block = await self.reader.readuntil(b"\n\n")
+                except asyncio.IncompleteReadError:
+                    return None
+                event = self._parse(block)
+                if event is not None:
+                    self.events.append(event)
+                    return event
+
+    async def until(self, done: Callable[[Event], bool], *, seconds: float = 10.0) -> list[Event]:
+        """All events up to one for which `done` is true."""
+        found: list[Event] = []
+        async with asyncio.timeout(seconds):
+            while not found or not done(found[-1]):
+                event = await self.next(seconds=seconds)
+                assert event is not None, f"the stream ended after {found[-3:]}"
+                found.append(event)
+        return found
+
+    async def signals(self, count: int, *, seconds: float = 10.0) -> list[int]:
+        """The places of the next `count` signals; other events are passed over."""
+        found: list[int] = []
+        while len(found) < count:
+            event = await self.next(seconds=seconds)
+            assert event is not None, f"the stream ended after {found[-3:]}"
+            if event.name == "signal":
+                found.append(event.place)
+        return found
+
+    async def body(self) -> Any:
+        """The JSON body of a refusal."""
+        return orjson.loads(await self.reader.readexactly(int(self.headers["Content-Length"])))
+
+    @property
+    def last_id(self) -> str:
+        """The id that a reconnect sends."""
+        return next(event.id for event in reversed(self.events) if event.id is not None)
+
+    @property
+    def numbers(self) -> list[int]:
+        """The number of each event that has one."""
+        return [event.number for event in self.events if event.id is not None]
+
+    async def close(self) -> None:
+        """Hang up."""
+        self.writer.close()
+        try:
+            await self.writer.wait_closed()
+        except OSError:
+            pass
+
+    def _parse(self, block: bytes) -> Event | None:
+        fields: dict[str, str] = {}
+        for line in block.decode().rstrip("\n").split("\n"):
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        if "retry" in fields:
+            self.retry.append(int(fields["retry"]))
+        if "event" not in fields:
+            return None
+        return Event(fields["event"], fields.get("id"), orjson.loads(fields["data"]))
+
+
+async def connect(
+    port: int,
+    *,
+    method: str = "GET",
+    version: str = "1.1",
+    headers: dict[str, str] | None = None,
+    receive_buffer: int | None = None,
+    **query: object,
+) -> Reader:
+    """Ask for the stream; the answer's head has been read."""
+    target = "/api/signals/stream?" + urlencode(query)
+    limit = {} if receive_buffer is None else {"limit": receive_buffer}
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, **limit)
+    lines = [f"{method} {target} HTTP/{version}", "Host: test", *(f"{k}: {v}" for k, v in (headers or {}).items())]
+    writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
+    async with asyncio.timeout(10):
+        head = await reader.readuntil(b"\r\n\r\n")
+    status, *rest = head.decode().split("\r\n")
+    fields = dict(line.split(": ", 1) for line in rest if line)
+    return Reader(reader, writer, int(status.split()[1]), fields, head)
+
+
+@asynccontextmanager
+async def stream(port: int, **options: Any) -> AsyncIterator[Reader]:
+    """An open stream whose `session_start` has been read."""
+    reader = await connect(port, **options)
+    try:
+        assert reader.status == 200, await reader.body()
+        start = await reader.next()
+        assert start is not None
+        assert start.name == "session_start"
+        yield reader
+    finally:
+        await reader.close()
+
+
+def drafts(count: int, **changes: Any) -> Iterable[Draft]:
+    """Equal signals."""
+    return [Draft(**changes) for _ in range(count)]
