@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from redis.asyncio import Redis
 
@@ -16,6 +16,7 @@ from db._postgres import Pool
 from handlers._access import Gatekeeper
 from handlers._limits import Limiter, Rule
 from handlers._readiness import Readiness
+from handlers._stream import Feed
 from schemas.errors import AppError
 
 
@@ -37,7 +38,7 @@ class Services:
     pool: Pool
     redis: Redis
     directory: Mailboxes
-    feed: Any
+    feed: Feed
     limiter: Limiter
 
 

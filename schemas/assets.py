@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields
 
-from schemas._fields import Choice, Day, Nested, Number, Schema, Text
+from schemas._fields import Choice, Day, Flag, Nested, Number, Schema, Text
 
 
 class SpotData(Schema):
@@ -50,6 +50,30 @@ class PredictionData(Schema):
     prob_change_24h = Number(min=-1, max=1)
     volume_usd = Number(min=0)
     resolution_date = Day()
+
+
+class AssetTypeInfo(Schema):
+    """An asset type and how it is called."""
+
+    type = Text(required=True)
+    category = Text(required=True)
+    label = Text(required=True)
+    enabled = Flag(required=True)
+
+
+class AssetCategoryInfo(Schema):
+    """A category and how it is shown."""
+
+    id = Text(required=True)
+    label = Text(required=True)
+    color = Text(required=True)
+
+
+class Assets(Schema):
+    """The supported asset classes."""
+
+    asset_types = Nested(AssetTypeInfo, many=True, required=True)
+    categories = Nested(AssetCategoryInfo, many=True, required=True)
 
 
 _SPOT = SpotData()

@@ -1,0 +1,147 @@
+"""A gateway process: composed, served, drained. `python -m server.main`; the supervisor starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import uvloop
+from tornado.netutil import bind_sockets
+
+from actors import _directory
+from actors._directory import Directory
+from config.log import configure_logging
+from config.settings import ConfigurationError, Settings
+from config.tasks import cancel, spawn
+from db._postgres import create_pool
+from db._redis import create_redis
+from handlers._limits import Limiter
+from handlers._services import Services
+from schemas.errors import AppError
+from server.app import Application, http_server
+from server.feed import Feed
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 4096  # as the kernel's own bound: a restart brings back all streams at once
+LAST_SECONDS = 1.0  # of the drain: for closing connections and pools
+
+RETRY_SECONDS = (1.0, 15.0)
+
+
+class Process:
+    """One gateway from its first to its last moment."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._app = Application(settings)
+        self._http = http_server(self._app)
+        self._opened = AsyncExitStack()
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain. `/health` answers at once, `/ready` when all is there."""
+        self._catch_signals()
+        sockets = bind_sockets(self._settings.port, self._settings.host, backlog=BACKLOG, reuse_port=True)
+        self._http.add_sockets(sockets)
+        log.info("gateway %d listens on %s:%d", os.getpid(), self._settings.host, self._settings.port)
+        starting = spawn(self._start(), name="start the services")
+        try:
+            await self._stop.wait()
+            await self._drain()
+        finally:
+            await cancel(starting)
+            await self._opened.aclose()
+            log.info("gateway %d has ended", os.getpid())
+
+    async def _start(self) -> None:
+        began = time.monotonic()
+        await _insist(lambda: _directory.connect(self._settings), "join Ray")
+        self._opened.push_async_callback(_directory.disconnect)
+        self._catch_signals()  # again: ray.init sets its own
+        services, directory = await self._compose()
+        self._app.gateway.services = services
+        await _insist(directory.start, "start the actors")
+        await self._feed.start()
+        self._app.gateway.lifecycle.state = "serving"
+        log.info("gateway %d is ready after %.1f s", os.getpid(), time.monotonic() - began)
+
+    async def _compose(self) -> tuple[Services, Directory]:
+        settings = self._settings
+        assert settings.database_url is not None  # main() has refused it
+        assert settings.redis_url is not None
+        pool = await create_pool(settings.database_url, settings.database_pool_size, name=f"gateway {os.getpid()}")
+        self._opened.callback(pool.terminate)
+        redis = create_redis(settings.redis_url)
+        self._opened.push_async_callback(redis.aclose)
+        directory = Directory(settings)
+        self._opened.push_async_callback(directory.close)
+        limiter = Limiter(redis, standard_limit=settings.rate_limit_per_minute, enabled=settings.rate_limit_enabled)
+        self._feed = Feed(settings, pool, redis)
+        self._opened.push_async_callback(self._feed.stop)
+        return Services(settings, pool, redis, directory, self._feed, limiter), directory
+
+    async def _drain(self) -> None:
+        lifecycle, seconds = self._app.gateway.lifecycle, self._settings.drain_seconds
+        ends_at = time.monotonic() + max(0.0, seconds - LAST_SECONDS)
+        log.info("draining: %d requests, up to %.0f s", lifecycle.in_flight, seconds)
+        was_serving = lifecycle.state == "serving"
+        lifecycle.state = "draining"
+        # A balancer that asks /ready sees red before a connection is refused.
+        await asyncio.sleep(min(1.0, seconds / 10))
+        self._http.stop()
+        if was_serving:
+            await self._feed.drain(max(0.0, ends_at - time.monotonic()))
+        if not await lifecycle.until_idle(max(0.1, ends_at - time.monotonic())):
+            log.warning("%d requests were not answered in time", lifecycle.in_flight)
+        await self._http.close_all_connections()
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+
+
+async def _insist(attempt: Callable[[], Awaitable[object]], what: str) -> None:
+    """Try until it works: what is away comes back, and `/ready` is red meanwhile."""
+    least, most = RETRY_SECONDS
+    pause = least
+    while True:
+        try:
+            await attempt()
+        except AppError as error:
+            log.warning("cannot %s yet: %s", what, error.message)
+        else:
+            return
+        await asyncio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - spreads gateways, guards nothing
+        pause = min(pause * 2, most)
+
+
+def main() -> int:
+    """The exit status: 0 after a drain, 2 for a configuration that cannot be used."""
+    try:
+        settings = Settings.load()
+        missing = [name for name in ("database_url", "redis_url", "ray_address") if getattr(settings, name) is None]
+        if missing:
+            raise ConfigurationError(f"{name.upper()}: a gateway does not start it; run.py does" for name in missing)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - logging is configured by what is wrong here
+        return 2
+    configure_logging(settings.log_level, settings.log_format)
+    uvloop.run(_serve(settings))
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    await Process(settings).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
