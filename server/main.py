@@ -31,7 +31,8 @@ from server.feed import Feed
 log = logging.getLogger(__name__)
 
 BACKLOG = 4096  # as the kernel's own bound: a restart brings back all streams at once
-LAST_SECONDS = 1.0  # of the drain: for closing connections and pools
+LAST_SECONDS = 1.0  # of the drain: for closing connections
+CLOSE_SECONDS = 2.0  # for pools and Ray; the supervisor waits for 3 s beyond the drain
 
 RETRY_SECONDS = (1.0, 15.0)
 
@@ -45,21 +46,34 @@ class Process:
         self._http = http_server(self._app)
         self._opened = AsyncExitStack()
         self._stop = asyncio.Event()
+        self._status = 0
 
-    async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain. `/health` answers at once, `/ready` when all is there."""
+    async def run(self) -> int:
+        """Serve until SIGTERM or SIGINT, then drain. `/health` answers at once, `/ready` when all is there.
+
+        The exit status: 0, or 1 when the start failed in a way that trying again does not mend.
+        """
         self._catch_signals()
         sockets = bind_sockets(self._settings.port, self._settings.host, backlog=BACKLOG, reuse_port=True)
         self._http.add_sockets(sockets)
         log.info("gateway %d listens on %s:%d", os.getpid(), self._settings.host, self._settings.port)
         starting = spawn(self._start(), name="start the services")
+        starting.add_done_callback(self._started)
+        await self._stop.wait()
+        await cancel(starting)
+        await self._drain()
         try:
-            await self._stop.wait()
-            await self._drain()
-        finally:
-            await cancel(starting)
-            await self._opened.aclose()
-            log.info("gateway %d has ended", os.getpid())
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._opened.aclose()
+        except TimeoutError:
+            log.warning("not everything could be closed in time")
+        log.info("gateway %d has ended", os.getpid())
+        return self._status
+
+    def _started(self, starting: asyncio.Task[None]) -> None:
+        if not starting.cancelled() and starting.exception() is not None:  # spawn has logged it
+            self._status = 1
+            self._stop.set()
 
     async def _start(self) -> None:
         began = time.monotonic()
@@ -125,7 +139,7 @@ async def _insist(attempt: Callable[[], Awaitable[object]], what: str) -> None:
 
 
 def main() -> int:
-    """The exit status: 0 after a drain, 2 for a configuration that cannot be used."""
+    """The exit status: 0 after a drain, 1 for what nobody foresaw, 2 for a configuration that cannot be used."""
     try:
         settings = Settings.load()
         missing = [name for name in ("database_url", "redis_url", "ray_address") if getattr(settings, name) is None]
@@ -136,11 +150,14 @@ def main() -> int:
         return 2
     configure_logging(settings.log_level, settings.log_format)
     uvloop.run(_serve(settings))
-    return 0
+    return 1  # not reached: _serve ends the process, or raises
 
 
 async def _serve(settings: Settings) -> None:
-    await Process(settings).run()
+    status = await Process(settings).run()
+    logging.shutdown()
+    # All is closed. A thread that still tries to join a Ray that is away would hold the interpreter for half a minute.
+    os._exit(status)
 
 
 if __name__ == "__main__":

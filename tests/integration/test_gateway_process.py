@@ -1,0 +1,145 @@
+"""A gateway as a process: it listens at once, is ready when all is there, drains on a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.settings import Settings
+from tests.api.serving import SIGNAL, Client
+from tests.services import Ray, ray_head
+
+DRAIN_SECONDS = 3.0
+
+
+@pytest.fixture
+def ray(tmp_path: Path) -> Iterator[Ray]:
+    """A Ray of this test's own: its actors live on, with this test's database."""
+    with ray_head(tmp_path / "ray") as head:
+        yield head
+
+
+@contextmanager
+def process(
+    settings: Settings, environment: Mapping[str, str], **changes: Any
+) -> Iterator[tuple[Client, subprocess.Popen[bytes]]]:
+    """`python -m server.main` on a free port; killed if the test leaves it behind."""
+    settings = settings.replace(port=_free_port(), drain_seconds=DRAIN_SECONDS, **changes)
+    log = Path(settings.data_dir).with_suffix(".log")
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "server.main"],
+            env={**environment, **settings.to_environment()},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield Client(settings.port, None), child  # type: ignore[arg-type]  # it runs elsewhere
+    except BaseException:
+        sys.stderr.write(log.read_text())
+        raise
+    finally:
+        if child.poll() is None:
+            child.kill()
+        child.wait()
+
+
+async def answers(client: Client, path: str, status: int, *, seconds: float = 60.0) -> Any:
+    """The first answer with that status."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            response = await client.get(path)
+            if response.status == status:
+                return response
+        except (OSError, asyncio.IncompleteReadError):
+            response = None
+        assert time.monotonic() < deadline, f"{path}: {response}"
+        await asyncio.sleep(0.02)
+
+
+async def ended(child: subprocess.Popen[bytes], *, seconds: float) -> int:
+    """The exit status, within the time."""
+    deadline = time.monotonic() + seconds
+    while (status := child.poll()) is None:
+        assert time.monotonic() < deadline, "it does not end"
+        await asyncio.sleep(0.02)
+    return status
+
+
+async def test_it_listens_at_once_serves_when_ready_and_drains(settings: Settings, ray: Ray) -> None:
+    with process(settings, ray.environment, ray_address=ray.address) as (client, child):
+        await answers(client, "/health", 200)
+        starting = await client.get("/ready")
+        assert starting.status == 503
+        ready = await answers(client, "/ready", 200)
+        assert ready.json["dependencies"] == {"redis": "ok", "postgres": "ok", "ray": "ok"}
+
+        began = time.monotonic()
+        accepted = await client.post("/api/v1/signals", SIGNAL)
+        assert accepted.status == 201
+        assert time.monotonic() - began < 0.5
+
+        writer, stream = await _open_stream(client)
+        child.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        await answers(client, "/ready", 503, seconds=2)
+        told = await asyncio.wait_for(_read_until(stream, b"SERVER_DRAINING"), DRAIN_SECONDS)
+        assert b"event: error" in told
+        writer.close()
+        assert await ended(child, seconds=DRAIN_SECONDS + 3) == 0
+        assert time.monotonic() - began < DRAIN_SECONDS + 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_without_its_services_it_lives_is_red_and_ends_when_told(
+    settings: Settings, number: signal.Signals
+) -> None:
+    nowhere = {"database_url": "postgresql://postgres@127.0.0.1:1/x", "redis_url": "redis://127.0.0.1:1"}
+    with process(settings, {"PATH": "/usr/bin:/bin"}, ray_address="127.0.0.1:1", **nowhere) as (client, child):
+        await answers(client, "/health", 200)
+        assert (await client.get("/ready")).status == 503
+        (await client.post("/api/v1/signals", SIGNAL)).problem(503, "SERVICE_UNAVAILABLE")
+        child.send_signal(number)
+        assert await ended(child, seconds=DRAIN_SECONDS + 3) == 0
+
+
+def test_it_names_all_that_it_cannot_start_without(tmp_path: Path) -> None:
+    child = subprocess.run(
+        [sys.executable, "-m", "server.main"], env={"DATA_DIR": str(tmp_path)}, capture_output=True, check=False
+    )
+    assert child.returncode == 2
+    for name in (b"DATABASE_URL", b"REDIS_URL", b"RAY_ADDRESS"):
+        assert name in child.stderr
+
+
+async def _open_stream(client: Client) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    writer.write(b"GET /api/signals/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+    await asyncio.wait_for(_read_until(reader, b"session_start"), 5)
+    return writer, reader
+
+
+async def _read_until(reader: asyncio.StreamReader, mark: bytes) -> bytes:
+    data = b""
+    while mark not in data:
+        chunk = await reader.read(4096)
+        assert chunk, data
+        data += chunk
+    return data
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
