@@ -1,1 +1,110 @@
-"""The command line: `python run.py` serves; see `--help`."""
+"""The command line: serve (default), migrate, doctor."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+
+if sys.version_info < (3, 11):  # noqa: UP036 - it is about the interpreter that a person happens to have
+    sys.exit(f"TradeStream needs Python 3.11 or newer; this is {sys.version.split()[0]}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line and do it; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="run.py",
+        description="TradeStream: a real-time trading-signal server.",
+        epilog="Settings come from the environment or a .env file; config/example.env lists them.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = {"serve": _serve, "migrate": _migrate, "doctor": _doctor}
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=commands,
+        default="serve",
+        help="serve (default): start everything; migrate: bring the database up to date; doctor: look for faults",
+    )
+    options = parser.parse_args(arguments)
+    if options.version:
+        print(_version())
+        return 0
+    try:
+        return commands[options.command]()
+    except ModuleNotFoundError as error:
+        print(f"{error}: not installed for {sys.executable}; `make run` installs it into .venv", file=sys.stderr)
+        return 1
+
+
+def _serve() -> int:
+    from config.settings import ConfigurationError, Settings
+    from server._instance import AlreadyRunning
+    from server._service import ServiceError
+    from server._terminal import own_terminal
+    from server._unit import StartFailed
+    from server.supervisor import serve
+
+    try:
+        with own_terminal():
+            asyncio.run(serve(Settings.load()))
+    except ConfigurationError as error:
+        return _refuse("the configuration cannot be used", error.problems)
+    except KeyboardInterrupt:  # before anything was started: from then on it is handled
+        return 130
+    except (AlreadyRunning, ServiceError, StartFailed) as error:
+        return _refuse("cannot start", str(error).splitlines())
+    return 0
+
+
+def _migrate() -> int:
+    from config.settings import ConfigurationError, Settings
+    from db._migrate import MigrationError, migrate
+    from server._embedded_postgres import EmbeddedPostgres
+    from server._instance import Instance
+
+    try:
+        settings = Settings.load()
+        url = settings.database_url
+        if url is None:
+            instance = Instance(settings.data_dir)
+            if instance.owner_pid is None:
+                return _refuse(
+                    "nothing to migrate", ["DATABASE_URL is not set, and the embedded PostgreSQL does not run"]
+                )
+            url = EmbeddedPostgres(instance).url
+        applied = asyncio.run(migrate(url))
+    except ConfigurationError as error:
+        return _refuse("the configuration cannot be used", error.problems)
+    except MigrationError as error:
+        return _refuse("the database was not migrated", str(error).splitlines())
+    for name in applied:
+        print(f"applied {name}")
+    print(f"Database migrated: {len(applied)} new" if applied else "Database up to date")
+    return 0
+
+
+def _doctor() -> int:
+    from server._doctor import examine
+
+    return examine(print)
+
+
+def _refuse(what: str, reasons: Sequence[str]) -> int:
+    print(f"{what}:", *(f"  {line}" for line in reasons), sep="\n", file=sys.stderr)
+    return 1
+
+
+def _version() -> str:
+    from importlib import metadata
+
+    try:
+        version = metadata.version("tradestream")
+    except metadata.PackageNotFoundError:
+        version = "(not installed)"
+    return f"TradeStream {version}, Python {sys.version.split()[0]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

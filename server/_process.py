@@ -132,30 +132,26 @@ class Reaper:
 
 
 class Child:
-    """One running process whose output goes to `sink`."""
+    """One running process. Raises `OSError` when it cannot be executed."""
 
-    def __init__(self, process: subprocess.Popen[bytes], exited: asyncio.Future[int]) -> None:
-        self.pid = process.pid
-        self.exited = exited
-        self._process = process
-        self._pipe: asyncio.ReadTransport | None = None
-        exited.add_done_callback(self._record_exit)
-
-    @classmethod
-    async def start(cls, launch: Launch, reaper: Reaper, sink: Callable[[bytes], None]) -> Child:
-        """Start `launch`; raises `OSError` when it cannot be executed."""
-        read_end, write_end = os.pipe()
+    def __init__(self, launch: Launch, reaper: Reaper) -> None:
+        self._output, write_end = os.pipe()
         try:
-            process = popen(launch, write_end)
-            child = cls(process, reaper.exit_of(process.pid))
+            self._process = popen(launch, write_end)
         except BaseException:
-            os.close(read_end)
+            os.close(self._output)
             raise
         finally:
             os.close(write_end)
-        pipe = os.fdopen(read_end, "rb", buffering=0)
-        child._pipe, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: _Pump(sink), pipe)
-        return child
+        self._pipe: asyncio.ReadTransport | None = None
+        self.pid = self._process.pid
+        self.exited = reaper.exit_of(self.pid)
+        self.exited.add_done_callback(self._record_exit)
+
+    async def read_output(self, sink: Callable[[bytes], None]) -> None:
+        """Hand all that it prints to `sink`, from now on."""
+        pipe = os.fdopen(self._output, "rb", buffering=0)
+        self._pipe, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: _Pump(sink), pipe)
 
     @property
     def running(self) -> bool:

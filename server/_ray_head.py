@@ -30,11 +30,11 @@ class RayHead(Service):
     start_seconds = 60.0
     watch_seconds = 2.0
 
-    def __init__(self, instance: Instance, environment: Callable[[], Mapping[str, str]]) -> None:
-        """`environment` gives what workers inherit; it is asked at each start, when `address` is known."""
+    def __init__(self, instance: Instance, environment: Callable[[str], Mapping[str, str]]) -> None:
+        """`environment` makes a child's whole environment from its name, when `address` is known."""
         self._instance = instance
         self._environment = environment
-        self._directory = instance.data_dir / "ray"
+        self._directory = instance.data_dir / "ray" / "sessions"
         # Ray's sockets lie below it, with 66 bytes of names, and only 107 fit: a short way to the same place.
         self._short = instance.runtime_dir / "ray"
         self._port = self._health_port = 0
@@ -46,7 +46,8 @@ class RayHead(Service):
 
     async def prepare(self, run: Run) -> None:
         """Sweep the last session, keep its logs; choose ports."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory.parent.chmod(0o700)  # Ray opens its own directory to everybody
         self._short.unlink(missing_ok=True)
         self._short.symlink_to(self._directory)
         self.tidy()
@@ -67,9 +68,8 @@ class RayHead(Service):
             f"--num-cpus={os.cpu_count() or 1}",
         ]
         environment = {
-            **self._environment(),
+            **self._environment(self.name),
             **ray_environment(self._instance),
-            **self._instance.marks(self.name),
             "RAY_START_HOOK": "server._ray_hook.configure",
             "RAY_worker_niceness": "0",  # workers at nice 15 made a call 20 times slower under load
             # Nothing to drain: gateways have stopped, and actors acknowledge only what is committed.
@@ -82,8 +82,7 @@ class RayHead(Service):
 
     async def probe(self, pid: int) -> str:
         """Ask the node's agent, which asks the GCS and the raylet."""
-        token = _token_path(self._instance).read_text()
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {ray_token(self._instance)}"}
         answer = await http_get("127.0.0.1", self._health_port, "/api/healthz", headers=headers)
         if answer.status != 200:
             raise NotReady(answer.body.decode(errors="replace").replace("\n", ", "))
@@ -113,6 +112,11 @@ def ray_environment(instance: Instance) -> dict[str, str]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",  # would need the internet
     }
+
+
+def ray_token(instance: Instance) -> str:
+    """The token that the local Ray wants from everybody."""
+    return _token_path(instance).read_text()
 
 
 def ray_binary() -> Path:

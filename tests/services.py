@@ -66,7 +66,7 @@ def ray_head(root: Path, *, environment: Mapping[str, str] | None = None) -> Ite
     """A Ray head without a dashboard; `environment` is added to its workers'. Drivers need `Ray.environment`."""
     with _instance(root) as instance:
         inherited = {**inherited_environment(), **(environment or {})}
-        service = RayHead(instance, lambda: inherited)
+        service = RayHead(instance, lambda name: {**inherited, **instance.marks(name)})
         with _running(service, root / "ray.log"):
             yield Ray(service.address, ray_environment(instance))
 

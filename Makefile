@@ -1,0 +1,54 @@
+# The two commands: `make run` and `make test`. Each makes the virtual environment first, when it is not up to date.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
+DEVELOPMENT := $(VENV)/.development
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench chaos clean docker-steps
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+run: $(RUNTIME)  ## install, start everything, serve on port 8000; Ctrl-C stops it
+	@exec $(BIN)/python run.py serve
+
+test: $(DEVELOPMENT)  ## run the tests; they start real servers of their own
+	$(BIN)/pytest
+
+check: $(DEVELOPMENT)  ## lint, check the types and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+
+bench: $(DEVELOPMENT)  ## measure; each benchmark prints its figures
+	@set -e; for file in tests/benchmarks/bench_*.py; do echo "== $$file"; \
+	  $(BIN)/python -m "$$(echo $${file%.py} | tr / .)"; done
+
+chaos: $(DEVELOPMENT)  ## break things in a running system, in full
+	$(BIN)/pytest tests/chaos -m "slow or not slow"
+
+docker-steps: $(DEVELOPMENT)  ## run the Dockerfile's steps without Docker, in an empty directory
+	$(BIN)/python -m tests.docker_steps
+
+clean:  ## remove what was built and cached; data stays in .data
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)."; \
+	  echo "Give another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): setup.py constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(DEVELOPMENT): setup.py constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(RUNTIME) $@

@@ -1,0 +1,257 @@
+"""The supervisor: starts what the plan asks for in order, keeps it running, stops it in reverse; without Ray itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from config.settings import Settings
+from config.tasks import cancel, spawn
+from server._console import Console
+from server._gateway import loopback
+from server._instance import Instance
+from server._logfile import LogFile
+from server._plan import GATEWAY_COMMAND, MIGRATE_COMMAND, Plan, compose
+from server._ports import check_ports
+from server._process import Reaper, become_subreaper
+from server._service import Service, ServiceError
+from server._unit import Policy, StartFailed, Unit, run_to_end
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Supervisor:
+    """Runs one plan. A child that dies is started again; when Ray's head dies, the gateways start again with it."""
+
+    def __init__(self, plan: Plan, instance: Instance, console: Console, *, policy: Policy | None = None) -> None:
+        self._plan = plan
+        self._instance = instance
+        self._console = console
+        self._policy = policy or Policy()
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._units: dict[str, Unit] = {}
+        self._reaper = Reaper()
+
+    async def run(self, ready: Sequence[str] = ()) -> None:
+        """Start everything, print the lines of `ready`, and serve until a signal. Raises `StartFailed`."""
+        with self._signals():
+            starting = spawn(self._start(), name="start everything")
+            stopping = spawn(self._stopping.wait(), name="wait for a signal")
+            try:
+                await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if starting.done():
+                    starting.result()
+                    self._console.say("\n".join(ready))
+                    await stopping
+            except (ServiceError, StartFailed):
+                await self._stop("giving up")
+                raise
+            finally:
+                await cancel(starting, stopping)
+                await self._stop("stopping")
+                self._reaper.close()
+
+    async def _start(self) -> None:
+        plan, attempts = self._plan, self._policy.first_attempts
+        for service in plan.stores:
+            await self._bring_up(self._unit(service), attempts)
+            self._keep(service)
+        if plan.migration is not None:
+            await self._migrate()
+        if plan.ray is not None:
+            await self._bring_up(self._unit(plan.ray), attempts)
+        await self._start_gateways_on(plan.ray, attempts)
+
+    async def _start_gateways_on(self, ray: Service | None, attempts: int | None) -> None:
+        """The first start of the gateways: it fails when Ray dies under them."""
+        gateways = spawn(self._start_gateways(attempts), name="start the gateways")
+        try:
+            if ray is None:
+                await gateways
+                return
+            unit = self._unit(ray)
+            died = spawn(unit.ended(), name="watch Ray")
+            try:
+                await asyncio.wait({gateways, died}, return_when=asyncio.FIRST_COMPLETED)
+                if died.done():
+                    raise StartFailed(ray.title, f"ended while the gateways started: {died.result()}", unit.tail)
+                gateways.result()
+                self._keepers[ray.name] = spawn(self._keep_ray(unit), name="keep Ray")
+            finally:
+                await cancel(died)
+        finally:
+            await cancel(gateways)
+
+    async def _start_gateways(self, attempts: int | None) -> None:
+        """The first alone, because it creates the actors; then the others, together."""
+        first, *others = self._plan.gateways
+        await self._bring_up(self._unit(first), attempts)
+        self._keep(first)
+        if self._plan.dashboard is not None:  # after the first gateway: it wants the processor for seconds
+            self._keep(self._plan.dashboard)
+        await asyncio.gather(*(self._bring_up(self._unit(each), attempts) for each in others))
+        for each in others:
+            self._keep(each)
+
+    async def _bring_up(self, unit: Unit, attempts: int | None) -> None:
+        """Start it, again and again; `attempts` None never gives up."""
+        with self._console.step(f"starting {unit.service.title}") as step:
+            while True:
+                try:
+                    step.text = await unit.start()
+                except StartFailed as failure:
+                    attempts = attempts and attempts - 1
+                    if attempts == 0 or (failure.final and attempts is not None):
+                        raise
+                    reason = failure.reason
+                else:
+                    return
+                pause = unit.backoff.next_seconds(0.0)
+                self._console.event(f"{reason}; trying again in {pause:.1f} s")
+                await asyncio.sleep(pause)
+
+    async def _migrate(self) -> None:
+        assert self._plan.migration is not None
+        log = LogFile(self._instance.log_dir / "migrate.log")
+        try:
+            with self._console.step("migrating the database") as step:
+                await run_to_end(self._plan.migration, self._reaper, log)
+                step.text = log.tail(1) or "database migrated"
+        finally:
+            log.close()
+
+    def _keep(self, service: Service) -> None:
+        unit = self._unit(service)
+        self._keepers[service.name] = spawn(self._keep_one(unit), name=f"keep {service.title}")
+
+    async def _keep_one(self, unit: Unit) -> None:
+        if unit.pid is None:  # the dashboard: nobody has waited for it
+            await self._bring_up(unit, None)
+        while True:
+            await self._await_end(unit)
+            await self._bring_up(unit, None)
+
+    async def _keep_ray(self, ray: Unit) -> None:
+        while True:
+            await self._await_end(ray)
+            dependents = [*self._plan.gateways, *([self._plan.dashboard] if self._plan.dashboard else [])]
+            await cancel(*(self._keepers.pop(name, None) for name in ("gateways", *(each.name for each in dependents))))
+            # The old gateways drain while the new Ray, which has another address, comes up.
+            stops = [self._unit(each).stop() for each in dependents]
+            await asyncio.gather(*stops, self._bring_up(ray, None))
+            # Beside, not here: Ray may die again before they are up.
+            self._keepers["gateways"] = spawn(self._start_gateways(None), name="start the gateways again")
+
+    async def _await_end(self, unit: Unit) -> None:
+        reason = await unit.ended()
+        pause = unit.backoff.next_seconds(unit.lived_seconds)
+        self._console.event(f"{unit.service.title} has ended ({reason}); starting it again in {pause:.1f} s")
+        await asyncio.sleep(pause)
+
+    async def _stop(self, why: str) -> None:
+        """Stop all in reverse order: gateways (which drain), dashboard, Ray, then the stores."""
+        if not self._units:
+            return
+        plan = self._plan
+        await cancel(*self._keepers.values())
+        self._keepers.clear()
+        groups: list[list[Service]] = [list(plan.gateways), [each for each in (plan.dashboard, plan.ray) if each]]
+        groups += [[each] for each in reversed(plan.stores)]
+        self._console.say()
+        for group in groups:
+            units = [self._units[each.name] for each in group if each.name in self._units]
+            if units:
+                names = ", ".join(each.service.title for each in units)
+                with self._console.step(f"{why}: {names}") as step:
+                    await asyncio.gather(*(each.stop() for each in units))
+                    step.text = f"stopped: {names}"
+        await self._instance.end_processes()
+        for unit in self._units.values():
+            unit.close()
+        self._units.clear()
+
+    def _unit(self, service: Service) -> Unit:
+        if service.name not in self._units:
+            self._units[service.name] = Unit(
+                service, self._instance, self._reaper, self._console, self._hurry, self._policy
+            )
+        return self._units[service.name]
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        caught = [each for each in _SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
+        for number in caught:
+            loop.add_signal_handler(number, self._on_signal)
+        try:
+            yield
+        finally:
+            for number in caught:
+                loop.remove_signal_handler(number)
+
+    def _on_signal(self) -> None:
+        if self._stopping.is_set():
+            self._hurry.set()
+        self._stopping.set()
+
+
+async def serve(
+    settings: Settings,
+    *,
+    gateway_command: Sequence[str] = GATEWAY_COMMAND,
+    migrate_command: Sequence[str] = MIGRATE_COMMAND,
+) -> None:
+    """Serve from `settings.data_dir` until a signal. Raises `AlreadyRunning`, `ServiceError` or `StartFailed`."""
+    instance = Instance(settings.data_dir)
+    instance.acquire()
+    become_subreaper()
+    try:
+        ended = await instance.end_processes()  # of a run that was killed
+        instance.create_directories()
+        check_ports(settings)
+        log = LogFile(instance.log_dir / "supervisor.log")
+        with contextlib.closing(log):
+            console = Console(sys.stdout, log)
+            console.say(f"TradeStream, data in {instance.data_dir}")
+            if ended:
+                console.event(f"ended {ended} processes that an earlier run had left behind")
+            plan = compose(settings, instance, gateway_command=gateway_command, migrate_command=migrate_command)
+            await Supervisor(plan, instance, console).run(ready_lines(settings, instance))
+    finally:
+        instance.release()
+
+
+def ready_lines(settings: Settings, instance: Instance) -> list[str]:
+    """Where everything is, and what to try first."""
+    host = loopback(settings.host)
+    api = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    lines = ["", f"  API            {api}", f"  Documentation  {api}/api/docs", f"  Metrics        {api}/metrics"]
+    if settings.ray_address is None and settings.ray_dashboard_port:
+        token = instance.data_dir / "ray.token"
+        lines.append(f"  Ray dashboard  http://127.0.0.1:{settings.ray_dashboard_port}  (its token is in {token})")
+    return [
+        *lines,
+        f"  Logs           {instance.log_dir}",
+        "",
+        "  Try, in one terminal and then in another:",
+        "",
+        f"    curl -N {api}/api/signals/stream",
+        "",
+        f"    curl -i {api}/api/v1/signals -H 'Content-Type: application/json' -d '{EXAMPLE_BODY}'",
+        "",
+        "  Ctrl-C stops everything.",
+        "",
+    ]
+
+
+# The Lens document's own example of `POST /api/v1/signals`.
+EXAMPLE_BODY = (
+    '{"event_type": "OPEN_SIGNAL", "symbol": "BTC", "signal_direction": "long", "entry_price": 42000.50, "size": 0.1, '
+    '"liquidation_price": 38000.00, "ts_utc": "2024-01-15T10:30:00Z", "source": "strategy_alpha"}'
+)

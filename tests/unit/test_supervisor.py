@@ -1,0 +1,308 @@
+"""Order, restarts and the end, with children that cost nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from config.tasks import spawn
+from server._console import Console
+from server._instance import AlreadyRunning, Instance
+from server._logfile import LogFile
+from server._plan import Plan
+from server._process import Child, Launch, Reaper, inherited_environment
+from server._service import NotReady, Run, Service
+from server._unit import Backoff, Policy, StartFailed
+from server.supervisor import Supervisor
+
+QUICK = Policy(first_attempts=2, base_seconds=0.01, most_seconds=0.05)
+# Ends in order on SIGTERM; says so, to show that it was asked and not killed.
+PATIENT = "trap 'echo asked; exit 0' TERM; echo up; while :; do sleep 0.02; done"
+
+
+@dataclass
+class World:
+    """What the stand-in services have in common: the instance, and the story of what happened to them."""
+
+    instance: Instance
+    story: list[str] = field(default_factory=list)
+    output: io.StringIO = field(default_factory=io.StringIO)
+
+    def service(self, name: str, script: str = PATIENT, ready: Callable[[], bool] = lambda: True) -> StandIn:
+        return StandIn(self, name, script, ready)
+
+
+class StandIn(Service):
+    """A shell script that is ready when it runs and `ready()` is true."""
+
+    stop_steps = ((signal.SIGTERM, 5.0),)
+    start_seconds = 5.0
+
+    def __init__(self, world: World, name: str, script: str, ready: Callable[[], bool]) -> None:
+        self.name = self.title = name
+        self.pids: list[int] = []
+        self._world, self._script, self._ready = world, script, ready
+
+    async def prepare(self, run: Run) -> None:
+        self._world.story.append(f"prepare {self.name}")
+
+    def launch(self) -> Launch:
+        environment = {**inherited_environment(), **self._world.instance.marks(self.name)}
+        return Launch(["/bin/sh", "-c", self._script], environment)
+
+    async def probe(self, pid: int) -> str:
+        if not self._ready():
+            raise NotReady("not yet")
+        if pid not in self.pids:
+            self.pids.append(pid)
+            self._world.story.append(f"up {self.name}")
+        return self.name
+
+    def tidy(self) -> None:
+        self._world.story.append(f"tidy {self.name}")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    instance = Instance(tmp_path / "data")
+    instance.create_directories()
+    return World(instance)
+
+
+@asynccontextmanager
+async def supervised(world: World, plan: Plan) -> AsyncIterator[asyncio.Task[None]]:
+    """Run the plan until it is ready, yield the running supervisor, then end it with SIGTERM."""
+    supervisor = Supervisor(plan, world.instance, Console(world.output), policy=QUICK)
+    running = spawn(supervisor.run(["ready"]), name="supervisor")
+    try:
+        await until(lambda: "ready" in world.output.getvalue().splitlines() or running.done())
+        yield running
+    finally:
+        if not running.done():
+            os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(10):
+            await asyncio.wait({running})
+        world.instance.release()
+
+
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.005)
+
+
+async def test_services_start_in_order_and_stop_in_reverse(world: World) -> None:
+    plan = Plan(
+        [world.service("gateway")], [world.service("postgres"), world.service("valkey")], None, world.service("ray")
+    )
+    async with supervised(world, plan):
+        assert [line for line in world.story if line.startswith("up")] == [
+            "up postgres",
+            "up valkey",
+            "up ray",
+            "up gateway",
+        ]
+        world.story.clear()
+    assert world.story == ["tidy gateway", "tidy ray", "tidy valkey", "tidy postgres"]
+    assert world.instance.processes() == []
+    assert "asked" in (world.instance.log_dir / "gateway.log").read_text()
+
+
+async def test_a_store_that_dies_is_started_again_and_the_gateway_goes_on(world: World) -> None:
+    store, gateway = world.service("postgres"), world.service("gateway")
+    async with supervised(world, Plan([gateway], [store])):
+        os.kill(store.pids[0], signal.SIGKILL)
+        await until(lambda: len(store.pids) == 2)
+        assert len(gateway.pids) == 1
+        assert "postgres has ended (killed by SIGKILL)" in world.output.getvalue()
+
+
+async def test_gateways_start_again_with_ray_and_only_after_it(world: World) -> None:
+    ray, gateway, store = world.service("ray"), world.service("gateway"), world.service("postgres")
+    async with supervised(world, Plan([gateway], [store], None, ray)):
+        world.story.clear()
+        os.kill(ray.pids[0], signal.SIGKILL)
+        await until(lambda: len(gateway.pids) == 2)
+        ups = [line for line in world.story if line.startswith("up")]
+        assert ups == ["up ray", "up gateway"]
+        assert len(store.pids) == 1
+
+
+async def test_a_service_that_stops_answering_is_taken_for_dead(world: World) -> None:
+    answering = True
+    ray = world.service("ray", ready=lambda: answering or len(ray.pids) > 1)
+    ray.watch_seconds, type(ray).patience_seconds = 0.02, 0.1
+    try:
+        async with supervised(world, Plan([world.service("gateway")], (), None, ray)):
+            answering = False
+            await until(lambda: "no answer" in world.output.getvalue())
+            assert psutil.pid_exists(ray.pids[0]) is False
+            answering = True
+            await until(lambda: len(ray.pids) == 2)
+    finally:
+        type(ray).patience_seconds = Service.patience_seconds
+
+
+async def test_a_first_start_gives_up_with_the_end_of_the_log(world: World) -> None:
+    store = world.service("postgres")
+    broken = world.service("gateway", "echo the reason; exit 3", ready=lambda: False)
+    async with supervised(world, Plan([broken], [store])) as running:
+        assert running.done()
+        with pytest.raises(StartFailed, match=r"gateway: exit code 3\nthe reason"):
+            running.result()
+    assert world.story.count("prepare gateway") == QUICK.first_attempts
+    assert world.story[-1] == "tidy postgres"
+    assert world.instance.processes() == []
+
+
+async def test_once_it_has_been_up_it_never_gives_up(world: World) -> None:
+    working = True
+    store = world.service("postgres", "test -e gone && exit 1; " + PATIENT, ready=lambda: working)
+    async with supervised(world, Plan([world.service("gateway")], [store])) as running:
+        working = False
+        store.start_seconds = 0.02
+        os.kill(store.pids[0], signal.SIGKILL)
+        await until(lambda: world.output.getvalue().count("trying again") > 2 * QUICK.first_attempts)
+        assert not running.done()
+        working = True
+        await until(lambda: len(store.pids) == 2)
+
+
+async def test_a_signal_during_the_start_stops_what_was_started(world: World) -> None:
+    store, gateway = world.service("postgres"), world.service("gateway", ready=lambda: False)
+    supervisor = Supervisor(Plan([gateway], [store]), world.instance, Console(world.output), policy=QUICK)
+    running = spawn(supervisor.run(), name="supervisor")
+    await until(lambda: "prepare gateway" in world.story)
+    os.kill(os.getpid(), signal.SIGINT)
+    async with asyncio.timeout(5):
+        await running
+    assert world.instance.processes() == []
+    world.instance.release()
+
+
+async def test_a_second_signal_does_not_wait_for_a_child_that_will_not_end(world: World) -> None:
+    stubborn = world.service("gateway", "trap '' TERM; echo up; while :; do sleep 0.02; done")
+    stubborn.stop_steps = ((signal.SIGTERM, 60.0),)
+    async with supervised(world, Plan([stubborn])) as running:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await until(lambda: "stopping" in world.story or stubborn.pids)
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(5):
+            await running
+
+
+async def test_processes_that_a_child_left_behind_are_ended_with_it(world: World) -> None:
+    parent = world.service("gateway", "sleep 300 & " + PATIENT)
+    async with supervised(world, Plan([parent])):
+        left = [each.pid for each in world.instance.processes("gateway")]
+        assert len(left) >= 2
+        os.kill(parent.pids[0], signal.SIGKILL)
+        await until(lambda: len(parent.pids) == 2)
+        assert not [pid for pid in left if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+
+
+async def test_orphans_that_end_are_reaped(tmp_path: Path) -> None:
+    reaper = Reaper()
+    try:
+        launch = Launch([sys.executable, "-c", "print('hello')"], inherited_environment())
+        child = Child(launch, reaper)
+        heard = bytearray()
+        await child.read_output(heard.extend)
+        orphan = _start_unknown_child()
+        assert await asyncio.wait_for(child.exited, 10) == 0
+        await until(lambda: not psutil.pid_exists(orphan))
+        await until(lambda: heard == b"hello\n")
+        child.close()
+    finally:
+        reaper.close()
+
+
+def _start_unknown_child() -> int:
+    """One that no `Child` knows of, as an orphan that was handed to us."""
+    return os.posix_spawn("/bin/true", ["true"], {})
+
+
+def test_pauses_between_restarts_grow_and_are_forgotten_after_a_steady_while() -> None:
+    backoff = Backoff(Policy(base_seconds=1, most_seconds=8, steady_seconds=60))
+    pauses = [backoff.next_seconds(0.0) for _ in range(6)]
+    for pause, most in zip(pauses, (1, 2, 4, 8, 8, 8), strict=True):
+        assert most / 2 <= pause <= most
+    assert backoff.next_seconds(61.0) <= 1
+
+
+def test_a_second_instance_is_refused_and_told_who_is_first(tmp_path: Path) -> None:
+    first, second = Instance(tmp_path), Instance(tmp_path)
+    first.acquire()
+    try:
+        with pytest.raises(AlreadyRunning, match=rf"pid {os.getpid()}\) runs on {tmp_path}"):
+            second.acquire()
+        assert second.owner_pid == os.getpid()
+    finally:
+        first.release()
+    assert Instance(tmp_path).owner_pid is None
+    second.acquire()
+    second.release()
+    assert not (tmp_path / "lock").exists()
+
+
+def test_the_lock_is_not_inherited_by_children(tmp_path: Path) -> None:
+    instance = Instance(tmp_path)
+    instance.acquire()
+    try:
+        assert instance._lock is not None
+        assert not os.get_inheritable(instance._lock)
+    finally:
+        instance.release()
+
+
+def test_the_runtime_directory_is_short_however_long_the_data_directory_is(tmp_path: Path) -> None:
+    instance = Instance(tmp_path.joinpath(*["a" * 100] * 5))
+    ray_socket = (
+        instance.runtime_dir / "ray" / "session_2026-01-01_00-00-00_000000_4194304" / "sockets" / "plasma_store.1"
+    )
+    assert len(os.fsencode(ray_socket)) <= 107
+
+
+def test_a_directory_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = Instance(tmp_path / "data")
+    monkeypatch.setattr(instance, "runtime_dir", tmp_path / "link")
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    with pytest.raises(AlreadyRunning, match="not ours"):
+        instance.create_directories()
+
+
+def test_logs_are_bounded_and_rotate_at_each_start(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    for _ in range(5):
+        log = LogFile(path, limit_bytes=100)
+        for number in range(20):
+            log.write(f"line {number:03}\n".encode())
+        log.close()
+    files = sorted(each.name for each in tmp_path.iterdir())
+    assert files == ["x.log", "x.log.1", "x.log.2"]
+    assert all(each.stat().st_size <= 100 for each in tmp_path.iterdir())
+    assert log.tail(2) == "line 018\nline 019"
+
+
+def test_a_reader_that_went_away_costs_lines_and_nothing_else() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as stream:
+        console = Console(stream)
+        console.say("to nobody")
+        with console.step("working"):
+            console.channel()(b"half a line\nand")
