@@ -73,6 +73,7 @@ setup(
         "handlers.auth",
         "schemas",
         "server",
+        "server.mail",
         "server.feed",
     ],
     py_modules=["run"],

@@ -1,0 +1,59 @@
+"""What the letters say. Nothing in them comes from a user: whoever asks for a letter may not write it."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import assert_never
+from urllib.parse import urlencode
+from uuid import UUID
+
+from config.settings import Settings
+from db.users.tokens import Purpose
+
+LIFETIMES: dict[Purpose, timedelta] = {"verification": timedelta(hours=24), "reset": timedelta(hours=1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A letter ready to be sent. The same letter sent again is the same in every byte."""
+
+    id: UUID
+    written_at: datetime
+    sender: str
+    recipient: str
+    subject: str
+    text: str
+    html: str
+
+
+def write_letter(
+    settings: Settings, letter_id: UUID, written_at: datetime, recipient: str, purpose: Purpose, token: str
+) -> Letter:
+    """The letter that carries the link."""
+    if purpose == "verification":
+        link = f"{settings.api_url.rstrip('/')}/auth/verify-email?{urlencode({'token': token})}"
+        subject = "Verify your e-mail address"
+        lines = (
+            "Welcome to TradeStream. Please verify your e-mail address by opening this link:",
+            "The link is good once, for 24 hours. If you did not register, ignore this letter.",
+        )
+    elif purpose == "reset":
+        link = f"{settings.frontend_url.rstrip('/')}/reset-password?{urlencode({'token': token})}"
+        subject = "Reset your password"
+        lines = (
+            "Somebody, hopefully you, asked to reset the password of your TradeStream account. Open this link:",
+            "The link is good once, for one hour. If it was not you, ignore this letter: nothing has changed.",
+        )
+    else:
+        assert_never(purpose)
+    return Letter(
+        id=letter_id,
+        written_at=written_at,
+        sender=settings.mail_from,
+        recipient=recipient,
+        subject=subject,
+        text=f"{lines[0]}\n\n{link}\n\n{lines[1]}\n",
+        html=f'<p>{lines[0]}</p><p><a href="{html.escape(link)}">{html.escape(link)}</a></p><p>{lines[1]}</p>',
+    )

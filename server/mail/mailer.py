@@ -1,0 +1,120 @@
+"""The loop that empties the outbox. Every gateway runs one; a letter that one of them holds, the others leave alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+from config import tasks
+from config.clock import now
+from config.keys import derive_key, derive_token, token_hash
+from config.settings import Settings
+from db import mail
+from db._postgres import Pool, connection, transaction
+from db.mail import ClaimedLetter
+from schemas.errors import DatabaseUnavailable
+from server.mail.letters import LIFETIMES, write_letter
+from server.mail.senders import NotSent, Sender, sender_of
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+LETTERS = 10  # sent side by side; a provider's own limit is a few per second
+HOLD_SECONDS = 60.0  # longer than sending may take: a letter whose sender died is sent by another after that
+RETRY_SECONDS = (5.0, 3600.0)  # doubling with each attempt
+GIVE_UP_SECONDS = 24 * 3600.0
+
+
+class Mailer:
+    """Sends what is due until it is stopped.
+
+    A letter leaves the outbox after it was sent: a crash in between sends it once more. It is the same letter then,
+    with the same link, since its token follows from its id and our key. The token itself is stored nowhere.
+    """
+
+    def __init__(self, settings: Settings, pool: Pool, sender: Sender | None = None) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._sender = sender or sender_of(settings)
+        self._key = derive_key(settings.jwt_secret, "one-time")
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = tasks.spawn(self._run(), name="mailer")
+
+    async def stop(self) -> None:
+        """End; what is being sent is sent again by another."""
+        await tasks.cancel(self._task)
+
+    async def send_due(self) -> int:
+        """Send what is due, up to a bound; how many letters were taken. Raises DatabaseUnavailable."""
+        async with transaction(self._pool) as conn:
+            letters = await mail.claim_letters(conn, LETTERS, HOLD_SECONDS)
+            # What the letter opens must be there before the letter is.
+            await mail.upsert_links(
+                conn,
+                [
+                    (token_hash(self._token(each)), each.user_id, each.purpose, LIFETIMES[each.purpose].total_seconds())
+                    for each in letters
+                    if each.user_id is not None
+                ],
+            )
+        results = await asyncio.gather(*map(self._send, letters), return_exceptions=True)
+        for failure in results:
+            if failure is not None:
+                raise failure
+        return len(letters)
+
+    async def _send(self, letter: ClaimedLetter) -> None:
+        if letter.user_id is not None:
+            try:
+                await self._sender.send(
+                    write_letter(
+                        self._settings,
+                        letter.id,
+                        letter.created_at,
+                        letter.email,
+                        letter.purpose,
+                        self._token(letter),
+                    )
+                )
+            except NotSent as error:
+                await self._keep(letter, error)
+                return
+            log.info("letter %s (%s) sent", letter.id, letter.purpose)
+        async with connection(self._pool) as conn:
+            await mail.delete_letters(conn, [letter.id])
+
+    async def _keep(self, letter: ClaimedLetter, error: NotSent) -> None:
+        old = (now() - letter.created_at).total_seconds() > GIVE_UP_SECONDS
+        async with connection(self._pool) as conn:
+            if error.for_good or old:
+                log.error("letter %s (%s) given up: %s", letter.id, letter.purpose, error)
+                await mail.delete_letters(conn, [letter.id])
+                return
+            pause = max(error.retry_after, back_off(letter.attempts))
+            log.warning("letter %s (%s) not sent, again in %.0f s: %s", letter.id, letter.purpose, pause, error)
+            await mail.postpone_letter(conn, letter.id, pause, str(error))
+
+    def _token(self, letter: ClaimedLetter) -> str:
+        return derive_token(self._key, letter.id.bytes)
+
+    async def _run(self) -> None:
+        while True:
+            taken = 0
+            try:
+                taken = await self.send_due()
+            except DatabaseUnavailable:
+                pass  # the driver has logged it
+            except Exception:
+                log.exception("the mailer goes on after a failure")
+            if taken < LETTERS:
+                await asyncio.sleep(POLL_SECONDS * random.uniform(0.75, 1.25))  # noqa: S311 - spreads gateways
+
+
+def back_off(attempts: int) -> float:
+    """Seconds until the next attempt, ± 25 %."""
+    least, most = RETRY_SECONDS
+    return min(least * 2.0 ** (min(attempts, 20) - 1), most) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load

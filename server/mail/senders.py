@@ -1,0 +1,130 @@
+"""The ways out: Resend's HTTP API, or a Maildir on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import email.policy
+import email.utils
+import mailbox
+import os
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Protocol
+
+import orjson
+from tornado.httpclient import AsyncHTTPClient, HTTPError, HTTPRequest
+
+from config.settings import Settings
+from server.mail.letters import Letter
+
+TIMEOUT_SECONDS = 10.0
+# What the sender itself must change before the same letter could go: to try again is to fail again.
+_FOR_GOOD = frozenset({400, 404, 413, 415, 422})
+
+
+class NotSent(Exception):
+    """The letter has not left. `for_good`: trying again is of no use; `retry_after`: seconds that the server wants."""
+
+    def __init__(self, reason: str, *, for_good: bool = False, retry_after: float = 0.0) -> None:
+        super().__init__(reason)
+        self.for_good = for_good
+        self.retry_after = retry_after
+
+
+class Sender(Protocol):
+    """A way out."""
+
+    async def send(self, letter: Letter) -> None:
+        """Send it, or raise NotSent. Sending it again is the same letter, not a second one, wherever that can be."""
+
+
+def sender_of(settings: Settings) -> Sender:
+    """The one that the settings choose."""
+    if settings.resend_api_key is None:
+        return MaildirSender(settings.data_dir / "mail")
+    return ResendSender(settings.resend_base_url, settings.resend_api_key)
+
+
+class ResendSender:
+    """Resend's API. It knows a letter by its id for 24 hours, and sends it once."""
+
+    def __init__(self, base_url: str, key: str) -> None:
+        self._url = base_url.rstrip("/") + "/emails"
+        self._key = key
+        self._http = AsyncHTTPClient(force_instance=True)
+
+    async def send(self, letter: Letter) -> None:
+        """See Sender."""
+        request = HTTPRequest(
+            self._url,
+            method="POST",
+            headers={
+                "Authorization": f"Bearer {self._key}",
+                "Content-Type": "application/json",
+                "Idempotency-Key": str(letter.id),
+                "User-Agent": "TradeStream",
+            },
+            body=orjson.dumps(
+                {
+                    "from": letter.sender,
+                    "to": [letter.recipient],
+                    "subject": letter.subject,
+                    "text": letter.text,
+                    "html": letter.html,
+                }
+            ),
+            connect_timeout=TIMEOUT_SECONDS,
+            request_timeout=TIMEOUT_SECONDS,
+            follow_redirects=False,
+        )
+        try:
+            await self._http.fetch(request)
+        except HTTPError as error:
+            raise _refusal(error) from None
+        except OSError as error:
+            raise NotSent(f"{type(error).__name__}: {error}") from None
+
+
+def _refusal(error: HTTPError) -> NotSent:
+    said = b"" if error.response is None else error.response.body[:300]
+    wanted = "" if error.response is None else error.response.headers.get("Retry-After", "")
+    return NotSent(
+        f"{error.code} {said.decode('utf-8', 'replace')}".strip(),
+        for_good=error.code in _FOR_GOOD,
+        retry_after=min(float(wanted), 3600.0) if wanted.isascii() and wanted.isdigit() else 0.0,
+    )
+
+
+class MaildirSender:
+    """A Maildir: any mail program reads it, and so does `cat`. A letter's file has the letter's id for a name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def send(self, letter: Letter) -> None:
+        """See Sender."""
+        try:
+            await asyncio.to_thread(self._write, letter)
+        except OSError as error:
+            raise NotSent(f"{type(error).__name__}: {error}") from None
+
+    def _write(self, letter: Letter) -> None:
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        mailbox.Maildir(self._folder, create=True)
+        name = f"{int(letter.written_at.timestamp())}.{letter.id}.tradestream"
+        unfinished = self._folder / "tmp" / f"{name}.{os.getpid()}"
+        unfinished.write_bytes(as_message(letter).as_bytes())
+        unfinished.rename(self._folder / "new" / name)
+
+
+def as_message(letter: Letter) -> EmailMessage:
+    """RFC 5322, the text part as it is: a link that was folded could not be copied from the file."""
+    message = EmailMessage(policy=email.policy.default.clone(max_line_length=900))
+    message["From"] = letter.sender
+    message["To"] = letter.recipient
+    message["Subject"] = letter.subject
+    message["Date"] = letter.written_at
+    message["Message-ID"] = f"<{letter.id}@{email.utils.parseaddr(letter.sender)[1].rpartition('@')[2]}>"
+    message.set_content(letter.text, cte="7bit")
+    message.add_alternative(letter.html, subtype="html", cte="7bit")
+    return message
