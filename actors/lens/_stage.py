@@ -53,6 +53,10 @@ MAX_ACTIVE = 4_000
 MAX_COMMIT = 500
 """Events in one transaction: 10–20 ms of Postgres's time, and what is lost if it must be done again one by one."""
 
+LINGER_SECONDS = 0.02
+"""Under load a commit waits this long for company. A batch costs a stage some 3 ms of CPU whatever its size, so at
+1 000 events/s it is 20 events that share them and not 5. A lone event never waits: the batch before it was as lone."""
+
 SWEEP_SECONDS = 0.5
 WORK_SECONDS = 120.0
 """The longest that one attempt may take, whatever its own deadlines were."""
@@ -162,10 +166,13 @@ class Stage(Behaviour):
     # --- the commits
 
     async def _commit_forever(self) -> None:
-        delay, limit = 0.0, MAX_COMMIT
+        delay, limit, company = 0.0, MAX_COMMIT, False
         while True:
             await self._ready.wait()
+            if company and len(self._finished) < limit:
+                await asyncio.sleep(LINGER_SECONDS)
             batch = self._finished[:limit]
+            company = len(batch) > 1
             try:
                 done = await self._commit(batch)
             except Unavailable as error:
