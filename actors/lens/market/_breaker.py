@@ -1,0 +1,93 @@
+"""The circuit breaker of a market-data provider: when it is down, nobody waits for it. Decisions only, no I/O."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Final, Literal
+
+from actors.lens.market._http import CallFailed
+
+State = Literal["closed", "half_open", "open"]
+
+FAILURES_TO_OPEN: Final = 5
+_SUBJECTS_TO_OPEN: Final = 2
+_QUIET_SECONDS: Final = 1.0
+_FIRST_PAUSE_SECONDS: Final = 2.0
+_LONGEST_PAUSE_SECONDS: Final = 60.0
+_JITTER: Final = 0.25
+
+
+class Breaker:
+    """Closed: calls go out. Open: they fail at once. Half-open: one probe is under way, everything else still fails.
+
+    It opens after `FAILURES_TO_OPEN` failures in a row, but only if they are of two subjects (coins, or the venue as a
+    whole) and nothing succeeded within the last second: a coin that is stuck must not close the market for the others.
+    A 429 opens it at once, for as long as the provider asks. The owner waits `pause_seconds`, probes, and reports how
+    the probe went; each failed probe doubles the pause, up to a minute.
+    """
+
+    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self.state: State = "closed"
+        self.pause_seconds = 0.0
+        self._cause: CallFailed | None = None
+        self._failures = 0
+        self._subjects: set[str] = set()
+        self._failed_probes = 0
+        self._last_success = float("-inf")
+
+    @property
+    def refusal(self) -> CallFailed | None:
+        """Why no call may go out, with the reason of the failure that opened the circuit; None while it is closed."""
+        if self.state == "closed" or self._cause is None:
+            return None
+        return CallFailed(self._cause.reason, f"{self._cause.message} (calls are paused)")
+
+    def succeeded(self) -> None:
+        """A call had an answer. One that was sent before the circuit opened does not close it: the probe does."""
+        self._last_success = self._now()
+        self._forget()
+
+    def failed(self, subject: str, failure: CallFailed) -> bool:
+        """A call for `subject` failed; True if that opened the circuit."""
+        if self.state != "closed":
+            return False
+        self._failures += 1
+        self._subjects.add(subject)
+        is_down = (
+            self._failures >= FAILURES_TO_OPEN
+            and len(self._subjects) >= _SUBJECTS_TO_OPEN
+            and self._now() - self._last_success >= _QUIET_SECONDS
+        )
+        if not is_down and failure.reason != "RATE_LIMITED":
+            return False
+        self._open(failure)
+        return True
+
+    def probing(self) -> None:
+        """The pause is over and the probe goes out."""
+        self.state = "half_open"
+
+    def probed(self, failure: CallFailed | None) -> None:
+        """The probe had an answer, or failed."""
+        if failure is not None:
+            self._failed_probes += 1
+            self._open(failure)
+            return
+        self.state = "closed"
+        self._failed_probes = 0
+        self.succeeded()
+
+    def _open(self, failure: CallFailed) -> None:
+        self.state = "open"
+        self._cause = failure
+        pause = min(_FIRST_PAUSE_SECONDS * 2**self._failed_probes, _LONGEST_PAUSE_SECONDS)
+        # Longer by chance, never shorter: what the provider asked for is the least.
+        self.pause_seconds = max(pause, failure.retry_after_seconds or 0.0) * random.uniform(1, 1 + _JITTER)  # noqa: S311
+        self._forget()
+
+    def _forget(self) -> None:
+        self._failures = 0
+        self._subjects.clear()

@@ -1,0 +1,139 @@
+"""One JSON API: a POST over pooled connections, and every way in which it can fail told apart.
+
+aiohttp, because the actors know no Tornado: of the asyncio clients it takes the least CPU per call, is maintained, and
+is here anyway, as Ray's own.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import math
+import os
+from http import HTTPStatus
+from typing import Any, Final
+
+import aiohttp
+import orjson
+
+from actors.lens.model import FailureReason
+from config import clock
+
+MAX_BODY_BYTES: Final = 10 << 20  # the largest real answer is below 100 kB
+_MAX_RETRY_AFTER_SECONDS: Final = 300.0  # a mistaken header must not end the market data for a day
+_KEEPALIVE_SECONDS: Final = 60.0
+
+
+class CallFailed(Exception):
+    """A call without a usable answer. `retry_after_seconds` is what the provider asked for, if it did."""
+
+    def __init__(self, reason: FailureReason, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.reason: FailureReason = reason
+        self.message = message
+        self.retry_after_seconds = retry_after_seconds
+
+
+class JsonApi:
+    """POSTs documents to one address. `name` begins every error message: "Hyperliquid API returned 503 …"."""
+
+    def __init__(self, name: str, url: str, *, max_connections: int, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        self._name = name
+        self._url = url
+        self._max_connections = max_connections
+        self._max_body_bytes = max_body_bytes
+        self._session: aiohttp.ClientSession | None = None
+
+    async def post(self, document: dict[str, Any]) -> Any:
+        """The parsed answer to a read. Raises CallFailed; the caller sets the time limit."""
+        body = orjson.dumps(document)
+        for is_last in (False, True):
+            try:
+                return await self._post_once(body)
+            except (aiohttp.ClientError, OSError) as error:
+                # Most often a kept-alive connection that the server was just closing. Asking again for a read is safe.
+                if is_last or not _is_cut(error):
+                    raise self._failure(error) from error
+        raise AssertionError("unreachable")
+
+    async def close(self) -> None:
+        """Give back the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _post_once(self, body: bytes) -> Any:
+        if self._session is None:  # not in __init__: a session belongs to the running loop
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=_KEEPALIVE_SECONDS),
+                timeout=aiohttp.ClientTimeout(total=None),
+                headers={"Content-Type": "application/json", "Accept": "application/json"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        async with self._session.post(self._url, data=body, allow_redirects=False) as response:
+            if response.status != HTTPStatus.OK:
+                raise self._refusal(response)
+            return self._parse(await self._read(response), response.content_type)
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        announced = response.content_length
+        if announced is not None and announced > self._max_body_bytes:
+            raise self._nonsense(f"a body of {announced} bytes")
+        chunks, size = [], 0
+        async for chunk in response.content.iter_any():  # what was compressed is counted unpacked
+            size += len(chunk)
+            if size > self._max_body_bytes:
+                raise self._nonsense(f"a body of more than {self._max_body_bytes} bytes")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _parse(self, body: bytes, content_type: str) -> Any:
+        try:
+            return orjson.loads(body)
+        except json.JSONDecodeError as error:
+            raise self._nonsense(f"what is not JSON ({content_type}, {len(body)} bytes)") from error
+
+    def _nonsense(self, what: str) -> CallFailed:
+        return CallFailed("PROVIDER_ERROR", f"{self._name} answered {what}")
+
+    def _refusal(self, response: aiohttp.ClientResponse) -> CallFailed:
+        status = response.status
+        try:
+            phrase = f" {HTTPStatus(status).phrase}"
+        except ValueError:
+            phrase = ""
+        reason: FailureReason = "RATE_LIMITED" if status == HTTPStatus.TOO_MANY_REQUESTS else "PROVIDER_ERROR"
+        retry_after_seconds = _retry_after_seconds(response.headers.get("Retry-After", ""))
+        return CallFailed(reason, f"{self._name} returned {status}{phrase}", retry_after_seconds)
+
+    def _failure(self, error: Exception) -> CallFailed:
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return CallFailed("NETWORK_ERROR", f"{self._name} cannot be reached: {_why(error.os_error)}")
+        if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
+            return CallFailed("NETWORK_ERROR", f"{self._name} closed the connection")
+        if isinstance(error, aiohttp.ClientPayloadError):
+            return self._nonsense("a body that was cut off or garbled")
+        return self._nonsense(f"no valid HTTP ({type(error).__name__})")
+
+
+def _is_cut(error: Exception) -> bool:
+    """Whether an open connection broke before the answer's headers."""
+    is_connection = isinstance(error, (aiohttp.ClientConnectionError, OSError))
+    return is_connection and not isinstance(error, aiohttp.ClientConnectorError)
+
+
+def _why(error: OSError) -> str:
+    """The system's words, without the addresses that asyncio adds."""
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else error.strerror or type(error).__name__
+
+
+def _retry_after_seconds(header: str) -> float | None:
+    """RFC 9110 § 10.2.3: seconds or a date; None for nothing, nonsense or the past."""
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(header).timestamp() - clock.now().timestamp()
+        except ValueError:
+            return None
+    return min(seconds, _MAX_RETRY_AFTER_SECONDS) if math.isfinite(seconds) and seconds > 0 else None

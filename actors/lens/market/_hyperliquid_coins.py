@@ -1,0 +1,42 @@
+"""How Hyperliquid names what a signal calls by its symbol."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+# Everything there is quoted in dollars. A pair in anything else (ETH/BTC) is another market, with other prices.
+_DOLLARS: Final = "(?:USDC|USDT|USD)"
+_SEPARATED: Final = re.compile(rf"([^/]+?)(?:[/_-]{_DOLLARS})?(?:[/_-]PERP)?", re.IGNORECASE)
+_RUN_TOGETHER: Final = re.compile(rf"([^/_-]+){_DOLLARS}", re.IGNORECASE)
+
+
+class Coins:
+    """The names that the venue knows. Symbols are matched ignoring case: ours are upper case, and `kPEPE` is not."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def learn(self, names: Iterable[str]) -> None:
+        """Take over the venue's names. `@107` is the index of a spot pair, which no symbol can be."""
+        self._names = {name.upper(): name for name in names if not name.startswith("@")}
+
+    def find(self, symbol: str) -> str | None:
+        """The coin of `BTC`, `BTC/USD`, `BTC-PERP`, `BTCUSDT`, or a spot pair (`PURR/USDC`); None if there is none."""
+        separated, run_together = _SEPARATED.fullmatch(symbol), _RUN_TOGETHER.fullmatch(symbol)
+        candidates = (
+            separated[1] if separated else None,
+            symbol,
+            run_together[1] if run_together else None,
+        )
+        return next((name for each in candidates if each and (name := self._names.get(each.upper()))), None)
+
+    @staticmethod
+    def guess(symbol: str) -> str | None:
+        """The coin that a symbol most likely means, while the venue has not said what it knows."""
+        separated = _SEPARATED.fullmatch(symbol)
+        return separated[1].upper() if separated else None

@@ -1,0 +1,151 @@
+"""The guarded way to a market-data provider: calls in the background, bounded in number, time and weight.
+
+It knows nothing of questions and answers: those are the adapter's, which gives it the coroutine that asks and stores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+from actors.lens.market._breaker import Breaker
+from actors.lens.market._budget import Budget
+from actors.lens.market._cache import Cell
+from actors.lens.market._http import CallFailed
+from actors.lens.model import Query
+from config import metrics
+from config.tasks import cancel, spawn
+
+Ask = Callable[[], Awaitable[None]]
+
+_FIRST_SHARE: Final = 0.95
+_REFRESH_SHARE: Final = 0.75
+_STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What an adapter allows itself and its provider.
+
+    `patience_seconds`: how long a signal waits where an older answer is at hand. `max_calls`: under way at once; a coin
+    that is stuck holds four of them at most, and less and less of the time. `weight_per_minute`: this process's part of
+    what the provider allows an address.
+    """
+
+    timeout_seconds: float = 10.0
+    patience_seconds: float = 1.0
+    max_calls: int = 64
+    weight_per_minute: int = 1200
+
+
+class Provider:
+    """Begins calls, and does not when the provider is down or the minute's budget is spent.
+
+    `ask_probe` asks the cheapest question of the whole venue and stores its answer: the circuit breaker's probe.
+    """
+
+    def __init__(self, name: str, limits: Limits, ask_probe: Ask, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._name = name
+        self._limits = limits
+        self._ask_probe = ask_probe
+        self._now = now
+        self._slots = asyncio.Semaphore(limits.max_calls)
+        self._breaker = Breaker(now=now)
+        self._budget = Budget(limits.weight_per_minute, now=now)
+        self._tasks: set[asyncio.Task[None]] = set()  # one a question at most, and a venue has only so many coins
+        self._show_state()
+
+    def begin(self, cell: Cell, query: Query, subject: str, weight: int, ask: Ask) -> bool:
+        """Begin a call that fills the cell; False if none may be made now, and then the cell says why.
+
+        `subject` is what the question is about: a coin, or "" for the venue as a whole.
+        """
+        refusal = self._breaker.refusal
+        if refusal is not None:
+            cell.failure = refusal
+            return False
+        has_older = self._now() < cell.keep_until
+        # The mids are every signal's; then come coins without any answer yet; a refresh can wait a little.
+        share = 1.0 if query == "mid" else _REFRESH_SHARE if has_older else _FIRST_SHARE
+        if not self._budget.take(weight, share):
+            if not has_older:
+                cell.failure = CallFailed("RATE_LIMITED", f"{self._name}: the requests of this minute are used up")
+            return False
+        cell.failure = None
+        cell.call = self._spawn(self._fill(cell, query, subject, ask), f"{self._name}: {query} {subject}")
+        return True
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await cancel(*self._tasks)
+
+    async def _fill(self, cell: Cell, query: Query, subject: str, ask: Ask) -> None:
+        try:
+            await self._call(query, ask)
+        except CallFailed as failure:
+            cell.fail(failure, self._now())
+            if self._breaker.failed(subject, failure):
+                self._spawn(self._recover(), f"{self._name}: recovery")
+        except Exception as error:
+            # A fault of ours, which must not look like a venue without data, nor be repeated for every signal.
+            cell.fail(
+                CallFailed("PROVIDER_ERROR", f"{self._name}: the call failed ({type(error).__name__})"), self._now()
+            )
+            raise
+        else:
+            self._breaker.succeeded()
+        finally:
+            cell.call = None
+
+    async def _call(self, query: Query, ask: Ask) -> None:
+        try:
+            async with asyncio.timeout(self._limits.timeout_seconds), self._slots:
+                if (refusal := self._breaker.refusal) is not None:  # it opened while this call waited for its turn
+                    raise refusal
+                await _measured(query, ask)
+        except TimeoutError as error:
+            raise CallFailed("TIMEOUT", f"{self._name} timeout") from error
+
+    async def _recover(self) -> None:
+        """Probe after each pause until there is an answer: no signal ever waits to find out."""
+        while self._breaker.state != "closed":
+            self._show_state()
+            await asyncio.sleep(self._breaker.pause_seconds)
+            self._breaker.probing()
+            self._show_state()
+            failure = None
+            try:
+                async with asyncio.timeout(self._limits.timeout_seconds):  # no slot: stuck calls may hold them all
+                    await _measured("mid", self._ask_probe)
+            except TimeoutError:
+                failure = CallFailed("TIMEOUT", f"{self._name} timeout")
+            except CallFailed as error:
+                failure = error
+            self._breaker.probed(failure)
+        self._show_state()
+
+    def _show_state(self) -> None:
+        metrics.MARKET_BREAKER.labels(self._name).set(_STATES[self._breaker.state])
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = spawn(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+async def _measured(query: Query, ask: Ask) -> None:
+    outcome = "timeout"  # what ends it without an exception of its own
+    started = time.perf_counter()
+    try:
+        await ask()
+        outcome = "success"
+    except CallFailed as failure:
+        outcome = failure.reason.lower()
+        raise
+    finally:
+        metrics.MARKET_CALLS.labels(query, outcome).inc()
+        metrics.MARKET_CALL_SECONDS.labels(query).observe(time.perf_counter() - started)

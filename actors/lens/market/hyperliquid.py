@@ -1,0 +1,252 @@
+"""Market data of Hyperliquid: few calls, shared by many signals, none of which waits for another's trouble.
+
+POST {base}/info answers four questions: `allMids` and `metaAndAssetCtxs` for the whole venue, `l2Book` and
+`candleSnapshot` for a coin (and interval). Each question has one cell with its last answer; whoever asks while a call
+is under way waits for that call. What keeps one trouble from becoming everybody's:
+
+- a call has a deadline, and a question that failed is held back for a while, longer each time;
+- a circuit breaker fails at once while the venue is down, and honours Retry-After;
+- a budget keeps the calls within the venue's limit; a refresh gives way to a first answer;
+- an older answer, with the time it is of, is used where a newer one is not to be had, or not soon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Final
+
+from actors.lens.market import CANDLE_COUNT, MarketRequest
+from actors.lens.market._cache import Cell, Cells
+from actors.lens.market._http import CallFailed, JsonApi
+from actors.lens.market._hyperliquid_answers import Contexts, Mids, candles_of, order_book_of
+from actors.lens.market._hyperliquid_coins import Coins
+from actors.lens.market._provider import Limits, Provider
+from actors.lens.model import CANDLES_QUERY, INTERVAL_SECONDS, Candles, Interval, MarketSnapshot, Query, QueryFailure
+from config import clock, metrics
+
+_NAME: Final = "Hyperliquid API"
+_VENUE: Final = ""  # the subject of what is asked for all coins at once
+_MAX_CELLS: Final = 4096  # four a coin: a thousand coins, 36 MB of candles
+_FRESH: Final = 1.5
+_INTERVAL_OF: Final[Mapping[Query, Interval]] = MappingProxyType({query: each for each, query in CANDLES_QUERY.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    """How long an answer serves, in seconds, and what its call weighs in the venue's limit of 1 200 a minute.
+
+    From `refresh` on it is asked anew in the background; at 1.5 × that a signal waits for the newer one; at `keep` it
+    is of no use even where no newer one is to be had.
+    """
+
+    refresh: float
+    keep: float
+    weight: int
+
+
+def _candle_policy(interval: Interval) -> _Policy:
+    # The forming candle changes all the time, but a sixtieth of its interval moves no indicator by much; at that pace
+    # a coin's three intervals cost 131 of the minute's weight. Two intervals old, candles are flagged as stale.
+    seconds = INTERVAL_SECONDS[interval]
+    return _Policy(refresh=seconds / 60, keep=2.0 * seconds, weight=20 + CANDLE_COUNT // 60)
+
+
+# A mid or a book is flagged as stale after a minute, but says more than nothing for some more. A context has no time of
+# its own to be flagged by, so it is not kept for longer than that minute.
+_POLICIES: Final[Mapping[Query, _Policy]] = MappingProxyType(
+    {
+        "mid": _Policy(refresh=1.0, keep=300.0, weight=2),
+        "order_book": _Policy(refresh=1.0, keep=300.0, weight=2),
+        "asset_context": _Policy(refresh=5.0, keep=60.0, weight=20),
+        **{query: _candle_policy(interval) for interval, query in CANDLES_QUERY.items()},
+    }
+)
+
+
+def _wall_ms() -> int:
+    return int(clock.now().timestamp() * 1000)
+
+
+class HyperliquidMarketData:
+    """The `MarketData` of Hyperliquid: crypto only, it has no data for other asset types.
+
+    `monotonic` (seconds) and `now_ms` (Unix milliseconds) are its clocks.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        limits: Limits | None = None,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        now_ms: Callable[[], int] = _wall_ms,
+    ) -> None:
+        limits = limits or Limits()
+        self._patience_seconds = limits.patience_seconds
+        self._monotonic = monotonic
+        self._now_ms = now_ms
+        # One connection more than there may be calls: the probe of the circuit breaker needs no turn.
+        self._api = JsonApi(_NAME, f"{base_url.rstrip('/')}/info", max_connections=limits.max_calls + 1)
+        self._mids = Cell()
+        self._contexts = Cell()
+        self._cells: Cells[tuple[Query, str]] = Cells(_MAX_CELLS)
+        self._provider = Provider(_NAME, limits, partial(self._ask, self._mids, "mid", _VENUE), now=monotonic)
+        self._coins = Coins()
+        self._meters = {query: _Meters(query) for query in _POLICIES}
+
+    async def snapshot(self, request: MarketRequest) -> MarketSnapshot:
+        """The answers to the request's queries; it takes a call's time-out and the patience at most."""
+        if request.asset_type != "crypto":
+            return MarketSnapshot()
+        coin = self._coins.find(request.symbol) or await self._look_up(request.symbol)
+        if coin is None:
+            _, failure = self._mids.outcome(self._monotonic())
+            return MarketSnapshot(failures=() if failure is None else (_failed("mid", failure),))
+        cells = [(query, self._cell(query, coin)) for query in request.queries]
+        await self._wait([cell for _, cell in cells])
+        return self._read(coin, cells)
+
+    async def close(self) -> None:
+        """End the calls and give back the connections."""
+        await self._provider.close()
+        await self._api.close()
+
+    async def _look_up(self, symbol: str) -> str | None:
+        """The coin of a symbol that is not known (yet); a guess if the venue does not say in time what it knows."""
+        cell = self._cell("mid", symbol)
+        if cell.call is not None and self._monotonic() >= cell.fresh_until:
+            await asyncio.wait({cell.call}, timeout=self._patience_seconds)
+        return self._coins.find(symbol) if self._coins else Coins.guess(symbol)
+
+    def _cell(self, query: Query, coin: str) -> Cell:
+        """The question's cell. Unless its answer is young, a call is under way or the cell says why none is."""
+        if query == "mid":
+            cell, subject = self._mids, _VENUE
+        elif query == "asset_context":
+            cell, subject = self._contexts, _VENUE
+        else:
+            cell, subject = self._cells.of((query, coin)), coin
+        meters = self._meters[query]
+        now = self._monotonic()
+        if now < cell.refresh_at:
+            meters.cached.inc()
+        elif cell.call is not None:
+            meters.shared.inc()
+        elif now >= cell.retry_at and self._provider.begin(
+            cell, query, subject, _POLICIES[query].weight, partial(self._ask, cell, query, coin)
+        ):
+            meters.called.inc()
+        else:
+            meters.held.inc()
+        return cell
+
+    async def _wait(self, cells: list[Cell]) -> None:
+        """Until the calls that are needed have ended; only for a moment on those that would renew what is at hand."""
+        calls = [(cell.call, cell) for cell in cells if cell.call is not None]
+        if not calls:
+            return
+        now = self._monotonic()
+        needed = {call for call, cell in calls if now >= cell.keep_until}
+        wanted = {call for call, cell in calls if cell.fresh_until <= now < cell.keep_until}
+        if wanted:
+            await asyncio.wait(needed | wanted, timeout=self._patience_seconds)
+        if needed:
+            await asyncio.wait(needed)  # each has its own deadline
+
+    def _read(self, coin: str, cells: list[tuple[Query, Cell]]) -> MarketSnapshot:
+        now = self._monotonic()
+        quote = order_book = asset_context = None
+        candles: dict[Interval, Candles] = {}
+        failures = []
+        for query, cell in cells:
+            value, failure = cell.outcome(now)
+            try:
+                if value is None:
+                    pass
+                elif query == "mid":
+                    quote = value.quote(coin)
+                elif query == "asset_context":
+                    asset_context = value.context(coin)
+                elif query == "order_book":
+                    order_book = value
+                else:
+                    candles[_INTERVAL_OF[query]] = value
+            except ValueError as error:
+                failure = _nonsense(error)
+            if failure is not None:
+                failures.append(_failed(query, failure))
+        return MarketSnapshot(quote, order_book, candles, asset_context, tuple(failures))
+
+    async def _ask(self, cell: Cell, query: Query, coin: str) -> None:
+        """Ask the venue and store its answer in the cell. Raises CallFailed."""
+        document = await self._api.post(self._question(query, coin))
+        try:
+            self._store(cell, query, coin, document)
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+            raise _nonsense(error) from error
+
+    def _question(self, query: Query, coin: str) -> dict[str, Any]:
+        if query == "mid":
+            return {"type": "allMids"}
+        if query == "asset_context":
+            return {"type": "metaAndAssetCtxs"}
+        if query == "order_book":
+            return {"type": "l2Book", "coin": coin}
+        interval = _INTERVAL_OF[query]
+        interval_ms = INTERVAL_SECONDS[interval] * 1000
+        end_ms = self._now_ms()
+        start_ms = end_ms - end_ms % interval_ms - (CANDLE_COUNT - 1) * interval_ms
+        span = {"coin": coin, "interval": interval, "startTime": start_ms, "endTime": end_ms}
+        return {"type": "candleSnapshot", "req": span}
+
+    def _store(self, cell: Cell, query: Query, coin: str, document: Any) -> None:
+        now_ms = self._now_ms()
+        policy = _POLICIES[query]
+        refresh, fresh = policy.refresh, _FRESH * policy.refresh
+        value: Any
+        if query == "mid":
+            value = Mids(document, now_ms)
+            self._coins.learn(value.names)
+        elif query == "asset_context":
+            value = Contexts(document)
+        elif query == "order_book":
+            value = order_book_of(document, coin, now_ms)
+        else:
+            value = candles_of(document, coin, _INTERVAL_OF[query], now_ms)
+            if value is not None:
+                refresh, fresh = _until_next_candle(value, now_ms, refresh, fresh)
+        cell.store(value, self._monotonic(), refresh=refresh, fresh=fresh, keep=policy.keep)
+
+
+class _Meters:
+    """The counters of a query, looked up once: a look-up by label costs more than the cache."""
+
+    def __init__(self, query: Query) -> None:
+        self.cached, self.shared, self.called, self.held = (
+            metrics.MARKET_QUESTIONS.labels(query, met) for met in ("cached", "shared", "called", "held")
+        )
+
+
+def _until_next_candle(candles: Candles, now_ms: int, refresh: float, fresh: float) -> tuple[float, float]:
+    """`refresh` and `fresh`, but no longer than until the forming candle is complete and the next one opens.
+
+    If the next one should have opened by now, it is looked for again after as long as it is late.
+    """
+    seconds_left = (candles.last_open_ms - now_ms) / 1000 + INTERVAL_SECONDS[candles.interval]
+    if seconds_left > 0:
+        return min(refresh, seconds_left), min(fresh, seconds_left)
+    late = max(1.0, -seconds_left)
+    return min(refresh, late), min(fresh, _FRESH * late)
+
+
+def _nonsense(error: Exception) -> CallFailed:
+    return CallFailed("PROVIDER_ERROR", f"{_NAME} answered nonsense: {error}")
+
+
+def _failed(query: Query, failure: CallFailed) -> QueryFailure:
+    return QueryFailure(query, failure.reason, failure.message)

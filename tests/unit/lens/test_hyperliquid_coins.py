@@ -1,0 +1,62 @@
+"""Symbols and the venue's coins: which name a symbol means, and which it must not be taken for."""
+
+from __future__ import annotations
+
+import pytest
+
+from actors.lens.market._hyperliquid_coins import Coins
+
+
+def known() -> Coins:
+    coins = Coins()
+    coins.learn(["BTC", "ETH", "kPEPE", "USDE", "PURR/USDC", "@107"])
+    return coins
+
+
+@pytest.mark.parametrize(
+    ("symbol", "coin"),
+    [
+        ("BTC", "BTC"),
+        ("btc", "BTC"),
+        ("BTC/USD", "BTC"),
+        ("BTC/USDC", "BTC"),
+        ("BTC/USDT", "BTC"),
+        ("BTC-PERP", "BTC"),
+        ("BTC-USD", "BTC"),
+        ("BTC-USD-PERP", "BTC"),
+        ("BTC/USD-PERP", "BTC"),
+        ("BTC_USDT", "BTC"),
+        ("BTCUSDT", "BTC"),
+        ("KPEPE", "kPEPE"),
+        ("KPEPE/USD", "kPEPE"),
+        ("kPEPE-PERP", "kPEPE"),
+        ("USDE", "USDE"),
+        ("USDE/USDC", "USDE"),
+        ("PURR/USDC", "PURR/USDC"),
+        ("PURR", None),
+        ("PEPE", None),
+        ("ETH/BTC", None),
+        ("BTC/EUR", None),
+        ("ETH/BTC/USD", None),
+        ("USD", None),
+        ("@107", None),
+        ("", None),
+        ("/USD", None),
+    ],
+)
+def test_a_symbol_means_a_coin_that_is_quoted_in_dollars(symbol: str, coin: str | None) -> None:
+    assert known().find(symbol) == coin
+
+
+def test_until_the_venue_has_named_its_coins_a_symbol_is_a_guess() -> None:
+    assert Coins.guess("btc/usd") == "BTC"
+    assert Coins.guess("SOL-PERP") == "SOL"
+    assert Coins.guess("ETH/BTC") is None
+    assert not Coins()
+
+
+def test_a_coin_that_was_delisted_is_unlearnt() -> None:
+    coins = known()
+    coins.learn(["ETH"])
+    assert coins.find("BTC") is None
+    assert coins.find("ETH") == "ETH"
