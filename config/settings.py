@@ -17,6 +17,8 @@ import environs
 from marshmallow import ValidationError
 from marshmallow.validate import Length, OneOf, Range, Regexp, Validator
 
+from config.model_sdks import missing_extra
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MODELS = ("chatgpt", "gemini", "claude", "deepseek", "technical")
@@ -55,6 +57,7 @@ def _setting(
 _POSITIVE = Range(min=0, min_inclusive=False)
 _COUNT = Range(min=1)
 _URL = Regexp(r"^https?://")
+_NAME = Length(min=1, max=200)
 _NETWORKS = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 _ORIGINS = "https://tradestream.io,https://www.tradestream.io,http://localhost:3000"
 
@@ -189,10 +192,46 @@ class Settings:
     google_api_key: str | None = _setting("GOOGLE_API_KEY", "optional", None, secret=True)
     anthropic_api_key: str | None = _setting("ANTHROPIC_API_KEY", "optional", None, secret=True)
     deepseek_api_key: str | None = _setting("DEEPSEEK_API_KEY", "optional", None, secret=True)
-    openai_base_url: str | None = _setting("OPENAI_BASE_URL", "optional", None)
-    google_base_url: str | None = _setting("GOOGLE_BASE_URL", "optional", None)
-    anthropic_base_url: str | None = _setting("ANTHROPIC_BASE_URL", "optional", None)
-    deepseek_base_url: str | None = _setting("DEEPSEEK_BASE_URL", "optional", None)
+    openai_base_url: str = _setting("OPENAI_BASE_URL", "str", "https://api.openai.com/v1", check=_URL)
+    google_base_url: str = _setting("GOOGLE_BASE_URL", "str", "https://generativelanguage.googleapis.com", check=_URL)
+    anthropic_base_url: str = _setting("ANTHROPIC_BASE_URL", "str", "https://api.anthropic.com", check=_URL)
+    deepseek_base_url: str = _setting("DEEPSEEK_BASE_URL", "str", "https://api.deepseek.com", check=_URL)
+    openai_model: str = _setting("OPENAI_MODEL", "str", "gpt-4o", check=_NAME, help="the id of `chatgpt`")
+    google_model: str = _setting(
+        "GOOGLE_MODEL",
+        "str",
+        "gemini-3.5-flash-lite",
+        check=_NAME,
+        help="the id of `gemini`; one that thinks longer needs more LENS_MODEL_MAX_TOKENS",
+    )
+    anthropic_model: str = _setting(
+        "ANTHROPIC_MODEL",
+        "str",
+        "claude-sonnet-5-5",
+        check=_NAME,
+        help="the id of `claude`; one that always thinks needs more LENS_MODEL_MAX_TOKENS",
+    )
+    deepseek_model: str = _setting("DEEPSEEK_MODEL", "str", "deepseek-flash", check=_NAME, help="the id of `deepseek`")
+    lens_model_timeout_seconds: float = _setting(
+        "LENS_MODEL_TIMEOUT_SECONDS",
+        "float",
+        30.0,
+        check=Range(min=0, min_inclusive=False, max=100),  # the evaluate stage gives up on an attempt after 120 s
+        help="for one answer, the wait for one of LENS_MODEL_CONCURRENCY calls included",
+    )
+    lens_model_temperature: float | None = _setting(
+        "LENS_MODEL_TEMPERATURE",
+        "optional_float",
+        0.1,
+        check=Range(min=0, max=2),
+        help="of chatgpt and deepseek (the others take none); empty: the vendor's default, for ids that refuse it",
+    )
+    lens_model_max_tokens: int = _setting(
+        "LENS_MODEL_MAX_TOKENS", "int", 1000, check=Range(min=100, max=100_000), help="of one answer"
+    )
+    lens_model_concurrency: int = _setting(
+        "LENS_MODEL_CONCURRENCY", "int", 32, check=Range(min=1, max=1000), help="calls of one model at once"
+    )
 
     @classmethod
     def load(cls, env_file: Path | None = Path(".env")) -> Settings:
@@ -248,6 +287,7 @@ class Settings:
             for name in self.lens_models
             if name in MODEL_KEYS and not getattr(self, MODEL_KEYS[name])
         ]
+        problems += [problem for name in self.active_models if (problem := missing_extra(name)) is not None]
         problems += [
             f"CORS_ORIGINS: {origin!r} is not an origin" for origin in self.cors_origins if not _is_origin(origin)
         ]

@@ -46,7 +46,8 @@ class Evaluate(Stage):
     """Owns the events that wait for the models' judgement.
 
     Each model answers for itself: a decision is stored as soon as it is there, and asked for only once. A model that
-    fails is retried alone; given up, it leaves a dead letter of its own. The event goes on if any model succeeded.
+    fails is retried alone, unless that cannot help; given up, it leaves a dead letter of its own. The event goes on if
+    any model succeeded.
     """
 
     stage = "EVALUATE"
@@ -78,6 +79,7 @@ class Evaluate(Stage):
                 failures=(*work.failures, *(_cause(each) for each in runs if each.decision is None)),
             ),
             timeline,
+            at_least=max((each.retry_after_seconds or 0.0 for each in runs if not each.is_final), default=0.0),
         )
 
     async def _judge_and_note(self, model: Model, work: Work) -> Evaluation:
@@ -102,18 +104,19 @@ class Evaluate(Stage):
         metrics.MODEL_SECONDS.labels(run.model, run.status).observe(time.perf_counter() - began)
         return run
 
-    def _conclude(self, work: Work, timeline: list[dict[str, Any]]) -> Outcome:
+    def _conclude(self, work: Work, timeline: list[dict[str, Any]], *, at_least: float) -> Outcome:
         answered = {each.model for each in work.evaluations}
         silent = [model.name for model in self._models if model.name not in answered]
         if any(not self._given_up(work, name) for name in silent):
-            return retry(work, self.stage, work.failures, self.policy)
+            return retry(work, self.stage, work.failures, self.policy, at_least)
         letters = tuple(Letter(name, _failures_of(work, name)) for name in silent)
         if not answered:
             return bury(work, letters, clock.now())
         return advance(work, status="MODEL_DONE", stage="PUBLISH", timeline=timeline, letters=letters)
 
     def _given_up(self, work: Work, model: str) -> bool:
-        return len(_failures_of(work, model)) > self.policy.retries
+        failures = _failures_of(work, model)
+        return len(failures) > self.policy.retries or any(each.get("is_final") for each in failures)
 
     async def store(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
         """Store the decisions: one per event and model, whatever ran twice."""
@@ -137,8 +140,9 @@ def _failed(model: Model, status: ModelStatus, error: str, began: float) -> Eval
 
 
 def _cause(run: Evaluation) -> dict[str, Any]:
-    failure = StageFailure(REASONS[run.status], run.error or "no reason given")
-    return cause(failure, clock.now(), model=run.model)
+    failure = StageFailure(run.reason_code or REASONS[run.status], run.error or "no reason given")
+    more = {"is_final": True} if run.is_final else {}
+    return cause(failure, clock.now(), model=run.model, **more)
 
 
 def _failures_of(work: Work, model: str) -> tuple[dict[str, Any], ...]:

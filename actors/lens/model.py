@@ -371,10 +371,19 @@ class Evaluation(Value):
     error: str | None = None
     tokens_used: int | None = None
     prompt_hash: str | None = None
+    reason_code: ModelReason | None = None
+    is_final: bool = False
+    retry_after_seconds: float | None = None
+    transcript: Transcript | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without the transcript: the next stage has no use for its kilobytes.
+        return type(self), self._state(self)[:-1]
 
     def to_dict(self) -> dict[str, Any]:
         document = Value.to_dict(self)
         document["decision"] = None if self.decision is None else self.decision.to_dict()
+        del document["transcript"]
         return document
 
     @classmethod

@@ -175,12 +175,16 @@ RETURNING p.event_id
 
 async def note_status(conn: Connection, stage: str, moves: Sequence[Move]) -> set[UUID]:
     """Add to the timeline of events that stay in `stage` (one model of several is done); the ids still there."""
+    # Two models of one event may be done in the same batch: an UPDATE takes only one of several rows that match.
+    timelines: dict[tuple[UUID, int, str | None], list[Any]] = {}
+    for m in moves:
+        timelines.setdefault((m.event_id, m.attempt, m.status), []).extend(m.timeline)
     rows = await conn.fetch(
         NOTE_STATUS,
-        [m.event_id for m in moves],
-        [m.attempt for m in moves],
-        [m.status for m in moves],
-        json_texts(m.timeline for m in moves),
+        [event_id for event_id, _, _ in timelines],
+        [attempt for _, attempt, _ in timelines],
+        [status for _, _, status in timelines],
+        json_texts(timelines.values()),
         stage,
     )
     return {row[0] for row in rows}

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from importlib import import_module
+from typing import Final, Protocol
 
 from actors.lens.model import Evaluation, Features, RawSignal
 from actors.lens.models.technical import TechnicalModel
-from config.settings import Settings
+from actors.lens.technical import MODEL
+from config.model_sdks import missing_extra
+from config.settings import ConfigurationError, Settings
+
+_VENDORS: Final = {"chatgpt": "openai", "gemini": "google", "claude": "anthropic", "deepseek": "deepseek"}
 
 
 class Model(Protocol):
     """Somebody who judges a signal by its features.
 
-    `judge` answers with an Evaluation whatever happens: a decision, or the status and the text of the failure.
+    `judge` answers with an Evaluation whatever happens: a decision, or the status and the text of the failure. It keeps
+    its own deadline; `timeout_seconds` is after it, for a caller that guards itself against one that does not.
     """
 
     name: str
@@ -27,5 +33,28 @@ class Model(Protocol):
 
 
 def open_models(settings: Settings) -> list[Model]:
-    """The models of `settings.active_models`, in that order."""
-    return [TechnicalModel() for name in settings.active_models if name == "technical"]
+    """The models of `settings.active_models`, in that order. Raises ConfigurationError for an SDK not installed.
+
+    Imports the SDKs of those models, and of no others: seconds of CPU. They open no connection yet.
+    """
+    missing = [problem for name in settings.active_models if (problem := missing_extra(name)) is not None]
+    if missing:
+        raise ConfigurationError(missing)
+    return [TechnicalModel() if name == MODEL else _open(name, settings) for name in settings.active_models]
+
+
+def _open(name: str, settings: Settings) -> Model:
+    from actors.lens.models._remote import Options  # late: with `technical` alone, nothing of HTTP is loaded
+
+    vendor = _VENDORS[name]
+    options = Options(
+        model=getattr(settings, f"{vendor}_model"),
+        api_key=getattr(settings, f"{vendor}_api_key"),
+        base_url=getattr(settings, f"{vendor}_base_url"),
+        timeout_seconds=settings.lens_model_timeout_seconds,
+        temperature=settings.lens_model_temperature,
+        max_tokens=settings.lens_model_max_tokens,
+        concurrency=settings.lens_model_concurrency,
+    )
+    model: Model = import_module(f"actors.lens.models.{name}").open_model(options)
+    return model

@@ -1,0 +1,111 @@
+"""The ways in which a model fails to judge, told apart."""
+
+from __future__ import annotations
+
+import email.utils
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from actors.lens.model import ModelReason, ModelStatus
+from config import clock
+
+LONGEST_WAIT_SECONDS: Final = 60.0
+"""The longest wait that a vendor may ask for: limits are per minute. What takes longer (a day's quota, a month's
+budget) is given up at once, since the event is not published before each of its models has answered or was given up."""
+
+_STATUS_OF: Final[dict[ModelReason, ModelStatus]] = {
+    "TIMEOUT": "TIMEOUT",
+    "RATE_LIMITED": "RATE_LIMITED",
+    "SCHEMA_ERROR": "SCHEMA_ERROR",
+    "NETWORK_ERROR": "API_ERROR",
+    "PROVIDER_ERROR": "API_ERROR",
+    "MODEL_ERROR": "API_ERROR",
+}
+_MAY_PASS: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY})
+_LONGEST_DETAIL: Final = 300
+
+
+class ModelFailure(Exception):
+    """No decision, and why.
+
+    `reason`: TIMEOUT; NETWORK_ERROR, the API could not be reached or hung up; RATE_LIMITED; PROVIDER_ERROR, it answered
+    with an error or with nonsense; MODEL_ERROR, the model itself gave no answer; SCHEMA_ERROR, it gave one that is not
+    in the form asked for. `is_final`: asking again would not help.
+    """
+
+    def __init__(
+        self,
+        reason: ModelReason,
+        message: str,
+        *,
+        is_final: bool = False,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason: ModelReason = reason
+        self.message = message
+        self.is_final = is_final or (retry_after_seconds or 0.0) > LONGEST_WAIT_SECONDS
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def status(self) -> ModelStatus:
+        """The status of the evaluation."""
+        return _STATUS_OF[self.reason]
+
+
+def refused(
+    vendor: str, status: int, body: object, *, retry_after_seconds: float | None = None, is_final: bool = False
+) -> ModelFailure:
+    """The failure of an answer that is not 200. `body` is the parsed JSON, or text; its message is quoted."""
+    try:
+        phrase = f" {HTTPStatus(status).phrase}"
+    except ValueError:
+        phrase = ""
+    detail = _detail(body)
+    message = f"{vendor} returned {status}{phrase}" + (f": {detail}" if detail else "")
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return ModelFailure("RATE_LIMITED", message, is_final=is_final, retry_after_seconds=retry_after_seconds)
+    if status >= 500 or status in _MAY_PASS:
+        return ModelFailure("PROVIDER_ERROR", message, is_final=is_final, retry_after_seconds=retry_after_seconds)
+    return ModelFailure("PROVIDER_ERROR", message, is_final=True)  # a wrong key, model or request stays wrong
+
+
+def nonsense(vendor: str, error: Exception) -> ModelFailure:
+    """The failure of a 200 that is not what the vendor's API answers."""
+    return ModelFailure("PROVIDER_ERROR", f"{vendor} answered what it never should ({type(error).__name__})")
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds of `retry-after-ms` or `Retry-After` (RFC 9110 § 10.2.3: seconds or a date); None without a wait."""
+    milliseconds = _number(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    header = headers.get("retry-after", "")
+    seconds = _number(header)
+    if seconds is not None:
+        return seconds
+    try:
+        wait = email.utils.parsedate_to_datetime(header).timestamp() - clock.now().timestamp()
+    except ValueError:
+        return None
+    return wait if wait > 0 else None
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+def _detail(body: object) -> str:
+    """The human part of an error body: `{"error": {"message": …}}`, `{"message": …}`, or text."""
+    found: Any = body
+    for name in ("error", "message"):
+        if isinstance(found, Mapping) and name in found:
+            found = found[name]
+    text = found if isinstance(found, str) else ""
+    return " ".join(text.split())[:_LONGEST_DETAIL]

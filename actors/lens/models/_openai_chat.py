@@ -1,0 +1,81 @@
+"""Chat completions: OpenAI's API, which others speak too."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Final, Literal
+
+import openai
+from openai.types.chat import ChatCompletion
+
+from actors.lens.models._failures import ModelFailure, nonsense, refused, retry_after
+from actors.lens.models._http import open_client, time_limits, unreachable
+from actors.lens.models._prompt import Prompt
+from actors.lens.models._remote import Answer, Options, RemoteModel
+
+_ENDINGS: Final[dict[str, Literal["complete", "truncated", "refused"]]] = {
+    "stop": "complete",
+    "length": "truncated",
+    "content_filter": "refused",
+}
+_SPENT: Final = frozenset({"insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"})
+
+
+class ChatModel(RemoteModel):
+    """A model behind an API of chat completions; a subclass says with which parameters."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._client = openai.AsyncOpenAI(
+            api_key=options.api_key,
+            base_url=options.base_url,
+            timeout=time_limits(options),
+            max_retries=0,
+            http_client=open_client(options),
+        )
+        # The SDK reads these from the environment, and would send them to any vendor.
+        self._client.organization = None
+        self._client.project = None
+
+    async def close(self) -> None:
+        """Give back the connections."""
+        await self._client.close()
+
+    @abstractmethod
+    def _parameters(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """What the request says beside the model and the messages."""
+
+    async def _ask(self, prompt: Prompt, schema: dict[str, Any]) -> Answer:
+        try:
+            completion = await self._client.chat.completions.create(
+                model=self._options.model,
+                messages=[{"role": "system", "content": prompt.system}, {"role": "user", "content": prompt.user}],
+                **self._parameters(schema),
+            )
+        except openai.APIStatusError as error:
+            raise self._refused(error) from error
+        except openai.APIConnectionError as error:
+            raise unreachable(self.vendor, error.__cause__) from error
+        except (openai.OpenAIError, ValueError) as error:  # ValueError: JSON that is none
+            raise nonsense(self.vendor, error) from error
+        try:
+            return _read(completion)
+        except (AttributeError, TypeError, LookupError, ValueError) as error:  # the SDK does not check what it parses
+            raise nonsense(self.vendor, error) from error
+
+    def _refused(self, error: openai.APIStatusError) -> ModelFailure:
+        wait = retry_after(error.response.headers)
+        body = error.body if error.body is not None else error.response.text
+        is_final = error.code in _SPENT  # 429 too, but no pause brings the money back
+        return refused(self.vendor, error.status_code, body, retry_after_seconds=wait, is_final=is_final)
+
+
+def _read(completion: ChatCompletion) -> Answer:
+    choice = completion.choices[0]
+    message = choice.message
+    usage = completion.usage
+    tokens = None if usage is None else int(usage.total_tokens)
+    if message.refusal:
+        return Answer(str(message.refusal), "refused", f"refusal: {message.refusal}"[:200], tokens)
+    reason = str(choice.finish_reason)
+    return Answer(str(message.content or ""), _ENDINGS.get(reason, "interrupted"), reason, tokens)

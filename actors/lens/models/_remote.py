@@ -1,0 +1,133 @@
+"""A model behind an HTTP API: everything that the vendors have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from actors.lens.model import Decision, Evaluation, EventType, Features, RawSignal, Transcript
+from actors.lens.models._failures import ModelFailure
+from actors.lens.models._gate import Gate
+from actors.lens.models._prompt import Prompt, render
+from schemas.decisions import load_decision, problem_text, response_schema
+from schemas.errors import ValidationFailed
+
+_GRACE_SECONDS: Final = 1.0
+_LONGEST_ERROR: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to reach a model. `temperature` None: the vendor's default. `max_tokens`: of one answer."""
+
+    model: str
+    api_key: str = field(repr=False)
+    base_url: str
+    timeout_seconds: float
+    temperature: float | None
+    max_tokens: int
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a vendor's API brought: the model's text, how it ended, and what it cost.
+
+    `stop_reason` is the vendor's word; `ending` what it means: the model was done, ran out of tokens, would not or was
+    not allowed to answer, or stopped for a reason of the vendor's own.
+    """
+
+    text: str
+    ending: Literal["complete", "truncated", "refused", "interrupted"]
+    stop_reason: str
+    tokens_used: int | None = None
+
+
+class RemoteModel(ABC):
+    """Judges by asking a vendor's model, once per call: retries are the pipeline's.
+
+    `judge` never raises: whatever goes wrong is an Evaluation that says so. It ends within the configured time,
+    waiting for one of the `concurrency` calls included; `timeout_seconds` is a little longer, for the caller's guard.
+    """
+
+    name: str
+    vendor: str  # begins every error message
+
+    def __init__(self, options: Options) -> None:
+        self.version = options.model
+        self.timeout_seconds = options.timeout_seconds + _GRACE_SECONDS
+        self._options = options
+        self._gate = Gate(self.vendor, options.concurrency)
+
+    async def judge(self, signal: RawSignal, features: Features) -> Evaluation:
+        """The model's decision, or the reason why there is none; with the transcript in both cases."""
+        prompt = render(signal, features)
+        began = time.perf_counter()
+        answer: Answer | None = None
+        decision: Decision | None = None
+        failure: ModelFailure | None = None
+        try:
+            answer = await self._answer(str(signal.event_id), prompt, signal.event_type)
+            decision = self._decide(answer, signal.event_type)
+        except ModelFailure as error:
+            failure = error
+        return Evaluation(
+            model=self.name,
+            model_version=self.version,
+            status="SUCCESS" if failure is None else failure.status,
+            latency_ms=round((time.perf_counter() - began) * 1000),
+            decision=decision,
+            error=None if failure is None else self._without_secrets(failure.message),
+            tokens_used=None if answer is None else answer.tokens_used,
+            prompt_hash=prompt.sha256,
+            reason_code=None if failure is None else failure.reason,
+            is_final=failure is not None and failure.is_final,
+            retry_after_seconds=None if failure is None else failure.retry_after_seconds,
+            transcript=_transcript(prompt, answer),
+        )
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Give back the connections."""
+
+    @abstractmethod
+    async def _ask(self, prompt: Prompt, schema: dict[str, Any]) -> Answer:
+        """One call. Raises ModelFailure."""
+
+    async def _answer(self, subject: str, prompt: Prompt, event_type: EventType) -> Answer:
+        seconds = self._options.timeout_seconds
+        deadline = asyncio.get_running_loop().time() + seconds
+        async with self._gate.enter(subject, deadline):
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await self._ask(prompt, response_schema(event_type))
+            except TimeoutError:
+                raise ModelFailure("TIMEOUT", f"{self.vendor}: no answer within {seconds:g} s") from None
+
+    def _decide(self, answer: Answer, event_type: EventType) -> Decision:
+        why = f" ({answer.stop_reason})" if answer.stop_reason else ""
+        if answer.ending == "refused":
+            raise ModelFailure("MODEL_ERROR", f"{self.vendor}: the model refused to answer{why}", is_final=True)
+        if answer.ending == "truncated":
+            limit = self._options.max_tokens
+            raise ModelFailure("SCHEMA_ERROR", f"{self.vendor}: the answer was cut off after {limit} tokens{why}")
+        if answer.ending == "interrupted":
+            raise ModelFailure("MODEL_ERROR", f"{self.vendor}: the model did not finish{why}")
+        if not answer.text.strip():
+            raise ModelFailure("MODEL_ERROR", f"{self.vendor}: the answer is empty{why}")
+        try:
+            return Decision.from_dict(load_decision(answer.text, event_type))
+        except ValidationFailed as error:
+            raise ModelFailure("SCHEMA_ERROR", f"{self.vendor}: {problem_text(error)}") from None
+
+    def _without_secrets(self, message: str) -> str:
+        return message.replace(self._options.api_key, "***")[:_LONGEST_ERROR]
+
+
+def _transcript(prompt: Prompt, answer: Answer | None) -> Transcript:
+    if answer is None:
+        return Transcript(prompt.name, prompt.system, prompt.user)
+    return Transcript(prompt.name, prompt.system, prompt.user, answer.text, answer.stop_reason)

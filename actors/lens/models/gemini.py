@@ -1,0 +1,110 @@
+"""The model `gemini`: Google's Gemini API, with its structured output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import httpx2
+from google import genai
+from google.genai import errors, types
+
+from actors.lens.models._failures import ModelFailure, nonsense, refused, retry_after
+from actors.lens.models._http import open_client, unreachable
+from actors.lens.models._prompt import Prompt
+from actors.lens.models._remote import Answer, Options, RemoteModel
+
+_ENDINGS: Final[dict[str, Literal["complete", "truncated", "refused"]]] = {
+    "STOP": "complete",
+    "MAX_TOKENS": "truncated",
+    "SAFETY": "refused",
+    "RECITATION": "refused",
+    "BLOCKLIST": "refused",
+    "PROHIBITED_CONTENT": "refused",
+    "SPII": "refused",
+    "MODEL_ARMOR": "refused",
+}
+_RETRY_INFO: Final = "type.googleapis.com/google.rpc.RetryInfo"
+
+
+class Gemini(RemoteModel):
+    """Google's model. There is no temperature: the current models ignore it, and Google advises against it."""
+
+    name = "gemini"
+    vendor = "Gemini API"
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._http = open_client(options)
+        self._client = genai.Client(
+            vertexai=False,
+            api_key=options.api_key,
+            http_options=types.HttpOptions(
+                base_url=options.base_url,
+                timeout=round(options.timeout_seconds * 1000),
+                httpx_async_client=self._http,  # given none, the SDK uses aiohttp, and retries on its own
+            ),
+        )
+
+    async def close(self) -> None:
+        """Give back the connections."""
+        self._client.close()
+        await self._client.aio.aclose()
+        await self._http.aclose()
+
+    async def _ask(self, prompt: Prompt, schema: dict[str, Any]) -> Answer:
+        config = types.GenerateContentConfig(
+            system_instruction=prompt.system,
+            max_output_tokens=self._options.max_tokens,
+            response_mime_type="application/json",
+            response_json_schema=schema,
+            automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+            automatic_continuation=False,
+        )
+        try:
+            response = await self._client.aio.models.generate_content(
+                model=self._options.model, contents=prompt.user, config=config
+            )
+        except errors.APIError as error:
+            raise self._refused(error) from error
+        except httpx2.RequestError as error:
+            raise unreachable(self.vendor, error) from error
+        except (ValueError, TypeError, AttributeError) as error:  # JSON that is none, or of other shapes
+            raise nonsense(self.vendor, error) from error
+        try:
+            return _read(response)
+        except (AttributeError, TypeError, LookupError, ValueError) as error:
+            raise nonsense(self.vendor, error) from error
+
+    def _refused(self, error: errors.APIError) -> ModelFailure:
+        headers: Mapping[str, str] = getattr(error.response, "headers", {})
+        wait = retry_after(headers) or _retry_delay(error.details)
+        return refused(self.vendor, error.code, error.details, retry_after_seconds=wait)
+
+
+def _read(response: types.GenerateContentResponse) -> Answer:
+    usage = response.usage_metadata
+    tokens = None if usage is None else usage.total_token_count
+    feedback = response.prompt_feedback
+    if feedback is not None and feedback.block_reason is not None:
+        return Answer("", "refused", f"prompt blocked: {feedback.block_reason.value}", tokens)
+    if not response.candidates:
+        raise LookupError("no candidate")
+    candidate = response.candidates[0]
+    parts = (candidate.content and candidate.content.parts) or []
+    text = "".join(part.text for part in parts if part.text and not part.thought)
+    reason = "" if candidate.finish_reason is None else candidate.finish_reason.value
+    return Answer(text, _ENDINGS.get(reason, "interrupted"), reason, tokens)
+
+
+def _retry_delay(details: Any) -> float | None:
+    """The seconds of a `google.rpc.RetryInfo` in an error's body: `{"error": {"details": [{"retryDelay": "46s"}]}}`."""
+    try:
+        infos = details["error"]["details"]
+        delay = next(each["retryDelay"] for each in infos if each.get("@type") == _RETRY_INFO)
+        return float(delay.removesuffix("s")) or None
+    except (KeyError, TypeError, AttributeError, ValueError, StopIteration):
+        return None
+
+
+open_model = Gemini

@@ -1,0 +1,23 @@
+"""Which SDK each model needs, and whether it is installed: they are optional extras of setup.py."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Final
+
+_PACKAGES: Final = {  # by model: the extra, and the SDK's package
+    "chatgpt": ("openai", "openai"),
+    "gemini": ("google", "google.genai"),
+    "claude": ("anthropic", "anthropic"),
+    "deepseek": ("openai", "openai"),
+}
+
+
+def missing_extra(model: str) -> str | None:
+    """What is wrong if the SDK that `model` needs is not installed; None if it is, or if it needs none."""
+    extra, package = _PACKAGES.get(model, ("", ""))
+    try:
+        is_installed = not package or find_spec(package) is not None
+    except ModuleNotFoundError:  # of the package that it would be in
+        is_installed = False
+    return None if is_installed else f"LENS_MODELS: {model} needs an SDK: pip install '.[{extra}]'"

@@ -1,0 +1,198 @@
+"""What a model must answer: one JSON object, checked as strictly as a request's body."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any, NoReturn
+
+from marshmallow import ValidationError, validate
+
+from schemas._fields import Choice, Items, Nested, Number, Schema, Text
+from schemas.errors import FieldError, ValidationFailed
+
+DECISIONS_ON: Mapping[str, tuple[str, ...]] = {
+    "OPEN_SIGNAL": ("FOLLOW_ENTER", "IGNORE"),
+    "CLOSE_SIGNAL": ("FOLLOW_EXIT", "HOLD", "TIGHTEN_STOP"),
+}
+"""The decisions that answer each type of event: nobody can enter on a signal to close."""
+
+MOST_REASONS = 10
+LONGEST_REASON = 200
+_FARTHEST_OFFSET_BPS = 10_000  # a limit order at zero
+_MOST_DETAILS = 20
+_FENCED = re.compile(r"```[A-Za-z0-9]*[ \t]*\r?\n(?P<inside>.*?)\s*```", re.DOTALL)
+_PLAIN = {"Missing data for required field.": "is required", "Field may not be null.": "must not be null"}
+
+
+class Reason(Text):
+    """Text that can be stored and shown: no NUL, no half of a surrogate pair, no control character."""
+
+    default_error_messages = {"unprintable": "must not contain control characters"}  # noqa: RUF012
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if not text.isprintable():
+            raise self.make_error("unprintable")
+        return text
+
+
+class PriceLevel(Number):
+    """A number greater than 0."""
+
+    default_error_messages = {"positive": "must be greater than 0"}  # noqa: RUF012
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
+        level = super()._deserialize(value, attr, data, **kwargs)
+        if level <= 0:
+            raise self.make_error("positive")
+        return level
+
+
+class PlannedEntry(Schema):
+    """How to enter. A limit order's `offset_bps` is from the current price, below zero for cheaper."""
+
+    type = Choice(("market", "limit"), required=True)
+    offset_bps = Number(min=-_FARTHEST_OFFSET_BPS, max=_FARTHEST_OFFSET_BPS, allow_none=True)
+
+
+class PlannedExit(Schema):
+    """How to get out."""
+
+    stop_method = Choice(("fixed", "atr", "trailing"), required=True)
+    stop_level = PriceLevel(allow_none=True)
+    atr_multiple = Number(min=0.5, max=10, allow_none=True)
+    trail_pct = Number(min=0, max=100, allow_none=True)
+
+
+class ModelDecision(Schema):
+    """A model's answer; an optional number that is null counts as not given."""
+
+    confidence = Number(min=0, max=1, required=True)
+    entry_plan = Nested(PlannedEntry, required=True)
+    risk_plan = Nested(PlannedExit, required=True)
+    size_pct = Number(min=0, max=100, required=True)
+    reasons = Items(
+        Reason(min=1, max=LONGEST_REASON),
+        required=True,
+        validate=validate.Length(min=1, max=MOST_REASONS, error=f"must have 1-{MOST_REASONS} items"),
+    )
+
+
+class OpenDecision(ModelDecision):
+    """The answer to a signal to open a position."""
+
+    decision = Choice(DECISIONS_ON["OPEN_SIGNAL"], required=True)
+
+
+class CloseDecision(ModelDecision):
+    """The answer to a signal to close one."""
+
+    decision = Choice(DECISIONS_ON["CLOSE_SIGNAL"], required=True)
+
+
+_SCHEMAS: Mapping[str, Schema] = {"OPEN_SIGNAL": OpenDecision(), "CLOSE_SIGNAL": CloseDecision()}
+
+
+def load_decision(answer: str, event_type: str) -> dict[str, Any]:
+    """The decision in a model's answer, in the form of `actors.lens.model.Decision.to_dict`.
+
+    A code fence around the object is taken off; any other text beside it, an unknown field, a field given twice, NaN or
+    a number in quotes is not forgiven. Raises ValidationFailed; `problem_text` puts it into words that name the field.
+    """
+    document = _parse(answer)
+    try:
+        loaded = _SCHEMAS[event_type].load(document)
+    except ValidationError as error:
+        raise ValidationFailed(details=list(_field_errors(error.messages, ""))[:_MOST_DETAILS]) from None
+    assert isinstance(loaded, dict)
+    for plan in ("entry_plan", "risk_plan"):
+        loaded[plan] = {name: value for name, value in loaded[plan].items() if value is not None}
+    return loaded
+
+
+def problem_text(error: ValidationFailed) -> str:
+    """`confidence: must be between 0 and 1; reasons: is required`."""
+    if not error.details:
+        return error.message
+    return "; ".join(f"{each.field}: {each.message}" for each in error.details)
+
+
+def response_schema(event_type: str) -> dict[str, Any]:
+    """The JSON Schema of the answer, in the subset that every vendor's structured output accepts.
+
+    That is: all fields required (optional ones nullable), no other fields, no bounds on numbers, texts and arrays. The
+    bounds are in the prompt, and `load_decision` checks them.
+    """
+    nullable = {"type": ["number", "null"]}
+    entry_plan = {"type": {"type": "string", "enum": ["market", "limit"]}, "offset_bps": nullable}
+    risk_plan = {
+        "stop_method": {"type": "string", "enum": ["fixed", "atr", "trailing"]},
+        "stop_level": nullable,
+        "atr_multiple": nullable,
+        "trail_pct": nullable,
+    }
+    return _object(
+        {
+            "decision": {"type": "string", "enum": list(DECISIONS_ON[event_type])},
+            "confidence": {"type": "number"},
+            "entry_plan": _object(entry_plan),
+            "risk_plan": _object(risk_plan),
+            "size_pct": {"type": "number"},
+            "reasons": {"type": "array", "items": {"type": "string"}},
+        }
+    )
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def _parse(answer: str) -> dict[str, Any]:
+    text = answer.strip().removeprefix("\ufeff").strip()
+    fenced = _FENCED.fullmatch(text)
+    if fenced is not None:
+        text = fenced["inside"]
+    try:
+        document = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise ValidationFailed(f"not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
+    except RecursionError:
+        raise ValidationFailed("not usable JSON: nested too deeply") from None
+    except ValueError:  # an integer of thousands of digits
+        raise ValidationFailed("not usable JSON: a number that is too long") from None
+    if not isinstance(document, dict):
+        raise ValidationFailed("not a JSON object")
+    return document
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValidationFailed.of(name[:100], "is given more than once")
+        found[name] = value
+    return found
+
+
+def _constant(name: str) -> NoReturn:
+    raise ValidationFailed(f"not JSON: {name} is not a number")
+
+
+# Not orjson: it takes the last of two equal keys, and reads numbers as doubles, which `Number` does not take.
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=Decimal, parse_constant=_constant)
+
+
+def _field_errors(messages: object, prefix: str) -> Iterator[FieldError]:
+    if isinstance(messages, Mapping):
+        for name, inner in messages.items():
+            nested = prefix if name == "_schema" else f"{prefix}.{name}" if prefix else str(name)
+            yield from _field_errors(inner, nested)
+    elif isinstance(messages, list):
+        for inner in messages:
+            yield from _field_errors(inner, prefix)
+    else:
+        text = str(messages)
+        yield FieldError(prefix[:100], _PLAIN.get(text, text))
