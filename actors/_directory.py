@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import threading
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import ActorDiedError, RayError
@@ -21,6 +22,8 @@ from config.settings import Settings
 from schemas.errors import ActorUnavailable, AppError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # Every kind of actor of the system.
 SPECS: tuple[ActorSpec, ...] = (
@@ -51,7 +54,7 @@ async def connect(settings: Settings) -> None:
     try:
         with _signal_handlers_kept():
             async with asyncio.timeout(JOIN_SECONDS):
-                await asyncio.to_thread(join)  # it takes a second
+                await _in_thread(join)  # it takes a second, or for ever
     except (TimeoutError, ConnectionError, RayError, RuntimeError) as error:
         raise ActorUnavailable(f"Ray at {settings.ray_address} cannot be joined: {error or 'no answer'}") from error
 
@@ -59,7 +62,7 @@ async def connect(settings: Settings) -> None:
 async def disconnect() -> None:
     """Leave Ray; the actors stay, and so do the signal handlers. On the main thread only."""
     with _signal_handlers_kept():
-        await asyncio.to_thread(ray.shutdown)
+        await _in_thread(ray.shutdown)
 
 
 @contextmanager
@@ -80,8 +83,10 @@ class RayTransport:
     """Carries batches to one named actor; looks it up, or creates it, when it has no living one at hand."""
 
     def __init__(self, spec: ActorSpec, shard: int, specs: tuple[ActorSpec, ...], settings: Settings) -> None:
-        self._create = partial(remote_host(spec, shard).remote, spec, shard, specs, settings)
+        self._host = remote_host(spec, shard)
+        self._arguments = (spec, shard, specs, settings)
         self._handle: Any = None
+        self._search: asyncio.Future[Any] | None = None
 
     async def send(self, batch: bytes) -> bytes:
         """See Transport."""
@@ -107,13 +112,21 @@ class RayTransport:
         try:
             finished: bool = await handle.drain.remote(seconds)
         finally:
-            await asyncio.to_thread(ray.kill, handle)
+            await _in_thread(partial(ray.kill, handle))
         return finished
 
     async def _living(self) -> Any:
         if self._handle is None:
-            self._handle = await asyncio.to_thread(self._create)
+            if self._search is None or self._search.done():
+                self._search = _in_thread(self._create)
+            # Shared and shielded: who gives up waiting for it must not start another one, each in its own thread.
+            self._handle = await asyncio.shield(self._search)
         return self._handle
+
+    def _create(self) -> Any:
+        if not ray.is_initialized():  # Ray would start a cluster of its own
+            raise ValueError("this process has not joined Ray")
+        return self._host.remote(*self._arguments)
 
     def _note(self, error: Exception) -> None:
         if isinstance(error, ActorDiedError):  # for good: also what is always restarted dies with its node
@@ -189,6 +202,29 @@ class Directory:
                 return ActorUnavailable(f"{name}: {_first_line(error)}")
 
         return dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))
+
+
+def _in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
+    """A blocking call of Ray, in a daemon thread: some block for ever, and must not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(settled: Callable[[], None]) -> None:
+        if not future.done():
+            settled()
+
+    def run() -> None:
+        try:
+            result = call()
+        except Exception as error:  # noqa: BLE001 - passed on to whoever waits
+            settled: Callable[[], None] = partial(future.set_exception, error)
+        else:
+            settled = partial(future.set_result, result)
+        with suppress(RuntimeError):  # the loop may be closed by now
+            loop.call_soon_threadsafe(settle, settled)
+
+    threading.Thread(target=run, name="ray", daemon=True).start()
+    return future
 
 
 def _first_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from schemas.errors import (
     Unavailable,
     all_errors,
 )
-from tests.integration._servers import Postgres, postgres, ray_head
+from tests.breakable import BreakablePostgres, breakable_postgres, ray_for_this_process
 from tests.integration.counters import SCHEMA, Add, Fail, SetTo, Total, Wait
 
 COUNTERS = "test/counters"
@@ -52,21 +52,22 @@ MIGRATION = Path(sql.__file__).parent / "migrations" / "0001_actors.sql"
 class World:
     """What the tests share: the servers, and how SIGTERM was handled when Ray had been joined."""
 
-    postgres: Postgres
+    postgres: BreakablePostgres
     settings: Settings
     terminations: list[int]
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Postgres and Ray for this module. The actors are created by the first test that needs them."""
     terminations: list[int] = []
     previous = signal.signal(signal.SIGTERM, lambda number, _: terminations.append(number))
-    with postgres() as server, ray_head() as address:
+    root = tmp_path_factory.mktemp("actors")
+    with breakable_postgres(root / "postgres") as server, ray_for_this_process(root / "ray") as address:
         settings = Settings.load(env_file=None).replace(
-            database_url=server.url(), redis_url="unix:///nowhere", ray_address=address, log_level="WARNING"
+            database_url=server.url, redis_url="unix:///nowhere", ray_address=address, log_level="WARNING"
         )
-        asyncio.run(prepare(server.url()))
+        asyncio.run(prepare(server.url))
         asyncio.run(connect(settings))
         try:
             yield World(server, settings, terminations)
@@ -97,7 +98,7 @@ async def gateway(world: World, specs: tuple[ActorSpec, ...] = SPECS) -> AsyncIt
 @asynccontextmanager
 async def database(world: World) -> AsyncIterator[asyncpg.Connection]:
     """A connection of the test's own."""
-    conn = await asyncpg.connect(world.postgres.url())
+    conn = await asyncpg.connect(world.postgres.url)
     try:
         yield conn
     finally:
@@ -320,20 +321,36 @@ async def test_an_actor_that_is_dead_for_good_is_created_again(world: World) -> 
         assert await mailbox.ask(key, Add(1)) == 4
 
 
-@pytest.mark.parametrize("trouble", ["stopped", "frozen"])
+@contextmanager
+def stopped(server: BreakablePostgres) -> Iterator[None]:
+    """Postgres is shut down, and started again."""
+    server.stop()
+    try:
+        yield
+    finally:
+        server.start()
+
+
+@contextmanager
+def crashed(server: BreakablePostgres) -> Iterator[None]:
+    """Postgres dies, and is started again."""
+    server.crash()
+    try:
+        yield
+    finally:
+        server.start()
+
+
+@pytest.mark.parametrize("trouble", [stopped, crashed, BreakablePostgres.frozen])
 async def test_without_postgres_writes_fail_within_two_seconds_and_recover_by_themselves(
-    world: World, trouble: str
+    world: World, trouble: Callable[[BreakablePostgres], AbstractContextManager[None]]
 ) -> None:
     key, other = new_key("away"), new_key("never seen")
     async with gateway(world) as directory:
         mailbox = directory.mailbox(COUNTERS, key)
         assert await mailbox.ask(key, Add(1)) == 1
         before = await figures_of(directory, COUNTERS)
-        if trouble == "stopped":
-            world.postgres.stop(signal.SIGQUIT)
-        else:
-            world.postgres.freeze(frozen=True)
-        try:
+        with trouble(world.postgres):
             for _ in range(2):
                 started = time.monotonic()
                 assert await mailbox.ask(key, Total()) == 1, "what it holds in memory it can tell"
@@ -341,11 +358,6 @@ async def test_without_postgres_writes_fail_within_two_seconds_and_recover_by_th
                 assert time.monotonic() - started < 2.0
                 assert [type(reply) for reply in replies] == [DatabaseUnavailable] * 2
                 assert all(isinstance(reply, AppError) and reply.retry_after == 1 for reply in replies)
-        finally:
-            if trouble == "stopped":
-                world.postgres.start()
-            else:
-                world.postgres.freeze(frozen=False)
         await eventually(lambda: mailbox.ask(other, Total()))
         assert await mailbox.ask(key, Add(1)) == 2
         assert (await figures_of(directory, COUNTERS))["pid"] == before["pid"], "nobody had to be restarted"
@@ -356,8 +368,7 @@ async def test_an_actor_that_starts_without_postgres_answers_quickly_and_starts_
     async with gateway(world) as directory:
         mailbox = directory.mailbox(COUNTERS, key)
         assert await mailbox.ask(key, Add(1)) == 1
-        world.postgres.stop()
-        try:
+        with stopped(world.postgres):
             await kill(directory, COUNTERS)
             async with asyncio.timeout(15):
                 while True:
@@ -370,8 +381,6 @@ async def test_an_actor_that_starts_without_postgres_answers_quickly_and_starts_
             with pytest.raises(ActorUnavailable):
                 await mailbox.ask(key, Total())
             assert time.monotonic() - started < 0.5
-        finally:
-            world.postgres.start()
         await eventually(lambda: mailbox.ask(key, Total()))
         assert await mailbox.ask(key, Add(1)) == 2
 
