@@ -7,7 +7,7 @@ RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench chaos clean docker-steps
+.PHONY: help run test check bench chaos clean constraints docker-steps example-env
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -34,6 +34,15 @@ chaos: $(DEVELOPMENT)  ## break things in a running system, in full
 
 docker-steps: $(DEVELOPMENT)  ## run the Dockerfile's steps without Docker, in an empty directory
 	$(BIN)/python -m tests.docker_steps
+
+example-env: $(DEVELOPMENT)  ## write config/example.env from the declared settings
+	$(BIN)/python -m config._example
+
+constraints:  ## pin what an empty environment resolves setup.py to
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	  $(PYTHON) -m venv "$$folder"; "$$folder/bin/pip" install --quiet -e '.[dev]'; \
+	  head -2 constraints.txt > "$$folder/pinned"; \
+	  "$$folder/bin/pip" freeze --exclude-editable >> "$$folder/pinned"; mv "$$folder/pinned" constraints.txt
 
 clean:  ## remove what was built and cached; data stays in .data
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .pytest_cache

@@ -42,13 +42,11 @@ def _serve() -> int:
     from config.settings import ConfigurationError, Settings
     from server._instance import AlreadyRunning
     from server._service import ServiceError
-    from server._terminal import own_terminal
     from server._unit import StartFailed
     from server.supervisor import serve
 
     try:
-        with own_terminal():
-            asyncio.run(serve(Settings.load()))
+        asyncio.run(serve(Settings.load()))
     except ConfigurationError as error:
         return _refuse("the configuration cannot be used", error.problems)
     except KeyboardInterrupt:  # before anything was started: from then on it is handled

@@ -38,10 +38,13 @@ class Console:
         step, began = Step(text), time.monotonic()
         self._pending = f"  … {text}"
         self._show_pending()
-        mark = "✗"
+        mark = "–"  # interrupted
         try:
             yield step
             mark = "✓"
+        except Exception:
+            mark = "✗"
+            raise
         finally:
             self._pending = ""
             self.say(f"  {mark} {step.text:<70} {time.monotonic() - began:5.1f} s")

@@ -19,6 +19,7 @@ from server._plan import GATEWAY_COMMAND, MIGRATE_COMMAND, Plan, compose
 from server._ports import check_ports
 from server._process import Reaper, become_subreaper
 from server._service import Service, ServiceError
+from server._terminal import own_terminal
 from server._unit import Policy, StartFailed, Unit, run_to_end
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -222,7 +223,8 @@ async def serve(
             if ended:
                 console.event(f"ended {ended} processes that an earlier run had left behind")
             plan = compose(settings, instance, gateway_command=gateway_command, migrate_command=migrate_command)
-            await Supervisor(plan, instance, console).run(ready_lines(settings, instance))
+            with own_terminal():
+                await Supervisor(plan, instance, console).run(ready_lines(settings, instance))
     finally:
         instance.release()
 
