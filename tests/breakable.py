@@ -20,14 +20,19 @@ class BreakablePostgres:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._running = ExitStack()
+        self._is_running = False
         self.url = ""
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it, unless it runs, and wait until it answers."""
+        if self._is_running:
+            return
+        self._is_running = True
         self.url = self._running.enter_context(postgres_server(self._root))
 
     def stop(self) -> None:
         """Shut down in order: sessions are told."""
+        self._is_running = False
         self._running.close()
 
     def crash(self) -> None:
@@ -35,7 +40,7 @@ class BreakablePostgres:
         for each in self._processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
-        self._running.close()
+        self.stop()
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
