@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from marshmallow import ValidationError
+from marshmallow import ValidationError, fields
 
 from handlers._body import parse_json
 from handlers._errors import field_errors
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from handlers._base import GatewayHandler
 
 Method = Callable[..., Awaitable[Any]]
+Header = str | fields.Field[Any]  # what it means, or the field that describes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Endpoint:
     conditional: bool = False  # ETag and If-None-Match
     errors: Sequence[int] = ()
     others: Mapping[int, Schema] = field(default_factory=dict)  # statuses with a body of their own
-    headers: Mapping[str, str] = field(default_factory=dict)  # request headers that it looks at, and their meaning
+    headers: Mapping[str, Header] = field(default_factory=dict)  # of the request, that it looks at
     media_type: str = "application/json"
 
 
@@ -46,7 +47,7 @@ def endpoint(
     conditional: bool = False,
     errors: Sequence[int] = (),
     others: Mapping[int, Schema] | None = None,
-    headers: Mapping[str, str] | None = None,
+    headers: Mapping[str, Header] | None = None,
     media_type: str = "application/json",
 ) -> Callable[[Method], Method]:
     """Declare a method of a handler.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from marshmallow import ValidationError
+
 from actors.lens.messages import INTAKE, Submit
 from config.clock import now
 from config.ids import uuid7
@@ -12,10 +14,14 @@ from db._postgres import connection
 from db.lens import reads
 from handlers._base import GatewayHandler, known_id
 from handlers._endpoint import endpoint
+from schemas._fields import Text
 from schemas.errors import NotFound, ValidationFailed
 from schemas.lens import Event, EventsQuery, EventStatus, PageOfEvents, SignalAccepted, SignalSubmission
 
 KEY_CHARACTERS = 255
+IDEMPOTENCY_KEY = Text(
+    min=1, max=KEY_CHARACTERS, metadata={"description": "Repeating it within 24 hours repeats the answer."}
+)
 
 
 class Signals(GatewayHandler):
@@ -27,7 +33,7 @@ class Signals(GatewayHandler):
         responds=SignalAccepted(),
         status=201,
         errors=(422, 503),
-        headers={"X-Idempotency-Key": f"Up to {KEY_CHARACTERS} characters; repeating it repeats the answer for 24 h."},
+        headers={"X-Idempotency-Key": IDEMPOTENCY_KEY},
     )
     async def post(self, body: dict[str, Any]) -> object:
         """Answered once the signal is durable."""
@@ -39,9 +45,10 @@ class Signals(GatewayHandler):
 
     def _idempotency_key(self) -> str | None:
         key = self.request.headers.get("X-Idempotency-Key")
-        if key is not None and not 1 <= len(key) <= KEY_CHARACTERS:
-            raise ValidationFailed.of("X-Idempotency-Key", f"must have 1-{KEY_CHARACTERS} characters")
-        return key
+        try:
+            return None if key is None else str(IDEMPOTENCY_KEY.deserialize(key))
+        except ValidationError as error:
+            raise ValidationFailed.of("X-Idempotency-Key", error.messages[0]) from None
 
 
 class Events(GatewayHandler):

@@ -129,10 +129,11 @@ def _parameters(route: Route, declared: Endpoint, converter: OpenAPIConverter) -
         if isinstance(field, own.CommaList):
             parameter |= {"style": "form", "explode": False}
         found.append(parameter)
-    found += [
-        {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
-        for name, text in declared.headers.items()
-    ]
+    for name, header in declared.headers.items():
+        if isinstance(header, str):
+            found.append({"name": name, "in": "header", "description": header, "schema": {"type": "string"}})
+        else:
+            found.append({"name": name, "in": "header", "schema": converter.field2property(header)})
     return found
 
 
