@@ -18,6 +18,7 @@ from ray.exceptions import ActorDiedError, RayError
 from actors._host import NAMESPACE, ActorSpec, Figures, remote_host
 from actors._mailbox import Mailbox, Undelivered
 from actors.lens.messages import ENRICH, EVALUATE, INTAKE, PUBLISH
+from actors.users.messages import USERS
 from config.settings import Settings
 from schemas.errors import ActorUnavailable, AppError
 
@@ -31,6 +32,7 @@ SPECS: tuple[ActorSpec, ...] = (
     ActorSpec(ENRICH, "actors.lens.enrich:Enrich"),
     ActorSpec(EVALUATE, "actors.lens.evaluate:Evaluate"),
     ActorSpec(PUBLISH, "actors.lens.publish:Publish"),
+    ActorSpec(USERS, "actors.users.users:Users", shards=2),
 )
 
 JOIN_SECONDS = 30.0

@@ -14,8 +14,10 @@ from actors._mailbox import Mailbox
 from config.settings import Settings
 from db._postgres import Pool
 from handlers._access import Gatekeeper
+from handlers._accounts import Accounts
 from handlers._limits import Limiter, Rule
 from handlers._readiness import Readiness
+from handlers._revocations import RevokedSessions
 from handlers._stream import Feed
 from schemas.errors import AppError
 
@@ -40,6 +42,7 @@ class Services:
     directory: Mailboxes
     feed: Feed
     limiter: Limiter
+    accounts: Accounts
 
 
 @dataclass(slots=True)
@@ -77,6 +80,7 @@ class Gateway:
 
     settings: Settings
     gatekeeper: Gatekeeper
+    revoked: RevokedSessions
     limits: Mapping[str, Rule]  # by route name: the table's, and what RATE_LIMITS says instead
     openapi: Callable[[], bytes]  # the encoded document
     collect_metrics: Callable[[], Awaitable[tuple[bytes, str]]]  # the text and its media type

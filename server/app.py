@@ -16,6 +16,7 @@ from config.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS
 from config.settings import Settings
 from handlers._access import Gatekeeper
 from handlers._base import GatewayHandler
+from handlers._revocations import RevokedSessions
 from handlers._routes import Route, RouteTable
 from handlers._services import Gateway
 from server._metrics import collect_metrics
@@ -40,9 +41,11 @@ class Application(tornado.web.Application):
     def __init__(self, settings: Settings, routes: Sequence[Route] = ROUTES) -> None:
         super().__init__(trusted_origins=settings.cors_origins, websocket_max_message_size=64 << 10)
         self.table = RouteTable(routes)
+        revoked = RevokedSessions()
         self.gateway = Gateway(
             settings=settings,
-            gatekeeper=Gatekeeper(settings),
+            gatekeeper=Gatekeeper(settings, revoked),
+            revoked=revoked,
             limits=effective_limits(routes, settings),
             openapi=functools.cache(lambda: build_document(routes, settings)),
             collect_metrics=collect_metrics,

@@ -22,11 +22,13 @@ from config.settings import ConfigurationError, Settings
 from config.tasks import cancel, spawn
 from db._postgres import create_pool
 from db._redis import create_redis
+from handlers._accounts import Accounts
 from handlers._limits import Limiter
 from handlers._services import Services
 from schemas.errors import AppError
 from server.app import Application, http_server
 from server.feed import Feed
+from server.mail import Mailer
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +86,10 @@ class Process:
         self._app.gateway.services = services
         await _insist(directory.start, "start the actors")
         await self._feed.start()
+        await _insist(lambda: self._follow_sessions(services), "learn which sessions have ended")
+        mailer = Mailer(self._settings, services.pool)
+        self._opened.push_async_callback(mailer.stop)
+        mailer.start()
         self._app.gateway.lifecycle.state = "serving"
         log.info("gateway %d is ready after %.1f s", os.getpid(), time.monotonic() - began)
 
@@ -100,7 +106,16 @@ class Process:
         limiter = Limiter(redis, standard_limit=settings.rate_limit_per_minute, enabled=settings.rate_limit_enabled)
         self._feed = Feed(settings, pool, redis)
         self._opened.push_async_callback(self._feed.stop)
-        return Services(settings, pool, redis, directory, self._feed, limiter), directory
+        accounts = Accounts.of(settings)
+        self._opened.callback(accounts.close)
+        return Services(settings, pool, redis, directory, self._feed, limiter, accounts), directory
+
+    async def _follow_sessions(self, services: Services) -> None:
+        def end_streams(session_id: str) -> int:
+            return self._feed.end_streams("SESSION_REVOKED", session_id=session_id)
+
+        await self._app.gateway.revoked.start(services.pool, services.redis, end_streams)
+        self._opened.push_async_callback(self._app.gateway.revoked.stop)
 
     async def _drain(self) -> None:
         lifecycle, seconds = self._app.gateway.lifecycle, self._settings.drain_seconds

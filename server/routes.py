@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from config.settings import ConfigurationError, Settings
-from handlers import assets, docs, health, lens, lens_stream, signals
-from handlers._access import INTERNAL, OPTIONAL, PUBLIC
+from handlers import assets, docs, health, lens, lens_stream, signals, users
+from handlers._access import AUTHENTICATED, INTERNAL, OPTIONAL, PUBLIC, permission
 from handlers._limits import EXEMPT, Rule
 from handlers._routes import Route
+from handlers.auth import login, oauth, passwords, profile, registration
 
 SUBMISSIONS = Rule(120, sliding=True, announce_from=60)
 STREAMS = Rule(10)
+REGISTRATION = Rule(5)
+LOGINS = Rule(10)
+LETTERS = Rule(3)
+OAUTH = Rule(10)
 STREAMING = OPTIONAL.with_query_token
+SETTINGS = permission("write:settings")
+WATCHLIST = permission("write:watchlist")
 
 # fmt: off
 ROUTES = (
@@ -23,6 +30,36 @@ ROUTES = (
     Route("GET",  "/api/openapi.json",                docs.OpenApi,           PUBLIC),
     Route("GET",  "/api/docs",                        docs.Docs,              PUBLIC),
     Route("GET",  "/api/docs/{name}",                 docs.DocsFile,          PUBLIC),
+
+    # Accounts
+    Route("POST",   "/auth/register",                    registration.Registrations,       PUBLIC,        REGISTRATION),
+    Route("POST",   "/auth/login",                       login.Logins,                     PUBLIC,        LOGINS),
+    Route("POST",   "/auth/refresh",                     login.Refreshes,                  PUBLIC),
+    Route("POST",   "/auth/logout",                      login.Logouts,                    AUTHENTICATED),
+    Route("POST",   "/auth/demo",                        login.Demos,                      PUBLIC),
+    Route("GET",    "/auth/verify-email",                registration.EmailVerification,   PUBLIC),
+    Route("POST",   "/auth/verify-email",                registration.EmailVerification,   PUBLIC),
+    Route("POST",   "/auth/resend-verification",         registration.VerificationLetters, PUBLIC,        LETTERS),
+    Route("POST",   "/auth/forgot-password",             passwords.ForgottenPasswords,     PUBLIC,        LETTERS),
+    Route("POST",   "/auth/reset-password",              passwords.PasswordResets,         PUBLIC),
+    Route("POST",   "/auth/change-password",             passwords.PasswordChanges,        AUTHENTICATED),
+    Route("GET",    "/auth/oauth/{provider}",            oauth.OAuthStart,                 PUBLIC,        OAUTH),
+    Route("GET",    "/auth/oauth/{provider}/callback",   oauth.OAuthCallback,              PUBLIC,        OAUTH),
+    Route("GET",    "/auth/me",                          profile.MyAccount,                AUTHENTICATED),
+    Route("PATCH",  "/auth/me",                          profile.MyAccount,                AUTHENTICATED),
+    Route("GET",    "/auth/sessions",                    profile.MySessions,               AUTHENTICATED),
+    Route("DELETE", "/auth/sessions/{session_id}",       profile.OneSession,               AUTHENTICATED),
+
+    # What a user keeps
+    Route("GET",    "/api/user/settings",                users.MySettings,                 AUTHENTICATED),
+    Route("PUT",    "/api/user/settings",                users.MySettings,                 SETTINGS),
+    Route("GET",    "/api/user/watchlist",               users.MyWatchlist,                AUTHENTICATED),
+    Route("POST",   "/api/user/watchlist",               users.MyWatchlist,                WATCHLIST),
+    Route("DELETE", "/api/user/watchlist/{symbol:path}",  users.OneSymbol,                  WATCHLIST),
+    Route("GET",    "/api/user/saved-views",             users.MyViews,                    AUTHENTICATED),
+    Route("POST",   "/api/user/saved-views",             users.MyViews,                    SETTINGS),
+    Route("PUT",    "/api/user/saved-views/{view_id}",   users.OneView,                    SETTINGS),
+    Route("DELETE", "/api/user/saved-views/{view_id}",   users.OneView,                    SETTINGS),
 
     # Assets
     Route("GET",  "/api/assets",                      assets.AllAssets,       PUBLIC),

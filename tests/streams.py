@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from typing import Any, cast
 from urllib.parse import urlencode
 from uuid import UUID
 
+import jwt
 import orjson
 from redis.asyncio import Redis
 from tornado.httpserver import HTTPServer
@@ -21,6 +24,7 @@ from config.settings import Settings
 from db._postgres import Pool, create_pool, transaction
 from db._redis import REDIS_ERRORS, create_redis
 from db.signals import NewSignal, ensure_system_providers, insert_signals, take_feed_seq
+from handlers._access import AUDIENCE, ISSUER
 from handlers._limits import Limiter
 from handlers._services import Services
 from schemas.feed import FEED_CHANNEL, FeedItem, encode_batch
@@ -64,7 +68,8 @@ async def gateway(settings: Settings, **options: Any) -> AsyncIterator[Gateway]:
         feed = Feed(settings, pool, redis, **options)
         application = Application(settings)
         # Streams ask no actor anything.
-        application.gateway.services = Services(settings, pool, redis, cast("Any", None), feed, limiter)
+        nobody = cast("Any", None)
+        application.gateway.services = Services(settings, pool, redis, nobody, feed, limiter, nobody)
         application.gateway.lifecycle.state = "serving"
         sockets = bind_sockets(0, "127.0.0.1")
         server = HTTPServer(application)
@@ -277,10 +282,14 @@ async def connect(
     receive_buffer: int | None = None,
     **query: object,
 ) -> Reader:
-    """Ask for the stream; the answer's head has been read."""
+    """Ask for the stream; the answer's head has been read. A small `receive_buffer` makes a slow reader slow soon."""
     target = "/api/signals/stream?" + urlencode(query)
-    limit = {} if receive_buffer is None else {"limit": receive_buffer}
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, **limit)
+    connection = socket.socket()
+    connection.setblocking(False)
+    if receive_buffer is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=connection, limit=receive_buffer or 1 << 16)
     lines = [f"{method} {target} HTTP/{version}", "Host: test", *(f"{k}: {v}" for k, v in (headers or {}).items())]
     writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
     async with asyncio.timeout(10):
@@ -307,3 +316,13 @@ async def stream(port: int, **options: Any) -> AsyncIterator[Reader]:
 def drafts(count: int, **changes: Any) -> Iterable[Draft]:
     """Equal signals."""
     return [Draft(**changes) for _ in range(count)]
+
+
+def token(settings: Settings, user_id: str, *, seconds: float = 900, **claims: Any) -> str:
+    """An access token of a user."""
+    payload = {
+        "sub": user_id, "email": "a@example.org", "name": "A", "is_demo": False, "is_provider": False,
+        "email_verified": True, "permissions": ["read:signals"], "sid": str(uuid7()), "iat": int(time.time()),
+        "exp": time.time() + seconds, "jti": str(uuid7()), "iss": ISSUER, "aud": AUDIENCE, **claims,
+    }  # fmt: skip
+    return jwt.encode(payload, settings.jwt_secret, algorithm=settings.jwt_algorithm)

@@ -138,7 +138,8 @@ async def serving(settings: Settings = SETTINGS, routes: Any = None, **services:
     """The application with these services; those that are not named must not be used."""
     application = Application(settings) if routes is None else Application(settings, routes)
     unreachable = cast(Any, Unreachable())
-    named = dict.fromkeys(("pool", "redis", "directory", "feed"), unreachable) | {"limiter": NoLimits()} | services
+    named = dict.fromkeys(("pool", "redis", "directory", "feed", "accounts"), unreachable)
+    named |= {"limiter": NoLimits()} | services
     application.gateway.services = Services(settings=settings, **named)
     application.gateway.lifecycle.state = "serving"
     server = http_server(application)

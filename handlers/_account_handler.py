@@ -1,0 +1,129 @@
+"""The base of the account handlers: who calls, their owner, and what begins and keeps a session."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from actors._messages import Message
+from actors.users.messages import USERS, SignedIn, SignIn, account_key
+from config.clock import now
+from config.ids import parse_uuid, uuid7
+from config.keys import token_hash
+from db._postgres import connection
+from db.users import accounts
+from db.users.accounts import Person
+from handlers._access import Claims
+from handlers._accounts import Accounts
+from handlers._base import GatewayHandler
+from handlers._tokens import ACCESS_SECONDS
+from schemas.errors import Forbidden, Unauthorized
+
+REFRESH_COOKIE = "refresh_token"
+REFRESH_PATH = "/auth"
+REFRESH_SECONDS = 7 * 24 * 3600
+
+Reply = TypeVar("Reply")
+
+
+class AccountHandler(GatewayHandler):
+    """A handler of `/auth/*` and `/api/user/*`."""
+
+    @property
+    def accounts(self) -> Accounts:
+        """The tools."""
+        return self.services.accounts
+
+    @property
+    def claims(self) -> Claims:
+        """The caller's; the route's policy has seen to it that there are some."""
+        assert self.caller.claims is not None
+        return self.caller.claims
+
+    @property
+    def user_id(self) -> UUID:
+        """Who calls. Raises Unauthorized for a token that is signed, but not by this system's rules."""
+        found = parse_uuid(self.claims.subject)
+        if found is None:
+            raise Unauthorized("Invalid token")
+        return found
+
+    @property
+    def session_id(self) -> UUID:
+        """The session that the caller's token belongs to. Raises Unauthorized."""
+        found = parse_uuid(self.claims.session_id or "")
+        if found is None:
+            raise Unauthorized("Invalid token")
+        return found
+
+    async def ask_account(self, user_id: UUID, message: Message[Reply]) -> Reply:
+        """The answer of the account's owner."""
+        return await self.ask_owner(account_key(user_id), message)
+
+    async def ask_owner(self, key: str, message: Message[Reply]) -> Reply:
+        """The answer of the owner of an account, a library or an address."""
+        return await self.services.directory.mailbox(USERS, key).ask(key, message)
+
+    async def find_caller(self) -> Person:
+        """The caller's account as it is now. Raises Unauthorized when there is none."""
+        async with connection(self.services.pool) as conn:
+            person = await accounts.find_by_id(conn, self.user_id)
+        if person is None:
+            raise Unauthorized("The account of this token does not exist")
+        return person
+
+    async def begin_session(self, person: Person, checked_hash: str | None) -> dict[str, Any]:
+        """Sign the user in: the answer to a login, with its cookie. Raises Unauthorized."""
+        refresh_token = self.accounts.refresh.first()
+        signed_in = await self.ask_account(
+            person.account.id,
+            SignIn(
+                uuid7(),
+                checked_hash,
+                token_hash(refresh_token),
+                self.request.headers.get("User-Agent"),
+                self.caller.address,
+                now(),
+            ),
+        )
+        self.gateway.revoked.add(signed_in.revoked)
+        return self.grant(signed_in, refresh_token, is_provider=person.is_provider)
+
+    def grant(self, signed_in: SignedIn, refresh_token: str, *, is_provider: bool) -> dict[str, Any]:
+        """The answer that carries an access token; its refresh token goes into the cookie."""
+        profile = signed_in.profile
+        self.set_cookie(REFRESH_COOKIE, refresh_token, path=REFRESH_PATH, max_age=REFRESH_SECONDS, **self.cookie_flags)
+        return {
+            "access_token": self.accounts.access.of_user(profile, signed_in.session_id, is_provider=is_provider),
+            "token_type": "Bearer",
+            "expires_in": ACCESS_SECONDS,
+            "is_demo": False,
+            "user": {
+                "user_id": profile.user_id,
+                "email": profile.email,
+                "display_name": profile.display_name,
+                "avatar_url": profile.avatar_url,
+                "email_verified": profile.email_verified,
+                "is_provider": is_provider,
+            },
+        }
+
+    def drop_refresh_cookie(self) -> None:
+        """The browser forgets its refresh token."""
+        self.clear_cookie(REFRESH_COOKIE, path=REFRESH_PATH, **self.cookie_flags)
+
+    @property
+    def cookie_flags(self) -> dict[str, Any]:
+        """No script reads our cookies, no other site's form or picture sends them, no plain HTTP carries them.
+
+        Lax, not Strict: the way back from an OAuth provider is a navigation that another site began.
+        """
+        is_secure = urlsplit(self.services.settings.api_url).scheme == "https"
+        return {"httponly": True, "secure": is_secure, "samesite": "Lax"}
+
+    def check_origin(self) -> None:
+        """Raise Forbidden for a page of another origin: the browser would send our cookie along."""
+        origin = self.request.headers.get("Origin")
+        if origin is not None and origin not in self.services.settings.cors_origins:
+            raise Forbidden("This origin is not allowed")

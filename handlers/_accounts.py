@@ -1,0 +1,35 @@
+"""The tools of the account handlers: what holds secrets, threads and connections, made once per process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from config.settings import Settings
+from handlers._oauth import OAuthClient
+from handlers._passwords import Passwords
+from handlers._tokens import AccessTokens, RefreshTokens
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """The tools, made once per process, in its event loop."""
+
+    passwords: Passwords
+    access: AccessTokens
+    refresh: RefreshTokens
+    oauth: OAuthClient
+
+    @classmethod
+    def of(cls, settings: Settings) -> Accounts:
+        """By the settings."""
+        return cls(
+            Passwords(settings.password_pepper),
+            AccessTokens(settings.jwt_secret, settings.jwt_algorithm),
+            RefreshTokens.of(settings),
+            OAuthClient(settings),
+        )
+
+    def close(self) -> None:
+        """End the threads and connections."""
+        self.passwords.close()
+        self.oauth.close()

@@ -1,0 +1,231 @@
+"""OAuth providers: where each sends its users, and who it says they are. PKCE (RFC 7636) and a state for each login."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+from tornado.httpclient import AsyncHTTPClient, HTTPError, HTTPRequest
+
+from config.clock import now
+from config.keys import derive_key, derive_token, encode_token
+from config.settings import Settings
+from schemas._people import NAME_CHARACTERS, is_email, is_https_url, is_plain_text, normalise_email
+
+STATE_LIFETIME = timedelta(minutes=10)
+TIMEOUT_SECONDS = 10.0
+ANSWER_BYTES = 1 << 20
+SUBJECT_CHARACTERS = 255  # OpenID Connect Core § 2
+
+
+class ProviderFailed(Exception):
+    """The provider does not answer, or not with what it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthProvider:
+    """One that is configured. `user_url` is a userinfo endpoint, or for GitHub the base of its API."""
+
+    name: str
+    client_id: str
+    client_secret: str
+    authorize_url: str
+    token_url: str
+    user_url: str
+    scope: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthUser:
+    """Who signed in. `email` is normalised; None unless the provider has verified it."""
+
+    provider: str
+    subject: str
+    email: str | None
+    display_name: str
+    avatar_url: str | None
+
+
+def configured_providers(settings: Settings) -> dict[str, OAuthProvider]:
+    """Those for which there is a client, by name."""
+    found = {}
+    if settings.google_client_id and settings.google_client_secret:
+        found["google"] = OAuthProvider(
+            "google",
+            settings.google_client_id,
+            settings.google_client_secret,
+            settings.google_authorize_url,
+            settings.google_token_url,
+            settings.google_userinfo_url,
+            ("openid", "email", "profile"),
+        )
+    if settings.github_client_id and settings.github_client_secret:
+        found["github"] = OAuthProvider(
+            "github",
+            settings.github_client_id,
+            settings.github_client_secret,
+            settings.github_authorize_url,
+            settings.github_token_url,
+            settings.github_api_url.rstrip("/"),
+            ("read:user", "user:email"),
+        )
+    return found
+
+
+class States:
+    """A state is known again by a cookie of the browser that began the login: what is in the cookie, we have signed."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def begin(self, provider: str) -> tuple[str, str]:
+        """A new state, and the cookie that it is bound to."""
+        state = encode_token(secrets.token_bytes(32))
+        expires = int((now() + STATE_LIFETIME).timestamp())
+        signed = f"{provider}.{state}.{expires}"
+        return state, f"{signed}.{self._sign(signed)}"
+
+    def check(self, provider: str, state: str | None, cookie: str | None) -> datetime | None:
+        """When the state expires; None for one that this browser did not begin here, not long ago."""
+        if not state or not cookie:
+            return None
+        signed, _, signature = cookie.rpartition(".")
+        if not hmac.compare_digest(signature.encode(), self._sign(signed).encode()):
+            return None
+        bound_provider, bound_state, expires = signed.split(".")
+        if bound_provider != provider or not hmac.compare_digest(bound_state.encode(), state.encode()):
+            return None
+        expires_at = datetime.fromtimestamp(int(expires), UTC)
+        return expires_at if expires_at > now() else None
+
+    def verifier(self, state: str) -> str:
+        """The PKCE code verifier: it follows from the state for us alone, so it need not be kept."""
+        return derive_token(self._key, b"pkce " + state.encode())
+
+    def _sign(self, text: str) -> str:
+        return derive_token(self._key, b"state " + text.encode())
+
+
+def code_challenge(verifier: str) -> str:
+    """S256 of RFC 7636 § 4.2."""
+    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+
+
+class OAuthClient:
+    """Talks to the providers for us."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.providers = configured_providers(settings)
+        self.states = States(derive_key(settings.jwt_secret, "oauth"))
+        self._callback = settings.api_url.rstrip("/") + "/auth/oauth/{}/callback"
+        self._http = AsyncHTTPClient(force_instance=True, defaults={"user_agent": "TradeStream"})
+
+    def callback_url(self, provider: OAuthProvider) -> str:
+        """Where the provider sends users back to; it must be registered there."""
+        return self._callback.format(provider.name)
+
+    async def identify(self, provider: OAuthProvider, code: str, state: str) -> OAuthUser:
+        """Who the code stands for. Raises ProviderFailed."""
+        token = await self._exchange(provider, code, self.states.verifier(state))
+        if provider.name == "github":
+            user = await self._get(provider.user_url + "/user", token)
+            return github_user(user, await self._get(provider.user_url + "/user/emails", token))
+        return openid_user(provider.name, await self._get(provider.user_url, token))
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        self._http.close()
+
+    async def _exchange(self, provider: OAuthProvider, code: str, verifier: str) -> str:
+        answer = await self._fetch(
+            HTTPRequest(
+                provider.token_url,
+                method="POST",
+                headers={"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"},
+                body=urlencode(
+                    {
+                        "grant_type": "authorization_code",
+                        "code": code,
+                        "redirect_uri": self.callback_url(provider),
+                        "client_id": provider.client_id,
+                        "client_secret": provider.client_secret,
+                        "code_verifier": verifier,
+                    }
+                ),
+            )
+        )
+        token = answer.get("access_token") if isinstance(answer, Mapping) else None
+        if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+            # GitHub says "bad code" with a 200.
+            raise ProviderFailed("there is no access token in the answer")
+        return token
+
+    async def _get(self, url: str, token: str) -> Any:
+        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        return await self._fetch(HTTPRequest(url, headers=headers))
+
+    async def _fetch(self, request: HTTPRequest) -> Any:
+        request.connect_timeout = request.request_timeout = TIMEOUT_SECONDS
+        request.follow_redirects = False
+        try:
+            response = await self._http.fetch(request)
+            return orjson.loads(response.body[:ANSWER_BYTES])
+        except HTTPError as error:
+            raise ProviderFailed(f"{request.url} answers {error.code}") from None
+        except (OSError, ValueError) as error:
+            raise ProviderFailed(f"{request.url}: {type(error).__name__}") from None
+
+
+def openid_user(provider: str, claims: Any) -> OAuthUser:
+    """The user of OpenID Connect's standard claims. Raises ProviderFailed."""
+    if not isinstance(claims, Mapping):
+        raise ProviderFailed("the userinfo is no object")
+    # Some providers write booleans as text.
+    verified = claims.get("email_verified") in (True, "true")
+    email = claims.get("email") if verified else None
+    return _user(provider, claims.get("sub"), email, claims.get("name"), claims.get("picture"))
+
+
+def github_user(user: Any, emails: Any) -> OAuthUser:
+    """The user of GitHub's `/user` and `/user/emails`. Raises ProviderFailed."""
+    if not isinstance(user, Mapping) or not isinstance(user.get("id"), int):
+        raise ProviderFailed("the user has no id")
+    usable = [
+        each for each in emails if isinstance(each, Mapping) and each.get("verified") is True and each.get("email")
+    ]
+    usable.sort(key=lambda each: each.get("primary") is not True)
+    email = usable[0]["email"] if usable else None
+    return _user("github", str(user["id"]), email, user.get("name") or user.get("login"), user.get("avatar_url"))
+
+
+def _user(provider: str, subject: Any, email: Any, name: Any, picture: Any) -> OAuthUser:
+    if not isinstance(subject, str) or not 1 <= len(subject) <= SUBJECT_CHARACTERS or not is_plain_text(subject):
+        raise ProviderFailed("the user has no id")
+    address = normalise_email(email) if isinstance(email, str) else ""
+    address = address if is_email(address) else ""
+    return OAuthUser(
+        provider,
+        subject,
+        address or None,
+        _display_name(name, address),
+        picture if isinstance(picture, str) and is_https_url(picture) else None,
+    )
+
+
+def _display_name(name: Any, address: str) -> str:
+    least, most = NAME_CHARACTERS
+    for candidate in (name if isinstance(name, str) else "", address.partition("@")[0]):
+        visible = "".join(each for each in candidate if unicodedata.category(each)[0] != "C" or each == "\u200d")
+        text = " ".join(visible.split())[:most].strip()
+        if len(text) >= least:
+            return text
+    return "Trader"

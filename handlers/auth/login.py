@@ -1,0 +1,96 @@
+"""Signing in and out, staying signed in, looking around without an account."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.users.account import BAD_CREDENTIALS
+from actors.users.messages import EndSessions, Refresh, Refused
+from config.clock import now
+from config.keys import token_hash
+from db._postgres import connection
+from db.users import accounts, sessions
+from handlers._account_handler import REFRESH_COOKIE, AccountHandler
+from handlers._endpoint import endpoint
+from handlers._tokens import DEMO_SECONDS
+from schemas.auth import AccessGranted, Login, LogoutQuery, Said
+from schemas.errors import Forbidden, Unauthorized
+
+TOKEN_CHARACTERS = 200  # ours have 43
+
+
+class Logins(AccountHandler):
+    """`/auth/login`"""
+
+    @endpoint("Log in", body=Login(), responds=AccessGranted(), errors=(401, 403, 503))
+    async def post(self, body: dict[str, Any]) -> object:
+        """An unknown address costs as much time as a wrong password, and is told the same."""
+        async with connection(self.services.pool) as conn:
+            person = await accounts.find_by_email(conn, body["email"])
+        stored = None if person is None else person.account.password_hash
+        if not await self.accounts.passwords.check(body["password"], stored) or person is None:
+            raise Unauthorized(BAD_CREDENTIALS)
+        if not person.account.email_verified:
+            raise Forbidden("Email not verified")
+        return await self.begin_session(person, stored)
+
+
+class Refreshes(AccountHandler):
+    """`/auth/refresh`"""
+
+    @endpoint("Get a new access token for the refresh cookie", responds=AccessGranted(), errors=(401, 403, 503))
+    async def post(self) -> object:
+        """The cookie is rotated; presenting one that was rotated out ends its session."""
+        self.check_origin()
+        token = self.get_cookie(REFRESH_COOKIE)
+        if not token or len(token) > TOKEN_CHARACTERS:
+            raise Unauthorized("A refresh token is required")
+        presented = token_hash(token)
+        async with connection(self.services.pool) as conn:
+            holder = await sessions.find_holder(conn, presented)
+        if holder is None:
+            raise Unauthorized("Invalid refresh token")
+        successor = self.accounts.refresh.successor(token)
+        answer = await self.ask_account(
+            holder.user_id,
+            Refresh(
+                holder.session_id,
+                presented,
+                token_hash(successor),
+                self.request.headers.get("User-Agent"),
+                self.caller.address,
+                now(),
+            ),
+        )
+        if isinstance(answer, Refused):
+            self.gateway.revoked.add(answer.revoked)
+            raise Unauthorized(answer.reason)
+        return self.grant(answer, successor, is_provider=holder.is_provider)
+
+
+class Logouts(AccountHandler):
+    """`/auth/logout`"""
+
+    @endpoint("Log out", query=LogoutQuery(), responds=Said(), errors=(503,))
+    async def post(self, query: dict[str, Any]) -> object:
+        """This session's tokens are worthless from now on; with `all`, those of every session."""
+        own = self.session_id
+        ended = await self.ask_account(self.user_id, EndSessions(None if query["all"] else own))
+        self.gateway.revoked.add((own, *ended))
+        self.drop_refresh_cookie()
+        return {"message": "Logged out everywhere" if query["all"] else "Logged out"}
+
+
+class Demos(AccountHandler):
+    """`/auth/demo`"""
+
+    @endpoint("Look around without an account", responds=AccessGranted())
+    async def post(self) -> object:
+        """A token that reads signals and providers for an hour."""
+        return {
+            "access_token": self.accounts.access.of_demo(),
+            "token_type": "Bearer",
+            "expires_in": DEMO_SECONDS,
+            "is_demo": True,
+            "user": None,
+        }

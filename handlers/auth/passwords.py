@@ -1,0 +1,71 @@
+"""Another password: by a mailed link, or by knowing the present one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.users.messages import ChangePassword, RequestLetter, ResetPassword, address_key
+from config.clock import now
+from config.ids import uuid7
+from config.keys import token_hash
+from db._postgres import connection
+from db.users import tokens
+from handlers._account_handler import AccountHandler
+from handlers._endpoint import endpoint
+from handlers.auth.registration import BAD_TOKEN
+from schemas._passwords import password_problem
+from schemas.auth import AddressBody, PasswordChange, PasswordReset, Said
+from schemas.errors import ValidationFailed
+
+
+class ForgottenPasswords(AccountHandler):
+    """`/auth/forgot-password`"""
+
+    @endpoint("Ask for a letter to reset the password", body=AddressBody(), responds=Said(), errors=(503,))
+    async def post(self, body: dict[str, Any]) -> object:
+        """The same answer after the same work, whether or not anybody has the address."""
+        email = body["email"]
+        await self.ask_owner(address_key(email), RequestLetter(uuid7(), "reset", now()))
+        return {"message": "If there is an account with this address, a letter is on its way"}
+
+
+class PasswordResets(AccountHandler):
+    """`/auth/reset-password`"""
+
+    @endpoint("Set a password by the link of the letter", body=PasswordReset(), responds=Said(), errors=(503,))
+    async def post(self, body: dict[str, Any]) -> object:
+        """Ends every session of the user. A password that is refused leaves the link as it was."""
+        link = token_hash(body["token"])
+        async with connection(self.services.pool) as conn:
+            holder = await tokens.find_link(conn, link, "reset")
+        if holder is None:
+            raise ValidationFailed.of("token", BAD_TOKEN)
+        check_new_password(body["new_password"], holder.email)
+        new_hash = await self.accounts.passwords.hash(body["new_password"])
+        self.gateway.revoked.add(await self.ask_account(holder.user_id, ResetPassword(link, new_hash)))
+        return {"message": "The password is set; please log in"}
+
+
+class PasswordChanges(AccountHandler):
+    """`/auth/change-password`"""
+
+    @endpoint("Change the password", body=PasswordChange(), responds=Said(), errors=(503,))
+    async def post(self, body: dict[str, Any]) -> object:
+        """Ends every other session of the user."""
+        account = (await self.find_caller()).account
+        check_new_password(body["new_password"], account.email)
+        if not await self.accounts.passwords.check(body["current_password"], account.password_hash):
+            raise ValidationFailed.of("current_password", "is wrong")
+        new_hash = await self.accounts.passwords.hash(body["new_password"])
+        ended = await self.ask_account(
+            account.id, ChangePassword(account.password_hash, new_hash, self.session_id, now())
+        )
+        self.gateway.revoked.add(ended)
+        return {"message": "The password is changed; your other sessions have ended"}
+
+
+def check_new_password(password: str, email: str) -> None:
+    """Raise ValidationFailed for what the schema could not see: a password that is the e-mail."""
+    problem = password_problem(password, email)
+    if problem is not None:
+        raise ValidationFailed.of("new_password", problem)

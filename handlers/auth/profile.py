@@ -1,0 +1,68 @@
+"""The caller's own account and sessions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.users.messages import EditProfile, EndSessions, Profile
+from db._postgres import connection
+from db.users import sessions
+from handlers._account_handler import AccountHandler
+from handlers._base import known_id
+from handlers._endpoint import endpoint
+from schemas.auth import Me, ProfileChange, SessionEnded, Sessions
+from schemas.errors import NotFound
+
+
+class MyAccount(AccountHandler):
+    """`/auth/me`"""
+
+    @endpoint("Get one's own account", responds=Me(), errors=(503,))
+    async def get(self) -> object:
+        """As it is now, whatever the token says."""
+        person = await self.find_caller()
+        return _me(Profile.of(person.account), is_provider=person.is_provider)
+
+    @endpoint("Edit one's own account", body=ProfileChange(), responds=Me(), errors=(503,))
+    async def patch(self, body: dict[str, Any]) -> object:
+        """What is named is set; the next token has the new name."""
+        person = await self.find_caller()
+        return _me(await self.ask_account(self.user_id, EditProfile(body)), is_provider=person.is_provider)
+
+
+class MySessions(AccountHandler):
+    """`/auth/sessions`"""
+
+    @endpoint("List one's own sessions", responds=Sessions(), errors=(503,))
+    async def get(self) -> object:
+        """The one used last first."""
+        async with connection(self.services.pool) as conn:
+            live = await sessions.load_sessions(conn, [self.user_id])
+        own = self.session_id
+        fields = ("id", "created_at", "last_used_at", "user_agent", "ip")
+        return {
+            "sessions": [
+                {name: getattr(each, name) for name in fields} | {"current": each.id == own} for each in reversed(live)
+            ]
+        }
+
+
+class OneSession(AccountHandler):
+    """`/auth/sessions/{session_id}`"""
+
+    @endpoint("End one of one's own sessions", responds=SessionEnded(), errors=(404, 503))
+    async def delete(self, session_id: str) -> object:
+        """Its tokens are worthless from now on."""
+        ended = known_id(session_id, "Session")
+        async with connection(self.services.pool) as conn:
+            if not await sessions.had_session(conn, ended, self.user_id):
+                raise NotFound("Session not found")
+        await self.ask_account(self.user_id, EndSessions(ended))
+        self.gateway.revoked.add((ended,))
+        if ended == self.session_id:
+            self.drop_refresh_cookie()
+        return {"id": ended, "revoked": True}
+
+
+def _me(profile: Profile, *, is_provider: bool) -> dict[str, Any]:
+    return {name: getattr(profile, name) for name in Profile.__match_args__} | {"is_provider": is_provider}

@@ -1,0 +1,104 @@
+"""Registering, and proving that the address is one's own."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+from uuid import UUID
+
+from actors.users.changes import EMAIL_TAKEN
+from actors.users.messages import Register, RequestLetter, VerifyEmail, address_key
+from config.clock import now
+from config.ids import uuid7
+from config.keys import token_hash
+from db._postgres import connection
+from db.users import accounts, tokens
+from db.users.accounts import AccountRow
+from handlers._account_handler import AccountHandler
+from handlers._endpoint import endpoint
+from schemas.auth import AddressBody, Registered, Registration, Said, TokenBody, TokenQuery
+from schemas.errors import Conflict, Unavailable, ValidationFailed
+
+# Without what is taken for something else when it is read aloud or written by hand: 0 O, 1 I L.
+CODE_ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
+CODE_CHARACTERS = 6
+CANDIDATES = 8  # of 887 million codes: one of them is free however many users there are
+
+CHECK_YOUR_MAIL = "If this address needs to be verified, a letter is on its way"
+BAD_TOKEN = "is invalid, expired or used"  # noqa: S105 - a message
+
+
+class Registrations(AccountHandler):
+    """`/auth/register`"""
+
+    @endpoint("Register", body=Registration(), responds=Registered(), status=201, errors=(409, 503))
+    async def post(self, body: dict[str, Any]) -> object:
+        """Answered when the account and the letter to its address are durable."""
+        email = body["email"]
+        async with connection(self.services.pool) as conn:
+            if await accounts.taken_emails(conn, [email]):
+                raise Conflict(EMAIL_TAKEN)
+            referrer_id = await self._find_referrer(conn, body["referral_code"])
+            code = await free_code(conn)
+        password_hash = await self.accounts.passwords.hash(body["password"])
+        account = AccountRow(uuid7(), email, False, password_hash, body["display_name"], None, None, code, now())
+        profile = await self.ask_account(account.id, Register(account, uuid7(), referrer_id))
+        return {
+            "user_id": profile.user_id,
+            "email": profile.email,
+            "display_name": profile.display_name,
+            "email_verified": profile.email_verified,
+            "message": "Please verify your e-mail address: a letter with a link is on its way",
+        }
+
+    async def _find_referrer(self, conn: Any, code: str | None) -> UUID | None:
+        if code is None:
+            return None
+        found = await accounts.find_referrer(conn, code.strip())
+        if found is None:
+            raise ValidationFailed.of("referral_code", "is unknown")
+        return found
+
+
+class EmailVerification(AccountHandler):
+    """`/auth/verify-email`"""
+
+    @endpoint("Follow the link of the verification letter", query=TokenQuery(), status=302, errors=(400, 503))
+    async def get(self, query: dict[str, Any]) -> None:
+        """Sends the browser on to the login."""
+        await self._verify(query["token"])
+        self.redirect(f"{self.services.settings.frontend_url.rstrip('/')}/login?verified=true")
+
+    @endpoint("Verify an e-mail address", body=TokenBody(), responds=Said(), errors=(503,))
+    async def post(self, body: dict[str, Any]) -> object:
+        """For a page that has taken the token out of the link."""
+        await self._verify(body["token"])
+        return {"message": "The e-mail address is verified"}
+
+    async def _verify(self, token: str) -> None:
+        link = token_hash(token)
+        async with connection(self.services.pool) as conn:
+            holder = await tokens.find_link(conn, link, "verification")
+        if holder is None:
+            raise ValidationFailed.of("token", BAD_TOKEN)
+        await self.ask_account(holder.user_id, VerifyEmail(link))
+
+
+class VerificationLetters(AccountHandler):
+    """`/auth/resend-verification`"""
+
+    @endpoint("Send the verification letter again", body=AddressBody(), responds=Said(), errors=(503,))
+    async def post(self, body: dict[str, Any]) -> object:
+        """The same answer after the same work, whether or not anybody has the address."""
+        email = body["email"]
+        await self.ask_owner(address_key(email), RequestLetter(uuid7(), "verification", now()))
+        return {"message": CHECK_YOUR_MAIL}
+
+
+async def free_code(conn: Any) -> str:
+    """A referral code that nobody has. Raises Unavailable."""
+    candidates = ["".join(secrets.choice(CODE_ALPHABET) for _ in range(CODE_CHARACTERS)) for _ in range(CANDIDATES)]
+    found = await accounts.free_codes(conn, candidates)
+    if not found:
+        raise Unavailable("No referral code is free")
+    return found[0]

@@ -1,0 +1,125 @@
+"""What a user keeps: settings, the watchlist, saved views."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.users.messages import (
+    DeleteView,
+    EditSettings,
+    EditView,
+    SaveView,
+    Unwatch,
+    Watch,
+    library_key,
+)
+from config.clock import now
+from config.ids import uuid7
+from db._postgres import connection
+from db.users import lists
+from db.users.lists import SettingsRow
+from handlers._account_handler import AccountHandler
+from handlers._base import known_id
+from handlers._endpoint import endpoint
+from schemas.errors import NotFound
+from schemas.users import (
+    NewView,
+    SavedView,
+    SavedViews,
+    SettingsChange,
+    Unwatched,
+    UserSettings,
+    ViewChange,
+    ViewDeleted,
+    Watchlist,
+    WatchlistEntry,
+    WatchlistItem,
+    stored_symbol,
+)
+
+
+class LibraryHandler(AccountHandler):
+    """The caller's own things."""
+
+    async def ask_library(self, message: Any) -> Any:
+        """The answer of their owner."""
+        return await self.ask_owner(library_key(self.user_id), message)
+
+
+class MySettings(LibraryHandler):
+    """`/api/user/settings`"""
+
+    @endpoint("Get one's settings", responds=UserSettings(), errors=(503,))
+    async def get(self) -> object:
+        """The defaults, for who has set nothing."""
+        async with connection(self.services.pool) as conn:
+            rows = await lists.load_settings(conn, [self.user_id])
+        return rows[0] if rows else SettingsRow(self.user_id)
+
+    @endpoint("Change one's settings", body=SettingsChange(), responds=UserSettings(), errors=(503,))
+    async def put(self, body: dict[str, Any]) -> object:
+        """What is named is set; all settings are answered."""
+        return await self.ask_library(EditSettings(body))
+
+
+class MyWatchlist(LibraryHandler):
+    """`/api/user/watchlist`"""
+
+    @endpoint("Get one's watchlist", responds=Watchlist(), errors=(503,))
+    async def get(self) -> object:
+        """In the order in which symbols were added."""
+        async with connection(self.services.pool) as conn:
+            return {"watchlist": await lists.load_watchlists(conn, [self.user_id])}
+
+    @endpoint("Watch a symbol", body=WatchlistEntry(), responds=WatchlistItem(), errors=(409, 503))
+    async def post(self, body: dict[str, Any]) -> object:
+        """201 for a symbol that is new; 200 for one that is there, of which what is named is set."""
+        changes = {name: value for name, value in body.items() if name != "symbol"}
+        item, is_new = await self.ask_library(Watch(body["symbol"], changes, now()))
+        self.set_status(201 if is_new else 200)
+        return item
+
+
+class OneSymbol(LibraryHandler):
+    """`/api/user/watchlist/{symbol}`"""
+
+    @endpoint("Stop watching a symbol", responds=Unwatched(), errors=(404, 503))
+    async def delete(self, symbol: str) -> object:
+        """Its `/` may be encoded or not. Repeating it is no error; 404 for a symbol that never was there."""
+        try:
+            stored = stored_symbol(symbol)
+        except ValueError:
+            raise NotFound("The symbol is not on the watchlist") from None
+        await self.ask_library(Unwatch(stored, now()))
+        return {"symbol": stored, "removed": True}
+
+
+class MyViews(LibraryHandler):
+    """`/api/user/saved-views`"""
+
+    @endpoint("Get one's saved views", responds=SavedViews(), errors=(503,))
+    async def get(self) -> object:
+        """The oldest first."""
+        async with connection(self.services.pool) as conn:
+            return {"saved_views": await lists.load_views(conn, [self.user_id])}
+
+    @endpoint("Save a view", body=NewView(), responds=SavedView(), status=201, errors=(409, 503))
+    async def post(self, body: dict[str, Any]) -> object:
+        """Under a name that no other view of the user has."""
+        return await self.ask_library(SaveView(uuid7(), **body, at=now()))
+
+
+class OneView(LibraryHandler):
+    """`/api/user/saved-views/{view_id}`"""
+
+    @endpoint("Change a saved view", body=ViewChange(), responds=SavedView(), errors=(404, 409, 503))
+    async def put(self, view_id: str, body: dict[str, Any]) -> object:
+        """What is named is set."""
+        return await self.ask_library(EditView(known_id(view_id, "Saved view"), body))
+
+    @endpoint("Delete a saved view", responds=ViewDeleted(), errors=(404, 503))
+    async def delete(self, view_id: str) -> object:
+        """Repeating it is no error; 404 for a view that never was."""
+        deleted = known_id(view_id, "Saved view")
+        await self.ask_library(DeleteView(deleted, now()))
+        return {"id": deleted, "deleted": True}

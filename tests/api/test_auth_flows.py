@@ -1,0 +1,405 @@
+"""What a person does with an account, from registering to being thrown out of it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import pytest
+
+from config.clock import now
+from config.ids import uuid7
+from config.settings import Settings
+from tests.accounts import PASSWORD, Browser, accounts_world, gateway_of
+
+ADDRESS = "trader@example.com"
+OTHER = "quite another horse"
+
+
+def fields_of(problem: dict[str, Any]) -> list[str]:
+    return [each["field"] for each in problem["details"]]
+
+
+async def refused_within_a_second(browser: Browser) -> None:
+    async with asyncio.timeout(1):
+        while (await browser.send("GET", "/auth/me")).status == 200:
+            pass
+
+
+async def test_a_person_registers_verifies_logs_in_and_stays(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        registered = await world.register(" Trader@Example.COM ", display_name="  Ann  ")
+        assert registered.status == 201
+        assert {key: registered.json[key] for key in ("email", "display_name", "email_verified")} == {
+            "email": ADDRESS,
+            "display_name": "Ann",
+            "email_verified": False,
+        }
+        assert registered.json["message"]
+        browser = world.browser()
+        assert (await browser.login(ADDRESS)).problem(403, "FORBIDDEN")["message"] == "Email not verified"
+        token = await world.letter(ADDRESS)
+        verified = await browser.send("GET", f"/auth/verify-email?token={token}")
+        assert verified.expect(302).headers["Location"] == f"{settings.frontend_url}/login?verified=true"
+        answer = (await browser.login("TRADER@example.com ")).expect(200)
+        assert {key: answer.json[key] for key in ("token_type", "expires_in", "is_demo")} == {
+            "token_type": "Bearer",
+            "expires_in": 900,
+            "is_demo": False,
+        }
+        assert answer.json["user"] == {
+            "user_id": registered.json["user_id"],
+            "email": ADDRESS,
+            "display_name": "Ann",
+            "avatar_url": None,
+            "email_verified": True,
+            "is_provider": False,
+        }
+        me = (await browser.send("GET", "/auth/me")).expect(200)
+        assert me.json["user_id"] == registered.json["user_id"]
+        first = browser.refresh_token
+        (await browser.refresh()).expect(200)
+        assert browser.refresh_token != first
+        (await browser.send("GET", "/auth/me")).expect(200)
+
+
+async def test_the_access_token_says_what_the_contract_lists(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        browser = await world.logged_in(ADDRESS, display_name="Ann")
+        claims = browser.claims
+        assert set(claims) == {
+            *("sub", "email", "name", "is_demo", "is_provider", "email_verified", "permissions", "sid"),
+            *("iat", "exp", "jti", "iss", "aud"),
+        }
+        assert claims["exp"] - claims["iat"] == 900
+        assert (claims["iss"], claims["aud"]) == ("tradestream.io", "tradestream-api")
+        assert (claims["email"], claims["name"]) == (ADDRESS, "Ann")
+        assert claims["permissions"] == [
+            *("read:signals", "read:providers", "write:settings", "write:watchlist"),
+            *("write:follows", "write:reactions", "read:achievements"),
+        ]
+
+
+async def test_a_provider_has_the_permission_from_the_next_token_on(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        browser = await world.logged_in(ADDRESS)
+        assert not browser.claims["is_provider"]
+        await world.execute(
+            "INSERT INTO providers (user_id, display_name) VALUES ($1::uuid, 'King')", browser.claims["sub"]
+        )
+        assert (await browser.refresh()).json["user"]["is_provider"]
+        assert "write:provider" in browser.claims["permissions"]
+        assert (await browser.login(ADDRESS)).json["user"]["is_provider"]
+        assert (await browser.send("GET", "/auth/me")).json["is_provider"]
+
+
+async def test_a_demo_has_an_hour_and_no_name(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        browser = world.browser()
+        answer = (await browser.send("POST", "/auth/demo")).expect(200)
+        assert {key: value for key, value in answer.json.items() if key != "access_token"} == {
+            "token_type": "Bearer",
+            "expires_in": 3600,
+            "is_demo": True,
+            "user": None,
+        }
+        browser.token = answer.json["access_token"]
+        assert browser.claims["sub"] == "demo"
+        assert browser.claims["permissions"] == ["read:signals", "read:providers"]
+        assert browser.claims["exp"] - browser.claims["iat"] == 3600
+        assert answer.cookie() is None
+        for path in ("/auth/logout", "/auth/change-password"):
+            problem = (await browser.send("POST", path, {})).problem(403, "FORBIDDEN")
+            assert problem["message"] == "Demo users cannot access this resource"
+
+
+async def test_the_refresh_cookie_has_the_flags_that_keep_it(settings: Settings) -> None:
+    for api_url, secure in (("http://127.0.0.1:8000", ""), ("https://api.tradestream.io", True)):
+        async with accounts_world(settings, api_url=api_url) as world:
+            await world.verified(f"{'s' if secure else 'p'}@example.com")
+            answer = await world.browser().login(f"{'s' if secure else 'p'}@example.com")
+            cookie = answer.cookie()
+            assert cookie["httponly"] is True
+            assert cookie["samesite"] == "Lax"
+            assert cookie["path"] == "/auth"
+            assert cookie["max-age"] == str(7 * 24 * 3600)
+            assert cookie["secure"] == secure
+            assert cookie["domain"] == ""
+            assert len(cookie.value) == 43
+
+
+async def test_the_database_holds_hashes_and_no_tokens(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        browser = await world.logged_in(ADDRESS)
+        await browser.refresh()
+        await world.register("new@example.com")
+        secrets = [browser.refresh_token, await world.letter("new@example.com"), PASSWORD]
+        tables = await world.dump()
+        assert ADDRESS in tables
+        for secret in secrets:
+            assert secret not in tables
+            assert secret.encode().hex() not in tables
+        hashed = await world.value(
+            "SELECT count(*) FROM refresh_tokens WHERE hash = sha256($1::bytea)", secrets[0].encode()
+        )
+        assert hashed == 1
+
+
+async def test_logging_out_ends_this_session_and_leaves_the_others(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        here = await world.logged_in(ADDRESS)
+        there = world.browser()
+        await there.login(ADDRESS)
+        kept = here.refresh_token
+        answer = (await here.send("POST", "/auth/logout")).expect(200)
+        assert answer.cookie().value == ""
+        assert parsedate_to_datetime(answer.cookie()["expires"]) < now()
+        assert "refresh_token" not in here.cookies
+        (await here.send("GET", "/auth/me")).problem(401, "UNAUTHORIZED")
+        here.cookies["refresh_token"] = ("/auth", kept)
+        (await here.refresh()).problem(401, "UNAUTHORIZED")
+        (await there.send("GET", "/auth/me")).expect(200)
+        (await there.refresh()).expect(200)
+        assert here.claims["sid"] in world.ended_streams
+        assert there.claims["sid"] not in world.ended_streams
+
+
+async def test_logging_out_everywhere_ends_every_session(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        browsers = [await world.logged_in(ADDRESS), world.browser(), world.browser()]
+        for each in browsers[1:]:
+            await each.login(ADDRESS)
+        (await browsers[0].send("POST", "/auth/logout?all=true")).expect(200)
+        for each in browsers:
+            (await each.send("GET", "/auth/me")).problem(401, "UNAUTHORIZED")
+            (await each.refresh()).problem(401, "UNAUTHORIZED")
+
+
+async def test_a_user_sees_and_ends_only_their_own_sessions(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        here = await world.logged_in(ADDRESS)
+        there = world.browser()
+        await there.send(
+            "POST", "/auth/login", {"email": ADDRESS, "password": PASSWORD}, headers={"User-Agent": "Other/1.0"}
+        )
+        await there.login(ADDRESS)
+        stranger = await world.logged_in("stranger@example.com")
+        listed = (await here.send("GET", "/auth/sessions")).expect(200).json["sessions"]
+        assert len(listed) == 3
+        assert [each["id"] for each in listed if each["current"]] == [here.claims["sid"]]
+        assert "Other/1.0" in {each["user_agent"] for each in listed}
+        assert {each["ip"] for each in listed} == {"127.0.0.1"}
+        for each in listed:
+            assert datetime.fromisoformat(each["last_used_at"]) >= datetime.fromisoformat(each["created_at"])
+        target = there.claims["sid"]
+        (await stranger.send("DELETE", f"/auth/sessions/{target}")).problem(404, "NOT_FOUND")
+        (await there.send("GET", "/auth/me")).expect(200)
+        ended = (await here.send("DELETE", f"/auth/sessions/{target}")).expect(200)
+        assert ended.json == {"id": target, "revoked": True}
+        (await there.send("GET", "/auth/me")).problem(401, "UNAUTHORIZED")
+        (await here.send("DELETE", f"/auth/sessions/{target}")).expect(200)
+        for unknown in (str(uuid7()), "nonsense"):
+            (await here.send("DELETE", f"/auth/sessions/{unknown}")).problem(404, "NOT_FOUND")
+
+
+async def test_a_forgotten_password_is_reset_by_the_letter(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        browser = await world.logged_in(ADDRESS)
+        (await browser.send("POST", "/auth/forgot-password", {"email": ADDRESS})).expect(200)
+        token = await world.letter(ADDRESS)
+        for weak in ("short", "password", ADDRESS):
+            problem = await browser.send("POST", "/auth/reset-password", {"token": token, "new_password": weak})
+            assert fields_of(problem.problem(400, "VALIDATION_ERROR")) == ["new_password"]
+        (await browser.send("POST", "/auth/reset-password", {"token": token, "new_password": OTHER})).expect(200)
+        (await browser.send("GET", "/auth/me")).problem(401, "UNAUTHORIZED")
+        (await browser.refresh()).problem(401, "UNAUTHORIZED")
+        (await world.browser().login(ADDRESS)).problem(401, "UNAUTHORIZED")
+        (await world.browser().login(ADDRESS, OTHER)).expect(200)
+        again = await browser.send("POST", "/auth/reset-password", {"token": token, "new_password": PASSWORD})
+        assert fields_of(again.problem(400, "VALIDATION_ERROR")) == ["token"]
+
+
+async def test_a_token_opens_only_what_it_was_mailed_for(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        await world.register(ADDRESS)
+        browser = world.browser()
+        verification = await world.letter(ADDRESS)
+        body = {"token": verification, "new_password": OTHER}
+        (await browser.send("POST", "/auth/reset-password", body)).problem(400, "VALIDATION_ERROR")
+        await browser.send("POST", "/auth/forgot-password", {"email": ADDRESS})
+        reset = await world.letter(ADDRESS)
+        (await browser.send("POST", "/auth/verify-email", {"token": reset})).problem(400, "VALIDATION_ERROR")
+        (await browser.send("POST", "/auth/verify-email", {"token": verification})).expect(200)
+        (await browser.send("POST", "/auth/verify-email", {"token": verification})).problem(400, "VALIDATION_ERROR")
+        for nonsense in ("", "nonsense", "a" * 43):
+            (await browser.send("GET", f"/auth/verify-email?token={nonsense}")).problem(400, "VALIDATION_ERROR")
+        (await browser.send("GET", "/auth/verify-email")).problem(400, "VALIDATION_ERROR")
+
+
+async def test_a_letter_that_got_lost_is_sent_again_and_both_links_are_good_until_one_is_followed(
+    settings: Settings,
+) -> None:
+    async with accounts_world(settings) as world:
+        await world.register(ADDRESS)
+        await world.letter(ADDRESS)
+        (await world.client.post("/auth/resend-verification", {"email": ADDRESS}))
+        second = await world.letter(ADDRESS)
+        (await world.browser().send("POST", "/auth/verify-email", {"token": second})).expect(200)
+        await world.client.post("/auth/resend-verification", {"email": ADDRESS})
+        with pytest.raises(AssertionError, match="no unread letter"):
+            await world.letter(ADDRESS)
+
+
+async def test_changing_the_password_asks_for_the_present_one_and_ends_the_other_sessions(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        here = await world.logged_in(ADDRESS)
+        there = world.browser()
+        await there.login(ADDRESS)
+        wrong = await here.send("POST", "/auth/change-password", {"current_password": "wrong", "new_password": OTHER})
+        assert fields_of(wrong.problem(400, "VALIDATION_ERROR")) == ["current_password"]
+        weak = {"current_password": PASSWORD, "new_password": ADDRESS}
+        problem = (await here.send("POST", "/auth/change-password", weak)).problem(400, "VALIDATION_ERROR")
+        assert fields_of(problem) == ["new_password"]
+        right = {"current_password": PASSWORD, "new_password": OTHER}
+        (await here.send("POST", "/auth/change-password", right)).expect(200)
+        (await here.send("GET", "/auth/me")).expect(200)
+        (await here.refresh()).expect(200)
+        (await there.send("GET", "/auth/me")).problem(401, "UNAUTHORIZED")
+        (await there.refresh()).problem(401, "UNAUTHORIZED")
+        (await world.browser().login(ADDRESS, OTHER)).expect(200)
+        (await world.client.post("/auth/change-password", right)).problem(401, "UNAUTHORIZED")
+
+
+async def test_a_profile_is_edited_by_name(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        browser = await world.logged_in(ADDRESS, display_name="Before")
+        changes = {
+            "display_name": "After 🐎",
+            "avatar_url": "https://example.com/a.png",
+            "bio": "Since 2017.\nMomentum.",
+        }
+        edited = (await browser.send("PATCH", "/auth/me", changes)).expect(200).json
+        assert {name: edited[name] for name in changes} == changes
+        cleared = (await browser.send("PATCH", "/auth/me", {"bio": None})).expect(200).json
+        assert (cleared["bio"], cleared["display_name"]) == (None, "After 🐎")
+        assert (await browser.send("GET", "/auth/me")).json == cleared
+        await browser.refresh()
+        assert browser.claims["name"] == "After 🐎"
+        for name, value in [
+            ("avatar_url", "http://example.com/a.png"),
+            ("avatar_url", "javascript:alert(1)"),
+            ("avatar_url", "https://user@example.com/"),
+            ("display_name", None),
+            ("display_name", " x "),
+            ("bio", "x" * 501),
+            ("email", "other@example.com"),
+            ("is_provider", True),
+        ]:
+            problem = (await browser.send("PATCH", "/auth/me", {name: value})).problem(400, "VALIDATION_ERROR")
+            assert fields_of(problem) == [name]
+
+
+async def test_a_referral_code_is_checked_and_stored_as_pending(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        referrer = await world.verified("king@example.com")
+        code: str = await world.value("SELECT referral_code FROM users WHERE id = $1", referrer)
+        assert len(code) == 6
+        problem = (await world.register("a@example.com", referral_code="NOSUCH")).problem(400, "VALIDATION_ERROR")
+        assert fields_of(problem) == ["referral_code"]
+        referee = (await world.register("a@example.com", referral_code=code.lower())).json["user_id"]
+        stored = await world.value(
+            "SELECT (referrer_id, status)::text FROM referrals WHERE referee_id = $1::uuid", referee
+        )
+        assert stored == f"({referrer},pending)"
+        (await world.register("b@example.com", referral_code=None)).json["user_id"]
+        own: str = await world.value("SELECT referral_code FROM users WHERE id = $1::uuid", referee)
+        assert len(own) == 6
+        assert not set(own) & set("01OIL")
+
+
+async def test_wrong_fields_are_named(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        good: dict[str, Any] = {"email": ADDRESS, "password": PASSWORD, "display_name": "Ann"}
+        for name, values in {
+            "email": [
+                None,
+                7,
+                "",
+                "nobody",
+                "a@b",
+                "a b@example.com",
+                "a@example.com\r\nBcc: x@example.com",
+                "é@x.org",
+            ],
+            "password": [None, 7, "", "1234567", "x" * 129, "password1", ADDRESS],
+            "display_name": [None, "", " ", "x", "x" * 51, "a\tb", "a\u202eb", "a\nb"],
+            "referral_code": [7, "x" * 21],
+            "is_admin": [True],
+        }.items():
+            for value in values:
+                problem = await world.client.post("/auth/register", good | {name: value})
+                assert fields_of(problem.problem(400, "VALIDATION_ERROR")) == [name], value
+        for name in good:
+            body = {key: value for key, value in good.items() if key != name}
+            problem = await world.client.post("/auth/register", body)
+            assert fields_of(problem.problem(400, "VALIDATION_ERROR")) == [name]
+        assert await world.value("SELECT count(*) FROM users") == 0
+
+
+async def test_a_session_ended_elsewhere_is_refused_here_within_a_second(settings: Settings) -> None:
+    """Another gateway's business: its own copy learns of it from Redis, or from Postgres."""
+    async with accounts_world(settings) as world, gateway_of(world.settings, world.actors) as elsewhere:
+        browser = await world.logged_in(ADDRESS)
+        abroad = elsewhere.browser()
+        abroad.token, abroad.cookies = browser.token, dict(browser.cookies)
+        (await abroad.send("GET", "/auth/me")).expect(200)
+        (await browser.send("POST", "/auth/logout")).expect(200)
+        await refused_within_a_second(abroad)
+        assert world.ended_streams[:1] == elsewhere.ended_streams[:1] == [browser.claims["sid"]]
+
+
+async def test_a_gateway_that_starts_late_knows_what_ended_before(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        browser = await world.logged_in(ADDRESS)
+        (await browser.send("POST", "/auth/logout")).expect(200)
+    async with accounts_world(settings) as late:
+        newcomer = late.browser()
+        newcomer.token = browser.token
+        (await newcomer.send("GET", "/auth/me")).problem(401, "UNAUTHORIZED")
+
+
+async def test_sessions_that_end_while_redis_is_away_are_refused_all_the_same(settings: Settings) -> None:
+    async with (
+        accounts_world(settings) as world,
+        gateway_of(world.settings.replace(redis_url="redis://127.0.0.1:1"), world.actors) as deaf,
+    ):
+        browser = await world.logged_in(ADDRESS)
+        there = deaf.browser()
+        there.token = browser.token
+        (await there.send("GET", "/auth/me")).expect(200)
+        (await browser.send("POST", "/auth/logout")).expect(200)
+        await refused_within_a_second(there)
+
+
+async def test_the_limits_of_the_contract_hold_for_each_route(settings: Settings) -> None:
+    async with accounts_world(settings, rate_limit_enabled=True) as world:
+        browser = world.browser()
+        calls: dict[str, tuple[int, Any]] = {
+            "/auth/register": (5, {}),
+            "/auth/login": (10, {}),
+            "/auth/forgot-password": (3, {}),
+            "/auth/resend-verification": (3, {}),
+        }
+        for path, (limit, body) in calls.items():
+            for used in range(1, limit + 1):
+                answer = (await browser.send("POST", path, body)).expect(400)
+                assert answer.headers["X-RateLimit-Limit"] == str(limit)
+                assert answer.headers["X-RateLimit-Remaining"] == str(limit - used)
+            refused = await browser.send("POST", path, body)
+            assert refused.problem(429, "RATE_LIMITED")["retry_after"] >= 1
+        for path in ("/auth/oauth/google", "/auth/oauth/google/callback"):
+            for _ in range(10):
+                (await browser.send("GET", path)).problem(404, "NOT_FOUND")
+            (await browser.send("GET", path)).problem(429, "RATE_LIMITED")
