@@ -203,6 +203,13 @@ class Feed:
             self._fanout.drop(old)
 
     def _enter(self, client: Client, opening: Opening) -> None:
+        other = self._clients.get(client.session)  # resumed here twice at once: the later take-over counts
+        if other is not None and other.epoch > client.epoch:
+            client.close()
+            self.limits.leave(client.viewer)
+            return
+        if other is not None:
+            self._fanout.drop(other)
         client.marks, client.last_mark = pack_marks(opening.marks), opening.marks[-1]
         self._set_deadline(client)
         self._clients[client.session] = client

@@ -119,6 +119,8 @@ class SessionStore:
 
     def remember(self, session: bytes, record: Record) -> None:
         """Keep the record of a stream that has ended here, for when Redis is away."""
+        if session in self._ended and self._ended[session][1].epoch > record.epoch:
+            return
         self._ended[session] = (asyncio.get_running_loop().time() + self._ttl_ms / 1000, record)
         self._ended.move_to_end(session)
         if len(self._ended) > KEPT_LOCALLY:

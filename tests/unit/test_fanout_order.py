@@ -1,0 +1,81 @@
+"""What arrives in any order, twice or never leaves in the feed's order, once."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.feed import FeedItem
+from server.feed.order import Order
+
+
+def item(seq: int) -> FeedItem:
+    return FeedItem(seq, "crypto", "crypto", 50, "p", b"{}")
+
+
+def items(*seqs: int) -> list[FeedItem]:
+    return [item(seq) for seq in seqs]
+
+
+def places(found: list[FeedItem]) -> list[int]:
+    return [each.feed_seq for each in found]
+
+
+def started(last: int, *, capacity: int = 4096) -> Order:
+    order = Order(capacity=capacity)
+    order.start(last)
+    return order
+
+
+def test_what_is_next_passes_at_once() -> None:
+    order = started(4)
+    assert places(order.offer(items(5, 6))) == [5, 6]
+    assert not order.is_missing
+
+
+def test_what_follows_a_hole_waits_for_it() -> None:
+    order = started(0)
+    assert order.offer(items(3, 4)) == []
+    assert order.is_missing
+    assert places(order.offer(items(1))) == [1]
+    assert places(order.fetched(items(2, 3))) == [2, 3, 4]
+    assert not order.is_missing
+
+
+def test_what_has_passed_does_not_pass_again() -> None:
+    order = started(0)
+    order.offer(items(1, 2, 3))
+    assert order.offer(items(2, 1)) == []
+    assert order.fetched(items(1, 2, 3)) == []
+
+
+def test_past_its_capacity_it_forgets_what_it_can_fetch() -> None:
+    order = started(0, capacity=3)
+    assert order.offer(items(*range(2, 50))) == []
+    assert places(order.offer(items(1))) == [1, 2, 3, 4]
+    assert order.is_missing
+    assert places(order.fetched(items(*range(5, 50)))) == list(range(5, 50))
+    assert not order.is_missing
+
+
+def test_a_place_that_postgres_does_not_have_is_passed_over() -> None:
+    order = started(0)
+    order.offer(items(5))
+    assert places(order.fetched(items(1, 2, 4))) == [1, 2, 4, 5]
+
+
+@given(st.data())
+def test_any_mixture_of_messages_and_fetches_yields_the_whole_feed_once(data: st.DataObject) -> None:
+    total = data.draw(st.integers(1, 60))
+    order = started(0, capacity=data.draw(st.integers(1, 60)))
+    passed: list[FeedItem] = []
+    for _ in range(data.draw(st.integers(0, 30))):
+        if data.draw(st.booleans()):
+            passed += order.offer(items(*data.draw(st.lists(st.integers(1, total), max_size=8))))
+        else:
+            page = data.draw(st.integers(1, 10))
+            passed += order.fetched(items(*range(order.last + 1, min(order.last + page, total) + 1)))
+        assert places(passed) == list(range(1, order.last + 1))
+    passed += order.fetched(items(*range(order.last + 1, total + 1)))
+    assert places(passed) == list(range(1, total + 1))
+    assert not order.is_missing
