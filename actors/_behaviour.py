@@ -20,7 +20,7 @@ from actors._fencing import Fence
 from actors._messages import Delivery
 from config import tasks
 from config.settings import Settings
-from db._postgres import Connection, Pool, connection
+from db._postgres import DEADLINE_SECONDS, Connection, Pool, connection
 from schemas.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -60,17 +60,21 @@ class Room:
         """The epoch under which this process writes."""
         return self.fence.epoch
 
-    def connection(self) -> AbstractAsyncContextManager[Connection]:
-        """A connection for reading. Raises DatabaseUnavailable, within 1.5 s."""
-        return connection(self.pool)
+    def connection(
+        self, *, deadline_seconds: float | None = DEADLINE_SECONDS
+    ) -> AbstractAsyncContextManager[Connection]:
+        """A connection for reading. Raises DatabaseUnavailable, at the deadline (of the whole block) at the latest."""
+        return connection(self.pool, deadline_seconds=deadline_seconds)
 
-    def transaction(self) -> AbstractAsyncContextManager[Connection]:
+    def transaction(
+        self, *, deadline_seconds: float | None = DEADLINE_SECONDS
+    ) -> AbstractAsyncContextManager[Connection]:
         """A transaction that only the current owner can have; `conn.transaction()` in it is a savepoint.
 
-        Raises DatabaseUnavailable, within 1.5 s (after the body: whether it was committed is unknown), and Fenced when
-        another process has taken over; this process is ending then.
+        Raises DatabaseUnavailable, at the deadline (of the whole block) at the latest; if the body has run, it may have
+        been committed. Raises Fenced when another process has taken over; this process is ending then.
         """
-        return self.fence.transaction()
+        return self.fence.transaction(deadline_seconds=deadline_seconds)
 
     def mailbox(self, kind: str, key: str) -> Mailbox:
         """The mailbox of the actor of `kind` that owns `key`."""

@@ -52,6 +52,8 @@ async def connect(settings: Settings) -> None:
     """
     if settings.ray_address is None:
         raise ActorUnavailable("RAY_ADDRESS is not set: a gateway joins a Ray that runs already")
+    # It warns that it leaves SIGTERM alone in this thread, which is what is wanted.
+    logging.getLogger("ray._private.worker").addFilter(lambda record: "SIGTERM" not in record.getMessage())
     join = partial(ray.init, settings.ray_address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
     try:
         with _signal_handlers_kept():

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 
 from config import tasks
 from db import actors as sql
-from db._postgres import Connection, Pool, connection, transaction
+from db._postgres import DEADLINE_SECONDS, Connection, Pool, connection, transaction
 from schemas.errors import Fenced
 
 log = logging.getLogger(__name__)
@@ -46,9 +46,9 @@ class Fence:
         return self.epoch
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
+    async def transaction(self, *, deadline_seconds: float | None = DEADLINE_SECONDS) -> AsyncIterator[Connection]:
         """A transaction under this epoch. Raises Fenced when there is a newer one, and DatabaseUnavailable."""
-        async with transaction(self._pool) as conn:
+        async with transaction(self._pool, deadline_seconds=deadline_seconds) as conn:
             if not await sql.hold_epoch(conn, self.actor, self.epoch):
                 self._lose()
                 raise Fenced(f"{self.actor}: epoch {self.epoch} is not the newest")

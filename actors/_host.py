@@ -52,7 +52,7 @@ class ActorSpec:
     kind: str
     behaviour: str  # "actors.lens.intake:Intake"
     shards: int = 1
-    pool_size: int = 4  # Postgres connections per process: as many batches as can be in a transaction at once
+    pool_size: int = 4  # Postgres connections per process, at least 2 (a take-over may need two): batches side by side
     limits: Limits = field(default_factory=Limits)
 
     def name_of(self, shard: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -69,13 +70,14 @@ async def create_pool(dsn: str, size: int, *, name: str) -> Pool:
 
 @asynccontextmanager
 async def connection(pool: Pool, *, deadline_seconds: float | None = DEADLINE_SECONDS) -> AsyncIterator[Connection]:
-    """A connection from the pool for the block, which must end within the deadline (None: no deadline).
+    """A connection from the pool for the block, which must end within the deadline (None: it may take its time).
 
     Raises DatabaseUnavailable when Postgres cannot be reached, goes away, is out of connections or does not answer in
     time; whether a statement under way took effect is unknown then. The error of a statement itself passes unchanged.
     """
     async with database_errors(), asyncio.timeout(deadline_seconds):
-        conn = await pool.acquire()
+        async with asyncio.timeout(DEADLINE_SECONDS if deadline_seconds is None else None):
+            conn = await pool.acquire()
         try:
             yield conn
         except (TimeoutError, asyncio.CancelledError):
@@ -101,7 +103,7 @@ class database_errors:  # noqa: N801 - reads as the block it guards
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None and is_unavailable(error):
-            log.warning("Postgres is unavailable: %s: %s", type(error).__name__, error)
+            _log_now_and_then(error)
             raise DatabaseUnavailable from error
 
 
@@ -111,6 +113,18 @@ def is_unavailable(error: BaseException) -> bool:
         # One class for misuse and for a connection that is gone; only the text tells them apart.
         return "closed" in str(error) or "closing" in str(error)
     return isinstance(error, (OSError, TimeoutError, *_SERVER_TROUBLE))
+
+
+_logged_at = 0.0
+
+
+def _log_now_and_then(error: BaseException) -> None:
+    """While Postgres is away every request fails the same way: one line a second says it all."""
+    global _logged_at  # noqa: PLW0603 - per process, and only to keep the log short
+    now = time.monotonic()
+    if now - _logged_at >= 1:
+        _logged_at = now
+        log.warning("Postgres is unavailable: %s: %s", type(error).__name__, error)
 
 
 async def _prepare(conn: asyncpg.Connection[asyncpg.Record]) -> None:
