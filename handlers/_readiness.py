@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from config.clock import now
 from config.tasks import spawn
+from db._postgres import Pool, connection
 from schemas.errors import ActorUnavailable, AppError
 
 if TYPE_CHECKING:
@@ -63,12 +64,18 @@ class Readiness:
     async def _probe(self, services: Services) -> dict[str, str]:
         probes: dict[str, Callable[[], Awaitable[object]]] = {
             "redis": services.redis.ping,
-            "postgres": lambda: services.pool.fetchval("SELECT 1"),
+            "postgres": lambda: _select(services.pool),
             "ray": lambda: _every_actor(services.directory),
         }
         answers = await asyncio.gather(*(_try(name, probe) for name, probe in probes.items()))
         self._probed_at = time.monotonic()
         return dict(zip(probes, answers, strict=True))
+
+
+async def _select(pool: Pool) -> None:
+    # Not pool.fetchval: when it is cancelled it waits for the server to confirm, which a stopped one never does.
+    async with connection(pool, deadline_seconds=PROBE_SECONDS - 0.1) as conn:
+        await conn.fetchval("SELECT 1")
 
 
 async def _every_actor(directory: Mailboxes) -> None:
