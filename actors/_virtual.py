@@ -239,7 +239,11 @@ class _Attempt(Generic[State, Change]):
             decided, replies = self._decided
             self._decided = None
             if decided is batch:
-                await self._virtual.save(conn, self.changes)
+                try:
+                    await self._virtual.save(conn, self.changes)
+                except BaseException:
+                    self.states, self.changes = {}, []
+                    raise
                 return replies
             self.states, self.changes = {}, []  # decided for a batch some of which had been applied before
         kept_states, kept_changes = dict(self.states), len(self.changes)

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from actors.users.changes import EMAIL_TAKEN
-from actors.users.messages import Register, RequestLetter, VerifyEmail, address_key
+from actors.users.messages import Profile, Register, RequestLetter, VerifyEmail, address_key
 from config.clock import now
 from config.ids import uuid7
 from config.keys import token_hash
@@ -34,6 +34,17 @@ class Registrations(AccountHandler):
     @endpoint("Register", body=Registration(), responds=Registered(), status=201, errors=(409, 503))
     async def post(self, body: dict[str, Any]) -> object:
         """Answered when the account and the letter to its address are durable."""
+        async with self.accounts.registering.of([body["email"]]):
+            profile = await self._register(body)
+        return {
+            "user_id": profile.user_id,
+            "email": profile.email,
+            "display_name": profile.display_name,
+            "email_verified": profile.email_verified,
+            "message": "Please verify your e-mail address: a letter with a link is on its way",
+        }
+
+    async def _register(self, body: dict[str, Any]) -> Profile:
         email = body["email"]
         async with connection(self.services.pool) as conn:
             if await accounts.taken_emails(conn, [email]):
@@ -42,14 +53,7 @@ class Registrations(AccountHandler):
             code = await free_code(conn)
         password_hash = await self.accounts.passwords.hash(body["password"])
         account = AccountRow(uuid7(), email, False, password_hash, body["display_name"], None, None, code, now())
-        profile = await self.ask_account(account.id, Register(account, uuid7(), referrer_id))
-        return {
-            "user_id": profile.user_id,
-            "email": profile.email,
-            "display_name": profile.display_name,
-            "email_verified": profile.email_verified,
-            "message": "Please verify your e-mail address: a letter with a link is on its way",
-        }
+        return await self.ask_account(account.id, Register(account, uuid7(), referrer_id))
 
     async def _find_referrer(self, conn: Any, code: str | None) -> UUID | None:
         if code is None:

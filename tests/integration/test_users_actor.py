@@ -112,6 +112,16 @@ async def test_a_registration_among_others_fails_alone(settings: Settings) -> No
         assert [isinstance(each, Conflict) for each in replies] == [False, True, False]
 
 
+async def test_what_could_not_be_saved_is_not_remembered_either(settings: Settings) -> None:
+    async with owner_of(settings) as owner:
+        await owner.register(email="taken@example.com")
+        row = account_row(email="taken@example.com")
+        for _ in range(2):
+            assert isinstance((await owner.batch((account_key(row.id), register(row))))[0], Conflict)
+        [reply] = await owner.batch((account_key(row.id), EditProfile({})))
+        assert isinstance(reply, NotFound)
+
+
 async def test_a_crash_loses_neither_accounts_nor_sessions_nor_lists(settings: Settings) -> None:
     async with owner_of(settings) as owner:
         user = await owner.register(bio="before")
