@@ -1,0 +1,71 @@
+"""Finds the processes of a running server that a test kills: its own descendants, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from tests.services import Server
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A part of the system. `child` is the supervisor's name for it; `matches` tells its process from its siblings.
+
+    `recovery_seconds` is how long the whole system may take until it serves again, on a machine that is busy.
+    """
+
+    title: str
+    child: str
+    matches: Callable[[psutil.Process], bool]
+    recovery_seconds: float = 45.0
+
+    def __str__(self) -> str:
+        return self.title
+
+    def find(self, server: Server) -> psutil.Process | None:
+        """Its process, if it runs."""
+        return next((each for each in server.children(self.child) if _runs(each) and self.matches(each)), None)
+
+
+def _runs(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def _stage(name: str) -> Victim:
+    title = "ray::" + "".join(word.capitalize() for word in name.split("/"))
+    # While a call is under way Ray appends its name: "ray::LensIntake.deliver".
+    return Victim(name, "ray", lambda process: _title(process).partition(".")[0].strip() == title)
+
+
+def _binary(name: str) -> Callable[[psutil.Process], bool]:
+    return lambda process: process.name() == name
+
+
+def _is_first(process: psutil.Process) -> bool:
+    parent = process.parent()
+    return parent is None or parent.name() != process.name()
+
+
+def _is_backend(process: psutil.Process) -> bool:
+    return _title(process).startswith("postgres: tradestream")
+
+
+INTAKE, ENRICH, EVALUATE, PUBLISH = (_stage(f"lens/{name}") for name in ("intake", "enrich", "evaluate", "publish"))
+GATEWAY = Victim("gateway", "gateway-1", lambda _: True)
+VALKEY = Victim("Valkey", "valkey", lambda _: True)
+POSTGRES = Victim("Postgres", "postgres", _is_first)
+BACKEND = Victim("a Postgres backend", "postgres", _is_backend)
+RAYLET = Victim("Ray's raylet", "ray", _binary("raylet"), recovery_seconds=120.0)
+GCS = Victim("Ray's GCS", "ray", _binary("gcs_server"), recovery_seconds=120.0)
+
+EVERY: Sequence[Victim] = (INTAKE, ENRICH, EVALUATE, PUBLISH, GATEWAY, VALKEY, POSTGRES, BACKEND, RAYLET, GCS)
