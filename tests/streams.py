@@ -61,7 +61,7 @@ async def gateway(settings: Settings, **options: Any) -> AsyncIterator[Gateway]:
     assert settings.redis_url is not None
     async with AsyncExitStack() as stack:
         pool = await create_pool(settings.database_url, 4, name="test gateway")
-        stack.push_async_callback(pool.close)
+        stack.callback(pool.terminate)
         redis = create_redis(settings.redis_url)
         stack.push_async_callback(redis.aclose)
         limiter = Limiter(redis, standard_limit=settings.rate_limit_per_minute, enabled=settings.rate_limit_enabled)
@@ -289,7 +289,7 @@ async def connect(
     if receive_buffer is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
-    reader, writer = await asyncio.open_connection(sock=connection, limit=receive_buffer or 1 << 16)
+    reader, writer = await asyncio.open_connection(sock=connection, limit=receive_buffer or 1 << 20)
     lines = [f"{method} {target} HTTP/{version}", "Host: test", *(f"{k}: {v}" for k, v in (headers or {}).items())]
     writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
     async with asyncio.timeout(10):

@@ -186,6 +186,7 @@ class Feed:
 
     def _resave(self) -> None:
         # Redis may have been restarted, and may have lost what it knew.
+        self._store.unsettle()
         spawn(self._pulse.resave(), name="save all sessions")
 
     async def _begin_session(self, viewer: Viewer, wanted: SignalFilter) -> Opening:

@@ -24,8 +24,10 @@ log = logging.getLogger(__name__)
 
 RESUME_SECONDS = 900  # how long a session can be resumed
 ROUND_TRIP_SECONDS = 0.5  # a healthy Redis answers in one or two milliseconds
+ASK_AGAIN_SECONDS = 0.2
 AWAY_SECONDS = 0.5  # how long Redis is left alone after it failed
-PATIENCE_SECONDS = 3.0  # what a resume waits for Redis, which restarts in less, before it begins a new session
+# What a resume waits for Redis, which restarts in less, and for other gateways to tell it again what it has lost.
+PATIENCE_SECONDS = 3.0
 KEPT_LOCALLY = 5_000  # sessions that ended here, for when Redis is away: about 4 MB
 
 # KEYS: the sessions. ARGV: the time to live in ms; 1 for a take-over, which wants a higher epoch; then for each session
@@ -83,6 +85,7 @@ class SessionStore:
         self._redis = redis
         self._ttl_ms = int(ttl_seconds * 1000)
         self._away_until = 0.0
+        self._unsettled_until = 0.0
         self.is_behind = False
         self._ended: OrderedDict[bytes, tuple[float, Record]] = OrderedDict()
 
@@ -131,17 +134,21 @@ class SessionStore:
         now = asyncio.get_running_loop().time()
         return [(session, record) for session, (until, record) in self._ended.items() if now < until]
 
+    def unsettle(self) -> None:
+        """Redis may have been restarted and may have lost what it knew: for a moment, what it lacks may yet come."""
+        self._unsettled_until = asyncio.get_running_loop().time() + PATIENCE_SECONDS / 2
+
     async def _load(self, session: bytes) -> Record | None:
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + PATIENCE_SECONDS
         while True:
             if loop.time() >= self._away_until:
                 answered, record = await self._ask(session)
-                if answered:
+                if record is not None or (answered and loop.time() >= self._unsettled_until):
                     return record
             if loop.time() >= give_up_at:
                 return None
-            await asyncio.sleep(max(0.0, min(self._away_until, give_up_at) - loop.time()))
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
 
     async def _ask(self, session: bytes) -> tuple[bool, Record | None]:
         # Whether Redis answered, and the record.
