@@ -199,8 +199,9 @@ def github_user(user: Any, emails: Any) -> OAuthUser:
     """The user of GitHub's `/user` and `/user/emails`. Raises ProviderFailed."""
     if not isinstance(user, Mapping) or not isinstance(user.get("id"), int):
         raise ProviderFailed("the user has no id")
+    listed = emails if isinstance(emails, list) else []
     usable = [
-        each for each in emails if isinstance(each, Mapping) and each.get("verified") is True and each.get("email")
+        each for each in listed if isinstance(each, Mapping) and each.get("verified") is True and each.get("email")
     ]
     usable.sort(key=lambda each: each.get("primary") is not True)
     email = usable[0]["email"] if usable else None
