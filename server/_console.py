@@ -31,6 +31,7 @@ class Console:
         self._log = log
         self._is_terminal = stream.isatty()
         self._pending = ""
+        self._shown = False
 
     @contextmanager
     def step(self, text: str) -> Iterator[Step]:
@@ -74,12 +75,14 @@ class Console:
         return echo
 
     def _print(self, text: str) -> None:
-        self._write(f"{_ERASE}{text}" if self._is_terminal and self._pending else text)
+        self._write(f"{_ERASE}{text}" if self._shown else text)
+        self._shown = False
         self._show_pending()
 
     def _show_pending(self) -> None:
         if self._is_terminal and self._pending:
             self._write(_ERASE + self._pending)
+            self._shown = True
 
     def _write(self, text: str) -> None:
         try:

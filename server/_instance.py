@@ -26,7 +26,7 @@ RUNTIME_PATH_BYTES = 36
 POSTGRES = "postgres"
 # SIGINT makes Postgres end its sessions and shut down in order; SIGQUIT at once, to recover at the next start.
 POSTGRES_STOP = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0))
-_STOP = ((signal.SIGTERM, 5.0),)
+_STOP = ((signal.SIGTERM, 2.0),)  # actors and gateways acknowledge only what is committed
 
 
 class AlreadyRunning(Exception):

@@ -32,6 +32,7 @@ class Plan:
     migration: Launch | None = None  # runs to its end, once
     ray: Service | None = None  # its end is the gateways' end, too
     dashboard: Service | None = None  # nobody waits for it
+    actor_logs: Path | None = None  # Ray's directory of sessions
 
 
 def compose(
@@ -70,6 +71,7 @@ def compose(
         migration=Launch(migrate_command, environment("migrate")),
         ray=head,
         dashboard=dashboard,
+        actor_logs=head.sessions if head is not None else None,
         gateways=[Gateway(n + 1, settings, gateway_command, environment) for n in range(settings.workers)],
     )
 

@@ -144,12 +144,14 @@ class Child:
         finally:
             os.close(write_end)
         self._pipe: asyncio.ReadTransport | None = None
+        self._sink: Callable[[bytes], None] = lambda data: None
         self.pid = self._process.pid
         self.exited = reaper.exit_of(self.pid)
         self.exited.add_done_callback(self._record_exit)
 
     async def read_output(self, sink: Callable[[bytes], None]) -> None:
         """Hand all that it prints to `sink`, from now on."""
+        self._sink = sink
         pipe = os.fdopen(self._output, "rb", buffering=0)
         self._pipe, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: _Pump(sink), pipe)
 
@@ -177,9 +179,15 @@ class Child:
         return code
 
     def close(self) -> None:
-        """Stop reading its output; a grandchild may hold the pipe open for ever."""
-        if self._pipe is not None:
-            self._pipe.close()
+        """Take its last words and stop listening: a grandchild may hold the pipe open for ever."""
+        if self._pipe is None or self._pipe.is_closing():
+            return
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(16):  # a pipe holds 64 KiB
+                if not (data := os.read(self._output, 64 << 10)):
+                    break
+                self._sink(data)
+        self._pipe.close()
 
     async def _gone_within(self, seconds: float, hurry: asyncio.Event) -> bool:
         hurried = spawn(hurry.wait(), name=f"hurry the end of {self.pid}")

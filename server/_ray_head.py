@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from signal import SIGTERM
 
+import psutil
+
 from server._http import http_get
 from server._instance import Instance
 from server._process import Launch
@@ -34,7 +36,7 @@ class RayHead(Service):
         """`environment` makes a child's whole environment from its name, when `address` is known."""
         self._instance = instance
         self._environment = environment
-        self._directory = instance.data_dir / "ray" / "sessions"
+        self.sessions = instance.data_dir / "ray" / "sessions"
         # Ray's sockets lie below it, with 66 bytes of names, and only 107 fit: a short way to the same place.
         self._short = instance.runtime_dir / "ray"
         self._port = self._health_port = 0
@@ -46,10 +48,10 @@ class RayHead(Service):
 
     async def prepare(self, run: Run) -> None:
         """Sweep the last session, keep its logs; choose ports."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._directory.parent.chmod(0o700)  # Ray opens its own directory to everybody
+        self.sessions.mkdir(parents=True, exist_ok=True)
+        self.sessions.parent.chmod(0o700)  # Ray opens its own directory to everybody
         self._short.unlink(missing_ok=True)
-        self._short.symlink_to(self._directory)
+        self._short.symlink_to(self.sessions)
         self.tidy()
         _create_token(self._instance)
         self._port, self._health_port = free_ports(2)
@@ -78,7 +80,16 @@ class RayHead(Service):
             "RAY_ROTATION_BACKUP_COUNT": str(LOG_BACKUPS),
             "PYTHONWARNINGS": "ignore",
         }
-        return Launch(argv, environment, self._directory)
+        return Launch(argv, environment, self.sessions)
+
+    def broken(self, pid: int) -> str | None:
+        """A part that ended with SIGTERM: `ray start` takes that for intended, and waits on."""
+        try:
+            alive = {each.name() for each in psutil.Process(pid).children() if each.status() != psutil.STATUS_ZOMBIE}
+        except psutil.Error as error:
+            return str(error)
+        missing = {"gcs_server", "raylet"} - alive
+        return f"without its {' and '.join(sorted(missing))}" if missing else None
 
     async def probe(self, pid: int) -> str:
         """Ask the node's agent, which asks the GCS and the raylet."""
@@ -90,8 +101,8 @@ class RayHead(Service):
 
     def tidy(self) -> None:
         """Keep the logs of the last session alone."""
-        latest = (self._directory / "session_latest").resolve().name
-        for path in self._directory.iterdir():
+        latest = (self.sessions / "session_latest").resolve().name
+        for path in self.sessions.iterdir():
             if path.is_symlink() or path.is_file():
                 if path.name != "session_latest":
                     path.unlink(missing_ok=True)

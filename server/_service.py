@@ -47,6 +47,11 @@ class Service(ABC):
     async def probe(self, pid: int) -> str:
         """Really ask it, in a few seconds at most: a line that says where it is. Raises `NotReady` or `OSError`."""
 
+    def broken(self, pid: int) -> str | None:
+        """Whether it has visibly fallen apart since it started, though it still runs: what is wrong, or None."""
+        del pid
+        return None
+
     @abstractmethod
     def tidy(self) -> None:
         """Remove what must not stay when it has stopped: sockets, pid files."""

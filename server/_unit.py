@@ -115,14 +115,19 @@ class Unit:
             await asyncio.wait({exited}, timeout=service.watch_seconds)
             if exited.done():
                 return describe_exit(exited.result())
-            try:
-                await asyncio.wait_for(service.probe(self._child.pid), PROBE_SECONDS)
-                answered = time.monotonic()
-            except (NotReady, OSError) as error:
-                silent = time.monotonic() - answered
-                if silent > service.patience_seconds:
-                    await self.stop()
-                    return f"no answer for {silent:.0f} s: {error}"
+            if (fault := service.broken(self._child.pid)) is None:
+                try:
+                    async with asyncio.timeout(PROBE_SECONDS):
+                        await service.probe(self._child.pid)
+                    answered = time.monotonic()
+                    continue
+                except (NotReady, OSError) as error:
+                    silent = time.monotonic() - answered
+                    if silent < service.patience_seconds:
+                        continue
+                    fault = f"no answer for {silent:.0f} s: {error}"
+            await self.stop()
+            return fault
 
     async def stop(self) -> None:
         """Stop it and every process that belongs to it; harmless when it does not run."""
@@ -141,11 +146,14 @@ class Unit:
         pause, reason = 0.02, "no answer"
         while True:
             try:
-                return await asyncio.wait_for(self.service.probe(child.pid), PROBE_SECONDS)
+                # Not wait_for, which in Python 3.11 swallows a cancellation that comes together with the answer.
+                async with asyncio.timeout(PROBE_SECONDS):
+                    return await self.service.probe(child.pid)
             except (NotReady, OSError) as error:
                 reason = str(error) or reason
             await asyncio.wait({child.exited}, timeout=pause)
             if not child.running:
+                child.close()
                 raise NotReady(describe_exit(child.exited.result()))
             if time.monotonic() > deadline:
                 raise NotReady(f"not ready after {self.service.start_seconds:.0f} s: {reason}")
@@ -167,7 +175,6 @@ async def run_to_end(launch: Launch, reaper: Reaper, log: LogFile, *, seconds: f
         await child.read_output(log.write)
         async with asyncio.timeout(seconds):
             await asyncio.shield(child.exited)
-        await asyncio.sleep(0)  # let the last of its output arrive
     except TimeoutError:
         raise ServiceError(f"{launch.argv[0]} did not end within {seconds:.0f} s\n{log.tail()}") from None
     finally:

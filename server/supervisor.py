@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from config.settings import Settings
 from config.tasks import cancel, spawn
+from server._actor_logs import POLL_SECONDS, ActorLogs
 from server._console import Console
 from server._gateway import loopback
 from server._instance import Instance
@@ -35,24 +38,23 @@ class Supervisor:
         self._policy = policy or Policy()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._keepers: dict[str, asyncio.Task[Any]] = {}
         self._units: dict[str, Unit] = {}
         self._reaper = Reaper()
 
     async def run(self, ready: Sequence[str] = ()) -> None:
         """Start everything, print the lines of `ready`, and serve until a signal. Raises `StartFailed`."""
         with self._signals():
-            starting = spawn(self._start(), name="start everything")
+            starting = spawn(_outcome(self._start), name="start everything")
             stopping = spawn(self._stopping.wait(), name="wait for a signal")
             try:
                 await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if starting.done():
-                    starting.result()
+                    if (failure := starting.result()) is not None:
+                        await self._stop("giving up")
+                        raise failure
                     self._console.say("\n".join(ready))
                     await stopping
-            except (ServiceError, StartFailed):
-                await self._stop("giving up")
-                raise
             finally:
                 await cancel(starting, stopping)
                 await self._stop("stopping")
@@ -67,27 +69,28 @@ class Supervisor:
             await self._migrate()
         if plan.ray is not None:
             await self._bring_up(self._unit(plan.ray), attempts)
+            if plan.actor_logs is not None:
+                self._keepers["actor logs"] = spawn(self._follow(plan.actor_logs), name="follow the actors' logs")
         await self._start_gateways_on(plan.ray, attempts)
 
     async def _start_gateways_on(self, ray: Service | None, attempts: int | None) -> None:
         """The first start of the gateways: it fails when Ray dies under them."""
-        gateways = spawn(self._start_gateways(attempts), name="start the gateways")
+        if ray is None:
+            await self._start_gateways(attempts)
+            return
+        unit = self._unit(ray)
+        gateways = spawn(_outcome(lambda: self._start_gateways(attempts)), name="start the gateways")
+        self._keepers["gateways"] = gateways
+        died = spawn(unit.ended(), name="watch Ray")
         try:
-            if ray is None:
-                await gateways
-                return
-            unit = self._unit(ray)
-            died = spawn(unit.ended(), name="watch Ray")
-            try:
-                await asyncio.wait({gateways, died}, return_when=asyncio.FIRST_COMPLETED)
-                if died.done():
-                    raise StartFailed(ray.title, f"ended while the gateways started: {died.result()}", unit.tail)
-                gateways.result()
-                self._keepers[ray.name] = spawn(self._keep_ray(unit), name="keep Ray")
-            finally:
-                await cancel(died)
+            await asyncio.wait({gateways, died}, return_when=asyncio.FIRST_COMPLETED)
+            if died.done():
+                raise StartFailed(ray.title, f"ended while the gateways started: {died.result()}", unit.tail)
+            if (failure := gateways.result()) is not None:
+                raise failure
+            self._keepers[ray.name] = spawn(self._keep_ray(unit), name="keep Ray")
         finally:
-            await cancel(gateways)
+            await cancel(died)
 
     async def _start_gateways(self, attempts: int | None) -> None:
         """The first alone, because it creates the actors; then the others, together."""
@@ -127,6 +130,17 @@ class Supervisor:
         finally:
             log.close()
 
+    async def _follow(self, sessions: Path) -> None:
+        logs, log, echo = ActorLogs(sessions), LogFile(self._instance.log_dir / "actors.log"), self._console.channel()
+        try:
+            while True:
+                lines = logs.read()
+                log.write(lines)
+                echo(lines)
+                await asyncio.sleep(POLL_SECONDS)
+        finally:
+            log.close()
+
     def _keep(self, service: Service) -> None:
         unit = self._unit(service)
         self._keepers[service.name] = spawn(self._keep_one(unit), name=f"keep {service.title}")
@@ -142,7 +156,8 @@ class Supervisor:
         while True:
             await self._await_end(ray)
             dependents = [*self._plan.gateways, *([self._plan.dashboard] if self._plan.dashboard else [])]
-            await cancel(*(self._keepers.pop(name, None) for name in ("gateways", *(each.name for each in dependents))))
+            names = ["gateways", *(each.name for each in dependents)]
+            await cancel(*(self._keepers.get(name) for name in names))
             # The old gateways drain while the new Ray, which has another address, comes up.
             stops = [self._unit(each).stop() for each in dependents]
             await asyncio.gather(*stops, self._bring_up(ray, None))
@@ -202,6 +217,15 @@ class Supervisor:
         self._stopping.set()
 
 
+async def _outcome(work: Callable[[], Awaitable[None]]) -> StartFailed | ServiceError | None:
+    """Do it, and return a failure that was to be expected: for a task whose exceptions would be logged as faults."""
+    try:
+        await work()
+    except (ServiceError, StartFailed) as failure:
+        return failure
+    return None
+
+
 async def serve(
     settings: Settings,
     *,
@@ -221,7 +245,7 @@ async def serve(
             console = Console(sys.stdout, log)
             console.say(f"TradeStream, data in {instance.data_dir}")
             if ended:
-                console.event(f"ended {ended} processes that an earlier run had left behind")
+                console.event(f"ended what an earlier run had left behind ({ended} processes)")
             plan = compose(settings, instance, gateway_command=gateway_command, migrate_command=migrate_command)
             with own_terminal():
                 await Supervisor(plan, instance, console).run(ready_lines(settings, instance))

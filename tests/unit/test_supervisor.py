@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from config.tasks import spawn
+from server._actor_logs import ActorLogs
 from server._console import Console
 from server._instance import AlreadyRunning, Instance
 from server._logfile import LogFile
@@ -28,7 +29,7 @@ from server.supervisor import Supervisor
 
 QUICK = Policy(first_attempts=2, base_seconds=0.01, most_seconds=0.05)
 # Ends in order on SIGTERM; says so, to show that it was asked and not killed.
-PATIENT = "trap 'echo asked; exit 0' TERM; echo up; while :; do sleep 0.02; done"
+PATIENT = "trap 'echo asked; exit 0' TERM; echo up $$; while :; do sleep 0.02; done"
 
 
 @dataclass
@@ -44,7 +45,7 @@ class World:
 
 
 class StandIn(Service):
-    """A shell script that is ready when it runs and `ready()` is true."""
+    """A shell script that is ready when it has said `up` with its pid, and `ready()` is true."""
 
     stop_steps = ((signal.SIGTERM, 5.0),)
     start_seconds = 5.0
@@ -52,6 +53,7 @@ class StandIn(Service):
     def __init__(self, world: World, name: str, script: str, ready: Callable[[], bool]) -> None:
         self.name = self.title = name
         self.pids: list[int] = []
+        self.faults: dict[int, str] = {}
         self._world, self._script, self._ready = world, script, ready
 
     async def prepare(self, run: Run) -> None:
@@ -62,12 +64,16 @@ class StandIn(Service):
         return Launch(["/bin/sh", "-c", self._script], environment)
 
     async def probe(self, pid: int) -> str:
-        if not self._ready():
+        log = self._world.instance.log_dir / f"{self.name}.log"
+        if not self._ready() or f"up {pid}\n" not in log.read_text():
             raise NotReady("not yet")
         if pid not in self.pids:
             self.pids.append(pid)
             self._world.story.append(f"up {self.name}")
         return self.name
+
+    def broken(self, pid: int) -> str | None:
+        return self.faults.get(pid)
 
     def tidy(self) -> None:
         self._world.story.append(f"tidy {self.name}")
@@ -169,14 +175,14 @@ async def test_a_first_start_gives_up_with_the_end_of_the_log(world: World) -> N
 
 async def test_once_it_has_been_up_it_never_gives_up(world: World) -> None:
     working = True
-    store = world.service("postgres", "test -e gone && exit 1; " + PATIENT, ready=lambda: working)
+    store = world.service("postgres", ready=lambda: working)
     async with supervised(world, Plan([world.service("gateway")], [store])) as running:
         working = False
         store.start_seconds = 0.02
         os.kill(store.pids[0], signal.SIGKILL)
         await until(lambda: world.output.getvalue().count("trying again") > 2 * QUICK.first_attempts)
         assert not running.done()
-        working = True
+        working, store.start_seconds = True, 5.0
         await until(lambda: len(store.pids) == 2)
 
 
@@ -193,7 +199,7 @@ async def test_a_signal_during_the_start_stops_what_was_started(world: World) ->
 
 
 async def test_a_second_signal_does_not_wait_for_a_child_that_will_not_end(world: World) -> None:
-    stubborn = world.service("gateway", "trap '' TERM; echo up; while :; do sleep 0.02; done")
+    stubborn = world.service("gateway", "trap '' TERM; echo up $$; while :; do sleep 0.02; done")
     stubborn.stop_steps = ((signal.SIGTERM, 60.0),)
     async with supervised(world, Plan([stubborn])) as running:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -306,3 +312,31 @@ def test_a_reader_that_went_away_costs_lines_and_nothing_else() -> None:
         console.say("to nobody")
         with console.step("working"):
             console.channel()(b"half a line\nand")
+
+
+def test_what_actors_log_becomes_one_log_of_whole_lines(tmp_path: Path) -> None:
+    folder = tmp_path / "session_1" / "logs"
+    folder.mkdir(parents=True)
+    (tmp_path / "session_latest").symlink_to(folder.parent)
+    logs = ActorLogs(tmp_path)
+    file = folder / "worker-1.err"
+    file.write_bytes(b":actor_name:users/0\nfirst\nsec")
+    (folder / "raylet.out").write_bytes(b"none of ours\n")
+    assert logs.read() == b"first\n"
+    assert logs.read() == b""
+    with file.open("ab") as more:
+        more.write(b"ond\n")
+    assert logs.read() == b"second\n"
+    file.write_bytes(b"new\n")  # Ray has rotated it
+    assert logs.read() == b"new\n"
+    (tmp_path / "session_latest").unlink()
+    assert logs.read() == b""
+
+
+async def test_a_service_that_has_fallen_apart_is_started_again_at_once(world: World) -> None:
+    ray = world.service("ray")
+    ray.watch_seconds = 0.02
+    async with supervised(world, Plan([world.service("gateway")], (), None, ray)):
+        ray.faults[ray.pids[0]] = "without its raylet"
+        await until(lambda: len(ray.pids) == 2)
+        assert "ray has ended (without its raylet)" in world.output.getvalue()
