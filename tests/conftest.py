@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,6 +30,18 @@ from tests.services import postgres_server, valkey_server
 
 TEMPLATE = "template_tradestream"
 _numbers = itertools.count(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """A base of this run's own for temporary files.
+
+    The default one is closed to other users again by every run that starts; PostgreSQL, which does not run as root,
+    would lose its data under the feet of a run beside it.
+    """
+    if config.option.basetemp is None:
+        config.option.basetemp = f"{tempfile.gettempdir()}/tradestream-tests-{os.getpid()}"
+        config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
 
 
 @dataclass(frozen=True)
