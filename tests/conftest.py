@@ -23,9 +23,9 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 import redis
-from db._migrate import migrate
 
 from config.settings import Settings
+from db._migrate import migrate
 from tests.services import postgres_server, valkey_server
 
 TEMPLATE = "template_tradestream"
