@@ -21,9 +21,17 @@ CREATE TABLE additions (at bigint GENERATED ALWAYS AS IDENTITY, id text NOT NULL
 """
 
 
+DIES_BEFORE_COMMIT = "dies before commit"
+DIES_AFTER_COMMIT = "dies after commit"
+
+
 @dataclass(frozen=True, slots=True)
 class Add(Message[int]):
-    """Add to a counter; the new total. `tag` is written beside it, so that a test finds out what was applied."""
+    """Add to a counter; the new total. `tag` is written beside it, so that a test finds out what was applied.
+
+    `DIES_BEFORE_COMMIT` and `DIES_AFTER_COMMIT` as tags kill the actor's process at that moment, unless the message is
+    delivered again.
+    """
 
     by: int = 1
     tag: str = ""
@@ -77,6 +85,8 @@ class Counters(Virtual[int, Changed]):
 
     max_in_memory: ClassVar[int] = 100
 
+    _dies_in_save = False
+
     async def load(self, conn: Connection, keys: Sequence[str]) -> Mapping[str, int]:
         """See Virtual."""
         rows = await conn.fetch("SELECT id, total FROM counters WHERE id = ANY ($1)", keys)
@@ -101,11 +111,16 @@ class Counters(Virtual[int, Changed]):
         return Decision(state, state)
 
     async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
-        """See Behaviour; `Wait` comes first."""
+        """See Behaviour; `Wait` comes first, death when it is due."""
         for each in batch:
             if isinstance(each.message, Wait):
                 await asyncio.sleep(each.message.seconds)
-        return await super().process(batch)
+        deadly = {each.message.tag for each in batch if isinstance(each.message, Add) and not each.suspect}
+        self._dies_in_save = DIES_BEFORE_COMMIT in deadly
+        replies = await super().process(batch)
+        if DIES_AFTER_COMMIT in deadly:
+            kill_this_process()
+        return replies
 
     async def save(self, conn: Connection, changes: Sequence[Changed]) -> None:
         """See Virtual."""
@@ -122,6 +137,8 @@ class Counters(Virtual[int, Changed]):
             [change.id for change in tagged],
             [change.tag for change in tagged],
         )
+        if self._dies_in_save:
+            kill_this_process()
 
 
 class Forwarder(Behaviour):

@@ -35,7 +35,16 @@ from schemas.errors import (
     all_errors,
 )
 from tests.breakable import BreakablePostgres, breakable_postgres, ray_for_this_process
-from tests.integration.counters import SCHEMA, Add, Fail, SetTo, Total, Wait
+from tests.integration.counters import (
+    DIES_AFTER_COMMIT,
+    DIES_BEFORE_COMMIT,
+    SCHEMA,
+    Add,
+    Fail,
+    SetTo,
+    Total,
+    Wait,
+)
 
 COUNTERS = "test/counters"
 FORWARDER = "test/forwarder"
@@ -292,6 +301,24 @@ async def test_an_actor_killed_again_and_again_loses_nothing_acknowledged_and_ap
         assert [tag for tag in acknowledged if applied[tag] != 1] == []
         assert [tag for tag in unknown if applied[tag] > 1] == []
         assert await one.mailbox(COUNTERS, key).ask(key, Total()) == applied.total()
+
+
+@pytest.mark.parametrize("death", [DIES_BEFORE_COMMIT, DIES_AFTER_COMMIT])
+async def test_a_batch_whose_actor_dies_around_the_commit_is_applied_once_and_answered(
+    world: World, death: str
+) -> None:
+    key = new_key("deadly")
+    tags = [f"{n}" for n in range(40)]
+    tags.insert(20, death)
+    async with gateway(world) as directory, database(world) as conn:
+        before = await figures_of(directory, COUNTERS)
+        mailbox = directory.mailbox(COUNTERS, key)
+        replies = await mailbox.ask_many([(key, Add(tag=tag)) for tag in tags], deadline_seconds=15)
+        assert replies == list(range(1, 42))
+        assert (await figures_of(directory, COUNTERS))["pid"] != before["pid"]
+        rows = await conn.fetch("SELECT tag FROM additions WHERE id = $1 ORDER BY at", key)
+        assert [row[0] for row in rows] == tags
+        assert await mailbox.ask(key, Total()) == 41
 
 
 async def test_an_actor_that_was_taken_over_ends_its_process_and_the_next_one_goes_on(world: World) -> None:
