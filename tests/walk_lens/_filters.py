@@ -1,0 +1,50 @@
+"""The query parameters of the lists: what a value lets through, what matches nothing, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from config.ids import uuid7
+
+FUTURE, PAST = "2999-01-01T00:00:00Z", "2001-01-01T01:00:00+01:00"
+NO_TIMES = ("yesterday", "2024-01-15T10:30:00")  # the second has no offset
+
+
+@dataclass(frozen=True)
+class Filter:
+    """`good` matches something, and all that comes back `fits`; `nothing` is valid and matches nothing."""
+
+    good: object
+    fits: Callable[[Any], bool]
+    nothing: object = None
+    bad: tuple[object, ...] = ()
+
+
+def filters_of(route: str, item: Mapping[str, Any]) -> dict[str, Filter]:
+    """The filters of a list, with values that let `item`, one of its own, through."""
+    plain = {
+        "/events": {"symbol": "NOSUCH", "event_type": None, "source": "no such source", "status": None},
+        "/decisions": {"model": None, "symbol": "NOSUCH", "event_type": None, "decision": None},
+        "/dlq": {"stage": None, "reason_code": None, "event_id": str(uuid7())},
+    }[route]
+    closed = {"event_type", "status", "model", "decision", "stage", "reason_code", "event_id"}
+    filters = {
+        name: Filter(item[name], _equals(name, item[name]), nothing, ("NO_SUCH_VALUE",) if name in closed else ())
+        for name, nothing in plain.items()
+    }
+    moment = {"/events": "received_at", "/decisions": "evaluated_at", "/dlq": "created_at"}[route]
+    at = item[moment]
+    filters["since"] = Filter(at, lambda each: each[moment] >= at, FUTURE, NO_TIMES)
+    filters["until"] = Filter(at, lambda each: each[moment] <= at, PAST, NO_TIMES)
+    if route == "/decisions":
+        least = item["confidence"]
+        filters["min_confidence"] = Filter(least, lambda each: each["confidence"] >= least, None, ("much", 1.5, -1))
+    if route == "/dlq":
+        filters["resolved"] = Filter("false", lambda each: each["resolved_at"] is None, None, ("perhaps",))
+    return filters
+
+
+def _equals(name: str, value: object) -> Callable[[Any], bool]:
+    return lambda each: bool(each[name] == value)
