@@ -60,7 +60,9 @@ async def connect(settings: Settings) -> None:
             async with asyncio.timeout(JOIN_SECONDS):
                 await _in_thread(join)  # it takes a second, or for ever
     except (TimeoutError, ConnectionError, RayError, RuntimeError) as error:
-        raise ActorUnavailable(f"Ray at {settings.ray_address} cannot be joined: {str(error) or 'no answer'}") from error
+        raise ActorUnavailable(
+            f"Ray at {settings.ray_address} cannot be joined: {str(error) or 'no answer'}"
+        ) from error
 
 
 async def disconnect() -> None:
