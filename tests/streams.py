@@ -288,12 +288,20 @@ async def connect(
     connection.setblocking(False)
     if receive_buffer is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+    try:
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+    except BaseException:
+        connection.close()
+        raise
     reader, writer = await asyncio.open_connection(sock=connection, limit=receive_buffer or 1 << 20)
     lines = [f"{method} {target} HTTP/{version}", "Host: test", *(f"{k}: {v}" for k, v in (headers or {}).items())]
     writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
-    async with asyncio.timeout(10):
-        head = await reader.readuntil(b"\r\n\r\n")
+    try:
+        async with asyncio.timeout(10):
+            head = await reader.readuntil(b"\r\n\r\n")
+    except BaseException:
+        writer.transport.abort()
+        raise
     status, *rest = head.decode().split("\r\n")
     fields = dict(line.split(": ", 1) for line in rest if line)
     return Reader(reader, writer, int(status.split()[1]), fields, head)

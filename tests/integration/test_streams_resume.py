@@ -13,6 +13,7 @@ import pytest
 from config.ids import uuid7
 from config.settings import Settings
 from schemas.stream import SignalFilter
+from server.feed.marks import unpack_marks
 from server.feed.sessions import Record, SessionStore
 from tests.streams import BOB, Draft, Gateway, Publisher, Reader, connect, drafts, gateway, ready, stream, token, until
 
@@ -215,6 +216,42 @@ async def test_sessions_survive_the_loss_of_everything_redis_knew(settings: Sett
         for each in (reader, gone):
             async with stream(second.port, headers={"Last-Event-ID": each.last_id}) as again:
                 assert again.events[0].data["resumed"] is True
+
+
+async def test_an_event_without_a_signal_is_recorded_before_it_can_be_received(settings: Settings) -> None:
+    async with two_gateways(settings, heartbeat_seconds=0.1) as (first, _, publisher), stream(first.port) as reader:
+        key = f"tradestream:stream:{reader.events[0].data['session_id']}"
+        assert (1, 0) in marks_of(await first.redis.get(key))
+        for number in range(12):
+            if number % 4 == 0:  # Redis is slow: signals that come meanwhile wait for the heartbeat
+                await first.redis.execute_command("CLIENT", "PAUSE", 150, "WRITE")
+                await publisher.publish(Draft(), tell=False)
+            [*_, beat] = await reader.until(lambda event: event.name == "heartbeat")
+            seen = [event.place for event in reader.events if event.name == "signal"]
+            assert (beat.number, (seen or [0])[-1]) in marks_of(await first.redis.get(key))
+
+
+async def test_heartbeats_go_on_when_redis_hangs(settings: Settings) -> None:
+    async with two_gateways(settings, heartbeat_seconds=0.1) as (first, second, publisher):
+        async with stream(first.port) as reader:
+            await first.redis.execute_command("CLIENT", "PAUSE", 2500, "WRITE")
+            for _ in range(3):
+                await reader.until(lambda event: event.name == "heartbeat", seconds=2)
+            assert first.feed._store.is_behind
+            await until(lambda: not first.feed._store.is_behind)
+            await reader.until(lambda event: event.name == "heartbeat")
+            await publisher.publish(Draft())
+            await reader.signals(1)
+        await publisher.publish(Draft())
+        async with stream(second.port, headers={"Last-Event-ID": reader.last_id}) as again:
+            assert again.events[0].data["resumed"] is True
+            assert await again.signals(1) == publisher.places()[1:]
+
+
+def marks_of(record: bytes | str | None) -> list[tuple[int, int]]:
+    """The marks in a stored record."""
+    assert isinstance(record, bytes)
+    return unpack_marks(Record.decode(record).marks)
 
 
 async def test_a_record_of_an_older_epoch_never_replaces_a_newer_one(settings: Settings) -> None:
