@@ -50,6 +50,7 @@ DEVELOPMENT = [
     "pytest>=8.4,<10",
     "pytest-tornasync>=0.6.0.post2",
     "ruff>=0.14",
+    "secantusdb>=0.7.0b3",  # a server that speaks MongoDB's protocol, for tests; it has no release but betas
     "types-psutil",
 ]
 

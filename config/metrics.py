@@ -44,6 +44,24 @@ MODEL_SECONDS = Histogram(
     buckets=(0.001, 0.01, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 
+# The archive of full documents. Nothing waits in memory; `waiting` is MongoDB's, and grows while it is away.
+ARCHIVE_RUNS = Counter(
+    "tradestream_lens_archive_runs_total", "Models' runs: stored, or dropped because they could not be.", ("outcome",)
+)
+ARCHIVE_COPIES = Counter(
+    "tradestream_lens_archive_copies_total",
+    "Documents: copied to MongoDB, or refused by it (they stay in Postgres and are tried again later).",
+    ("outcome",),
+)
+ARCHIVE_LAG_SECONDS = Gauge(
+    "tradestream_lens_archive_lag_seconds",
+    "How long the document that has waited longest should have been in MongoDB.",
+    multiprocess_mode="livemax",
+)
+ARCHIVE_EXPIRED = Counter(
+    "tradestream_lens_archive_expired_total", "Rows and documents deleted because they were too old.", ("store",)
+)
+
 # The actor layer, by actor as it is named in Ray: a bounded set. Mailboxes are the senders'.
 MAILBOX_DEPTH = Gauge(
     "tradestream_mailbox_depth", "Messages that wait to be sent.", ("actor",), multiprocess_mode="livesum"

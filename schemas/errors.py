@@ -179,6 +179,10 @@ class BrokerUnavailable(Unavailable):
     """The message broker is unavailable"""
 
 
+class ArchiveUnavailable(Unavailable):
+    """The archive's MongoDB is unavailable"""
+
+
 class Fenced(AppError):
     """Another process has taken over this actor"""
 

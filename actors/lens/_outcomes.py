@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from actors.lens.messages import Work
 from config.clock import rfc3339
+from db.archive import RunRow
 from db.lens.stages import Move
 
 ReasonCode = Literal[
@@ -49,11 +50,15 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of one attempt. `move` is the transition to store, `letters` what is given up with it."""
+    """The end of one attempt. `move` is the transition to store, `letters` what is given up with it.
+
+    `runs` are the models' runs that the archive gets with it.
+    """
 
     work: Work
     move: Move
     letters: tuple[Letter, ...] = ()
+    runs: tuple[RunRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from actors._behaviour import Room
+from actors.lens._archive import open_archive
+from actors.lens._documents import archived_runs
 from actors.lens._outcomes import (
     Advanced,
+    Buried,
     Letter,
     Noted,
     Outcome,
@@ -47,11 +51,22 @@ class Evaluate(Stage):
 
     Each model answers for itself: a decision is stored as soon as it is there, and asked for only once. A model that
     fails is retried alone, unless that cannot help; given up, it leaves a dead letter of its own. The event goes on if
-    any model succeeded.
+    any model succeeded. What was said goes to the archive, with the transition.
     """
 
     stage = "EVALUATE"
     next_actor = PUBLISH
+
+    async def start(self, room: Room) -> None:
+        """Open the archive, which this process also tends, before the first commit."""
+        self._archive = open_archive(room.settings, room.pool)
+        self._archive.start()
+        await super().start(room)
+
+    async def stop(self) -> None:
+        """Stop; the archive last."""
+        await super().stop()
+        await self._archive.close()
 
     async def prepare(self) -> None:
         """Open the configured models."""
@@ -67,12 +82,13 @@ class Evaluate(Stage):
         answered = {each.model for each in work.evaluations}
         asked = [m for m in self._models if m.name not in answered and not self._given_up(work, m.name)]
         if len(asked) == 1:
-            runs = [await self._judge(asked[0], work)]
+            runs = unrecorded = [await self._judge(asked[0], work)]
             timeline = [_done(each) for each in runs if each.decision is not None]
         else:
             runs = await asyncio.gather(*(self._judge_and_note(model, work) for model in asked))
+            unrecorded = [each for each in runs if each.decision is None]
             timeline = []
-        return self._conclude(
+        outcome = self._conclude(
             replace(
                 work,
                 evaluations=(*work.evaluations, *(each for each in runs if each.decision is not None)),
@@ -81,12 +97,15 @@ class Evaluate(Stage):
             timeline,
             at_least=max((each.retry_after_seconds or 0.0 for each in runs if not each.is_final), default=0.0),
         )
+        said = archived_runs(work, unrecorded)
+        return replace(outcome, runs=said) if said else outcome
 
     async def _judge_and_note(self, model: Model, work: Work) -> Evaluation:
         run = await self._judge(model, work)
         if run.decision is not None:
             # The others may take half a minute: this answer must not be lost, nor paid for twice.
-            self.note(note(replace(work, evaluations=(run,)), status="MODEL_DONE", timeline=[_done(run)]))
+            noted = note(replace(work, evaluations=(run,)), status="MODEL_DONE", timeline=[_done(run)])
+            self.note(replace(noted, runs=archived_runs(work, [run])))
         return run
 
     async def _judge(self, model: Model, work: Work) -> Evaluation:
@@ -119,7 +138,7 @@ class Evaluate(Stage):
         return len(failures) > self.policy.retries or any(each.get("is_final") for each in failures)
 
     async def store(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
-        """Store the decisions: one per event and model, whatever ran twice."""
+        """Store the decisions, one per event and model, whatever ran twice; and what the archive gets."""
         rows = [
             _decision_row(outcome.work, each)
             for outcome in outcomes
@@ -128,6 +147,9 @@ class Evaluate(Stage):
         ]
         if rows:
             await insert_decisions(conn, rows)
+        # Whoever has got another run, and whoever will get no more of them.
+        changed = {o.work.signal.event_id for o in outcomes if o.runs or isinstance(o, (Advanced, Buried))}
+        await self._archive.record(conn, changed, [run for outcome in outcomes for run in outcome.runs])
 
 
 def _done(run: Evaluation) -> dict[str, Any]:

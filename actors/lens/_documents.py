@@ -1,0 +1,165 @@
+"""The archive's documents and what they are made of. Pure.
+
+    {event_id, symbol, source, received_at, enriched_at, signal: {…}, features: {…},
+     evaluations: [{id, model, version, status, reason_code, error, prompt_hash, prompt, system, user, answer,
+                    stop_reason, truncated, tokens_used, latency_ms, decision, at}]}
+
+`signal` is the raw one without its free texts, `features` None until the event is enriched. An evaluation is one run of
+one model, failed ones and retries included, oldest first; `at` is when it ended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from actors.lens.messages import Work
+from actors.lens.model import Evaluation, Transcript
+from config import clock
+from config.ids import uuid7
+from db import archive as sql
+
+LONGEST_TEXT_BYTES: Final = 64 * 1024
+"""Four times the longest prompt, and sixteen times an answer of 1000 tokens. What is longer is cut."""
+
+_SIGNAL: Final = ("event_type", "signal_direction", "entry_price", "size", "liquidation_price", "ts_utc", "asset_type")
+_DECISION: Final = ("decision", "confidence", "entry_plan", "risk_plan", "size_pct", "reasons")
+
+
+def archived_runs(work: Work, runs: Sequence[Evaluation]) -> tuple[sql.RunRow, ...]:
+    """What the archive stores of runs: those that a prompt was sent for, and failures. The rest is in the decisions."""
+    event_id = work.signal.event_id
+    return tuple(_run_row(event_id, run) for run in runs if run.transcript is not None or run.decision is None)
+
+
+def assemble(parts: sql.Parts) -> dict[str, Any]:
+    """The document of what Postgres has: its times are datetimes, its ids UUIDs."""
+    event, decisions = parts.event, {row["model"]: row for row in parts.decisions}
+    evaluations = [_evaluation(row, decisions.get(row["model"])) for row in parts.runs]
+    # A decision with a prompt has a run, which is in the other store once it is not here.
+    evaluations += [_local_evaluation(row) for row in parts.decisions if row["prompt_hash"] is None]
+    return {
+        "event_id": event["event_id"],
+        "symbol": event["symbol"],
+        "source": event["source"],
+        "received_at": event["received_at"],
+        "enriched_at": event["enriched_at"],
+        "signal": {name: _number(event[name]) for name in _SIGNAL},
+        "features": event["document"],
+        "evaluations": sorted(evaluations, key=_id_of)[-sql.MAX_RUNS :],
+    }
+
+
+def present(document: dict[str, Any]) -> dict[str, Any]:
+    """The document as JSON has it, from either store, the evaluations in the order of time."""
+    shown = {
+        "event_id": document.get("event_id") or document["_id"],
+        **{name: document.get(name) for name in ("symbol", "source", "received_at", "enriched_at", "signal")},
+        "features": document.get("features"),
+        "evaluations": sorted(document["evaluations"], key=_id_of)[-sql.MAX_RUNS :],
+    }
+    plain: dict[str, Any] = _plain(shown)
+    return plain
+
+
+def _run_row(event_id: UUID, run: Evaluation) -> sql.RunRow:
+    said = run.transcript
+    texts = () if said is None else (said.system, said.user, said.answer)
+    return sql.RunRow(
+        event_id=event_id,
+        id=uuid7(),
+        model=run.model,
+        model_version=run.model_version,
+        status=run.status,
+        reason_code=run.reason_code,
+        error=_storable(run.error),
+        latency_ms=run.latency_ms,
+        tokens_used=run.tokens_used,
+        prompt_hash=run.prompt_hash,
+        prompt=None if said is None else _prompt_row(event_id, said),
+        answer=None if said is None else _storable(said.answer),
+        stop_reason=None if said is None else _storable(said.stop_reason),
+        truncated=any(len(each.encode(errors="replace")) > LONGEST_TEXT_BYTES for each in texts if each is not None),
+        at=clock.now(),
+    )
+
+
+def _prompt_row(event_id: UUID, said: Transcript) -> sql.PromptRow:
+    system, question = _storable(said.system) or "", _storable(said.user) or ""
+    digest = hashlib.blake2b(f"{system}\0{question}".encode(), digest_size=16).digest()
+    return sql.PromptRow(event_id, digest, said.prompt, system, question)
+
+
+def _storable(text: str | None) -> str | None:
+    """The text as Postgres takes it (no NUL, no half of a surrogate pair), cut at LONGEST_TEXT_BYTES."""
+    if text is None:
+        return None
+    return text.replace("\0", "\ufffd").encode(errors="replace")[:LONGEST_TEXT_BYTES].decode(errors="ignore")
+
+
+def _evaluation(run: Any, decision: Any) -> dict[str, Any]:
+    decided = run["status"] == "SUCCESS" and decision is not None
+    return {
+        "id": run["id"],
+        "model": run["model"],
+        "version": run["model_version"],
+        "status": run["status"],
+        "reason_code": run["reason_code"],
+        "error": run["error"],
+        "prompt_hash": run["prompt_hash"],
+        "prompt": run["name"],
+        "system": run["system"],
+        "user": run["question"],
+        "answer": run["answer"],
+        "stop_reason": run["stop_reason"],
+        "truncated": run["truncated"],
+        "tokens_used": run["tokens_used"],
+        "latency_ms": run["latency_ms"],
+        "decision": {name: decision[name] for name in _DECISION} if decided else None,
+        "at": run["at"],
+    }
+
+
+def _local_evaluation(decision: Any) -> dict[str, Any]:
+    return {
+        "id": decision["id"],
+        "model": decision["model"],
+        "version": decision["model_version"],
+        "status": "SUCCESS",
+        "reason_code": None,
+        "error": None,
+        "prompt_hash": None,
+        "prompt": None,
+        "system": None,
+        "user": None,
+        "answer": None,
+        "stop_reason": None,
+        "truncated": False,
+        "tokens_used": decision["tokens_used"],
+        "latency_ms": decision["latency_ms"],
+        "decision": {name: decision[name] for name in _DECISION},
+        "at": decision["evaluated_at"],
+    }
+
+
+def _id_of(evaluation: dict[str, Any]) -> UUID:
+    found: UUID = evaluation["id"]
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, datetime):
+        return clock.rfc3339(value)
+    return str(value) if isinstance(value, UUID) else value
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, Decimal) else value

@@ -1,0 +1,231 @@
+"""The Lens archive in Postgres: models' runs with their prompts and answers, and the queue of what is to be copied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from db._postgres import Connection
+
+MAX_RUNS = 64
+"""Runs kept of one event, the latest: 3 texts of 64 KiB in each are 12 MiB, and a MongoDB document has 16 at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRow:
+    """What the models of one event were sent. `digest` tells it from the event's other prompts."""
+
+    event_id: UUID
+    digest: bytes
+    name: str
+    system: str
+    question: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One judgement by a model, with what it was sent and what it answered (None: nothing)."""
+
+    event_id: UUID
+    id: UUID
+    model: str
+    model_version: str
+    status: str
+    reason_code: str | None
+    error: str | None
+    latency_ms: int
+    tokens_used: int | None
+    prompt_hash: str | None
+    prompt: PromptRow | None
+    answer: str | None
+    stop_reason: str | None
+    truncated: bool
+    at: datetime
+
+
+INSERT_PROMPTS = """
+INSERT INTO lens_archive_prompts (event_id, digest, name, system, question)
+SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[])
+ON CONFLICT DO NOTHING
+"""
+
+INSERT_RUNS = """
+INSERT INTO lens_archive_runs (event_id, id, model, model_version, status, reason_code, error, latency_ms, tokens_used,
+                               prompt_hash, prompt_digest, answer, stop_reason, truncated, at)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[],
+                     $9::bigint[], $10::text[], $11::bytea[], $12::text[], $13::text[], $14::bool[], $15::timestamptz[])
+ON CONFLICT DO NOTHING
+"""
+
+TRIM_RUNS = """
+WITH ranked AS (
+    SELECT event_id, id, row_number() OVER (PARTITION BY event_id ORDER BY id DESC) AS place
+    FROM lens_archive_runs WHERE event_id = ANY ($1::uuid[])
+)
+DELETE FROM lens_archive_runs r USING ranked
+WHERE ranked.place > $2 AND r.event_id = ranked.event_id AND r.id = ranked.id
+"""
+
+
+async def insert_runs(conn: Connection, rows: Sequence[RunRow]) -> None:
+    """Store runs, each prompt of an event once; of an event's runs the latest MAX_RUNS are kept."""
+    prompts = {(r.event_id, r.prompt.digest): r.prompt for r in rows if r.prompt is not None}
+    await conn.execute(
+        INSERT_PROMPTS,
+        [p.event_id for p in prompts.values()],
+        [p.digest for p in prompts.values()],
+        [p.name for p in prompts.values()],
+        [p.system for p in prompts.values()],
+        [p.question for p in prompts.values()],
+    )
+    await conn.execute(
+        INSERT_RUNS,
+        [r.event_id for r in rows],
+        [r.id for r in rows],
+        [r.model for r in rows],
+        [r.model_version for r in rows],
+        [r.status for r in rows],
+        [r.reason_code for r in rows],
+        [r.error for r in rows],
+        [r.latency_ms for r in rows],
+        [r.tokens_used for r in rows],
+        [r.prompt_hash for r in rows],
+        [None if r.prompt is None else r.prompt.digest for r in rows],
+        [r.answer for r in rows],
+        [r.stop_reason for r in rows],
+        [r.truncated for r in rows],
+        [r.at for r in rows],
+    )
+    await conn.execute(TRIM_RUNS, list({r.event_id for r in rows}), MAX_RUNS)
+
+
+EVENTS = """
+SELECT e.event_id, e.event_type, e.signal_direction, e.symbol, e.entry_price, e.size, e.liquidation_price, e.ts_utc,
+       e.source, e.asset_type, e.received_at, n.enriched_at, n.document
+FROM lens_events e LEFT JOIN lens_enriched n USING (event_id)
+WHERE e.event_id = ANY ($1::uuid[])
+"""
+
+RUNS = """
+SELECT r.*, p.name, p.system, p.question
+FROM lens_archive_runs r
+LEFT JOIN lens_archive_prompts p ON p.event_id = r.event_id AND p.digest = r.prompt_digest
+WHERE r.event_id = ANY ($1::uuid[])
+ORDER BY r.event_id, r.id
+"""
+
+DECISIONS = "SELECT * FROM lens_decisions WHERE event_id = ANY ($1::uuid[]) ORDER BY event_id, id"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What Postgres has of one event's document. `event` and `runs` are the rows of EVENTS and RUNS."""
+
+    event: Any
+    runs: list[Any]
+    decisions: list[Any]
+
+
+async def read_parts(conn: Connection, event_ids: Sequence[UUID]) -> dict[UUID, Parts]:
+    """The parts of those events that exist."""
+    events = await conn.fetch(EVENTS, event_ids)
+    parts = {row["event_id"]: Parts(row, [], []) for row in events}
+    for row in await conn.fetch(RUNS, event_ids):
+        if row["event_id"] in parts:
+            parts[row["event_id"]].runs.append(row)
+    for row in await conn.fetch(DECISIONS, event_ids):
+        if row["event_id"] in parts:
+            parts[row["event_id"]].decisions.append(row)
+    return parts
+
+
+ENQUEUE = """
+INSERT INTO lens_archive_outbox (event_id, due_at)
+SELECT event_id, now() + $2 * interval '1 second' FROM unnest($1::uuid[]) AS e (event_id)
+ON CONFLICT (event_id) DO UPDATE SET version = lens_archive_outbox.version + 1, due_at = excluded.due_at
+"""
+
+
+async def enqueue(conn: Connection, event_ids: set[UUID], *, delay_seconds: float) -> None:
+    """Have these events copied, `delay_seconds` from now.
+
+    To be called before the runs are stored, in the same transaction: the row that it locks is what `finish` goes by.
+    """
+    # In order, so that two transactions never wait for each other's rows.
+    await conn.execute(ENQUEUE, sorted(event_ids), delay_seconds)
+
+
+DUE = "SELECT event_id, version FROM lens_archive_outbox WHERE due_at <= now() ORDER BY due_at LIMIT $1"
+
+
+async def due(conn: Connection, limit: int) -> dict[UUID, int]:
+    """The versions of up to `limit` events to copy, those first that have waited longest."""
+    return {row[0]: row[1] for row in await conn.fetch(DUE, limit)}
+
+
+# A row that the pipeline holds is left for the next round: the copier never waits for it, and never deadlocks with it.
+FINISH = """
+WITH same AS (
+    SELECT o.event_id FROM lens_archive_outbox o
+    JOIN unnest($1::uuid[], $2::int[]) AS copied (event_id, version) USING (event_id, version)
+    FOR UPDATE OF o SKIP LOCKED
+)
+DELETE FROM lens_archive_outbox o USING same WHERE o.event_id = same.event_id
+RETURNING o.event_id
+"""
+DELETE_RUNS = "DELETE FROM lens_archive_runs WHERE event_id = ANY ($1::uuid[])"
+DELETE_PROMPTS = "DELETE FROM lens_archive_prompts WHERE event_id = ANY ($1::uuid[])"
+
+
+async def finish(conn: Connection, copied: dict[UUID, int]) -> int:
+    """Delete what was copied at these versions, in one transaction with the queue's row; how many events it was.
+
+    An event that got another run in the meantime has another version, and stays whole. A run that is being stored
+    waits for this transaction at its `enqueue`, and stores its prompt again.
+    """
+    rows = await conn.fetch(FINISH, list(copied), list(copied.values()))
+    finished = [row[0] for row in rows]
+    await conn.execute(DELETE_RUNS, finished)
+    await conn.execute(DELETE_PROMPTS, finished)
+    return len(finished)
+
+
+POSTPONE = """
+UPDATE lens_archive_outbox SET due_at = now() + $2 * interval '1 second' WHERE event_id = ANY ($1::uuid[])
+"""
+
+
+async def postpone(conn: Connection, event_ids: Sequence[UUID], *, delay_seconds: float) -> None:
+    """Leave these events alone for a while: others are behind them."""
+    await conn.execute(POSTPONE, event_ids, delay_seconds)
+
+
+LAG = "SELECT coalesce(greatest(extract(epoch FROM now() - min(due_at)), 0), 0)::float8 FROM lens_archive_outbox"
+
+
+async def lag_seconds(conn: Connection) -> float:
+    """How long the event that has waited longest should have been copied."""
+    return float(await conn.fetchval(LAG))
+
+
+EXPIRE_RUNS = """
+DELETE FROM lens_archive_runs WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM lens_archive_runs WHERE event_id < $1 ORDER BY event_id LIMIT $2))
+"""
+EXPIRE_PROMPTS = """
+DELETE FROM lens_archive_prompts WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM lens_archive_prompts WHERE event_id < $1 ORDER BY event_id LIMIT $2))
+"""
+EXPIRE_OUTBOX = """
+DELETE FROM lens_archive_outbox WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM lens_archive_outbox WHERE event_id < $1 ORDER BY event_id LIMIT $2))
+"""
+
+
+async def expire(conn: Connection, before: UUID, limit: int) -> int:
+    """Delete up to `limit` rows of each table whose event is older than `before`; the most that one of them lost."""
+    tags = [await conn.execute(each, before, limit) for each in (EXPIRE_RUNS, EXPIRE_PROMPTS, EXPIRE_OUTBOX)]
+    return max(int(tag.split()[-1]) for tag in tags)
