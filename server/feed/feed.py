@@ -29,9 +29,10 @@ from server.feed.limits import StreamLimits
 from server.feed.marks import pack_marks
 from server.feed.presence import Presence
 from server.feed.pulse import Pulse
+from server.feed.records import Record
 from server.feed.resume import Opening, Resumer
 from server.feed.ring import Payload, Ring, Signal
-from server.feed.sessions import RESUME_SECONDS, Record, SessionStore
+from server.feed.sessions import RESUME_SECONDS, SessionStore
 from server.feed.source import Source
 
 RING_SIGNALS = 4096
@@ -49,7 +50,7 @@ class Feed:
         self._ring_signals = ring_signals
         self._ring = Ring(capacity=ring_signals)
         history = History(pool, self._ring)
-        self._store = SessionStore(redis, ttl_seconds=RESUME_SECONDS + 2 * settings.heartbeat_seconds)
+        self._store = SessionStore(redis, pool, ttl_seconds=RESUME_SECONDS + 2 * settings.heartbeat_seconds)
         self._presence = Presence(redis)
         self._fanout = Fanout(self._ring, history, buffer_bytes=settings.stream_buffer_bytes, on_gone=self._forget)
         self._pulse = Pulse(
@@ -104,6 +105,7 @@ class Feed:
             self._fanout.drop(client)
         self._fanout.sweep(float("inf"))
         self.decisions.close(1012, "SERVER_DRAINING")
+        await self._store.stop()
         await self._presence.stop()
 
     async def drain(self, seconds: float) -> None:

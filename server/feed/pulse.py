@@ -15,8 +15,9 @@ from config.tasks import spawn
 from server.feed.client import Client, State
 from server.feed.fanout import Fanout
 from server.feed.presence import Presence
+from server.feed.records import Record
 from server.feed.ring import Payload
-from server.feed.sessions import RESUME_SECONDS, Record, SessionStore
+from server.feed.sessions import RESUME_SECONDS, SessionStore
 
 TICK_SECONDS = 0.25
 WAVE = 256  # clients whose heartbeats are recorded in one round trip; they are held for its duration
@@ -93,10 +94,10 @@ class Pulse:
         try:
             ended, clients = self._store.ended(), self._everyone()
             for start in range(0, len(ended), WAVE):
-                await self._store.save(ended[start : start + WAVE])
+                await self._store.resave(ended[start : start + WAVE])
             for start in range(0, len(clients), WAVE):
                 chunk = [client for client in clients[start : start + WAVE] if client.state is not State.CLOSED]
-                refused = await self._store.save([(client.session, Record.of(client)) for client in chunk])
+                refused = await self._store.resave([(client.session, Record.of(client)) for client in chunk])
                 self._drop_refused(chunk, refused)
         finally:
             self._is_resaving = False

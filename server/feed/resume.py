@@ -12,8 +12,9 @@ from schemas.stream import SignalFilter, Viewer
 from server.feed.fanout import Fanout
 from server.feed.history import History
 from server.feed.marks import Mark, Seeker, floor_mark, pack_marks, unpack_marks
+from server.feed.records import Record
 from server.feed.ring import Ring
-from server.feed.sessions import Record, SessionStore
+from server.feed.sessions import SessionStore
 from server.feed.source import Source
 
 _EVENT_ID = re.compile(r"(sess-[0-9a-f]{16}):([1-9][0-9]{0,14})")
@@ -40,7 +41,7 @@ class Opening:
 
     def record(self) -> Record:
         """What is remembered of it from the start."""
-        return Record(self.epoch, self.viewer.user_id or "", self.filter, pack_marks(self.marks))
+        return Record(self.epoch, self.marks[-1][0], self.viewer.user_id or "", self.filter, pack_marks(self.marks))
 
 
 class Resumer:

@@ -1,4 +1,4 @@
-"""Remembers sessions in Redis, so that any gateway can resume them: who they belong to, their filter and their marks.
+"""Remembers sessions where every gateway finds them: in Redis, and in Postgres while Redis is away.
 
 What a record promises must hold when its gateway is killed at any instant, so a mark is stored before the event it is
 of is sent. Two gateways can hold one session for a moment (its client has gone over, the first does not know yet): each
@@ -11,120 +11,120 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from datetime import timedelta
 
-import orjson
 from redis.asyncio import Redis
 
+from config.tasks import cancel, spawn
+from db._postgres import Pool, connection
 from db._redis import REDIS_ERRORS
-from schemas.stream import SignalFilter
-from server.feed.client import Client
+from db.stream import forget_sessions, load_session, save_sessions
+from schemas.errors import DatabaseUnavailable
+from server.feed.records import Record
 
 log = logging.getLogger(__name__)
 
 RESUME_SECONDS = 900  # how long a session can be resumed
 ROUND_TRIP_SECONDS = 0.5  # a healthy Redis answers in one or two milliseconds
-ASK_AGAIN_SECONDS = 0.2
-AWAY_SECONDS = 0.5  # how long Redis is left alone after it failed
+PROBE_SECONDS = 0.5  # how often Redis is tried while it is away
+DATABASE_SECONDS = 1.0
+CLOCK_SECONDS = 5.0  # how much sooner than this gateway another one may have found Redis away
 # What a resume waits for Redis, which restarts in less, and for other gateways to tell it again what it has lost.
 PATIENCE_SECONDS = 3.0
-KEPT_LOCALLY = 5_000  # sessions that ended here, for when Redis is away: about 4 MB
+ASK_AGAIN_SECONDS = 0.2
+KEPT_LOCALLY = 5_000  # sessions that ended here, for when nothing else is there: about 4 MB
 
 # KEYS: the sessions. ARGV: the time to live in ms; 1 for a take-over, which wants a higher epoch; then for each session
-# its epoch and its record. Answer: the indexes of those refused.
+# its epoch, its n and its record. Answer: the indexes of those refused. A record of the same epoch with a higher n is
+# kept: a command that was given up as lost can arrive after a later one.
 SAVE = """
 local refused = {}
-local over = tonumber(ARGV[2])
+local over = ARGV[2] == '1'
 for i, key in ipairs(KEYS) do
-  local epoch = tonumber(ARGV[i * 2 + 1])
-  local stored = tonumber(string.match(redis.call('GETRANGE', key, 0, 15), '^%d+')) or -1
-  if stored > epoch or (over == 1 and stored == epoch) then
+  local epoch, n = tonumber(ARGV[i * 3]), tonumber(ARGV[i * 3 + 1])
+  local stored, newest = string.match(redis.call('GETRANGE', key, 0, 40), '^(%d+) (%d+)')
+  stored, newest = tonumber(stored) or -1, tonumber(newest) or -1
+  if stored > epoch or (over and stored == epoch) then
     refused[#refused + 1] = i - 1
-  else
-    redis.call('SET', key, ARGV[i * 2 + 2], 'PX', ARGV[1])
+  elseif stored < epoch or newest <= n then
+    redis.call('SET', key, ARGV[i * 3 + 2], 'PX', ARGV[1])
   end
 end
 return refused
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A session as it is remembered. `owner` is the user's id, or empty for anybody who is not signed in."""
-
-    epoch: int
-    owner: str
-    filter: SignalFilter
-    marks: bytes
-
-    @classmethod
-    def of(cls, client: Client) -> Record:
-        """The record of an open stream."""
-        return cls(client.epoch, client.viewer.user_id or "", client.group.filter, client.marks)
-
-    def encode(self) -> bytes:
-        """`<epoch> <owner and filter as JSON>\\n<marks>`: the script above reads the epoch."""
-        return b"%d %b\n%b" % (self.epoch, orjson.dumps([self.owner, self.filter.to_document()]), self.marks)
-
-    @classmethod
-    def decode(cls, data: bytes) -> Record:
-        """The inverse of `encode`. Raises ValueError."""
-        head, _, marks = data.partition(b"\n")
-        epoch, _, document = head.partition(b" ")
-        owner, wanted = orjson.loads(document)
-        return cls(int(epoch), owner, SignalFilter.from_document(wanted), marks)
-
-
 class SessionStore:
-    """Saves and loads records. Never raises for Redis's sake and never waits for it long.
+    """Saves and loads records. Never raises for Redis's or Postgres's sake, and never waits for them long.
 
-    What could not be saved stays with its client and is saved again: `is_behind` asks for that.
+    `is_behind`: Redis lacks records, which is made up for when it is back.
     """
 
-    def __init__(self, redis: Redis, *, ttl_seconds: float) -> None:
-        self._redis = redis
-        self._ttl_ms = int(ttl_seconds * 1000)
-        self._away_until = 0.0
-        self._unsettled_until = 0.0
+    def __init__(self, redis: Redis, pool: Pool, *, ttl_seconds: float) -> None:
         self.is_behind = False
+        self.is_away = False
+        self._redis = redis
+        self._pool = pool
+        self._ttl = timedelta(seconds=ttl_seconds)
+        self._unsettled_until = 0.0
+        self._away_since = 0.0
+        self._probe: asyncio.Task[None] | None = None
+        self._in_postgres: set[bytes] = set()
         self._ended: OrderedDict[bytes, tuple[float, Record]] = OrderedDict()
 
-    @property
-    def is_away(self) -> bool:
-        """Whether Redis has just failed, and is left alone for a moment."""
-        return asyncio.get_running_loop().time() < self._away_until
+    async def stop(self) -> None:
+        """End the probe."""
+        await cancel(self._probe)
 
     async def load(self, session: bytes) -> Record | None:
-        """The session's record: the newest of what Redis has and what this process remembers."""
-        found = [record for record in (await self._load(session), self._recall(session)) if record is not None]
-        return max(found, key=lambda record: (record.epoch, len(record.marks)), default=None)
+        """The newest record there is of the session."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + PATIENCE_SECONDS
+        while True:
+            # In this order: who moves a record from Postgres back to Redis has it in Redis first.
+            in_postgres = await self._ask_postgres(session)
+            answered, in_redis = await self._ask_redis(session)
+            found = [each for each in (in_postgres, in_redis, self._recall(session)) if each is not None]
+            is_certain = answered and loop.time() >= self._unsettled_until
+            if found or is_certain or loop.time() >= give_up_at:
+                return max(found, key=lambda record: record.version, default=None)
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
 
     async def save(self, records: Sequence[tuple[bytes, Record]], *, take_over: bool = False) -> set[bytes]:
         """Store records; answers the sessions that another gateway has taken over since.
 
-        When it returns the records are stored, or Redis is away: `is_behind` is set then.
+        When it returns they are stored, or Redis and Postgres are both away.
         """
-        if not records or self.is_away:
+        if not records:
+            return set()
+        if not self.is_away:
+            refused = await self._save_in_redis(records, take_over)
+            if refused is not None:
+                return refused
+        self.is_behind = True
+        return await self._save_in_postgres(records, take_over)
+
+    async def resave(self, records: Sequence[tuple[bytes, Record]]) -> set[bytes]:
+        """`save`, to Redis alone, of what it may lack; what was kept in Postgres instead is dropped there."""
+        refused = None if self.is_away or not records else await self._save_in_redis(records, take_over=False)
+        if refused is None:
             self.is_behind = self.is_behind or bool(records)
             return set()
-        keys = [_key(session) for session, _ in records]
-        args: list[bytes | int] = [self._ttl_ms, int(take_over)]
-        for _, record in records:
-            args += (record.epoch, record.encode())
-        try:
-            async with asyncio.timeout(ROUND_TRIP_SECONDS):
-                refused = await self._redis.eval(SAVE, len(keys), *keys, *args)
-        except (*REDIS_ERRORS, TimeoutError) as error:
-            self._failed(error)
-            self.is_behind = True
-            return set()
-        return {records[index][0] for index in refused}
+        moved = [session for session, _ in records if session in self._in_postgres]
+        if moved:
+            try:
+                async with connection(self._pool, deadline_seconds=DATABASE_SECONDS) as conn:
+                    await forget_sessions(conn, [session.decode() for session in moved])
+                self._in_postgres.difference_update(moved)
+            except DatabaseUnavailable:
+                pass  # they expire; until then Redis has the newer ones
+        return refused
 
     def remember(self, session: bytes, record: Record) -> None:
-        """Keep the record of a stream that has ended here, for when Redis is away."""
-        if session in self._ended and self._ended[session][1].epoch > record.epoch:
+        """Keep the record of a stream that has ended here."""
+        if session in self._ended and self._ended[session][1].version > record.version:
             return
-        self._ended[session] = (asyncio.get_running_loop().time() + self._ttl_ms / 1000, record)
+        self._ended[session] = (asyncio.get_running_loop().time() + self._ttl.total_seconds(), record)
         self._ended.move_to_end(session)
         if len(self._ended) > KEPT_LOCALLY:
             self._ended.popitem(last=False)
@@ -138,38 +138,89 @@ class SessionStore:
         """Redis may have been restarted and may have lost what it knew: for a moment, what it lacks may yet come."""
         self._unsettled_until = asyncio.get_running_loop().time() + PATIENCE_SECONDS / 2
 
-    async def _load(self, session: bytes) -> Record | None:
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + PATIENCE_SECONDS
-        while True:
-            if loop.time() >= self._away_until:
-                answered, record = await self._ask(session)
-                if record is not None or (answered and loop.time() >= self._unsettled_until):
-                    return record
-            if loop.time() >= give_up_at:
-                return None
-            await asyncio.sleep(ASK_AGAIN_SECONDS)
+    async def _save_in_redis(self, records: Sequence[tuple[bytes, Record]], take_over: bool) -> set[bytes] | None:
+        # The sessions refused, or None when Redis is away.
+        keys = [_key(session) for session, _ in records]
+        args: list[bytes | int] = [int(self._ttl.total_seconds() * 1000), int(take_over)]
+        for _, record in records:
+            args += (record.epoch, record.n, record.encode())
+        try:
+            async with asyncio.timeout(ROUND_TRIP_SECONDS):
+                refused = await self._redis.eval(SAVE, len(keys), *keys, *args)
+        except (*REDIS_ERRORS, TimeoutError) as error:
+            self._failed(error)
+            return None
+        return {records[index][0] for index in refused}
 
-    async def _ask(self, session: bytes) -> tuple[bool, Record | None]:
+    async def _save_in_postgres(self, records: Sequence[tuple[bytes, Record]], take_over: bool) -> set[bytes]:
+        rows = [(session.decode(), record.epoch, record.n, record.encode()) for session, record in records]
+        try:
+            async with connection(self._pool, deadline_seconds=DATABASE_SECONDS) as conn:
+                refused = await save_sessions(conn, rows, self._ttl, take_over=take_over)
+        except DatabaseUnavailable:
+            return set()
+        self._in_postgres.update(session for session, _ in records)
+        return {session.encode() for session in refused}
+
+    async def _ask_redis(self, session: bytes) -> tuple[bool, Record | None]:
         # Whether Redis answered, and the record.
+        if self.is_away:
+            return False, None
         try:
             async with asyncio.timeout(ROUND_TRIP_SECONDS):
                 data = await self._redis.get(_key(session))
-            return True, Record.decode(data) if isinstance(data, bytes) else None
         except (*REDIS_ERRORS, TimeoutError) as error:
             self._failed(error)
             return False, None
-        except (TypeError, ValueError):
-            log.exception("the record of session %s cannot be read", session.decode())
-            return True, None
+        return True, _decode(session, data)
+
+    async def _ask_postgres(self, session: bytes) -> Record | None:
+        try:
+            async with connection(self._pool, deadline_seconds=DATABASE_SECONDS) as conn:
+                found = await load_session(conn, session.decode())
+        except DatabaseUnavailable:
+            return None
+        if found is None:
+            return None
+        data, time_left = found
+        age_seconds = (self._ttl - time_left).total_seconds()
+        # While Redis is away, a row of an earlier outage may be older than what Redis holds.
+        if self.is_away and age_seconds > asyncio.get_running_loop().time() - self._away_since + CLOCK_SECONDS:
+            return None
+        return _decode(session, data)
 
     def _recall(self, session: bytes) -> Record | None:
         until, record = self._ended.get(session, (0.0, None))
         return record if asyncio.get_running_loop().time() < until else None
 
     def _failed(self, error: Exception) -> None:
-        log.warning("Redis is away, sessions cannot be recorded: %s", type(error).__name__)
-        self._away_until = asyncio.get_running_loop().time() + AWAY_SECONDS
+        if self.is_away:
+            return
+        log.warning("Redis is away, sessions are recorded in Postgres: %s", type(error).__name__)
+        self.is_away = True
+        self._away_since = asyncio.get_running_loop().time()
+        self._probe = spawn(self._until_back(), name="sessions: probe Redis")
+
+    async def _until_back(self) -> None:
+        while self.is_away:
+            await asyncio.sleep(PROBE_SECONDS)
+            try:
+                async with asyncio.timeout(ROUND_TRIP_SECONDS):
+                    await self._redis.ping()
+            except (*REDIS_ERRORS, TimeoutError):
+                continue
+            self.is_away = False
+        log.info("Redis is back, sessions are recorded there again")
+
+
+def _decode(session: bytes, data: object) -> Record | None:
+    if not isinstance(data, bytes):
+        return None
+    try:
+        return Record.decode(data)
+    except ValueError:
+        log.exception("the record of session %s cannot be read", session.decode())
+        return None
 
 
 def _key(session: bytes) -> bytes:

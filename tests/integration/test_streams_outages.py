@@ -96,6 +96,32 @@ async def test_new_streams_open_without_redis_and_resume_where_they_were(
             assert await again.signals(1) == publisher.places()[1:]
 
 
+async def test_without_redis_sessions_move_between_gateways_all_the_same(
+    settings: Settings, valkey: BreakableValkey
+) -> None:
+    settings = settings.replace(redis_url=valkey.url)
+    async with serving(settings) as (first, publisher), serving(settings) as (second, _):
+        async with stream(first.port, min_score=50) as reader:
+            valkey.stop()
+            await until(lambda: not first.feed.is_connected and not second.feed.is_connected)
+            await publisher.publish(Draft(score=60), Draft(score=40), Draft(score=70))
+            await reader.until(lambda event: event.name == "heartbeat")
+            received = [event.place for event in reader.events if event.name == "signal"]
+        for turn in range(4):
+            where = (second, first)[turn % 2]
+            await publisher.publish(Draft(score=40), *drafts(turn + 1, score=80))
+            async with stream(where.port, min_score=50, headers={"Last-Event-ID": reader.last_id}) as reader:
+                assert reader.events[0].data["resumed"] is True
+                wanted = publisher.places(lambda draft: draft.score >= 50)
+                received += await reader.signals(len(wanted) - len(received))
+                assert received == wanted
+                await reader.until(lambda event: event.name == "heartbeat")
+                if turn == 2:
+                    valkey.start()
+                    await until(lambda: not second.feed._store.is_away and not second.feed._store.is_behind)
+        assert await first.pool.fetchval("SELECT count(*) FROM stream_sessions") == 0
+
+
 async def test_sessions_are_recorded_again_when_redis_comes_back_empty(
     settings: Settings, valkey: BreakableValkey
 ) -> None:

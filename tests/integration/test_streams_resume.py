@@ -13,8 +13,9 @@ import pytest
 from config.ids import uuid7
 from config.settings import Settings
 from schemas.stream import SignalFilter
-from server.feed.marks import unpack_marks
-from server.feed.sessions import Record, SessionStore
+from server.feed.marks import pack_marks, unpack_marks
+from server.feed.records import Record
+from server.feed.sessions import SessionStore
 from tests.streams import BOB, Draft, Gateway, Publisher, Reader, connect, drafts, gateway, ready, stream, token, until
 
 
@@ -254,18 +255,25 @@ def marks_of(record: bytes | str | None) -> list[tuple[int, int]]:
     return unpack_marks(Record.decode(record).marks)
 
 
-async def test_a_record_of_an_older_epoch_never_replaces_a_newer_one(settings: Settings) -> None:
+@pytest.mark.parametrize("kept_in", ["redis", "postgres"])
+async def test_a_record_never_replaces_a_newer_one(settings: Settings, kept_in: str) -> None:
     async with two_gateways(settings) as (first, _, _):
-        store = SessionStore(first.redis, ttl_seconds=60)
-        session = b"sess-00000000000000aa"
-        older, newer = (Record(epoch, "", SignalFilter(), b"\x01\x00") for epoch in (9, 10))
+        store = SessionStore(first.redis, first.pool, ttl_seconds=60)
+        store.is_away = kept_in == "postgres"
+        session, other = b"sess-00000000000000aa", b"sess-00000000000000bb"
+        older, newer, newest = (
+            Record(epoch, n, "", SignalFilter(), pack_marks([(n, 7)])) for epoch, n in [(9, 30), (10, 4), (10, 5)]
+        )
         assert await store.save([(session, older)]) == set()
         assert await store.save([(session, older)], take_over=True) == {session}
         assert await store.save([(session, newer)], take_over=True) == set()
-        assert await store.save([(session, older)]) == {session}
-        assert await store.save([(session, newer)]) == set()
-        loaded = await store.load(session)
-        assert loaded == newer
+        assert await store.save([(session, older), (other, older)]) == {session}
+        assert await store.save([(session, newest)]) == set()
+        assert await store.save([(session, newer)]) == set(), "late, but its own: no reason to give the session up"
+        assert await store.load(session) == newest
+        assert await store.load(other) == older
+        rows = await first.pool.fetchval("SELECT count(*) FROM stream_sessions")
+        assert rows == (2 if kept_in == "postgres" else 0)
 
 
 async def signals_of(reader: Reader) -> list[int]:

@@ -1,0 +1,53 @@
+"""What is remembered of a session: who it belongs to, its filter and its marks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from schemas.stream import SignalFilter
+from server.feed.client import Client
+from server.feed.marks import unpack_marks
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A session as it is remembered. `owner` is the user's id, or empty for anybody who is not signed in.
+
+    Each take-over by another connection raises `epoch`; `n` is the number of the newest mark.
+    """
+
+    epoch: int
+    n: int
+    owner: str
+    filter: SignalFilter
+    marks: bytes
+
+    @classmethod
+    def of(cls, client: Client) -> Record:
+        """The record of an open stream."""
+        return cls(client.epoch, client.last_mark[0], client.viewer.user_id or "", client.group.filter, client.marks)
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Of two records of a session, the one with the higher version is the newer."""
+        return self.epoch, self.n
+
+    def encode(self) -> bytes:
+        """`<epoch> <n> <owner and filter as JSON>\\n<marks>`: Redis reads the two numbers."""
+        document = orjson.dumps([self.owner, self.filter.to_document()])
+        return b"%d %d %b\n%b" % (self.epoch, self.n, document, self.marks)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Record:
+        """The inverse of `encode`. Raises ValueError."""
+        head, _, marks = data.partition(b"\n")
+        epoch, n, document = head.split(b" ", 2)
+        try:
+            owner, wanted = orjson.loads(document)
+            record = cls(int(epoch), int(n), owner, SignalFilter.from_document(wanted), marks)
+        except (TypeError, AttributeError) as error:
+            raise ValueError("not the record of a session") from error
+        unpack_marks(marks)
+        return record
