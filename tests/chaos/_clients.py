@@ -72,15 +72,20 @@ class KeepAlive:
 
 
 class Producers:
-    """Some clients that post signals, each under an idempotency key, until every one has been answered with 201."""
+    """Some clients that post signals, each under an idempotency key, until every one has been answered with 201.
+
+    The last third is not posted before `go_on` is set, so that there is something to post when the system breaks.
+    """
 
     def __init__(self, port: int, signals: Sequence[tuple[str, dict[str, Any]]], *, clients: int) -> None:
+        self.go_on = asyncio.Event()
         self.tally = Tally()
         self.accepted: dict[str, str] = {}  # event id by idempotency key
         self.signals = dict(signals)
         self._port = port
         self._todo = deque(signals)
         self._clients = clients
+        self._held = len(signals) // 3
 
     async def run(self, *, seconds: float) -> None:
         """Post them all. Raises TimeoutError when that is not done in time."""
@@ -92,6 +97,9 @@ class Producers:
         connection = KeepAlive(self._port)
         try:
             while self._todo:
+                if len(self._todo) <= self._held and not self.go_on.is_set():
+                    await self.go_on.wait()
+                    continue
                 key, signal = self._todo.popleft()
                 self.accepted[key] = await self._insist(connection, key, signal)
         finally:

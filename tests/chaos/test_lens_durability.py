@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -28,7 +29,7 @@ from tests.services import Server, status_of
 from tests.streams import until
 
 SHORT, FULL = 100, 500
-CLIENTS = 25
+SIGNALS_PER_CLIENT = 20
 SYMBOLS = ("BTC", "ETH", "SOL", "DOGE", "ADA")
 
 # The contract's bound for a 503 is 2 s; the rest is for a machine with two busy cores.
@@ -65,10 +66,11 @@ class Killed:
     answered: int
 
 
-async def survive(server: Server, victim: Victim, count: int) -> None:
-    """Post `count` signals, kill the victim when a third has been answered, and hold the system to its promises."""
+async def survive(server: Server, victim: Victim, count: int, *, share: float = 1 / 3) -> None:
+    """Post `count` signals, kill the victim when a share has been answered, and hold the system to its promises."""
     run = f"{victim} {count} {time.monotonic_ns()}"
-    producers = Producers(server.port, [(f"{run} {n}", signal(run, n)) for n in range(count)], clients=CLIENTS)
+    signals = [(f"{run} {n}", signal(run, n)) for n in range(count)]
+    producers = Producers(server.port, signals, clients=count // SIGNALS_PER_CLIENT)
     follower = Follower(server.port)
     following = spawn(follower.run(), name="follower")
     patience = victim.recovery_seconds
@@ -76,7 +78,9 @@ async def survive(server: Server, victim: Victim, count: int) -> None:
         await until(lambda: follower.is_connected, seconds=20)
         async with database(server) as conn:
             start = await conn.fetchval("SELECT last_seq FROM feed_counter")
-        killing = spawn(kill(server, victim, producers, count // 3), name="killer")
+        # Not before the first has come out at the other end: the stream, too, shall be cut in the middle.
+        is_time = partial(is_amid, producers, follower, int(count * share))
+        killing = spawn(kill(server, victim, producers, is_time), name="killer")
         await producers.run(seconds=patience)
         killed = await killing
         answered_seconds = (clock.now() - killed.at).total_seconds()
@@ -190,12 +194,18 @@ async def has_come_back(server: Server, victim: Victim, killed: Killed) -> bool:
     return await asyncio.to_thread(status_of, f"{server.url}/ready") == 200
 
 
-async def kill(server: Server, victim: Victim, producers: Producers, answered: int) -> Killed:
-    """SIGKILL, when so many signals have been answered."""
+def is_amid(producers: Producers, follower: Follower, answered: int) -> bool:
+    """Whether so many signals have been answered, and one seen on the stream."""
+    return len(producers.accepted) >= answered and bool(follower.signals)
+
+
+async def kill(server: Server, victim: Victim, producers: Producers, is_time: Callable[[], bool]) -> Killed:
+    """SIGKILL, when it is time."""
     process = await asyncio.to_thread(victim.find, server)
     assert process is not None, f"{victim} does not run"
-    await until(lambda: len(producers.accepted) >= answered, seconds=60)
+    await until(is_time, seconds=60)
     process.kill()
+    producers.go_on.set()
     return Killed(process, clock.now(), len(producers.accepted))
 
 

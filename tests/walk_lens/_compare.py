@@ -49,7 +49,7 @@ EXTENSIONS: Mapping[str, frozenset[str]] = {
     "error": frozenset({"request_id", "retry_after"}),
     "dependencies": frozenset({"ray"}),
     "event": frozenset({"asset_type", "asset_data", "commentary"}),
-    "dead letter": frozenset({"attempts", "edited_payload"}),
+    "dead letter": frozenset({"attempts", "edited_payload", "model"}),
     "problem": frozenset({"detail", "error"}),
 }
 """What the contract adds to the document's objects."""

@@ -91,10 +91,11 @@ class Walk(DeadLetters):
     async def socket(self) -> None:
         socket = await self.client.socket()
         subscribe = self.message("Subscribe")
-        decision = (await self.client.get("/decisions", limit=1)).json if not self.own else None
-        if decision is not None and decision["items"]:  # the models that run here
-            filters = {**subscribe["filters"], "model": decision["items"][0]["model"]}
-            subscribe = {**subscribe, "filters": filters}
+        if self.own is None:  # one of the models that run there
+            event_id = await self.submit()
+            await self.client.until(f"/events/{event_id}/status", "status", "PUBLISHED")
+            [decision, *_] = (await self.client.get(f"/events/{event_id}")).json["decisions"]
+            subscribe = {**subscribe, "filters": {**subscribe["filters"], "model": decision["model"]}}
         await socket.say(subscribe)
         said = await socket.hear("subscribed")
         self.findings.add("message: Subscribe", self.same("filters", subscribe, said))
