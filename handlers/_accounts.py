@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
-from actors._turns import Turns
 from config.settings import Settings
 from handlers._oauth import OAuthClient
 from handlers._passwords import Passwords
@@ -19,7 +19,7 @@ class Accounts:
     access: AccessTokens
     refresh: RefreshTokens
     oauth: OAuthClient
-    registering: Turns = field(default_factory=Turns)  # by address: who comes second need not hash a password
+    registering: dict[str, asyncio.Future[None]] = field(default_factory=dict)  # by address
 
     @classmethod
     def of(cls, settings: Settings) -> Accounts:

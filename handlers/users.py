@@ -71,7 +71,13 @@ class MyWatchlist(LibraryHandler):
         async with connection(self.services.pool) as conn:
             return {"watchlist": await lists.load_watchlists(conn, [self.user_id])}
 
-    @endpoint("Watch a symbol", body=WatchlistEntry(), responds=WatchlistItem(), errors=(409, 503))
+    @endpoint(
+        "Watch a symbol",
+        body=WatchlistEntry(),
+        responds=WatchlistItem(),
+        others={201: WatchlistItem()},
+        errors=(409, 503),
+    )
     async def post(self, body: dict[str, Any]) -> object:
         """201 for a symbol that is new; 200 for one that is there, of which what is named is set."""
         changes = {name: value for name, value in body.items() if name != "symbol"}

@@ -19,6 +19,7 @@ import pytest
 from actors.users.messages import USERS, Register, account_key
 from config.settings import Settings
 from handlers._passwords import Passwords
+from schemas.errors import ActorUnavailable
 from server.app import Application
 from tests.accounts import PASSWORD, Browser, World, accounts_world
 from tests.api.serving import Response
@@ -161,6 +162,24 @@ async def test_a_hundred_registrations_of_one_address_make_one_account(settings:
                 assert each.problem(409, "CONFLICT")["message"] == "Email already registered"
         assert await world.value("SELECT count(*) FROM users") == 1
         assert await world.letters_to(ADDRESS) == 1
+
+
+async def test_who_registers_at_once_fails_at_once_when_the_owner_is_away(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+
+        class Away:
+            async def ask(self, *_: Any, **__: Any) -> None:
+                await asyncio.sleep(0.05)
+                raise ActorUnavailable
+
+        world.actors.mailboxes[USERS], present = Away(), world.actors.mailboxes[USERS]  # type: ignore[assignment]
+        began = time.monotonic()
+        answers = await asyncio.gather(*(world.register(ADDRESS) for _ in range(50)))
+        assert {each.status for each in answers} == {503}
+        assert time.monotonic() - began < 2
+        world.actors.mailboxes[USERS] = present
+        assert (await world.register(ADDRESS, referral_code="NOSUCH")).status == 400
+        assert (await world.register(ADDRESS)).status == 201
 
 
 async def test_a_refresh_from_two_places_at_once_leads_to_one_session_not_two(settings: Settings) -> None:
