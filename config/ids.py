@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime, timedelta
 
 import uuid_utils
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def uuid7() -> uuid.UUID:
     """A new UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then a counter and randomness; grows within a process."""
     return uuid.UUID(int=uuid_utils.uuid7().int)
+
+
+def time_of(identifier: uuid.UUID) -> datetime:
+    """When a UUIDv7 was made, to the millisecond."""
+    return _EPOCH + (identifier.int >> 80) * _MILLISECOND
+
+
+def first_id(since: datetime) -> uuid.UUID:
+    """The least UUIDv7 whose `time_of` is `since` or later: rows with such ids are found by time through their key."""
+    rounded_up = -((_EPOCH - since) // _MILLISECOND)
+    return uuid.UUID(int=max(rounded_up, 0) << 80)
+
+
+def last_id(until: datetime) -> uuid.UUID:
+    """The greatest UUIDv7 whose `time_of` is `until` or earlier."""
+    rounded_down = (until - _EPOCH) // _MILLISECOND
+    return uuid.UUID(int=max((rounded_down + 1 << 80) - 1, 0))
 
 
 def parse_uuid(text: str) -> uuid.UUID | None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from marshmallow import ValidationError, fields
 
 from handlers._body import parse_json
-from handlers._errors import field_errors
 from schemas._fields import CommaList, Schema
+from schemas._problems import field_errors
 from schemas.errors import FieldError, InvalidQuery, ValidationFailed
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Endpoint:
 
     summary: str
     body: Schema | None = None
+    body_required: bool = True  # else an empty one is read as {}
     query: Schema | None = None
     responds: Schema | None = None
     status: int = 200
@@ -41,6 +42,7 @@ def endpoint(
     summary: str,
     *,
     body: Schema | None = None,
+    body_required: bool = True,
     query: Schema | None = None,
     responds: Schema | None = None,
     status: int = 200,
@@ -58,6 +60,7 @@ def endpoint(
     declared = Endpoint(
         summary=summary,
         body=body,
+        body_required=body_required,
         query=query,
         responds=responds,
         status=status,
@@ -74,7 +77,7 @@ def endpoint(
             if query is not None:
                 arguments["query"] = load_query(query, self.request.query_arguments)
             if body is not None:
-                arguments["body"] = load_body(body, self.received)
+                arguments["body"] = load_body(body, self.received if body_required else self.received or b"{}")
             result = await method(self, **arguments)
             if result is not None:
                 self.answer(result if responds is None else responds.dump(result), declared)

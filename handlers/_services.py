@@ -13,6 +13,7 @@ from actors._host import Figures
 from actors._mailbox import Mailbox
 from config.settings import Settings
 from db._postgres import Pool
+from db._totals import Totals
 from handlers._access import Gatekeeper
 from handlers._accounts import Accounts
 from handlers._limits import Limiter, Rule
@@ -43,6 +44,7 @@ class Services:
     feed: Feed
     limiter: Limiter
     accounts: Accounts
+    totals: Totals = field(default_factory=Totals)
 
 
 @dataclass(slots=True)

@@ -57,9 +57,10 @@ class Events(GatewayHandler):
     @endpoint("List events, newest first", query=EventsQuery(), responds=PageOfEvents(), errors=(503,))
     async def get(self, query: dict[str, Any]) -> object:
         """Every filter that is given must match."""
+        paging = {"limit": query.pop("limit"), "offset": query.pop("offset")}
         async with connection(self.services.pool) as conn:
-            items, total = await reads.list_events(conn, **query)
-        return {"items": items, "total": total, "limit": query["limit"], "offset": query["offset"]}
+            items, total = await reads.list_events(conn, self.services.totals, reads.EventFilters(**query), **paging)
+        return {"items": items, "total": total, **paging}
 
 
 class OneEvent(GatewayHandler):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import ValidationError, post_load
+from marshmallow import ValidationError, post_load, validate
 
+from config.settings import MODELS
 from schemas._fields import (
     Choice,
+    Flag,
     Identifier,
     Items,
     Nested,
@@ -15,6 +17,8 @@ from schemas._fields import (
     Object,
     Paging,
     Price,
+    QueryFlag,
+    QueryNumber,
     Schema,
     Text,
     Timestamp,
@@ -27,6 +31,19 @@ DIRECTIONS = {"OPEN_SIGNAL": ("long", "short"), "CLOSE_SIGNAL": ("close_long", "
 STATUSES = ("RECEIVED", "ENQUEUED", "ENRICHED", "MODEL_DONE", "PUBLISHED", "REJECTED", "FAILED")
 STAGES = ("ENQUEUE", "ENRICH", "EVALUATE", "PUBLISH", "COMPLETE", "DEAD_LETTER")
 DECISIONS = ("FOLLOW_ENTER", "IGNORE", "FOLLOW_EXIT", "HOLD", "TIGHTEN_STOP")
+DLQ_STAGES = ("enqueue", "enrich", "evaluate", "publish")
+REASON_CODES = (
+    "VALIDATION_ERROR",
+    "TIMEOUT",
+    "NETWORK_ERROR",
+    "PROVIDER_ERROR",
+    "MODEL_ERROR",
+    "SCHEMA_ERROR",
+    "RATE_LIMITED",
+    "PUBLISH_ERROR",
+    "INTERNAL_ERROR",
+)
+MOST_AT_ONCE = 1_000  # dead letters of one bulk request: 100 ms of the owner's time
 
 _EVENT_TYPE = "What the signal asks for."
 
@@ -184,14 +201,31 @@ class EventStatus(Schema):
     duration_ms = Whole(required=True)
 
 
-class EntryPlan(Schema):
+class DecisionsQuery(Paging):
+    """The filters of `GET /api/v1/decisions`."""
+
+    model = Choice(MODELS, load_default=None)
+    symbol = Text(min=1, max=100, load_default=None, metadata={"description": "Ignores case."})
+    event_type = event_type(load_default=None)
+    decision = Choice(DECISIONS, load_default=None)
+    min_confidence = QueryNumber(min=0, max=1, load_default=None)
+    since = Timestamp(load_default=None, metadata={"description": "Evaluated at or after this time."})
+    until = Timestamp(load_default=None, metadata={"description": "Evaluated at or before this time."})
+
+
+class _Plan(Schema):
+    def _dump_one(self, obj: Any) -> dict[str, Any]:
+        return dict(obj)  # kept in Postgres in the form that it is shown in: without what it does not say
+
+
+class EntryPlan(_Plan):
     """How to enter."""
 
     type = Choice(("market", "limit"), required=True)
     offset_bps = Number()
 
 
-class RiskPlan(Schema):
+class RiskPlan(_Plan):
     """How to get out."""
 
     stop_method = Choice(("fixed", "atr", "trailing"), required=True)
@@ -242,13 +276,29 @@ class Decision(DecisionItem):
     model_meta = Nested(ModelMeta, required=True)
 
 
+def dlq_stage(**options: Any) -> Choice:
+    """The field `stage` of dead letters."""
+    return Choice(DLQ_STAGES, metadata={"description": "Where it failed, and where a retry begins."}, **options)
+
+
+class DeadLettersQuery(Paging):
+    """The filters of `GET /api/v1/dlq`."""
+
+    stage = dlq_stage(load_default=None)
+    reason_code = Choice(REASON_CODES, load_default=None)
+    event_id = Identifier(load_default=None)
+    resolved = QueryFlag(load_default=None)
+    since = Timestamp(load_default=None, metadata={"description": "Created at or after this time."})
+    until = Timestamp(load_default=None, metadata={"description": "Created at or before this time."})
+
+
 class DeadLetterItem(Schema):
     """A failure in a list."""
 
     id = Text(required=True)
     event_id = Identifier(required=True, allow_none=True)
-    stage = Choice(("enqueue", "enrich", "evaluate", "publish"), required=True)
-    reason_code = Text(required=True)
+    stage = dlq_stage(required=True)
+    reason_code = Choice(REASON_CODES, required=True)
     error_message = Text(required=True)
     retry_count = Whole(required=True)
     created_at = Timestamp(required=True)
@@ -267,19 +317,30 @@ class PageOfDeadLetters(Schema):
 class Attempt(Schema):
     """One failed attempt."""
 
-    at = Timestamp(required=True)
-    reason_code = Text(required=True)
+    at = Text(required=True, metadata={"format": "date-time"})  # kept in Postgres in the form that it is shown in
+    reason_code = Choice(REASON_CODES, required=True)
     error_message = Text(required=True)
 
 
 class DeadLetter(DeadLetterItem):
-    """A failure in full."""
+    """A failure in full. `model` is the one that failed, if it was one."""
 
+    model = Text(allow_none=True)
     payload = Object(required=True)
-    edited_payload = Object(allow_none=True)
+    edited_payload = Object(allow_none=True, metadata={"description": "What a retry processes instead of `payload`."})
     attempts = Nested(Attempt, many=True)
     last_retry_at = Timestamp(required=True, allow_none=True)
     resolution_note = Text(required=True, allow_none=True)
+
+
+class RetryRequest(Schema):
+    """How to retry."""
+
+    payload = Object(
+        load_default=None,
+        allow_none=True,
+        metadata={"description": "Fields of the signal that are to change; kept beside the original from then on."},
+    )
 
 
 class RetryAccepted(Schema):
@@ -303,3 +364,54 @@ class Resolved(Schema):
     id = Text(required=True)
     status = Text(required=True)
     resolved_at = Timestamp(required=True)
+
+
+class _Selection(Schema):
+    """Which dead letters a bulk request is about: the filters of their list, and a bound."""
+
+    stage = dlq_stage(load_default=None)
+    reason_code = Choice(REASON_CODES, load_default=None)
+    event_id = Identifier(load_default=None)
+    resolved = Flag(
+        load_default=False,
+        validate=validate.Equal(False, error="must be false: a resolved entry is done with"),
+    )
+    since = Timestamp(load_default=None, metadata={"description": "Created at or after this time."})
+    until = Timestamp(load_default=None, metadata={"description": "Created at or before this time."})
+    dry_run = Flag(load_default=False, metadata={"description": "Only count what matches."})
+    max = Whole(min=1, max=MOST_AT_ONCE, load_default=100, metadata={"description": "Most entries of one request."})
+
+
+class RetryMany(_Selection):
+    """Which dead letters to retry. Those that are under way already do not match."""
+
+    per_second = Number(
+        min=0.1,
+        max=1000,
+        load_default=None,
+        allow_none=True,
+        metadata={"description": "Spread them over time; without it they begin at once."},
+    )
+
+
+class ResolveMany(_Selection):
+    """Which dead letters to resolve, and why."""
+
+    resolution_note = Text(min=1, max=1000, required=True)
+
+
+class RetriedMany(Schema):
+    """What became of a bulk retry. `skipped`: their event is under way, or their payload is still no signal."""
+
+    matched = Whole(required=True)
+    retried = Whole(required=True)
+    skipped = Whole(required=True)
+    dry_run = Flag(required=True)
+
+
+class ResolvedMany(Schema):
+    """What became of a bulk resolution."""
+
+    matched = Whole(required=True)
+    resolved = Whole(required=True)
+    dry_run = Flag(required=True)

@@ -80,7 +80,10 @@ def _operation(route: Route, declared: Endpoint, converter: OpenAPIConverter, se
         "responses": _responses(route, declared),
     }
     if declared.body is not None:
-        operation["requestBody"] = {"required": True, "content": _content("application/json", declared.body)}
+        operation["requestBody"] = {
+            "required": declared.body_required,
+            "content": _content("application/json", declared.body),
+        }
     security = _security(route.access)
     if security is not None:
         operation["security"] = security

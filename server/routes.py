@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from config.settings import ConfigurationError, Settings
-from handlers import assets, docs, health, lens, lens_stream, signals, users
+from handlers import assets, decisions, dlq, docs, health, lens, lens_stream, signals, users
 from handlers._access import AUTHENTICATED, INTERNAL, OPTIONAL, PUBLIC, permission
 from handlers._limits import EXEMPT, Rule
 from handlers._routes import Route
@@ -76,6 +76,14 @@ ROUTES = (
     Route("GET",  "/api/v1/events",                   lens.Events,            INTERNAL),
     Route("GET",  "/api/v1/events/{event_id}",        lens.OneEvent,          INTERNAL),
     Route("GET",  "/api/v1/events/{event_id}/status", lens.StatusOfEvent,     INTERNAL),
+    Route("GET",  "/api/v1/decisions",                decisions.Decisions,    INTERNAL),
+    Route("GET",  "/api/v1/decisions/{decision_id}",  decisions.OneDecision,  INTERNAL),
+    Route("GET",  "/api/v1/dlq",                      dlq.DeadLetters,        INTERNAL),
+    Route("POST", "/api/v1/dlq/retry",                dlq.RetryAll,           INTERNAL),
+    Route("POST", "/api/v1/dlq/resolve",              dlq.ResolveAll,         INTERNAL),
+    Route("GET",  "/api/v1/dlq/{dlq_id}",             dlq.OneDeadLetter,      INTERNAL),
+    Route("POST", "/api/v1/dlq/{dlq_id}/retry",       dlq.RetryOne,           INTERNAL),
+    Route("POST", "/api/v1/dlq/{dlq_id}/resolve",     dlq.ResolveOne,         INTERNAL),
     Route("GET",  "/api/v1/ws/stream",                lens_stream.LensSocket, INTERNAL),
 )
 # fmt: on

@@ -25,6 +25,7 @@ ReasonCode = Literal[
 ]
 
 JITTER = 0.25
+MESSAGE_CHARACTERS = 2_000
 
 
 class StageFailure(Exception):
@@ -137,7 +138,12 @@ def fail(work: Work, stage: str, failure: StageFailure, policy: RetryPolicy, at:
 
 
 def bury(work: Work, letters: tuple[Letter, ...], at: datetime) -> Buried:
-    """The end in the dead-letter queue; the timeline names the last cause."""
+    """The end in the dead-letter queue; the timeline names the last cause.
+
+    What was published before stays so: only the letters say that this round came to nothing.
+    """
+    if work.is_published:
+        return Buried(work, _move(work, status="PUBLISHED", stage="COMPLETE", timeline=[], ended=True), letters)
     last = letters[-1].failures[-1]
     details = {"reason_code": last["reason_code"], "error_message": last["error_message"]}
     move = _move(work, status="FAILED", stage="DEAD_LETTER", timeline=[entry("FAILED", at, details)], ended=True)
@@ -154,7 +160,14 @@ def entry(status: str, at: datetime, details: dict[str, Any] | None = None) -> d
 
 def cause(failure: StageFailure, at: datetime, **more: Any) -> dict[str, Any]:
     """One attempt's cause, as the dead-letter queue lists it."""
-    return {"at": rfc3339(at), "reason_code": failure.reason_code, "error_message": failure.message, **more}
+    message = _storable(failure.message)
+    return {"at": rfc3339(at), "reason_code": failure.reason_code, "error_message": message, **more}
+
+
+def _storable(message: str) -> str:
+    """What a foreign server said may hold anything; a text that Postgres refuses would keep its event from ending."""
+    text = message[:MESSAGE_CHARACTERS].encode("utf-8", "replace").decode()
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}") or "no reason given"
 
 
 def _move(
@@ -168,8 +181,11 @@ def _move(
     ended: bool = False,
 ) -> Move:
     retried = status is None
+    if work.is_published and not retried:
+        status = "PUBLISHED"
     return Move(
         event_id=work.signal.event_id,
+        round=work.round,
         attempt=work.attempt,
         status=status,
         stage=stage,

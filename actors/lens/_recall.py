@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from actors.lens.messages import Work
@@ -9,7 +10,22 @@ from actors.lens.model import Decision, Evaluation, Features, RawSignal
 
 
 def recall(row: Any) -> Work:
-    """The work of a row of `db.lens.stages.claim`."""
+    """The work of a row of `db.lens.stages.claim`. Raises KeyError, TypeError, ValueError for JSON of another form."""
+    work = recall_facts(row)
+    edited = row["edited"]
+    if edited is not None:
+        signal = RawSignal.from_dict(edited | {"event_id": row["event_id"]})
+        prices = (row["edited_entry_price"], row["edited_size"])
+        work = replace(work, signal=signal, edited_prices=prices)
+    return replace(
+        work,
+        features=None if row["document"] is None else Features.from_dict(row["document"]),
+        evaluations=tuple(_evaluation(each) for each in row["decisions"]),
+    )
+
+
+def recall_facts(row: Any) -> Work:
+    """The part of it that Postgres checks the types of: enough to end the event."""
     return Work(
         signal=RawSignal(
             event_id=row["event_id"],
@@ -26,10 +42,10 @@ def recall(row: Any) -> Work:
             commentary=row["commentary"],
         ),
         attempt=row["attempt"],
-        ungated=row["ungated"],
+        round=row["round"],
         failures=tuple(row["failures"]),
-        features=None if row["document"] is None else Features.from_dict(row["document"]),
-        evaluations=tuple(_evaluation(each) for each in row["decisions"]),
+        asked=None if row["asked"] is None else tuple(row["asked"]),
+        announced=None if row["announced"] is None else tuple(row["announced"]),
     )
 
 

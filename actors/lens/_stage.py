@@ -23,6 +23,7 @@ from actors._behaviour import Behaviour, Room
 from actors._messages import Delivery
 from actors.lens._outcomes import (
     Advanced,
+    Buried,
     Letter,
     Noted,
     Outcome,
@@ -33,10 +34,10 @@ from actors.lens._outcomes import (
     cause,
     fail,
 )
-from actors.lens._recall import recall
+from actors.lens._recall import recall, recall_facts
 from actors.lens.messages import Process, Work
 from config import clock, metrics
-from config.ids import uuid7
+from config.ids import time_of, uuid7
 from config.tasks import cancel, spawn
 from db._postgres import Connection
 from db.lens import dlq, stages
@@ -56,6 +57,9 @@ MAX_COMMIT = 500
 LINGER_SECONDS = 0.02
 """Under load a commit waits this long for company. A batch costs a stage some 3 ms of CPU whatever its size, so at
 1 000 events/s it is 20 events that share them and not 5. A lone event never waits: the batch before it was as lone."""
+
+# Postgres gave the transaction up in favour of another one: it is not the events' fault, and they are tried again.
+_CONTENDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 
 SWEEP_SECONDS = 0.5
 WORK_SECONDS = 120.0
@@ -124,6 +128,10 @@ class Stage(Behaviour):
     async def committed(self, outcomes: Sequence[Outcome]) -> None:
         """Tell others, after the commit."""
 
+    def cured(self, outcome: Outcome) -> Sequence[str | None]:
+        """Whose dead letters of this stage the outcome shows to be cured: models, and None for the stage itself."""
+        return () if isinstance(outcome, (Noted, Retried, Buried)) else (None,)
+
     def note(self, outcome: Noted) -> None:
         """Have something stored of an event that stays: committed with whatever else is finished."""
         self._finish(outcome)
@@ -175,10 +183,10 @@ class Stage(Behaviour):
             company = len(batch) > 1
             try:
                 done = await self._commit(batch)
-            except Unavailable as error:
+            except (Unavailable, *_CONTENDED) as error:
                 # Perhaps it was too much at once for a deadline: go on with less.
                 delay, limit = min(max(delay * 2, 0.1), 2.0), max(limit // 2, 1)
-                log.warning("%s cannot commit %d events: %s", self.stage, len(batch), error.message)
+                log.warning("%s cannot commit %d events: %s", self.stage, len(batch), error)
                 await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311
                 continue
             delay, limit = 0.0, min(limit * 2, MAX_COMMIT)
@@ -191,13 +199,15 @@ class Stage(Behaviour):
         """Commit the batch; if a row of it cannot be stored, its halves, so that one such event fails alone."""
         try:
             return await self._commit_once(batch)
-        except asyncpg.PostgresError as error:
+        except (AppError, *_CONTENDED):
+            raise
+        except Exception as error:  # noqa: BLE001 - a constraint, a text, a value that no codec takes
             if len(batch) > 1:
                 middle = len(batch) // 2
                 return await self._commit(batch[:middle]) + await self._commit(batch[middle:])
             return await self._bury_alone(batch[0], error)
 
-    async def _bury_alone(self, outcome: Outcome, error: asyncpg.PostgresError) -> list[Outcome]:
+    async def _bury_alone(self, outcome: Outcome, error: Exception) -> list[Outcome]:
         event_id = outcome.work.signal.event_id
         log.error("%s cannot store event %s", self.stage, event_id, exc_info=error)
         now = clock.now()
@@ -205,7 +215,9 @@ class Stage(Behaviour):
         work = outcome.work
         try:
             return await self._commit_once([bury(work, (Letter(None, (*work.failures, cause(failure, now))),), now)])
-        except asyncpg.PostgresError:
+        except (AppError, *_CONTENDED):
+            raise
+        except Exception:
             log.exception("%s cannot bury event %s either; the sweep will bring it back", self.stage, event_id)
             return []
 
@@ -223,12 +235,22 @@ class Stage(Behaviour):
                 await self.store(conn, done)
                 if letters := [self._dead_letter(o, letter) for o in done for letter in o.letters]:
                     await dlq.insert_dead_letters(conn, letters)
+                if again := [outcome for outcome in done if outcome.work.round]:
+                    await self._close_retries(conn, again)
         return done
+
+    async def _close_retries(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
+        cured = [(o.work.signal.event_id, model) for o in outcomes for model in self.cured(o)]
+        if cured:
+            await dlq.resolve_cured(conn, self.stage.lower(), cured)
+        if ended := [outcome.work.signal.event_id for outcome in outcomes if outcome.move.ended]:
+            await dlq.end_retries(conn, ended)
 
     def _dead_letter(self, outcome: Outcome, letter: Letter) -> dlq.DeadLetter:
         last = letter.failures[-1]
+        letter_id = uuid7()
         return dlq.DeadLetter(
-            id=uuid7(),
+            id=letter_id,
             event_id=outcome.work.signal.event_id,
             stage=self.stage.lower(),
             model=letter.model,
@@ -237,7 +259,7 @@ class Stage(Behaviour):
             payload=outcome.work.signal.to_dict(),
             attempts=list(letter.failures),
             retry_count=len(letter.failures) - 1,
-            created_at=clock.now(),
+            created_at=time_of(letter_id),
         )
 
     async def _tell(self, batch: Sequence[Outcome], done: Sequence[Outcome]) -> None:
@@ -279,6 +301,9 @@ class Stage(Behaviour):
             except (AppError, asyncpg.PostgresError, OSError) as error:
                 log.warning("%s cannot sweep: %s", self.stage, error)
                 more = False
+            except Exception:
+                log.exception("%s cannot sweep", self.stage)
+                more = False
             if not more:
                 await self._pause()
 
@@ -295,8 +320,20 @@ class Stage(Behaviour):
                 lease_seconds=LEASE_SECONDS,
                 regardless=regardless,
             )
-        self._take([recall(row) for row in rows])
+        self._take([work for work in map(self._recall, rows) if work is not None])
         return len(rows) == limit
+
+    def _recall(self, row: Any) -> Work | None:
+        try:
+            return recall(row)
+        except Exception as error:
+            # What is stored of one event cannot be read: that must not keep those behind it from being swept.
+            log.exception("%s cannot recall event %s", self.stage, row["event_id"])
+            now, work = clock.now(), recall_facts(row)
+            failure = StageFailure("INTERNAL_ERROR", f"what is stored of it cannot be read: {error!r}")
+            self._active[work.signal.event_id] = time.perf_counter()
+            self._finish(bury(work, (Letter(None, (*work.failures, cause(failure, now))),), now))
+            return None
 
     async def _pause(self) -> None:
         """Until a retry of ours is due, or the next round."""

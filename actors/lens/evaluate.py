@@ -32,7 +32,7 @@ from actors.lens.messages import PUBLISH, Work
 from actors.lens.model import Evaluation, ModelStatus
 from actors.lens.models import Model, open_models
 from config import clock, metrics
-from config.ids import uuid7
+from config.ids import time_of, uuid7
 from db._postgres import Connection
 from db.lens.stages import DecisionRow, insert_decisions
 
@@ -78,9 +78,12 @@ class Evaluate(Stage):
             await model.close()
 
     async def work(self, work: Work) -> Outcome:
-        """Ask every model that has neither answered nor been given up."""
+        """Ask every model that has neither answered nor been given up; after a retry, only whom that is about."""
+        if work.asked is not None:
+            work = replace(work, failures=(*work.failures, *self._unknown(work.asked, work)))
         answered = {each.model for each in work.evaluations}
-        asked = [m for m in self._models if m.name not in answered and not self._given_up(work, m.name)]
+        wanted = set(self._wanted(work)) - answered
+        asked = [m for m in self._models if m.name in wanted and not self._given_up(work, m.name)]
         if len(asked) == 1:
             runs = unrecorded = [await self._judge(asked[0], work)]
             timeline = [_done(each) for each in runs if each.decision is not None]
@@ -125,7 +128,7 @@ class Evaluate(Stage):
 
     def _conclude(self, work: Work, timeline: list[dict[str, Any]], *, at_least: float) -> Outcome:
         answered = {each.model for each in work.evaluations}
-        silent = [model.name for model in self._models if model.name not in answered]
+        silent = [name for name in self._wanted(work) if name not in answered]
         if any(not self._given_up(work, name) for name in silent):
             return retry(work, self.stage, work.failures, self.policy, at_least)
         letters = tuple(Letter(name, _failures_of(work, name)) for name in silent)
@@ -133,9 +136,26 @@ class Evaluate(Stage):
             return bury(work, letters, clock.now())
         return advance(work, status="MODEL_DONE", stage="PUBLISH", timeline=timeline, letters=letters)
 
+    def _wanted(self, work: Work) -> Sequence[str]:
+        return [model.name for model in self._models] if work.asked is None else work.asked
+
+    def _unknown(self, asked: Sequence[str], work: Work) -> list[dict[str, Any]]:
+        """The failures of models that are to be asked again but do not run here any more."""
+        running = {model.name for model in self._models}
+        return [
+            cause(StageFailure("MODEL_ERROR", f"{name} is not in use"), clock.now(), model=name, is_final=True)
+            for name in asked
+            if name not in running and not _failures_of(work, name)
+        ]
+
     def _given_up(self, work: Work, model: str) -> bool:
         failures = _failures_of(work, model)
         return len(failures) > self.policy.retries or any(each.get("is_final") for each in failures)
+
+    def cured(self, outcome: Outcome) -> Sequence[str | None]:
+        """An answer cures its model's dead letter."""
+        answered = [each.model for each in outcome.work.evaluations] if isinstance(outcome, (Noted, Advanced)) else []
+        return [*super().cured(outcome), *answered]
 
     async def store(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
         """Store the decisions, one per event and model, whatever ran twice; and what the archive gets."""
@@ -174,8 +194,9 @@ def _failures_of(work: Work, model: str) -> tuple[dict[str, Any], ...]:
 def _decision_row(work: Work, run: Evaluation) -> DecisionRow:
     assert run.decision is not None
     decision = run.decision.to_dict()
+    decision_id = uuid7()
     return DecisionRow(
-        id=uuid7(),
+        id=decision_id,
         event_id=work.signal.event_id,
         model=run.model,
         symbol=work.signal.symbol,
@@ -190,5 +211,5 @@ def _decision_row(work: Work, run: Evaluation) -> DecisionRow:
         latency_ms=run.latency_ms,
         tokens_used=run.tokens_used or 0,
         prompt_hash=run.prompt_hash,
-        evaluated_at=clock.now(),
+        evaluated_at=time_of(decision_id),
     )

@@ -1,4 +1,4 @@
-"""The enqueue stage: durable acceptance of raw signals, each once per idempotency key."""
+"""The enqueue stage: durable acceptance of raw signals, each once per idempotency key, and of dead letters' retries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,36 +15,56 @@ import orjson
 from actors._behaviour import Behaviour, Room
 from actors._messages import Delivery
 from actors.lens._outcomes import entry
+from actors.lens._retention import FORGET_EVERY_SECONDS, forget_old
+from actors.lens._retries import UNKNOWN, Order, Results, retry
 from actors.lens._stage import LEASE_SECONDS
-from actors.lens.messages import ENRICH, Process, Receipt, Submit, Work
+from actors.lens.messages import (
+    ENRICH,
+    Counts,
+    Process,
+    Receipt,
+    ResolveDeadLetter,
+    ResolveDeadLetters,
+    RetryDeadLetter,
+    RetryDeadLetters,
+    Retrying,
+    Submit,
+    Work,
+)
 from actors.lens.model import RawSignal
 from config import clock, metrics
+from config.ids import time_of
 from db._postgres import Connection
+from db.lens import retries
 from db.lens.intake import Accepted, NewEvent, expire_keys, find_keys, insert_events
-from schemas.errors import IdempotencyMismatch
+from schemas.errors import AppError, IdempotencyMismatch, NotFound, ValidationFailed
 
 EXPIRE_EVERY_SECONDS = 300.0
 EXPIRE_AT_ONCE = 5_000  # keys deleted in one transaction: some 20 ms
+ALREADY_RESOLVED = "DLQ entry is already resolved"
 
 
 class Intake(Behaviour):
-    """Owns the acceptance of raw signals and their idempotency keys.
+    """Owns the acceptance of raw signals, their idempotency keys, and what people do with the dead-letter queue.
 
-    Success: the event is committed as ENQUEUED and will be worked on whatever dies. A crash loses nothing that was
-    answered. Repeating is harmless: the sender chose the event's id.
+    Success: the event is committed as ENQUEUED, or as taken back to the stage that gave it up, and will be worked on
+    whatever dies. A crash loses nothing that was answered. Repeating is harmless: the sender chose the event's id, and
+    a retry or resolution is a command that is applied once.
     """
 
     async def start(self, room: Room) -> None:
-        """Begin to expire old idempotency keys."""
+        """Begin to remove what is too old to be kept."""
         await super().start(room)
         # One batch after another, so that two uses of one key never meet; the next batch grows meanwhile.
         self._turn = asyncio.Lock()
+        self._forgotten = UUID(int=0)  # events up to here have lost their documents
         room.every(EXPIRE_EVERY_SECONDS, self._expire, name="expire idempotency keys")
+        room.every(FORGET_EVERY_SECONDS, self._forget, name="forget what is past its retention")
 
     async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
         """Store the batch, then hand what is new to the enrich stage."""
         async with self._turn:
-            replies = await self.room.write(batch, self._accept)
+            replies = await self.room.write(batch, self._apply)
         fresh = tuple(
             Work(_raw(delivery.message))
             for delivery, reply in zip(batch, replies, strict=True)
@@ -55,8 +75,29 @@ class Intake(Behaviour):
             self.room.mailbox(ENRICH, "").tell("", Process(fresh))
         return replies
 
-    async def _accept(self, conn: Connection, batch: Sequence[Delivery]) -> Sequence[Any]:
-        submitted = [delivery.message for delivery in batch if isinstance(delivery.message, Submit)]
+    async def _apply(self, conn: Connection, batch: Sequence[Delivery]) -> Sequence[Any]:
+        messages = [delivery.message for delivery in batch]
+        submitted = [each for each in messages if isinstance(each, Submit)]
+        if len(submitted) == len(messages):
+            return await self._accept(conn, submitted)
+        retried = [each for each in messages if isinstance(each, RetryDeadLetter)]
+        receipts = iter(await self._accept(conn, submitted))
+        replies = iter(await self._retry(conn, [Order(each.id, each.payload) for each in retried]))
+        answers: list[Any] = []
+        for message in messages:
+            if isinstance(message, Submit):
+                answers.append(next(receipts))
+            elif isinstance(message, RetryDeadLetter):
+                answers.append(next(replies))
+            elif isinstance(message, ResolveDeadLetter):
+                answers.append(await _resolve(conn, message))
+            elif isinstance(message, RetryDeadLetters):
+                answers.append(await self._retry_many(conn, message))
+            elif isinstance(message, ResolveDeadLetters):
+                answers.append(await _resolve_many(conn, message))
+        return answers
+
+    async def _accept(self, conn: Connection, submitted: Sequence[Submit]) -> Sequence[Receipt | IdempotencyMismatch]:
         keys = [(each.source, each.idempotency_key) for each in submitted if each.idempotency_key is not None]
         known = await find_keys(conn, keys) if keys else {}
         enqueued_at = clock.now()
@@ -78,9 +119,47 @@ class Intake(Behaviour):
             await insert_events(conn, events, lease_seconds=LEASE_SECONDS)
         return replies
 
+    async def _retry(self, conn: Connection, orders: Sequence[Order]) -> Sequence[Retrying | AppError]:
+        return (await self._take_back(conn, orders, in_bulk=False)).replies if orders else []
+
+    async def _retry_many(self, conn: Connection, message: RetryDeadLetters) -> Counts:
+        matched, ids = await retries.match_letters(conn, message.filters, message.most, under_way=False)
+        if message.is_dry or not ids:
+            return Counts(matched, 0, 0)
+        pause = 0.0 if message.per_second is None else 1 / message.per_second
+        orders = [Order(letter_id, delay_seconds=place * pause) for place, letter_id in enumerate(ids)]
+        results = await self._take_back(conn, orders, in_bulk=True)
+        return Counts(matched, results.begun, len(ids) - results.begun)
+
+    async def _take_back(self, conn: Connection, orders: Sequence[Order], *, in_bulk: bool) -> Results:
+        results = await retry(conn, orders, in_bulk=in_bulk)
+        if results.accepted:
+            enqueued_at = clock.now()
+            await insert_events(conn, [_event(each, enqueued_at) for each, _ in results.accepted], lease_seconds=0)
+            await retries.ungate(conn, {each.event_id: delay for each, delay in results.accepted})
+        return results
+
     async def _expire(self) -> None:
         async with self.room.transaction() as conn:
             await expire_keys(conn, EXPIRE_AT_ONCE)
+
+    async def _forget(self) -> None:
+        self._forgotten = await forget_old(self.room, self._forgotten)
+
+
+async def _resolve(conn: Connection, message: ResolveDeadLetter) -> datetime | AppError:
+    resolved = await retries.resolve(conn, [message.id], message.resolution_note)
+    if message.id in resolved:
+        return resolved[message.id]
+    return ValidationFailed(ALREADY_RESOLVED) if await retries.exists(conn, message.id) else NotFound(UNKNOWN)
+
+
+async def _resolve_many(conn: Connection, message: ResolveDeadLetters) -> Counts:
+    matched, ids = await retries.match_letters(conn, message.filters, message.most, under_way=True)
+    if message.is_dry or not ids:
+        return Counts(matched, 0, 0)
+    resolved = await retries.resolve(conn, ids, message.resolution_note)
+    return Counts(matched, len(resolved), len(ids) - len(resolved))
 
 
 def _again(event: NewEvent, first: Accepted) -> Receipt | IdempotencyMismatch:
@@ -91,7 +170,7 @@ def _again(event: NewEvent, first: Accepted) -> Receipt | IdempotencyMismatch:
 
 
 def _event(submit: Submit, enqueued_at: datetime) -> NewEvent:
-    received_at = _time_of(submit.event_id)
+    received_at = time_of(submit.event_id)
     return NewEvent(
         event_id=submit.event_id,
         received_at=received_at,
@@ -110,10 +189,6 @@ def _event(submit: Submit, enqueued_at: datetime) -> NewEvent:
         body_hash=_body_hash(submit) if submit.idempotency_key is not None else None,
         timeline=[entry("RECEIVED", received_at), entry("ENQUEUED", max(enqueued_at, received_at))],
     )
-
-
-def _time_of(event_id: UUID) -> datetime:
-    return datetime.fromtimestamp((event_id.int >> 80) / 1000, UTC)
 
 
 def _body_hash(submit: Submit) -> bytes:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from actors._messages import Message
 from actors.lens.model import AssetType, Direction, Evaluation, EventType, Features, RawSignal, Value
+from db.lens.dlq import LetterFilters
 
 INTAKE = "lens/intake"
 ENRICH = "lens/enrich"
@@ -53,18 +54,94 @@ class Submit(Message[Receipt]):
 
 
 @dataclass(frozen=True, slots=True)
+class Retrying:
+    """A dead letter on its way again: from which stage on, and how often it was retried in all."""
+
+    id: UUID
+    stage: str
+    retry_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDeadLetter(Message[Retrying]):
+    """Process it again from its stage on; to `lens/intake`. `payload` is what changes of the signal, as JSON.
+
+    One that is under way is not begun anew, unless the payload changes it: the answer is the same. Raises NotFound, and
+    ValidationFailed for an entry that is resolved and for a signal that cannot be.
+    """
+
+    id: UUID
+    payload: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveDeadLetter(Message[datetime]):
+    """Mark it as done with; to `lens/intake`. Answers when. Raises NotFound; ValidationFailed if it was already."""
+
+    id: UUID
+    resolution_note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many dead letters matched, what was done with how many, and how many of the first were passed over."""
+
+    matched: int
+    done: int
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDeadLetters(Message[Counts]):
+    """Retry up to `most` of those that match and are not under way, `per_second` of them; to `lens/intake`.
+
+    Passed over are those whose event is under way for another reason, and those whose payload is still no signal.
+    """
+
+    filters: LetterFilters
+    most: int
+    per_second: float | None
+    is_dry: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveDeadLetters(Message[Counts]):
+    """Mark up to `most` of those that match as done with; to `lens/intake`."""
+
+    filters: LetterFilters
+    resolution_note: str
+    most: int
+    is_dry: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Work(Value):
     """One event on its way through the stages, with all that the next one needs to know of it.
 
-    `failures` are those of this stage so far, as the timeline of the dead-letter queue shows them.
+    `failures` are those of this stage so far, as the dead-letter queue shows them. The rest is only of an event that
+    came back from that queue, for the `round`-th time: its exact prices if they were edited, the models that are to be
+    `asked` (None: all), and, if it was published before, the models whose decisions were `announced` then.
     """
 
     signal: RawSignal
     attempt: int = 0
-    ungated: bool = False
+    round: int = 0
     failures: tuple[dict[str, Any], ...] = ()
     features: Features | None = None
     evaluations: tuple[Evaluation, ...] = ()
+    edited_prices: tuple[Decimal, Decimal] | None = None  # entry price, size
+    asked: tuple[str, ...] | None = None
+    announced: tuple[str, ...] | None = None
+
+    @property
+    def ungated(self) -> bool:
+        """Whether the gates of age and drift no longer count."""
+        return self.round > 0
+
+    @property
+    def is_published(self) -> bool:
+        """Whether it has its place in the feed already: it keeps that, and its status, whatever comes of this round."""
+        return self.announced is not None
 
 
 @dataclass(frozen=True, slots=True)

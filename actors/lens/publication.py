@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -63,8 +64,13 @@ def make_signal(
     provider: ProviderCard,
     feed_seq: int,
     published_at: datetime,
+    prices: tuple[Decimal, Decimal] | None = None,
 ) -> NewSignal:
-    """The row of a signal that is being published, its feed JSON included."""
+    """The row of a signal that is being published, its feed JSON included.
+
+    `prices` are the exact entry price and size; None: those of the event, copied in Postgres.
+    """
+    entry_price, size = prices or (None, None)
     asset_data = asset_data_of(signal, features)
     category = asset_category(signal.asset_type)
     item: dict[str, Any] = {
@@ -93,8 +99,8 @@ def make_signal(
         action=score.action,
         event_type=signal.event_type,
         direction="long" if signal.signal_direction.endswith("long") else "short",
-        entry_price=None,  # the exact decimals are copied from the event
-        size=None,
+        entry_price=entry_price,
+        size=size,
         score=score.opportunity_score,
         tier=score.opportunity_tier,
         confidence=score.confidence,

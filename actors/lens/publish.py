@@ -18,7 +18,6 @@ from actors.lens.publication import decision_item, make_signal, provider_candida
 from actors.lens.scoring import score_signal
 from config import clock
 from db._postgres import Connection
-from db.lens import dlq
 from db.signals import NewSignal, ProviderCard, ensure_system_providers, get_providers, insert_signals, take_feed_seq
 from schemas.feed import DECISIONS_CHANNEL, FEED_CHANNEL, FeedItem, encode_batch, encode_decisions
 
@@ -27,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Published(Outcome):
-    """The event is scored and can be published."""
+    """The event is scored and can be published; without a score it has been, and has decisions to tell of."""
 
     score: Score | None = None
     at: datetime | None = None
@@ -48,9 +47,11 @@ class Publish(Stage):
         self._stored: list[NewSignal] = []
 
     async def work(self, work: Work) -> Outcome:
-        """Score the signal. The score is stored and never changes."""
-        assert work.features is not None, "an event reaches this stage enriched"
+        """Score the signal. The score is stored and never changes: what is published already has its own."""
         now = clock.now()
+        if work.is_published:
+            return Published(work, advance(work, status="PUBLISHED", stage="COMPLETE", timeline=[]).move, at=now)
+        assert work.features is not None, "an event reaches this stage enriched"
         score = score_signal(work.signal, work.features, work.evaluations, now)
         moved = advance(work, status="PUBLISHED", stage="COMPLETE", timeline=[entry("PUBLISHED", now)])
         return Published(work, moved.move, score=score, at=now)
@@ -58,7 +59,7 @@ class Publish(Stage):
     async def store(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
         """Store the signals in the order of their events."""
         self._stored = []
-        scored = [outcome for outcome in outcomes if isinstance(outcome, Published)]
+        scored = [outcome for outcome in outcomes if isinstance(outcome, Published) and outcome.score is not None]
         if not scored:
             return
         scored.sort(key=lambda outcome: outcome.work.signal.event_id)
@@ -68,8 +69,6 @@ class Publish(Stage):
             _make(outcome, cards[outcome.work.signal.source], first + place) for place, outcome in enumerate(scored)
         ]
         await insert_signals(conn, signals)
-        if retried := [outcome.work.signal.event_id for outcome in scored if outcome.work.ungated]:
-            await dlq.resolve_retried(conn, retried)
         self._stored = signals
 
     async def _providers(self, conn: Connection, sources: set[str]) -> dict[str, ProviderCard]:
@@ -96,7 +95,7 @@ class Publish(Stage):
             for outcome in outcomes
             if isinstance(outcome, Published) and outcome.at is not None
             for each in outcome.work.evaluations
-            if each.decision is not None
+            if each.decision is not None and each.model not in (outcome.work.announced or ())
         ]
         try:
             async with self.room.redis.pipeline(transaction=False) as pipe:
@@ -114,4 +113,7 @@ def _make(outcome: Published, provider: ProviderCard, feed_seq: int) -> NewSigna
     assert features is not None
     assert score is not None
     assert at is not None
-    return make_signal(outcome.work.signal, features, score, provider=provider, feed_seq=feed_seq, published_at=at)
+    prices = outcome.work.edited_prices
+    return make_signal(
+        outcome.work.signal, features, score, provider=provider, feed_seq=feed_seq, published_at=at, prices=prices
+    )

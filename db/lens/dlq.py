@@ -1,22 +1,27 @@
-"""The dead-letter queue's writes: one open entry per event, stage and model."""
+"""The dead-letter queue: what the stages put in and resolve, one open entry per event, stage and model; its lists."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from config.ids import first_id, last_id
 from db._json import json_texts
 from db._postgres import Connection
+from db._where import WHERE, Condition, filtered
 
 RESOLVED_BY_RETRY = "Resolved by retry"
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """What could not be processed, and every attempt's cause (`{at, reason_code, error_message}`)."""
+    """What could not be processed, and every attempt's cause (`{at, reason_code, error_message}`).
+
+    `id` is a UUIDv7 of `created_at`. `retry_count` counts the attempts after the first, later also retries by hand.
+    """
 
     id: UUID
     event_id: UUID | None
@@ -62,15 +67,26 @@ async def insert_dead_letters(conn: Connection, rows: Sequence[DeadLetter]) -> N
     )
 
 
-RESOLVE_RETRIED = """
-UPDATE lens_dlq SET resolved_at = now(), resolution_note = $2, retrying = false
-WHERE event_id = ANY ($1::uuid[]) AND retrying AND resolved_at IS NULL
+RESOLVE_CURED = """
+UPDATE lens_dlq d SET resolved_at = now(), resolution_note = $4, retrying = false
+FROM unnest($2::uuid[], $3::text[]) AS cured (event_id, model)
+WHERE d.event_id = cured.event_id AND d.stage = $1 AND d.model IS NOT DISTINCT FROM cured.model
+  AND d.resolved_at IS NULL
 """
 
 
-async def resolve_retried(conn: Connection, event_ids: Sequence[UUID]) -> None:
-    """Resolve the entries whose retry led to a published event."""
-    await conn.execute(RESOLVE_RETRIED, event_ids, RESOLVED_BY_RETRY)
+async def resolve_cured(conn: Connection, stage: str, cured: Sequence[tuple[UUID, str | None]]) -> None:
+    """Resolve the open entries of `stage` for these (event, model), after a retry that succeeded."""
+    event_ids, models = [event_id for event_id, _ in cured], [model for _, model in cured]
+    await conn.execute(RESOLVE_CURED, stage, event_ids, models, RESOLVED_BY_RETRY)
+
+
+END_RETRIES = "UPDATE lens_dlq SET retrying = false WHERE event_id = ANY ($1::uuid[]) AND retrying"
+
+
+async def end_retries(conn: Connection, event_ids: Sequence[UUID]) -> None:
+    """These events have ended: no entry of theirs is on its way any more."""
+    await conn.execute(END_RETRIES, event_ids)
 
 
 COUNT_OPEN = "SELECT stage, count(*) FROM lens_dlq WHERE resolved_at IS NULL GROUP BY stage"
@@ -79,3 +95,88 @@ COUNT_OPEN = "SELECT stage, count(*) FROM lens_dlq WHERE resolved_at IS NULL GRO
 async def count_open(conn: Connection) -> dict[str, int]:
     """The number of unresolved entries by stage."""
     return {row[0]: row[1] for row in await conn.fetch(COUNT_OPEN)}
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFilters:
+    """Every one that is not None must match. `since` and `until` are inclusive."""
+
+    stage: str | None = None
+    reason_code: str | None = None
+    event_id: UUID | None = None
+    resolved: bool | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def conditions(self) -> Iterator[Condition]:
+        """Each filter as SQL that an index serves."""
+        if self.stage is not None:
+            yield "stage = {}", self.stage
+        if self.reason_code is not None:
+            yield "reason_code = {}", self.reason_code
+        if self.event_id is not None:
+            yield "event_id = {}", self.event_id
+        if self.resolved is not None:
+            yield ("resolved_at IS NOT NULL" if self.resolved else "resolved_at IS NULL"), None
+        if self.since is not None:
+            yield "id >= {}", first_id(self.since)
+        if self.until is not None:
+            yield "id <= {}", last_id(self.until)
+
+
+@dataclass(frozen=True, slots=True)
+class LetterRow:
+    """One entry as lists show it."""
+
+    id: UUID
+    event_id: UUID | None
+    stage: str
+    reason_code: str
+    error_message: str
+    retry_count: int
+    created_at: datetime
+    resolved_at: datetime | None
+
+
+_COLUMNS = "id, event_id, stage, reason_code, error_message, retry_count, created_at, resolved_at"
+# id is a UUIDv7 of created_at: its order is the order of time, ties included.
+LIST_LETTERS = f"SELECT {_COLUMNS} FROM lens_dlq {WHERE} ORDER BY id DESC LIMIT $1 OFFSET $2"
+COUNT_LETTERS = f"SELECT count(*) FROM lens_dlq {WHERE}"
+
+
+async def list_letters(
+    conn: Connection, filters: LetterFilters, *, limit: int, offset: int
+) -> tuple[list[LetterRow], int]:
+    """Entries that match every given filter, newest first, and how many there are in all."""
+    statement, values = filtered(LIST_LETTERS, filters.conditions(), first=3)
+    rows = await conn.fetch(statement, limit, offset, *values)
+    if len(rows) < limit and (rows or offset == 0):
+        total = offset + len(rows)
+    else:
+        statement, values = filtered(COUNT_LETTERS, filters.conditions())
+        total = await conn.fetchval(statement, *values)
+    return [LetterRow(*row) for row in rows], total
+
+
+@dataclass(frozen=True, slots=True)
+class LetterDetail(LetterRow):
+    """One entry in full. `payload` is the original, `edited_payload` what a retry put in its place."""
+
+    model: str | None
+    payload: dict[str, Any]
+    edited_payload: dict[str, Any] | None
+    attempts: list[dict[str, Any]]
+    last_retry_at: datetime | None
+    resolution_note: str | None
+
+
+GET_LETTER = f"""
+SELECT {_COLUMNS}, model, payload, edited_payload, attempts, last_retry_at, resolution_note
+FROM lens_dlq WHERE id = $1
+"""
+
+
+async def get_letter(conn: Connection, letter_id: UUID) -> LetterDetail | None:
+    """One entry, or None."""
+    row = await conn.fetchrow(GET_LETTER, letter_id)
+    return None if row is None else LetterDetail(*row)

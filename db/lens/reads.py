@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from config.ids import first_id, last_id
 from db._postgres import Connection
+from db._totals import Totals
+from db._where import WHERE, Condition, filtered
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,41 +98,60 @@ async def get_status(conn: Connection, event_id: UUID) -> EventStatus | None:
     return None if row is None else EventStatus(*row)
 
 
-# Each filter is `$n IS NULL OR …`, which the planner folds away when it plans for the given values. event_id is a
-# UUIDv7 of received_at: its order is the order of arrival, ties included.
-_FILTERS = """
-    ($1::text IS NULL OR e.symbol = $1)
-    AND ($2::text IS NULL OR e.event_type = $2)
-    AND ($3::text IS NULL OR e.source = $3)
-    AND ($4::timestamptz IS NULL OR e.received_at >= $4)
-    AND ($5::timestamptz IS NULL OR e.received_at <= $5)
-    AND ($6::text IS NULL OR p.status = $6)
-"""
+@dataclass(frozen=True, slots=True)
+class EventFilters:
+    """Every one that is not None must match. `since` and `until` are inclusive, `symbol` ignores case."""
 
+    symbol: str | None = None
+    event_type: str | None = None
+    source: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    status: str | None = None
+
+    def conditions(self) -> Iterator[Condition]:
+        """Each filter as SQL over lens_events `e` and, for the status, lens_progress `p`."""
+        if self.symbol is not None:
+            yield "lower(e.symbol) = lower({})", self.symbol
+        if self.event_type is not None:
+            yield "e.event_type = {}", self.event_type
+        if self.source is not None:
+            yield "e.source = {}", self.source
+        if self.since is not None:
+            yield "event_id >= {}", first_id(self.since)
+        if self.until is not None:
+            yield "event_id <= {}", last_id(self.until)
+        if self.status is not None:
+            yield "p.status = {}", self.status
+
+
+# event_id is a UUIDv7 of received_at: its order is the order of arrival, ties included.
 LIST_EVENTS = f"""
 SELECT e.event_id, e.event_type, e.symbol, e.signal_direction, e.entry_price, e.size, p.status, e.source, e.received_at
-FROM lens_events e JOIN lens_progress p USING (event_id)
-WHERE {_FILTERS}
-ORDER BY e.event_id DESC LIMIT $7 OFFSET $8
+FROM lens_events e JOIN lens_progress p USING (event_id) {WHERE}
+ORDER BY e.event_id DESC LIMIT $1 OFFSET $2
 """
 
-COUNT_EVENTS = f"SELECT count(*) FROM lens_events e JOIN lens_progress p USING (event_id) WHERE {_FILTERS}"
+COUNT_EVENTS = f"SELECT count(*) FROM lens_events e JOIN lens_progress p USING (event_id) {WHERE}"
+COUNT_STATUS = f"SELECT count(*) FROM lens_progress p {WHERE}"
 
 
 async def list_events(
-    conn: Connection,
-    *,
-    symbol: str | None = None,
-    event_type: str | None = None,
-    source: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    status: str | None = None,
-    limit: int = 50,
-    offset: int = 0,
+    conn: Connection, totals: Totals, filters: EventFilters, *, limit: int, offset: int
 ) -> tuple[list[EventRow], int]:
     """Events that match every given filter, newest first, and how many there are in all."""
-    filters = (symbol, event_type, source, since, until, status)
-    rows = await conn.fetch(LIST_EVENTS, *filters, limit, offset)
-    total = await conn.fetchval(COUNT_EVENTS, *filters)
-    return [EventRow(*row) for row in rows], total
+    conditions = list(filters.conditions())
+    if filters.status is None:
+        total = await totals.count(conn, "lens_events e", "event_id", conditions)
+    else:  # which changes
+        statement, values = filtered(COUNT_EVENTS if _needs_facts(filters) else COUNT_STATUS, conditions)
+        total = await conn.fetchval(statement, *values)
+    if offset >= total:
+        return [], total
+    statement, values = filtered(LIST_EVENTS, conditions, first=3)
+    rows = await conn.fetch(statement, limit, offset, *values)
+    return [EventRow(*row) for row in rows], max(total, offset + len(rows))
+
+
+def _needs_facts(filters: EventFilters) -> bool:
+    return any(each is not None for each in (filters.symbol, filters.event_type, filters.source))

@@ -1,4 +1,4 @@
-"""The pipeline's transitions: each a compare-and-set on the stage and attempt, a whole batch in one statement.
+"""The pipeline's transitions: each a compare-and-set on stage, round and attempt, a whole batch in one statement.
 
 A transition answers the ids that it moved. An id that is missing had moved already (a stage that ran twice counts
 once), and nothing of its work may be stored.
@@ -18,9 +18,10 @@ from db._postgres import Connection
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One event's transition: from (`stage`, `attempt`) to what a retry, a next stage or an end needs."""
+    """One event's transition: from (`stage`, `round`, `attempt`) to what a retry, a next stage or an end needs."""
 
     event_id: UUID
+    round: int
     attempt: int
     status: str | None  # None keeps the status: a retry
     stage: str
@@ -42,9 +43,10 @@ SET status = coalesce(m.status, p.status),
     failures = m.failures::jsonb,
     finished_at = CASE WHEN m.ended THEN now() END
 FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::smallint[], $6::float8[], $7::text[], $8::text[],
-            $9::bool[])
-     AS m (event_id, attempt, status, stage, next_attempt, delay_seconds, timeline, failures, ended)
-WHERE p.event_id = m.event_id AND p.stage = $11 AND p.attempt = m.attempt AND p.finished_at IS NULL
+            $9::bool[], $12::smallint[])
+     AS m (event_id, attempt, status, stage, next_attempt, delay_seconds, timeline, failures, ended, round)
+WHERE p.event_id = m.event_id AND p.stage = $11 AND p.attempt = m.attempt AND p.round = m.round
+  AND p.finished_at IS NULL
 RETURNING p.event_id
 """
 
@@ -67,6 +69,7 @@ async def move(conn: Connection, stage: str, moves: Sequence[Move], *, lease_sec
         [m.ended for m in moves],
         lease_seconds,
         stage,
+        [m.round for m in moves],
     )
     return {row[0] for row in rows}
 
@@ -128,8 +131,8 @@ class DecisionRow:
 INSERT_DECISIONS = """
 INSERT INTO lens_decisions (id, event_id, model, symbol, event_type, decision, confidence, entry_plan, risk_plan,
                             size_pct, reasons, model_version, latency_ms, tokens_used, prompt_hash, evaluated_at)
-SELECT d.id, d.event_id, d.model, d.symbol, d.event_type, d.decision, d.confidence, d.entry_plan, d.risk_plan, d.size_pct,
-       d.reasons::jsonb, d.model_version, d.latency_ms, d.tokens_used, d.prompt_hash, d.evaluated_at
+SELECT d.id, d.event_id, d.model, d.symbol, d.event_type, d.decision, d.confidence, d.entry_plan, d.risk_plan,
+       d.size_pct, d.reasons::jsonb, d.model_version, d.latency_ms, d.tokens_used, d.prompt_hash, d.evaluated_at
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::jsonb[],
                      $9::jsonb[], $10::float8[], $11::text[], $12::text[], $13::int[], $14::int[], $15::text[],
                      $16::timestamptz[])
@@ -167,8 +170,10 @@ async def insert_decisions(conn: Connection, rows: Sequence[DecisionRow]) -> set
 NOTE_STATUS = """
 UPDATE lens_progress p
 SET status = m.status, timeline = p.timeline || m.timeline::jsonb
-FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[]) AS m (event_id, attempt, status, timeline)
-WHERE p.event_id = m.event_id AND p.stage = $5 AND p.attempt = m.attempt AND p.finished_at IS NULL
+FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $6::smallint[])
+     AS m (event_id, attempt, status, timeline, round)
+WHERE p.event_id = m.event_id AND p.stage = $5 AND p.attempt = m.attempt AND p.round = m.round
+  AND p.finished_at IS NULL
 RETURNING p.event_id
 """
 
@@ -176,17 +181,11 @@ RETURNING p.event_id
 async def note_status(conn: Connection, stage: str, moves: Sequence[Move]) -> set[UUID]:
     """Add to the timeline of events that stay in `stage` (one model of several is done); the ids still there."""
     # Two models of one event may be done in the same batch: an UPDATE takes only one of several rows that match.
-    timelines: dict[tuple[UUID, int, str | None], list[Any]] = {}
+    timelines: dict[tuple[UUID, int, str | None, int], list[Any]] = {}
     for m in moves:
-        timelines.setdefault((m.event_id, m.attempt, m.status), []).extend(m.timeline)
-    rows = await conn.fetch(
-        NOTE_STATUS,
-        [event_id for event_id, _, _ in timelines],
-        [attempt for _, attempt, _ in timelines],
-        [status for _, _, status in timelines],
-        json_texts(timelines.values()),
-        stage,
-    )
+        timelines.setdefault((m.event_id, m.attempt, m.status, m.round), []).extend(m.timeline)
+    event_ids, attempts, statuses, rounds = zip(*timelines, strict=True)
+    rows = await conn.fetch(NOTE_STATUS, event_ids, attempts, statuses, json_texts(timelines.values()), stage, rounds)
     return {row[0] for row in rows}
 
 
@@ -202,9 +201,11 @@ WITH due AS (
 ), claimed AS (
     UPDATE lens_progress p SET lease_until = now() + $5 * interval '1 second'
     FROM due WHERE p.event_id = due.event_id
-    RETURNING p.event_id, p.attempt, p.ungated, p.failures
+    RETURNING p.event_id, p.attempt, p.round, p.failures, p.edited, p.asked, p.announced
 )
-SELECT c.attempt, c.ungated, c.failures, e.*, n.feature_profile, n.quality_flags, n.document, n.enriched_at,
+SELECT c.attempt, c.round, c.failures, c.edited, c.asked, c.announced,
+       (c.edited->>'entry_price')::numeric AS edited_entry_price, (c.edited->>'size')::numeric AS edited_size,
+       e.*, n.document,
        (SELECT coalesce(jsonb_agg(to_jsonb(d)), '[]') FROM lens_decisions d WHERE d.event_id = c.event_id) AS decisions
 FROM claimed c
 JOIN lens_events e USING (event_id)

@@ -29,7 +29,9 @@ CREATE TABLE lens_events (
     asset_data        jsonb,
     commentary        text
 );
-CREATE INDEX lens_events_symbol ON lens_events (symbol, event_id);
+-- Symbols are looked up ignoring case. The column itself is included because without it Postgres does not take an index
+-- over an expression for an index-only scan, which is what counts are made by.
+CREATE INDEX lens_events_symbol ON lens_events (lower(symbol), event_id) INCLUDE (symbol);
 CREATE INDEX lens_events_source ON lens_events (source, event_id);
 
 -- How far an event has come: the one row of it that changes, kept narrow and apart from the facts, so that a transition
@@ -40,12 +42,15 @@ CREATE TABLE lens_progress (
                     ('RECEIVED', 'ENQUEUED', 'ENRICHED', 'MODEL_DONE', 'PUBLISHED', 'REJECTED', 'FAILED')),
     stage       text NOT NULL CHECK (stage IN ('ENQUEUE', 'ENRICH', 'EVALUATE', 'PUBLISH', 'COMPLETE', 'DEAD_LETTER')),
     attempt     smallint NOT NULL DEFAULT 0,
-    ungated     boolean NOT NULL DEFAULT false, -- a retry from the dead-letter queue skips the age and drift gates
+    round       smallint NOT NULL DEFAULT 0,    -- how often it came back from the dead-letter queue; then no gate counts
     due_at      timestamptz NOT NULL,           -- not before: retries wait here, never in a worker
     lease_until timestamptz NOT NULL,           -- a stage that holds it has answered by then, or the sweeper re-takes it
     timeline    jsonb NOT NULL,                -- [{status, timestamp, details?}]
     failures    jsonb NOT NULL DEFAULT '[]',    -- of this stage: [{at, reason_code, error_message, model?}]
-    finished_at timestamptz
+    finished_at timestamptz,
+    edited      jsonb,                          -- the signal as a retry changed it, in full; null: as in lens_events
+    asked       text[],                         -- the models that this round asks; null: every one
+    announced   text[]                          -- published in an earlier round: the models whose decisions were told
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX lens_progress_status ON lens_progress (status, event_id);
 CREATE INDEX lens_progress_open ON lens_progress (stage, due_at) WHERE finished_at IS NULL;
@@ -60,12 +65,13 @@ CREATE TABLE lens_idempotency (
 );
 CREATE INDEX lens_idempotency_age ON lens_idempotency USING brin (received_at);
 
--- The enriched document: what the models judged. Needed until the event ends, kept as its archive.
+-- The enriched document: what the models judged. Needed until the event ends, then kept as its archive for
+-- LENS_ARCHIVE_DAYS; profile and flags stay.
 CREATE TABLE lens_enriched (
     event_id        uuid PRIMARY KEY,
     feature_profile text NOT NULL,
     quality_flags   jsonb NOT NULL,
-    document        jsonb NOT NULL,
+    document        jsonb,
     enriched_at     timestamptz NOT NULL
 );
 
@@ -89,9 +95,14 @@ CREATE TABLE lens_decisions (
     evaluated_at  timestamptz NOT NULL,
     UNIQUE (event_id, model)
 );
-CREATE INDEX lens_decisions_symbol ON lens_decisions (symbol, id);
+-- id is a UUIDv7 of evaluated_at: each of these is also in the order of time.
+CREATE INDEX lens_decisions_symbol ON lens_decisions (lower(symbol), id) INCLUDE (symbol);
 CREATE INDEX lens_decisions_model ON lens_decisions (model, id);
+CREATE INDEX lens_decisions_decision ON lens_decisions (decision, id);
+CREATE INDEX lens_decisions_event_type ON lens_decisions (event_type, id);
+CREATE INDEX lens_decisions_confidence ON lens_decisions (confidence, id);
 
+-- What could not be processed. id is a UUIDv7 of created_at. event_id is null for a message that never became an event.
 CREATE TABLE lens_dlq (
     id              uuid PRIMARY KEY,
     event_id        uuid,
@@ -103,14 +114,18 @@ CREATE TABLE lens_dlq (
     edited_payload  jsonb,
     attempts        jsonb NOT NULL, -- [{at, reason_code, error_message}]
     retry_count     integer NOT NULL,
-    retrying        boolean NOT NULL DEFAULT false,
+    retrying        boolean NOT NULL DEFAULT false, -- its event is on its way again
     last_retry_at   timestamptz,
     resolved_at     timestamptz,
     resolution_note text,
     created_at      timestamptz NOT NULL
 );
 CREATE UNIQUE INDEX lens_dlq_one_open ON lens_dlq (event_id, stage, coalesce(model, '')) WHERE resolved_at IS NULL;
+CREATE INDEX lens_dlq_event ON lens_dlq (event_id, id);
+CREATE INDEX lens_dlq_stage ON lens_dlq (stage, id);
 CREATE INDEX lens_dlq_reason ON lens_dlq (reason_code, id);
+CREATE INDEX lens_dlq_open ON lens_dlq (id) INCLUDE (stage) WHERE resolved_at IS NULL;
+CREATE INDEX lens_dlq_resolved ON lens_dlq (id) WHERE resolved_at IS NOT NULL;
 
 -- A published signal: immutable. feed_seq is the dense order of the public feed; only lens/publish assigns it.
 CREATE TABLE signals (

@@ -21,10 +21,4 @@ NOT_BUILT = {
     "POST /api/social/signals/{}/comments",
     "POST /api/social/signals/{}/react",
     "DELETE /api/social/signals/{}/react/{}",
-    "GET /api/v1/decisions",
-    "GET /api/v1/decisions/{}",
-    "GET /api/v1/dlq",
-    "GET /api/v1/dlq/{}",
-    "POST /api/v1/dlq/{}/resolve",
-    "POST /api/v1/dlq/{}/retry",
 }

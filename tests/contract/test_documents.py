@@ -22,18 +22,6 @@ SHARED = Path(__file__).parents[3] / "shared" / "spec"
 TABLE = {anonymous(route.name): route for route in ROUTES}
 ALL_EXAMPLES = list(examples())
 
-# Examples of routes that are not built yet, but whose schemas are.
-AHEAD: dict[str, type[Schema]] = {
-    "GET /api/v1/decisions response 200": lens.PageOfDecisions,
-    "GET /api/v1/decisions/{} response 200": lens.Decision,
-    "GET /api/v1/dlq response 200": lens.PageOfDeadLetters,
-    "GET /api/v1/dlq/{} response 200": lens.DeadLetter,
-    "POST /api/v1/dlq/{}/retry response 200": lens.RetryAccepted,
-    "POST /api/v1/dlq/{}/retry response 400": Problem,
-    "POST /api/v1/dlq/{}/resolve request 0": lens.Resolution,
-    "POST /api/v1/dlq/{}/resolve response 200": lens.Resolved,
-}
-
 
 def test_every_documented_route_is_in_the_table_or_named_as_not_built() -> None:
     missing = documented_routes() - set(TABLE)
@@ -49,11 +37,6 @@ def test_every_example_passes_its_schema(example: Example) -> None:
         assert example.document == "gateway-api.md", "the Lens document's schemas are all there"
         return
     assert not schema.validate(example.value), example.value
-
-
-def test_what_is_ahead_of_its_route_is_still_ahead() -> None:
-    waiting = {example.name for example in ALL_EXAMPLES if example.route in NOT_BUILT}
-    assert set(AHEAD) <= waiting
 
 
 def test_the_examples_of_the_openapi_document_are_the_documents_own() -> None:
@@ -91,8 +74,7 @@ def test_the_copies_are_the_documents(name: str) -> None:
 def _schema_of(example: Example) -> Schema | None:
     route = TABLE.get(example.route)
     if route is None:
-        ahead = AHEAD.get(example.name)
-        return None if ahead is None else ahead()
+        return None
     declared = endpoint_of(getattr(route.handler, route.method.lower()))
     assert isinstance(declared, Endpoint)
     if example.kind == "request":

@@ -1,0 +1,113 @@
+"""What a retry may change of a signal, and the signal that comes of it. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from marshmallow import ValidationError
+
+from db.lens.retries import Event, Letter
+from schemas._problems import field_errors
+from schemas.errors import FieldError, ValidationFailed
+from schemas.lens import SignalSubmission
+
+ENRICHED = frozenset({"event_type", "signal_direction", "symbol", "asset_type", "entry_price", "ts_utc"})
+"""What the features are made of: a signal that changes in one of these must be enriched anew."""
+
+JUDGED = ENRICHED | {"size", "liquidation_price"}
+"""What a model is told: once one has decided, a change would put words into its mouth."""
+
+_SUBMISSION = SignalSubmission()
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A signal as it is processed from now on: as JSON, prices as Decimals. `is_anew`: it must be enriched again."""
+
+    signal: dict[str, Any]
+    is_anew: bool
+
+
+def edit_signal(event: Event, letter: Letter, patch: Mapping[str, Any]) -> Edit | None:
+    """The event's signal with the patch laid over it; None if that changes nothing. Raises ValidationFailed.
+
+    What the patch repeats of the payload that the entry shows is no change, though the payload's numbers and times have
+    fewer digits than the signal's: so all of it may be sent back, with one field changed.
+    """
+    shown = _parse(letter.edited_payload or letter.payload) | {"event_id": str(event.event_id)}
+    patch = {name: value for name, value in patch.items() if name not in shown or shown[name] != value}
+    if "event_id" in patch:
+        raise ValidationFailed.of("payload.event_id", "cannot be changed")
+    before = _before(event)
+    after = _load(before | patch)
+    changed = _changed(before, after)
+    if not changed:
+        return None
+    if event.status == "PUBLISHED":
+        raise _fixed(changed, "cannot be changed: the signal is published")
+    if event.models and changed & JUDGED:
+        raise _fixed(changed & JUDGED, f"cannot be changed: {', '.join(event.models)} judged the signal by it")
+    return Edit(to_json(after), is_anew=bool(changed & ENRICHED))
+
+
+def new_submission(letter: Letter, patch: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The fields of a `Submit`, from the payload of an entry that never became an event. Raises ValidationFailed.
+
+    As it is, the payload must be a submission through and through; under a patch, what is foreign to one is left out.
+    """
+    document = _parse(letter.edited_payload or letter.payload)
+    if patch is not None:
+        document = {name: value for name, value in document.items() if name in _SUBMISSION.fields} | dict(patch)
+    return _load(document)
+
+
+def to_json(loaded: Mapping[str, Any]) -> dict[str, Any]:
+    """A loaded submission as a JSON document, but for its Decimals."""
+    return {**loaded, "ts_utc": loaded["ts_utc"].isoformat().replace("+00:00", "Z")}
+
+
+def _before(event: Event) -> dict[str, Any]:
+    if event.edited is not None:
+        return _parse(event.edited)
+    return {
+        "event_type": event.event_type,
+        "symbol": event.symbol,
+        "signal_direction": event.signal_direction,
+        "entry_price": event.entry_price,
+        "size": event.size,
+        "liquidation_price": event.liquidation_price,
+        "ts_utc": event.ts_utc.isoformat(),
+        "source": event.source,
+        "asset_type": event.asset_type,
+        "asset_data": None if event.asset_data is None else _parse(event.asset_data),
+        "commentary": event.commentary,
+    }
+
+
+def _parse(text: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(text, parse_float=Decimal)
+    return document
+
+
+def _load(document: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = _SUBMISSION.load(document)
+    except ValidationError as error:
+        raise ValidationFailed(details=field_errors(error.messages, "payload")) from None
+    return loaded
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> frozenset[str]:
+    try:
+        known = _load(before)
+    except ValidationFailed:  # accepted under other rules than today's
+        return frozenset(after)
+    return frozenset(name for name in after if after[name] != known[name])
+
+
+def _fixed(names: frozenset[str], why: str) -> ValidationFailed:
+    return ValidationFailed(details=[FieldError(f"payload.{name}", why) for name in sorted(names)])

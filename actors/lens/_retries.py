@@ -1,0 +1,178 @@
+"""Retries from the dead-letter queue: where each entry's event goes on, worked out and stored a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from actors.lens._edits import Edit, edit_signal, new_submission, to_json
+from actors.lens._outcomes import StageFailure, cause, entry
+from actors.lens.messages import Retrying, Submit
+from config import clock
+from config.ids import uuid7
+from db._postgres import Connection
+from db.lens import retries as sql
+from db.lens.dlq import RESOLVED_BY_RETRY
+from db.lens.retries import Event, Letter, Marked, Requeued
+from schemas.errors import AppError, NotFound, ValidationFailed
+
+UNKNOWN = "DLQ entry not found"
+CANNOT_RETRY = "Cannot retry a resolved DLQ entry"
+
+_ORDER = ("ENRICH", "EVALUATE", "PUBLISH")
+_STATUS_BEFORE = {"ENRICH": "ENQUEUED", "EVALUATE": "ENRICHED", "PUBLISH": "MODEL_DONE"}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One entry that is to be retried, its signal with `patch` laid over it, not before `delay_seconds`."""
+
+    letter_id: UUID
+    patch: dict[str, Any] | None = None
+    delay_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Results:
+    """An answer to each order; how many entries are on their way that were not before; what must become an event."""
+
+    replies: list[Retrying | AppError]
+    begun: int = 0
+    accepted: list[tuple[Submit, float]] = field(default_factory=list)  # with the delay in seconds
+
+
+async def retry(conn: Connection, orders: Sequence[Order], *, in_bulk: bool) -> Results:
+    """Put the entries' events before their stages again. The caller accepts what is `accepted`, in the transaction.
+
+    In bulk, events that are under way are left alone, and a payload that is still invalid is one more failed attempt.
+    """
+    letters, event_ids = await sql.lock_letters(conn, [each.letter_id for each in orders], idle_only=in_bulk)
+    batch = _Batch(letters, await sql.get_events(conn, event_ids), clock.now())
+    failed: dict[UUID, dict[str, Any]] = {}
+    for order in orders:
+        reply = batch.take(order)
+        if in_bulk and isinstance(reply, ValidationFailed) and reply.details:
+            failure = StageFailure("VALIDATION_ERROR", "; ".join(f"{e.field}: {e.message}" for e in reply.details))
+            failed[order.letter_id] = cause(failure, batch.at)
+        batch.results.replies.append(reply)
+    await sql.requeue(conn, batch.requeued())
+    await sql.mark_retried(conn, list(batch.marked.values()), resolution_note=RESOLVED_BY_RETRY)
+    await sql.mark_failed(conn, failed)
+    return batch.results
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What becomes of one event: the entries that are now retried, and those that were already."""
+
+    event: Event
+    under_way: list[Letter]
+    begun: dict[UUID, Letter] = field(default_factory=dict)
+    edit: Edit | None = None
+    delay_seconds: float = 0.0
+
+    @property
+    def letters(self) -> list[Letter]:
+        return [*self.begun.values(), *(each for each in self.under_way if each.id not in self.begun)]
+
+    @property
+    def stage(self) -> str:
+        """The earliest that any of its entries needs; what is under way is never taken past where it is."""
+        event = self.event
+        stages = [letter.stage.upper() for letter in self.letters]
+        if (self.edit is not None and self.edit.is_anew) or not event.has_document:
+            stages.append("ENRICH")
+        if event.is_open and event.stage in _ORDER:
+            stages.append(event.stage)
+        return min(stages, key=_ORDER.index)
+
+    @property
+    def asked(self) -> list[str] | None:
+        """The models that it needs an answer of; None: all, as of a signal that no model has seen."""
+        event, letters = self.event, self.letters
+        if (self.edit is not None and self.edit.is_anew) or any(each.stage == "enrich" for each in letters):
+            return None
+        if event.is_open and event.asked is None and event.stage != "PUBLISH":
+            return None
+        models = [each.model for each in letters if each.stage == "evaluate"]
+        return None if None in models else sorted(each for each in models if each is not None)
+
+    def requeued(self, at: datetime) -> Requeued:
+        event, stage = self.event, self.stage
+        announced = event.announced if event.is_open else event.models
+        lines = [entry("ENQUEUED", at, {"dlq_id": str(each.id), "stage": each.stage}) for each in self.begun.values()]
+        is_published = event.status == "PUBLISHED"
+        return Requeued(
+            event_id=event.event_id,
+            stage=stage,
+            status="PUBLISHED" if is_published else _STATUS_BEFORE[stage],
+            asked=self.asked,
+            announced=announced if is_published else None,
+            edited=None if self.edit is None else self.edit.signal,
+            delay_seconds=self.delay_seconds,
+            timeline=lines,
+        )
+
+
+class _Batch:
+    """Orders one after another, on the rows as they are locked; a later one sees what an earlier one did."""
+
+    def __init__(self, letters: dict[UUID, Letter], events: dict[UUID, Event], at: datetime) -> None:
+        self.at = at
+        self.results = Results([])
+        self.marked: dict[UUID, Marked] = {}
+        self._letters = letters
+        self._plans = {
+            event_id: _Plan(event, [each for each in letters.values() if each.event_id == event_id and each.retrying])
+            if event.is_open
+            else _Plan(event, [])
+            for event_id, event in events.items()
+        }
+
+    def take(self, order: Order) -> Retrying | AppError:
+        letter = self._letters.get(order.letter_id)
+        if letter is None:
+            return NotFound(UNKNOWN)
+        if letter.resolved_at is not None:
+            return ValidationFailed(CANNOT_RETRY)
+        try:
+            return self._accept(letter, order) if letter.event_id is None else self._requeue(letter, order)
+        except ValidationFailed as error:
+            return error
+
+    def requeued(self) -> list[Requeued]:
+        return [plan.requeued(self.at) for plan in self._plans.values() if plan.begun]
+
+    def _requeue(self, letter: Letter, order: Order) -> Retrying:
+        assert letter.event_id is not None
+        plan = self._plans[letter.event_id]
+        edit = None if order.patch is None else edit_signal(plan.event, letter, order.patch)
+        if edit is None and (letter.id in plan.begun or letter.id in {each.id for each in plan.under_way}):
+            return Retrying(letter.id, plan.stage.lower(), letter.retry_count)
+        if edit is not None:
+            is_anew = edit.is_anew or (plan.edit is not None and plan.edit.is_anew)
+            plan.edit = replace(edit, is_anew=is_anew)
+            plan.event = replace(plan.event, edited=sql.exact_json(edit.signal))
+        plan.delay_seconds = min(plan.delay_seconds, order.delay_seconds) if plan.begun else order.delay_seconds
+        letter = self._count(letter)
+        plan.begun[letter.id] = letter
+        self.marked[letter.id] = Marked(letter.id, letter.retry_count, None if plan.edit is None else plan.edit.signal)
+        return Retrying(letter.id, plan.stage.lower(), letter.retry_count)
+
+    def _accept(self, letter: Letter, order: Order) -> Retrying:
+        fields = new_submission(letter, order.patch)
+        submit = Submit(event_id=uuid7(), idempotency_key=None, **fields)
+        edited = None if order.patch is None else to_json(fields)
+        letter = self._count(replace(letter, resolved_at=self.at))
+        self.marked[letter.id] = Marked(letter.id, letter.retry_count, edited, submit.event_id, is_done=True)
+        self.results.accepted.append((submit, order.delay_seconds))
+        return Retrying(letter.id, letter.stage, letter.retry_count)
+
+    def _count(self, letter: Letter) -> Letter:
+        self.results.begun += 1
+        counted = replace(letter, retry_count=letter.retry_count + 1)
+        self._letters[letter.id] = counted
+        return counted

@@ -1,0 +1,74 @@
+"""Exact totals of lists that only grow: what was counted once is not counted again.
+
+`count(*)` costs Postgres 0.1 µs a row: 100 ms for a list of a million, at each request. Here the rows that are settled
+(see SETTLED_SECONDS) are counted once for each combination of filters, and from then on only those that came since.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from config.clock import now
+from config.ids import first_id
+from db._postgres import Connection
+from db._where import WHERE, Condition, filtered
+
+SETTLED_SECONDS = 20.0
+"""No row comes to be whose id is older. The id is made when a signal is received or a decision stored, and committed
+within seconds: no caller waits for longer. The rest is for the clocks of the machine that made it and of this one."""
+
+RECOUNT_SECONDS = 300.0
+"""For as long a count is trusted, so that a clock further off than that is not believed for ever."""
+
+MOST_COUNTS = 256
+"""Combinations of filters that are remembered; past it the one that was used longest ago is forgotten."""
+
+
+@dataclass(slots=True)
+class _Counted:
+    rows: int = 0  # that match and have an id below
+    below: UUID | None = None
+    expires: float = 0.0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Totals:
+    """The counts of one process. Only for tables whose rows are never changed or deleted once they are settled."""
+
+    def __init__(self) -> None:
+        self._counts: OrderedDict[tuple[str, tuple[Condition, ...]], _Counted] = OrderedDict()
+
+    async def count(self, conn: Connection, table: str, column: str, conditions: Sequence[Condition]) -> int:
+        """How many rows of `table` match; `column` is its UUIDv7."""
+        key = (table, tuple(conditions))
+        counted = self._counts.setdefault(key, _Counted())
+        self._counts.move_to_end(key)
+        if len(self._counts) > MOST_COUNTS:
+            self._counts.popitem(last=False)
+        async with counted.turn:  # the first one counts, and whoever asks meanwhile is glad of it
+            return await _count(conn, table, column, conditions, counted)
+
+
+async def _count(conn: Connection, table: str, column: str, conditions: Sequence[Condition], counted: _Counted) -> int:
+    settled = first_id(now() - timedelta(seconds=SETTLED_SECONDS))
+    if counted.below is not None:
+        settled = max(settled, counted.below)  # though the clock be set back
+    fresh = counted.below is None or counted.expires < time.monotonic()
+    # Counting all and counting the rest are two statements, so that Postgres plans each for what it is.
+    rest = [] if fresh else [(f"{column} >= {{}}", counted.below)]
+    statement, values = filtered(
+        f"SELECT count(*), count(*) FILTER (WHERE {column} < $1) FROM {table} {WHERE}", [*conditions, *rest], first=2
+    )
+    row = await conn.fetchrow(statement, settled, *values)
+    assert row is not None
+    if fresh:
+        counted.rows, counted.expires = 0, time.monotonic() + RECOUNT_SECONDS
+    total = counted.rows + int(row[0])
+    counted.rows, counted.below = counted.rows + int(row[1]), settled
+    return total

@@ -1,0 +1,27 @@
+"""Statements with those filters that are given: one for each combination, which Postgres plans once.
+
+The alternative, `$1 IS NULL OR symbol = $1`, is one statement for all of them, whose one generic plan suits none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+Condition = tuple[str, Any]
+"""SQL with one `{}` for its parameter, and the parameter; or SQL without one, and None."""
+
+WHERE = "/* where */"
+"""The place of the clause in a statement."""
+
+
+def filtered(statement: str, conditions: Iterable[Condition], *, first: int = 1) -> tuple[str, list[Any]]:
+    """The statement with all the conditions, and their parameters, which are numbered from `first`."""
+    clauses: list[str] = []
+    values: list[Any] = []
+    for text, value in conditions:
+        if "{}" in text:
+            text = text.format(f"${first + len(values)}")
+            values.append(value)
+        clauses.append(text)
+    return statement.replace(WHERE, "WHERE " + " AND ".join(clauses) if clauses else ""), values

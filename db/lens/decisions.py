@@ -1,0 +1,101 @@
+"""What the API reads of the models' decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from config.ids import first_id, last_id
+from db._postgres import Connection
+from db._totals import Totals
+from db._where import WHERE, Condition, filtered
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionFilters:
+    """Every one that is not None must match. `since` and `until` are inclusive, `symbol` ignores case."""
+
+    model: str | None = None
+    symbol: str | None = None
+    event_type: str | None = None
+    decision: str | None = None
+    min_confidence: float | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def conditions(self) -> Iterator[Condition]:
+        """Each filter as SQL that an index serves; confidence alone is compared row by row."""
+        if self.model is not None:
+            yield "model = {}", self.model
+        if self.symbol is not None:
+            yield "lower(symbol) = lower({})", self.symbol
+        if self.event_type is not None:
+            yield "event_type = {}", self.event_type
+        if self.decision is not None:
+            yield "decision = {}", self.decision
+        if self.min_confidence is not None:
+            yield "confidence >= {}", self.min_confidence
+        if self.since is not None:
+            yield "id >= {}", first_id(self.since)
+        if self.until is not None:
+            yield "id <= {}", last_id(self.until)
+
+
+_COLUMNS = """id, event_id, symbol, event_type, model, decision, confidence, entry_plan, risk_plan, size_pct, reasons,
+       evaluated_at"""
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRow:
+    """One decision as lists show it."""
+
+    id: UUID
+    event_id: UUID
+    symbol: str
+    event_type: str
+    model: str
+    decision: str
+    confidence: float
+    entry_plan: dict[str, Any] | None
+    risk_plan: dict[str, Any] | None
+    size_pct: float
+    reasons: list[str]
+    evaluated_at: datetime
+
+
+# id is a UUIDv7 of evaluated_at: its order is the order of time, ties included.
+LIST_DECISIONS = f"SELECT {_COLUMNS} FROM lens_decisions {WHERE} ORDER BY id DESC LIMIT $1 OFFSET $2"
+
+
+async def list_decisions(
+    conn: Connection, totals: Totals, filters: DecisionFilters, *, limit: int, offset: int
+) -> tuple[list[DecisionRow], int]:
+    """Decisions that match every given filter, newest first, and how many there are in all."""
+    conditions = list(filters.conditions())
+    total = await totals.count(conn, "lens_decisions", "id", conditions)
+    if offset >= total:
+        return [], total  # looking for what is not there would read the whole table
+    statement, values = filtered(LIST_DECISIONS, conditions, first=3)
+    rows = await conn.fetch(statement, limit, offset, *values)
+    return [DecisionRow(*row) for row in rows], max(total, offset + len(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionDetail(DecisionRow):
+    """One decision, and how its model ran."""
+
+    model_version: str
+    latency_ms: int
+    tokens_used: int
+
+
+GET_DECISION = f"SELECT {_COLUMNS}, model_version, latency_ms, tokens_used FROM lens_decisions WHERE id = $1"
+
+
+async def get_decision(conn: Connection, decision_id: UUID) -> DecisionDetail | None:
+    """One decision, or None."""
+    row = await conn.fetchrow(GET_DECISION, decision_id)
+    return None if row is None else DecisionDetail(*row)

@@ -1,0 +1,269 @@
+"""Taking dead letters back: what a retry must know, where its event is put, how entries are marked and resolved.
+
+Rows are locked in one order, the events' progress before the entries, as the stages' transactions do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from db._json import json_texts
+from db._postgres import Connection
+from db._where import WHERE, filtered
+from db.lens.dlq import LetterFilters
+
+_LETTER = "id, event_id, stage, model, retry_count, retrying, resolved_at, payload::text, edited_payload::text"
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """An entry as a retry sees it. The payloads are JSON texts: numbers keep their digits."""
+
+    id: UUID
+    event_id: UUID | None
+    stage: str
+    model: str | None
+    retry_count: int
+    retrying: bool
+    resolved_at: datetime | None
+    payload: str
+    edited_payload: str | None
+
+
+FIND_EVENTS = "SELECT DISTINCT event_id FROM lens_dlq WHERE id = ANY ($1::uuid[]) AND event_id IS NOT NULL"
+LOCK_EVENTS = "SELECT event_id FROM lens_progress WHERE event_id = ANY ($1::uuid[]) ORDER BY event_id FOR UPDATE"
+LOCK_IDLE_EVENTS = """
+SELECT event_id FROM lens_progress WHERE event_id = ANY ($1::uuid[]) AND finished_at IS NOT NULL
+ORDER BY event_id FOR UPDATE SKIP LOCKED
+"""
+LOCK_LETTERS = f"""
+SELECT {_LETTER} FROM lens_dlq
+WHERE (id = ANY ($1::uuid[]) AND (event_id IS NULL OR event_id = ANY ($2::uuid[])))
+   OR (event_id = ANY ($2::uuid[]) AND retrying)
+ORDER BY id FOR UPDATE
+"""
+
+
+async def lock_letters(
+    conn: Connection, ids: Sequence[UUID], *, idle_only: bool
+) -> tuple[dict[UUID, Letter], list[UUID]]:
+    """The entries `ids`, and those of the same events that are being retried; and the events, all locked.
+
+    With `idle_only` events that are under way, or that a stage is just moving, are left out, so this never waits.
+    """
+    event_ids = [row[0] for row in await conn.fetch(FIND_EVENTS, ids)]
+    if event_ids:
+        locked = await conn.fetch(LOCK_IDLE_EVENTS if idle_only else LOCK_EVENTS, event_ids)
+        event_ids = [row[0] for row in locked]
+    letters = [Letter(*row) for row in await conn.fetch(LOCK_LETTERS, ids, event_ids)]
+    return {each.id: each for each in letters}, event_ids
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event as a retry sees it: where it stands, and the signal as the next attempt would process it."""
+
+    event_id: UUID
+    status: str
+    stage: str
+    is_open: bool
+    asked: list[str] | None
+    announced: list[str] | None
+    has_document: bool
+    models: list[str]  # that have decided
+    edited: str | None  # the signal as JSON text, if an earlier retry changed it; else the facts:
+    event_type: str
+    symbol: str
+    signal_direction: str
+    entry_price: Decimal
+    size: Decimal
+    liquidation_price: Decimal | None
+    ts_utc: datetime
+    source: str
+    asset_type: str
+    asset_data: str | None  # JSON text
+    commentary: str | None
+
+
+GET_EVENTS = """
+SELECT p.event_id, p.status, p.stage, p.finished_at IS NULL, p.asked, p.announced,
+       EXISTS (SELECT FROM lens_enriched n WHERE n.event_id = p.event_id AND n.document IS NOT NULL),
+       ARRAY(SELECT d.model FROM lens_decisions d WHERE d.event_id = p.event_id ORDER BY d.model), p.edited::text,
+       e.event_type, e.symbol, e.signal_direction, e.entry_price, e.size, e.liquidation_price, e.ts_utc, e.source,
+       e.asset_type, e.asset_data::text, e.commentary
+FROM lens_progress p JOIN lens_events e USING (event_id)
+WHERE p.event_id = ANY ($1::uuid[])
+"""
+
+
+async def get_events(conn: Connection, event_ids: Sequence[UUID]) -> dict[UUID, Event]:
+    """The events, which the caller has locked: so what other tables say of them holds still too."""
+    return {row[0]: Event(*row) for row in await conn.fetch(GET_EVENTS, event_ids)} if event_ids else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """Where an event goes on, in a new round. `edited` is the signal from now on, None: as before."""
+
+    event_id: UUID
+    stage: str
+    status: str
+    asked: list[str] | None
+    announced: list[str] | None
+    edited: dict[str, Any] | None
+    delay_seconds: float
+    timeline: list[dict[str, Any]]
+
+
+# asked and announced are lists, which unnest would flatten: they travel as JSON, null for null. The lease ends when the
+# event is due, so the stage's next sweep takes it. The new round makes void what a stage still holds of an older one.
+REQUEUE = """
+UPDATE lens_progress p
+SET round = p.round + 1, stage = r.stage, status = r.status, attempt = 0, failures = '[]', finished_at = NULL,
+    due_at = now() + r.delay_seconds * interval '1 second', lease_until = now() + r.delay_seconds * interval '1 second',
+    asked = CASE WHEN r.asked IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(r.asked::jsonb)) END,
+    announced = CASE WHEN r.announced IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(r.announced::jsonb)) END,
+    edited = coalesce(r.edited::jsonb, p.edited), timeline = p.timeline || r.timeline::jsonb
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::text[])
+     AS r (event_id, stage, status, asked, announced, edited, delay_seconds, timeline)
+WHERE p.event_id = r.event_id
+"""
+
+
+async def requeue(conn: Connection, rows: Sequence[Requeued]) -> None:
+    """Put locked events before their stages again."""
+    if rows:
+        await conn.execute(
+            REQUEUE,
+            [r.event_id for r in rows],
+            [r.stage for r in rows],
+            [r.status for r in rows],
+            json_texts(r.asked for r in rows),
+            json_texts(r.announced for r in rows),
+            [None if r.edited is None else exact_json(r.edited) for r in rows],
+            [r.delay_seconds for r in rows],
+            json_texts(r.timeline for r in rows),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """An entry that is retried, with its new count: `event_id` if that made it an event, which ends it (`is_done`)."""
+
+    id: UUID
+    retry_count: int
+    edited: dict[str, Any] | None
+    event_id: UUID | None = None
+    is_done: bool = False
+
+
+MARK_RETRIED = """
+UPDATE lens_dlq d
+SET retry_count = m.retry_count, last_retry_at = now(), retrying = NOT m.is_done,
+    edited_payload = coalesce(m.edited::jsonb, d.edited_payload), event_id = coalesce(d.event_id, m.event_id),
+    resolved_at = CASE WHEN m.is_done THEN now() END, resolution_note = CASE WHEN m.is_done THEN $5 END
+FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::bool[], $6::int[])
+     AS m (id, edited, event_id, is_done, retry_count)
+WHERE d.id = m.id
+"""
+
+
+async def mark_retried(conn: Connection, rows: Sequence[Marked], *, resolution_note: str) -> None:
+    """Store that locked entries are retried; those that are done are resolved with the note."""
+    if rows:
+        await conn.execute(
+            MARK_RETRIED,
+            [r.id for r in rows],
+            [None if r.edited is None else exact_json(r.edited) for r in rows],
+            [r.event_id for r in rows],
+            [r.is_done for r in rows],
+            resolution_note,
+            [r.retry_count for r in rows],
+        )
+
+
+MARK_FAILED = """
+UPDATE lens_dlq d
+SET retry_count = d.retry_count + 1, last_retry_at = now(), attempts = d.attempts || f.attempt::jsonb,
+    reason_code = f.attempt::jsonb->>'reason_code', error_message = f.attempt::jsonb->>'error_message'
+FROM unnest($1::uuid[], $2::text[]) AS f (id, attempt) WHERE d.id = f.id
+"""
+
+
+async def mark_failed(conn: Connection, failed: dict[UUID, dict[str, Any]]) -> None:
+    """Add an attempt that failed at once (`{at, reason_code, error_message}`) to locked entries."""
+    if failed:
+        await conn.execute(MARK_FAILED, list(failed), [orjson.dumps(each).decode() for each in failed.values()])
+
+
+UNGATE = """
+UPDATE lens_progress p
+SET round = 1, due_at = now() + u.delay_seconds * interval '1 second',
+    lease_until = now() + u.delay_seconds * interval '1 second'
+FROM unnest($1::uuid[], $2::float8[]) AS u (event_id, delay_seconds) WHERE p.event_id = u.event_id
+"""
+
+
+async def ungate(conn: Connection, delays: dict[UUID, float]) -> None:
+    """Have events that were just accepted pass the gates, and begin after a delay in seconds."""
+    if delays:
+        await conn.execute(UNGATE, list(delays), list(delays.values()))
+
+
+# Those that were retried last come last: what fails again and again does not keep the others from their turn.
+MATCH_LETTERS = f"""
+WITH matching AS (SELECT id, last_retry_at FROM lens_dlq {WHERE})
+SELECT (SELECT count(*) FROM matching),
+       ARRAY(SELECT id FROM matching ORDER BY last_retry_at NULLS FIRST, id LIMIT $1)
+"""
+
+
+async def match_letters(
+    conn: Connection, filters: LetterFilters, most: int, *, under_way: bool
+) -> tuple[int, list[UUID]]:
+    """How many unresolved entries match, with those `under_way` or without, and the first `most` of them."""
+    conditions = list(replace(filters, resolved=False).conditions())
+    if not under_way:
+        conditions.append(("NOT retrying", None))
+    statement, values = filtered(MATCH_LETTERS, conditions, first=2)
+    row = await conn.fetchrow(statement, most, *values)
+    assert row is not None
+    return row[0], row[1]
+
+
+RESOLVE = """
+UPDATE lens_dlq SET resolved_at = now(), resolution_note = $2, retrying = false
+WHERE id = ANY ($1::uuid[]) AND resolved_at IS NULL
+RETURNING id, resolved_at
+"""
+
+
+async def resolve(conn: Connection, ids: Sequence[UUID], note: str) -> dict[UUID, datetime]:
+    """Mark entries as done with; when, for each that was still open."""
+    return {row[0]: row[1] for row in await conn.fetch(RESOLVE, ids, note)}
+
+
+EXISTS = "SELECT EXISTS (SELECT FROM lens_dlq WHERE id = $1)"
+
+
+async def exists(conn: Connection, letter_id: UUID) -> bool:
+    """Whether there is, or was, such an entry."""
+    return bool(await conn.fetchval(EXISTS, letter_id))
+
+
+def exact_json(document: dict[str, Any]) -> str:
+    """JSON text in which a Decimal is a number with all of its digits."""
+    return orjson.dumps(document, default=_exact).decode()
+
+
+def _exact(value: object) -> Any:
+    if isinstance(value, Decimal):
+        return orjson.Fragment(f"{value:f}")
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,44 @@
+"""The models' decisions, read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from db._postgres import connection
+from db.lens.decisions import DecisionFilters, get_decision, list_decisions
+from handlers._base import GatewayHandler, known_id
+from handlers._endpoint import endpoint
+from schemas.errors import NotFound
+from schemas.lens import Decision, DecisionsQuery, PageOfDecisions
+
+
+class Decisions(GatewayHandler):
+    """`/api/v1/decisions`"""
+
+    @endpoint("List decisions, newest first", query=DecisionsQuery(), responds=PageOfDecisions(), errors=(503,))
+    async def get(self, query: dict[str, Any]) -> object:
+        """Every filter that is given must match."""
+        paging = {"limit": query.pop("limit"), "offset": query.pop("offset")}
+        async with connection(self.services.pool) as conn:
+            items, total = await list_decisions(conn, self.services.totals, DecisionFilters(**query), **paging)
+        return {"items": items, "total": total, **paging}
+
+
+class OneDecision(GatewayHandler):
+    """`/api/v1/decisions/{decision_id}`"""
+
+    @endpoint("Get a decision and how its model ran", responds=Decision(), errors=(404, 503))
+    async def get(self, decision_id: str) -> object:
+        """A model that failed leaves a dead letter instead of a decision."""
+        async with connection(self.services.pool) as conn:
+            row = await get_decision(conn, known_id(decision_id, "Decision"))
+        if row is None:
+            raise NotFound("Decision not found")
+        meta = {
+            "model_name": row.model,
+            "model_version": row.model_version,
+            "latency_ms": row.latency_ms,
+            "status": "SUCCESS",
+            "tokens_used": row.tokens_used,
+        }
+        return {name: getattr(row, name) for name in row.__match_args__} | {"model_meta": meta}

@@ -1,0 +1,130 @@
+"""The dead-letter queue: what could not be processed, seen, retried and resolved, alone or many at once."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from actors._messages import Message
+from actors.lens.messages import (
+    INTAKE,
+    ResolveDeadLetter,
+    ResolveDeadLetters,
+    RetryDeadLetter,
+    RetryDeadLetters,
+)
+from db._postgres import connection
+from db.lens.dlq import LetterFilters, get_letter, list_letters
+from handlers._base import GatewayHandler, known_id
+from handlers._endpoint import endpoint
+from schemas.errors import NotFound
+from schemas.lens import (
+    DeadLetter,
+    DeadLettersQuery,
+    PageOfDeadLetters,
+    Resolution,
+    Resolved,
+    ResolvedMany,
+    ResolveMany,
+    RetriedMany,
+    RetryAccepted,
+    RetryMany,
+    RetryRequest,
+)
+
+Reply = TypeVar("Reply")
+
+_FILTERS = LetterFilters.__match_args__
+
+
+class _Queue(GatewayHandler):
+    async def ask(self, message: Message[Reply]) -> Reply:
+        """The answer of the queue's owner."""
+        return await self.services.directory.mailbox(INTAKE, "").ask("", message)
+
+
+class DeadLetters(GatewayHandler):
+    """`/api/v1/dlq`"""
+
+    @endpoint("List dead letters, newest first", query=DeadLettersQuery(), responds=PageOfDeadLetters(), errors=(503,))
+    async def get(self, query: dict[str, Any]) -> object:
+        """Every filter that is given must match."""
+        paging = {"limit": query["limit"], "offset": query["offset"]}
+        async with connection(self.services.pool) as conn:
+            items, total = await list_letters(conn, _filters(query), **paging)
+        return {"items": items, "total": total, **paging}
+
+
+class OneDeadLetter(GatewayHandler):
+    """`/api/v1/dlq/{dlq_id}`"""
+
+    @endpoint("Get a dead letter with its payload and every attempt", responds=DeadLetter(), errors=(404, 503))
+    async def get(self, dlq_id: str) -> object:
+        """`retry_count` counts the attempts after the first, and retries by hand."""
+        async with connection(self.services.pool) as conn:
+            row = await get_letter(conn, known_id(dlq_id, "DLQ entry"))
+        if row is None:
+            raise NotFound("DLQ entry not found")
+        return row
+
+
+class RetryOne(_Queue):
+    """`/api/v1/dlq/{dlq_id}/retry`"""
+
+    @endpoint(
+        "Retry a dead letter",
+        body=RetryRequest(),
+        body_required=False,
+        responds=RetryAccepted(),
+        errors=(400, 404, 503),
+    )
+    async def post(self, dlq_id: str, body: dict[str, Any]) -> object:
+        """From its stage on, past the gates of age and drift. Success resolves it; another failure is added to it."""
+        retrying = await self.ask(RetryDeadLetter(known_id(dlq_id, "DLQ entry"), body["payload"]))
+        return {
+            "id": str(retrying.id),
+            "status": "retrying",
+            "message": f"Entry re-enqueued for {retrying.stage} processing",
+            "retry_count": retrying.retry_count,
+        }
+
+
+class ResolveOne(_Queue):
+    """`/api/v1/dlq/{dlq_id}/resolve`"""
+
+    @endpoint("Resolve a dead letter by hand", body=Resolution(), responds=Resolved(), errors=(404, 503))
+    async def post(self, dlq_id: str, body: dict[str, Any]) -> object:
+        """It can be neither retried nor resolved again."""
+        letter_id = known_id(dlq_id, "DLQ entry")
+        resolved_at = await self.ask(ResolveDeadLetter(letter_id, body["resolution_note"]))
+        return {"id": str(letter_id), "status": "resolved", "resolved_at": resolved_at}
+
+
+class RetryAll(_Queue):
+    """`/api/v1/dlq/retry`"""
+
+    @endpoint("Retry many dead letters", body=RetryMany(), responds=RetriedMany(), errors=(503,))
+    async def post(self, body: dict[str, Any]) -> object:
+        """Those first that were not retried yet, oldest first. Again until nothing matches, for more than `max`."""
+        message = RetryDeadLetters(_filters(body), body["max"], body["per_second"], body["dry_run"])
+        counts = await self.ask(message)
+        return {
+            "matched": counts.matched,
+            "retried": counts.done,
+            "skipped": counts.skipped,
+            "dry_run": body["dry_run"],
+        }
+
+
+class ResolveAll(_Queue):
+    """`/api/v1/dlq/resolve`"""
+
+    @endpoint("Resolve many dead letters by hand", body=ResolveMany(), responds=ResolvedMany(), errors=(503,))
+    async def post(self, body: dict[str, Any]) -> object:
+        """All with the same note. Again until nothing matches, for more than `max`."""
+        message = ResolveDeadLetters(_filters(body), body["resolution_note"], body["max"], body["dry_run"])
+        counts = await self.ask(message)
+        return {"matched": counts.matched, "resolved": counts.done, "dry_run": body["dry_run"]}
+
+
+def _filters(given: dict[str, Any]) -> LetterFilters:
+    return LetterFilters(**{name: given[name] for name in _FILTERS})

@@ -1,0 +1,40 @@
+"""What marshmallow finds wrong, as field errors in the words of the documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+
+from schemas.errors import FieldError
+
+DETAILS = 50  # wrong fields that are listed; a body could hold thousands of unknown ones
+_NAME_CHARACTERS = 100
+_PLAIN = {"Missing data for required field.": "is required", "Field may not be null.": "must not be null"}
+
+
+def field_errors(messages: object, prefix: str = "") -> list[FieldError]:
+    """marshmallow's nested messages as one flat list, dotted and indexed, under the field `prefix`."""
+    return [FieldError(_cut(name), _plain(text)) for name, text in islice(_flatten(messages, prefix), DETAILS)]
+
+
+def _flatten(messages: object, prefix: str) -> Iterator[tuple[str, str]]:
+    if isinstance(messages, Mapping):
+        for name, inner in messages.items():
+            nested = prefix if name == "_schema" else f"{prefix}.{name}" if prefix else str(name)
+            yield from _flatten(inner, nested)
+    elif isinstance(messages, list):
+        for inner in messages:
+            yield from _flatten(inner, prefix)
+    else:
+        yield prefix, str(messages)
+
+
+def _plain(message: str) -> str:
+    if message in _PLAIN:
+        return _PLAIN[message]
+    # "Not a valid email address." as the documents would write it.
+    return message[:1].lower() + message[1:].removesuffix(".") if message.endswith(".") else message
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _NAME_CHARACTERS else name[:_NAME_CHARACTERS] + "…"
