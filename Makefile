@@ -29,8 +29,9 @@ bench: $(DEVELOPMENT)  ## measure; each benchmark prints its figures
 	@set -e; for file in tests/benchmarks/bench_*.py; do echo "== $$file"; \
 	  $(BIN)/python -m "$$(echo $${file%.py} | tr / .)"; done
 
-chaos: $(DEVELOPMENT)  ## break things in a running system, in full
+chaos: $(DEVELOPMENT)  ## break things in a running system, in full, and whatever else takes long
 	$(BIN)/pytest tests/chaos -m "slow or not slow"
+	$(BIN)/pytest -m slow --ignore=tests/chaos
 
 docker-steps: $(DEVELOPMENT)  ## run the Dockerfile's steps without Docker, in an empty directory
 	$(BIN)/python -m tests.docker_steps

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from config.clock import now
 from config.tasks import spawn
 from db._postgres import Pool, connection
-from schemas.errors import ActorUnavailable, AppError
+from schemas.errors import ActorUnavailable, AppError, DatabaseUnavailable
 
 if TYPE_CHECKING:
     from handlers._services import Gateway, Mailboxes, Services
@@ -89,13 +89,18 @@ async def _try(name: str, probe: Callable[[], Awaitable[object]]) -> str:
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             await probe()
-    except TimeoutError:
-        return "error: no answer in time"
-    except ConnectionRefusedError:
-        return "error: connection refused"
-    except AppError as error:
-        return f"error: {error.message}"
     except Exception as error:  # noqa: BLE001 - three drivers, one question: does it work?
-        log.warning("%s is not ready: %s: %s", name, type(error).__name__, error)
-        return "error: unavailable"
+        return f"error: {_reason(name, error)}"
     return "ok"
+
+
+def _reason(name: str, error: Exception) -> str:
+    cause = error.__cause__ if isinstance(error, DatabaseUnavailable) and error.__cause__ is not None else error
+    if isinstance(cause, TimeoutError):
+        return "no answer in time"
+    if isinstance(cause, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, AppError):
+        return error.message
+    log.warning("%s is not ready: %s: %s", name, type(error).__name__, error)
+    return "unavailable"

@@ -65,7 +65,7 @@ def support_and_resistance(candles: Candles, price: float, unit: float = 1.0) ->
     above = [high * unit for high in swing_highs if high * unit > price]
     support = max(below) if below else (lowest * unit if lowest * unit < price else None)
     resistance = min(above) if above else (highest * unit if highest * unit > price else None)
-    return support, resistance
+    return None if support is None else number(support), None if resistance is None else number(resistance)
 
 
 def spread_bps(book: OrderBook) -> float | None:

@@ -168,6 +168,7 @@ async def test_only_the_queries_of_the_profile_are_asked() -> None:
         assert [call["type"] for call in stage.peer.calls] == ["allMids", "candleSnapshot"]
 
 
+@pytest.mark.slow  # its deadlines are the wall clock's: a busy machine breaks them
 async def test_a_slow_venue_costs_the_throughput_nothing() -> None:
     async def seconds_for(latency_seconds: float) -> tuple[float, int]:
         async with scene() as stage:
@@ -236,6 +237,7 @@ async def test_candles_are_stale_by_their_own_interval(interval: Interval, behin
     assert flags == QualityFlags(stale_data=(f"candles_{interval}",) if is_stale else ())
 
 
+@pytest.mark.slow  # its deadlines are the wall clock's: a busy machine breaks them
 async def test_a_stuck_coin_delays_no_other() -> None:
     async with scene(timeout_seconds=0.6) as stage:
         await stage.ask("BTC")  # the names are known
@@ -256,6 +258,7 @@ async def test_a_stuck_coin_delays_no_other() -> None:
         assert snapshot.asset_context is not None
 
 
+@pytest.mark.slow  # its deadlines are the wall clock's: a busy machine breaks them
 async def test_a_coin_that_stays_stuck_is_asked_ever_more_rarely_and_fails_at_once() -> None:
     async with scene(timeout_seconds=0.05) as stage:
         await stage.ask("BTC")

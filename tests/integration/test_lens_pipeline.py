@@ -23,6 +23,7 @@ from actors.lens.model import Evaluation, Features, MarketSnapshot, QueryFailure
 from actors.lens.models import Model
 from actors.lens.models.technical import TechnicalModel
 from actors.lens.publish import Publish
+from actors.lens.scoring import opportunity_score
 from config.ids import uuid7
 from config.settings import Settings
 from db._postgres import create_pool
@@ -147,7 +148,7 @@ async def test_a_signal_goes_through_every_stage_to_the_feed(settings: Settings)
         assert str(row["entry_price"]) == "42000.50", "prices stay exact decimals"
         item = orjson.loads(row["feed_data"])
         assert item["provider"]["name"] == "strategy_alpha"
-        assert item["score"] == row["score"] == round(sum(f["contribution"] for f in row["factors"].values()))
+        assert item["score"] == row["score"] == opportunity_score(row["factors"])
 
 
 async def test_published_batches_are_dense_and_reach_redis(settings: Settings) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import statistics
 import time
 
 import bcrypt
@@ -68,10 +67,11 @@ async def test_nobody_has_a_password_that_takes_as_long_to_check_as_anybodys() -
         return time.perf_counter() - began
 
     real, none = [], []
-    for _ in range(3):
+    for _ in range(7):
         real.append(await seconds(stored))
         none.append(await seconds(None))
-    assert statistics.median(none) == pytest.approx(statistics.median(real), rel=0.5)
+    # The least of several: what the machine does beside them only ever adds.
+    assert min(none) == pytest.approx(min(real), rel=0.5)
     passwords.close()
 
 
