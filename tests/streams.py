@@ -194,7 +194,7 @@ class Event:
         return int(self.data["id"])
 
 
-@dataclass
+@dataclass(eq=False)
 class Reader:
     """A client of the stream that reads as an EventSource does."""
 

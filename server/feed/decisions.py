@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from config.metrics import STREAM_DELIVERIES
+from config.metrics import STREAM_DELIVERIES, STREAMS_OPEN
 from handlers._frames import text_frame
 from handlers._stream import Subscriber
 from schemas.feed import DecisionItem
@@ -26,11 +26,14 @@ class DecisionHub:
         if len(self._sockets) >= self._limit:
             return False
         self._sockets[socket] = None
+        STREAMS_OPEN.labels("lens").inc()
         return True
 
     def leave(self, socket: Subscriber) -> None:
         """A socket has been closed."""
-        self._sockets.pop(socket, None)
+        if socket in self._sockets:
+            del self._sockets[socket]
+            STREAMS_OPEN.labels("lens").dec()
 
     def publish(self, items: Sequence[DecisionItem]) -> None:
         """Send each decision to whoever wants it: framed once, one write per socket for all of them."""

@@ -79,21 +79,16 @@ class Fanout:
 
     async def run(self, between_batches: Callable[[], None]) -> None:
         """Serve for ever. `between_batches` is called when all LIVE clients are at `place`."""
-        loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
             self._wake.clear()
-            woken_at = self._woken_at
-            between_batches()
-            if self.place >= self._ring.last:
-                continue
             try:
-                batch = await self._history.after(self.place, upto=self._ring.last, size_bytes=self._chunk_bytes)
-            except DatabaseUnavailable:  # only when this process has fallen behind its own ring
-                await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311
-            else:
-                await self._dispatch(batch)
-                STREAM_LAG_SECONDS.observe(loop.time() - woken_at)
+                between_batches()
+                await self._serve_next()
+            except Exception:
+                # Who has been sent what is unknown now. Those who were LIVE resume from what they have received.
+                log.exception("the fan-out failed; its clients are sent away to resume")
+                self._drop_live()
             if self.place < self._ring.last:
                 self._wake.set()
 
@@ -188,6 +183,23 @@ class Fanout:
 
     # Delivery
 
+    async def _serve_next(self) -> None:
+        if self.place >= self._ring.last:
+            return
+        woken_at = self._woken_at
+        try:
+            batch = await self._history.after(self.place, upto=self._ring.last, size_bytes=self._chunk_bytes)
+        except DatabaseUnavailable:  # only when this process has fallen behind its own ring
+            await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311
+            return
+        await self._dispatch(batch)
+        STREAM_LAG_SECONDS.observe(asyncio.get_running_loop().time() - woken_at)
+
+    def _drop_live(self) -> None:
+        for group in list(self._groups.values()):
+            for client in list(group.live):
+                self.drop(client)
+
     async def _dispatch(self, batch: list[Signal]) -> None:
         # The place moves first: a client that joins while this waits for its next slice is past the batch already.
         self.place = place = batch[-1].feed_seq
@@ -274,6 +286,9 @@ class Fanout:
                     return
                 await asyncio.sleep(random.uniform(0.25, 0.75))  # noqa: S311
                 continue
+            except Exception:
+                self.drop(client)
+                raise
             client.is_fetching = False
             if client.state is State.BEHIND:
                 self._send_chunk(client, chunk)

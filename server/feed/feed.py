@@ -44,7 +44,12 @@ class Feed:
     """Every stream of this process. Start it when Redis and Postgres are known; neither needs to be there yet."""
 
     def __init__(self, settings: Settings, pool: Pool, redis: Redis, *, ring_signals: int = RING_SIGNALS) -> None:
-        self.limits = StreamLimits(max_streams=settings.max_streams, enabled=settings.rate_limit_enabled)
+        self.limits = StreamLimits(
+            redis,
+            max_streams=settings.max_streams,
+            enabled=settings.rate_limit_enabled,
+            heartbeat_seconds=settings.heartbeat_seconds,
+        )
         self.decisions = DecisionHub(limit=settings.ws_max_connections, buffer_bytes=settings.stream_buffer_bytes)
         self._max_seconds = settings.stream_max_seconds
         self._ring_signals = ring_signals
@@ -57,6 +62,7 @@ class Feed:
             self._fanout,
             self._store,
             self._presence,
+            self.limits,
             heartbeat_seconds=settings.heartbeat_seconds,
             everyone=lambda: list(self._clients.values()),
         )
@@ -139,7 +145,10 @@ class Feed:
         self.limits.enter(viewer)
         try:
             opening = await self._resumer.resume(viewer, wanted, last_event_id)
-            return opening or await self._begin_session(viewer, wanted)
+            if opening is None:
+                opening = await self._begin_session(viewer, wanted)
+            await self.limits.share(viewer, opening.session)
+            return opening
         except BaseException:
             self.limits.leave(viewer)
             raise
@@ -163,7 +172,7 @@ class Feed:
 
     def abandon(self, opening: Opening) -> None:
         """See `handlers._stream.Feed`."""
-        self.limits.leave(opening.viewer)
+        self.limits.leave(opening.viewer, opening.session)
 
     def end_streams(self, code: str, *, user_id: str | None = None, session_id: str | None = None) -> int:
         """End the streams of a user, or of one login session, for SESSION_REVOKED or FORBIDDEN; answers how many."""
@@ -178,9 +187,10 @@ class Feed:
             self._fanout.end(client, code)
         return len(found)
 
-    def _begin(self, place: int) -> None:
+    def _begin(self, place: int, items: list[FeedItem]) -> None:
         self._ring.start(place)
-        self._fanout.start(place)
+        self._ring.append(map(Signal, items))
+        self._fanout.start(self._ring.last)
 
     def _deliver(self, items: list[FeedItem]) -> None:
         self._ring.append(map(Signal, items))
@@ -242,7 +252,7 @@ class Feed:
         # The session's newest client may be another one already.
         if self._clients.get(client.session) is client:
             del self._clients[client.session]
-        self.limits.leave(client.viewer)
+        self.limits.leave(client.viewer, client.session)
         self._presence.leave(client.viewer)
         STREAMS_OPEN.labels(client.kind).dec()
         self._store.remember(client.session, Record.of(client))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import random
 from collections import defaultdict
@@ -14,10 +15,13 @@ from config.clock import now, rfc3339
 from config.tasks import spawn
 from server.feed.client import Client, State
 from server.feed.fanout import Fanout
+from server.feed.limits import StreamLimits
 from server.feed.presence import Presence
 from server.feed.records import Record
 from server.feed.ring import Payload
 from server.feed.sessions import RESUME_SECONDS, SessionStore
+
+log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.25
 WAVE = 256  # clients whose heartbeats are recorded in one round trip; they are held for its duration
@@ -38,6 +42,7 @@ class Pulse:
         fanout: Fanout,
         store: SessionStore,
         presence: Presence,
+        limits: StreamLimits,
         *,
         heartbeat_seconds: float,
         everyone: Callable[[], list[Client]],
@@ -46,6 +51,7 @@ class Pulse:
         self._everyone = everyone
         self._store = store
         self._presence = presence
+        self._limits = limits
         self._heartbeat_seconds = heartbeat_seconds
         self._tick_seconds = min(TICK_SECONDS, heartbeat_seconds / 8)
         # Marks older than a session can be resumed are of no use. Two to eight bytes each.
@@ -99,6 +105,7 @@ class Pulse:
                 chunk = [client for client in clients[start : start + WAVE] if client.state is not State.CLOSED]
                 refused = await self._store.resave([(client.session, Record.of(client)) for client in chunk])
                 self._drop_refused(chunk, refused)
+            self._store.settle()
         finally:
             self._is_resaving = False
 
@@ -126,6 +133,9 @@ class Pulse:
     async def _finish_wave(self, clients: list[Client]) -> None:
         try:
             refused = await self._store.save([(client.session, Record.of(client)) for client in clients])
+        except Exception:  # whatever it was: they are HELD, and must go on
+            log.exception("sessions could not be recorded")
+            refused = set()
         finally:
             self._waves -= 1
         self._drop_refused(clients, refused)
@@ -133,6 +143,7 @@ class Pulse:
         for client in clients:
             if client.state is State.HELD:
                 self._fanout.begin(client, b"heartbeat", payload)
+        await self._limits.renew(client for client in clients if client.state is not State.CLOSED)
 
     def _drop_refused(self, clients: Iterable[Client], refused: set[bytes]) -> None:
         # Their sessions go on elsewhere: nobody reads what would be sent here.

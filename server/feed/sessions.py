@@ -120,6 +120,11 @@ class SessionStore:
                 pass  # they expire; until then Redis has the newer ones
         return refused
 
+    def settle(self) -> None:
+        """Everything has been resaved: what is left in Postgres was taken over elsewhere, and expires."""
+        if not self.is_behind:
+            self._in_postgres.clear()
+
     def remember(self, session: bytes, record: Record) -> None:
         """Keep the record of a stream that has ended here."""
         if session in self._ended and self._ended[session][1].version > record.version:

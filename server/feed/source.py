@@ -35,6 +35,7 @@ from server.feed.order import Order
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Begin = Callable[[int, list[FeedItem]], None]  # the place before the first, and the signals after it
 
 PAGE = 512  # signals per query
 GRACE_SECONDS = 0.01  # two publishers' messages may overtake each other: most holes fill by themselves
@@ -73,8 +74,8 @@ class Source:
         self._is_distrusted = False
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self, preload: int, begin: Callable[[int], None]) -> None:
-        """Load the newest `preload` signals as soon as Postgres is there, then follow. `begin` gets the first place."""
+    def start(self, preload: int, begin: Begin) -> None:
+        """Load the newest `preload` signals as soon as Postgres is there, hand them to `begin`, then follow."""
         self._tasks = [
             spawn(self._listen(), name="feed subscription"),
             spawn(self._keep_up(preload, begin), name="feed"),
@@ -91,7 +92,7 @@ class Source:
 
     # Postgres
 
-    async def _keep_up(self, preload: int, begin: Callable[[int], None]) -> None:
+    async def _keep_up(self, preload: int, begin: Begin) -> None:
         backoff = Backoff(*RETRY_SECONDS)
         while True:
             self._wake.clear()
@@ -103,20 +104,23 @@ class Source:
             except DatabaseUnavailable:
                 await asyncio.sleep(backoff.next())
                 continue
+            except Exception:  # without this task there is no feed
+                log.exception("the feed cannot be read")
+                await asyncio.sleep(backoff.next())
+                continue
             if self._order.is_missing:  # Postgres does not have what Redis has told of
                 await asyncio.sleep(backoff.next())
                 continue
             backoff.reset()
             await self._until_needed()
 
-    async def _load(self, preload: int, begin: Callable[[int], None]) -> None:
+    async def _load(self, preload: int, begin: Begin) -> None:
         async with connection(self._pool) as conn:
             last = await last_seq(conn)
             items = [item for item in await fetch_latest(conn, preload) if item.feed_seq <= last]
         floor = items[0].feed_seq - 1 if items else last
-        begin(floor)
         self._order.start(floor)
-        self._deliver(self._order.fetched(items))
+        begin(floor, self._order.fetched(items))
         self.loaded.set()
 
     async def _fetch(self) -> None:
@@ -160,8 +164,10 @@ class Source:
             except REDIS_ERRORS as error:
                 if self.is_connected:
                     log.warning("Redis is away, the feed is polled from Postgres: %s", error)
-                self.is_connected = False
-                self._distrust()
+            except Exception:  # without this task the feed is slow
+                log.exception("a message on the feed's channels could not be taken")
+            self.is_connected = False
+            self._distrust()
             await asyncio.sleep(backoff.next())
 
     async def _follow(self, backoff: Backoff) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 from redis.asyncio import Redis
 
 from config.settings import Settings
+from server.feed.client import SseClient
 from tests.streams import ALICE, BOB, Draft, Gateway, Publisher, connect, drafts, gateway, ready, stream, until
 
 
@@ -190,6 +192,50 @@ async def test_a_large_backlog_is_delivered_whole(settings: Settings) -> None:
                 await publisher.publish(*drafts(300, note="x" * 500), tell=False)
             await publisher.publish(Draft())
             assert await reader.signals(1201, seconds=20) == publisher.places()
+
+
+async def test_a_stream_of_a_gateway_that_has_just_started_begins_with_what_is_new(settings: Settings) -> None:
+    async with serving(settings) as (_, publisher):
+        await publisher.publish(*drafts(50))
+        async with gateway(settings.replace(rate_limit_enabled=False)) as fresh:
+            while (reader := await connect(fresh.port)).status == 503:
+                await reader.close()
+            await publisher.publish(Draft())
+            assert await reader.signals(1) == [51]
+            await reader.close()
+
+
+async def test_a_failure_in_the_fan_out_sends_its_clients_to_resume_and_goes_on(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(settings) as (server, publisher):
+        async with stream(server.port) as one, stream(server.port) as other:
+            await publisher.publish(*drafts(2))
+            received = {reader: await reader.signals(2) for reader in (one, other)}
+            with monkeypatch.context() as patch:
+                patch.setattr(SseClient, "_transmit", _fail_every_second_time())
+                await publisher.publish(Draft())
+                for reader in (one, other):
+                    while (event := await reader.next()) is not None:
+                        received[reader].append(event.place)
+        assert "the fan-out failed" in caplog.text
+        for reader, places in received.items():
+            async with stream(server.port, headers={"Last-Event-ID": reader.last_id}) as again:
+                await publisher.publish(Draft())
+                places += await again.signals(len(publisher.published) - len(places))
+                assert places == publisher.places()
+
+
+def _fail_every_second_time() -> Callable[[SseClient, bytes], bool]:
+    calls = itertools.count()
+    transmit = SseClient._transmit
+
+    def fail(self: SseClient, data: bytes) -> bool:
+        if next(calls) % 2:
+            raise RuntimeError("as if it were a mistake in the code")
+        return transmit(self, data)
+
+    return fail
 
 
 async def test_a_client_that_leaves_leaves_nothing_behind(settings: Settings) -> None:

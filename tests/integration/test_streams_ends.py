@@ -53,6 +53,35 @@ async def test_one_user_may_have_five_streams_open_at_any_address(settings: Sett
         await stack.enter_async_context(stream(server.port, headers=again))
 
 
+async def test_the_limits_hold_over_all_gateways_and_free_what_a_dead_one_held(settings: Settings) -> None:
+    changed = settings.replace(**{**LIMITED, "heartbeat_seconds": 0.4})
+    mine = {"access_token": token(settings, str(uuid7()))}
+    async with gateway(changed) as first, gateway(changed) as second, AsyncExitStack() as stack:
+        await ready(first, second)
+        readers = [await stack.enter_async_context(stream(first.port, **mine)) for _ in range(3)]
+        for _ in range(2):
+            await stack.enter_async_context(stream(second.port, **mine))
+        await readers[0].until(lambda event: event.name == "heartbeat")
+        for server in (first, second):
+            await refused(server, 429, "RATE_LIMITED", **mine)
+        await readers[0].close()
+        await until(lambda: first.feed.open_streams == 2)
+        await stack.enter_async_context(stream(second.port, **mine))
+        await refused(first, 429, "RATE_LIMITED", **mine)
+        # A session that goes on elsewhere is not one more, even if its gateway is dead and told nobody.
+        again = await stack.enter_async_context(stream(second.port, last_event_id=readers[1].last_id, **mine))
+        assert again.events[0].data["resumed"] is True
+        first.feed._pulse.stop()
+        await until(lambda: opens(second, mine))
+
+
+async def opens(server: Gateway, query: dict[str, str]) -> bool:
+    """Whether one stream more is admitted; it is closed again."""
+    reader = await connect(server.port, **query)
+    await reader.close()
+    return reader.status == 200
+
+
 async def test_a_process_has_so_many_streams_and_no_more(settings: Settings) -> None:
     async with serving(settings, max_streams=3) as (server, _), AsyncExitStack() as stack:
         for _ in range(3):
