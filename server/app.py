@@ -70,7 +70,9 @@ class Application(tornado.web.Application):
         counter, histogram = _metrics_of(method or "", pattern, status)
         counter.inc()
         histogram.observe(seconds)
-        level = logging.DEBUG if pattern in _QUIET and status < 500 else logging.INFO
+        # Probes come every second: a line only when one of them tells something, and a start is no news.
+        is_quiet = pattern in _QUIET and (status < 500 or self.gateway.lifecycle.state == "starting")
+        level = logging.DEBUG if is_quiet else logging.INFO
         if log.isEnabledFor(level):
             caller = getattr(handler, "caller", None)
             log.log(

@@ -36,11 +36,16 @@ from config import clock, metrics
 from config.ids import time_of
 from db._postgres import Connection
 from db.lens import retries
+from db.lens.dlq import count_open
 from db.lens.intake import Accepted, NewEvent, expire_keys, find_keys, insert_events
+from db.lens.stages import open_by_stage
 from schemas.errors import AppError, IdempotencyMismatch, NotFound, ValidationFailed
 
+MEASURE_EVERY_SECONDS = 5.0
 EXPIRE_EVERY_SECONDS = 300.0
 EXPIRE_AT_ONCE = 5_000  # keys deleted in one transaction: some 20 ms
+WORKING_STAGES = ("ENRICH", "EVALUATE", "PUBLISH")
+DEAD_LETTER_STAGES = ("enqueue", "enrich", "evaluate", "publish")
 ALREADY_RESOLVED = "DLQ entry is already resolved"
 
 
@@ -58,8 +63,18 @@ class Intake(Behaviour):
         # One batch after another, so that two uses of one key never meet; the next batch grows meanwhile.
         self._turn = asyncio.Lock()
         self._forgotten = UUID(int=0)  # events up to here have lost their documents
+        room.every(MEASURE_EVERY_SECONDS, self._measure, name="measure the pipeline")
         room.every(EXPIRE_EVERY_SECONDS, self._expire, name="expire idempotency keys")
         room.every(FORGET_EVERY_SECONDS, self._forget, name="forget what is past its retention")
+
+    async def _measure(self) -> None:
+        async with self.room.connection() as conn:
+            waiting = await open_by_stage(conn)
+            dead = await count_open(conn)
+        for stage in WORKING_STAGES:
+            metrics.STAGE_DEPTH.labels(stage).set(waiting.get(stage, 0))
+        for stage in DEAD_LETTER_STAGES:
+            metrics.DEAD_LETTERS.labels(stage).set(dead.get(stage, 0))
 
     async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
         """Store the batch, then hand what is new to the enrich stage."""

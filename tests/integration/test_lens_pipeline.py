@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 import pytest
+from prometheus_client import REGISTRY
 
 from actors.lens.enrich import Enrich
 from actors.lens.evaluate import Evaluate
@@ -365,3 +366,23 @@ async def test_an_old_signal_is_flagged_and_published_by_default(settings: Setti
         assert event is not None
         assert event.quality_flags is not None
         assert event.quality_flags["stale_data"] == ["signal"]
+
+
+async def test_the_depth_of_each_stage_and_of_the_dead_letter_queue_is_measured(quick: Settings) -> None:
+    market = ScriptedMarket()
+    async with pipeline(quick, enrich=ScriptedEnrich(market)) as (actors, conn):
+        dead, stuck = await post(actors, submit(symbol="DEAD"), submit(symbol="STUCK"))
+        assert await finished(conn, [dead]) == ["FAILED"]
+        intake = actors.behaviours[INTAKE]
+        assert isinstance(intake, Intake)
+        await intake._measure()
+        assert _gauge("tradestream_lens_stage_depth", stage="ENRICH") == 1
+        assert _gauge("tradestream_lens_dead_letters", stage="enrich") == 1
+        market.released.set()
+        await finished(conn, [stuck])
+        await intake._measure()
+        assert _gauge("tradestream_lens_stage_depth", stage="ENRICH") == 0
+
+
+def _gauge(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(name, labels)
