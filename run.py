@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return commands[options.command]()
     except ModuleNotFoundError as error:
-        print(f"{error}: not installed for {sys.executable}; `make run` installs it into .venv", file=sys.stderr)
+        hint = "`make run` installs it into .venv; then use .venv/bin/python"
+        print(f"{error}: not installed for {sys.executable}; {hint}", file=sys.stderr)
         return 1
 
 

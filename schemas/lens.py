@@ -94,6 +94,8 @@ class SignalSubmission(Schema):
                 raise ValidationError("must be below entry_price for a long position", "liquidation_price")
             if not is_long and liquidation <= data["entry_price"]:
                 raise ValidationError("must be above entry_price for a short position", "liquidation_price")
+        if not data["source"].strip():
+            raise ValidationError("must not be blank", "source")
         try:
             data["symbol"] = normalise_symbol(data["symbol"], data["asset_type"])
         except ValueError as error:

@@ -70,6 +70,7 @@ async def test_each_field_refuses_every_wrong_type(name: str) -> None:
         ({"ts_utc": "2024-13-15T10:30:00Z"}, "ts_utc", NO_TIME),
         ({"ts_utc": "0001-01-01T00:00:00+14:00"}, "ts_utc", NO_TIME),
         ({"source": ""}, "source", "must have 1-100 characters"),
+        ({"source": " \t "}, "source", "must not be blank"),
         ({"source": "x" * 101}, "source", "must have 1-100 characters"),
         ({"symbol": ""}, "symbol", "must have 1-100 characters"),
         ({"symbol": "BTC$"}, "symbol", NO_TICKER),
