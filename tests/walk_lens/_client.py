@@ -78,7 +78,8 @@ class Client:
         fields |= headers or {}
         if self._forwards:
             fields["X-Forwarded-For"] = address or self.address
-        data = body if isinstance(body, bytes) else None if body is None else orjson.dumps(body)
+        # Without a body Tornado's client would send a POST in chunks.
+        data = orjson.dumps(body) if body is not None else b"" if method == "POST" else None
         request = HTTPRequest(target, method, fields, data, allow_nonstandard_methods=True, request_timeout=15)
         while True:
             response = await AsyncHTTPClient().fetch(request, raise_error=False)

@@ -30,7 +30,8 @@ class DeadLetters(Steps):
         entries = {each["event_id"]: each for each in page.json["items"]}
         await self.resolve(entries[second]["id"])
         await self.retry(first, entries[first])
-        await self.parameters("/dlq", entries[first])
+        [item] = (await self.client.get("/dlq", event_id=first)).json["items"]
+        await self.parameters("/dlq", item)
 
     async def dead_letters_found(self) -> None:
         """On a server that is not ours: read what there is, change nothing."""
@@ -60,14 +61,14 @@ class DeadLetters(Steps):
         )
         twice = await self.client.post(f"/dlq/{dlq_id}/resolve", body)
         self.findings.add(row, twice.problem(400, "VALIDATION_ERROR"))
-        retried = await self.client.post(f"/dlq/{dlq_id}/retry", {})
+        retried = await self.client.ask("POST", f"/dlq/{dlq_id}/retry")
         self.example_of("POST /dlq/{}/retry", 400, retried, what="problem")
 
     async def retry(self, event_id: str, entry: dict[str, Any]) -> None:
         """Once while the market is still broken, then until it has been published."""
         assert self.own is not None
         path, row = f"/dlq/{entry['id']}", f"POST {BASE}/dlq/{{}}/retry response 200"
-        answer = await self.client.post(f"{path}/retry", {})
+        answer = await self.client.ask("POST", f"{path}/retry")
         self.example_of("POST /dlq/{}/retry", 200, answer)
         self.findings.add(row, self.same("retry_count", {"retry_count": entry["retry_count"] + 1}, answer.json))
         await self.client.until(f"/events/{event_id}/status", "status", "FAILED")
@@ -79,7 +80,7 @@ class DeadLetters(Steps):
         self.findings.add(f"GET {BASE}/dlq/{{}} response 200", listed, payload, unresolved)
         self.own.mend_market()
         for _ in range(10):  # a question that failed is held back for a while
-            await self.client.post(f"{path}/retry", {})
+            await self.client.ask("POST", f"{path}/retry")
             status = await self.client.until(f"/events/{event_id}/status", "status", "FAILED", "PUBLISHED")
             if status["status"] == "PUBLISHED":
                 break

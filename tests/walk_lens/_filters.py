@@ -42,7 +42,10 @@ def filters_of(route: str, item: Mapping[str, Any]) -> dict[str, Filter]:
         least = item["confidence"]
         filters["min_confidence"] = Filter(least, lambda each: each["confidence"] >= least, None, ("much", 1.5, -1))
     if route == "/dlq":
-        filters["resolved"] = Filter("false", lambda each: each["resolved_at"] is None, None, ("perhaps",))
+        is_resolved = item["resolved_at"] is not None
+        filters["resolved"] = Filter(
+            str(is_resolved).lower(), lambda each: (each["resolved_at"] is not None) is is_resolved, None, ("perhaps",)
+        )
     return filters
 
 
