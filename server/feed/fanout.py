@@ -298,7 +298,6 @@ class Fanout:
         del client.group.behind[client]
         client.group.live[client] = None
         client.state = State.LIVE
-        client.cursor = self.place
         client.waiting_bytes = 0
         client.is_replaying = False
 

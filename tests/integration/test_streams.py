@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,8 @@ import pytest
 from redis.asyncio import Redis
 
 from config.settings import Settings
+from config.tasks import spawn
+from server.feed import fanout
 from server.feed.client import SseClient
 from tests.streams import ALICE, BOB, Draft, Gateway, Publisher, connect, drafts, gateway, ready, stream, until
 
@@ -75,7 +78,8 @@ async def test_each_reader_gets_what_matches_its_filter_in_the_one_order(setting
         for query, matches in filters:
             async with stream(server.port, **query) as reader:
                 published = await publisher.publish(*mixed)
-                await publisher.publish(Draft("crypto", 100, BOB), Draft("option", 100, BOB), Draft("forex", 99, BOB))
+                more = await publisher.publish(Draft("crypto", 100, BOB), Draft("option", 100), Draft("forex", 99, BOB))
+                await until(lambda last=more[-1]: server.feed._fanout.place == last)
                 expected = [place for place, draft in zip(published, mixed, strict=True) if matches(draft)]
                 assert await reader.signals(len(expected)) == expected
                 assert reader.numbers == list(range(1, len(expected) + 2))
@@ -236,6 +240,35 @@ def _fail_every_second_time() -> Callable[[SseClient, bytes], bool]:
         return transmit(self, data)
 
     return fail
+
+
+async def test_readers_that_come_and_go_within_one_dispatch_get_each_signal_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each send is a slice of its own: between any two, others may join, leave or catch up.
+    monkeypatch.setattr(fanout, "SLICE_STEPS", 1)
+    monkeypatch.setattr(fanout, "SLICE_SECONDS", -1.0)
+
+    async def come_and_go(server: Gateway, matches: Callable[[Draft], bool], **query: object) -> None:
+        received: list[int] = []
+        last_id = ""
+        for _ in range(12):
+            async with stream(server.port, last_event_id=last_id, **query) as reader:
+                received += await reader.signals(random.randint(1, 6))
+            last_id = reader.last_id
+        places = publisher.places(matches)
+        begin = places.index(received[0])
+        assert received == places[begin : begin + len(received)]
+
+    async with serving(settings, heartbeat_seconds=0.3) as (server, publisher):
+        readers = [
+            spawn(come_and_go(server, lambda _: True), name="reader of all") if number % 2 else
+            spawn(come_and_go(server, lambda draft: draft.score >= 50, min_score=50), name="reader of some")
+            for number in range(30)
+        ]  # fmt: skip
+        while not all(reader.done() for reader in readers):
+            await publisher.publish(*(Draft(score=random.randrange(100)) for _ in range(random.randint(1, 3))))
+        await asyncio.gather(*readers)
 
 
 async def test_a_client_that_leaves_leaves_nothing_behind(settings: Settings) -> None:
