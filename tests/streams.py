@@ -232,11 +232,12 @@ class Reader:
     async def signals(self, count: int, *, seconds: float = 10.0) -> list[int]:
         """The places of the next `count` signals; other events are passed over."""
         found: list[int] = []
-        while len(found) < count:
-            event = await self.next(seconds=seconds)
-            assert event is not None, f"the stream ended after {found[-3:]}"
-            if event.name == "signal":
-                found.append(event.place)
+        async with asyncio.timeout(seconds):  # heartbeats go on for ever: a bound per event would be none
+            while len(found) < count:
+                event = await self.next(seconds=seconds)
+                assert event is not None, f"the stream ended after {found[-3:]}"
+                if event.name == "signal":
+                    found.append(event.place)
         return found
 
     async def body(self) -> Any:
