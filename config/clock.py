@@ -12,4 +12,5 @@ def now() -> datetime:
 
 def rfc3339(moment: datetime) -> str:
     """`2024-01-15T10:30:00.123Z`: UTC, milliseconds (cut, not rounded)."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    # Not strftime: twice as slow, and it writes the year 1 with one digit.
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

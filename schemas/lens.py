@@ -8,6 +8,7 @@ from marshmallow import ValidationError, post_load, validate
 
 from config.settings import MODELS
 from schemas._fields import (
+    AsItIs,
     Choice,
     Flag,
     Identifier,
@@ -215,19 +216,26 @@ class DecisionsQuery(Paging):
     until = Timestamp(load_default=None, metadata={"description": "Evaluated at or before this time."})
 
 
-class _Plan(Schema):
-    def _dump_one(self, obj: Any) -> dict[str, Any]:
-        return dict(obj)  # kept in Postgres in the form that it is shown in: without what it does not say
+class _Plan(Nested):
+    """Kept in Postgres in the form that it is shown in: without what it does not say."""
+
+    # marshmallow's Nested names its first parameter otherwise than its Field: nothing fits both.
+    def _serialize(self, value: Any, attr: Any, obj: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        return value
 
 
-class EntryPlan(_Plan):
+class _Texts(AsItIs, Items):
+    """An array of texts that is kept so, too."""
+
+
+class EntryPlan(Schema):
     """How to enter."""
 
     type = Choice(("market", "limit"), required=True)
     offset_bps = Number()
 
 
-class RiskPlan(_Plan):
+class RiskPlan(Schema):
     """How to get out."""
 
     stop_method = Choice(("fixed", "atr", "trailing"), required=True)
@@ -246,10 +254,10 @@ class DecisionItem(Schema):
     model = Text(required=True)
     decision = Choice(DECISIONS, required=True)
     confidence = Number(min=0, max=1, required=True)
-    entry_plan = Nested(EntryPlan, required=True, allow_none=True)
-    risk_plan = Nested(RiskPlan, required=True, allow_none=True)
+    entry_plan = _Plan(EntryPlan, required=True, allow_none=True)
+    risk_plan = _Plan(RiskPlan, required=True, allow_none=True)
     size_pct = Number(min=0, max=100, required=True)
-    reasons = Items(Text(), required=True)
+    reasons = _Texts(Text(), required=True)
     evaluated_at = Timestamp(required=True)
 
 
