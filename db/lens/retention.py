@@ -6,9 +6,9 @@
 | dead letters that were resolved | dead letters that were not: somebody still has to look at them |
 |  | events, their timelines, decisions: the facts that published signals, outcomes and statistics rest on |
 
-A document is 1.9 of the 6.2 kB that a signal leaves in these tables, and nothing but a look back needs it: an event that
-is retried without one is enriched again. Idempotency keys go after 24 hours (`db.lens.intake`), prompts and answers with
-the rest of the archive (`db.archive`).
+A document is 1.9 of the 6.2 kB that a signal leaves in these tables, and nothing but a look back needs it: an event
+that is retried without one is enriched again. Idempotency keys go after 24 hours (`db.lens.intake`), prompts and
+answers with the rest of the archive (`db.archive`).
 """
 
 from __future__ import annotations
