@@ -38,8 +38,10 @@ async def ensure_system_providers(conn: Connection, named: dict[UUID, str]) -> N
 
 
 GET_PROVIDERS = """
-SELECT user_id, display_name, avatar_url, win_rate, follower_count, verification_level
-FROM providers WHERE user_id = ANY ($1::uuid[])
+SELECT p.user_id, p.display_name, p.avatar_url, s.win_rate, coalesce(s.follower_count, 0),
+       coalesce(s.verification_level, 'none')
+FROM providers p LEFT JOIN provider_stats s ON s.provider_id = p.user_id
+WHERE p.user_id = ANY ($1::uuid[])
 """
 
 
