@@ -1,0 +1,185 @@
+"""Days in a row: over midnights, over clocks that are put forward and back, over moves between zones."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.streaks import Run, Streak, is_alive, local_day, next_midnight, record, record_all
+
+ZONES = (
+    "UTC",
+    "America/New_York",
+    "America/Los_Angeles",
+    "America/Sao_Paulo",
+    "America/Havana",
+    "America/St_Johns",
+    "Europe/Vienna",
+    "Africa/Casablanca",
+    "Asia/Tokyo",
+    "Asia/Kathmandu",
+    "Australia/Lord_Howe",
+    "Pacific/Honolulu",
+    "Pacific/Apia",
+    "Pacific/Kiritimati",
+    "Pacific/Chatham",
+)
+zones = st.sampled_from(ZONES)
+BOUNDS = (datetime(2005, 1, 1), datetime(2035, 1, 1))  # noqa: DTZ001 - hypothesis wants them naive
+instants = st.datetimes(*BOUNDS, timezones=st.just(UTC))
+
+
+def local(zone: str, text: str) -> datetime:
+    """`2026-03-08 23:30` on a clock in that zone."""
+    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+
+
+def after(zone: str, *texts: str) -> tuple[Streak, list[Run]]:
+    streak, ended = record_all(None, [local(zone, text) for text in texts], zone)
+    assert streak is not None
+    return streak, list(ended)
+
+
+def test_the_same_day_counts_once_the_next_one_adds_and_a_later_one_begins_anew() -> None:
+    streak, ended = after("Asia/Tokyo", "2026-01-01 00:00", "2026-01-01 23:59", "2026-01-02 00:00", "2026-01-03 12:00")
+    assert (streak.current, streak.longest, streak.last_on, ended) == (3, 3, date(2026, 1, 3), [])
+    streak, run = record(streak, local("Asia/Tokyo", "2026-01-05 00:00"), "Asia/Tokyo")
+    assert run == Run(3, date(2026, 1, 1), date(2026, 1, 3))
+    assert (streak.current, streak.longest, streak.started_on) == (1, 3, date(2026, 1, 5))
+
+
+def test_what_arrives_late_changes_nothing() -> None:
+    streak, _ = after("UTC", "2026-01-01 12:00", "2026-01-02 12:00")
+    assert record(streak, local("UTC", "2025-12-24 12:00"), "UTC") == (streak, None)
+    assert record(streak, local("UTC", "2026-01-02 00:00"), "UTC") == (streak, None)
+
+
+@pytest.mark.parametrize(
+    ("zone", "first", "second"),
+    [
+        ("America/New_York", "2026-03-07 23:30", "2026-03-08 23:30"),  # a day of 23 hours
+        ("America/New_York", "2026-10-31 00:30", "2026-11-01 23:30"),  # a day of 25
+        ("America/Sao_Paulo", "2018-11-03 23:30", "2018-11-04 01:00"),  # that midnight never was
+        ("America/Havana", "2026-10-31 23:30", "2026-11-01 00:30"),  # that half past midnight comes twice
+        ("America/St_Johns", "2010-11-06 23:30", "2010-11-07 12:00"),  # the date itself went back for an hour
+        ("Pacific/Apia", "2011-12-29 12:00", "2011-12-31 12:00"),  # that 30th of December never was
+    ],
+)
+def test_a_day_is_a_day_however_long_it_is(zone: str, first: str, second: str) -> None:
+    streak, ended = after(zone, first, second)
+    assert (streak.current, ended) == (2, [])
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "America/Sao_Paulo", "Pacific/Apia", "UTC"])
+def test_a_day_left_out_is_left_out_however_short_it_is(zone: str) -> None:
+    streak, ended = after(zone, "2018-11-02 23:59", "2018-11-04 01:00")
+    assert streak.current == 1
+    assert [run.count for run in ended] == [1]
+
+
+def test_a_move_to_the_east_that_skips_a_date_does_not_break() -> None:
+    streak, _ = after("Pacific/Honolulu", "2026-01-01 23:00")
+    streak, ended = record(streak, local("Pacific/Kiritimati", "2026-01-03 00:30"), "Pacific/Kiritimati")
+    assert (streak.current, streak.last_on, ended) == (2, date(2026, 1, 3), None)
+
+
+def test_a_move_to_the_west_does_not_count_a_date_twice() -> None:
+    streak, _ = after("Pacific/Kiritimati", "2026-01-02 12:00", "2026-01-03 00:30")
+    for text in ("2026-01-02 01:00", "2026-01-02 23:00", "2026-01-03 12:00"):
+        streak, ended = record(streak, local("Pacific/Honolulu", text), "Pacific/Honolulu")
+        assert (streak.current, streak.last_on, ended) == (2, date(2026, 1, 3), None)
+    streak, ended = record(streak, local("Pacific/Honolulu", "2026-01-04 23:00"), "Pacific/Honolulu")
+    assert (streak.current, ended) == (3, None)
+
+
+def test_a_journey_there_and_back_does_not_break_either() -> None:
+    streak, _ = after("Pacific/Kiritimati", "2026-01-03 00:30")
+    for text in ("2026-01-02 12:00", "2026-01-03 23:00"):
+        streak, _ = record(streak, local("Pacific/Honolulu", text), "Pacific/Honolulu")
+    streak, ended = record(streak, local("Pacific/Kiritimati", "2026-01-05 00:30"), "Pacific/Kiritimati")
+    assert (streak.current, ended) == (2, None)
+
+
+def test_idleness_breaks_a_streak_also_when_its_owner_moves() -> None:
+    streak, _ = after("America/New_York", "2026-01-01 12:00")
+    streak, ended = record(streak, local("Asia/Tokyo", "2026-01-04 00:30"), "Asia/Tokyo")
+    assert (streak.current, ended) == (1, Run(1, date(2026, 1, 1), date(2026, 1, 1)))
+
+
+def test_a_streak_is_alive_until_a_whole_day_has_passed() -> None:
+    streak, _ = after("Europe/Vienna", "2026-03-28 08:00")
+    assert is_alive(streak, local("Europe/Vienna", "2026-03-29 23:59"), "Europe/Vienna")
+    assert not is_alive(streak, local("Europe/Vienna", "2026-03-30 00:00"), "Europe/Vienna")
+
+
+def test_a_zone_that_nobody_knows_any_more_is_utc() -> None:
+    assert local_day(datetime(2026, 1, 1, 23, 30, tzinfo=UTC), "Mars/Olympus") == date(2026, 1, 1)
+
+
+@given(instants, zones)
+def test_a_day_ends_at_the_next_midnight_and_not_before(at: datetime, zone: str) -> None:
+    midnight = next_midnight(at, zone)
+    assert at < midnight <= at + timedelta(hours=49)
+    assert local_day(midnight, zone) > local_day(at, zone)
+    assert local_day(midnight - timedelta(seconds=61), zone) <= local_day(at, zone)
+
+
+@given(instants, zones, st.lists(st.integers(0, 72 * 60), max_size=60))
+def test_in_one_zone_a_streak_is_what_counting_the_dates_says(at: datetime, zone: str, minutes: list[int]) -> None:
+    times = [at]
+    for each in minutes:
+        times.append(times[-1] + timedelta(minutes=each))
+    streak, ended = record_all(None, times, zone)
+    assert streak is not None
+    dates = sorted({local_day(each, zone) for each in times})
+    runs = [[dates[0]]]
+    for one, two in itertools.pairwise(dates):
+        between = {
+            local_day(datetime(one.year, one.month, one.day, tzinfo=UTC) + timedelta(hours=h), zone)
+            for h in range(-24, 24 * ((two - one).days + 1))
+        }
+        if any(one < each < two for each in between):
+            runs.append([])
+        runs[-1].append(two)
+    assert [run.count for run in ended] == [len(run) for run in runs[:-1]]
+    assert (streak.current, streak.longest) == (len(runs[-1]), max(map(len, runs)))
+    assert (streak.started_on, streak.last_on) == (runs[-1][0], runs[-1][-1])
+
+
+@given(instants, st.lists(st.tuples(st.integers(1, 22 * 60), zones), min_size=1, max_size=80))
+def test_who_comes_every_22_hours_keeps_the_streak_wherever_they_move(
+    at: datetime, steps: list[tuple[int, str]]
+) -> None:
+    streak, dates = None, set()
+    for minutes, zone in steps:
+        at += timedelta(minutes=minutes)
+        before = streak
+        streak, ended = record(streak, at, zone)
+        assert ended is None
+        assert before is None or streak.current - before.current in (0, 1)
+        dates.add(local_day(at, zone))
+    assert streak is not None
+    assert streak.current <= len(dates)
+    assert streak.last_on == max(dates)
+
+
+@given(instants, st.lists(st.tuples(st.integers(0, 60 * 60), zones), min_size=1, max_size=60))
+def test_a_date_never_counts_twice_and_repeating_changes_nothing(at: datetime, steps: list[tuple[int, str]]) -> None:
+    streak, total = None, 0
+    dates = set()
+    for minutes, zone in steps:
+        at += timedelta(minutes=minutes)
+        dates.add(local_day(at, zone))
+        streak, ended = record(streak, at, zone)
+        total += ended.count if ended else 0
+        assert record(streak, at, zone) == (streak, None)
+        assert streak.last_on >= streak.started_on
+        assert 1 <= streak.current <= (streak.last_on - streak.started_on).days + 1
+        assert streak.longest >= streak.current
+    assert streak is not None
+    assert total + streak.current <= len(dates)
