@@ -23,13 +23,17 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A route's policy. `identity` is a token's: where it is `ignored`, a token is not even looked at."""
+    """A route's policy. `identity` is a token's: where it is `ignored`, a token is not even looked at.
+
+    `cookie`: the caller is who holds the refresh cookie; the handler looks it up.
+    """
 
     name: str
     identity: Literal["ignored", "optional", "required"] = "ignored"
     internal: bool = False
     permission: str | None = None
     query_token: bool = False
+    cookie: bool = False
 
     @property
     def with_query_token(self) -> Access:
@@ -41,6 +45,7 @@ PUBLIC = Access("public")
 OPTIONAL = Access("optional token", identity="optional")
 AUTHENTICATED = Access("authenticated", identity="required")
 INTERNAL = Access("internal network", internal=True)
+COOKIE_HOLDER = Access("refresh cookie", cookie=True)
 
 
 def permission(name: str) -> Access:
@@ -187,7 +192,7 @@ def _claims(payload: Mapping[str, Any]) -> Claims:
         is_provider=payload.get("is_provider", False) is True,
         email_verified=payload.get("email_verified", False) is True,
         permissions=frozenset(permissions),
-        session_id=payload.get("sid"),
+        session_id=None if is_demo else payload["sid"],
         token_id=payload["jti"],
         expires_at=float(payload["exp"]),
     )

@@ -17,6 +17,7 @@ from db.users.accounts import Person
 from handlers._access import Claims
 from handlers._accounts import Accounts
 from handlers._base import GatewayHandler
+from handlers._security import is_own_page
 from handlers._tokens import ACCESS_SECONDS
 from schemas.errors import Forbidden, Unauthorized
 
@@ -122,8 +123,17 @@ class AccountHandler(GatewayHandler):
         is_secure = urlsplit(self.services.settings.api_url).scheme == "https"
         return {"httponly": True, "secure": is_secure, "samesite": "Lax"}
 
-    def check_origin(self) -> None:
-        """Raise Forbidden for a page of another origin: the browser would send our cookie along."""
+    def check_request(self) -> None:
+        """Raise Forbidden for a page of a foreign origin, where the refresh cookie is sent, set or taken away.
+
+        Browsers send cookies along without asking the page's author, and take those that they are given: another site
+        could end a session, or have its visitors log in as somebody else. Programs send no Origin.
+        """
         origin = self.request.headers.get("Origin")
-        if origin is not None and origin not in self.services.settings.cors_origins:
+        settings = self.gateway.settings
+        if origin is None or origin in settings.cors_origins:
+            return
+        declared = self.declared
+        touches_cookie = (declared is not None and declared.sets_cookie) or self.get_cookie(REFRESH_COOKIE)
+        if touches_cookie and not is_own_page(origin, self.request.host, settings.api_url):
             raise Forbidden("This origin is not allowed")

@@ -23,7 +23,7 @@ from handlers._body import BODY_BYTES, LINGER_BYTES, check_body_headers, declare
 from handlers._endpoint import Endpoint, endpoint_of
 from handlers._errors import error_body, error_headers, to_app_error
 from handlers._limits import STANDARD, Verdict
-from handlers._routes import Match
+from handlers._routes import Match, Route
 from handlers._security import HSTS, SECURITY_HEADERS, cors_headers, preflight_headers
 from handlers._services import Gateway, Services
 from schemas.errors import (
@@ -119,13 +119,13 @@ class GatewayHandler(tornado.web.RequestHandler):
             self._refuse(refusal)
 
     async def _admit(self) -> None:
-        # The order is the contract's: network, method, token, limit; what the body says comes last.
+        # Network and method come first: they are refused from memory, and a limit belongs to a route. So unknown paths
+        # and methods are not counted, as with most gateways: nothing stands behind them that costs more than counting.
         gateway, match, headers = self.gateway, self.match, self.request.headers
         # Several X-Forwarded-For headers are one list (RFC 9110 § 5.3), and Tornado joins them so.
-        caller = gateway.gatekeeper.locate(self.request.remote_ip or "", headers.get("X-Forwarded-For"))
-        self.caller = caller
+        self.caller = gateway.gatekeeper.locate(self.request.remote_ip or "", headers.get("X-Forwarded-For"))
         if match.access.internal:
-            check_network(caller)
+            check_network(self.caller)
         route = match.route
         if route is None:
             if not match.methods:
@@ -135,39 +135,60 @@ class GatewayHandler(tornado.web.RequestHandler):
             raise MethodNotAllowed(headers={"Allow": match.methods})
         if gateway.lifecycle.state == "starting" and not self.while_starting:
             raise Unavailable("The server is starting")
+        # The limit comes before what is said to the token, so that guessing tokens is limited too; but the token is
+        # read first, without a word, because the user is counted in the same round trip.
+        refusal: AppError | None = None
+        try:
+            await self._authorise(route)
+        except AppError as error:
+            refusal = error
+        await self._count(route, None if refusal is not None else self.caller.subject)
+        if refusal is not None:
+            raise refusal
+
+    async def _authorise(self, route: Route) -> None:
         if route.access.identity != "ignored":
-            query = self.request.query_arguments.get("access_token")
+            headers, query = self.request.headers, self.request.query_arguments.get("access_token")
             token = query[-1].decode("utf-8", "replace") if query else None
-            caller = await gateway.gatekeeper.identify(caller, route.access, headers.get("Authorization"), token)
-            self.caller = caller
-            check_policy(caller, route.access)
-        rule = gateway.limits.get(route.name, STANDARD)
-        if rule.limit == 0 or gateway.services is None:
+            identify = self.gateway.gatekeeper.identify
+            self.caller = await identify(self.caller, route.access, headers.get("Authorization"), token)
+            check_policy(self.caller, route.access)
+        self.check_request()
+
+    def check_request(self) -> None:
+        """Raise for what this kind of handler refuses whatever its method: a hook, called once the caller is known."""
+
+    async def _count(self, route: Route, user: str | None) -> None:
+        limits, services = self.gateway.limits, self.gateway.services
+        rule = limits.get(route.name, STANDARD)
+        user_rule = None if route.user_limit is None else limits.get(route.user_limit_name)
+        if services is None or (rule.limit == 0 and user_rule is None):
             return
-        subject = caller.subject if rule.scope == "user" and caller.subject else caller.address
-        self._verdict = await gateway.services.limiter.check(rule, route.name, subject)
+        counted_user = None if user is None or user_rule is None else (user_rule, user)
+        self._verdict = await services.limiter.check(rule, route.name, self.caller.address, counted_user)
         if self._verdict is not None:
             self._announce(self._verdict)
             if not self._verdict.allowed:
                 raise RateLimited(retry_after=self._verdict.reset_seconds)
 
     def _announce(self, verdict: Verdict) -> None:
-        route = self.match.route
-        assert route is not None
-        if verdict.used >= self.gateway.limits.get(route.name, STANDARD).announce_from:
+        if verdict.announced:
             self.set_header("X-RateLimit-Limit", str(verdict.limit))
             self.set_header("X-RateLimit-Remaining", str(verdict.remaining))
             self.set_header("X-RateLimit-Reset", str(verdict.reset_seconds))
 
     def _check_body(self) -> None:
-        declared = self._endpoint()
+        declared = self.declared
         if declared is not None and declared.body is not None:
             check_body_headers(self.request.headers)
         elif (declared_bytes(self.request.headers) or 0) > BODY_BYTES:
             raise PayloadTooLarge
 
-    def _endpoint(self) -> Endpoint | None:
-        return endpoint_of(getattr(self, (self.request.method or "").lower(), None))
+    @property
+    def declared(self) -> Endpoint | None:
+        """What the method that was asked for declares."""
+        method = "get" if self.request.method == "HEAD" else (self.request.method or "").lower()
+        return endpoint_of(getattr(self, method, None))
 
     def _refuse(self, refusal: AppError) -> None:
         self._refusal = refusal

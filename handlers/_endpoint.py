@@ -36,6 +36,7 @@ class Endpoint:
     others: Mapping[int, Schema] = field(default_factory=dict)  # statuses with a body of their own
     headers: Mapping[str, Header] = field(default_factory=dict)  # of the request, that it looks at
     media_type: str = "application/json"
+    sets_cookie: str | None = None  # what becomes of the refresh cookie
 
 
 def endpoint(
@@ -51,6 +52,7 @@ def endpoint(
     others: Mapping[int, Schema] | None = None,
     headers: Mapping[str, Header] | None = None,
     media_type: str = "application/json",
+    sets_cookie: str | None = None,
 ) -> Callable[[Method], Method]:
     """Declare a method of a handler.
 
@@ -69,6 +71,7 @@ def endpoint(
         others=dict(others or {}),
         headers=dict(headers or {}),
         media_type=media_type,
+        sets_cookie=sets_cookie,
     )
 
     def decorate(method: Method) -> Method:

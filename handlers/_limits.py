@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from itertools import islice
 
 from redis.asyncio import Redis
 
@@ -24,16 +24,20 @@ BATCH = 200  # checks in one round trip; the script holds up all of Redis for ab
 WAITING = 2_000  # requests that may wait for the next round trip; those past it are counted here
 LOCAL_KEYS = 10_000  # counters kept while Redis is away, about 8 MB; the one silent longest goes first
 
-# KEYS: a counter each. ARGV: limit, window in ms, "1" for a sliding one. Answer: allowed, used, reset in ms; for each.
+# KEYS: a counter each. ARGV: limit, window in ms, "1" for a sliding one, "1" for one that goes on with the request of
+# the counter before it: it counts only what that one has let in. Answer: allowed, used, reset in ms; for each.
 # A sliding window is the list of the times of those let in, so it is exact; its length is bounded by the limit.
 SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local answer = {}
+local allowed
 for i, key in ipairs(KEYS) do
-  local limit, window = tonumber(ARGV[i * 3 - 2]), tonumber(ARGV[i * 3 - 1])
-  local allowed, used, reset
-  if ARGV[i * 3] == '1' then
+  local limit, window = tonumber(ARGV[i * 4 - 3]), tonumber(ARGV[i * 4 - 2])
+  local used, reset
+  if ARGV[i * 4] == '1' and not allowed then
+    used, reset = 0, 0
+  elseif ARGV[i * 4 - 1] == '1' then
     local oldest = tonumber(redis.call('LINDEX', key, 0))
     while oldest and oldest <= now - window do
       redis.call('LPOP', key)
@@ -71,7 +75,6 @@ class Rule:
     limit: int | None = None
     window_seconds: int = 60
     sliding: bool = False
-    scope: Literal["address", "user"] = "address"
     announce_from: int = 0
 
     def of(self, limit: int) -> Rule:
@@ -86,12 +89,16 @@ EXEMPT = Rule(limit=0)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a request is let in, and where its counter stands; `reset_seconds` ≥ 1."""
+    """Whether a request is let in, and where its counter stands; `reset_seconds` ≥ 1.
+
+    `announced`: whether the client is told.
+    """
 
     allowed: bool
     limit: int
     used: int
     reset_seconds: int
+    announced: bool = True
 
     @property
     def remaining(self) -> int:
@@ -105,6 +112,15 @@ class _Check:
     limit: int
     window_seconds: int
     sliding: bool
+    announce_from: int = 0
+
+    def verdict(self, allowed: bool, used: int, reset_seconds: float) -> Verdict:
+        return Verdict(
+            allowed, self.limit, used, max(1, math.ceil(reset_seconds)), announced=used >= self.announce_from
+        )
+
+
+_Request = tuple[_Check, ...]  # the counters of one request; each counts only what the one before it lets in
 
 
 class Limiter:
@@ -116,26 +132,32 @@ class Limiter:
         self._standard_limit = standard_limit
         self._enabled = enabled
         self._local = LocalCounters()
-        self._waiting: deque[tuple[_Check, asyncio.Future[Verdict]]] = deque()
+        self._waiting: deque[tuple[_Request, asyncio.Future[Verdict]]] = deque()
         self._busy = False
         self._away_until = 0.0
         self._probe: asyncio.Task[None] | None = None
 
-    async def check(self, rule: Rule, route: str, subject: str) -> Verdict | None:
-        """Count one request of `subject` (an address or a user's id) on `route`; None where nothing limits it."""
-        limit = self._standard_limit if rule.limit is None else rule.limit
-        if not self._enabled or limit == 0:
+    async def check(self, rule: Rule, route: str, address: str, user: tuple[Rule, str] | None = None) -> Verdict | None:
+        """Count one request from `address` on `route`; with `user` (a rule and an id) that user's as well.
+
+        Refused by either, it is refused: then a user is not charged for what their address may not. The answer is the
+        verdict that refuses, or the one that leaves less; None where nothing limits it.
+        """
+        if not self._enabled:
             return None
-        check = _Check(f"tradestream:limit:{route}:{subject}", limit, rule.window_seconds, rule.sliding)
+        counted = [(rule, address)] if user is None else [(rule, address), (user[0], f"user:{user[1]}")]
+        request = tuple(each for rule, who in counted if (each := self._counter(rule, route, who)) is not None)
+        if not request:
+            return None
         if self._is_away() or len(self._waiting) >= WAITING:
-            return self._local.count(check)
+            return self._local.count_request(request)
         if self._busy:
             future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-            self._waiting.append((check, future))
+            self._waiting.append((request, future))
             return await future
         self._busy = True
         try:
-            return (await self._count([check]))[0]
+            return (await self._count([request]))[0]
         finally:
             if self._waiting:
                 spawn(self._work_off(), name="rate limits")
@@ -153,23 +175,38 @@ class Limiter:
         finally:
             self._busy = False
 
-    async def _count(self, checks: Sequence[_Check]) -> list[Verdict]:
+    def _counter(self, rule: Rule, route: str, subject: str) -> _Check | None:
+        limit = self._standard_limit if rule.limit is None else rule.limit
+        if limit == 0:
+            return None
+        key = f"tradestream:limit:{route}:{subject}"
+        return _Check(key, limit, rule.window_seconds, rule.sliding, rule.announce_from)
+
+    async def _count(self, requests: Sequence[_Request]) -> list[Verdict]:
         if self._is_away():
-            return [self._local.count(check) for check in checks]
+            return [self._local.count_request(each) for each in requests]
+        counters = [(check, int(place > 0)) for request in requests for place, check in enumerate(request)]
         try:
             async with asyncio.timeout(ROUND_TRIP_SECONDS):
                 answer = await self._script(
-                    keys=[check.key for check in checks],
-                    args=[arg for c in checks for arg in (c.limit, c.window_seconds * 1000, int(c.sliding))],
+                    keys=[check.key for check, _ in counters],
+                    args=[
+                        each
+                        for check, goes_on in counters
+                        for each in (check.limit, check.window_seconds * 1000, int(check.sliding), goes_on)
+                    ],
                 )
         except (*REDIS_ERRORS, TimeoutError) as error:
             log.warning("Redis is away, counting rate limits in this process: %s", type(error).__name__)
             self._away_until = time.monotonic() + RETRY_SECONDS
-            return [self._local.count(check) for check in checks]
-        return [
-            Verdict(answer[i * 3] == 1, check.limit, answer[i * 3 + 1], _seconds(answer[i * 3 + 2] / 1000))
-            for i, check in enumerate(checks)
-        ]
+            return [self._local.count_request(each) for each in requests]
+        verdicts = iter(
+            [
+                check.verdict(answer[i * 3] == 1, answer[i * 3 + 1], answer[i * 3 + 2] / 1000)
+                for i, (check, _) in enumerate(counters)
+            ]
+        )
+        return [_decisive(list(islice(verdicts, len(request)))) for request in requests]
 
     def _is_away(self) -> bool:
         if self._away_until == 0.0:
@@ -197,6 +234,15 @@ class LocalCounters:
         self._capacity = capacity
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
 
+    def count_request(self, request: _Request) -> Verdict:
+        """Count one request by all of its counters, up to the one that refuses it."""
+        verdicts: list[Verdict] = []
+        for check in request:
+            verdicts.append(self.count(check))
+            if not verdicts[-1].allowed:
+                break
+        return _decisive(verdicts)
+
     def count(self, check: _Check, now: float | None = None) -> Verdict:
         """Count one request at `now` (monotonic seconds)."""
         now = time.monotonic() if now is None else now
@@ -216,8 +262,9 @@ class LocalCounters:
         if allowed:
             times.append(now)
         used = len(times) if allowed or check.sliding else check.limit + 1
-        return Verdict(allowed, check.limit, used, _seconds(times[0] + check.window_seconds - now))
+        return check.verdict(allowed, used, times[0] + check.window_seconds - now)
 
 
-def _seconds(value: float) -> int:
-    return max(1, math.ceil(value))
+def _decisive(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict that refuses, or else the one that leaves less."""
+    return next((each for each in verdicts if not each.allowed), min(verdicts, key=lambda each: each.remaining))

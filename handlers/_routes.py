@@ -22,6 +22,7 @@ class Route:
     """METHOD + path, who handles it, who may call it, how often.
 
     `{name}` in a path is one segment, `{name:path}` may span several. The handler's method gets them percent-decoded.
+    `limit` is for each client address, `user_limit` for each user beside it; both are counted in one round trip.
     """
 
     method: str
@@ -29,11 +30,17 @@ class Route:
     handler: type[RequestHandler]
     access: Access
     limit: Rule = STANDARD
+    user_limit: Rule | None = None
 
     @property
     def name(self) -> str:
         """`POST /api/v1/signals`."""
         return f"{self.method} {self.path}"
+
+    @property
+    def user_limit_name(self) -> str:
+        """What RATE_LIMITS calls the limit per user."""
+        return f"{self.name} per user"
 
     @property
     def template(self) -> str:

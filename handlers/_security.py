@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from urllib.parse import urlsplit
 
 # An API's answer loads nothing and is shown by nobody; the documentation page has a policy of its own.
 SECURITY_HEADERS = (
@@ -40,3 +41,11 @@ def preflight_headers(methods: str) -> tuple[tuple[str, str], ...]:
         ("Access-Control-Allow-Headers", _ALLOWED_HEADERS),
         ("Access-Control-Max-Age", _PREFLIGHT_SECONDS),
     )
+
+
+def is_own_page(origin: str, host: str, api_url: str) -> bool:
+    """Whether a page of `origin` comes from this server itself, as the documentation does.
+
+    The scheme is that of API_URL: a proxy may have taken TLS off, and a page that came without it is not ours.
+    """
+    return origin.lower() == f"{urlsplit(api_url).scheme}://{host}".lower()

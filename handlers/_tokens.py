@@ -59,6 +59,7 @@ class AccessTokens:
             is_provider=False,
             email_verified=False,
             permissions=list(EVERYONE),
+            sid=None,  # it is nobody's session: there is nothing to revoke, and nothing that could be by mistake
         )
 
     def _sign(self, seconds: int, **claims: object) -> str:

@@ -15,6 +15,7 @@ from marshmallow import Schema, fields
 
 from config.settings import Settings
 from handlers._access import Access
+from handlers._account_handler import REFRESH_COOKIE, REFRESH_PATH, REFRESH_SECONDS
 from handlers._body import BODY_BYTES
 from handlers._endpoint import Endpoint, endpoint_of
 from handlers._limits import Rule
@@ -32,7 +33,24 @@ follow them live.
 Every error has the one shape of `Problem`. Bodies are JSON of at most {BODY_BYTES >> 10} KiB with
 `Content-Type: application/json`; unknown fields are refused, unknown query parameters are ignored. Times are RFC 3339:
 any offset in, UTC with milliseconds out. Every response carries `X-Request-ID`. HEAD works wherever GET does.
+
+`x-access` says who may call an operation. Where it is the internal network, no credentials help. Under `/auth`, a
+request that carries the refresh cookie, or whose answer sets or drops it, is refused with 403 when it has an `Origin`
+that is neither in `CORS_ORIGINS` nor this server's own.
 """
+_COOKIE_USE = (
+    f"Set by the login; sent under `{REFRESH_PATH}` alone. HttpOnly, SameSite=Lax; Secure when the API has https."
+)
+_SECURITY_SCHEMES: dict[str, dict[str, str]] = {
+    "accessToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    "streamToken": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "access_token",
+        "description": "The access token, for EventSource, which cannot send headers.",
+    },
+    "refreshCookie": {"type": "apiKey", "in": "cookie", "name": REFRESH_COOKIE, "description": _COOKIE_USE},
+}
 
 
 def build_document(routes: Sequence[Route], settings: Settings) -> bytes:
@@ -49,10 +67,8 @@ def build_document(routes: Sequence[Route], settings: Settings) -> bytes:
     converter = plugin.converter
     assert isinstance(converter, OpenAPIConverter)
     converter.add_attribute_function(_own_keywords)
-    spec.components.security_scheme("accessToken", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
-    spec.components.security_scheme(
-        "streamToken", {"type": "apiKey", "in": "query", "name": "access_token", "description": "For EventSource."}
-    )
+    for name, scheme in _SECURITY_SCHEMES.items():
+        spec.components.security_scheme(name, scheme)
     spec.components.header(
         "RequestId", {"schema": {"type": "string"}, "description": "The request's `X-Request-ID`, or one made for it."}
     )
@@ -84,9 +100,8 @@ def _operation(route: Route, declared: Endpoint, converter: OpenAPIConverter, se
             "required": declared.body_required,
             "content": _content("application/json", declared.body),
         }
-    security = _security(route.access)
-    if security is not None:
-        operation["security"] = security
+    operation["security"] = _security(route.access)
+    operation["x-access"] = route.access.name
     return operation
 
 
@@ -96,9 +111,10 @@ def _describe(route: Route, text: str, settings: Settings) -> str:
         lines.append("Only from the internal network.")
     if route.access.permission:
         lines.append(f"Needs the permission `{route.access.permission}`.")
-    limit = settings.rate_limit_per_minute if route.limit.limit is None else route.limit.limit
-    if limit:
-        lines.append(f"At most {limit} requests {_window(route.limit)} from one {route.limit.scope}.")
+    for rule, whose in ((route.limit, "from one address"), (route.user_limit, "by one user")):
+        limit = 0 if rule is None else settings.rate_limit_per_minute if rule.limit is None else rule.limit
+        if rule is not None and limit:
+            lines.append(f"At most {limit} requests {_window(rule)} {whose}.")
     return "\n\n".join(lines)
 
 
@@ -146,6 +162,13 @@ def _responses(route: Route, declared: Endpoint) -> dict[str, Any]:
         responses[declared.status]["content"] = _content(declared.media_type, declared.responds)
     elif declared.status == 200:
         responses[declared.status]["content"] = {declared.media_type: {}}
+    if declared.sets_cookie is not None:
+        cookie = {
+            "schema": {"type": "string"},
+            "description": f"`{REFRESH_COOKIE}`. {declared.sets_cookie}",
+            "example": f"{REFRESH_COOKIE}=…; HttpOnly; Max-Age={REFRESH_SECONDS}; Path={REFRESH_PATH}; SameSite=Lax",
+        }
+        responses[declared.status]["headers"]["Set-Cookie"] = cookie
     if declared.conditional:
         responses[304] = _response(304)
     for status in _error_statuses(route, declared):
@@ -167,6 +190,8 @@ def _error_statuses(route: Route, declared: Endpoint) -> set[int]:
         statuses.add(401)
     if route.access.identity == "required":
         statuses.add(403)
+    if route.path.startswith(REFRESH_PATH + "/"):  # a foreign origin, with the cookie
+        statuses.add(403)
     if route.limit.limit != 0:
         statuses.add(429)
     return statuses
@@ -184,9 +209,11 @@ def _content(media_type: str, schema: Schema) -> dict[str, Any]:
     return {media_type: content}
 
 
-def _security(access: Access) -> list[dict[str, list[str]]] | None:
+def _security(access: Access) -> list[dict[str, list[str]]]:
+    if access.cookie:
+        return [{"refreshCookie": []}]
     if access.identity == "ignored":
-        return None
+        return []
     schemes: list[dict[str, list[str]]] = [{"accessToken": []}]
     if access.query_token:
         schemes.append({"streamToken": []})

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from config.settings import ConfigurationError, Settings
 from handlers import assets, decisions, dlq, docs, health, lens, lens_stream, signals, users
-from handlers._access import AUTHENTICATED, INTERNAL, OPTIONAL, PUBLIC, permission
+from handlers._access import AUTHENTICATED, COOKIE_HOLDER, INTERNAL, OPTIONAL, PUBLIC, permission
 from handlers._limits import EXEMPT, Rule
 from handlers._routes import Route
 from handlers.auth import login, oauth, passwords, profile, registration
@@ -34,7 +34,7 @@ ROUTES = (
     # Accounts
     Route("POST",   "/auth/register",                    registration.Registrations,       PUBLIC,        REGISTRATION),
     Route("POST",   "/auth/login",                       login.Logins,                     PUBLIC,        LOGINS),
-    Route("POST",   "/auth/refresh",                     login.Refreshes,                  PUBLIC),
+    Route("POST",   "/auth/refresh",                     login.Refreshes,                  COOKIE_HOLDER),
     Route("POST",   "/auth/logout",                      login.Logouts,                    AUTHENTICATED),
     Route("POST",   "/auth/demo",                        login.Demos,                      PUBLIC),
     Route("GET",    "/auth/verify-email",                registration.EmailVerification,   PUBLIC),
@@ -90,11 +90,12 @@ ROUTES = (
 
 
 def effective_limits(routes: Sequence[Route], settings: Settings) -> Mapping[str, Rule]:
-    """The rule of each route by its name, with the numbers that RATE_LIMITS sets instead of the table's.
+    """The rules by route (`GET /x`, `GET /x per user`), with the numbers that RATE_LIMITS sets instead of the table's.
 
     Raises ConfigurationError for a route that is not in the table.
     """
     rules = {route.name: route.limit for route in routes}
+    rules |= {route.user_limit_name: route.user_limit for route in routes if route.user_limit is not None}
     unknown = [name for name, _ in settings.rate_limits if name not in rules]
     if unknown:
         raise ConfigurationError(f"RATE_LIMITS: there is no route {name!r}" for name in unknown)

@@ -22,7 +22,9 @@ TOKEN_CHARACTERS = 200  # ours have 43
 class Logins(AccountHandler):
     """`/auth/login`"""
 
-    @endpoint("Log in", body=Login(), responds=AccessGranted(), errors=(401, 403, 503))
+    @endpoint(
+        "Log in", body=Login(), responds=AccessGranted(), errors=(401, 403, 503), sets_cookie="A new session's token."
+    )
     async def post(self, body: dict[str, Any]) -> object:
         """An unknown address costs as much time as a wrong password, and is told the same."""
         async with connection(self.services.pool) as conn:
@@ -38,10 +40,14 @@ class Logins(AccountHandler):
 class Refreshes(AccountHandler):
     """`/auth/refresh`"""
 
-    @endpoint("Get a new access token for the refresh cookie", responds=AccessGranted(), errors=(401, 403, 503))
+    @endpoint(
+        "Get a new access token for the refresh cookie",
+        responds=AccessGranted(),
+        errors=(401, 503),
+        sets_cookie="The token that takes the place of the one that was presented.",
+    )
     async def post(self) -> object:
         """The cookie is rotated; presenting one that was rotated out ends its session."""
-        self.check_origin()
         token = self.get_cookie(REFRESH_COOKIE)
         if not token or len(token) > TOKEN_CHARACTERS:
             raise Unauthorized("A refresh token is required")
@@ -71,7 +77,9 @@ class Refreshes(AccountHandler):
 class Logouts(AccountHandler):
     """`/auth/logout`"""
 
-    @endpoint("Log out", query=LogoutQuery(), responds=Said(), errors=(503,))
+    @endpoint(
+        "Log out", query=LogoutQuery(), responds=Said(), errors=(503,), sets_cookie="Empty and expired: it is dropped."
+    )
     async def post(self, query: dict[str, Any]) -> object:
         """This session's tokens are worthless from now on; with `all`, those of every session."""
         own = self.session_id

@@ -71,7 +71,13 @@ class OAuthStart(OAuthHandler, OAuth2Mixin):
 class OAuthCallback(OAuthHandler):
     """`/auth/oauth/{provider}/callback`"""
 
-    @endpoint("Come back from a provider", query=CallbackQuery(), status=302, errors=(404, 503))
+    @endpoint(
+        "Come back from a provider",
+        query=CallbackQuery(),
+        status=302,
+        errors=(404, 503),
+        sets_cookie="Where the login succeeded: a new session's token.",
+    )
     async def get(self, provider: str, query: dict[str, Any]) -> None:
         """Sends the browser on to the frontend: what it is told is in the fragment, which no server sees."""
         chosen = self.provider_of(provider)

@@ -50,7 +50,12 @@ class MySessions(AccountHandler):
 class OneSession(AccountHandler):
     """`/auth/sessions/{session_id}`"""
 
-    @endpoint("End one of one's own sessions", responds=SessionEnded(), errors=(404, 503))
+    @endpoint(
+        "End one of one's own sessions",
+        responds=SessionEnded(),
+        errors=(404, 503),
+        sets_cookie="Where it is this session: empty and expired, so it is dropped.",
+    )
     async def delete(self, session_id: str) -> object:
         """Its tokens are worthless from now on."""
         ended = known_id(session_id, "Session")

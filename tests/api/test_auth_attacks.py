@@ -242,6 +242,63 @@ async def test_a_page_of_another_origin_cannot_use_the_cookie(settings: Settings
         (await browser.refresh()).expect(200)
 
 
+FOREIGN = (
+    "https://evil.example",
+    "null",
+    "https://tradestream.io.evil.example",
+    "http://tradestream.io",
+    "https://test",
+)
+
+
+@pytest.mark.parametrize("origin", FOREIGN)
+async def test_a_page_of_another_origin_cannot_touch_the_cookie(settings: Settings, origin: str) -> None:
+    async with accounts_world(settings) as world:
+        browser = await world.logged_in(ADDRESS)
+        browser.cookies, kept = {}, browser.cookies
+        credentials = {"email": ADDRESS, "password": PASSWORD}
+        touching: tuple[tuple[str, str, Any], ...] = (
+            ("POST", "/auth/login", credentials),  # a visitor would be logged in as somebody else
+            ("POST", "/auth/refresh", None),
+            ("POST", "/auth/logout", None),
+            ("DELETE", f"/auth/sessions/{browser.claims['sid']}", None),
+            ("GET", "/auth/oauth/google/callback?state=x&code=x", None),
+            ("HEAD", "/auth/oauth/google/callback?state=x&code=x", None),
+        )
+        for method, path, body in touching:
+            answer = (await browser.send(method, path, body, headers={"Origin": origin})).expect(403)
+            assert answer.cookie() is None, path
+        browser.cookies = kept
+        for method, path, body in (*touching, ("GET", "/auth/me", None), ("POST", "/auth/demo", None)):
+            (await browser.send(method, path, body, headers={"Origin": origin})).expect(403)
+        assert browser.cookies == kept
+        (await browser.send("GET", "/auth/me")).expect(200)
+        (await browser.refresh()).expect(200)
+
+
+async def test_what_has_nothing_to_do_with_the_cookie_is_open_to_pages_of_any_origin(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        evil = {"Origin": "https://evil.example"}
+        browser = await world.logged_in(ADDRESS)
+        browser.cookies = {}
+        for method, path, body in (("GET", "/auth/me", None), ("POST", "/auth/demo", None), ("GET", "/health", None)):
+            answer = (await browser.send(method, path, body, headers=evil)).expect(200)
+            assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+@pytest.mark.parametrize("origin", ["https://tradestream.io", "http://localhost:3000", "http://test", "http://TEST"])
+async def test_our_own_pages_log_in_and_out(settings: Settings, origin: str) -> None:
+    async with accounts_world(settings) as world:
+        await world.verified(ADDRESS)
+        browser, ours = world.browser(), {"Origin": origin}
+        body = {"email": ADDRESS, "password": PASSWORD}
+        answer = (await browser.send("POST", "/auth/login", body, headers=ours)).expect(200)
+        browser.token = answer.json["access_token"]
+        (await browser.refresh(**ours)).expect(200)
+        (await browser.send("POST", "/auth/logout", headers=ours)).expect(200)
+        assert not browser.cookies
+
+
 async def test_a_form_of_another_site_cannot_log_anybody_in(settings: Settings) -> None:
     async with accounts_world(settings) as world:
         await world.verified(ADDRESS)

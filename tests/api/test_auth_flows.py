@@ -11,6 +11,10 @@ from tests.accounts import PASSWORD, accounts_world
 
 ADDRESS = "trader@example.com"
 OTHER = "quite another horse"
+CLAIMS = {
+    *("sub", "email", "name", "is_demo", "is_provider", "email_verified", "permissions", "sid"),
+    *("iat", "exp", "jti", "iss", "aud"),
+}
 
 
 def fields_of(problem: dict[str, Any]) -> list[str]:
@@ -59,10 +63,7 @@ async def test_the_access_token_says_what_the_contract_lists(settings: Settings)
     async with accounts_world(settings) as world:
         browser = await world.logged_in(ADDRESS, display_name="Ann")
         claims = browser.claims
-        assert set(claims) == {
-            *("sub", "email", "name", "is_demo", "is_provider", "email_verified", "permissions", "sid"),
-            *("iat", "exp", "jti", "iss", "aud"),
-        }
+        assert set(claims) == CLAIMS
         assert claims["exp"] - claims["iat"] == 900
         assert (claims["iss"], claims["aud"]) == ("tradestream.io", "tradestream-api")
         assert (claims["email"], claims["name"]) == (ADDRESS, "Ann")
@@ -99,6 +100,8 @@ async def test_a_demo_has_an_hour_and_no_name(settings: Settings) -> None:
         assert browser.claims["sub"] == "demo"
         assert browser.claims["permissions"] == ["read:signals", "read:providers"]
         assert browser.claims["exp"] - browser.claims["iat"] == 3600
+        assert set(browser.claims) == CLAIMS
+        assert browser.claims["sid"] is None  # it has no session that could be ended
         assert answer.cookie() is None
         for path in ("/auth/logout", "/auth/change-password"):
             problem = (await browser.send("POST", path, {})).problem(403, "FORBIDDEN")

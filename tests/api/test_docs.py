@@ -40,6 +40,51 @@ def test_errors_follow_from_policy_body_and_limit() -> None:
     assert "text/event-stream" in stream["responses"]["200"]["content"]
 
 
+def test_each_operation_says_what_it_wants_to_see() -> None:
+    schemes = DOCUMENT["components"]["securitySchemes"]
+    assert schemes["accessToken"] == {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    assert {key: schemes["refreshCookie"][key] for key in ("type", "in", "name")} == {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "refresh_token",
+    }
+    expected = {
+        "POST /auth/login": ([], "public"),
+        "POST /auth/refresh": ([{"refreshCookie": []}], "refresh cookie"),
+        "GET /auth/me": ([{"accessToken": []}], "authenticated"),
+        "PUT /api/user/settings": ([{"accessToken": []}], "permission write:settings"),
+        "GET /api/signals/ws": ([{"accessToken": []}, {"streamToken": []}, {}], "optional token"),
+        "POST /api/v1/signals": ([], "internal network"),
+        "GET /health": ([], "public"),
+    }
+    for name, (security, access) in expected.items():
+        method, path = name.split(" ")
+        operation = DOCUMENT["paths"][path][method.lower()]
+        assert (operation["security"], operation["x-access"]) == (security, access), name
+    for route in ROUTES:
+        assert "security" in DOCUMENT["paths"][route.template][route.method.lower()], route.name
+
+
+def test_the_cookie_is_in_the_answers_that_set_it() -> None:
+    setting = {
+        f"{method.upper()} {path}"
+        for path, methods in DOCUMENT["paths"].items()
+        for method, operation in methods.items()
+        for response in operation["responses"].values()
+        if "Set-Cookie" in response.get("headers", {})
+    }
+    assert setting == {
+        "POST /auth/login",
+        "POST /auth/refresh",
+        "POST /auth/logout",
+        "DELETE /auth/sessions/{session_id}",
+        "GET /auth/oauth/{provider}/callback",
+    }
+    for path, methods in DOCUMENT["paths"].items():
+        if path.startswith("/auth/"):
+            assert all("403" in operation["responses"] for operation in methods.values()), path
+
+
 def test_every_example_passes_the_schema_it_illustrates() -> None:
     components = DOCUMENT["components"]
     for schema, example in EXAMPLES.items():
