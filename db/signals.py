@@ -34,7 +34,9 @@ ON CONFLICT (user_id) DO NOTHING
 
 async def ensure_system_providers(conn: Connection, named: dict[UUID, str]) -> None:
     """Make the system providers (id → name) that are not there yet."""
-    await conn.execute(ENSURE_SYSTEM_PROVIDERS, list(named), list(named.values()))
+    # In one order, so that two transactions that make the same ones do not wait for each other in a circle.
+    ids = sorted(named)
+    await conn.execute(ENSURE_SYSTEM_PROVIDERS, ids, [named[each] for each in ids])
 
 
 GET_PROVIDERS = """
@@ -48,6 +50,14 @@ WHERE p.user_id = ANY ($1::uuid[])
 async def get_providers(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, ProviderCard]:
     """The providers among `ids`."""
     return {row[0]: ProviderCard(*row) for row in await conn.fetch(GET_PROVIDERS, ids)}
+
+
+KNOWN_SIGNALS = "SELECT id FROM signals WHERE id = ANY ($1::uuid[])"
+
+
+async def known_signals(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
+    """Those among `ids` that are published."""
+    return {row[0] for row in await conn.fetch(KNOWN_SIGNALS, ids)}
 
 
 # The row lock on the counter makes the order of feed_seq the order of commits: who sees n has n - 1 before it.

@@ -152,3 +152,45 @@ class Process(Message[None]):
     idempotent: ClassVar[bool] = True
 
     work: tuple[Work, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored(Value):
+    """A signal that another system has scored, validated; `created_at` is theirs, or else when it arrived."""
+
+    id: UUID
+    asset_type: AssetType
+    symbol: str  # as stored
+    action: str
+    score: int
+    confidence: float | None
+    reasoning: str
+    source: str  # whom it is attributed to, as the `source` of a raw signal
+    provider_name: str  # of the system provider, if one has to be made
+    price: Decimal | None
+    asset_data: dict[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What became of a batch of scored signals: how many are new in the feed, and how many were there already.
+
+    `refused` says why Postgres would not take one of them, by its place in the batch.
+    """
+
+    published: int
+    known: int
+    refused: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishScored(Message[Placed]):
+    """Give scored signals their places in the feed; to `lens/publish`. The answer means that they are durable.
+
+    Again is harmless: an id that is there is left as it is. Raises DatabaseUnavailable; some may be published then.
+    """
+
+    idempotent: ClassVar[bool] = True
+
+    signals: tuple[Scored, ...]

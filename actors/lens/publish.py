@@ -6,15 +6,18 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from redis.exceptions import RedisError
 
+from actors._messages import Delivery
 from actors.lens._outcomes import Outcome, advance, entry
 from actors.lens._stage import Stage
-from actors.lens.messages import Work
+from actors.lens.messages import PublishScored, Work
 from actors.lens.model import Score
 from actors.lens.publication import decision_item, make_signal, provider_candidates, system_provider_id
+from actors.lens.scored import ScoredSignals
 from actors.lens.scoring import score_signal
 from config import clock
 from db._postgres import Connection
@@ -45,6 +48,15 @@ class Publish(Stage):
     async def prepare(self) -> None:
         """Start with nothing known."""
         self._stored: list[NewSignal] = []
+        self._scored = ScoredSignals(self.room)
+
+    async def process(self, batch: Sequence[Delivery]) -> list[Any]:
+        """Take hand-overs into memory, and publish at once what other systems have scored."""
+        replies = await super().process(batch)
+        for place, delivery in enumerate(batch):
+            if isinstance(delivery.message, PublishScored):
+                replies[place] = await self._scored.publish(delivery.message.signals)
+        return replies
 
     async def work(self, work: Work) -> Outcome:
         """Score the signal. The score is stored and never changes: what is published already has its own."""

@@ -1,0 +1,180 @@
+"""Publication of signals that other systems have scored: attributed, placed in the feed, stored once, announced."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+from redis.exceptions import RedisError
+
+from actors._behaviour import Room
+from actors.lens.messages import Placed, Scored
+from actors.lens.publication import PRICED, describe_provider, provider_candidates, system_provider_id
+from actors.lens.scoring import tier_of
+from actors.lens.symbols import asset_category
+from config.clock import rfc3339
+from db._postgres import Connection
+from db.signals import (
+    NewSignal,
+    ProviderCard,
+    ensure_system_providers,
+    get_providers,
+    insert_signals,
+    known_signals,
+    take_feed_seq,
+)
+from schemas.errors import AppError, DatabaseUnavailable
+from schemas.feed import FEED_CHANNEL, FeedItem, encode_batch
+
+log = logging.getLogger(__name__)
+
+WRITE_SECONDS = 5.0
+"""For one batch: 500 rows take 50 ms, but they wait for the stage's own commits."""
+
+_CONTENDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
+_DIRECTIONS = {"buy": "long", "yes": "long", "sell": "short", "no": "short", "hold": None}
+_ENTRIES = {"option": "premium", "prediction": "probability"}
+_SAFE_INTEGER = 2**53
+
+
+class ScoredSignals:
+    """Part of `lens/publish`, the only writer of the feed's order: its way for what needs no pipeline."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._turn = asyncio.Lock()  # a batch that is sent again waits for its first copy, and finds its signals there
+
+    async def publish(self, signals: Sequence[Scored]) -> Placed:
+        """Store those that are new, in their order, and tell the gateways. Raises DatabaseUnavailable."""
+        async with self._turn:
+            return await self._publish(list(enumerate(signals)))
+
+    async def _publish(self, numbered: Sequence[tuple[int, Scored]]) -> Placed:
+        """If one cannot be stored, by halves, so that it is refused alone."""
+        try:
+            stored = await self._store([signal for _, signal in numbered])
+        except AppError:
+            raise
+        except _CONTENDED as error:
+            raise DatabaseUnavailable("The database is contended") from error
+        except Exception as error:  # a constraint, a text, a value that no codec takes
+            if len(numbered) == 1:
+                [(place, signal)] = numbered
+                log.error("the scored signal %s cannot be stored", signal.id, exc_info=error)
+                return Placed(0, 0, {place: f"{type(error).__name__}: {error}"})
+            middle = len(numbered) // 2
+            first, second = await self._publish(numbered[:middle]), await self._publish(numbered[middle:])
+            return Placed(
+                first.published + second.published, first.known + second.known, first.refused | second.refused
+            )
+        await self._announce(stored)
+        return Placed(len(stored), len(numbered) - len(stored), {})
+
+    async def _store(self, signals: Sequence[Scored]) -> list[NewSignal]:
+        async with self._room.transaction(deadline_seconds=WRITE_SECONDS) as conn:
+            known = await known_signals(conn, [each.id for each in signals])
+            fresh: dict[UUID, Scored] = {}
+            for each in signals:
+                if each.id not in known:
+                    fresh.setdefault(each.id, each)
+            if not fresh:
+                return []
+            cards = await _providers(conn, {each.source: each.provider_name for each in fresh.values()})
+            first = await take_feed_seq(conn, len(fresh))
+            rows = [_make(each, cards[each.source], first + place) for place, each in enumerate(fresh.values())]
+            await insert_signals(conn, rows)
+        return rows
+
+    async def _announce(self, stored: Sequence[NewSignal]) -> None:
+        if not stored:
+            return
+        items = [
+            FeedItem(s.feed_seq, s.asset_category, s.asset_type, s.score, str(s.provider_id), s.feed_data.encode())
+            for s in stored
+        ]
+        try:
+            await self._room.redis.publish(FEED_CHANNEL, encode_batch(items))
+        except (RedisError, OSError) as error:
+            log.warning("the gateways were not told of %d signals: %s", len(items), error)
+
+
+async def _providers(conn: Connection, named: dict[str, str]) -> dict[str, ProviderCard]:
+    """Whose signals these are, by source; a system provider that is not there yet is made, under its name."""
+    candidates = {source: provider_candidates(source) for source in named}
+    cards = await get_providers(conn, [each for ids in candidates.values() for each in ids])
+    unknown = {
+        system_provider_id(source): named[source]
+        for source, ids in candidates.items()
+        if not any(each in cards for each in ids)
+    }
+    if unknown:
+        await ensure_system_providers(conn, unknown)
+        cards |= await get_providers(conn, list(unknown))
+    return {source: next(cards[each] for each in ids if each in cards) for source, ids in candidates.items()}
+
+
+def _make(signal: Scored, provider: ProviderCard, feed_seq: int) -> NewSignal:
+    asset_data = dict(signal.asset_data)
+    if signal.price is not None and signal.asset_type in PRICED:
+        asset_data.setdefault("price", _number(signal.price))
+    category = asset_category(signal.asset_type)
+    item: dict[str, Any] = {
+        "id": str(signal.id),
+        "asset_type": signal.asset_type,
+        "asset_category": category,
+        "symbol": signal.symbol,
+        "action": signal.action,
+        "score": signal.score,
+        "reasoning": signal.reasoning,
+        "provider": describe_provider(provider),
+        "asset_data": asset_data,
+        "reactions": {},
+        "comment_count": 0,
+        "created_at": rfc3339(signal.created_at),
+    }
+    if signal.price is not None:
+        item["price"] = _number(signal.price)
+    elif "price" in asset_data:
+        item["price"] = asset_data["price"]
+    return NewSignal(
+        id=signal.id,
+        feed_seq=feed_seq,
+        provider_id=provider.user_id,
+        asset_type=signal.asset_type,
+        asset_category=category,
+        symbol=signal.symbol,
+        action=signal.action,
+        event_type="OPEN_SIGNAL",
+        direction=_DIRECTIONS[signal.action],
+        entry_price=_entry_price(signal),
+        size=None,
+        score=signal.score,
+        tier=tier_of(signal.score),
+        confidence=signal.confidence,
+        factors=None,
+        strategy_breakdown=None,
+        market_context=None,
+        reasoning=signal.reasoning,
+        commentary=None,
+        asset_data=asset_data,
+        feed_data=orjson.dumps(item).decode(),
+        created_at=signal.created_at,
+    )
+
+
+def _entry_price(signal: Scored) -> Decimal | None:
+    """What the position is opened at: the price, or what stands for it with the asset's type."""
+    if signal.price is not None:
+        return signal.price
+    value = signal.asset_data.get(_ENTRIES.get(signal.asset_type, "price"))
+    return Decimal(repr(value)) if value else None
+
+
+def _number(price: Decimal) -> int | float:
+    return int(price) if price == price.to_integral_value() and price < _SAFE_INTEGER else float(price)

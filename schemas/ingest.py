@@ -1,0 +1,166 @@
+"""Scored signals of other systems, as they come by Redis or Kafka: an item of the public list, read and checked."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+import marshmallow
+from marshmallow import ValidationError, fields, post_load
+from marshmallow.validate import Length
+
+from config.clock import now
+from config.ids import parse_uuid
+from schemas._fields import Choice, Nested, Number, Price, Schema, Text, Timestamp, Whole
+from schemas._json import parse_object
+from schemas._problems import field_errors
+from schemas._symbols import CATEGORY_OF, normalise_symbol
+from schemas.assets import AssetData, check_asset_data
+from schemas.errors import ValidationFailed
+
+SCORED_SIGNALS: Final = "scored-signals"
+"""The Redis channel, and the Kafka topic."""
+
+MESSAGE_BYTES: Final = 64 << 10  # as a body of the API
+
+ACTIONS = ("buy", "sell", "hold")
+PREDICTIONS = (*ACTIONS, "yes", "no")
+CATEGORIES = tuple(dict.fromkeys(CATEGORY_OF.values()))
+
+_IDS = uuid.UUID("0a3c8d52-5f6e-5c0b-9a55-3c5f3b7f4c21")
+"""The UUIDv5 namespace of signals whose own id is no UUID. Never to be changed: by it a repetition is known."""
+
+_MOST_AHEAD = timedelta(minutes=5)  # of our clock: one that is wrong would lead every list for as long
+
+
+def signal_id(text: str) -> uuid.UUID:
+    """The id under which a signal is stored once: its own if that is a UUID, else a UUIDv5 of it."""
+    return parse_uuid(text) or uuid.uuid5(_IDS, text)
+
+
+class _Key(fields.String):
+    """What another system calls something: a text of 1 to `max` characters that is not blank, or an integer."""
+
+    default_error_messages = {"invalid": "must be a string", "blank": "must not be blank"}  # noqa: RUF012
+
+    def __init__(self, *, max: int, **options: Any) -> None:  # noqa: A002
+        super().__init__(validate=Length(max=max, error=f"must have 1-{max} characters"), **options)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if type(value) is int:
+            return str(value)
+        if not isinstance(value, str):
+            raise self.make_error("invalid")
+        if not value.strip():
+            raise self.make_error("blank")
+        return value
+
+
+class _AnyCase(Choice):
+    """One of a closed vocabulary, in upper or lower case; loaded in lower case."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        return super()._deserialize(value.lower() if isinstance(value, str) else value, attr, data, **kwargs)
+
+
+class _Score(Whole):
+    """An integer, also one written with a fraction of zero: other systems keep scores as floats."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if isinstance(value, Decimal) and value.is_finite() and abs(value) < 1000 and value == value.to_integral():
+            value = int(value)
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+class ScoredProvider(Schema):
+    """Whose signal it is. Figures that the message has of them are not taken over: ours are our own."""
+
+    class Meta:
+        """A list item says more of a provider."""
+
+        unknown = marshmallow.EXCLUDE
+
+    id = _Key(max=100, required=True, metadata={"description": "A user's id, or any name: then a system provider."})
+    name = Text(max=100, load_default=None, allow_none=True, metadata={"description": "Of a new system provider."})
+
+
+class ScoredSignal(Schema):
+    """A scored signal: `id`, `symbol`, `action`, `score` and its provider; the rest may be missing or null.
+
+    What it does not know is ignored: such a message has the fields of a list item (reactions, counts, the provider's
+    figures), and other systems add their own.
+    """
+
+    class Meta:
+        """See above."""
+
+        unknown = marshmallow.EXCLUDE
+
+    id = _Key(max=200, required=True, metadata={"description": "The same id is the same signal, and stored once."})
+    asset_type = Choice(CATEGORY_OF, load_default="crypto")
+    asset_category = Choice(CATEGORIES, load_default=None, allow_none=True)
+    symbol = Text(min=1, max=100, required=True, metadata={"description": "In the form of its `asset_type`."})
+    price = Price(load_default=None, allow_none=True)
+    action = _AnyCase(PREDICTIONS, required=True, metadata={"description": "`yes` and `no` of predictions only."})
+    score = _Score(min=0, max=100, required=True)
+    confidence = Number(min=0, max=1, load_default=None, allow_none=True)
+    reasoning = Text(max=5000, load_default="", allow_none=True)
+    provider = Nested(ScoredProvider, load_default=None, allow_none=True)
+    provider_id = _Key(max=100, load_default=None, allow_none=True, metadata={"description": "For `provider.id`."})
+    asset_data = AssetData(load_default=None, allow_none=True)
+    created_at = Timestamp(load_default=None, allow_none=True, metadata={"description": "Default: when it arrived."})
+
+    @post_load
+    def check_together(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """What only several fields together can get wrong; `id` becomes a UUID, the provider `source` and its name."""
+        asset_type = data["asset_type"]
+        if data["action"] not in (PREDICTIONS if asset_type == "prediction" else ACTIONS):
+            raise ValidationError(f"must be one of: {', '.join(ACTIONS)}", "action")
+        if data.pop("asset_category") not in (None, CATEGORY_OF[asset_type]):
+            raise ValidationError(f"must be {CATEGORY_OF[asset_type]} for asset_type {asset_type}", "asset_category")
+        try:
+            data["symbol"] = normalise_symbol(data["symbol"], asset_type)
+        except ValueError as error:
+            raise ValidationError(str(error), "symbol") from None
+        if data["created_at"] is not None and data["created_at"] > now() + _MOST_AHEAD:
+            raise ValidationError("must not be in the future", "created_at")
+        data["asset_data"] = check_asset_data(asset_type, data["asset_data"] or {})
+        data["id"] = signal_id(data["id"])
+        data["reasoning"] = data["reasoning"] or ""
+        data["source"], data["provider_name"] = _provider(data.pop("provider"), data.pop("provider_id"))
+        return data
+
+
+_SCHEMA = ScoredSignal()
+
+
+def load_scored(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The fields of a scored signal, checked, in our form. Raises ValidationFailed, its fields under `prefix`."""
+    try:
+        loaded: dict[str, Any] = _SCHEMA.load(document)
+    except ValidationError as error:
+        raise ValidationFailed(details=field_errors(error.messages, prefix)) from None
+    return loaded
+
+
+def parse_scored(data: bytes) -> dict[str, Any]:
+    """`load_scored` of a message. Raises ValidationFailed."""
+    return load_scored(parse_object(data, "Message"))
+
+
+def patch_scored(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """The message with `patch` laid over it, and without what a scored signal does not have."""
+    return {name: value for name, value in document.items() if name in _SCHEMA.fields} | dict(patch)
+
+
+def _provider(provider: Mapping[str, Any] | None, provider_id: str | None) -> tuple[str, str]:
+    if provider is None:
+        if provider_id is None:
+            raise ValidationError({"provider": {"id": ["is required"]}})
+        return provider_id, provider_id
+    if provider_id not in (None, provider["id"]):
+        raise ValidationError("must be the same as provider.id", "provider_id")
+    return provider["id"], (provider["name"] or "").strip() or provider["id"]
