@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests mostly wait: for servers that start, are killed and come back. So there are more processes than cores.
+TEST_PROCESSES ?= 3
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 
@@ -16,7 +18,7 @@ run: $(RUNTIME)  ## install, start everything, serve on port 8000; Ctrl-C stops 
 	@exec $(BIN)/python run.py serve
 
 test: $(DEVELOPMENT)  ## run the tests; they start real servers of their own
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 
 check: $(DEVELOPMENT)  ## lint, check the types and the import rules
 	$(BIN)/ruff check .

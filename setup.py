@@ -49,6 +49,7 @@ DEVELOPMENT = [
     "openapi-spec-validator>=0.8",
     "pytest>=8.4,<10",
     "pytest-tornasync>=0.6.0.post2",
+    "pytest-xdist>=3.8",
     "ruff>=0.14",
     "secantusdb>=0.7.0b3",  # a server that speaks MongoDB's protocol, for tests; it has no release but betas
     "types-psutil",

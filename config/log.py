@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -70,7 +71,14 @@ class JsonFormatter(logging.Formatter):
         document |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             document["traceback"] = redact(self.formatException(record.exc_info))
+        return _json(document)
+
+
+def _json(document: dict[str, Any]) -> str:
+    try:
         return orjson.dumps(document, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # a lone surrogate, in a text that somebody sent, or an integer past 64 bits
+        return json.dumps(document, default=str, separators=(",", ":"))
 
 
 def _add_request_id(record: logging.LogRecord) -> bool:

@@ -56,6 +56,15 @@ def test_json_lines_are_objects_with_the_records_extra() -> None:
 
 
 @pytest.mark.usefixtures("root")
+@pytest.mark.parametrize("odd", ["half a \ud83d sign", 2**70])
+def test_what_json_libraries_refuse_is_logged_all_the_same(odd: object) -> None:
+    stream = io.StringIO()
+    configure_logging("INFO", "json", stream=stream)
+    logging.getLogger("a").info("odd", extra={"seen": odd})
+    assert json.loads(stream.getvalue())["seen"] == odd
+
+
+@pytest.mark.usefixtures("root")
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_token_is_in_no_line_and_no_traceback(form: str) -> None:
     text = "\n".join(lines(form, error=ValueError("GET /s?access_token=eyJ.secret.x Bearer eyJ.secret.y")))
