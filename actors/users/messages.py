@@ -1,4 +1,4 @@
-"""The messages that `users/{k}` takes, by the entity that they go to: an account, a library, an address.
+"""The messages that `users/{k}` takes, by the entity that they go to: an account, a library, an address, a progress.
 
 Times come from the sender, so that the owner's rules stay pure. Secrets do not come at all: only their hashes.
 """
@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from actors._messages import Message
+from db.achievements import StreakType
 from db.users.accounts import AccountRow
 from db.users.lists import SettingsRow, ViewRow, WatchlistRow
 from db.users.tokens import Purpose
@@ -32,6 +33,11 @@ def library_key(user_id: UUID) -> str:
 def address_key(email: str) -> str:
     """The entity of an e-mail address, whether or not anybody has it."""
     return f"address:{email}"
+
+
+def progress_key(user_id: UUID) -> str:
+    """The entity of what a user has reached: streaks, achievements, referrals; as a referee and as a referrer."""
+    return f"progress:{user_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +189,19 @@ class EditProfile(Message[Profile]):
     changes: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class ChangeCode(Message[str]):
+    """Set another referral code, upper case; the code in force. The old one goes on to work.
+
+    Raises Conflict for a code that is or was another user's, and past so many codes of one user.
+    """
+
+    idempotent: ClassVar[bool] = True
+
+    code: str
+    at: datetime
+
+
 # To an address
 
 
@@ -252,4 +271,54 @@ class DeleteView(Message[None]):
     """Remove a view. Raises NotFound for one that never was."""
 
     view_id: UUID
+    at: datetime
+
+
+# To a user's progress. Each is absolute or of a point in time: told again, late or twice, it changes nothing more.
+
+
+@dataclass(frozen=True, slots=True)
+class Activity(Message[None]):
+    """The user did something that counts for a streak of days. `zone` is the IANA zone that is in force for them."""
+
+    idempotent: ClassVar[bool] = True
+
+    streak: StreakType
+    at: datetime
+    zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFacts(Message[None]):
+    """How far a provider (never a system provider) has come; `user_id` is the key's. None of it ever shrinks.
+
+    `signals` and `wins` as in provider_stats, `most_followers` the highest that the number of followers ever was.
+    """
+
+    idempotent: ClassVar[bool] = True
+
+    signals: int
+    wins: int
+    most_followers: int
+    level: str
+    is_provider: bool
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FirstFollow(Message[None]):
+    """The user followed a provider for the first time ever: whoever referred them is rewarded."""
+
+    idempotent: ClassVar[bool] = True
+
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Qualify(Message[None]):
+    """To the referrer: a referee of theirs has followed or published, at `at`."""
+
+    idempotent: ClassVar[bool] = True
+
+    referee_id: UUID
     at: datetime

@@ -1,0 +1,241 @@
+"""What users have reached: streaks of days, unlocked achievements, and the facts of their track record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Literal
+from uuid import UUID
+
+from db._postgres import Connection
+
+StreakType = Literal["login", "analysis_post"]
+
+
+@dataclass(frozen=True, slots=True)
+class StreakRow:
+    """A streak of days of a user."""
+
+    user_id: UUID
+    streak_type: StreakType
+    current_count: int
+    longest_count: int
+    started_on: date
+    last_on: date
+    seen_on: date
+    zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndedStreakRow:
+    """A streak that is over."""
+
+    user_id: UUID
+    streak_type: StreakType
+    count: int
+    started_on: date
+    ended_on: date
+
+
+@dataclass(frozen=True, slots=True)
+class UnlockedRow:
+    """An achievement of a user."""
+
+    user_id: UUID
+    achievement_id: str
+    unlocked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressRow:
+    """What a user has reached, as its owner needs it. `referrer_id`: who referred them; `acted_at`: see referrals."""
+
+    user_id: UUID
+    referrer_id: UUID | None
+    acted_at: datetime | None
+    unlocked: tuple[str, ...]
+    qualified: tuple[UUID, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FactsRow:
+    """The track record of a user who publishes."""
+
+    user_id: UUID
+    signals: int
+    wins: int
+    most_followers: int
+    level: str
+
+
+LOAD_PROGRESS = """
+SELECT u.id, r.referrer_id, r.acted_at,
+       ARRAY(SELECT a.achievement_id FROM achievements a WHERE a.user_id = u.id),
+       ARRAY(SELECT q.referee_id FROM referrals q WHERE q.referrer_id = u.id AND q.status = 'qualified')
+FROM users u LEFT JOIN referrals r ON r.referee_id = u.id
+WHERE u.id = ANY ($1::uuid[])
+"""
+
+
+async def load_progress(conn: Connection, user_ids: Sequence[UUID]) -> list[ProgressRow]:
+    """Those of the users who exist."""
+    rows = await conn.fetch(LOAD_PROGRESS, user_ids)
+    return [ProgressRow(row[0], row[1], row[2], tuple(row[3]), tuple(row[4])) for row in rows]
+
+
+_STREAK = """user_id, streak_type, current_count, longest_count, started_on, last_on, seen_on, zone"""
+
+LOAD_STREAKS = f"SELECT {_STREAK} FROM user_streaks WHERE user_id = ANY ($1::uuid[])"
+
+
+async def load_streaks(conn: Connection, user_ids: Sequence[UUID]) -> list[StreakRow]:
+    """The streaks of these users."""
+    return [StreakRow(*row) for row in await conn.fetch(LOAD_STREAKS, user_ids)]
+
+
+UPSERT_STREAKS = f"""
+INSERT INTO user_streaks ({_STREAK})
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::int[], $5::date[], $6::date[], $7::date[], $8::text[])
+ON CONFLICT (user_id, streak_type) DO UPDATE SET
+    current_count = excluded.current_count, longest_count = excluded.longest_count, started_on = excluded.started_on,
+    last_on = excluded.last_on, seen_on = excluded.seen_on, zone = excluded.zone
+"""
+
+
+async def upsert_streaks(conn: Connection, rows: Sequence[StreakRow]) -> None:
+    """Store streaks."""
+    await conn.execute(UPSERT_STREAKS, *([getattr(each, name) for each in rows] for name in StreakRow.__match_args__))
+
+
+INSERT_ENDED = """
+INSERT INTO user_streak_runs (user_id, streak_type, count, started_on, ended_on)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::date[], $5::date[])
+"""
+
+
+async def insert_ended(conn: Connection, rows: Sequence[EndedStreakRow]) -> None:
+    """Keep streaks that are over."""
+    await conn.execute(
+        INSERT_ENDED, *([getattr(each, name) for each in rows] for name in EndedStreakRow.__match_args__)
+    )
+
+
+INSERT_UNLOCKED = """
+INSERT INTO achievements (user_id, achievement_id, unlocked_at)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[])
+"""
+
+
+async def insert_unlocked(conn: Connection, rows: Sequence[UnlockedRow]) -> None:
+    """Store achievements that were locked until now."""
+    await conn.execute(
+        INSERT_UNLOCKED, *([getattr(each, name) for each in rows] for name in UnlockedRow.__match_args__)
+    )
+
+
+UNLOCKED = "SELECT user_id, achievement_id, unlocked_at FROM achievements WHERE user_id = $1"
+
+
+async def unlocked(conn: Connection, user_id: UUID) -> list[UnlockedRow]:
+    """A user's achievements."""
+    return [UnlockedRow(*row) for row in await conn.fetch(UNLOCKED, user_id)]
+
+
+_FACTS = "s.provider_id, s.total_signals, s.win_count, s.most_followers, s.verification_level"
+
+FACTS = f"""
+SELECT {_FACTS} FROM provider_stats s JOIN providers p ON p.user_id = s.provider_id
+WHERE s.provider_id = $1 AND NOT p.is_system
+"""
+
+
+async def facts(conn: Connection, user_id: UUID) -> FactsRow | None:
+    """A user's track record, if there is one."""
+    row = await conn.fetchrow(FACTS, user_id)
+    return None if row is None else FactsRow(*row)
+
+
+QUALIFIED = "SELECT count(*) FROM referrals WHERE referrer_id = $1 AND status = 'qualified'"
+
+
+async def count_qualified(conn: Connection, user_id: UUID) -> int:
+    """How many of a user's referrals are qualified."""
+    found: int = await conn.fetchval(QUALIFIED, user_id)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class ShownStreakRow:
+    """A streak as it is shown; of a user or of a provider."""
+
+    streak_type: str
+    current_count: int
+    longest_count: int
+    started_on: date
+    last_on: date
+    seen_on: date
+    zone: str
+
+
+STREAKS = """
+SELECT streak_type, current_count, longest_count, started_on, last_on, seen_on, zone
+FROM user_streaks WHERE user_id = $1
+UNION ALL
+SELECT streak_type, current_count, longest_count, started_on, last_on, seen_on, zone
+FROM provider_streaks WHERE provider_id = $1
+"""
+
+
+async def streaks(conn: Connection, user_id: UUID) -> list[ShownStreakRow]:
+    """All streaks of a user, those of their publishing included."""
+    return [ShownStreakRow(*row) for row in await conn.fetch(STREAKS, user_id)]
+
+
+IS_PROVIDER = "SELECT EXISTS (SELECT FROM providers WHERE user_id = $1 AND NOT is_system)"
+
+
+async def is_provider(conn: Connection, user_id: UUID) -> bool:
+    """Whether a user has become a provider."""
+    found: bool = await conn.fetchval(IS_PROVIDER, user_id)
+    return found
+
+
+ZONES = "SELECT user_id, timezone FROM user_settings WHERE user_id = ANY ($1::uuid[])"
+
+
+async def zones(conn: Connection, user_ids: Sequence[UUID]) -> dict[UUID, str]:
+    """The zones of those users who have set one; that of all others is UTC."""
+    return {row[0]: row[1] for row in await conn.fetch(ZONES, user_ids)}
+
+
+# A page of the providers in the order of their ids: what is missing is found within one walk over all of them.
+WALK_PROVIDERS = f"""
+WITH page AS MATERIALIZED (
+    SELECT {_FACTS} FROM provider_stats s
+    JOIN providers p ON p.user_id = s.provider_id AND NOT p.is_system
+    WHERE s.provider_id > $1 ORDER BY s.provider_id LIMIT $2
+)
+SELECT page.*, EXISTS (
+    SELECT FROM unnest($3::text[], $4::text[], $5::int[]) AS due (id, fact, target)
+    WHERE due.target <= CASE due.fact
+        WHEN 'signals' THEN page.total_signals WHEN 'wins' THEN page.win_count
+        WHEN 'followers' THEN page.most_followers WHEN 'first_as_provider' THEN page.total_signals
+        WHEN 'verified' THEN (page.verification_level <> 'none')::int ELSE 0 END
+    AND NOT EXISTS (SELECT FROM achievements a WHERE a.user_id = page.provider_id AND a.achievement_id = due.id)
+)
+FROM page ORDER BY page.provider_id
+"""
+
+
+async def walk_providers(
+    conn: Connection, after: UUID, limit: int, due: Sequence[tuple[str, str, int]]
+) -> tuple[list[FactsRow], UUID | None]:
+    """Of the next `limit` providers those that lack something: (achievement, fact, target) of `due`.
+
+    And where to go on, None at the end.
+    """
+    columns = [list(each) for each in zip(*due, strict=True)]
+    rows = await conn.fetch(WALK_PROVIDERS, after, limit, *columns)
+    missing = [FactsRow(row[0], row[1], row[2], row[3], row[4]) for row in rows if row[5]]
+    return missing, rows[-1][0] if len(rows) == limit else None

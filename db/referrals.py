@@ -1,0 +1,215 @@
+"""Referrals: codes, who brought whom, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from db._postgres import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class ActedRow:
+    """A referee's first follow or signal."""
+
+    referee_id: UUID
+    referrer_id: UUID
+    acted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class QualifiedRow:
+    """A referral that counts, with its rewards as they were fixed."""
+
+    referee_id: UUID
+    referrer_id: UUID
+    tier: str
+    reward_amount: Decimal
+    referee_reward: Decimal
+    qualified_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CodeRow:
+    """A referral code of a user, upper case."""
+
+    code: str
+    user_id: UUID
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ListedReferral:
+    """A referral as its referrer sees it. `reward_amount` is None until it is fixed."""
+
+    display_name: str
+    status: str
+    reward_amount: Decimal | None
+    created_at: datetime
+    qualified_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """A referrer's code in force and figures."""
+
+    referral_code: str
+    total: int
+    qualified: int
+    earned: Decimal
+
+
+FIND_OWNER = "SELECT user_id FROM referral_codes WHERE code = upper($1)"
+
+
+async def find_owner(conn: Connection, code: str) -> UUID | None:
+    """Whose referral code this is or was, ignoring case."""
+    found: UUID | None = await conn.fetchval(FIND_OWNER, code)
+    return found
+
+
+FREE_CODES = """
+SELECT code FROM unnest($1::text[]) AS candidate (code)
+WHERE NOT EXISTS (SELECT FROM referral_codes taken WHERE taken.code = candidate.code)
+"""
+
+
+async def free_codes(conn: Connection, candidates: Sequence[str]) -> list[str]:
+    """Those of the codes that nobody has or had."""
+    return [row["code"] for row in await conn.fetch(FREE_CODES, candidates)]
+
+
+# A code that its user had before is theirs still. Those of others are missing from the answer.
+TAKE_CODES = """
+INSERT INTO referral_codes AS had (code, user_id, created_at)
+SELECT * FROM unnest($1::text[], $2::uuid[], $3::timestamptz[])
+ON CONFLICT (code) DO UPDATE SET code = excluded.code WHERE had.user_id = excluded.user_id
+RETURNING code
+"""
+
+
+async def take_codes(conn: Connection, rows: Sequence[CodeRow]) -> set[str]:
+    """Make codes their users' own; those that are now."""
+    found = await conn.fetch(
+        TAKE_CODES, [each.code for each in rows], [each.user_id for each in rows], [each.created_at for each in rows]
+    )
+    return {row["code"] for row in found}
+
+
+SET_CODES = """
+UPDATE users u SET referral_code = n.code FROM unnest($1::uuid[], $2::text[]) AS n (id, code) WHERE u.id = n.id
+"""
+
+
+async def set_codes(conn: Connection, rows: Sequence[CodeRow]) -> None:
+    """Put codes in force."""
+    await conn.execute(SET_CODES, [each.user_id for each in rows], [each.code for each in rows])
+
+
+COUNT_CODES = "SELECT count(*) FROM referral_codes WHERE user_id = $1 AND code <> $2"
+
+
+async def count_codes(conn: Connection, user_id: UUID, besides: str) -> int:
+    """How many codes a user has or had, one not counted."""
+    found: int = await conn.fetchval(COUNT_CODES, user_id, besides)
+    return found
+
+
+MARK_ACTED = """
+UPDATE referrals r SET acted_at = n.acted_at
+FROM unnest($1::uuid[], $2::timestamptz[]) AS n (referee_id, acted_at)
+WHERE r.referee_id = n.referee_id AND r.acted_at IS NULL
+"""
+
+
+async def mark_acted(conn: Connection, rows: Sequence[ActedRow]) -> None:
+    """Store when referees first followed or published."""
+    await conn.execute(MARK_ACTED, [each.referee_id for each in rows], [each.acted_at for each in rows])
+
+
+QUALIFY = """
+UPDATE referrals r SET
+    status = 'qualified', tier = n.tier, reward_amount = n.reward_amount, referee_reward = n.referee_reward,
+    qualified_at = n.qualified_at
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::numeric[], $5::numeric[], $6::timestamptz[])
+    AS n (referee_id, referrer_id, tier, reward_amount, referee_reward, qualified_at)
+WHERE r.referee_id = n.referee_id AND r.referrer_id = n.referrer_id AND r.status = 'pending' AND r.acted_at IS NOT NULL
+"""
+
+
+async def qualify(conn: Connection, rows: Sequence[QualifiedRow]) -> int:
+    """Let referrals count; how many of them were pending until now, and their referees had acted."""
+    columns = [[getattr(each, name) for each in rows] for name in QualifiedRow.__match_args__]
+    status: str = await conn.execute(QUALIFY, *columns)
+    return int(status.rpartition(" ")[2])
+
+
+TOTALS = """
+SELECT u.referral_code, count(r.referee_id), count(*) FILTER (WHERE r.status = 'qualified'),
+       coalesce(sum(r.reward_amount), 0)
+FROM users u LEFT JOIN referrals r ON r.referrer_id = u.id
+WHERE u.id = $1
+GROUP BY u.referral_code
+"""
+
+
+async def totals(conn: Connection, user_id: UUID) -> Totals | None:
+    """A user's code and figures; None: there is no such user."""
+    row = await conn.fetchrow(TOTALS, user_id)
+    return None if row is None else Totals(*row)
+
+
+LIST_REFERRALS = """
+SELECT u.display_name, r.status, r.reward_amount, r.created_at, r.qualified_at
+FROM referrals r JOIN users u ON u.id = r.referee_id
+WHERE r.referrer_id = $1
+ORDER BY r.created_at DESC, r.referee_id LIMIT $2 OFFSET $3
+"""
+
+
+async def list_referrals(conn: Connection, user_id: UUID, limit: int, offset: int) -> list[ListedReferral]:
+    """Whom a user has brought, the newest first."""
+    return [ListedReferral(*row) for row in await conn.fetch(LIST_REFERRALS, user_id, limit, offset)]
+
+
+# What was told and got lost: the referee's owner has noted the act, the referrer's has not heard. Those past the most
+# that count are left out; they stay pending.
+UNHEARD = """
+SELECT r.referee_id, r.referrer_id, r.acted_at FROM referrals r
+WHERE r.status = 'pending' AND r.acted_at IS NOT NULL AND r.referee_id > $1
+  AND (SELECT count(*) FROM referrals q WHERE q.referrer_id = r.referrer_id AND q.status = 'qualified') < $3
+ORDER BY r.referee_id LIMIT $2
+"""
+
+
+async def unheard(conn: Connection, after: UUID, limit: int, most: int) -> list[ActedRow]:
+    """Referees who have acted while their referral is pending, by their ids; not of referrers who have `most`."""
+    return [ActedRow(*row) for row in await conn.fetch(UNHEARD, after, limit, most)]
+
+
+# What was told and got lost even before that, looked for a page at a time.
+WALK_IDLE = """
+WITH page AS MATERIALIZED (
+    SELECT referee_id, referrer_id FROM referrals
+    WHERE acted_at IS NULL AND referee_id > $1 ORDER BY referee_id LIMIT $2
+)
+SELECT page.referee_id, page.referrer_id, least(f.first_followed_at, g.created_at)
+FROM page
+LEFT JOIN following_counts f ON f.follower_id = page.referee_id
+LEFT JOIN LATERAL (
+    SELECT created_at FROM signals WHERE provider_id = page.referee_id ORDER BY created_at LIMIT 1
+) g ON true
+ORDER BY page.referee_id
+"""
+
+
+async def walk_idle(conn: Connection, after: UUID, limit: int) -> tuple[list[ActedRow], UUID | None]:
+    """Of the next `limit` referees of whom no act is known those who have followed or published.
+
+    And where to go on, None at the end.
+    """
+    rows = await conn.fetch(WALK_IDLE, after, limit)
+    return [ActedRow(*row) for row in rows if row[2] is not None], rows[-1][0] if len(rows) == limit else None
