@@ -124,9 +124,13 @@ def load_query(schema: Schema, arguments: Mapping[str, Sequence[bytes]]) -> Any:
             continue
         if "\0" in given[key]:
             problems.append(FieldError(key, "must not hold a NUL"))
-    if not problems:
-        try:
-            return schema.load(given)
-        except ValidationError as error:
-            problems = field_errors(error.messages)
-    raise InvalidQuery(details=problems)
+            del given[key]
+    try:
+        loaded = schema.load(given)
+    except ValidationError as error:
+        # What was left out above is named there, not missing.
+        named = {each.field for each in problems}
+        problems += [each for each in field_errors(error.messages) if each.field not in named]
+    if problems:
+        raise InvalidQuery(details=problems)
+    return loaded

@@ -7,8 +7,10 @@ import re
 from decimal import Decimal
 from typing import Any, NoReturn
 
-from schemas.errors import ValidationFailed
+from schemas._problems import DETAILS, cut_name
+from schemas.errors import FieldError, ValidationFailed
 
+_UNSTORABLE = "a NUL or half of a surrogate pair"
 _ESCAPED = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 
@@ -48,7 +50,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         seen: set[str] = set()
         name = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValidationFailed.of(name[:100], "is given more than once")
+        raise ValidationFailed.of(cut_name(_printable(name)), "is given more than once")
     return found
 
 
@@ -61,14 +63,32 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=Decimal, pars
 
 def _check_text(document: object, what: str) -> None:
     # JSON can spell what UTF-8 and Postgres cannot hold. Only texts with such an escape are searched.
-    pending = [document]
-    while pending:
-        value = pending.pop()
+    problems: list[FieldError] = []
+    pending: list[tuple[str, object]] = [("", document)]
+    while pending and len(problems) < DETAILS:
+        place, value = pending.pop()
         if isinstance(value, str):
-            if "\0" in value or (not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value)):
-                raise ValidationFailed(f"{what} holds a NUL or half of a surrogate pair")
+            if not _is_storable(value):
+                problems.append(FieldError(cut_name(place), f"must not hold {_UNSTORABLE}"))
         elif isinstance(value, dict):
-            pending += value.keys()
-            pending += value.values()
+            inside = f"{place}." if place else ""
+            named = [(inside + _printable(name), each) for name, each in value.items()]
+            problems += [
+                FieldError(cut_name(path), f"must not hold {_UNSTORABLE} in its name")
+                for (path, _), name in zip(named, value, strict=True)
+                if not _is_storable(name)
+            ]
+            pending += reversed(named)
         elif isinstance(value, list):
-            pending += value
+            pending += reversed([(f"{place}.{index}", each) for index, each in enumerate(value)])
+    if problems:
+        raise ValidationFailed(f"{what} holds {_UNSTORABLE}", details=problems[:DETAILS])
+
+
+def _is_storable(text: str) -> bool:
+    return (text.isascii() and "\0" not in text) or not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text)
+
+
+def _printable(name: str) -> str:
+    """The name as it can be told: what cannot be encoded, as JSON escapes it."""
+    return name if _is_storable(name) else name.replace("\0", "\\u0000").encode(errors="backslashreplace").decode()

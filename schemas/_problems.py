@@ -14,7 +14,7 @@ _PLAIN = {"Missing data for required field.": "is required", "Field may not be n
 
 def field_errors(messages: object, prefix: str = "") -> list[FieldError]:
     """marshmallow's nested messages as one flat list, dotted and indexed, under the field `prefix`."""
-    return [FieldError(_cut(name), _plain(text)) for name, text in islice(_flatten(messages, prefix), DETAILS)]
+    return [FieldError(cut_name(name), _plain(text)) for name, text in islice(_flatten(messages, prefix), DETAILS)]
 
 
 def _flatten(messages: object, prefix: str) -> Iterator[tuple[str, str]]:
@@ -36,5 +36,6 @@ def _plain(message: str) -> str:
     return message[:1].lower() + message[1:].removesuffix(".") if message.endswith(".") else message
 
 
-def _cut(name: str) -> str:
+def cut_name(name: str) -> str:
+    """A field's name as it is told: a client can make one as long as a body."""
     return name if len(name) <= _NAME_CHARACTERS else name[:_NAME_CHARACTERS] + "…"

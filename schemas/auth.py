@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import ValidationError, post_load
+from marshmallow import ValidationError, validates_schema
 
 from schemas._fields import (
     Choice,
@@ -65,13 +66,13 @@ class Registration(Schema):
     display_name = DisplayName(required=True, metadata={"description": "2-50 characters.", "examples": ["Trader"]})
     referral_code = Text(min=1, max=20, load_default=None, allow_none=True, metadata={"examples": ["KING42"]})
 
-    @post_load
-    def check_together(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """The password must not be the e-mail."""
-        problem = password_problem(data["password"], data["email"])
-        if problem is not None:
-            raise ValidationError(problem, "password")
-        return data
+    @validates_schema(skip_on_field_errors=False)
+    def check_together(self, data: Mapping[str, Any], **_: Any) -> None:
+        """The password must not be the e-mail, where both are right in themselves."""
+        if "password" in data and "email" in data:
+            problem = password_problem(data["password"], data["email"])
+            if problem is not None:
+                raise ValidationError(problem, "password")
 
 
 class Registered(Schema):

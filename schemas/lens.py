@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from marshmallow import ValidationError, post_load, validate
+from marshmallow import ValidationError, post_load, validate, validates_schema
 
 from config.settings import MODELS
 from schemas._fields import (
@@ -82,28 +83,59 @@ class SignalSubmission(Schema):
     asset_data = AssetData(load_default=None, allow_none=True)
     commentary = Text(max=500, load_default=None, allow_none=True)
 
+    @validates_schema(skip_on_field_errors=False)
+    def check_together(self, data: Mapping[str, Any], **_: Any) -> None:
+        """What only several fields together can get wrong: of those that are right in themselves, all of it at once."""
+        checks = (_direction_problem, _liquidation_problem, _source_problem, _symbol_problem)
+        problems: dict[str, Any] = {name: text for check in checks for name, text in check(data)}
+        if data.get("asset_data") is not None and "asset_type" in data:
+            try:
+                check_asset_data(data["asset_type"], data["asset_data"])
+            except ValidationError as error:
+                problems |= error.messages_dict
+        if problems:
+            raise ValidationError(problems)
+
     @post_load
-    def check_together(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """What only several fields together can get wrong."""
-        allowed = DIRECTIONS[data["event_type"]]
-        if data["signal_direction"] not in allowed:
-            raise ValidationError(f"must be {' or '.join(allowed)} with {data['event_type']}", "signal_direction")
-        liquidation = data["liquidation_price"]
-        if liquidation is not None:
-            is_long = data["signal_direction"].endswith("long")
-            if is_long and liquidation >= data["entry_price"]:
-                raise ValidationError("must be below entry_price for a long position", "liquidation_price")
-            if not is_long and liquidation <= data["entry_price"]:
-                raise ValidationError("must be above entry_price for a short position", "liquidation_price")
-        if not data["source"].strip():
-            raise ValidationError("must not be blank", "source")
-        try:
-            data["symbol"] = normalise_symbol(data["symbol"], data["asset_type"])
-        except ValueError as error:
-            raise ValidationError(str(error), "symbol") from None
+    def store(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """As it is stored."""
+        data["symbol"] = normalise_symbol(data["symbol"], data["asset_type"])
         if data["asset_data"] is not None:
             data["asset_data"] = check_asset_data(data["asset_type"], data["asset_data"])
         return data
+
+
+Problems = Iterator[tuple[str, str]]
+
+
+def _direction_problem(data: Mapping[str, Any]) -> Problems:
+    if "event_type" in data and "signal_direction" in data:
+        allowed = DIRECTIONS[data["event_type"]]
+        if data["signal_direction"] not in allowed:
+            yield "signal_direction", f"must be {' or '.join(allowed)} with {data['event_type']}"
+
+
+def _liquidation_problem(data: Mapping[str, Any]) -> Problems:
+    liquidation = data.get("liquidation_price")
+    if liquidation is not None and "entry_price" in data and "signal_direction" in data:
+        is_long = data["signal_direction"].endswith("long")
+        if is_long and liquidation >= data["entry_price"]:
+            yield "liquidation_price", "must be below entry_price for a long position"
+        if not is_long and liquidation <= data["entry_price"]:
+            yield "liquidation_price", "must be above entry_price for a short position"
+
+
+def _source_problem(data: Mapping[str, Any]) -> Problems:
+    if "source" in data and not data["source"].strip():
+        yield "source", "must not be blank"
+
+
+def _symbol_problem(data: Mapping[str, Any]) -> Problems:
+    if "symbol" in data and "asset_type" in data:
+        try:
+            normalise_symbol(data["symbol"], data["asset_type"])
+        except ValueError as error:
+            yield "symbol", str(error)
 
 
 class SignalAccepted(Schema):

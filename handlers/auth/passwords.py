@@ -15,7 +15,7 @@ from handlers._endpoint import endpoint
 from handlers.auth.registration import BAD_TOKEN
 from schemas._passwords import password_problem
 from schemas.auth import AddressBody, PasswordChange, PasswordReset, Said
-from schemas.errors import ValidationFailed
+from schemas.errors import FieldError, ValidationFailed
 
 
 class ForgottenPasswords(AccountHandler):
@@ -40,7 +40,9 @@ class PasswordResets(AccountHandler):
             holder = await tokens.find_link(conn, link, "reset")
         if holder is None:
             raise ValidationFailed.of("token", BAD_TOKEN)
-        check_new_password(body["new_password"], holder.email)
+        problems = new_password_problems(body["new_password"], holder.email)
+        if problems:
+            raise ValidationFailed(details=problems)
         new_hash = await self.accounts.passwords.hash(body["new_password"])
         self.gateway.revoked.add(await self.ask_account(holder.user_id, ResetPassword(link, new_hash)))
         return {"message": "The password is set; please log in"}
@@ -53,9 +55,11 @@ class PasswordChanges(AccountHandler):
     async def post(self, body: dict[str, Any]) -> object:
         """Ends every other session of the user."""
         account = (await self.find_caller()).account
-        check_new_password(body["new_password"], account.email)
+        problems = new_password_problems(body["new_password"], account.email)
         if not await self.accounts.passwords.check(body["current_password"], account.password_hash):
-            raise ValidationFailed.of("current_password", "is wrong")
+            problems.insert(0, FieldError("current_password", "is wrong"))
+        if problems:
+            raise ValidationFailed(details=problems)
         new_hash = await self.accounts.passwords.hash(body["new_password"])
         ended = await self.ask_account(
             account.id, ChangePassword(account.password_hash, new_hash, self.session_id, now())
@@ -64,8 +68,7 @@ class PasswordChanges(AccountHandler):
         return {"message": "The password is changed; your other sessions have ended"}
 
 
-def check_new_password(password: str, email: str) -> None:
-    """Raise ValidationFailed for what the schema could not see: a password that is the e-mail."""
+def new_password_problems(password: str, email: str) -> list[FieldError]:
+    """What the schema could not see: a password that is the e-mail."""
     problem = password_problem(password, email)
-    if problem is not None:
-        raise ValidationFailed.of("new_password", problem)
+    return [] if problem is None else [FieldError("new_password", problem)]

@@ -269,6 +269,19 @@ async def test_wrong_fields_are_named(settings: Settings) -> None:
         assert await world.value("SELECT count(*) FROM users") == 0
 
 
+async def test_a_password_that_is_the_address_is_named_with_all_else_that_is_wrong(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        answer = await world.register(ADDRESS, password=ADDRESS, display_name="x", is_admin=True)
+        problem = answer.problem(400, "VALIDATION_ERROR")
+        assert sorted(fields_of(problem)) == ["display_name", "is_admin", "password"]
+        answer = await world.register("nobody", password="nobody")
+        assert sorted(fields_of(answer.problem(400, "VALIDATION_ERROR"))) == ["email", "password"]
+        browser = await world.logged_in(ADDRESS)
+        both = {"current_password": "wrong", "new_password": ADDRESS}
+        answer = await browser.send("POST", "/auth/change-password", both)
+        assert fields_of(answer.problem(400, "VALIDATION_ERROR")) == ["current_password", "new_password"]
+
+
 async def test_the_limits_of_the_contract_hold_for_each_route(settings: Settings) -> None:
     async with accounts_world(settings, rate_limit_enabled=True) as world:
         browser = world.browser()

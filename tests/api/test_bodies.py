@@ -109,6 +109,61 @@ async def test_what_is_wrong_is_said_of_the_field(changes: dict[str, Any], field
         assert response.json["detail"] == f"{field}: {message}"
 
 
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        # Two fields contradict each other, and a third is wrong in itself.
+        ({"signal_direction": "close_long", "size": 0}, ["signal_direction", "size"]),
+        ({"liquidation_price": 50000, "ts_utc": "now"}, ["liquidation_price", "ts_utc"]),
+        ({"symbol": "a b", "source": "  ", "colour": "red"}, ["colour", "source", "symbol"]),
+        ({"asset_type": "forex", "symbol": "BTC", "asset_data": {"x": 1}}, ["asset_data.x", "symbol"]),
+        ({"asset_type": "prediction", "asset_data": {"probability": 2}, "size": 0}, ["size", "asset_data.probability"]),
+        ({"signal_direction": "close_short", "liquidation_price": 1}, ["liquidation_price", "signal_direction"]),
+        # What is wrong in itself contradicts nothing.
+        ({"entry_price": 0, "liquidation_price": 50000}, ["entry_price"]),
+        ({"event_type": "MAYBE", "signal_direction": "close_long"}, ["event_type"]),
+        ({"asset_type": "bond", "symbol": "a b", "asset_data": {"x": 1}}, ["asset_type"]),
+    ],
+)
+async def test_what_fields_get_wrong_together_is_listed_with_the_rest(
+    changes: dict[str, Any], fields: list[str]
+) -> None:
+    async with serving() as client:
+        error = (await client.post(PATH, SIGNAL | changes)).problem(400, "VALIDATION_ERROR")
+        assert {each["field"] for each in error["details"]} == set(fields)
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        (b'{"commentary": "a\\u0000b"}', ["commentary"]),
+        (
+            b'{"asset_data": {"greeks": {"delta": "\\ud800"}}, "source": "\\udc00x"}',
+            ["asset_data.greeks.delta", "source"],
+        ),
+        (b'{"filters": ["a", "\\u0000"]}', ["filters.1"]),
+        (b'{"a": {"b\\u0000": 1}}', ["a.b\\u0000"]),
+        (b'{"\\ud83d": {"c": "\\u0000"}}', ["\\ud83d", "\\ud83d.c"]),
+        (b'{"\\ud800": 1, "\\ud800": 2}', ["\\ud800"]),
+    ],
+)
+async def test_what_no_text_can_hold_is_said_of_the_field(body: bytes, fields: list[str]) -> None:
+    async with serving() as client:
+        headers = {"Content-Type": "application/json"}
+        response = await client.request("POST", PATH, headers=headers, body=body)
+        error = response.problem(400, "VALIDATION_ERROR")
+        assert [each["field"] for each in error["details"]] == fields
+        assert all(each["field"] in response.json["detail"] for each in error["details"])
+
+
+async def test_all_wrong_parameters_are_listed_at_once() -> None:
+    async with serving() as client:
+        response = await client.get("/api/v1/events?limit=1&limit=2&offset=-1&symbol=%00&source=%ff&status=LOST")
+        details = {each["field"]: each["message"] for each in response.problem(400, "VALIDATION_ERROR")["details"]}
+        assert set(details) == {"limit", "offset", "symbol", "source", "status"}
+        assert details["limit"] == "is given more than once"
+
+
 async def test_all_wrong_fields_are_listed_at_once() -> None:
     async with serving() as client:
         body = SIGNAL | {"entry_price": -1, "size": "x", "unknown": 1}
