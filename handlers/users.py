@@ -105,7 +105,7 @@ class MyViews(LibraryHandler):
 
     @endpoint("Get one's saved views", responds=SavedViews(), errors=(503,))
     async def get(self) -> object:
-        """The oldest first."""
+        """The newest first."""
         async with connection(self.services.pool) as conn:
             return {"saved_views": await lists.load_views(conn, [self.user_id])}
 

@@ -187,7 +187,11 @@ class SavedView(Schema):
 
 
 class NewView(Schema):
-    """A filter to save. At most one view is the default: a new one takes the place of the old."""
+    """A filter to save. At most one view is the default: a new one takes the place of the old.
+
+    No two views of a user have the same name. "Momentum" and "momentum" are two: a name is only ever shown, never typed
+    to find its view, so nothing would be gained by refusing one.
+    """
 
     name = Name(required=True, min=1, max=100)
     description = Prose(max=500, load_default=None, allow_none=True)
@@ -205,7 +209,7 @@ class ViewChange(Schema):
 
 
 class SavedViews(Schema):
-    """The oldest first."""
+    """The newest first."""
 
     saved_views = Nested(SavedView, many=True, required=True)
 

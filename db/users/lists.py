@@ -110,6 +110,7 @@ async def upsert_settings(conn: Connection, rows: Sequence[SettingsRow]) -> None
 
 _WATCHLIST = "user_id, symbol, notes, alert_enabled, position_size, entry_price, added_at"
 
+# As the document's example shows it, which is not newest first: a watchlist is a list that somebody has laid out.
 LOAD_WATCHLISTS = f"SELECT {_WATCHLIST} FROM watchlist_items WHERE user_id = ANY ($1::uuid[]) ORDER BY added_at, symbol"
 
 
@@ -146,11 +147,11 @@ async def delete_watchlist(conn: Connection, keys: Sequence[tuple[UUID, str]]) -
 
 _VIEWS = "id, user_id, name, description, filters, is_default, created_at"
 
-LOAD_VIEWS = f"SELECT {_VIEWS} FROM saved_views WHERE user_id = ANY ($1::uuid[]) ORDER BY created_at, id"
+LOAD_VIEWS = f"SELECT {_VIEWS} FROM saved_views WHERE user_id = ANY ($1::uuid[]) ORDER BY created_at DESC, id DESC"
 
 
 async def load_views(conn: Connection, user_ids: Sequence[UUID]) -> list[ViewRow]:
-    """The saved views of these users, the oldest first."""
+    """The saved views of these users, the newest first."""
     return [ViewRow(*row) for row in await conn.fetch(LOAD_VIEWS, user_ids)]
 
 

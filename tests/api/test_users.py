@@ -197,6 +197,34 @@ async def test_a_view_is_saved_renamed_and_deleted(settings: Settings) -> None:
             (await browser.send("PUT", f"{VIEWS}/{unknown}", {})).problem(404, "NOT_FOUND")
 
 
+async def test_views_are_listed_newest_first_and_edits_move_none(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        browser = await world.logged_in(ADDRESS)
+        made = [(await browser.send("POST", VIEWS, {"name": name, "filters": {}})).json for name in ("a", "b", "c")]
+        await browser.send("PUT", f"{VIEWS}/{made[0]['id']}", {"name": "z", "is_default": True})
+        for _ in range(2):
+            listed = (await browser.send("GET", VIEWS)).json["saved_views"]
+            assert [each["name"] for each in listed] == ["c", "b", "z"]
+            await world.forget()
+        # Views of the same moment are told apart by their ids.
+        await world.execute("UPDATE saved_views SET created_at = now()")
+        listed = (await browser.send("GET", VIEWS)).json["saved_views"]
+        assert [each["id"] for each in listed] == sorted((each["id"] for each in made), reverse=True)
+
+
+async def test_the_watchlist_is_in_the_order_of_the_documents_example(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        browser = await world.logged_in(ADDRESS)
+        for symbol in ("BTC/USD", "ETH/USD", "AAA"):
+            await browser.send("POST", WATCHLIST, {"symbol": symbol})
+        await browser.send("POST", WATCHLIST, {"symbol": "BTC/USD", "notes": "Long-term hold"})
+        await world.execute("UPDATE watchlist_items SET added_at = '2025-01-15T10:00:00Z' WHERE symbol = 'BTC/USD'")
+        await world.execute("UPDATE watchlist_items SET added_at = '2025-01-20T14:30:00Z' WHERE symbol = 'ETH/USD'")
+        listed = (await browser.send("GET", WATCHLIST)).json["watchlist"]
+        assert [each["symbol"] for each in listed] == ["BTC/USD", "ETH/USD", "AAA"]
+        assert listed[1]["added_at"] == "2025-01-20T14:30:00.000Z"
+
+
 async def test_the_name_of_a_view_is_taken_once(settings: Settings) -> None:
     async with accounts_world(settings) as world:
         browser = await world.logged_in(ADDRESS)
@@ -206,6 +234,7 @@ async def test_the_name_of_a_view_is_taken_once(settings: Settings) -> None:
         assert sorted(each.status for each in answers) == [201] + [409] * 9
         other = (await browser.send("POST", VIEWS, {"name": "Other", "filters": {}})).expect(201).json
         (await browser.send("PUT", f"{VIEWS}/{other['id']}", {"name": "Mine"})).problem(409, "CONFLICT")
+        (await browser.send("POST", VIEWS, {"name": "mine", "filters": {}})).expect(201)
         stranger = await world.logged_in("stranger@example.com")
         (await stranger.send("POST", VIEWS, {"name": "Mine", "filters": {}})).expect(201)
 
