@@ -1,7 +1,9 @@
 -- migrate:up
 
--- What a provider says of itself. A system provider says nothing.
+-- What a provider says of itself. A system provider says nothing. Who writes: a person's row providers/{k}, a system
+-- provider's lens/publish, once, at its first signal.
 ALTER TABLE providers
+    ADD COLUMN name_key             text,  -- a person's display_name as names are compared; null: a system provider
     ADD COLUMN bio                  text,
     ADD COLUMN strategy_description text,
     ADD COLUMN banner_url           text,
@@ -12,14 +14,15 @@ ALTER TABLE providers
     DROP COLUMN win_rate,
     DROP COLUMN follower_count,
     DROP COLUMN verification_level;
--- A source of Lens may be called as it likes; people must not be called alike.
-CREATE UNIQUE INDEX providers_name ON providers (lower(display_name)) WHERE NOT is_system;
-CREATE INDEX providers_any_name ON providers (lower(display_name));
+-- People must not be called alike. A source of Lens may be called as it likes, but nobody may take its name afterwards.
+CREATE UNIQUE INDEX providers_name ON providers (name_key);
+CREATE INDEX providers_system_name ON providers (lower(display_name)) WHERE is_system;
 
--- The track record, in figures. Written by providers/{k} alone: row by row as the feed goes on. No row: nothing yet.
--- Exact sums, from which the rounded figures follow; those are columns too, because lists are sorted by them.
+-- The track record, in figures: a row per provider. Written by providers/{k} alone, as the feed goes on. The exact sums,
+-- and beside them the figures that follow from them, rounded once to 4 decimals: lists are sorted by what they show.
 CREATE TABLE provider_stats (
     provider_id        uuid PRIMARY KEY REFERENCES providers (user_id),
+    applied_seq        bigint NOT NULL DEFAULT 0,   -- the newest signal that is in it: none counts twice
     total_signals      integer NOT NULL DEFAULT 0,
     win_count          integer NOT NULL DEFAULT 0,
     loss_count         integer NOT NULL DEFAULT 0,
@@ -27,51 +30,76 @@ CREATE TABLE provider_stats (
     return_sum         numeric NOT NULL DEFAULT 0,  -- of the closed signals' returns
     return_square_sum  numeric NOT NULL DEFAULT 0,
     return_peak        numeric NOT NULL DEFAULT 0,  -- the highest that return_sum ever was, at least 0
-    drawdown_peak      numeric NOT NULL DEFAULT 0,  -- of the deepest drawdown: the peak it came from
-    drawdown_low       numeric NOT NULL DEFAULT 0,  -- and where it ended
+    drawdown_peak      numeric NOT NULL DEFAULT 0,  -- of the deepest drawdown: the return_peak that it fell from
+    drawdown_low       numeric NOT NULL DEFAULT 0,  -- and the return_sum that it fell to
     current_streak     integer NOT NULL DEFAULT 0,  -- PROFIT in a row
     longest_streak     integer NOT NULL DEFAULT 0,
     follower_count     integer NOT NULL DEFAULT 0 CHECK (follower_count >= 0),
     most_followers     integer NOT NULL DEFAULT 0,  -- the highest that follower_count ever was
-    signal_likes_total bigint NOT NULL DEFAULT 0,
     win_rate           double precision,            -- null: nothing closed
     avg_return         double precision,
     total_return       double precision NOT NULL DEFAULT 0,
     sharpe_ratio       double precision,            -- null under 2 closed signals, or when they are all alike
     max_drawdown       double precision NOT NULL DEFAULT 0,
     verification_level text NOT NULL DEFAULT 'none' CHECK (verification_level IN ('none', 'basic', 'pro', 'elite')),
-    verified_at        timestamptz,
-    updated_at         timestamptz NOT NULL DEFAULT now()
+    verified_at        timestamptz
 ) WITH (fillfactor = 80);
 CREATE INDEX provider_stats_followers ON provider_stats (follower_count DESC, provider_id);
 CREATE INDEX provider_stats_win_rate ON provider_stats (win_rate DESC NULLS LAST, provider_id);
 CREATE INDEX provider_stats_return ON provider_stats (avg_return DESC NULLS LAST, provider_id);
 CREATE INDEX provider_stats_streak ON provider_stats (current_streak DESC, provider_id);
+CREATE INDEX provider_stats_verified ON provider_stats (provider_id) WHERE verification_level <> 'none';
 
 -- How far each shard of providers/{k} has read the feed; written in the transaction that takes in what it read.
 CREATE TABLE provider_tails (
-    actor    text PRIMARY KEY,
+    actor    text PRIMARY KEY, -- as in Ray, and of how many: providers/1 of 2
     feed_seq bigint NOT NULL
-);
+) WITH (fillfactor = 50);
 
--- What became of an opening signal. PENDING until a closing one of the same provider, symbol and side takes it up.
+-- What became of an opening signal. PENDING until a closing one of the same provider, symbol and side takes it up: the
+-- oldest first.
 CREATE TABLE signal_outcomes (
     signal_id   uuid PRIMARY KEY,
     provider_id uuid NOT NULL,
     symbol      text NOT NULL,
     direction   text NOT NULL CHECK (direction IN ('long', 'short')),
-    entry_price numeric NOT NULL,
+    entry_price numeric NOT NULL CHECK (entry_price > 0),
     opened_seq  bigint NOT NULL,
     opened_at   timestamptz NOT NULL,
     status      text NOT NULL CHECK (status IN ('PENDING', 'PROFIT', 'LOSS', 'BREAKEVEN')),
-    return      numeric,
+    return      numeric,       -- to 12 decimals
     closed_at   timestamptz,
     closed_by   uuid UNIQUE,
     closed_seq  bigint
 ) WITH (fillfactor = 80);
-CREATE INDEX signal_outcomes_open ON signal_outcomes (provider_id, opened_seq) WHERE status = 'PENDING';
+CREATE INDEX signal_outcomes_open ON signal_outcomes (provider_id, symbol, direction, opened_seq)
+    WHERE status = 'PENDING';
 CREATE INDEX signal_outcomes_closed ON signal_outcomes (provider_id, closed_seq) WHERE status <> 'PENDING';
 CREATE INDEX signal_outcomes_closed_at ON signal_outcomes (closed_at) WHERE status <> 'PENDING';
+
+-- The streaks of providers that are people, written with their stats: signals closed with a PROFIT in a row, and days in
+-- a row with a published signal. Dates are those of the user's zone at the time.
+CREATE TABLE provider_streaks (
+    provider_id   uuid NOT NULL REFERENCES providers (user_id),
+    streak_type   text NOT NULL CHECK (streak_type IN ('profitable_signal', 'provider_signal')),
+    current_count integer NOT NULL,
+    longest_count integer NOT NULL,
+    started_on    date NOT NULL,
+    last_on       date NOT NULL,   -- the latest day that counted
+    seen_on       date NOT NULL,   -- the day of the latest activity in `zone`
+    zone          text NOT NULL,   -- as it was then
+    PRIMARY KEY (provider_id, streak_type)
+) WITH (fillfactor = 80);
+
+-- Those that are over.
+CREATE TABLE provider_streak_runs (
+    provider_id uuid NOT NULL REFERENCES providers (user_id),
+    streak_type text NOT NULL,
+    count       integer NOT NULL,
+    started_on  date NOT NULL,
+    ended_on    date NOT NULL      -- the last day of it
+);
+CREATE INDEX provider_streak_runs_provider ON provider_streak_runs (provider_id, streak_type, ended_on);
 
 -- Who follows whom. Written by the provider's owner, with its follower_count.
 CREATE TABLE follows (
@@ -84,28 +112,33 @@ CREATE TABLE follows (
 CREATE INDEX follows_provider ON follows (provider_id, followed_at);
 
 -- How many a user follows, so that the limit holds whatever shards its follows go to; and whether it ever followed one.
+-- The one table that several owners write: each under a lock on the user's row.
 CREATE TABLE following_counts (
     follower_id       uuid PRIMARY KEY REFERENCES users,
     following         integer NOT NULL CHECK (following >= 0),
-    first_followed_at timestamptz NOT NULL
+    first_followed_at timestamptz
 ) WITH (fillfactor = 80);
 
--- Every follow (+1) and unfollow (-1): what a board of a week or a month is made of.
+-- Every follow (+1) and unfollow (-1): what a board of a week or a month is made of. In the order of (feed_seq, id) the
+-- changes of a provider stand where they happened among its signals.
 CREATE TABLE follower_changes (
+    id          bigint GENERATED ALWAYS AS IDENTITY,
     provider_id uuid NOT NULL,
     at          timestamptz NOT NULL,
-    delta       smallint NOT NULL CHECK (delta IN (-1, 1))
+    delta       smallint NOT NULL CHECK (delta IN (-1, 1)),
+    feed_seq    bigint NOT NULL DEFAULT 0  -- the provider's applied_seq at that time
 );
 CREATE INDEX follower_changes_provider ON follower_changes (provider_id, at);
 CREATE INDEX follower_changes_at ON follower_changes USING brin (at);
 
 -- migrate:down
 
-DROP TABLE follower_changes, following_counts, follows, signal_outcomes, provider_tails, provider_stats;
-DROP INDEX providers_name, providers_any_name;
+DROP TABLE follower_changes, following_counts, follows, provider_streak_runs, provider_streaks, signal_outcomes,
+    provider_tails, provider_stats;
+DROP INDEX providers_name, providers_system_name;
 ALTER TABLE providers
-    DROP COLUMN bio, DROP COLUMN strategy_description, DROP COLUMN banner_url, DROP COLUMN website_url,
-    DROP COLUMN twitter_handle, DROP COLUMN risk_level, DROP COLUMN specialties,
+    DROP COLUMN name_key, DROP COLUMN bio, DROP COLUMN strategy_description, DROP COLUMN banner_url,
+    DROP COLUMN website_url, DROP COLUMN twitter_handle, DROP COLUMN risk_level, DROP COLUMN specialties,
     ADD COLUMN win_rate double precision,
     ADD COLUMN follower_count integer NOT NULL DEFAULT 0 CHECK (follower_count >= 0),
     ADD COLUMN verification_level text NOT NULL DEFAULT 'none'

@@ -1,0 +1,1 @@
+"""Providers: their track records, their followers, what they say of themselves."""

@@ -1,0 +1,76 @@
+"""The messages that `providers/{k}` takes; each goes to one provider, by its id. Times come from the sender."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from actors._messages import Message
+from db.providers.follows import FollowRow
+
+PROVIDERS = "providers"
+
+
+def provider_key(provider_id: UUID) -> str:
+    """The entity of a provider, a person or a system provider."""
+    return str(provider_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Follow(Message[tuple[FollowRow, bool]]):
+    """Let a user follow; the follow and whether it is new. `notify_on_signal` None: as it is, or true for a new one.
+
+    Raises NotFound for an unknown provider, ValidationFailed for oneself, Conflict past 500, Unauthorized for nobody.
+    """
+
+    follower_id: UUID
+    notify_on_signal: bool | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Unfollow(Message[None]):
+    """Let a user follow no more; no error when it does not. Raises NotFound for an unknown provider."""
+
+    follower_id: UUID
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SetNotify(Message[FollowRow]):
+    """Whether a follower is notified of signals. Raises NotFound when it does not follow."""
+
+    idempotent: ClassVar[bool] = True
+
+    follower_id: UUID
+    notify_on_signal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Become(Message[None]):
+    """Make a user a provider. `profile` has at least `display_name`; the names are those of ProfileRow.
+
+    Raises Conflict when it is one, and when the name is taken, ignoring case.
+    """
+
+    profile: Mapping[str, Any]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EditProvider(Message[None]):
+    """Set what is named of a person's profile. Raises Forbidden for no provider, Conflict for a name that is taken."""
+
+    idempotent: ClassVar[bool] = True
+
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp(Message[int]):
+    """Read at once what is new in the feed; how far this shard has come (a `feed_seq`)."""
+
+    writes: ClassVar[bool] = False

@@ -1,0 +1,158 @@
+"""The actor `providers/{k}`: track records as the feed goes on, followers, profiles."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Any, cast
+from uuid import UUID
+
+import asyncpg
+
+from actors._behaviour import Behaviour, Room
+from actors._commands import Apply, write_batch
+from actors._messages import Delivery
+from actors.providers.following import Ledger
+from actors.providers.messages import Become, EditProvider, Follow, SetNotify, Unfollow
+from actors.providers.profile import NAME_TAKEN, become, edit
+from actors.providers.record import figures_of
+from actors.providers.tail import Tail
+from config.ids import parse_uuid
+from db._postgres import Connection
+from db.providers import follows, profiles, records
+from db.providers.records import RecordRow
+from schemas.errors import AppError, Conflict, NotFound
+
+_FOLLOWING = (Follow, Unfollow, SetNotify)
+
+
+class Providers(Behaviour):
+    """Owns its providers' records, outcomes, streaks, followers and profiles.
+
+    Success: what was answered, and every signal up to the stored place in the feed, is committed. A crash loses nothing
+    but news to other actors, which the next news replaces. Repeating is harmless: commands carry ids, and a record
+    knows the newest signal that is in it.
+    """
+
+    async def start(self, room: Room) -> None:
+        """Begin to follow the feed."""
+        await super().start(room)
+        # One at a time: pages of the feed and batches of commands change the same rows, and each takes milliseconds.
+        self._turn = asyncio.Lock()
+        self._tail = Tail(room, self._turn, self._tell)
+        self._tail.start()
+
+    def figures(self) -> Mapping[str, float]:
+        """See Behaviour."""
+        return self._tail.figures
+
+    async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
+        """See Behaviour."""
+        commands = [each for each in batch if each.message.writes]
+        replies = iter(await self._command(commands) if commands else ())
+        place = await self._tail.catch_up() if len(commands) < len(batch) else 0
+        return [next(replies) if each.message.writes else place for each in batch]
+
+    async def _command(self, batch: Sequence[Delivery]) -> Sequence[Any]:
+        attempts: list[_Commands] = []
+
+        def attempt() -> Apply:
+            attempts.append(_Commands())
+            return attempts[-1].apply
+
+        async with self._turn:
+            try:
+                replies = await write_batch(self.room.fence, batch, attempt)
+            finally:
+                self._tail.forget(each for done in attempts for each in done.records)
+        self._tell(list(attempts[-1].records.values()), attempts[-1].first)
+        return replies
+
+    def _tell(self, changed: Sequence[RecordRow], first_follows: Mapping[UUID, datetime] | None = None) -> None:
+        """Tell others what is committed: absolute facts, so that the next one repairs the loss of one."""
+
+
+class _Commands:
+    """One try at a batch of commands. `records` are those that changed, `first` who follows for the first time ever."""
+
+    def __init__(self) -> None:
+        self.records: dict[UUID, RecordRow] = {}
+        self.first: dict[UUID, datetime] = {}
+
+    async def apply(self, conn: Connection, batch: Sequence[Delivery]) -> list[Any]:
+        """The answers, errors as values; what raises has changed nothing."""
+        replies: list[Any] = []
+        for is_following, run in groupby(batch, lambda each: isinstance(each.message, _FOLLOWING)):
+            if is_following:
+                replies += await self._follow(conn, list(run))
+            else:
+                replies += [await self._profile(conn, each) for each in run]
+        return replies
+
+    async def _follow(self, conn: Connection, batch: Sequence[Delivery]) -> list[Any]:
+        messages: list[Follow | Unfollow | SetNotify] = [cast(Any, each.message) for each in batch]
+        pairs = [(message.follower_id, _id(each.key)) for message, each in zip(messages, batch, strict=True)]
+        counting = {message.follower_id for message in messages if not isinstance(message, SetNotify)}
+        ledger = Ledger(
+            # The locks come first: until then another owner may change what is counted.
+            followings=await follows.lock_followings(conn, list(counting)) if counting else (),
+            records=await records.load_records(conn, list({provider for _, provider in pairs})),
+            follows=await follows.load_follows(conn, list(set(pairs))),
+        )
+        replies: list[Any] = []
+        for (_, provider), message in zip(pairs, messages, strict=True):
+            try:
+                replies.append(ledger.decide(provider, message))
+            except AppError as error:
+                replies.append(error)
+        await self._save(conn, ledger)
+        return replies
+
+    async def _save(self, conn: Connection, ledger: Ledger) -> None:
+        kept = [row for pair in ledger.touched if (row := ledger.follows[pair]) is not None]
+        if gone := [pair for pair in ledger.touched if ledger.follows[pair] is None]:
+            await follows.delete_follows(conn, gone)
+        if kept:
+            await follows.upsert_follows(conn, kept)
+        if ledger.changes:
+            changed = {each.provider_id: ledger.records[each.provider_id] for each in ledger.changes}
+            await follows.insert_changes(conn, ledger.changes)
+            await follows.update_followings(conn, list(ledger.followings.values()))
+            await records.upsert_records(conn, [(each, figures_of(each)) for each in changed.values()])
+            self.records |= changed
+        self.first |= ledger.first
+
+    async def _profile(self, conn: Connection, delivery: Delivery) -> Any:
+        user_id, message = _id(delivery.key), delivery.message
+        known = (await profiles.load_profiles(conn, [user_id])).get(user_id)
+        try:
+            if isinstance(message, Become):
+                row = become(known, user_id, message)
+            else:
+                assert isinstance(message, EditProvider)
+                row = edit(known, message)
+        except AppError as error:
+            return error
+        if row == known:
+            return None
+        if (known is None or row.name_key != known.name_key) and await profiles.name_taken(conn, row):
+            return Conflict(NAME_TAKEN)
+        try:
+            async with conn.transaction():
+                await profiles.upsert_profile(conn, row)
+        except asyncpg.UniqueViolationError:  # taken by another owner's transaction that has just ended
+            return Conflict(NAME_TAKEN)
+        if known is None:
+            record = RecordRow(user_id, is_system=False)
+            await records.upsert_records(conn, [(record, figures_of(record))])
+            self.records[user_id] = record
+        return None
+
+
+def _id(key: str) -> UUID:
+    found = parse_uuid(key)
+    if found is None:
+        raise NotFound("Provider not found")
+    return found

@@ -1,0 +1,140 @@
+"""The rules of a track record: what a signal does to it, what follows from it, which level it has earned. Pure.
+
+Everything is counted in whole numbers (see RecordRow), so the order of additions does not matter, nothing is ever
+rounded twice, and a record that is kept signal by signal equals one that is computed from all of them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+from math import isqrt
+
+from db.providers.outcomes import Status
+from db.providers.records import RETURN_UNITS, Figures, Level, RecordRow
+
+_FIGURE_UNITS = 10**4  # figures have 4 decimals
+
+LEVELS: Sequence[tuple[Level, int, int, int]] = (
+    ("elite", 200, 65, 500),
+    ("pro", 50, 60, 30),
+    ("basic", 10, 0, 0),
+)
+"""The highest first: signals, win rate in percent, followers that each needs at least."""
+
+_RANKS: dict[Level, int] = {"none": 0, "basic": 1, "pro": 2, "elite": 3}
+
+
+def return_of(direction: str, entry_price: Decimal, exit_price: Decimal) -> tuple[int, Status]:
+    """The return of a position in units of 1e-12, half of one rounded to the even, and what it makes of its signal.
+
+    ±(exit - entry)/entry; the sign of what is rounded to 0 still counts.
+    """
+    entry, change = Fraction(entry_price), Fraction(exit_price) - Fraction(entry_price)
+    if direction == "short":
+        change = -change
+    status: Status = "PROFIT" if change > 0 else "LOSS" if change < 0 else "BREAKEVEN"
+    return round(change * RETURN_UNITS / entry), status
+
+
+def counted(record: RecordRow, feed_seq: int, at: datetime) -> RecordRow:
+    """The record after a signal that closed nothing: one that opens, or a close for which nothing was open."""
+    return promoted(replace(record, applied_seq=feed_seq, total_signals=record.total_signals + 1), at)
+
+
+def closed(record: RecordRow, feed_seq: int, at: datetime, returned: int, status: Status) -> RecordRow:
+    """The record after a signal that closed a position."""
+    total = record.return_sum + returned
+    peak = max(record.return_peak, total)
+    streak = record.current_streak + 1 if status == "PROFIT" else 0
+    fell_from, fell_to = record.drawdown_peak, record.drawdown_low
+    if is_deeper(peak, total, fell_from, fell_to):
+        fell_from, fell_to = peak, total
+    after = replace(
+        record,
+        applied_seq=feed_seq,
+        total_signals=record.total_signals + 1,
+        win_count=record.win_count + (status == "PROFIT"),
+        loss_count=record.loss_count + (status == "LOSS"),
+        breakeven_count=record.breakeven_count + (status == "BREAKEVEN"),
+        return_sum=total,
+        return_square_sum=record.return_square_sum + returned * returned,
+        return_peak=peak,
+        drawdown_peak=fell_from,
+        drawdown_low=fell_to,
+        current_streak=streak,
+        longest_streak=max(record.longest_streak, streak),
+    )
+    return promoted(after, at)
+
+
+def followed(record: RecordRow, delta: int, at: datetime) -> RecordRow:
+    """The record with so many followers more."""
+    count = record.follower_count + delta
+    return promoted(
+        replace(record, follower_count=count, most_followers=max(record.most_followers, count)),
+        at,
+    )
+
+
+def promoted(record: RecordRow, at: datetime) -> RecordRow:
+    """The record with the level that it has earned, which is never lost; verified once, at the first level."""
+    level = earned_level(record)
+    if _RANKS[level] <= _RANKS[record.verification_level]:
+        return record
+    return replace(record, verification_level=level, verified_at=record.verified_at or at)
+
+
+def earned_level(record: RecordRow) -> Level:
+    """The highest level whose every condition holds at this moment."""
+    decided = record.closed_count
+    for level, signals, percent, followers in LEVELS:
+        has_rate = percent == 0 or (decided > 0 and record.win_count * 100 >= percent * decided)
+        if record.total_signals >= signals and has_rate and record.follower_count >= followers:
+            return level
+    return "none"
+
+
+def is_deeper(peak: int, low: int, than_peak: int, than_low: int) -> bool:
+    """Whether the fall from 1 + peak to 1 + low is the larger part of where it began; both in units of 1e-12."""
+    high, other = RETURN_UNITS + peak, RETURN_UNITS + than_peak  # at least 1 each: a peak is never below 0
+    return (peak - low) * other > (than_peak - than_low) * high
+
+
+def figures_of(record: RecordRow) -> Figures:
+    """What the API shows of it, each figure rounded once from the exact sums."""
+    decided, total = record.closed_count, record.return_sum
+    return Figures(
+        win_rate=_ratio(record.win_count, decided) if decided else None,
+        avg_return=_ratio(total, decided * RETURN_UNITS) if decided else None,
+        total_return=_ratio(total, RETURN_UNITS),
+        sharpe_ratio=_sharpe(decided, total, record.return_square_sum),
+        max_drawdown=_ratio(record.drawdown_peak - record.drawdown_low, RETURN_UNITS + record.drawdown_peak),
+    )
+
+
+def _ratio(numerator: int, denominator: int) -> float:
+    return _rounded(numerator * _FIGURE_UNITS, denominator) / _FIGURE_UNITS
+
+
+def _rounded(numerator: int, denominator: int) -> int:
+    """numerator / denominator (> 0) as a whole number, a half to the even one."""
+    whole, rest = divmod(numerator, denominator)
+    return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2))
+
+
+def _sharpe(count: int, total: int, squares: int) -> float | None:
+    """Mean by sample standard deviation: total/n by sqrt((squares - total²/n)/(n - 1)), as one root of one fraction."""
+    spread = count * squares - total * total  # n² times the variance of the whole; 0: all are alike
+    if count < 2 or spread <= 0:
+        return None
+    numerator, denominator = total * total * (count - 1) * _FIGURE_UNITS**2, count * spread
+    # Twice the root, cut: its last bit says on which side of the half the root is; only a perfect square is on it.
+    twice = isqrt(4 * numerator // denominator)
+    root = twice // 2
+    if twice % 2 and (twice * twice * denominator != 4 * numerator or root % 2):
+        root += 1
+    return (root if total >= 0 else -root) / _FIGURE_UNITS

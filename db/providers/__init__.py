@@ -1,0 +1,1 @@
+"""Providers in Postgres: track records, follows, profiles."""

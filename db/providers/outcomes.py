@@ -1,0 +1,133 @@
+"""What became of opening signals, as the owner of their provider writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+from uuid import UUID
+
+from db._postgres import Connection
+
+Status = Literal["PENDING", "PROFIT", "LOSS", "BREAKEVEN"]
+
+Place = tuple[UUID, str, str]
+"""Where positions wait for their close: provider, symbol, `long` or `short`."""
+
+
+@dataclass(slots=True)  # not frozen: made for every signal
+class OutcomeRow:
+    """An opening signal and what became of it. `returned` is in units of 1e-12."""
+
+    signal_id: UUID
+    provider_id: UUID
+    symbol: str
+    direction: str
+    entry_price: Decimal
+    opened_seq: int
+    opened_at: datetime
+    status: Status = "PENDING"
+    returned: int | None = None
+    closed_at: datetime | None = None
+    closed_by: UUID | None = None
+    closed_seq: int | None = None
+
+
+OLDEST_OPEN = """
+SELECT o.signal_id, u.provider_id, u.symbol, u.direction, o.entry_price, o.opened_seq, o.opened_at
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int[]) AS u (provider_id, symbol, direction, wanted)
+CROSS JOIN LATERAL (
+    SELECT * FROM signal_outcomes s
+    WHERE s.provider_id = u.provider_id AND s.symbol = u.symbol AND s.direction = u.direction AND s.status = 'PENDING'
+    ORDER BY s.opened_seq LIMIT u.wanted
+) o
+ORDER BY o.opened_seq
+"""
+
+
+async def oldest_open(conn: Connection, wanted: Mapping[Place, int]) -> list[OutcomeRow]:
+    """The oldest open positions, so many of each place as are wanted; the oldest first."""
+    rows = await conn.fetch(
+        OLDEST_OPEN,
+        [place[0] for place in wanted],
+        [place[1] for place in wanted],
+        [place[2] for place in wanted],
+        list(wanted.values()),
+    )
+    return [OutcomeRow(*row) for row in rows]
+
+
+INSERT_OUTCOMES = """
+INSERT INTO signal_outcomes (signal_id, provider_id, symbol, direction, entry_price, opened_seq, opened_at, status,
+                             return, closed_at, closed_by, closed_seq)
+SELECT signal_id, provider_id, symbol, direction, entry_price, opened_seq, opened_at, status, returned * 1e-12,
+       closed_at, closed_by, closed_seq
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::numeric[], $6::bigint[], $7::timestamptz[], $8::text[],
+            $9::numeric[], $10::timestamptz[], $11::uuid[], $12::bigint[])
+     AS u (signal_id, provider_id, symbol, direction, entry_price, opened_seq, opened_at, status, returned, closed_at,
+           closed_by, closed_seq)
+"""
+
+
+async def insert_outcomes(conn: Connection, rows: Sequence[OutcomeRow]) -> None:
+    """Store positions that were opened; some of them may be closed by now."""
+    await conn.execute(
+        INSERT_OUTCOMES,
+        [r.signal_id for r in rows],
+        [r.provider_id for r in rows],
+        [r.symbol for r in rows],
+        [r.direction for r in rows],
+        [r.entry_price for r in rows],
+        [r.opened_seq for r in rows],
+        [r.opened_at for r in rows],
+        [r.status for r in rows],
+        [_numeric(r.returned) for r in rows],
+        [r.closed_at for r in rows],
+        [r.closed_by for r in rows],
+        [r.closed_seq for r in rows],
+    )
+
+
+CLOSE_OUTCOMES = """
+UPDATE signal_outcomes o SET
+    status = u.status, return = u.returned * 1e-12, closed_at = u.closed_at, closed_by = u.closed_by,
+    closed_seq = u.closed_seq
+FROM unnest($1::uuid[], $2::text[], $3::numeric[], $4::timestamptz[], $5::uuid[], $6::bigint[])
+     AS u (signal_id, status, returned, closed_at, closed_by, closed_seq)
+WHERE o.signal_id = u.signal_id
+"""
+
+
+async def close_outcomes(conn: Connection, rows: Sequence[OutcomeRow]) -> None:
+    """Store the ends of positions that were stored open."""
+    await conn.execute(
+        CLOSE_OUTCOMES,
+        [r.signal_id for r in rows],
+        [r.status for r in rows],
+        [_numeric(r.returned) for r in rows],
+        [r.closed_at for r in rows],
+        [r.closed_by for r in rows],
+        [r.closed_seq for r in rows],
+    )
+
+
+LOAD_OUTCOMES = """
+SELECT signal_id, provider_id, symbol, direction, entry_price, opened_seq, opened_at, status,
+       trunc(return * 1e12), closed_at, closed_by, closed_seq
+FROM signal_outcomes WHERE provider_id = $1 ORDER BY opened_seq
+"""
+
+
+async def load_outcomes(conn: Connection, provider_id: UUID) -> list[OutcomeRow]:
+    """Every position of a provider, the oldest first."""
+    rows = await conn.fetch(LOAD_OUTCOMES, provider_id)
+    found = [OutcomeRow(*row) for row in rows]
+    for each in found:
+        each.returned = None if each.returned is None else int(each.returned)
+    return found
+
+
+def _numeric(returned: int | None) -> Decimal | None:
+    return None if returned is None else Decimal(returned)

@@ -1,0 +1,204 @@
+"""Track records: the exact figures of each provider, and how far each owner has read the feed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+from uuid import UUID
+
+from db._postgres import Connection
+
+RETURN_UNITS = 10**12
+"""Returns are exact to 12 decimals: in memory they are whole numbers of 1e-12, their squares of 1e-24."""
+
+Level = Literal["none", "basic", "pro", "elite"]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRow:
+    """A provider's track record. Returns in units of 1e-12, their squares of 1e-24: sums of whole numbers are exact."""
+
+    provider_id: UUID
+    is_system: bool
+    applied_seq: int = 0  # the newest signal that is in it
+    total_signals: int = 0
+    win_count: int = 0
+    loss_count: int = 0
+    breakeven_count: int = 0
+    return_sum: int = 0
+    return_square_sum: int = 0
+    return_peak: int = 0  # the highest that return_sum ever was, at least 0
+    drawdown_peak: int = 0  # of the deepest drawdown: the return_peak that it fell from,
+    drawdown_low: int = 0  # and the return_sum that it fell to
+    current_streak: int = 0
+    longest_streak: int = 0
+    follower_count: int = 0
+    most_followers: int = 0
+    verification_level: Level = "none"
+    verified_at: datetime | None = None
+
+    @property
+    def closed_count(self) -> int:
+        """How many signals were opened and closed."""
+        return self.win_count + self.loss_count + self.breakeven_count
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What follows from a record, each rounded once, to 4 decimals."""
+
+    win_rate: float | None
+    avg_return: float | None
+    total_return: float
+    sharpe_ratio: float | None
+    max_drawdown: float
+
+
+_EXACT = "return_sum, return_square_sum, return_peak, drawdown_peak, drawdown_low"
+
+LOAD_RECORDS = """
+SELECT p.user_id, p.is_system, s.applied_seq, s.total_signals, s.win_count, s.loss_count, s.breakeven_count,
+       trunc(s.return_sum * 1e12), trunc(s.return_square_sum * 1e24), trunc(s.return_peak * 1e12),
+       trunc(s.drawdown_peak * 1e12), trunc(s.drawdown_low * 1e12), s.current_streak, s.longest_streak,
+       s.follower_count, s.most_followers, s.verification_level, s.verified_at
+FROM providers p LEFT JOIN provider_stats s ON s.provider_id = p.user_id
+WHERE p.user_id = ANY ($1::uuid[])
+"""
+
+
+async def load_records(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, RecordRow]:
+    """The records of those providers that exist; an empty one for who has none yet."""
+    found: dict[UUID, RecordRow] = {}
+    for row in await conn.fetch(LOAD_RECORDS, ids):
+        if row[2] is None:
+            found[row[0]] = RecordRow(row[0], row[1])
+        else:
+            found[row[0]] = RecordRow(*row[:7], *map(int, row[7:12]), *row[12:])
+    return found
+
+
+UPSERT_RECORDS = f"""
+INSERT INTO provider_stats AS s (
+    provider_id, applied_seq, total_signals, win_count, loss_count, breakeven_count, {_EXACT}, current_streak,
+    longest_streak, follower_count, most_followers, verification_level, verified_at, win_rate, avg_return, total_return,
+    sharpe_ratio, max_drawdown)
+SELECT provider_id, applied_seq, total_signals, win_count, loss_count, breakeven_count, return_sum * 1e-12,
+       return_square_sum * 1e-24, return_peak * 1e-12, drawdown_peak * 1e-12, drawdown_low * 1e-12, current_streak,
+       longest_streak, follower_count, most_followers, verification_level, verified_at, win_rate, avg_return,
+       total_return, sharpe_ratio, max_drawdown
+FROM unnest($1::uuid[], $2::bigint[], $3::int[], $4::int[], $5::int[], $6::int[], $7::numeric[], $8::numeric[],
+            $9::numeric[], $10::numeric[], $11::numeric[], $12::int[], $13::int[], $14::int[], $15::int[], $16::text[],
+            $17::timestamptz[], $18::float8[], $19::float8[], $20::float8[], $21::float8[], $22::float8[])
+     AS n (provider_id, applied_seq, total_signals, win_count, loss_count, breakeven_count, {_EXACT}, current_streak,
+           longest_streak, follower_count, most_followers, verification_level, verified_at, win_rate, avg_return,
+           total_return, sharpe_ratio, max_drawdown)
+ON CONFLICT (provider_id) DO UPDATE SET
+    applied_seq = excluded.applied_seq, total_signals = excluded.total_signals, win_count = excluded.win_count,
+    loss_count = excluded.loss_count, breakeven_count = excluded.breakeven_count, return_sum = excluded.return_sum,
+    return_square_sum = excluded.return_square_sum, return_peak = excluded.return_peak,
+    drawdown_peak = excluded.drawdown_peak, drawdown_low = excluded.drawdown_low,
+    current_streak = excluded.current_streak, longest_streak = excluded.longest_streak,
+    follower_count = excluded.follower_count, most_followers = excluded.most_followers,
+    verification_level = excluded.verification_level, verified_at = excluded.verified_at, win_rate = excluded.win_rate,
+    avg_return = excluded.avg_return, total_return = excluded.total_return, sharpe_ratio = excluded.sharpe_ratio,
+    max_drawdown = excluded.max_drawdown
+"""
+
+
+async def upsert_records(conn: Connection, rows: Iterable[tuple[RecordRow, Figures]]) -> None:
+    """Store records, each with the figures that follow from it."""
+    columns: list[Sequence[object]] = list(zip(*[_values(row, figures) for row, figures in rows], strict=True))
+    if columns:
+        await conn.execute(UPSERT_RECORDS, *columns)
+
+
+def _values(r: RecordRow, f: Figures) -> tuple[object, ...]:
+    # The driver takes a Decimal made of an int as it is, however long: a Decimal is only rounded when it is calculated.
+    return (
+        r.provider_id,
+        r.applied_seq,
+        r.total_signals,
+        r.win_count,
+        r.loss_count,
+        r.breakeven_count,
+        Decimal(r.return_sum),
+        Decimal(r.return_square_sum),
+        Decimal(r.return_peak),
+        Decimal(r.drawdown_peak),
+        Decimal(r.drawdown_low),
+        r.current_streak,
+        r.longest_streak,
+        r.follower_count,
+        r.most_followers,
+        r.verification_level,
+        r.verified_at,
+        f.win_rate,
+        f.avg_return,
+        f.total_return,
+        f.sharpe_ratio,
+        f.max_drawdown,
+    )
+
+
+@dataclass(slots=True)  # not frozen: made for every signal
+class LoggedSignal:
+    """A published signal as the feed's readers see it, in their order. Without a price it opens nothing."""
+
+    feed_seq: int
+    id: UUID
+    provider_id: UUID
+    symbol: str
+    event_type: str
+    direction: str | None
+    entry_price: Decimal | None
+    created_at: datetime
+
+
+_LOGGED = "feed_seq, id, provider_id, symbol, event_type, direction, entry_price, created_at"
+
+READ_LOG = f"SELECT {_LOGGED} FROM signals WHERE feed_seq > $1 ORDER BY feed_seq LIMIT $2"
+
+
+async def read_log(conn: Connection, after_seq: int, limit: int) -> list[LoggedSignal]:
+    """The signals that follow `after_seq`, in order, complete up to the last one returned (see db.feed.fetch_after)."""
+    return [LoggedSignal(*row) for row in await conn.fetch(READ_LOG, after_seq, limit)]
+
+
+READ_LOG_OF = f"SELECT {_LOGGED} FROM signals WHERE provider_id = $1 AND feed_seq <= $2 ORDER BY feed_seq"
+
+
+async def read_log_of(conn: Connection, provider_id: UUID, until_seq: int) -> list[LoggedSignal]:
+    """Every signal of a provider up to `until_seq`, in order."""
+    return [LoggedSignal(*row) for row in await conn.fetch(READ_LOG_OF, provider_id, until_seq)]
+
+
+GET_CURSOR = """
+SELECT feed_seq FROM provider_tails WHERE actor = $1
+UNION ALL
+SELECT coalesce(min(feed_seq), 0) FROM provider_tails WHERE NOT EXISTS (SELECT FROM provider_tails WHERE actor = $1)
+LIMIT 1
+"""
+
+
+async def get_cursor(conn: Connection, actor: str) -> int:
+    """How far an owner has read.
+
+    One that is new begins where the one that is farthest behind has come, since it may have taken over from that one.
+    What it reads again is in the records already.
+    """
+    place: int = await conn.fetchval(GET_CURSOR, actor)
+    return place
+
+
+SET_CURSOR = """
+INSERT INTO provider_tails (actor, feed_seq) VALUES ($1, $2)
+ON CONFLICT (actor) DO UPDATE SET feed_seq = excluded.feed_seq
+"""
+
+
+async def set_cursor(conn: Connection, actor: str, feed_seq: int) -> None:
+    """Store how far an owner has read."""
+    await conn.execute(SET_CURSOR, actor, feed_seq)

@@ -1,0 +1,82 @@
+"""The streaks of providers that are people, those that are over, and the zones in which their days are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+from uuid import UUID
+
+from db._postgres import Connection
+
+StreakType = Literal["profitable_signal", "provider_signal"]
+
+
+@dataclass(frozen=True, slots=True)
+class StreakRow:
+    """A streak as it is stored; the fields after the type are those of actors.streaks.Streak."""
+
+    provider_id: UUID
+    streak_type: StreakType
+    current_count: int
+    longest_count: int
+    started_on: date
+    last_on: date
+    seen_on: date
+    zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A streak that is over."""
+
+    provider_id: UUID
+    streak_type: StreakType
+    count: int
+    started_on: date
+    ended_on: date
+
+
+_STREAK = ", ".join(StreakRow.__match_args__)
+_RUN = ", ".join(RunRow.__match_args__)
+
+LOAD_STREAKS = f"SELECT {_STREAK} FROM provider_streaks WHERE provider_id = ANY ($1::uuid[])"
+
+
+async def load_streaks(conn: Connection, ids: Sequence[UUID]) -> list[StreakRow]:
+    """The streaks of some providers."""
+    return [StreakRow(*row) for row in await conn.fetch(LOAD_STREAKS, ids)]
+
+
+LOAD_ZONES = "SELECT user_id, timezone FROM user_settings WHERE user_id = ANY ($1::uuid[])"
+
+
+async def load_zones(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, str]:
+    """The zones of those who have chosen one."""
+    return {row[0]: row[1] for row in await conn.fetch(LOAD_ZONES, ids)}
+
+
+UPSERT_STREAKS = f"""
+INSERT INTO provider_streaks ({_STREAK})
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::int[], $5::date[], $6::date[], $7::date[], $8::text[])
+ON CONFLICT (provider_id, streak_type) DO UPDATE SET
+    current_count = excluded.current_count, longest_count = excluded.longest_count, started_on = excluded.started_on,
+    last_on = excluded.last_on, seen_on = excluded.seen_on, zone = excluded.zone
+"""
+
+
+async def upsert_streaks(conn: Connection, rows: Sequence[StreakRow]) -> None:
+    """Store streaks."""
+    await conn.execute(UPSERT_STREAKS, *([getattr(row, name) for row in rows] for name in StreakRow.__match_args__))
+
+
+INSERT_RUNS = f"""
+INSERT INTO provider_streak_runs ({_RUN})
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::date[], $5::date[])
+"""
+
+
+async def insert_runs(conn: Connection, rows: Sequence[RunRow]) -> None:
+    """Store streaks that are over."""
+    await conn.execute(INSERT_RUNS, *([getattr(row, name) for row in rows] for name in RunRow.__match_args__))
