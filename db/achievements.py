@@ -201,6 +201,23 @@ async def is_provider(conn: Connection, user_id: UUID) -> bool:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class PostRow:
+    """A comment, deleted or not; `id` is a UUIDv7 of its time."""
+
+    id: UUID
+    user_id: UUID
+    created_at: datetime
+
+
+POSTS = "SELECT id, user_id, created_at FROM comments WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3"
+
+
+async def posts(conn: Connection, after: UUID, before: UUID, limit: int) -> list[PostRow]:
+    """Comments in the order of their times."""
+    return [PostRow(*row) for row in await conn.fetch(POSTS, after, before, limit)]
+
+
 ZONES = "SELECT user_id, timezone FROM user_settings WHERE user_id = ANY ($1::uuid[])"
 
 

@@ -12,6 +12,7 @@ from actors._messages import Message
 from actors._virtual import Decision
 from actors.users.changes import EMAIL_TAKEN, Change, Changed, Created, LinkUsed, PasswordSet, SessionEnded
 from actors.users.messages import (
+    ChangeCode,
     ChangePassword,
     EditProfile,
     EndSessions,
@@ -26,6 +27,7 @@ from actors.users.messages import (
     VerifyEmail,
 )
 from db.mail import LetterRow
+from db.referrals import CodeRow
 from db.users.accounts import AccountRow, IdentityRow, ReferralRow
 from db.users.sessions import RefreshRow, SessionRow
 from schemas.errors import Conflict, NotFound, Unauthorized, ValidationFailed
@@ -182,6 +184,13 @@ def _edit_profile(account: Account, row: AccountRow, message: EditProfile) -> Re
     return Decision(replace(account, row=edited), Profile.of(edited), changes)
 
 
+def _change_code(account: Account, row: AccountRow, message: ChangeCode) -> Result:
+    if message.code == row.referral_code:
+        return Decision(account, message.code)
+    changed = replace(row, referral_code=message.code)
+    return Decision(replace(account, row=changed), message.code, (CodeRow(message.code, row.id, message.at),))
+
+
 _RULES: Mapping[type[Message[Any]], Callable[[Account, AccountRow, Any], Result]] = {
     SignIn: _sign_in,
     Refresh: _refresh,
@@ -191,6 +200,7 @@ _RULES: Mapping[type[Message[Any]], Callable[[Account, AccountRow, Any], Result]
     VerifyEmail: _verify_email,
     LinkIdentity: _link_identity,
     EditProfile: _edit_profile,
+    ChangeCode: _change_code,
 }
 
 

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
-from db import mail
+from actors.users.referrals import CODES
+from db import achievements, mail, referrals
 from db._postgres import Connection
+from db.achievements import EndedStreakRow, StreakRow, UnlockedRow
 from db.mail import LetterRow
+from db.referrals import ActedRow, CodeRow, QualifiedRow
 from db.users import accounts, lists, sessions, tokens
 from db.users.accounts import AccountRow, IdentityRow, ReferralRow
 from db.users.lists import ListName, RemovedRow, SettingsRow, ViewRow, WatchlistRow
 from db.users.sessions import RefreshRow, SessionRow
-from schemas.errors import Conflict, Unavailable, ValidationFailed
+from schemas.errors import Conflict, Internal, Unavailable, ValidationFailed
 
 EMAIL_TAKEN = "Email already registered"
 
@@ -88,6 +91,7 @@ Change = (
     | PasswordSet
     | IdentityRow
     | ReferralRow
+    | CodeRow
     | LetterRow
     | SettingsRow
     | WatchlistRow
@@ -96,6 +100,11 @@ Change = (
     | ViewDeleted
     | RemovedRow
     | RemovalForgotten
+    | StreakRow
+    | EndedStreakRow
+    | UnlockedRow
+    | ActedRow
+    | QualifiedRow
 )
 
 _Kind = TypeVar("_Kind")
@@ -118,8 +127,10 @@ async def save_accounts(conn: Connection, changes: Sequence[Change]) -> None:
     identities = of_kind(changes, IdentityRow)
     if identities and await accounts.insert_identities(conn, identities) < len(identities):
         raise Conflict("This login is linked already")
-    if referrals := of_kind(changes, ReferralRow):
-        await accounts.insert_referrals(conn, referrals)
+    if brought := of_kind(changes, ReferralRow):
+        await accounts.insert_referrals(conn, brought)
+    if codes := of_kind(changes, CodeRow):
+        await _change_codes(conn, codes)
     if letters := of_kind(changes, LetterRow):
         await mail.insert_letters(conn, letters)
 
@@ -158,6 +169,21 @@ async def save_lists(conn: Connection, changes: Sequence[Change]) -> None:
         await lists.upsert_removed(conn, removed)
 
 
+async def save_progress(conn: Connection, changes: Sequence[Change]) -> None:
+    """Save what is about streaks, achievements and referrals."""
+    if counted := last_of(of_kind(changes, StreakRow), lambda each: (each.user_id, each.streak_type)):
+        await achievements.upsert_streaks(conn, counted)
+    if over := of_kind(changes, EndedStreakRow):
+        await achievements.insert_ended(conn, over)
+    if unlocked := of_kind(changes, UnlockedRow):
+        await achievements.insert_unlocked(conn, unlocked)
+    if acted := of_kind(changes, ActedRow):
+        await referrals.mark_acted(conn, acted)
+    qualified = of_kind(changes, QualifiedRow)
+    if qualified and await referrals.qualify(conn, qualified) < len(qualified):
+        raise Internal("a referral that is none was to qualify")
+
+
 def of_kind(changes: Iterable[Any], kind: type[_Kind]) -> list[_Kind]:
     """Those of the changes, in order."""
     return [each for each in changes if isinstance(each, kind)]
@@ -176,7 +202,18 @@ async def _create(conn: Connection, created: Sequence[AccountRow]) -> None:
     stored = await accounts.insert_accounts(conn, created)
     refused = [each.email for each in created if each.id not in stored]
     if not refused:
-        return
-    if await accounts.taken_emails(conn, refused):
+        codes = [CodeRow(each.referral_code, each.id, each.created_at) for each in created]
+        if len(await referrals.take_codes(conn, codes)) == len(codes):
+            return
+    elif await accounts.taken_emails(conn, refused):
         raise Conflict(EMAIL_TAKEN)
     raise Unavailable("The referral code is taken; try again")
+
+
+async def _change_codes(conn: Connection, codes: Sequence[CodeRow]) -> None:
+    for each in codes:
+        if await referrals.count_codes(conn, each.user_id, each.code) > CODES:
+            raise Conflict(f"There have been {CODES} codes already")
+    if len(await referrals.take_codes(conn, codes)) < len(codes):
+        raise Conflict("This code is taken")
+    await referrals.set_codes(conn, last_of(codes, lambda each: each.user_id))

@@ -96,26 +96,6 @@ async def find_by_identity(conn: Connection, provider: str, subject: str) -> Per
     return None if row is None else Person(AccountRow(*row[:_WIDTH]), row["is_provider"])
 
 
-FIND_REFERRER = "SELECT id FROM users WHERE referral_code = upper($1)"
-
-
-async def find_referrer(conn: Connection, code: str) -> UUID | None:
-    """Whose referral code this is, ignoring case."""
-    found: UUID | None = await conn.fetchval(FIND_REFERRER, code)
-    return found
-
-
-FREE_CODES = """
-SELECT code FROM unnest($1::text[]) AS candidate (code)
-WHERE NOT EXISTS (SELECT FROM users WHERE referral_code = code)
-"""
-
-
-async def free_codes(conn: Connection, candidates: Sequence[str]) -> list[str]:
-    """Those of the referral codes that nobody has."""
-    return [row["code"] for row in await conn.fetch(FREE_CODES, candidates)]
-
-
 # A conflict is left out instead of raised: the caller sees by the count that there was one, and which.
 INSERT_ACCOUNTS = f"""
 INSERT INTO users ({_COLUMNS})

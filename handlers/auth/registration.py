@@ -10,9 +10,12 @@ from uuid import UUID
 
 from actors.users.changes import EMAIL_TAKEN
 from actors.users.messages import Profile, Register, RequestLetter, VerifyEmail, address_key
+from actors.users.referrals import REFERRALS
 from config.clock import now
 from config.ids import uuid7
 from config.keys import token_hash
+from config.metrics import REGISTRATIONS
+from db import achievements, referrals
 from db._postgres import connection
 from db.users import accounts, tokens
 from db.users.accounts import AccountRow
@@ -36,7 +39,12 @@ class Registrations(AccountHandler):
     @endpoint("Register", body=Registration(), responds=Registered(), status=201, errors=(409, 503))
     async def post(self, body: dict[str, Any]) -> object:
         """Answered when the account and the letter to its address are durable."""
-        profile = await self._alone(body)
+        try:
+            profile = await self._alone(body)
+        except Conflict:
+            REGISTRATIONS.labels("password", "taken").inc()
+            raise
+        REGISTRATIONS.labels("password", "made").inc()
         return {
             "user_id": profile.user_id,
             "email": profile.email,
@@ -82,10 +90,11 @@ class Registrations(AccountHandler):
     async def _find_referrer(self, conn: Any, code: str | None) -> UUID | None:
         if code is None:
             return None
-        found = await accounts.find_referrer(conn, code.strip())
+        found = await referrals.find_owner(conn, code.strip())
         if found is None:
             raise ValidationFailed.of("referral_code", "is unknown")
-        return found
+        # One more would never count; who registers is welcome all the same.
+        return found if await achievements.count_qualified(conn, found) < REFERRALS else None
 
 
 class EmailVerification(AccountHandler):
@@ -127,7 +136,7 @@ class VerificationLetters(AccountHandler):
 async def free_code(conn: Any) -> str:
     """A referral code that nobody has. Raises Unavailable."""
     candidates = ["".join(secrets.choice(CODE_ALPHABET) for _ in range(CODE_CHARACTERS)) for _ in range(CANDIDATES)]
-    found = await accounts.free_codes(conn, candidates)
+    found = await referrals.free_codes(conn, candidates)
     if not found:
         raise Unavailable("No referral code is free")
     return found[0]

@@ -1,0 +1,63 @@
+"""How the entities of `users/{k}` come out of Postgres: each kind by a few queries for all of its keys."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from actors.users.account import Account
+from actors.users.library import Library
+from actors.users.progress import Progress, streak_of
+from db import achievements
+from db._postgres import Connection
+from db.users import accounts, lists, sessions
+
+
+async def load_accounts(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, Account]:
+    """Those that exist."""
+    rows = await accounts.load_accounts(conn, ids)
+    live = _by_user(await sessions.load_sessions(conn, ids))
+    return {row.id: Account(row, {each.id: each for each in live[row.id]}) for row in rows}
+
+
+async def load_libraries(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, Library]:
+    """All of them: what a user has not set has defaults."""
+    found = {user_id: Library.empty(user_id) for user_id in ids}
+    settings = {row.user_id: row for row in await lists.load_settings(conn, ids)}
+    watched = _by_user(await lists.load_watchlists(conn, ids))
+    views = _by_user(await lists.load_views(conn, ids))
+    removed = _by_user(await lists.load_removed(conn, ids))
+    return {
+        user_id: Library(
+            user_id,
+            settings.get(user_id, empty.settings),
+            {each.symbol: each for each in watched[user_id]},
+            {each.id: each for each in views[user_id]},
+            {name: tuple(each.item for each in removed[user_id] if each.list == name) for name in empty.removed},
+        )
+        for user_id, empty in found.items()
+    }
+
+
+async def load_progresses(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, Progress]:
+    """Those of users who exist."""
+    streaks = _by_user(await achievements.load_streaks(conn, ids))
+    return {
+        row.user_id: Progress(
+            row.user_id,
+            row.referrer_id if row.acted_at is None else None,
+            {each.streak_type: streak_of(each) for each in streaks[row.user_id]},
+            frozenset(row.unlocked),
+            frozenset(row.qualified),
+        )
+        for row in await achievements.load_progress(conn, ids)
+    }
+
+
+def _by_user(rows: Iterable[Any]) -> Mapping[UUID, list[Any]]:
+    grouped: dict[UUID, list[Any]] = defaultdict(list)
+    for row in rows:
+        grouped[row.user_id].append(row)
+    return grouped

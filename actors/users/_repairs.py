@@ -1,0 +1,53 @@
+"""Finds what was told and got lost: facts without the achievement that they unlock, acts without their reward.
+
+A turn looks at one page of each table, so that it costs a few milliseconds however many users there are.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from actors._behaviour import Room
+from actors.users._news import tell_acted, tell_facts, tell_first_follows, tell_posts
+from actors.users.achievements import ACHIEVEMENTS
+from actors.users.referrals import REFERRALS
+from config.clock import now
+from config.ids import first_id
+from db import achievements, referrals
+
+REPAIR_EVERY_SECONDS = 5.0
+PAGE = 1_000
+_START = UUID(int=0)
+_DUE = [(each.id, each.fact, each.target) for each in ACHIEVEMENTS]
+
+POSTS_SINCE = timedelta(days=2)  # a day that was lost longer ago is not to be mended: others have counted since
+POSTS_SETTLED = timedelta(seconds=20)  # what is younger has just been told, or is not committed yet
+
+
+class Repairs:
+    """Walks over the tables, again and again, for as long as the actor lives. To be told twice harms nobody."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._providers = self._referees = self._unheard = _START
+        self._posts = first_id(now() - POSTS_SINCE)
+
+    async def turn(self) -> None:
+        """Look at the next page of each. Raises DatabaseUnavailable."""
+        room, at = self._room, now()
+        until = first_id(at - POSTS_SETTLED)
+        async with room.connection() as conn:
+            facts, providers = await achievements.walk_providers(conn, self._providers, PAGE, _DUE)
+            acted, referees = await referrals.walk_idle(conn, self._referees, PAGE)
+            unheard = await referrals.unheard(conn, self._unheard, PAGE, REFERRALS)
+            posts = await achievements.posts(conn, self._posts, until, PAGE)
+        tell_facts(room, facts, at)
+        tell_first_follows(room, [(each.referee_id, each.acted_at) for each in acted])
+        tell_acted(room, unheard)
+        if posts:
+            await tell_posts(room, [(each.user_id, each.created_at) for each in posts])
+        self._providers, self._referees = providers or _START, referees or _START
+        self._unheard = unheard[-1].referee_id if len(unheard) == PAGE else _START
+        if posts:
+            self._posts = posts[-1].id

@@ -1,0 +1,125 @@
+"""The rules of what a user reaches: streaks of days, achievements, referrals on both of their ends. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from actors._messages import Message
+from actors._virtual import Decision
+from actors.streaks import Streak, record
+from actors.users.achievements import Facts, due
+from actors.users.changes import Change
+from actors.users.messages import Activity, FirstFollow, ProviderFacts, Qualify
+from actors.users.referrals import REFERRALS, tier_of
+from db.achievements import EndedStreakRow, StreakRow, StreakType, UnlockedRow
+from db.referrals import ActedRow, QualifiedRow
+from schemas.errors import Internal
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The state. `owes_to`: who referred this user, while nobody has been told that the user has acted."""
+
+    user_id: UUID
+    owes_to: UUID | None
+    streaks: Mapping[StreakType, Streak]
+    unlocked: frozenset[str]
+    qualified: frozenset[UUID]  # referees; at most REFERRALS
+
+
+Result = Decision[Progress, Change]
+
+
+def decide(progress: Progress, message: Message[Any]) -> Result:
+    """What `message` leads to."""
+    rule = _RULES.get(type(message))
+    if rule is None:
+        raise Internal(f"a progress does not take {type(message).__name__}")
+    return rule(progress, message)
+
+
+def _activity(progress: Progress, message: Activity) -> Result:
+    before = progress.streaks.get(message.streak)
+    streak, ended = record(before, message.at, message.zone)
+    if streak == before:
+        return Decision(progress)
+    user_id, kind = progress.user_id, message.streak
+    changes: list[Change] = [streak_row(user_id, kind, streak)]
+    if ended is not None:
+        changes.append(EndedStreakRow(user_id, kind, ended.count, ended.started_on, ended.ended_on))
+    state = replace(progress, streaks={**progress.streaks, kind: streak})
+    return _unlock(state, {}, message.at, changes)
+
+
+def _provider_facts(progress: Progress, message: ProviderFacts) -> Result:
+    facts: Facts = {
+        "signals": message.signals,
+        "wins": message.wins,
+        "followers": message.most_followers,
+        "first_as_provider": min(message.signals, 1) if message.is_provider else 0,
+        "verified": int(message.level != "none"),
+    }
+    state, changes = _act(progress, message.at) if message.signals else (progress, [])
+    return _unlock(state, facts, message.at, changes)
+
+
+def _first_follow(progress: Progress, message: FirstFollow) -> Result:
+    state, changes = _act(progress, message.at)
+    return Decision(state, None, tuple(changes))
+
+
+def _qualify(progress: Progress, message: Qualify) -> Result:
+    if message.referee_id in progress.qualified or len(progress.qualified) >= REFERRALS:
+        return Decision(progress)
+    state = replace(progress, qualified=progress.qualified | {message.referee_id})
+    tier = tier_of(len(state.qualified))  # the one that this referral leads to
+    row = QualifiedRow(
+        message.referee_id, progress.user_id, tier.id, tier.referrer_reward, tier.referee_reward, message.at
+    )
+    return _unlock(state, {}, message.at, [row])
+
+
+_RULES: Mapping[type[Message[Any]], Callable[[Progress, Any], Result]] = {
+    Activity: _activity,
+    ProviderFacts: _provider_facts,
+    FirstFollow: _first_follow,
+    Qualify: _qualify,
+}
+
+
+def streak_row(user_id: UUID, kind: StreakType, streak: Streak) -> StreakRow:
+    """A streak as it is stored."""
+    return StreakRow(
+        user_id,
+        kind,
+        streak.current,
+        streak.longest,
+        streak.started_on,
+        streak.last_on,
+        streak.seen_on,
+        streak.zone,
+    )
+
+
+def streak_of(row: StreakRow) -> Streak:
+    """A streak as it was stored."""
+    return Streak(row.current_count, row.longest_count, row.started_on, row.last_on, row.seen_on, row.zone)
+
+
+def _act(progress: Progress, at: datetime) -> tuple[Progress, list[Change]]:
+    if progress.owes_to is None:
+        return progress, []
+    return replace(progress, owes_to=None), [ActedRow(progress.user_id, progress.owes_to, at)]
+
+
+def _unlock(progress: Progress, facts: Facts, at: datetime, changes: list[Change]) -> Result:
+    login = progress.streaks.get("login")
+    known: Facts = {**facts, "login_days": login.longest if login else 0, "referrals": len(progress.qualified)}
+    new = [each for each in due(known) if each not in progress.unlocked]
+    rows = [UnlockedRow(progress.user_id, each, at) for each in new]
+    state = replace(progress, unlocked=progress.unlocked.union(new)) if new else progress
+    return Decision(state, None, (*changes, *rows))
