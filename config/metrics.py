@@ -16,6 +16,35 @@ HTTP_REQUEST_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
 )
 
+# Accounts. `method`: password, or the name of an OAuth provider.
+LOGINS = Counter(
+    "tradestream_logins_total",
+    "Logins: granted; bad_credentials, unverified (a password's); or what the frontend is told of an OAuth login.",
+    ("method", "result"),
+)
+REGISTRATIONS = Counter(
+    "tradestream_registrations_total", "Registrations: made, or taken (the address was).", ("method", "result")
+)
+REFRESHES = Counter(
+    "tradestream_refreshes_total",
+    "Refresh tokens presented: granted; unknown; ended (its session has); reused (it was copied: its session ends).",
+    ("result",),
+)
+MAIL_WAITING = Gauge(
+    "tradestream_mail_waiting", "Letters in the outbox.", ("purpose",), multiprocess_mode="livemostrecent"
+)
+MAIL_OLDEST_SECONDS = Gauge(
+    "tradestream_mail_oldest_seconds",
+    "Age of the letter that has waited longest.",
+    ("purpose",),
+    multiprocess_mode="livemostrecent",
+)
+MAIL_LETTERS = Counter(
+    "tradestream_mail_letters_total",
+    "Letters: sent; failed (an attempt, there will be another); given_up; needless (nobody to send it to).",
+    ("purpose", "outcome"),
+)
+
 # The Lens pipeline, by stage.
 EVENTS_ACCEPTED = Counter("tradestream_lens_events_accepted_total", "Raw signals answered with 201.")
 STAGE_SECONDS = Histogram(
@@ -105,6 +134,28 @@ STREAM_LAG_SECONDS = Histogram(
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
 )
 FEED_FETCHED = Counter("tradestream_feed_fetched_total", "Signals that Redis did not tell of, fetched from Postgres.")
+
+# Scored signals of other systems. `way`: redis or kafka.
+INGEST_MESSAGES = Counter(
+    "tradestream_ingest_messages_total",
+    "Messages: published, known (stored before), invalid or refused (now dead letters), resent (dead letters that are "
+    "published now), dropped (by a full buffer), lost (not even a dead letter).",
+    ("way", "result"),
+)
+INGEST_BUFFERED = Gauge(
+    "tradestream_ingest_buffered",
+    "Messages in memory that are not durable here yet.",
+    ("way",),
+    multiprocess_mode="livemostrecent",
+)
+INGEST_CONNECTED = Gauge(
+    "tradestream_ingest_connected", "Whether a way in is open.", ("way",), multiprocess_mode="livemostrecent"
+)
+INGEST_LAG = Gauge(
+    "tradestream_ingest_lag",
+    "Messages of the Kafka topic that are not read yet.",
+    multiprocess_mode="livemostrecent",
+)
 
 # Market data. `query` is one of the pipeline's six, `provider` the name of an adapter.
 MARKET_QUESTIONS = Counter(

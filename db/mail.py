@@ -95,6 +95,16 @@ async def upsert_links(conn: Connection, links: Sequence[tuple[bytes, UUID, Purp
     )
 
 
+MEASURE_OUTBOX = """
+SELECT purpose, count(*), extract(epoch FROM now() - min(created_at))::float8 FROM mail_outbox GROUP BY purpose
+"""
+
+
+async def measure_outbox(conn: Connection) -> dict[Purpose, tuple[int, float]]:
+    """How many letters of each purpose wait, and for how many seconds the oldest has."""
+    return {row[0]: (row[1], row[2]) for row in await conn.fetch(MEASURE_OUTBOX)}
+
+
 DELETE_LETTERS = "DELETE FROM mail_outbox WHERE id = ANY ($1::uuid[])"
 
 

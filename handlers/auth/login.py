@@ -8,6 +8,7 @@ from actors.users.account import BAD_CREDENTIALS
 from actors.users.messages import EndSessions, Refresh, Refused
 from config.clock import now
 from config.keys import token_hash
+from config.metrics import LOGINS, REFRESHES
 from db._postgres import connection
 from db.users import accounts, sessions
 from handlers._account_handler import REFRESH_COOKIE, AccountHandler
@@ -31,10 +32,14 @@ class Logins(AccountHandler):
             person = await accounts.find_by_email(conn, body["email"])
         stored = None if person is None else person.account.password_hash
         if not await self.accounts.passwords.check(body["password"], stored) or person is None:
+            LOGINS.labels("password", "bad_credentials").inc()
             raise Unauthorized(BAD_CREDENTIALS)
         if not person.account.email_verified:
+            LOGINS.labels("password", "unverified").inc()
             raise Forbidden("Email not verified")
-        return await self.begin_session(person, stored)
+        granted = await self.begin_session(person, stored)
+        LOGINS.labels("password", "granted").inc()
+        return granted
 
 
 class Refreshes(AccountHandler):
@@ -55,6 +60,7 @@ class Refreshes(AccountHandler):
         async with connection(self.services.pool) as conn:
             holder = await sessions.find_holder(conn, presented)
         if holder is None:
+            REFRESHES.labels("unknown").inc()
             raise Unauthorized("Invalid refresh token")
         successor = self.accounts.refresh.successor(token)
         answer = await self.ask_account(
@@ -69,8 +75,10 @@ class Refreshes(AccountHandler):
             ),
         )
         if isinstance(answer, Refused):
+            REFRESHES.labels("reused" if answer.revoked else "ended").inc()
             self.gateway.revoked.add(answer.revoked)
             raise Unauthorized(answer.reason)
+        REFRESHES.labels("granted").inc()
         return self.grant(answer, successor, is_provider=holder.is_provider)
 
 

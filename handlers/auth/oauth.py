@@ -12,6 +12,7 @@ from actors.users.messages import LinkIdentity, Register
 from config.clock import now
 from config.ids import uuid7
 from config.keys import token_hash
+from config.metrics import LOGINS, REGISTRATIONS
 from db._postgres import connection, transaction
 from db.users import accounts, tokens
 from db.users.accounts import AccountRow, Person
@@ -85,8 +86,10 @@ class OAuthCallback(OAuthHandler):
             await self._check_state(chosen, query["state"])
             granted = await self._sign_in(await self._identify(chosen, query))
         except _Refused as refusal:
+            LOGINS.labels(chosen.name, str(refusal)).inc()
             self._go_on({"error": str(refusal)})
             return
+        LOGINS.labels(chosen.name, "granted").inc()
         self._go_on({name: granted[name] for name in ("access_token", "token_type", "expires_in")})
 
     async def _check_state(self, provider: OAuthProvider, state: str | None) -> None:
@@ -133,6 +136,7 @@ class OAuthCallback(OAuthHandler):
             code = await free_code(conn)
         account = AccountRow(uuid7(), email, True, None, user.display_name, user.avatar_url, None, code, now())
         await self.ask_account(account.id, Register(account, None, None, (user.provider, user.subject)))
+        REGISTRATIONS.labels(user.provider, "made").inc()
 
     def _go_on(self, fragment: dict[str, Any]) -> None:
         # Not self.redirect(), which would resolve the URL against the request's.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 
 from config import tasks
 from config.clock import now
 from config.keys import derive_key, derive_token, token_hash
+from config.metrics import MAIL_LETTERS, MAIL_OLDEST_SECONDS, MAIL_WAITING
 from config.settings import Settings
 from db import mail
 from db._postgres import Pool, connection, transaction
@@ -20,6 +22,7 @@ from server.mail.senders import NotSent, Sender, sender_of
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
+MEASURE_SECONDS = 5.0
 LETTERS = 10  # sent side by side; a provider's own limit is a few per second
 HOLD_SECONDS = 60.0  # longer than sending may take: a letter whose sender died is sent by another after that
 RETRY_SECONDS = (5.0, 3600.0)  # doubling with each attempt
@@ -67,6 +70,15 @@ class Mailer:
                 raise failure
         return len(letters)
 
+    async def measure(self) -> None:
+        """Tell the metrics what waits. Raises DatabaseUnavailable."""
+        async with connection(self._pool) as conn:
+            waiting = await mail.measure_outbox(conn)
+        for purpose in LIFETIMES:
+            count, oldest = waiting.get(purpose, (0, 0.0))
+            MAIL_WAITING.labels(purpose).set(count)
+            MAIL_OLDEST_SECONDS.labels(purpose).set(oldest)
+
     async def _send(self, letter: ClaimedLetter) -> None:
         if letter.user_id is not None:
             try:
@@ -84,6 +96,7 @@ class Mailer:
                 await self._keep(letter, error)
                 return
             log.info("letter %s (%s) sent", letter.id, letter.purpose)
+        MAIL_LETTERS.labels(letter.purpose, "needless" if letter.user_id is None else "sent").inc()
         async with connection(self._pool) as conn:
             await mail.delete_letters(conn, [letter.id])
 
@@ -92,8 +105,10 @@ class Mailer:
         async with connection(self._pool) as conn:
             if error.for_good or old:
                 log.error("letter %s (%s) given up: %s", letter.id, letter.purpose, error)
+                MAIL_LETTERS.labels(letter.purpose, "given_up").inc()
                 await mail.delete_letters(conn, [letter.id])
                 return
+            MAIL_LETTERS.labels(letter.purpose, "failed").inc()
             pause = max(error.retry_after, back_off(letter.attempts))
             log.warning("letter %s (%s) not sent, again in %.0f s: %s", letter.id, letter.purpose, pause, error)
             await mail.postpone_letter(conn, letter.id, pause, str(error))
@@ -102,10 +117,14 @@ class Mailer:
         return derive_token(self._key, letter.id.bytes)
 
     async def _run(self) -> None:
+        measured = 0.0
         while True:
             taken = 0
             try:
                 taken = await self.send_due()
+                if time.monotonic() - measured >= MEASURE_SECONDS:
+                    await self.measure()
+                    measured = time.monotonic()
             except DatabaseUnavailable:
                 pass  # the driver has logged it
             except Exception:

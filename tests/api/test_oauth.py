@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pytest
+from prometheus_client import REGISTRY
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 import handlers._oauth
@@ -74,6 +75,11 @@ async def sign_in(browser: Browser, login: str) -> dict[str, str]:
     return fragment
 
 
+def counted(result: str) -> float:
+    """Google's logins that ended so."""
+    return REGISTRY.get_sample_value("tradestream_logins_total", {"method": "google", "result": result}) or 0.0
+
+
 def with_query(url: str, **changes: str | None) -> str:
     parts = urlsplit(url)
     query = {name: values[0] for name, values in parse_qs(parts.query).items()} | changes
@@ -84,9 +90,10 @@ def with_query(url: str, **changes: str | None) -> str:
 
 async def test_a_new_person_signs_in_and_has_a_verified_account(settings: Settings, issuer: str) -> None:
     async with google_world(settings, issuer) as world:
-        browser = world.browser()
+        browser, before = world.browser(), counted("granted")
         fragment = await sign_in(browser, "ann")
         assert set(fragment) == {"access_token", "token_type", "expires_in"}
+        assert counted("granted") == before + 1
         claims = Gatekeeper(world.settings).read_token(fragment["access_token"])
         assert (claims.email, claims.email_verified) == ("ann@example.com", True)
         me = (await browser.send("GET", "/auth/me")).expect(200).json
@@ -124,9 +131,10 @@ async def test_the_way_there_has_a_state_and_a_challenge_and_a_cookie_bound_to_b
 
 async def test_who_denies_consent_is_told_so(settings: Settings, issuer: str) -> None:
     async with google_world(settings, issuer) as world:
-        browser = world.browser()
+        browser, before = world.browser(), counted("access_denied")
         answer = await come_back(browser, await Person("ann").deny(await start(browser)))
         assert told(answer) == {"error": "access_denied"}
+        assert counted("access_denied") == before + 1
         assert answer.cookie("refresh_token") is None
         assert await world.value("SELECT count(*) FROM users") == 0
 

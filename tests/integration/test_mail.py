@@ -14,6 +14,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from prometheus_client import REGISTRY
 
 from config.clock import now
 from config.ids import uuid7
@@ -248,7 +249,36 @@ async def test_a_resend_that_is_away_is_tried_again() -> None:
     assert not caught.value.for_good
 
 
-async def test_the_loop_sends_by_itself(settings: Settings) -> None:
+def figure(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(f"tradestream_mail_{name}", labels) or 0.0
+
+
+async def test_the_metrics_tell_what_waits_and_what_became_of_the_rest(settings: Settings) -> None:
+    async with pool_of(settings) as pool:
+        await add_account(pool, "trader@example.com")
+        await queue(pool, "trader@example.com", "reset", hours_ago=2)
+        await queue(pool, "trader@example.com", "reset", hours_ago=1)
+        await queue(pool, "nobody@example.com", "reset")
+        await queue(pool, "trader@example.com", "verification")
+        outcomes = ("sent", "failed", "given_up", "needless")
+        before = [figure("letters_total", purpose="reset", outcome=each) for each in outcomes]
+        mailer = Mailer(settings, pool, Recorder(NotSent("503"), NotSent("no", for_good=True)))
+        await mailer.measure()
+        assert (figure("waiting", purpose="reset"), figure("waiting", purpose="verification")) == (3, 1)
+        assert figure("oldest_seconds", purpose="reset") == pytest.approx(7200, abs=60)
+        assert figure("oldest_seconds", purpose="verification") < 60
+        await mailer.send_due()
+        await mailer.measure()
+        assert (figure("waiting", purpose="reset"), figure("waiting", purpose="verification")) == (1, 0)
+        assert figure("oldest_seconds", purpose="verification") == 0
+        await make_due(pool)
+        await mailer.send_due()
+        after = [figure("letters_total", purpose="reset", outcome=each) for each in outcomes]
+        assert [late - early for early, late in zip(before, after, strict=True)] == [1, 1, 1, 1]
+
+
+async def test_the_loop_sends_and_measures_by_itself(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.mail.mailer.MEASURE_SECONDS", 0.0)
     async with pool_of(settings) as pool:
         await add_account(pool, "trader@example.com")
         recorder = Recorder()
@@ -256,6 +286,9 @@ async def test_the_loop_sends_by_itself(settings: Settings) -> None:
         mailer.start()
         await queue(pool, "trader@example.com")
         await until(lambda: bool(recorder.letters))
+        recorder.failures = [NotSent("503")]
+        await queue(pool, "trader@example.com", "reset", hours_ago=0.5)
+        await until(lambda: figure("oldest_seconds", purpose="reset") > 1700)
         await mailer.stop()
 
 
