@@ -145,6 +145,8 @@ class GatewayHandler(tornado.web.RequestHandler):
         await self._count(route, None if refusal is not None else self.caller.subject)
         if refusal is not None:
             raise refusal
+        if self.caller.subject is not None:
+            gateway.visits.note(self.caller.subject)
 
     async def _authorise(self, route: Route) -> None:
         if route.access.identity != "ignored":

@@ -20,6 +20,7 @@ from handlers._limits import Limiter, Rule
 from handlers._readiness import Readiness
 from handlers._revocations import RevokedSessions
 from handlers._stream import Feed
+from handlers._visits import Visits
 from schemas.errors import AppError
 
 
@@ -87,5 +88,6 @@ class Gateway:
     openapi: Callable[[], bytes]  # the encoded document
     collect_metrics: Callable[[], Awaitable[tuple[bytes, str]]]  # the text and its media type
     readiness: Readiness = field(default_factory=Readiness)
+    visits: Visits = field(default_factory=Visits)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     services: Services | None = None

@@ -59,7 +59,9 @@ class MySettings(LibraryHandler):
     @endpoint("Change one's settings", body=SettingsChange(), responds=UserSettings(), errors=(503,))
     async def put(self, body: dict[str, Any]) -> object:
         """What is named is set; all settings are answered."""
-        return await self.ask_library(EditSettings(body))
+        edited = await self.ask_library(EditSettings(body))
+        self.gateway.visits.forget(str(self.user_id))  # in another zone it may be another day
+        return edited
 
 
 class MyWatchlist(LibraryHandler):

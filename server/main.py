@@ -87,6 +87,8 @@ class Process:
         await _insist(directory.start, "start the actors")
         await self._feed.start()
         await _insist(lambda: self._follow_sessions(services), "learn which sessions have ended")
+        self._app.gateway.visits.start(services)
+        self._opened.push_async_callback(self._app.gateway.visits.stop)
         mailer = Mailer(self._settings, services.pool)
         self._opened.push_async_callback(mailer.stop)
         mailer.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from config.settings import ConfigurationError, Settings
-from handlers import assets, decisions, dlq, docs, health, lens, lens_stream, signals, users
+from handlers import achievements, assets, decisions, dlq, docs, health, lens, lens_stream, referrals, signals, users
 from handlers._access import AUTHENTICATED, COOKIE_HOLDER, INTERNAL, OPTIONAL, PUBLIC, permission
 from handlers._limits import EXEMPT, Rule
 from handlers._routes import Route
@@ -20,6 +20,7 @@ OAUTH = Rule(10)
 STREAMING = OPTIONAL.with_query_token
 SETTINGS = permission("write:settings")
 WATCHLIST = permission("write:watchlist")
+ACHIEVEMENTS = permission("read:achievements")
 
 # fmt: off
 ROUTES = (
@@ -67,6 +68,14 @@ ROUTES = (
     # Signals: the public feed
     Route("GET",  "/api/signals/stream",              signals.SignalStream,   STREAMING, STREAMS),
     Route("GET",  "/api/signals/ws",                  signals.SignalSocket,   STREAMING, STREAMS),
+
+    # Achievements and referrals
+    Route("GET",  "/api/achievements",                achievements.Definitions,  ACHIEVEMENTS),
+    Route("GET",  "/api/achievements/me",             achievements.MineUnlocked, ACHIEVEMENTS),
+    Route("GET",  "/api/achievements/streaks",        achievements.MineInRow,    ACHIEVEMENTS),
+    Route("GET",  "/api/referrals",                   referrals.MyReferrals,     AUTHENTICATED),
+    Route("POST", "/api/referrals/custom-code",       referrals.MyCode,          SETTINGS),
+    Route("GET",  "/join/{code}",                     referrals.Join,            PUBLIC),
 
     # Lens: the internal API
     Route("GET",  "/api/v1/health",                   health.Healthy,         PUBLIC,    EXEMPT),

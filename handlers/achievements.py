@@ -1,0 +1,142 @@
+"""Achievements and streaks."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from actors.streaks import Streak, is_alive
+from actors.users.achievements import ACHIEVEMENTS, Facts, due, nearest, points
+from actors.users.messages import USERS, ProviderFacts, progress_key
+from config.clock import now
+from db import achievements as sql
+from db._postgres import connection
+from db._redis import REDIS_ERRORS
+from db.achievements import FactsRow, ShownStreakRow, UnlockedRow
+from handlers._account_handler import AccountHandler
+from handlers._base import encode
+from handlers._endpoint import endpoint, endpoint_of
+from schemas.achievements import AchievementDefinitions, MyAchievements, MyStreaks
+from schemas.errors import AppError
+
+log = logging.getLogger(__name__)
+
+CACHE_SECONDS = 3600
+_DOCUMENT = encode(AchievementDefinitions().dump({"achievements": ACHIEVEMENTS}))
+# By what it holds: a process that runs other code has another table.
+CACHE_KEY = f"tradestream:achievements:{hashlib.sha256(_DOCUMENT).hexdigest()[:16]}"
+
+EVERYBODY = ("login", "analysis_post")
+PROVIDERS = ("login", "profitable_signal", "provider_signal", "analysis_post")
+
+
+class Definitions(AccountHandler):
+    """`/api/achievements`"""
+
+    @endpoint("List what can be achieved", responds=AchievementDefinitions(), conditional=True)
+    async def get(self) -> None:
+        """The same for everybody, and the same until the software changes."""
+        declared = endpoint_of(self.get)
+        assert declared is not None
+        self.answer(orjson.Fragment(await self._cached()), declared)
+
+    async def _cached(self) -> bytes:
+        redis = self.services.redis
+        try:
+            found = await redis.get(CACHE_KEY)
+            if isinstance(found, bytes):
+                return found
+            await redis.set(CACHE_KEY, _DOCUMENT, ex=CACHE_SECONDS)
+        except REDIS_ERRORS as error:
+            log.info("the definitions are not cached: %s", type(error).__name__)
+        return _DOCUMENT
+
+
+class MineUnlocked(AccountHandler):
+    """`/api/achievements/me`"""
+
+    @endpoint("Get one's achievements", responds=MyAchievements(), errors=(503,))
+    async def get(self) -> object:
+        """The first one first, and of each requirement the nearest that is locked."""
+        await self.gateway.visits.settle(str(self.user_id))
+        unlocked, facts, record = await self._read()
+        if record is not None and not set(due(facts)) <= {each.achievement_id for each in unlocked}:
+            await self._catch_up(record)
+            unlocked, facts, _ = await self._read()
+        unlocked.sort(key=lambda each: (each.unlocked_at, _ORDER.get(each.achievement_id, 0)))
+        have = [each.achievement_id for each in unlocked]
+        nexts = [
+            {"id": each.id, "name": each.name, "progress": progress, "target": each.target}
+            for each, progress in nearest(facts, have)
+        ]
+        return {"unlocked": unlocked, "total_points": points(have), "next_achievements": nexts}
+
+    async def _read(self) -> tuple[list[UnlockedRow], Facts, FactsRow | None]:
+        user_id, at = self.user_id, now()
+        async with connection(self.services.pool) as conn:
+            unlocked = await sql.unlocked(conn, user_id)
+            record = await sql.facts(conn, user_id)
+            qualified = await sql.count_qualified(conn, user_id)
+            streaks = await sql.streaks(conn, user_id)
+            zone = (await sql.zones(conn, [user_id])).get(user_id, "UTC")
+        days = next((_current(each, at, zone) for each in streaks if each.streak_type == "login"), 0)
+        facts: dict[Any, int] = {"login_days": days, "referrals": qualified}
+        if record is not None:
+            facts |= {
+                "signals": record.signals,
+                "wins": record.wins,
+                "followers": record.most_followers,
+                "first_as_provider": min(record.signals, 1),
+                "verified": int(record.level != "none"),
+            }
+        return unlocked, facts, record
+
+    async def _catch_up(self, record: FactsRow) -> None:
+        """The news of the track record are under way, or got lost: its reader shall not see that."""
+        key = progress_key(record.user_id)
+        message = ProviderFacts(record.signals, record.wins, record.most_followers, record.level, True, now())
+        try:
+            await self.services.directory.mailbox(USERS, key).ask(key, message)
+        except AppError as error:
+            log.info("achievements are shown as they were: %s", error)
+
+
+class MineInRow(AccountHandler):
+    """`/api/achievements/streaks`"""
+
+    @endpoint("Get one's streaks", responds=MyStreaks(), errors=(503,))
+    async def get(self) -> object:
+        """The visit that this is counts already."""
+        user_id, at = self.user_id, now()
+        await self.gateway.visits.settle(str(user_id))
+        async with connection(self.services.pool) as conn:
+            streaks = {each.streak_type: each for each in await sql.streaks(conn, user_id)}
+            zone = (await sql.zones(conn, [user_id])).get(user_id, "UTC")
+            names = PROVIDERS if await sql.is_provider(conn, user_id) else EVERYBODY
+        return {"streaks": [_shown(name, streaks.get(name), at, zone) for name in names]}
+
+
+_ORDER = {each.id: number for number, each in enumerate(ACHIEVEMENTS)}
+
+
+def _shown(name: str, row: ShownStreakRow | None, at: datetime, zone: str) -> dict[str, Any]:
+    if row is None:
+        return {"streak_type": name, "current_count": 0, "longest_count": 0, "last_activity_date": None}
+    return {
+        "streak_type": name,
+        "current_count": _current(row, at, zone),
+        "longest_count": row.longest_count,
+        "last_activity_date": row.last_on.isoformat(),
+    }
+
+
+def _current(row: ShownStreakRow, at: datetime, zone: str) -> int:
+    """The count as it is today: a row says how it was at the last activity."""
+    if row.streak_type == "profitable_signal":  # no matter of days
+        return row.current_count
+    streak = Streak(row.current_count, row.longest_count, row.started_on, row.last_on, row.seen_on, row.zone)
+    return row.current_count if is_alive(streak, at, zone) else 0

@@ -1,0 +1,98 @@
+"""The referral program: who came by a user's code, and what that brings."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from actors.users.messages import ChangeCode
+from actors.users.referrals import CODES_FROM, expected, may_choose_code, tier_after, tier_of
+from config.clock import now
+from db import achievements
+from db import referrals as sql
+from db._postgres import connection
+from db.referrals import ListedReferral, Totals
+from handlers._account_handler import AccountHandler
+from handlers._base import GatewayHandler
+from handlers._endpoint import endpoint
+from schemas.errors import Forbidden, Unauthorized
+from schemas.referrals import CodeChoice, CodeInForce, Dashboard, ReferralsQuery, masked
+
+
+class MyReferrals(AccountHandler):
+    """`/api/referrals`"""
+
+    @endpoint("Get one's referrals", query=ReferralsQuery(), responds=Dashboard(), errors=(503,))
+    async def get(self, query: dict[str, Any]) -> object:
+        """The list is paged, the newest first; the figures are of all."""
+        async with connection(self.services.pool) as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+            totals = await sql.totals(conn, self.user_id)
+            items = await sql.list_referrals(conn, self.user_id, query["limit"], query["offset"])
+        if totals is None:
+            raise Unauthorized("The account of this token does not exist")
+        return _dashboard(totals, items, self.services.settings.api_url)
+
+
+class MyCode(AccountHandler):
+    """`/api/referrals/custom-code`"""
+
+    @endpoint("Choose one's referral code", body=CodeChoice(), responds=CodeInForce(), errors=(409, 503))
+    async def post(self, body: dict[str, Any]) -> object:
+        """For users at silver or above. The codes before it go on to work."""
+        async with connection(self.services.pool) as conn:
+            qualified = await achievements.count_qualified(conn, self.user_id)
+        if not may_choose_code(qualified):  # nobody falls back to a lower tier, so this stays true until it is asked
+            raise Forbidden(f"A code of one's own is for referrers at {CODES_FROM} or above")
+        code = await self.ask_account(self.user_id, ChangeCode(body["code"], now()))
+        return {"referral_code": code, "referral_url": join_url(self.services.settings.api_url, code)}
+
+
+class Join(GatewayHandler):
+    """`/join/{code}`"""
+
+    @endpoint("Follow a referral link", status=302, errors=(503,))
+    async def get(self, code: str) -> None:
+        """On to the registration, with the code. Who follows a link with an unknown one may register all the same."""
+        async with connection(self.services.pool) as conn:
+            owner = await sql.find_owner(conn, code.strip()) if len(code) <= 100 else None
+        page = f"{self.services.settings.frontend_url.rstrip('/')}/register"
+        self.redirect(page if owner is None else f"{page}?referral_code={quote(code.strip().upper(), safe='')}")
+
+
+def join_url(api_url: str, code: str) -> str:
+    """The link that brings people."""
+    return f"{api_url.rstrip('/')}/join/{code}"
+
+
+def _dashboard(totals: Totals, items: list[ListedReferral], api_url: str) -> dict[str, Any]:
+    qualified, pending = totals.qualified, totals.total - totals.qualified
+    above = tier_after(qualified)
+    return {
+        "referral_code": totals.referral_code,
+        "referral_url": join_url(api_url, totals.referral_code),
+        "tier": tier_of(qualified),
+        "stats": {
+            "total_referrals": totals.total,
+            "qualified_referrals": qualified,
+            "pending_referrals": pending,
+            "total_earned": totals.earned,
+            "pending_earnings": expected(qualified, pending),
+        },
+        "next_tier": above
+        and {
+            "id": above.id,
+            "name": above.name,
+            "referrals_needed": above.least - qualified,
+            "referrer_reward": above.referrer_reward,
+        },
+        "referrals": [
+            {
+                "referee_name": masked(each.display_name),
+                "status": each.status,
+                "reward_amount": each.reward_amount,
+                "created_at": each.created_at,
+                "qualified_at": each.qualified_at,
+            }
+            for each in items
+        ],
+    }

@@ -1,0 +1,100 @@
+"""The referral program, as it is shown; and the code that a user chooses."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from schemas._fields import Nested, Number, Paging, Schema, Text, Timestamp, Whole
+
+CODE_CHARACTERS = (4, 20)
+_CODE = re.compile(rf"[A-Z0-9]{{{CODE_CHARACTERS[0]},{CODE_CHARACTERS[1]}}}")
+SHOWN_CHARACTERS = 6
+
+
+class Code(Text):
+    """A referral code, loaded in upper case."""
+
+    default_error_messages = {  # noqa: RUF012
+        "code": f"must be {CODE_CHARACTERS[0]}-{CODE_CHARACTERS[1]} letters A-Z and digits"
+    }
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        # Letters outside ASCII may have a form in upper case that is inside: ſ becomes S.
+        if not text.isascii() or not _CODE.fullmatch(text.upper()):
+            raise self.make_error("code")
+        return text.upper()
+
+
+class CodeChoice(Schema):
+    """A code of one's own."""
+
+    code = Code(required=True, metadata={"examples": ["CRYPTOKING"]})
+
+
+class CodeInForce(Schema):
+    """The code that is shown from now on; those before it go on to work."""
+
+    referral_code = Text(required=True)
+    referral_url = Text(required=True)
+
+
+class ReferralTier(Schema):
+    """What a referral is worth now."""
+
+    id = Text(required=True)
+    name = Text(required=True)
+    referrer_reward = Number(required=True)
+    referee_reward = Number(required=True)
+
+
+class NextTier(Schema):
+    """The tier above, and how many more referrals must qualify for it."""
+
+    id = Text(required=True)
+    name = Text(required=True)
+    referrals_needed = Whole(required=True)
+    referrer_reward = Number(required=True)
+
+
+class ReferralStats(Schema):
+    """All of a user's referrals in figures."""
+
+    total_referrals = Whole(required=True)
+    qualified_referrals = Whole(required=True)
+    pending_referrals = Whole(required=True)
+    total_earned = Number(required=True)
+    pending_earnings = Number(
+        required=True, metadata={"description": "What the pending ones would bring if all of them qualified now."}
+    )
+
+
+class Referral(Schema):
+    """Somebody who came by the user's code."""
+
+    referee_name = Text(required=True)
+    status = Text(required=True)
+    reward_amount = Number(required=True, allow_none=True, metadata={"description": "Null until it has qualified."})
+    created_at = Timestamp(required=True)
+    qualified_at = Timestamp(required=True, allow_none=True)
+
+
+class Dashboard(Schema):
+    """A user's part in the program; `referrals` the newest first, paged."""
+
+    referral_code = Text(required=True)
+    referral_url = Text(required=True)
+    tier = Nested(ReferralTier, required=True)
+    stats = Nested(ReferralStats, required=True)
+    next_tier = Nested(NextTier, required=True, allow_none=True)
+    referrals = Nested(Referral, many=True, required=True)
+
+
+class ReferralsQuery(Paging):
+    """Which part of the list."""
+
+
+def masked(name: str) -> str:
+    """A name of which others may see the beginning."""
+    return f"{name[:SHOWN_CHARACTERS]}***"
