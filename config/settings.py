@@ -6,20 +6,18 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import environs
-from marshmallow import ValidationError
 from marshmallow.validate import Length, OneOf, Range, Regexp, Validator
 
+from config._variables import Network, default_value, dump_variable, read_variable
 from config.model_sdks import missing_extra
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MODELS = ("chatgpt", "gemini", "claude", "deepseek", "technical")
 MODEL_KEYS = {
@@ -56,7 +54,8 @@ def _setting(
 
 _POSITIVE = Range(min=0, min_inclusive=False)
 _COUNT = Range(min=1)
-_URL = Regexp(r"^https?://")
+_URL = Regexp(r"^https?://[^/]", error="a URL that begins with http:// or https://")
+_SENDER = Regexp(r"^[^\r\n]+@[^\r\n]+$", error="a sender, as in TradeStream <no-reply@tradestream.io>")
 _NAME = Length(min=1, max=200)
 _NETWORKS = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 _ORIGINS = "https://tradestream.io,https://www.tradestream.io,http://localhost:3000"
@@ -108,7 +107,16 @@ class Settings:
         check=Range(min=0, max=65535),
         help="0 starts the local Ray without its dashboard",
     )
-    kafka_bootstrap_servers: str | None = _setting("KAFKA_BOOTSTRAP_SERVERS", "optional", None)
+    kafka_bootstrap_servers: str | None = _setting(
+        "KAFKA_BOOTSTRAP_SERVERS", "optional", None, help="host:port, host:port: reads the topic scored-signals"
+    )
+    kafka_group: str = _setting(
+        "KAFKA_GROUP",
+        "str",
+        "tradestream",
+        check=_NAME,
+        help="under which offsets are committed: one for each deployment that reads the topic",
+    )
     mongo_url: str | None = _setting(
         "MONGO_URL", "optional", None, secret=True, help="unset: the Lens archive lives in Postgres"
     )
@@ -139,9 +147,7 @@ class Settings:
         "RESEND_API_KEY", "optional", None, secret=True, help="unset: mail is written to the Maildir DATA_DIR/mail"
     )
     resend_base_url: str = _setting("RESEND_BASE_URL", "str", "https://api.resend.com", check=_URL)
-    mail_from: str = _setting(
-        "MAIL_FROM", "str", "TradeStream <no-reply@tradestream.io>", check=Regexp(r"^[^\r\n]+@[^\r\n]+$")
-    )
+    mail_from: str = _setting("MAIL_FROM", "str", "TradeStream <no-reply@tradestream.io>", check=_SENDER)
     api_url: str = _setting("API_URL", "str", "http://127.0.0.1:8000", check=_URL)
     frontend_url: str = _setting("FRONTEND_URL", "str", "http://localhost:3000", check=_URL)
     cors_origins: tuple[str, ...] = _setting("CORS_ORIGINS", "names", _ORIGINS)
@@ -173,9 +179,7 @@ class Settings:
         check=OneOf(("simulated", "hyperliquid")),
         help="default: simulated in development, hyperliquid in production",
     )
-    hyperliquid_base_url: str = _setting(
-        "HYPERLIQUID_BASE_URL", "str", "https://api.hyperliquid.xyz", check=Regexp(r"^https?://")
-    )
+    hyperliquid_base_url: str = _setting("HYPERLIQUID_BASE_URL", "str", "https://api.hyperliquid.xyz", check=_URL)
     lens_models: tuple[str, ...] = _setting(
         "LENS_MODELS", "names", "", help="default: every model whose key is set, technical when none is"
     )
@@ -236,16 +240,23 @@ class Settings:
     @classmethod
     def load(cls, env_file: Path | None = Path(".env")) -> Settings:
         """Read the environment, and under it `env_file`; validate all of it, or raise `ConfigurationError`."""
-        env = environs.Env(eager=False)  # not eager: every fault is collected until seal()
+        env = environs.Env()
         if env_file is not None and env_file.is_file():
             env.read_env(env_file, recurse=False)
-        values = {each.name: _read(env, each.metadata) for each in dataclasses.fields(cls)}
-        try:
-            env.seal()
-        except environs.EnvValidationError as error:
-            raise ConfigurationError(_describe(error)) from None
-        settings = cls(**{each.name: _convert(each.metadata, values[each.name]) for each in dataclasses.fields(cls)})
-        problems = settings._contradictions()
+        values, problems = {}, []
+        for each in dataclasses.fields(cls):
+            values[each.name] = default_value(each.metadata)
+            text = env.str(each.metadata["name"], None)
+            if text is None:
+                continue
+            try:
+                values[each.name] = read_variable(text, each.metadata)
+            except ValueError as error:
+                problems.append(f"{each.metadata['name']}: {error}")
+        settings = cls(**values)
+        # What is no value at all has its default here, of which nothing more is said.
+        faulty = {problem.partition(":")[0] for problem in problems}
+        problems += [each for each in settings._contradictions() if each.partition(":")[0] not in faulty]
         if problems:
             raise ConfigurationError(problems)
         return settings
@@ -274,7 +285,7 @@ class Settings:
 
     def to_environment(self) -> dict[str, str]:
         """The settings as environment variables, for a child process; unset ones are empty strings."""
-        return {each.metadata["name"]: _dump(getattr(self, each.name)) for each in dataclasses.fields(self)}
+        return {each.metadata["name"]: dump_variable(getattr(self, each.name)) for each in dataclasses.fields(self)}
 
     def _contradictions(self) -> list[str]:
         problems = [
@@ -288,6 +299,8 @@ class Settings:
             if name in MODEL_KEYS and not getattr(self, MODEL_KEYS[name])
         ]
         problems += [problem for name in self.active_models if (problem := missing_extra(name)) is not None]
+        if self.kafka_bootstrap_servers and find_spec("aiokafka") is None:
+            problems.append("KAFKA_BOOTSTRAP_SERVERS: needs a driver: pip install '.[kafka]'")
         problems += [
             f"CORS_ORIGINS: {origin!r} is not an origin" for origin in self.cors_origins if not _is_origin(origin)
         ]
@@ -313,76 +326,11 @@ class Settings:
 def describe_settings() -> list[tuple[str, str, str]]:
     """Name, default and meaning of every setting, in order: what `example.env` and the README are checked against."""
     return [
-        (each.metadata["name"], _dump(each.metadata["default"]), each.metadata["help"])
+        (each.metadata["name"], dump_variable(each.metadata["default"]), each.metadata["help"])
         for each in dataclasses.fields(Settings)
     ]
-
-
-def _read(env: environs.Env, spec: Mapping[str, Any]) -> Any:
-    convert = _CONVERTERS.get(spec["parse"])
-
-    def check(value: Any) -> None:
-        if convert is not None:
-            try:
-                value = convert(value)
-            except ValueError as error:
-                raise ValidationError(str(error)) from None
-        if value is not None and spec["check"] is not None:
-            spec["check"](value)
-
-    # What environs has no parser for is read as text; it is converted again after seal() has accepted it.
-    method = env.str if convert is not None else getattr(env, spec["parse"])
-    return method(spec["name"], spec["default"], validate=check)
-
-
-def _convert(spec: Mapping[str, Any], value: Any) -> Any:
-    convert = _CONVERTERS.get(spec["parse"])
-    return value if convert is None else convert(value)
-
-
-def _comma_list(text: str) -> tuple[str, ...]:
-    return tuple(item.strip() for item in text.split(",") if item.strip())
-
-
-def _networks(text: str) -> tuple[Network, ...]:
-    return tuple(ipaddress.ip_network(item, strict=False) for item in _comma_list(text))
-
-
-def _limits(text: str) -> tuple[tuple[str, int], ...]:
-    pairs = []
-    for item in _comma_list(text):
-        route, _, number = item.rpartition("=")
-        if " " not in route.strip() or not number.strip().isdecimal() or int(number) < 1:
-            raise ValueError(f"{item!r} is not METHOD /path=number")
-        pairs.append((route.strip(), int(number)))
-    return tuple(pairs)
-
-
-_CONVERTERS: dict[str, Callable[[Any], Any]] = {
-    "optional": lambda text: text or None,
-    "optional_float": lambda text: float(text) if text else None,
-    "names": _comma_list,
-    "networks": _networks,
-    "limits": _limits,
-}
 
 
 def _is_origin(text: str) -> bool:
     parts = urlsplit(text)
     return parts.scheme in {"http", "https"} and bool(parts.netloc) and not (parts.path or parts.query)
-
-
-def _dump(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return ",".join(f"{item[0]}={item[1]}" if isinstance(item, tuple) else str(item) for item in value)
-    return str(value)
-
-
-def _describe(error: environs.EnvValidationError) -> list[str]:
-    messages = error.error_messages
-    assert isinstance(messages, dict)
-    return [f"{name}: {' '.join(str(text) for text in texts)}" for name, texts in messages.items()]

@@ -10,7 +10,8 @@ from typing import Any, Literal, Protocol
 
 import jwt
 
-from config.settings import Network, Settings
+from config._variables import Network
+from config.settings import Settings
 from schemas.errors import Forbidden, Unauthorized
 
 ISSUER = "tradestream.io"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from config.settings import Settings, _networks
+from config._variables import networks
+from config.settings import Settings
 from handlers._access import AUTHENTICATED, OPTIONAL, OUTSIDER, PUBLIC, permission
 from handlers._base import GatewayHandler
 from handlers._endpoint import endpoint
@@ -12,7 +13,7 @@ from handlers._routes import Route
 from tests.api.serving import SETTINGS, serving
 from tests.unit.test_access import token
 
-OUTSIDE = SETTINGS.replace(internal_networks=_networks("192.0.2.0/24"))
+OUTSIDE = SETTINGS.replace(internal_networks=networks("192.0.2.0/24"))
 
 
 class Echo(GatewayHandler):
@@ -74,7 +75,7 @@ async def test_an_outsider_does_not_become_an_insider_by_saying_so() -> None:
 
 
 async def test_behind_a_trusted_proxy_the_forwarded_address_decides() -> None:
-    proxied = OUTSIDE.replace(trusted_proxies=_networks("127.0.0.0/8"))
+    proxied = OUTSIDE.replace(trusted_proxies=networks("127.0.0.0/8"))
     async with serving(proxied, ROUTES) as client:
         assert (await client.get("/public", X_Forwarded_For="192.0.2.7")).json["address"] == "192.0.2.7"
         both = [("X-Forwarded-For", "192.0.2.7"), ("X-Forwarded-For", "198.51.100.1")]

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from config.settings import _networks
+from config._variables import networks
 from handlers._body import BODY_BYTES, LINGER_BYTES
 from tests.api.serving import SETTINGS, SIGNAL, Client, read_response, serving, until
 
@@ -266,7 +266,7 @@ async def test_a_body_of_exactly_the_limit_is_read() -> None:
 
 
 async def test_a_refused_request_with_a_body_keeps_its_connection() -> None:
-    outside = SETTINGS.replace(internal_networks=_networks("192.0.2.0/24"))
+    outside = SETTINGS.replace(internal_networks=networks("192.0.2.0/24"))
     async with serving(outside) as client:
         body = orjson.dumps(SIGNAL)
         head = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"

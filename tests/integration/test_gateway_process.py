@@ -123,6 +123,16 @@ def test_it_names_all_that_it_cannot_start_without(tmp_path: Path) -> None:
         assert name in child.stderr
 
 
+def test_it_refuses_a_limit_for_a_route_that_is_not_there(tmp_path: Path) -> None:
+    nowhere = Settings.load(None).replace(
+        data_dir=tmp_path, database_url="x", redis_url="x", ray_address="x", rate_limits=(("GET /nowhere", 1),)
+    )
+    child = subprocess.run(
+        [sys.executable, "-m", "server.main"], env=nowhere.to_environment(), capture_output=True, check=False
+    )
+    assert (child.returncode, child.stderr) == (2, b"RATE_LIMITS: there is no route 'GET /nowhere'\n")
+
+
 async def _open_stream(client: Client) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
     writer.write(b"GET /api/signals/stream HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -30,9 +30,9 @@ STRANGER = Caller("203.0.113.9", is_internal=False)
 
 
 def gatekeeper(proxies: str = "") -> Gatekeeper:
-    from config.settings import _networks
+    from config._variables import networks
 
-    return Gatekeeper(SETTINGS.replace(trusted_proxies=_networks(proxies)))
+    return Gatekeeper(SETTINGS.replace(trusted_proxies=networks(proxies)))
 
 
 def token(**changes: Any) -> str:

@@ -37,10 +37,11 @@ def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedP
 
 
 def test_every_fault_of_the_configuration_is_told_and_nothing_starts(tmp_path: Path) -> None:
-    done = run(tmp_path, "serve", PORT="x", WORKERS="0", HEARTBEAT_SECONDS="-1")
+    faults = {"PORT": "x", "WORKERS": "0", "HEARTBEAT_SECONDS": "-1", "ENVIRONMENT": "production"}
+    done = run(tmp_path, "serve", **faults)
     assert done.returncode == 1
-    for name in ("PORT", "WORKERS", "HEARTBEAT_SECONDS"):
-        assert f"  {name}: " in done.stderr
+    for name in ("PORT: 'x'", "WORKERS: '0'", "HEARTBEAT_SECONDS: '-1'", "DATABASE_URL", "REDIS_URL", "JWT_SECRET"):
+        assert f"  {name}" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "data").exists()
 

@@ -1,0 +1,150 @@
+"""Environment variables: text into values and back, and what is said of a text that is none."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from marshmallow import ValidationError
+from marshmallow.validate import Length, OneOf, Range, Regexp, Validator
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_SHOWN_CHARACTERS = 60
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+
+
+class _BadItem(ValueError):
+    """One item of a list is wrong; the text is the whole complaint."""
+
+
+def read_variable(text: str, spec: Mapping[str, Any]) -> Any:
+    """The value of a setting that is given as `text`. Raises ValueError: what is given, and what is expected.
+
+    `spec`: `parse` is one of the kinds below, `check` a validator or None, `secret` whether the text must not be shown.
+    """
+    shown = "what is given" if spec["secret"] else repr(_shortened(text))
+    convert, _ = _KINDS[spec["parse"]]
+    try:
+        value = convert(text)
+        if value is not None and spec["check"] is not None:
+            spec["check"](value)
+    except _BadItem:
+        raise
+    except (ValueError, ValidationError):
+        raise ValueError(f"{shown} is not {_expectation(spec)}") from None
+    return value
+
+
+def default_value(spec: Mapping[str, Any]) -> Any:
+    """The value of a setting that is not given."""
+    default = spec["default"]
+    return _KINDS[spec["parse"]][0](default) if isinstance(default, str) else default
+
+
+def dump_variable(value: Any) -> str:
+    """The text that is read as `value`."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ",".join(f"{item[0]}={item[1]}" if isinstance(item, tuple) else str(item) for item in value)
+    return str(value)
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """A list of CIDRs. Raises ValueError."""
+    found = []
+    for item in _names(text):
+        try:
+            found.append(ipaddress.ip_network(item, strict=False))
+        except ValueError:
+            raise _BadItem(f"{_shortened(item)!r} is not a network, as in 10.0.0.0/8 or ::1/128") from None
+    return tuple(found)
+
+
+def _whole(text: str) -> int:
+    if re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", text) is None:
+        raise ValueError(text)
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def _flag(text: str) -> bool:
+    word = text.strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise ValueError(text)
+    return word in _TRUE
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise ValueError(text)
+    return Path(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in text.split(",") if item.strip())
+
+
+def _limits(text: str) -> tuple[tuple[str, int], ...]:
+    pairs = []
+    for item in _names(text):
+        route, _, number = item.rpartition("=")
+        if " " not in route.strip() or not number.strip().isdecimal() or int(number) < 1:
+            raise _BadItem(f"{_shortened(item)!r} is not METHOD /path=number")
+        pairs.append((route.strip(), int(number)))
+    return tuple(pairs)
+
+
+# How each kind is read, and what it is called.
+_KINDS: Mapping[str, tuple[Callable[[str], Any], str]] = {
+    "str": (str, "a text"),
+    "int": (_whole, "a whole number"),
+    "float": (_number, "a number"),
+    "bool": (_flag, "true or false"),
+    "path": (_path, "a path"),
+    "optional": (lambda text: text or None, "a text"),
+    "optional_float": (lambda text: _number(text) if text else None, "a number"),
+    "names": (_names, "a list separated by commas"),
+    "networks": (networks, "a list of networks"),
+    "limits": (_limits, "a list of limits"),
+}
+
+
+def _expectation(spec: Mapping[str, Any]) -> str:
+    check, kind = spec["check"], _KINDS[spec["parse"]][1]
+    return _bounded(kind, check) + (", or nothing" if spec["parse"].startswith("optional") else "")
+
+
+def _bounded(kind: str, check: Validator | None) -> str:
+    if isinstance(check, OneOf):
+        return f"one of {', '.join(check.choices)}"
+    if isinstance(check, Regexp):
+        return check.error
+    if isinstance(check, Length):
+        least, most = check.min or 0, check.max
+        return f"{kind} of {least}-{most} characters" if most is not None else f"{kind} of at least {least} characters"
+    if isinstance(check, Range):
+        if check.max is None:
+            return f"{kind} {'of at least' if check.min_inclusive else 'above'} {check.min}"
+        if not check.min_inclusive:
+            return f"{kind} above {check.min} and at most {check.max}"
+        return f"{kind} from {check.min} to {check.max}"
+    return kind
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
