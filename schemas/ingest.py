@@ -135,6 +135,7 @@ class ScoredSignal(Schema):
 
 
 _SCHEMA = ScoredSignal()
+_PROVIDER = ScoredProvider()
 
 
 def load_scored(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -153,7 +154,10 @@ def parse_scored(data: bytes) -> dict[str, Any]:
 
 def patch_scored(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     """The message with `patch` laid over it, and without what a scored signal does not have."""
-    return {name: value for name, value in document.items() if name in _SCHEMA.fields} | dict(patch)
+    patched = {name: value for name, value in {**document, **patch}.items() if name in _SCHEMA.fields}
+    if isinstance(provider := patched.get("provider"), dict):
+        patched["provider"] = {name: value for name, value in provider.items() if name in _PROVIDER.fields}
+    return patched
 
 
 def _provider(provider: Mapping[str, Any] | None, provider_id: str | None) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from marshmallow import ValidationError
 from db.lens.retries import Event, Letter
 from schemas._problems import field_errors
 from schemas.errors import FieldError, ValidationFailed
+from schemas.ingest import load_scored, patch_scored
 from schemas.lens import SignalSubmission
 
 ENRICHED = frozenset({"event_type", "signal_direction", "symbol", "asset_type", "entry_price", "ts_utc"})
@@ -63,6 +64,15 @@ def new_submission(letter: Letter, patch: Mapping[str, Any] | None) -> dict[str,
     if patch is not None:
         document = {name: value for name, value in document.items() if name in _SUBMISSION.fields} | dict(patch)
     return _load(document)
+
+
+def scored_message(letter: Letter, patch: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The message of a scored signal as it is to be read again. Raises ValidationFailed when it still is none."""
+    document = _parse(letter.edited_payload or letter.payload)
+    if patch is not None:
+        document = patch_scored(document, patch)
+    load_scored(document, "payload")
+    return document
 
 
 def to_json(loaded: Mapping[str, Any]) -> dict[str, Any]:

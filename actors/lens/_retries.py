@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from actors.lens._edits import Edit, edit_signal, new_submission, to_json
+from actors.lens._edits import Edit, edit_signal, new_submission, scored_message, to_json
 from actors.lens._outcomes import StageFailure, cause, entry
 from actors.lens.messages import Retrying, Submit
 from config import clock
@@ -139,6 +139,8 @@ class _Batch:
         if letter.resolved_at is not None:
             return ValidationFailed(CANNOT_RETRY)
         try:
+            if letter.way is not None:
+                return self._resend(letter, order)
             return self._accept(letter, order) if letter.event_id is None else self._requeue(letter, order)
         except ValidationFailed as error:
             return error
@@ -169,6 +171,16 @@ class _Batch:
         letter = self._count(replace(letter, resolved_at=self.at))
         self.marked[letter.id] = Marked(letter.id, letter.retry_count, edited, submit.event_id, is_done=True)
         self.results.accepted.append((submit, order.delay_seconds))
+        return Retrying(letter.id, letter.stage, letter.retry_count)
+
+    def _resend(self, letter: Letter, order: Order) -> Retrying:
+        """`ingest` takes it up and resolves it. At once, even in bulk: it asks nothing of the market or of a model."""
+        if letter.retrying and order.patch is None:
+            return Retrying(letter.id, letter.stage, letter.retry_count)
+        message = scored_message(letter, order.patch)
+        edited = None if order.patch is None else message
+        letter = self._count(replace(letter, retrying=True, edited_payload=sql.exact_json(message)))
+        self.marked[letter.id] = Marked(letter.id, letter.retry_count, edited)
         return Retrying(letter.id, letter.stage, letter.retry_count)
 
     def _count(self, letter: Letter) -> Letter:

@@ -19,7 +19,7 @@ from db._postgres import Connection
 from db._where import WHERE, filtered
 from db.lens.dlq import LetterFilters
 
-_LETTER = "id, event_id, stage, model, retry_count, retrying, resolved_at, payload::text, edited_payload::text"
+_LETTER = "id, event_id, stage, model, retry_count, retrying, resolved_at, payload::text, edited_payload::text, way"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Letter:
     resolved_at: datetime | None
     payload: str
     edited_payload: str | None
+    way: str | None  # of a scored signal that came in by itself; it never has an event
 
 
 FIND_EVENTS = "SELECT DISTINCT event_id FROM lens_dlq WHERE id = ANY ($1::uuid[]) AND event_id IS NOT NULL"

@@ -1,0 +1,3 @@
+"""Scored signals of other systems: the Redis channel and the Kafka topic, checked and handed to `lens/publish`."""
+
+INGEST = "ingest"

@@ -1,0 +1,162 @@
+"""How messages become durable: signals through `lens/publish`, what is no signal in the dead-letter queue."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from actors._behaviour import Room
+from actors.ingest.received import Received, lost, read
+from actors.lens._outcomes import StageFailure, cause
+from actors.lens.messages import PUBLISH, Placed, PublishScored, Scored
+from config import clock, metrics
+from config.backoff import Backoff
+from db.ingest import LostMessage, Resent, find_resent, keep_messages, settle_resent
+from schemas.errors import AppError, Fenced, Unavailable
+
+log = logging.getLogger(__name__)
+
+MOST_MESSAGES = 500  # in one transaction: some 50 ms of Postgres's time
+MOST_BYTES = 1 << 20
+PUBLISH_SECONDS = 8.0  # longer than the owner's own deadline: giving up earlier would only repeat its work
+RETRY_SECONDS = (0.1, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    message: Received
+    outcome: Scored | LostMessage
+
+
+@dataclass(slots=True)
+class _Verdict:
+    """What became of signals: figures, and why some cannot be stored, by their place."""
+
+    published: int = 0
+    known: int = 0
+    refused: dict[int, StageFailure] = field(default_factory=dict)
+
+
+class Acceptance:
+    """Makes messages durable. `accept` repeats until it is done; every repetition is harmless."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._limit = MOST_MESSAGES  # less for a while after a batch that was not answered in time
+
+    async def accept(self, messages: Sequence[Received]) -> None:
+        """Returns when each is a published signal or a dead letter. Waits while Postgres or `lens/publish` is away."""
+        waiting = deque(_Item(each, read(each)) for each in messages)
+        backoff = Backoff(*RETRY_SECONDS)
+        while waiting:
+            chunk = self._take(waiting)
+            try:
+                await self._accept_once(chunk)
+            except Unavailable as error:
+                log.warning("%d messages wait: %s", len(chunk) + len(waiting), error)
+                waiting.extendleft(reversed(chunk))
+                self._limit = max(self._limit // 2, 1)
+                await asyncio.sleep(backoff.next())
+            else:
+                backoff.reset()
+                self._limit = min(self._limit * 2, MOST_MESSAGES)
+
+    async def resend(self) -> int:
+        """Take up what somebody retries from the dead-letter queue; how many. Raises Unavailable."""
+        async with self._room.connection() as conn:
+            rows = await find_resent(conn, MOST_MESSAGES)
+        if not rows:
+            return 0
+        outcomes = [read(_again(row)) for row in rows]
+        signals = [(place, each) for place, each in enumerate(outcomes) if isinstance(each, Scored)]
+        verdict = await self._publish([each for _, each in signals])
+        failures = {place: each.attempts[0] for place, each in enumerate(outcomes) if isinstance(each, LostMessage)}
+        for index, failure in verdict.refused.items():
+            failures[signals[index][0]] = cause(failure, clock.now())
+        settled = [
+            (row, orjson.dumps(failures[place]).decode() if place in failures else None)
+            for place, row in enumerate(rows)
+        ]
+        async with self._room.transaction() as conn:
+            await settle_resent(conn, settled)
+        for way in {row.way for row in rows}:
+            count = sum(row.way == way and failure is None for row, failure in settled)
+            metrics.INGEST_MESSAGES.labels(way, "resent").inc(count)
+        return len(rows)
+
+    def _take(self, waiting: deque[_Item]) -> list[_Item]:
+        chunk: list[_Item] = []
+        size = 0
+        while waiting and len(chunk) < self._limit:
+            size += len(waiting[0].message.data)
+            if chunk and size > MOST_BYTES:
+                break
+            chunk.append(waiting.popleft())
+        return chunk
+
+    async def _accept_once(self, chunk: Sequence[_Item]) -> None:
+        # The letters first: a batch that is repeated after its signals were published would count them as known.
+        letters = [each.outcome for each in chunk if isinstance(each.outcome, LostMessage)]
+        scored = [(each.message, each.outcome) for each in chunk if isinstance(each.outcome, Scored)]
+        await self._keep(letters)
+        verdict = await self._publish([signal for _, signal in scored])
+        refused = [(scored[place][0], failure) for place, failure in verdict.refused.items()]
+        await self._keep([lost(message, each.reason_code, each.message) for message, each in refused])
+        way = chunk[0].message.way
+        for result, count in (
+            ("published", verdict.published),
+            ("known", verdict.known),
+            ("invalid", len(letters)),
+            ("refused", len(refused)),
+        ):
+            if count:
+                metrics.INGEST_MESSAGES.labels(way, result).inc(count)
+
+    async def _publish(self, signals: Sequence[Scored]) -> _Verdict:
+        """A batch that `lens/publish` fails on is sent in halves, down to the one that is to blame."""
+        if not signals:
+            return _Verdict()
+        try:
+            placed: Placed = await self._room.mailbox(PUBLISH, "").ask(
+                "", PublishScored(tuple(signals)), deadline_seconds=PUBLISH_SECONDS
+            )
+        except (Unavailable, Fenced):
+            raise
+        except AppError as error:
+            if len(signals) == 1:
+                return _Verdict(refused={0: StageFailure("INTERNAL_ERROR", error.message)})
+            middle = len(signals) // 2
+            first, second = await self._publish(signals[:middle]), await self._publish(signals[middle:])
+            late = {middle + place: failure for place, failure in second.refused.items()}
+            return _Verdict(first.published + second.published, first.known + second.known, {**first.refused, **late})
+        refused = {place: StageFailure("PUBLISH_ERROR", reason) for place, reason in placed.refused.items()}
+        return _Verdict(placed.published, placed.known, refused)
+
+    async def _keep(self, letters: Sequence[LostMessage]) -> None:
+        if not letters:
+            return
+        try:
+            async with self._room.transaction() as conn:
+                await keep_messages(conn, letters)
+        except (Unavailable, Fenced):
+            raise
+        except Exception as error:
+            if len(letters) == 1:
+                # Nothing is known that comes here: the payload was looked through. It must not stop those behind it.
+                log.exception("a message of %s can neither be published nor kept", letters[0].way, exc_info=error)
+                metrics.INGEST_MESSAGES.labels(letters[0].way, "lost").inc()
+                return
+            middle = len(letters) // 2
+            await self._keep(letters[:middle])
+            await self._keep(letters[middle:])
+
+
+def _again(row: Resent) -> Received:
+    data = row.payload.encode()
+    # Its size was judged when it came, and Postgres writes JSON with more spaces.
+    return Received("kafka" if row.way == "kafka" else "redis", data, 0, row.id, row.created_at)

@@ -1,0 +1,56 @@
+"""The way in for signals that other systems have scored: by Redis, and by Kafka where one is configured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from actors._behaviour import Behaviour, Room
+from actors._messages import Delivery
+from actors.ingest.acceptance import Acceptance
+from actors.ingest.kafka_topic import KafkaTopic
+from actors.ingest.redis_channel import RedisChannel
+from schemas.errors import Internal
+
+RESEND_SECONDS = 0.5
+
+
+class Ingest(Behaviour):
+    """Owns the reading of the channel and the topic, and those of their messages that are dead letters.
+
+    Success: the message is a published signal, or a dead letter. A crash loses what Redis has brought and is not yet
+    durable; Kafka's messages are read again from the last committed offset. Repeating is harmless: a signal is stored
+    once by its id, a dead letter once by its message's place in the topic.
+    """
+
+    async def start(self, room: Room) -> None:
+        """Begin to read; whatever is away is waited for in the background."""
+        await super().start(room)
+        acceptance = Acceptance(room)
+        self._redis = RedisChannel(room, acceptance)
+        self._kafka = KafkaTopic(room.settings, acceptance) if room.settings.kafka_bootstrap_servers else None
+        self._redis.start()
+        if self._kafka is not None:
+            self._kafka.start()
+        room.every(RESEND_SECONDS, acceptance.resend, name="publish retried dead letters")
+
+    async def stop(self) -> None:
+        """See Behaviour."""
+        if self._kafka is not None:
+            await self._kafka.stop()
+        await self._redis.stop()
+
+    async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
+        """It takes no messages: it reads."""
+        return [Internal("ingest takes no messages") for _ in batch]
+
+    def figures(self) -> Mapping[str, float]:
+        """See Behaviour."""
+        redis: dict[str, float] = {
+            "redis_open": self._redis.is_open,
+            "redis_buffered": len(self._redis.buffer),
+            "redis_dropped": self._redis.buffer.dropped,
+        }
+        if self._kafka is None:
+            return redis
+        return {**redis, "kafka_open": self._kafka.is_open, "kafka_lag": self._kafka.lag}

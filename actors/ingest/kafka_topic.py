@@ -1,0 +1,183 @@
+"""The Kafka topic of scored signals: at least once, an offset committed when all before it is durable.
+
+All partitions are read by this one process, so no group has to agree on who reads what: after a crash the successor
+goes on at the committed offsets at once, where a group would first wait for the dead member's session to end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from actors.ingest.acceptance import MOST_MESSAGES, Acceptance
+from actors.ingest.received import Received
+from config import metrics
+from config.backoff import Backoff
+from config.settings import Settings
+from config.tasks import cancel, spawn
+from schemas.ingest import SCORED_SIGNALS
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = (0.5, 15.0)
+REQUEST_SECONDS = 10.0
+COMMIT_SECONDS = 5.0
+STOP_SECONDS = 2.0
+POLL_SECONDS = 1.0
+PROBE_SECONDS = 5.0  # after so long without a message the broker is asked whether it is there
+METADATA_SECONDS = 10.0  # after which a new partition is noticed
+FETCH_BYTES = 8 << 20  # in memory at most, for each broker; 1 MiB for each partition
+PARTITION_BYTES = 1 << 20
+
+
+class KafkaTopic:
+    """The way in by Kafka. `is_open`: the broker answers. `lag`: messages that are not durable here yet.
+
+    While a batch waits (Postgres is away), nothing more is read: the broker keeps it.
+    """
+
+    def __init__(self, settings: Settings, acceptance: Acceptance) -> None:
+        self.is_open = False
+        self.lag = 0
+        self._servers = settings.kafka_bootstrap_servers or ""
+        self._group = settings.kafka_group
+        self._acceptance = acceptance
+        self._done: dict[TopicPartition, int] = {}  # durable up to here, and not committed yet
+        self._heard_at = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Read, for ever."""
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # an error each 100 ms while the broker is away
+        self._task = spawn(self._run(), name="ingest: read Kafka")
+
+    async def stop(self) -> None:
+        """Read no more. What is under way is read again at the next start."""
+        await cancel(self._task)
+        self._show(is_open=False)
+
+    async def _run(self) -> None:
+        backoff = Backoff(*RETRY_SECONDS)
+        while True:
+            consumer = self._consumer()
+            try:
+                async with asyncio.timeout(REQUEST_SECONDS):
+                    await consumer.start()
+                await self._read(consumer, backoff)
+            except Exception as error:  # noqa: BLE001 - of the driver or the broker: the way in is opened anew
+                log.warning("Kafka at %s cannot be read: %s: %s", self._servers, type(error).__name__, error)
+                self._show(is_open=False)
+            finally:
+                await _close(consumer)
+            await asyncio.sleep(backoff.next())
+
+    def _consumer(self) -> AIOKafkaConsumer:
+        from aiokafka import AIOKafkaConsumer, TopicPartition  # an optional extra
+
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._servers,
+            client_id="tradestream",
+            group_id=self._group,  # only a name for the offsets
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",  # the first time: all that the topic holds
+            request_timeout_ms=int(REQUEST_SECONDS * 1000),
+            retry_backoff_ms=500,
+            metadata_max_age_ms=int(METADATA_SECONDS * 1000),
+            fetch_max_bytes=FETCH_BYTES,
+            max_partition_fetch_bytes=PARTITION_BYTES,
+        )
+        consumer.assign([TopicPartition(SCORED_SIGNALS, 0)])  # every topic has it; the others are known when it answers
+        self._done.clear()
+        return consumer
+
+    async def _read(self, consumer: AIOKafkaConsumer, backoff: Backoff) -> None:
+        loop = asyncio.get_running_loop()
+        self._heard_at = -PROBE_SECONDS
+        while True:
+            if loop.time() - self._heard_at >= PROBE_SECONDS:
+                await self._probe(consumer, backoff)
+            await self._follow_partitions(consumer)
+            found = await consumer.getmany(timeout_ms=int(POLL_SECONDS * 1000), max_records=MOST_MESSAGES)
+            if found:
+                self._heard_at = loop.time()
+                batch = [_received(record) for records in found.values() for record in records]
+                metrics.INGEST_BUFFERED.labels("kafka").set(len(batch))
+                await self._acceptance.accept(batch)
+                metrics.INGEST_BUFFERED.labels("kafka").set(0)
+                self._done.update(_ends(found))
+            await self._commit(consumer)
+            await self._measure(consumer)
+
+    async def _probe(self, consumer: AIOKafkaConsumer, backoff: Backoff) -> None:
+        """The driver reconnects by itself and says nothing: so it is asked."""
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                await consumer.topics()
+        except Exception as error:  # noqa: BLE001 - its errors have no common base: OSError, KafkaError, AssertionError
+            if self.is_open:
+                log.warning("Kafka at %s is away: %s: %s", self._servers, type(error).__name__, error)
+            self._show(is_open=False)
+            await asyncio.sleep(backoff.next())
+            return
+        backoff.reset()
+        if not self.is_open:
+            log.info("reading %s of Kafka at %s", SCORED_SIGNALS, self._servers)
+        self._heard_at = asyncio.get_running_loop().time()
+        self._show(is_open=True)
+
+    async def _follow_partitions(self, consumer: AIOKafkaConsumer) -> None:
+        from aiokafka import TopicPartition
+
+        known = consumer.partitions_for_topic(SCORED_SIGNALS)
+        partitions = {TopicPartition(SCORED_SIGNALS, each) for each in known or ()}
+        if partitions and partitions != consumer.assignment():
+            await self._commit(consumer)  # they are all read from their committed offsets then
+            log.info("%s has %d partitions", SCORED_SIGNALS, len(partitions))
+            consumer.assign(sorted(partitions))
+
+    async def _commit(self, consumer: AIOKafkaConsumer) -> None:
+        """What cannot be committed now is with the next batch; read again, it is known."""
+        if not self._done:
+            return
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS):
+                await consumer.commit(self._done)
+        except Exception as error:  # noqa: BLE001 - as above
+            log.warning("offsets of %s are not committed: %s: %s", SCORED_SIGNALS, type(error).__name__, error)
+        else:
+            self._done.clear()
+
+    async def _measure(self, consumer: AIOKafkaConsumer) -> None:
+        lag = 0
+        for partition in consumer.assignment():
+            end = consumer.highwater(partition)
+            if end is not None:  # it has been fetched from, so its position is known
+                lag += max(0, end - await consumer.position(partition))
+        self.lag = lag
+        metrics.INGEST_LAG.set(lag)
+
+    def _show(self, *, is_open: bool) -> None:
+        self.is_open = is_open
+        metrics.INGEST_CONNECTED.labels("kafka").set(is_open)
+
+
+def _received(record: ConsumerRecord[Any, Any]) -> Received:
+    place = f"{record.topic}/{record.partition}@{record.offset}"
+    return Received.by_kafka(record.value or b"", place, record.timestamp)
+
+
+def _ends(found: Mapping[TopicPartition, Sequence[ConsumerRecord[Any, Any]]]) -> dict[TopicPartition, int]:
+    return {partition: records[-1].offset + 1 for partition, records in found.items()}
+
+
+async def _close(consumer: AIOKafkaConsumer) -> None:
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await consumer.stop()
+    except Exception as error:  # noqa: BLE001 - a broker that is away cannot be taken leave of
+        log.debug("the Kafka consumer did not close: %r", error)

@@ -1,0 +1,128 @@
+"""One message of a way in: read into a scored signal, or into the dead letter that it becomes. Pure."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+from uuid import UUID
+
+import orjson
+
+from actors.lens._outcomes import ReasonCode, StageFailure, cause
+from actors.lens.messages import Scored
+from config import clock
+from config.ids import derived_uuid7, time_of, uuid7
+from db.ingest import LostMessage
+from schemas._json import parse_object
+from schemas.errors import ValidationFailed
+from schemas.ingest import MESSAGE_BYTES, load_scored
+
+log = logging.getLogger(__name__)
+
+Way = Literal["redis", "kafka"]
+
+KEPT_BYTES = 1 << 20
+"""Of a message that is too large: all that Kafka lets through by default."""
+
+_DEPTH = 64  # of a payload that is kept as it is: readers of JSON stop between 250 and 1 000
+_DIGITS = 300  # past it a number is no double any more
+_CLOCKS_DIFFER_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message, at most KEPT_BYTES of it, and the id of the dead letter that it may become (a UUIDv7)."""
+
+    way: Way
+    data: bytes
+    size_bytes: int
+    letter_id: UUID
+    arrived_at: datetime
+
+    @classmethod
+    def by_redis(cls, data: bytes) -> Received:
+        """A message that comes once."""
+        letter_id = uuid7()
+        return cls("redis", data[:KEPT_BYTES], len(data), letter_id, time_of(letter_id))
+
+    @classmethod
+    def by_kafka(cls, data: bytes, place: str, milliseconds: int) -> Received:
+        """A message that may come again: from the same `place`, of the same time, it becomes the same dead letter."""
+        now_ms = int(clock.now().timestamp() * 1000)
+        if not 0 < milliseconds <= now_ms + _CLOCKS_DIFFER_MS:  # the producer gave none, or nonsense
+            milliseconds = now_ms
+        letter_id = derived_uuid7(milliseconds, place.encode())
+        return cls("kafka", data[:KEPT_BYTES], len(data), letter_id, min(time_of(letter_id), clock.now()))
+
+
+def read(message: Received) -> Scored | LostMessage:
+    """The signal, or what goes to the dead-letter queue instead. Raises nothing, whatever the message holds."""
+    document: dict[str, Any] | None = None
+    try:
+        if message.size_bytes > MESSAGE_BYTES:
+            raise ValidationFailed(f"Message has {message.size_bytes} bytes; {MESSAGE_BYTES} are allowed")
+        document = parse_object(message.data, "Message")
+        return as_scored(load_scored(document), message.arrived_at)
+    except ValidationFailed as error:
+        return lost(message, "VALIDATION_ERROR", describe(error), document)
+    except Exception as error:  # what nobody foresaw in one message must not stop those behind it
+        log.exception("a message of %s cannot be read", message.way)
+        return lost(message, "INTERNAL_ERROR", f"{type(error).__name__}: {error}")
+
+
+def as_scored(fields: Mapping[str, Any], arrived_at: datetime) -> Scored:
+    """The signal of loaded fields."""
+    return Scored(**{**fields, "created_at": fields["created_at"] or arrived_at})
+
+
+def describe(error: ValidationFailed) -> str:
+    """What is wrong, each field by its name."""
+    return "; ".join(f"{each.field}: {each.message}" for each in error.details) or error.message
+
+
+def lost(
+    message: Received, reason_code: ReasonCode, error_message: str, document: Mapping[str, Any] | None = None
+) -> LostMessage:
+    """Its dead letter. The payload is the message as it was written where JSON and Postgres can hold it.
+
+    Else it is `{"raw": text}` or, of what is no text, `{"raw_base64": …}`; with `bytes`, its length, if it is cut.
+    """
+    if document is not None and _is_plain(document):
+        payload = message.data.decode()
+    else:
+        payload = orjson.dumps(_raw(message)).decode()
+    failure = cause(StageFailure(reason_code, error_message), clock.now())
+    return LostMessage(message.letter_id, message.way, payload, [failure], time_of(message.letter_id))
+
+
+def _raw(message: Received) -> dict[str, Any]:
+    cut = {"bytes": message.size_bytes} if message.size_bytes > len(message.data) else {}
+    try:
+        text = message.data.decode("utf-8")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        return {"raw_base64": base64.b64encode(message.data).decode(), **cut}
+    return {"raw": text, **cut}
+
+
+def _is_plain(document: object) -> bool:
+    """Whether every reader of JSON can take it: not too deep, and no number past a double."""
+    pending = [(document, 1)]
+    while pending:
+        value, depth = pending.pop()
+        if isinstance(value, (dict, list)):
+            if depth > _DEPTH:
+                return False
+            pending += [(each, depth + 1) for each in (value.values() if isinstance(value, dict) else value)]
+        elif isinstance(value, Decimal):
+            if abs(value.adjusted()) > _DIGITS:
+                return False
+        elif type(value) is int and value.bit_length() > 900:  # 270 digits
+            return False
+    return True

@@ -1,0 +1,92 @@
+"""Dead letters of messages that never became a signal: kept once each, and taken up again when they are sent anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from db._json import json_texts
+from db._postgres import Connection
+from db.lens.dlq import RESOLVED_BY_RETRY
+
+
+@dataclass(frozen=True, slots=True)
+class LostMessage:
+    """A message of the way `redis` or `kafka`; `payload` is a JSON text, its numbers as they were written.
+
+    `id` is a UUIDv7 of `created_at`, the same for a message that is delivered again.
+    """
+
+    id: UUID
+    way: str
+    payload: str
+    attempts: list[dict[str, Any]]  # [{at, reason_code, error_message}], the one that failed
+    created_at: datetime
+
+
+KEEP_MESSAGES = """
+INSERT INTO lens_dlq (id, stage, way, reason_code, error_message, payload, attempts, retry_count, created_at)
+SELECT m.id, 'enqueue', m.way, m.attempts::jsonb->0->>'reason_code', m.attempts::jsonb->0->>'error_message',
+       m.payload::jsonb, m.attempts::jsonb, 0, m.created_at
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[])
+     AS m (id, way, payload, attempts, created_at)
+ON CONFLICT (id) DO NOTHING
+"""
+
+
+async def keep_messages(conn: Connection, rows: Sequence[LostMessage]) -> None:
+    """Put messages into the dead-letter queue; those that are there stay as they are."""
+    await conn.execute(
+        KEEP_MESSAGES,
+        [r.id for r in rows],
+        [r.way for r in rows],
+        [r.payload for r in rows],
+        json_texts(r.attempts for r in rows),
+        [r.created_at for r in rows],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Resent:
+    """A message that somebody retries, for the `retry_count`-th time; `payload` is a JSON text."""
+
+    id: UUID
+    way: str
+    retry_count: int
+    payload: str
+    created_at: datetime
+
+
+FIND_RESENT = """
+SELECT id, way, retry_count, coalesce(edited_payload, payload)::text, created_at FROM lens_dlq
+WHERE way IS NOT NULL AND retrying AND resolved_at IS NULL
+ORDER BY id LIMIT $1
+"""
+
+
+async def find_resent(conn: Connection, limit: int) -> list[Resent]:
+    """Messages that are being retried, at most `limit`, oldest first."""
+    return [Resent(*row) for row in await conn.fetch(FIND_RESENT, limit)]
+
+
+# One that was edited and sent again meanwhile has another count: it is taken up once more.
+SETTLE_RESENT = f"""
+UPDATE lens_dlq d
+SET retrying = false, resolved_at = CASE WHEN s.failure IS NULL THEN now() END,
+    resolution_note = CASE WHEN s.failure IS NULL THEN '{RESOLVED_BY_RETRY}' END,
+    attempts = CASE WHEN s.failure IS NULL THEN d.attempts ELSE d.attempts || s.failure::jsonb END,
+    reason_code = coalesce(s.failure::jsonb->>'reason_code', d.reason_code),
+    error_message = coalesce(s.failure::jsonb->>'error_message', d.error_message)
+FROM unnest($1::uuid[], $2::int[], $3::text[]) AS s (id, retry_count, failure)
+WHERE d.id = s.id AND d.retry_count = s.retry_count AND d.retrying AND d.resolved_at IS NULL
+"""
+
+
+async def settle_resent(conn: Connection, rows: Sequence[tuple[Resent, str | None]]) -> None:
+    """Resolve what is published now; give back what failed again, with the attempt `{at, …}` as JSON text."""
+    await conn.execute(
+        SETTLE_RESENT, [r.id for r, _ in rows], [r.retry_count for r, _ in rows], [failure for _, failure in rows]
+    )
