@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from config.settings import ConfigurationError, Settings
-from handlers import achievements, assets, decisions, dlq, docs, health, lens, lens_stream, referrals, signals, users
+from handlers import (
+    achievements,
+    assets,
+    decisions,
+    dlq,
+    docs,
+    follows,
+    health,
+    lens,
+    lens_stream,
+    providers,
+    referrals,
+    signals,
+    users,
+)
 from handlers._access import AUTHENTICATED, COOKIE_HOLDER, INTERNAL, OPTIONAL, PUBLIC, permission
 from handlers._limits import EXEMPT, Rule
 from handlers._routes import Route
@@ -20,6 +34,7 @@ OAUTH = Rule(10)
 STREAMING = OPTIONAL.with_query_token
 SETTINGS = permission("write:settings")
 WATCHLIST = permission("write:watchlist")
+FOLLOWS = permission("write:follows")
 ACHIEVEMENTS = permission("read:achievements")
 
 # fmt: off
@@ -76,6 +91,16 @@ ROUTES = (
     Route("GET",  "/api/referrals",                   referrals.MyReferrals,     AUTHENTICATED),
     Route("POST", "/api/referrals/custom-code",       referrals.MyCode,          SETTINGS),
     Route("GET",  "/join/{code}",                     referrals.Join,            PUBLIC),
+
+    # Providers and who follows them
+    Route("GET",    "/api/providers",                     providers.AllProviders,  OPTIONAL),
+    Route("POST",   "/api/providers/become",              providers.Providerships, AUTHENTICATED),
+    Route("PATCH",  "/api/providers/me",                  providers.MyProvider,    AUTHENTICATED),
+    Route("GET",    "/api/providers/{provider_id}",       providers.OneProvider,   OPTIONAL),
+    Route("POST",   "/api/social/follow/{provider_id}",   follows.OneFollow,       FOLLOWS),
+    Route("DELETE", "/api/social/follow/{provider_id}",   follows.OneFollow,       FOLLOWS),
+    Route("PATCH",  "/api/social/follow/{provider_id}",   follows.OneFollow,       FOLLOWS),
+    Route("GET",    "/api/social/following",              follows.MyFollowing,     AUTHENTICATED),
 
     # Lens: the internal API
     Route("GET",  "/api/v1/health",                   health.Healthy,         PUBLIC,    EXEMPT),

@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from db._postgres import Connection
+from db._where import WHERE, filtered
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +67,127 @@ ON CONFLICT (user_id) DO UPDATE SET
 async def upsert_profile(conn: Connection, profile: ProfileRow) -> None:
     """Store a profile. Raises UniqueViolationError when somebody else has taken the name just now."""
     await conn.execute(UPSERT_PROFILE, *(getattr(profile, name) for name in ProfileRow.__match_args__))
+
+
+SORTS = {
+    "followers": "s.follower_count DESC",
+    "win_rate": "s.win_rate DESC NULLS LAST",
+    "return": "s.avg_return DESC NULLS LAST",
+    "streak": "s.current_streak DESC",
+}
+"""What a list of providers may be sorted by, the most first; each has its index. Ties by id."""
+
+ORDER = "/* order */"
+
+
+@dataclass(slots=True)  # not frozen: a page has a hundred
+class ProviderItem:
+    """A provider in a list."""
+
+    user_id: UUID
+    display_name: str
+    bio: str | None
+    avatar_url: str | None
+    risk_level: str | None
+    specialties: Sequence[str]
+    total_signals: int
+    win_rate: float | None
+    avg_return: float | None
+    total_return: float
+    current_streak: int
+    longest_streak: int
+    follower_count: int
+    verification_level: str
+
+    @property
+    def is_verified(self) -> bool:
+        """From the first level on."""
+        return self.verification_level != "none"
+
+
+# The page is found in an index over the figures; only its providers are looked up.
+LIST_PROVIDERS = f"""
+SELECT p.user_id, p.display_name, p.bio, p.avatar_url, p.risk_level, p.specialties, s.total_signals, s.win_rate,
+       s.avg_return, s.total_return, s.current_streak, s.longest_streak, s.follower_count, s.verification_level
+FROM (SELECT * FROM provider_stats s {WHERE} ORDER BY {ORDER} s.provider_id LIMIT $1 OFFSET $2) s
+JOIN providers p ON p.user_id = s.provider_id
+ORDER BY {ORDER} s.provider_id
+"""
+
+COUNT_PROVIDERS = f"SELECT count(*) FROM provider_stats s {WHERE}"
+
+
+async def list_providers(
+    conn: Connection, *, sort: str, verified_only: bool, limit: int, offset: int
+) -> tuple[list[ProviderItem], int]:
+    """Providers by one of SORTS, and how many there are in all. Raises KeyError for another sort."""
+    conditions = [("s.verification_level <> 'none'", None)] if verified_only else []
+    total: int = await conn.fetchval(filtered(COUNT_PROVIDERS, conditions)[0])
+    if offset >= total:
+        return [], total  # looking for what is not there would read them all
+    statement, _ = filtered(LIST_PROVIDERS, conditions)
+    rows = await conn.fetch(statement.replace(ORDER, SORTS[sort] + ","), limit, offset)
+    return [ProviderItem(*row) for row in rows], total
+
+
+@dataclass(slots=True)
+class ProviderDetail:
+    """A provider's profile as a viewer sees it."""
+
+    user_id: UUID
+    display_name: str
+    bio: str | None
+    strategy_description: str | None
+    avatar_url: str | None
+    banner_url: str | None
+    website_url: str | None
+    twitter_handle: str | None
+    risk_level: str | None
+    specialties: Sequence[str]
+    created_at: datetime
+    total_signals: int
+    win_count: int
+    loss_count: int
+    win_rate: float | None
+    avg_return: float | None
+    total_return: float
+    sharpe_ratio: float | None
+    max_drawdown: float
+    current_streak: int
+    longest_streak: int
+    follower_count: int
+    signal_likes_total: int
+    verification_level: str
+    verified_at: datetime | None
+    is_following: bool
+
+
+# A system provider has no figures until its owner has read its first signal.
+GET_PROVIDER = """
+SELECT p.user_id, p.display_name, p.bio, p.strategy_description, p.avatar_url, p.banner_url, p.website_url,
+       p.twitter_handle, p.risk_level, p.specialties, p.created_at, coalesce(s.total_signals, 0),
+       coalesce(s.win_count, 0), coalesce(s.loss_count, 0), s.win_rate, s.avg_return, coalesce(s.total_return, 0),
+       s.sharpe_ratio, coalesce(s.max_drawdown, 0), coalesce(s.current_streak, 0), coalesce(s.longest_streak, 0),
+       coalesce(s.follower_count, 0), coalesce(l.likes, 0), coalesce(s.verification_level, 'none'), s.verified_at,
+       f.follower_id IS NOT NULL
+FROM providers p
+LEFT JOIN provider_stats s ON s.provider_id = p.user_id
+LEFT JOIN provider_likes l ON l.provider_id = p.user_id
+LEFT JOIN follows f ON f.follower_id = $2 AND f.provider_id = p.user_id
+WHERE p.user_id = $1
+"""
+
+
+async def get_provider(conn: Connection, provider_id: UUID, viewer: UUID | None) -> ProviderDetail | None:
+    """One provider as `viewer` (None: nobody in particular) sees it, or None."""
+    row = await conn.fetchrow(GET_PROVIDER, provider_id, viewer)
+    return None if row is None else ProviderDetail(*row)
+
+
+EXISTS_PROVIDER = "SELECT EXISTS (SELECT FROM providers WHERE user_id = $1)"
+
+
+async def exists_provider(conn: Connection, provider_id: UUID) -> bool:
+    """Whether there is such a provider."""
+    found: bool = await conn.fetchval(EXISTS_PROVIDER, provider_id)
+    return found

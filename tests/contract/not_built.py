@@ -2,16 +2,10 @@
 
 NOT_BUILT = {
     "GET /api/leaderboards/{}",
-    "GET /api/providers",
-    "POST /api/providers/become",
-    "GET /api/providers/{}",
     "GET /api/providers/{}/signals",
     "GET /api/signals",
     "GET /api/signals/{}",
     "GET /api/social/feed",
-    "DELETE /api/social/follow/{}",
-    "POST /api/social/follow/{}",
-    "GET /api/social/following",
     "GET /api/social/signals/{}/comments",
     "POST /api/social/signals/{}/comments",
     "POST /api/social/signals/{}/react",

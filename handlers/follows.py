@@ -1,0 +1,72 @@
+"""Following providers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.providers.messages import PROVIDERS, Follow, SetNotify, Unfollow, provider_key
+from config.clock import now
+from db._postgres import connection
+from db.providers.follows import FollowRow, list_following
+from handlers._account_handler import AccountHandler
+from handlers._base import known_id
+from handlers._endpoint import endpoint
+from schemas.follows import FollowChange, Followed, Following, FollowingQuery, NewFollow, Unfollowed
+
+
+class OneFollow(AccountHandler):
+    """`/api/social/follow/{provider_id}`"""
+
+    @endpoint(
+        "Follow a provider",
+        body=NewFollow(),
+        body_required=False,
+        responds=Followed(),
+        others={201: Followed()},
+        errors=(404, 409, 503),
+    )
+    async def post(self, provider_id: str, body: dict[str, Any]) -> object:
+        """201 for a new follow; 200 for one that is there, whose notification is set if it is named."""
+        message = Follow(self.user_id, body.get("notify_on_signal"), now())
+        follow, is_new = await self._ask(provider_id, message)
+        self.set_status(201 if is_new else 200)
+        return _shown(follow)
+
+    @endpoint("Unfollow a provider", responds=Unfollowed(), errors=(404, 503))
+    async def delete(self, provider_id: str) -> object:
+        """No error when one does not follow; 404 for a provider that does not exist."""
+        await self._ask(provider_id, Unfollow(self.user_id, now()))
+        return {"following": False, "provider_id": provider_id.lower()}
+
+    @endpoint("Change whether one is notified", body=FollowChange(), responds=Followed(), errors=(404, 503))
+    async def patch(self, provider_id: str, body: dict[str, Any]) -> object:
+        """404 for a provider that one does not follow."""
+        return _shown(await self._ask(provider_id, SetNotify(self.user_id, body["notify_on_signal"])))
+
+    async def _ask(self, provider_id: str, message: Any) -> Any:
+        key = provider_key(known_id(provider_id, "Provider"))
+        return await self.services.directory.mailbox(PROVIDERS, key).ask(key, message)
+
+
+class MyFollowing(AccountHandler):
+    """`/api/social/following`"""
+
+    @endpoint("List whom one follows", query=FollowingQuery(), responds=Following(), errors=(503,))
+    async def get(self, query: dict[str, Any]) -> object:
+        """The newest first."""
+        async with connection(self.services.pool) as conn:
+            rows, total = await list_following(conn, self.user_id, **query)
+        items = [
+            {"provider": each, "notify_on_signal": each.notify_on_signal, "followed_at": each.followed_at}
+            for each in rows
+        ]
+        return {"following": items, "total": total}
+
+
+def _shown(follow: FollowRow) -> dict[str, Any]:
+    return {
+        "following": True,
+        "provider_id": follow.provider_id,
+        "notify_on_signal": follow.notify_on_signal,
+        "followed_at": follow.followed_at,
+    }

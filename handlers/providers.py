@@ -1,0 +1,98 @@
+"""Providers: the list, a profile, becoming one, editing one's own."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from actors.providers.messages import PROVIDERS, Become, EditProvider, provider_key
+from config.clock import now
+from config.ids import parse_uuid
+from db._postgres import connection
+from db.providers.profiles import get_provider, list_providers
+from db.public_signals import SignalFilters, list_signals
+from handlers._account_handler import AccountHandler
+from handlers._base import known_id
+from handlers._endpoint import endpoint
+from schemas.errors import Forbidden, NotFound
+from schemas.providers import (
+    NewProvider,
+    PageOfProviders,
+    ProviderChange,
+    ProviderProfile,
+    ProvidersQuery,
+    ProviderStats,
+)
+
+RECENT_SIGNALS = 10
+
+_STATS = tuple(ProviderStats().fields)
+
+
+class ProviderHandler(AccountHandler):
+    """Shows profiles."""
+
+    async def describe(self, provider_id: UUID) -> dict[str, Any]:
+        """The profile as the caller sees it. Raises NotFound."""
+        viewer = parse_uuid(self.caller.subject or "")
+        async with connection(self.services.pool) as conn:
+            found = await get_provider(conn, provider_id, viewer)
+            if found is None:
+                raise NotFound("Provider not found")
+            recent = await list_signals(conn, SignalFilters(provider_id=provider_id), limit=RECENT_SIGNALS)
+        document = {name: getattr(found, name) for name in found.__slots__}
+        document["stats"] = {name: document.pop(name) for name in _STATS}
+        document["is_verified"] = found.verification_level != "none"
+        document["recent_signals"] = orjson.Fragment(recent)
+        return document
+
+    async def ask_provider(self, message: Any) -> None:
+        """Let the owner of the caller's profile do it."""
+        key = provider_key(self.user_id)
+        await self.services.directory.mailbox(PROVIDERS, key).ask(key, message)
+
+
+class AllProviders(ProviderHandler):
+    """`/api/providers`"""
+
+    @endpoint("List providers", query=ProvidersQuery(), responds=PageOfProviders(), errors=(503,))
+    async def get(self, query: dict[str, Any]) -> object:
+        """Those with the most of what is sorted by first; who has none of it last."""
+        async with connection(self.services.pool) as conn:
+            items, total = await list_providers(conn, **query)
+        return {"providers": items, "total": total, "limit": query["limit"], "offset": query["offset"]}
+
+
+class OneProvider(ProviderHandler):
+    """`/api/providers/{provider_id}`"""
+
+    @endpoint("Get a provider's profile", responds=ProviderProfile(), conditional=True, errors=(404, 503))
+    async def get(self, provider_id: str) -> object:
+        """Its track record, its newest signals, and whether the caller follows it."""
+        self.add_header("Vary", "Authorization")
+        return await self.describe(known_id(provider_id, "Provider"))
+
+
+class Providerships(ProviderHandler):
+    """`/api/providers/become`"""
+
+    @endpoint("Become a provider", body=NewProvider(), responds=ProviderProfile(), status=201, errors=(409, 503))
+    async def post(self, body: dict[str, Any]) -> object:
+        """For who has verified their address. The next access token has `is_provider`."""
+        person = await self.find_caller()
+        if not person.account.email_verified:
+            raise Forbidden("Verify your e-mail address first")
+        await self.ask_provider(Become({"avatar_url": person.account.avatar_url} | body, now()))
+        return await self.describe(self.user_id)
+
+
+class MyProvider(ProviderHandler):
+    """`/api/providers/me`"""
+
+    @endpoint("Edit one's own provider profile", body=ProviderChange(), responds=ProviderProfile(), errors=(409, 503))
+    async def patch(self, body: dict[str, Any]) -> object:
+        """What is named is set; all is answered."""
+        await self.ask_provider(EditProvider(body))
+        return await self.describe(self.user_id)

@@ -1,0 +1,64 @@
+"""Following providers: what is asked, and what is answered."""
+
+from __future__ import annotations
+
+from schemas._fields import Flag, Nested, Number, Paging, QueryWhole, Schema, Text, Timestamp, Whole
+
+
+class NewFollow(Schema):
+    """Whether to be told of each signal: unless it is said, as before, and true for a new follow."""
+
+    notify_on_signal = Flag()
+
+
+class FollowChange(Schema):
+    """Whether to be told of each signal."""
+
+    notify_on_signal = Flag(required=True)
+
+
+class Followed(Schema):
+    """A follow, as it is now."""
+
+    following = Flag(required=True)
+    provider_id = Text(required=True, metadata={"format": "uuid"})
+    notify_on_signal = Flag(required=True)
+    followed_at = Timestamp(required=True)
+
+
+class Unfollowed(Schema):
+    """A follow that is no more, or never was."""
+
+    following = Flag(required=True)
+    provider_id = Text(required=True, metadata={"format": "uuid"})
+
+
+class FollowingQuery(Paging):
+    """Which part of the list."""
+
+    limit = QueryWhole(min=1, max=100, load_default=100, metadata={"description": "Most items of one answer."})
+
+
+class FollowedProvider(Schema):
+    """Whom one follows. `win_rate` is a fraction; null while nothing is closed."""
+
+    user_id = Text(required=True, metadata={"format": "uuid"})
+    display_name = Text(required=True)
+    avatar_url = Text(required=True, allow_none=True)
+    win_rate = Number(required=True, allow_none=True)
+    follower_count = Whole(required=True, min=0)
+
+
+class FollowingItem(Schema):
+    """A provider that one follows."""
+
+    provider = Nested(FollowedProvider, required=True)
+    notify_on_signal = Flag(required=True)
+    followed_at = Timestamp(required=True)
+
+
+class Following(Schema):
+    """Whom the caller follows, the newest first; `total` is of all of them."""
+
+    following = Nested(FollowingItem, many=True, required=True)
+    total = Whole(required=True, min=0)
