@@ -45,9 +45,15 @@ async def load_session(conn: Connection, session: str) -> tuple[bytes, timedelta
     return None if row is None else (row[0], row[1])
 
 
-FORGET_SESSIONS = "DELETE FROM stream_sessions WHERE session = ANY ($1::text[]) OR expires_at < now()"
+FORGET_SESSIONS = """
+DELETE FROM stream_sessions s
+WHERE s.expires_at < now() OR EXISTS (
+    SELECT FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS g (session, epoch, n)
+    WHERE s.session = g.session AND (s.epoch, s.n) <= (g.epoch, g.n)
+)
+"""
 
 
-async def forget_sessions(conn: Connection, sessions: Sequence[str]) -> None:
-    """Drop the rows of sessions that Redis has again, and those that have expired."""
-    await conn.execute(FORGET_SESSIONS, sessions)
+async def forget_sessions(conn: Connection, versions: Sequence[tuple[str, int, int]]) -> None:
+    """Drop the rows that Redis has again, unless they are newer than `(session, epoch, n)`, and those that expired."""
+    await conn.execute(FORGET_SESSIONS, *[list(column) for column in zip(*versions, strict=True)])

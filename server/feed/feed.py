@@ -72,11 +72,13 @@ class Feed:
             deliver=self._deliver,
             decide=self.decisions.publish,
             on_subscribed=self._resave,
+            on_lost=self._check,
             make_room=lambda: self._fanout.reach(self._ring.last - ring_signals // 2),
         )
         self._resumer = Resumer(self._fanout, self._ring, history, self._source, self._store)
         self._clients: dict[bytes, Client] = {}
         self._drain_ends_at: float | None = None
+        self._has_followed = False
         self._task: asyncio.Task[None] | None = None
         self._context = contextvars.copy_context()
 
@@ -196,10 +198,15 @@ class Feed:
         self._ring.append(map(Signal, items))
         self._fanout.wake()
 
+    def _check(self) -> None:
+        spawn(self._store.check(), name="check Redis")
+
     def _resave(self) -> None:
-        # Redis may have been restarted, and may have lost what it knew.
-        self._store.unsettle()
-        spawn(self._pulse.resave(), name="save all sessions")
+        # Redis may have been restarted, and may have lost what it knew. A gateway that begins has seen nothing of it.
+        if self._has_followed:
+            self._store.unsettle()
+        self._has_followed = True
+        spawn(self._pulse.record_all(), name="record all sessions")
 
     async def _begin_session(self, viewer: Viewer, wanted: SignalFilter) -> Opening:
         session = b"sess-" + secrets.token_hex(8).encode()

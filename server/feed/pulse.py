@@ -7,7 +7,7 @@ import logging
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import orjson
 
@@ -28,6 +28,8 @@ WAVE = 256  # clients whose heartbeats are recorded in one round trip; they are 
 WAVES = 4  # under way at once; what is due beyond waits for the next tick
 STALL_SECONDS = 120.0  # a socket that has not emptied once in this time belongs to nobody
 LEAST_KEPT_BYTES = 512  # of marks: 64 to 256 of them
+
+Save = Callable[[Sequence[tuple[bytes, Record]]], Awaitable[set[bytes]]]
 
 
 class Pulse:
@@ -61,7 +63,9 @@ class Pulse:
         self._next_tick = 0
         self._due: list[Client] = []
         self._waves = 0
-        self._is_resaving = False
+        self._is_recording = False
+        self._is_record_wanted = False
+        self._was_away = False
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -85,29 +89,41 @@ class Pulse:
             self._due += self._buckets.pop(tick, ())
         self._next_tick = self._tick_of(moment) + 1
         self._fanout.sweep(moment)
-        if self._store.is_behind and not self._store.is_away:
-            spawn(self.resave(), name="save all sessions")
+        if not self._is_recording and self._is_record_due():
+            spawn(self.record_all(), name="record all sessions")
         while self._due and self._waves < WAVES:
             wave, self._due = self._due[:WAVE], self._due[WAVE:]
             self._begin_wave(wave, moment)
 
-    async def resave(self) -> None:
-        """Store every session anew, because Redis was away or may have lost it."""
-        if self._is_resaving:
+    async def record_all(self) -> None:
+        """Store every session: anew in Redis, because it may have lost them; in Postgres, because Redis is away."""
+        self._is_record_wanted = True  # by one that is under way, too: what it has stored may be lost by now
+        if self._is_recording:
             return
-        self._is_resaving = True
-        self._store.is_behind = False
+        self._is_recording = True
         try:
-            ended, clients = self._store.ended(), self._everyone()
-            for start in range(0, len(ended), WAVE):
-                await self._store.resave(ended[start : start + WAVE])
-            for start in range(0, len(clients), WAVE):
-                chunk = [client for client in clients[start : start + WAVE] if client.state is not State.CLOSED]
-                refused = await self._store.resave([(client.session, Record.of(client)) for client in chunk])
-                self._drop_refused(chunk, refused)
-            self._store.settle()
+            while self._is_record_wanted or self._store.is_away is not self._was_away:
+                self._is_record_wanted = False
+                self._was_away = self._store.is_away
+                await self._record_all(self._store.save if self._was_away else self._store.resave)
         finally:
-            self._is_resaving = False
+            self._is_recording = False
+
+    async def _record_all(self, save: Save) -> None:
+        if not self._was_away:
+            self._store.is_behind = False
+        began = asyncio.get_running_loop().time()
+        ended, clients = self._store.just_ended(), self._everyone()
+        for start in range(0, len(ended), WAVE):
+            await save(ended[start : start + WAVE])
+        for start in range(0, len(clients), WAVE):
+            chunk = [client for client in clients[start : start + WAVE] if client.state is not State.CLOSED]
+            self._drop_refused(chunk, await save([(client.session, Record.of(client)) for client in chunk]))
+        self._store.settle(began)
+
+    def _is_record_due(self) -> bool:
+        # Redis has gone, or has come back and lacks what was recorded meanwhile.
+        return self._store.is_away is not self._was_away or (self._store.is_behind and not self._store.is_away)
 
     def _begin_wave(self, clients: list[Client], moment: float) -> None:
         marked: list[Client] = []

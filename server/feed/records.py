@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -33,6 +33,15 @@ class Record:
     def version(self) -> tuple[int, int]:
         """Of two records of a session, the one with the higher version is the newer."""
         return self.epoch, self.n
+
+    @property
+    def is_buried(self) -> bool:
+        """Whether it says only that there is a newer record elsewhere."""
+        return not self.marks
+
+    def buried(self) -> Record:
+        """What is left where an older record was: it takes that one's place and can be resumed by nobody."""
+        return replace(self, marks=b"")
 
     def encode(self) -> bytes:
         """`<epoch> <n> <owner and filter as JSON>\\n<marks>`: Redis reads the two numbers."""

@@ -31,7 +31,11 @@ DATABASE_SECONDS = 1.0
 CLOCK_SECONDS = 5.0  # how much sooner than this gateway another one may have found Redis away
 # What a resume waits for Redis, which restarts in less, and for other gateways to tell it again what it has lost.
 PATIENCE_SECONDS = 3.0
+SETTLE_SECONDS = 1.5  # in which every gateway notices that Redis has gone or is back, and records its sessions anew
 ASK_AGAIN_SECONDS = 0.2
+# Clients come back within seconds. A session that ended here longer ago has most likely gone on elsewhere: told again,
+# its record could outlive a newer one.
+RECENT_SECONDS = 10.0
 KEPT_LOCALLY = 5_000  # sessions that ended here, for when nothing else is there: about 4 MB
 
 # KEYS: the sessions. ARGV: the time to live in ms; 1 for a take-over, which wants a higher epoch; then for each session
@@ -69,7 +73,7 @@ class SessionStore:
         self._unsettled_until = 0.0
         self._away_since = 0.0
         self._probe: asyncio.Task[None] | None = None
-        self._in_postgres: set[bytes] = set()
+        self._in_postgres: dict[bytes, float] = {}  # and since when
         self._ended: OrderedDict[bytes, tuple[float, Record]] = OrderedDict()
 
     async def stop(self) -> None:
@@ -77,17 +81,22 @@ class SessionStore:
         await cancel(self._probe)
 
     async def load(self, session: bytes) -> Record | None:
-        """The newest record there is of the session."""
+        """The newest record there is of the session; None if there is none, or if the newest cannot be reached.
+
+        When Redis has just gone or come back this waits until the other gateways have noticed, too: they record anew,
+        in Postgres or in Redis, what the one that is there may lack.
+        """
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + PATIENCE_SECONDS
         while True:
-            # In this order: who moves a record from Postgres back to Redis has it in Redis first.
-            in_postgres = await self._ask_postgres(session)
-            answered, in_redis = await self._ask_redis(session)
-            found = [each for each in (in_postgres, in_redis, self._recall(session)) if each is not None]
-            is_certain = answered and loop.time() >= self._unsettled_until
-            if found or is_certain or loop.time() >= give_up_at:
-                return max(found, key=lambda record: record.version, default=None)
+            answered, found = await self._look_up(session)
+            newest = max(found, key=lambda record: (record.version, len(record.marks)), default=None)
+            if newest is not None and newest.is_buried:
+                newest = None
+            # Who answers and is thought to be away has just come back.
+            is_settled = self._is_settled and answered is not self.is_away
+            if (is_settled and (answered or newest is not None)) or loop.time() >= give_up_at:
+                return newest
             await asyncio.sleep(ASK_AGAIN_SECONDS)
 
     async def save(self, records: Sequence[tuple[bytes, Record]], *, take_over: bool = False) -> set[bytes]:
@@ -100,6 +109,10 @@ class SessionStore:
         if not self.is_away:
             refused = await self._save_in_redis(records, take_over)
             if refused is not None:
+                if take_over and not refused:
+                    await self._bury(records)
+                elif self._in_postgres and self._is_settled:
+                    await self._forget(records)
                 return refused
         self.is_behind = True
         return await self._save_in_postgres(records, take_over)
@@ -110,38 +123,78 @@ class SessionStore:
         if refused is None:
             self.is_behind = self.is_behind or bool(records)
             return set()
-        moved = [session for session, _ in records if session in self._in_postgres]
-        if moved:
-            try:
-                async with connection(self._pool, deadline_seconds=DATABASE_SECONDS) as conn:
-                    await forget_sessions(conn, [session.decode() for session in moved])
-                self._in_postgres.difference_update(moved)
-            except DatabaseUnavailable:
-                pass  # they expire; until then Redis has the newer ones
+        await self._forget(records)
         return refused
 
-    def settle(self) -> None:
-        """Everything has been resaved: what is left in Postgres was taken over elsewhere, and expires."""
+    async def check(self) -> None:
+        """Find out whether Redis is there, because something else has lost it."""
+        self.unsettle()
+        try:
+            async with asyncio.timeout(ROUND_TRIP_SECONDS):
+                await self._redis.ping()
+        except (*REDIS_ERRORS, TimeoutError) as error:
+            self._failed(error)
+
+    def settle(self, since: float) -> None:
+        """All has been resaved since that moment: what went to Postgres before and is left was taken over elsewhere."""
         if not self.is_behind:
-            self._in_postgres.clear()
+            self._in_postgres = {session: moment for session, moment in self._in_postgres.items() if moment >= since}
 
     def remember(self, session: bytes, record: Record) -> None:
         """Keep the record of a stream that has ended here."""
         if session in self._ended and self._ended[session][1].version > record.version:
             return
-        self._ended[session] = (asyncio.get_running_loop().time() + self._ttl.total_seconds(), record)
+        self._ended[session] = (asyncio.get_running_loop().time(), record)
         self._ended.move_to_end(session)
         if len(self._ended) > KEPT_LOCALLY:
             self._ended.popitem(last=False)
 
-    def ended(self) -> list[tuple[bytes, Record]]:
-        """What is remembered of streams that have ended here."""
-        now = asyncio.get_running_loop().time()
-        return [(session, record) for session, (until, record) in self._ended.items() if now < until]
+    def just_ended(self) -> list[tuple[bytes, Record]]:
+        """The records of streams that ended here within the last RECENT_SECONDS: they may not have come back yet."""
+        since = asyncio.get_running_loop().time() - RECENT_SECONDS
+        return [(session, record) for session, (ended_at, record) in self._ended.items() if ended_at > since]
 
     def unsettle(self) -> None:
-        """Redis may have been restarted and may have lost what it knew: for a moment, what it lacks may yet come."""
-        self._unsettled_until = asyncio.get_running_loop().time() + PATIENCE_SECONDS / 2
+        """Redis has gone, or has been restarted and may lack what it knew: something newer may come in a moment."""
+        self._unsettled_until = asyncio.get_running_loop().time() + SETTLE_SECONDS
+
+    @property
+    def _is_settled(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._unsettled_until
+
+    async def _look_up(self, session: bytes) -> tuple[bool, list[Record]]:
+        # Whether Redis has answered, and the records that may be the newest.
+        # In this order: who moves a record from Postgres back to Redis has it in Redis first.
+        in_postgres = await self._ask_postgres(session)
+        answered, in_redis = await self._ask_redis(session)
+        if answered:
+            found = [in_redis, None if in_postgres is None else in_postgres[0]]
+            return True, [record for record in found if record is not None]
+        # What is older than the outage may be older than what Redis holds.
+        outage_seconds = asyncio.get_running_loop().time() - self._away_since
+        dated = self._recall(session)
+        if in_postgres is not None:
+            dated.append((in_postgres[0], in_postgres[1] - CLOCK_SECONDS))
+        return False, [record for record, age_seconds in dated if age_seconds < outage_seconds]
+
+    async def _bury(self, records: Sequence[tuple[bytes, Record]]) -> None:
+        # Taken over in Redis: a gateway that does not reach it must not take the row in Postgres for the newest.
+        buried = [(session, record.buried()) for session, record in records if session in self._in_postgres]
+        if buried:
+            await self._save_in_postgres(buried, take_over=False)
+
+    async def _forget(self, records: Sequence[tuple[bytes, Record]]) -> None:
+        # In Redis are these, or those that refused them: what is in Postgres and not newer is of no use any more.
+        moved = [each for each in records if each[0] in self._in_postgres]
+        if not moved:
+            return
+        try:
+            async with connection(self._pool, deadline_seconds=DATABASE_SECONDS) as conn:
+                await forget_sessions(conn, [(session.decode(), *record.version) for session, record in moved])
+        except DatabaseUnavailable:
+            return  # they expire; until then Redis has the newer ones
+        for session, _ in moved:
+            self._in_postgres.pop(session, None)
 
     async def _save_in_redis(self, records: Sequence[tuple[bytes, Record]], take_over: bool) -> set[bytes] | None:
         # The sessions refused, or None when Redis is away.
@@ -164,13 +217,11 @@ class SessionStore:
                 refused = await save_sessions(conn, rows, self._ttl, take_over=take_over)
         except DatabaseUnavailable:
             return set()
-        self._in_postgres.update(session for session, _ in records)
+        self._in_postgres.update(dict.fromkeys([session for session, _ in records], asyncio.get_running_loop().time()))
         return {session.encode() for session in refused}
 
     async def _ask_redis(self, session: bytes) -> tuple[bool, Record | None]:
-        # Whether Redis answered, and the record.
-        if self.is_away:
-            return False, None
+        # Whether Redis answered, and the record. Asked even if it is thought to be away: it may just be back.
         try:
             async with asyncio.timeout(ROUND_TRIP_SECONDS):
                 data = await self._redis.get(_key(session))
@@ -179,30 +230,32 @@ class SessionStore:
             return False, None
         return True, _decode(session, data)
 
-    async def _ask_postgres(self, session: bytes) -> Record | None:
+    async def _ask_postgres(self, session: bytes) -> tuple[Record, float] | None:
+        # The record and its age in seconds.
         try:
             async with connection(self._pool, deadline_seconds=DATABASE_SECONDS) as conn:
                 found = await load_session(conn, session.decode())
         except DatabaseUnavailable:
             return None
-        if found is None:
+        record = None if found is None else _decode(session, found[0])
+        if found is None or record is None:
             return None
-        data, time_left = found
-        age_seconds = (self._ttl - time_left).total_seconds()
-        # While Redis is away, a row of an earlier outage may be older than what Redis holds.
-        if self.is_away and age_seconds > asyncio.get_running_loop().time() - self._away_since + CLOCK_SECONDS:
-            return None
-        return _decode(session, data)
+        self._in_postgres[session] = asyncio.get_running_loop().time()
+        return record, (self._ttl - found[1]).total_seconds()
 
-    def _recall(self, session: bytes) -> Record | None:
-        until, record = self._ended.get(session, (0.0, None))
-        return record if asyncio.get_running_loop().time() < until else None
+    def _recall(self, session: bytes) -> list[tuple[Record, float]]:
+        # As of a stream that ended here, and how long ago.
+        if session not in self._ended:
+            return []
+        ended_at, record = self._ended[session]
+        return [(record, asyncio.get_running_loop().time() - ended_at)]
 
     def _failed(self, error: Exception) -> None:
         if self.is_away:
             return
         log.warning("Redis is away, sessions are recorded in Postgres: %s", type(error).__name__)
         self.is_away = True
+        self.unsettle()
         self._away_since = asyncio.get_running_loop().time()
         self._probe = spawn(self._until_back(), name="sessions: probe Redis")
 
@@ -214,6 +267,7 @@ class SessionStore:
                     await self._redis.ping()
             except (*REDIS_ERRORS, TimeoutError):
                 continue
+            self.unsettle()
             self.is_away = False
         log.info("Redis is back, sessions are recorded there again")
 

@@ -56,9 +56,13 @@ class Source:
         deliver: Callable[[list[FeedItem]], None],
         decide: Callable[[list[DecisionItem]], None],
         on_subscribed: Callable[[], None],
+        on_lost: Callable[[], None],
         make_room: Callable[[], Awaitable[None]],
     ) -> None:
-        """`make_room` waits until more can be delivered: Postgres can be faster than ten thousand sockets."""
+        """`make_room` waits until more can be delivered: Postgres can be faster than ten thousand sockets.
+
+        `on_subscribed` and `on_lost`: the subscription was made, anew perhaps, or lost.
+        """
         self.is_connected = False
         self.loaded = asyncio.Event()
         self._redis = redis
@@ -67,6 +71,7 @@ class Source:
         self._deliver = deliver
         self._decide = decide
         self._on_subscribed = on_subscribed
+        self._on_lost = on_lost
         self._make_room = make_room
         self._wake = asyncio.Event()
         self._fetching = asyncio.Lock()
@@ -166,6 +171,8 @@ class Source:
                     log.warning("Redis is away, the feed is polled from Postgres: %s", error)
             except Exception:  # without this task the feed is slow
                 log.exception("a message on the feed's channels could not be taken")
+            if self.is_connected:
+                self._on_lost()
             self.is_connected = False
             self._distrust()
             await asyncio.sleep(backoff.next())

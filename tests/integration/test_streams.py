@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from config.settings import Settings
 from config.tasks import spawn
-from server.feed import fanout
+from server.feed import fanout, source
 from server.feed.client import SseClient
 from tests.streams import ALICE, BOB, Draft, Gateway, Publisher, connect, drafts, gateway, ready, stream, until
 
@@ -157,6 +157,19 @@ async def test_signals_that_redis_lost_arrive_in_their_place(settings: Settings)
         await publisher.publish(Draft())
         await publisher.publish(*drafts(2), tell=False)  # nothing follows it: found by the silence
         assert await reader.signals(7) == publisher.places()
+
+
+async def test_a_hole_and_a_new_subscription_are_filled_at_once_and_not_after_a_silence(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "SILENCE_SECONDS", 3600.0)
+    async with serving(settings) as (server, publisher), stream(server.port) as reader:
+        await publisher.publish(*drafts(3), tell=False)
+        await publisher.publish(Draft())
+        assert await reader.signals(4) == [1, 2, 3, 4]
+        await publisher.publish(*drafts(2), tell=False)
+        await _cut_subscriptions(server.redis)
+        assert await reader.signals(2) == [5, 6]
 
 
 async def test_messages_that_overtake_each_other_or_come_twice_change_nothing(settings: Settings) -> None:

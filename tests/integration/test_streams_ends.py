@@ -234,13 +234,17 @@ async def test_connected_providers_are_counted_once_over_all_gateways(settings: 
         await ready(first, second)
         for server, user in ((first, king), (first, king), (second, king), (second, queen)):
             provider = token(settings, user, is_provider=True)
-            await stack.enter_async_context(stream(server.port, access_token=provider))
+            last = await stack.enter_async_context(stream(server.port, access_token=provider))
         await stack.enter_async_context(stream(first.port, access_token=token(settings, str(uuid7()))))
         for server in (first, second):
             async with stream(server.port) as reader:
                 await reader.until(lambda event: event.data.get("connected_providers") == 2)
-        await second.feed.stop()
+        await last.close()
         async with stream(first.port) as reader:
+            await reader.until(lambda event: event.data.get("connected_providers") == 1)
+            await stack.enter_async_context(stream(second.port, access_token=provider))
+            await reader.until(lambda event: event.data.get("connected_providers") == 2)
+            await second.feed.stop()
             await reader.until(lambda event: event.data.get("connected_providers") == 1)
 
 

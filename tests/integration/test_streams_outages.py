@@ -12,6 +12,7 @@ import pytest
 from config.settings import Settings
 from config.tasks import spawn
 from db._migrate import migrate
+from server.feed.records import Record
 from tests.breakable import BreakablePostgres, breakable_postgres
 from tests.services import valkey_server
 from tests.streams import Draft, Gateway, Publisher, drafts, gateway, ready, stream, until
@@ -96,7 +97,6 @@ async def test_new_streams_open_without_redis_and_resume_where_they_were(
             assert await again.signals(1) == publisher.places()[1:]
 
 
-@pytest.mark.slow  # fails now and then: a resume without Redis is not yet exact in every case
 async def test_without_redis_sessions_move_between_gateways_all_the_same(
     settings: Settings, valkey: BreakableValkey
 ) -> None:
@@ -120,7 +120,7 @@ async def test_without_redis_sessions_move_between_gateways_all_the_same(
                 if turn == 2:
                     valkey.start()
                     await until(lambda: not second.feed._store.is_away and not second.feed._store.is_behind)
-        assert await first.pool.fetchval("SELECT count(*) FROM stream_sessions") == 0
+        await until(lambda: _none_left_in_postgres(first))
 
 
 async def test_sessions_are_recorded_again_when_redis_comes_back_empty(
@@ -212,6 +212,12 @@ async def test_a_gateway_that_starts_without_postgres_becomes_ready_when_it_is_t
         async with stream(server.port) as reader:
             places = await Publisher(server.pool, server.redis).publish(Draft())
             assert await reader.signals(1) == places
+
+
+async def _none_left_in_postgres(server: Gateway) -> bool:
+    # But for what says that there is a newer one in Redis, which expires.
+    rows = await server.pool.fetch("SELECT record FROM stream_sessions")
+    return all(Record.decode(row["record"]).is_buried for row in rows)
 
 
 async def _resume(port: int, last_id: str) -> tuple[bool, int]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 
 from config.ids import uuid7
 from config.settings import Settings
+from db._redis import create_redis
 from schemas.stream import SignalFilter
 from server.feed.marks import pack_marks, unpack_marks
 from server.feed.records import Record
@@ -102,6 +103,19 @@ async def test_a_replay_far_older_than_the_ring_comes_from_postgres_and_goes_liv
             assert again.numbers == list(range(4, 4 + len(again.events)))
 
 
+async def test_a_replay_passes_over_places_that_postgres_does_not_have(settings: Settings) -> None:
+    async with two_gateways(settings) as (first, _, publisher):
+        async with stream(first.port) as reader:
+            pass
+        await publisher.publish(*drafts(800))
+        await first.pool.execute("DELETE FROM signals WHERE feed_seq BETWEEN 200 AND 330 OR feed_seq % 256 IN (0, 1)")
+        left = [place for place in range(1, 801) if not 200 <= place <= 330 and place % 256 not in (0, 1)]
+        async with gateway(settings.replace(rate_limit_enabled=False), ring_signals=16) as fresh:
+            await ready(fresh)
+            async with stream(fresh.port, headers={"Last-Event-ID": reader.last_id}) as again:
+                assert await again.signals(len(left)) == left
+
+
 async def test_a_new_filter_holds_from_the_place_that_was_reached(settings: Settings) -> None:
     async with two_gateways(settings) as (first, second, publisher):
         async with stream(first.port, min_score=60) as reader:
@@ -116,6 +130,9 @@ async def test_a_new_filter_holds_from_the_place_that_was_reached(settings: Sett
             assert await third.signals(1) == places[1:]
             assert third.numbers == [again.numbers[-1] + 1, again.numbers[-1] + 2]
         assert len(seen) == 2
+        # What was counted under another filter cannot be counted any more.
+        async with stream(first.port, headers={"Last-Event-ID": reader.events[1].id}, min_score=60) as fourth:
+            assert fourth.events[0].data["resumed"] is False
 
 
 @pytest.mark.parametrize(
@@ -257,9 +274,11 @@ def marks_of(record: bytes | str | None) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("kept_in", ["redis", "postgres"])
 async def test_a_record_never_replaces_a_newer_one(settings: Settings, kept_in: str) -> None:
-    async with two_gateways(settings) as (first, _, _):
-        store = SessionStore(first.redis, first.pool, ttl_seconds=60)
-        store.is_away = kept_in == "postgres"
+    async with two_gateways(settings) as (first, _, _), AsyncExitStack() as stack:
+        redis = first.redis if kept_in == "redis" else create_redis("redis://127.0.0.1:1")
+        stack.push_async_callback(redis.aclose)
+        store = SessionStore(redis, first.pool, ttl_seconds=60)
+        stack.push_async_callback(store.stop)
         session, other = b"sess-00000000000000aa", b"sess-00000000000000bb"
         older, newer, newest = (
             Record(epoch, n, "", SignalFilter(), pack_marks([(n, 7)])) for epoch, n in [(9, 30), (10, 4), (10, 5)]
