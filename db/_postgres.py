@@ -30,6 +30,8 @@ DEADLINE_SECONDS = 1.5
 # Backstops in the server, for what a client that vanished has left running; `SET LOCAL` raises them for long work.
 STATEMENT_TIMEOUT_MS = 30_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
+REMIND_SECONDS = 30.0  # between two lines of one outage
+FLAP_SECONDS = 1.0  # between the first lines of two
 _APPLICATION_NAME_BYTES = 63  # NAMEDATALEN - 1: Postgres cuts what is longer
 
 # What the server says when it, and not the statement, is the trouble.
@@ -102,8 +104,10 @@ class database_errors:  # noqa: N801 - reads as the block it guards
         return None
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None and is_unavailable(error):
-            _log_now_and_then(error)
+        if error is None:
+            _outage.answered()
+        elif is_unavailable(error):
+            _outage.failed(error)
             raise DatabaseUnavailable from error
 
 
@@ -115,16 +119,37 @@ def is_unavailable(error: BaseException) -> bool:
     return isinstance(error, (OSError, TimeoutError, *_SERVER_TROUBLE))
 
 
-_logged_at = 0.0
+class Outage:
+    """Says that Postgres is away: once, then every 30 s, then that it is back; whoever asks it every second."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._logged_at = -REMIND_SECONDS
+
+    def failed(self, error: BaseException) -> None:
+        """It did not answer."""
+        present = time.monotonic()
+        is_news = self._since is None
+        if self._since is None:
+            self._since = present
+        # One that fails now and then is told of every second at most.
+        if present - self._logged_at >= (FLAP_SECONDS if is_news else REMIND_SECONDS):
+            self._logged_at = present
+            log.warning(
+                "Postgres is unavailable%s: %s%s",
+                "" if is_news else f" for {present - self._since:.0f} s",
+                type(error).__name__,
+                f": {error}" if str(error) else "",
+            )
+
+    def answered(self) -> None:
+        """It did."""
+        if self._since is not None:
+            log.info("Postgres answers again, after %.1f s", time.monotonic() - self._since)
+            self._since = None
 
 
-def _log_now_and_then(error: BaseException) -> None:
-    """While Postgres is away every request fails the same way: one line a second says it all."""
-    global _logged_at  # noqa: PLW0603 - per process, and only to keep the log short
-    now = time.monotonic()
-    if now - _logged_at >= 1:
-        _logged_at = now
-        log.warning("Postgres is unavailable: %s: %s", type(error).__name__, error)
+_outage = Outage()
 
 
 async def _prepare(conn: asyncpg.Connection[asyncpg.Record]) -> None:

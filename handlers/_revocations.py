@@ -96,12 +96,15 @@ class RevokedSessions:
             try:
                 async with redis.pubsub() as news:
                     await news.subscribe(REVOCATIONS_CHANNEL)
+                    if pause > least:
+                        log.info("Redis tells of revoked sessions again")
                     pause = least
                     async for message in news.listen():
                         if message["type"] == "message":
                             self.add(orjson.loads(message["data"]))
             except REDIS_ERRORS as error:
-                log.warning("Redis tells of no revoked sessions: %s", type(error).__name__)
+                if pause == least:  # once for each time that it goes
+                    log.warning("Redis tells of no revoked sessions: %s", type(error).__name__)
             except Exception:
                 log.exception("what Redis tells of revoked sessions cannot be read")
             await asyncio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load, guards nothing

@@ -44,6 +44,18 @@ _PAGE = """\
 """
 
 
+class Root(GatewayHandler):
+    """`/`"""
+
+    while_starting = True
+
+    @endpoint("Where to begin", status=302)
+    async def get(self) -> None:
+        """Leads to the documentation: whoever opens the server's address wants to know what it is."""
+        self.clear_header("Content-Type")
+        self.redirect("/api/docs")
+
+
 class OpenApi(GatewayHandler):
     """`/api/openapi.json`"""
 

@@ -127,6 +127,8 @@ def _tag(route: Route) -> str:
     parts = [part for part in route.path.split("/") if part]
     if parts[:2] == ["api", "v1"]:
         return "Lens"
+    if not parts:
+        return "Docs"
     return (parts[1] if parts[0] == "api" else parts[0]).partition(".")[0].capitalize()
 
 

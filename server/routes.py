@@ -40,6 +40,7 @@ ACHIEVEMENTS = permission("read:achievements")
 # fmt: off
 ROUTES = (
     # Health and documentation
+    Route("GET",  "/",                                docs.Root,              PUBLIC),
     Route("GET",  "/health",                          health.Healthy,         PUBLIC,    EXEMPT),
     Route("GET",  "/ready",                           health.Ready,           PUBLIC,    EXEMPT),
     Route("GET",  "/metrics",                         health.Metrics,         INTERNAL,  EXEMPT),

@@ -42,8 +42,11 @@ class Supervisor:
         self._units: dict[str, Unit] = {}
         self._reaper = Reaper()
 
-    async def run(self, ready: Sequence[str] = ()) -> None:
-        """Start everything, print the lines of `ready`, and serve until a signal. Raises `StartFailed`."""
+    async def run(self, ready: Callable[[bool], Sequence[str]] = lambda _: ()) -> None:
+        """Start everything, print the lines of `ready`, and serve until a signal. Raises `StartFailed`.
+
+        `ready` is told whether the dashboard answers already: nobody waits for it.
+        """
         with self._signals():
             starting = spawn(_outcome(self._start), name="start everything")
             stopping = spawn(self._stopping.wait(), name="wait for a signal")
@@ -53,7 +56,9 @@ class Supervisor:
                     if (failure := starting.result()) is not None:
                         await self._stop("giving up")
                         raise failure
-                    self._console.say("\n".join(ready))
+                    dashboard = self._plan.dashboard
+                    is_up = dashboard is not None and self._unit(dashboard).lived_seconds > 0
+                    self._console.say("\n".join(ready(is_up)))
                     await stopping
             finally:
                 await cancel(starting, stopping)
@@ -248,19 +253,22 @@ async def serve(
                 console.event(f"ended what an earlier run had left behind ({ended} processes)")
             plan = compose(settings, instance, gateway_command=gateway_command, migrate_command=migrate_command)
             with own_terminal():
-                await Supervisor(plan, instance, console).run(ready_lines(settings, instance))
+                await Supervisor(plan, instance, console).run(
+                    lambda dashboard_is_up: ready_lines(settings, instance, dashboard_is_up=dashboard_is_up)
+                )
     finally:
         instance.release()
 
 
-def ready_lines(settings: Settings, instance: Instance) -> list[str]:
+def ready_lines(settings: Settings, instance: Instance, *, dashboard_is_up: bool) -> list[str]:
     """Where everything is, and what to try first."""
     host = loopback(settings.host)
     api = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     lines = ["", f"  API            {api}", f"  Documentation  {api}/api/docs", f"  Metrics        {api}/metrics"]
     if settings.ray_address is None and settings.ray_dashboard_port:
         token = instance.data_dir / "ray.token"
-        lines.append(f"  Ray dashboard  http://127.0.0.1:{settings.ray_dashboard_port}  (its token is in {token})")
+        state = "its" if dashboard_is_up else "starting, a line says when it answers; its"
+        lines.append(f"  Ray dashboard  http://127.0.0.1:{settings.ray_dashboard_port}  ({state} token is in {token})")
     return [
         *lines,
         f"  Logs           {instance.log_dir}",

@@ -85,7 +85,9 @@ async def test_behind_a_trusted_proxy_the_forwarded_address_decides() -> None:
         (await client.get("/api/v1/nothing", X_Forwarded_For="198.51.100.1, nonsense")).problem(403, "FORBIDDEN")
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/health/", "/api/v2/signals", "/../etc/passwd", "/%2e%2e/", "//"])
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/index.html", "/health/", "/api/v2/signals", "/../etc/passwd", "/%2e%2e/", "//"]
+)
 async def test_an_unknown_path_is_404_in_the_one_shape(path: str) -> None:
     async with serving() as client:
         error = (await client.get(path)).problem(404, "NOT_FOUND")

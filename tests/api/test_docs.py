@@ -113,6 +113,17 @@ async def test_the_document_is_served_once_and_then_confirmed() -> None:
         assert other.status == 200
 
 
+async def test_the_servers_address_leads_to_the_page() -> None:
+    async with serving() as client:
+        for method in ("GET", "HEAD"):
+            answer = await client.request(method, "/")
+            assert (answer.status, answer.headers["Location"], answer.body) == (302, "/api/docs", b"")
+        (await client.request("POST", "/")).problem(405, "METHOD_NOT_ALLOWED")
+        client.application.gateway.lifecycle.state = "starting"
+        assert (await client.get("/")).status == 302
+    assert DOCUMENT["paths"]["/"]["get"]["tags"] == ["Docs"]
+
+
 async def test_the_page_and_all_it_needs_come_from_here() -> None:
     async with serving() as client:
         page = await client.get("/api/docs")

@@ -12,6 +12,7 @@ from decimal import Decimal
 import asyncpg
 import pytest
 
+from db import _postgres
 from db._postgres import Pool, connection, create_pool, database_errors, transaction
 from db._redis import REDIS_ERRORS, create_redis
 from schemas.errors import DatabaseUnavailable
@@ -51,6 +52,31 @@ async def select(pool: Pool) -> int:
     async with connection(pool) as conn:
         value: int = await conn.fetchval("SELECT 1")
         return value
+
+
+async def test_an_outage_is_told_once_now_and_then_and_when_it_is_over(
+    postgres: BreakablePostgres, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_postgres, "_outage", _postgres.Outage())
+    caplog.set_level("INFO", "db._postgres")
+    async with a_pool(postgres.url) as pool:
+        await select(pool)
+        assert not caplog.messages
+        postgres.crash()
+        for _ in range(50):
+            with pytest.raises(DatabaseUnavailable):
+                await select(pool)
+        [line] = caplog.messages
+        assert line.startswith("Postgres is unavailable: ")
+        monkeypatch.setattr(_postgres, "REMIND_SECONDS", 0.0)
+        with pytest.raises(DatabaseUnavailable):
+            await select(pool)
+        assert caplog.messages[1].startswith("Postgres is unavailable for 0 s: ")
+        postgres.start()
+        await recovers(pool)
+        await select(pool)
+        assert [each.partition(",")[0] for each in caplog.messages if "again" in each] == ["Postgres answers again"]
+        assert "Postgres answers again" in caplog.messages[-1]
 
 
 async def recovers(pool: Pool) -> None:

@@ -90,7 +90,7 @@ def world(tmp_path: Path) -> World:
 async def supervised(world: World, plan: Plan) -> AsyncIterator[asyncio.Task[None]]:
     """Run the plan until it is ready, yield the running supervisor, then end it with SIGTERM."""
     supervisor = Supervisor(plan, world.instance, Console(world.output), policy=QUICK)
-    running = spawn(supervisor.run(["ready"]), name="supervisor")
+    running = spawn(supervisor.run(lambda _: ["ready"]), name="supervisor")
     try:
         await until(lambda: "ready" in world.output.getvalue().splitlines() or running.done())
         yield running
