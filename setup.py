@@ -67,6 +67,7 @@ setup(
     packages=[
         "actors",
         "actors.ingest",
+        "actors.leaderboards",
         "actors.lens",
         "actors.lens.market",
         "actors.lens.models",

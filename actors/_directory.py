@@ -18,6 +18,7 @@ from ray.exceptions import ActorDiedError, RayError
 from actors._host import NAMESPACE, ActorSpec, Figures, remote_host
 from actors._mailbox import Mailbox, Undelivered
 from actors.ingest import INGEST
+from actors.leaderboards.messages import LEADERBOARDS
 from actors.lens.messages import ENRICH, EVALUATE, INTAKE, PUBLISH
 from actors.providers.messages import PROVIDERS
 from actors.users.messages import USERS
@@ -35,6 +36,7 @@ SPECS: tuple[ActorSpec, ...] = (
     ActorSpec(EVALUATE, "actors.lens.evaluate:Evaluate"),
     ActorSpec(PUBLISH, "actors.lens.publish:Publish"),
     ActorSpec(INGEST, "actors.ingest.ingest:Ingest"),
+    ActorSpec(LEADERBOARDS, "actors.leaderboards.leaderboards:Leaderboards"),
     ActorSpec(USERS, "actors.users.users:Users", shards=2),
     ActorSpec(PROVIDERS, "actors.providers.providers:Providers", shards=2),
 )

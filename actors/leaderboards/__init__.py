@@ -1,0 +1,1 @@
+"""Leaderboards: every ranking of providers, kept in order as their records change."""

@@ -1,0 +1,143 @@
+"""The actor `leaderboards`: the rankings of all providers, kept up by what their owners tell."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from actors._behaviour import Behaviour, Room
+from actors._messages import Delivery, Message
+from actors.leaderboards.messages import PlaceOf, Ranking, Record, Standings, Top
+from actors.leaderboards.rankings import Rankings
+from actors.leaderboards.standing import Tally
+from config.clock import now
+from db import leaderboards as sql
+from db._postgres import transaction
+from db.leaderboards import StandingRow
+from schemas.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+REFRESH_SECONDS = 3600.0
+"""How old the copy in Postgres gets, and by how much a window may begin too early."""
+
+LOOK_SECONDS = 60.0
+COMPARE_SECONDS = 300.0  # for so long may news that got lost be missing; it reads each record: 0.3 s per 100 000
+REREAD = 200  # providers in one query: some 20 ms
+READ_SECONDS = 60.0  # for all providers: a page at a time, while messages are answered in between
+
+
+class Leaderboards(Behaviour):
+    """Owns the rankings: all boards, all periods.
+
+    Success: what it was told is ranked before the answer. It saves nothing: a crash loses nothing, since it starts from
+    the hourly copy, made up with the records of that moment. Repeating is harmless: records are absolute.
+    """
+
+    async def start(self, room: Room) -> None:
+        """Read all providers: the copy, and anew those who have moved since."""
+        await super().start(room)
+        self._rankings = Rankings(now())
+        self._doubtful: dict[UUID, None] = {}  # their best runs must be read anew; in the order in which they came
+        self._moved: set[UUID] = set()  # told of since the read that is under way began
+        self._rereading = asyncio.Lock()
+        async with transaction(room.pool, deadline_seconds=READ_SECONDS) as conn:
+            async for page in sql.load_copy(conn):
+                self._rankings.fill(map(Tally, page))
+        await self._compare()
+        room.every(LOOK_SECONDS, self._refresh, name="refresh the copy")
+        room.every(COMPARE_SECONDS, self._compare, name="compare with the records")
+
+    def figures(self) -> Mapping[str, float]:
+        """See Behaviour."""
+        return {"providers": len(self._rankings), "doubtful": len(self._doubtful)}
+
+    async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
+        """See Behaviour."""
+        return [self._answer(each.message) for each in batch]
+
+    def _answer(self, message: Message[Any]) -> Any:
+        if isinstance(message, Standings):
+            return self._take(message.records)
+        rankings = self._rankings
+        if isinstance(message, Top):
+            board, period = message.board, message.period
+            return Ranking(rankings.top(board, period, message.limit), rankings.changed_at(board, period))
+        assert isinstance(message, PlaceOf)
+        return rankings.standing(message.board, message.period, message.provider_id)
+
+    def _take(self, records: Iterable[Record]) -> None:
+        at = now()
+        for record in records:
+            self._moved.add(record.provider_id)
+            if not self._rankings.take(record, at):
+                self._doubtful[record.provider_id] = None
+        if self._doubtful and not self._rereading.locked():  # who holds it settles afterwards
+            self.room.spawn(self._settle_or_wait(), name="read anew")
+
+    async def _settle_or_wait(self) -> None:
+        try:
+            await self._settle()
+        except Unavailable as error:
+            log.info("%d providers are read anew later: %s", len(self._doubtful), error)
+
+    async def _settle(self) -> None:
+        """Read those anew whose runs cannot be told from their records."""
+        async with self._rereading:
+            while self._doubtful:
+                ids = list(self._doubtful)[:REREAD]
+                self._moved.clear()
+                async with self.room.connection() as conn:
+                    rows = await sql.load_standings(conn, ids)
+                for provider_id in ids:
+                    if provider_id not in self._moved:  # else what was read may be older than what was told
+                        del self._doubtful[provider_id]
+                self._put(rows)
+
+    def _put(self, rows: Iterable[StandingRow]) -> None:
+        at = now()
+        for row in rows:
+            if row.provider_id not in self._moved:
+                self._rankings.put(Tally(row), at)
+
+    async def _compare(self) -> None:
+        """Find what was told and got lost, or told to nobody."""
+        known, missed = self._rankings, 0
+        async with self._rereading, transaction(self.room.pool, deadline_seconds=READ_SECONDS) as conn:
+            self._moved.clear()
+            async for page in sql.load_records(conn):
+                for record in map(Record._make, page):
+                    if record.provider_id not in self._moved and not known.is_known(record):
+                        self._doubtful[record.provider_id] = None
+                        missed += 1
+        if missed:
+            log.info("%d providers have moved since they were ranked", missed)
+        await self._settle()
+
+    async def _refresh(self) -> None:
+        """Move the windows on: copy anew what all boards are counted against, and count by it."""
+        async with self.room.connection() as conn:
+            age_seconds = await sql.age_seconds(conn)
+        if age_seconds is not None and age_seconds < REFRESH_SECONDS:
+            return
+        if age_seconds is None and not len(self._rankings):
+            return
+        async with self.room.connection(deadline_seconds=None) as conn:
+            await sql.refresh(conn)
+        async with self._rereading, transaction(self.room.pool, deadline_seconds=READ_SECONDS) as conn:
+            self._moved.clear()
+            async for page in sql.load_copy(conn):
+                for row in page:
+                    if row.provider_id not in self._doubtful and not self._rankings.is_known(_record(row)):
+                        self._doubtful[row.provider_id] = None
+                self._put(row for row in page if row.provider_id not in self._doubtful)
+        await self._settle()
+
+
+def _record(row: StandingRow) -> Record:
+    return Record(
+        row.provider_id, row.total_signals, row.followers, row.closed, row.wins, row.return_sum, row.current_streak
+    )

@@ -1,0 +1,80 @@
+"""The messages that `leaderboards` takes, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar, NamedTuple
+from uuid import UUID
+
+from actors._messages import Message
+from db.leaderboards import Board, Period
+
+LEADERBOARDS = "leaderboards"
+
+
+class Record(NamedTuple):
+    """A provider's track record as it is now: absolute figures, so that the next one makes up for one that was lost."""
+
+    provider_id: UUID
+    total_signals: int
+    followers: int
+    closed: int
+    wins: int
+    return_sum: int  # of the closed signals' returns, in units of 1e-12
+    current_streak: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standings(Message[None]):
+    """Records that have changed. Told by their owners, after the commit, in the order of the commits."""
+
+    idempotent: ClassVar[bool] = True
+
+    records: tuple[Record, ...]
+
+
+class Place(NamedTuple):
+    """One entry of a board. `change` is null where there is nothing to compare with."""
+
+    rank: int
+    provider_id: UUID
+    value: float
+    change: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The first places of a board, and when it last changed."""
+
+    places: tuple[Place, ...]
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Top(Message[Ranking]):
+    """Ask for the first `limit` places of a board."""
+
+    writes: ClassVar[bool] = False
+
+    board: Board
+    period: Period
+    limit: int
+
+
+class Standing(NamedTuple):
+    """Where a provider is on a board: rank and value are null when it is not on it."""
+
+    rank: int | None
+    value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOf(Message[Standing | None]):
+    """Ask where a provider is on a board; None for an id that is no provider's."""
+
+    writes: ClassVar[bool] = False
+
+    board: Board
+    period: Period
+    provider_id: UUID

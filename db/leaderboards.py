@@ -1,0 +1,221 @@
+"""The leaderboards in Postgres: what every provider is ranked by, the hourly copy of it, and the providers' cards."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from db._postgres import Connection
+
+Period = Literal["all", "month", "week"]
+Board = Literal["followers", "win_rate", "return", "streak", "rising"]
+
+PAGE = 500  # rows that are fetched at a time: to rank them takes 30 ms, in which nobody else is served
+
+
+@dataclass(frozen=True, slots=True)
+class StandingRow:
+    """A provider's record at a moment, and what came to it since each mark: 7, 14, 30 and 60 days before.
+
+    Returns are sums in units of 1e-12. `*_best` is the longest run of PROFIT among the signals closed in the window,
+    `*_before_best` in the one before it.
+    """
+
+    provider_id: UUID
+    total_signals: int
+    followers: int
+    closed: int
+    wins: int
+    return_sum: int
+    current_streak: int
+    week_follows: int
+    two_weeks_follows: int
+    month_follows: int
+    two_months_follows: int
+    week_closed: int
+    week_wins: int
+    week_returns: int
+    two_weeks_closed: int
+    two_weeks_wins: int
+    two_weeks_returns: int
+    month_closed: int
+    month_wins: int
+    month_returns: int
+    two_months_closed: int
+    two_months_wins: int
+    two_months_returns: int
+    week_best: int
+    week_before_best: int
+    month_best: int
+    month_before_best: int
+    week_old_streak: int
+
+
+_STANDING = """
+    provider_id, total_signals, followers, closed, wins, trunc(return_sum * 1e12)::text, current_streak,
+    week_follows, two_weeks_follows, month_follows, two_months_follows,
+    week_closed, week_wins, trunc(week_returns * 1e12)::text,
+    two_weeks_closed, two_weeks_wins, trunc(two_weeks_returns * 1e12)::text,
+    month_closed, month_wins, trunc(month_returns * 1e12)::text,
+    two_months_closed, two_months_wins, trunc(two_months_returns * 1e12)::text,
+    week_best, week_before_best, month_best, month_before_best, week_old_streak
+"""
+_SUMS = (5, 13, 16, 19, 22)
+
+REFRESH = "REFRESH MATERIALIZED VIEW CONCURRENTLY leaderboard"
+
+
+async def refresh(conn: Connection) -> None:
+    """Bring the hourly copy up to date; readers are not held up. Not in a transaction."""
+    await conn.execute(REFRESH)
+
+
+AGE = "SELECT extract(epoch FROM now() - min(at))::float8 FROM leaderboard"
+
+
+async def age_seconds(conn: Connection) -> float | None:
+    """How old the hourly copy is; None when it is empty, as it is before the first provider."""
+    age: float | None = await conn.fetchval(AGE)
+    return age
+
+
+LOAD_COPY = f"SELECT {_STANDING} FROM leaderboard"
+
+
+async def load_copy(conn: Connection) -> AsyncIterator[list[StandingRow]]:
+    """The hourly copy, some hundreds at a time. Within a transaction."""
+    cursor = await conn.cursor(LOAD_COPY)
+    while rows := await cursor.fetch(PAGE):
+        yield [_standing(row) for row in rows]
+
+
+LOAD_STANDINGS = f"SELECT {_STANDING} FROM provider_standings WHERE provider_id = ANY ($1::uuid[])"
+
+
+async def load_standings(conn: Connection, ids: Sequence[UUID]) -> list[StandingRow]:
+    """Those providers as they stand now."""
+    return [_standing(row) for row in await conn.fetch(LOAD_STANDINGS, ids)]
+
+
+LOAD_RECORDS = """
+SELECT provider_id, total_signals, follower_count, win_count + loss_count + breakeven_count, win_count,
+       trunc(return_sum * 1e12)::text, current_streak
+FROM provider_stats
+"""
+
+RecordTuple = tuple[UUID, int, int, int, int, int, int]
+"""Provider, signals, followers, closed, wins, the sum of its returns in units of 1e-12, streak."""
+
+
+async def load_records(conn: Connection) -> AsyncIterator[list[RecordTuple]]:
+    """What ranks each provider, as it is now, some hundreds at a time. Within a transaction."""
+    cursor = await conn.cursor(LOAD_RECORDS)
+    while rows := await cursor.fetch(PAGE):
+        yield [(row[0], row[1], row[2], row[3], row[4], int(row[5]), row[6]) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class CardRow:
+    """What a board shows of a provider."""
+
+    user_id: UUID
+    display_name: str
+    avatar_url: str | None
+    is_verified: bool
+
+
+LOAD_CARDS = """
+SELECT p.user_id, p.display_name, p.avatar_url, coalesce(s.verification_level, 'none') <> 'none'
+FROM providers p LEFT JOIN provider_stats s ON s.provider_id = p.user_id
+WHERE p.user_id = ANY ($1::uuid[])
+"""
+
+
+async def load_cards(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, CardRow]:
+    """The cards of those providers."""
+    return {row[0]: CardRow(*row) for row in await conn.fetch(LOAD_CARDS, ids)}
+
+
+def _rate(wins: str, closed: str) -> str:
+    return f"CASE WHEN {closed} >= 10 THEN round({wins}::numeric / {closed}, 4) END"
+
+
+def _mean(returns: str, closed: str) -> str:
+    return f"CASE WHEN {closed} > 0 THEN round({returns} / {closed}, 4) END"
+
+
+def _growth(gained: str) -> str:
+    return f"CASE WHEN {gained} > 0 THEN round({gained}::numeric / greatest(followers - {gained}, 10), 4) END"
+
+
+# What each board ranks by, in SQL: null is not on it. actors.leaderboards.standing says the same of one provider, and
+# a test holds the two to each other.
+_VALUES: Mapping[tuple[Board, Period], str] = {
+    ("followers", "all"): "followers",
+    ("followers", "month"): "month_follows",
+    ("followers", "week"): "week_follows",
+    ("win_rate", "all"): _rate("wins", "closed"),
+    ("win_rate", "month"): _rate("month_wins", "month_closed"),
+    ("win_rate", "week"): _rate("week_wins", "week_closed"),
+    ("return", "all"): _mean("return_sum", "closed"),
+    ("return", "month"): _mean("month_returns", "month_closed"),
+    ("return", "week"): _mean("week_returns", "week_closed"),
+    ("streak", "all"): "nullif(current_streak, 0)",
+    ("streak", "month"): "nullif(month_best, 0)",
+    ("streak", "week"): "nullif(week_best, 0)",
+    ("rising", "all"): _growth("week_follows"),
+    ("rising", "month"): _growth("month_follows"),
+    ("rising", "week"): _growth("week_follows"),
+}
+
+TOP = {
+    key: f"""
+SELECT {_STANDING}, at FROM leaderboard
+WHERE {value} IS NOT NULL ORDER BY {value} DESC, total_signals DESC, provider_id LIMIT $1
+"""
+    for key, value in _VALUES.items()
+}
+
+
+async def load_top(conn: Connection, board: Board, period: Period, limit: int) -> list[tuple[StandingRow, datetime]]:
+    """The first of a board in the hourly copy, best first, and when each was copied."""
+    return [(_standing(row), row[-1]) for row in await conn.fetch(TOP[board, period], limit)]
+
+
+PLACE = {
+    key: f"""
+WITH me AS (SELECT {value} AS value, total_signals, provider_id FROM leaderboard WHERE provider_id = $1)
+SELECT CASE WHEN me.value IS NOT NULL THEN (
+    SELECT 1 + count(*) FROM leaderboard l
+    WHERE ({value}, l.total_signals) > (me.value, me.total_signals)
+       OR (({value}, l.total_signals) = (me.value, me.total_signals) AND l.provider_id < me.provider_id)
+) END FROM me
+"""
+    for key, value in _VALUES.items()
+}
+
+
+async def load_place(conn: Connection, board: Board, period: Period, provider_id: UUID) -> tuple[int | None] | None:
+    """A provider's rank in the hourly copy, None for one that is not on this board; None: it is not in the copy."""
+    row = await conn.fetchrow(PLACE[board, period], provider_id)
+    return None if row is None else (row[0],)
+
+
+LOAD_COPIED = f"SELECT {_STANDING} FROM leaderboard WHERE provider_id = $1"
+
+
+async def load_copied(conn: Connection, provider_id: UUID) -> StandingRow | None:
+    """A provider in the hourly copy."""
+    row = await conn.fetchrow(LOAD_COPIED, provider_id)
+    return None if row is None else _standing(row)
+
+
+def _standing(row: Any) -> StandingRow:
+    # Sums come as text: the driver's Decimals cost four times as much to make as their texts, and we want integers.
+    values = list(row[:28])
+    for place in _SUMS:
+        values[place] = int(values[place])
+    return StandingRow(*values)
