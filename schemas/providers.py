@@ -70,7 +70,10 @@ class Specialties(Items):
         given: Sequence[Any] = super()._deserialize(value, attr, data, **kwargs)
         if len(given) > SPECIALTIES:
             raise ValidationError(self.error_messages["many"])
-        return tuple({each.casefold(): each for each in reversed(given)}.values())[::-1]
+        first: dict[str, str] = {}
+        for each in given:
+            first.setdefault(each.casefold(), each)
+        return tuple(first.values())
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
         return list(value)

@@ -27,6 +27,7 @@ class Ledger:
     def __init__(
         self, records: Mapping[UUID, RecordRow], followings: Iterable[FollowingRow], follows: Iterable[FollowRow]
     ) -> None:
+        self.before = records
         self.records = dict(records)
         self.followings = {each.follower_id: each for each in followings}
         self.follows: dict[Pair, FollowRow | None] = {(each.follower_id, each.provider_id): each for each in follows}

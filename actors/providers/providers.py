@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any, cast
@@ -16,9 +16,11 @@ from actors._commands import Apply, write_batch
 from actors._messages import Delivery
 from actors.providers.following import Ledger
 from actors.providers.messages import Become, EditProvider, Follow, SetNotify, Unfollow
+from actors.providers.news import Changed, tell
 from actors.providers.profile import NAME_TAKEN, become, edit
 from actors.providers.record import figures_of
 from actors.providers.tail import Tail
+from config.clock import now
 from config.ids import parse_uuid
 from db._postgres import Connection
 from db.providers import follows, profiles, records
@@ -66,19 +68,19 @@ class Providers(Behaviour):
             try:
                 replies = await write_batch(self.room.fence, batch, attempt)
             finally:
-                self._tail.forget(each for done in attempts for each in done.records)
-        self._tell(list(attempts[-1].records.values()), attempts[-1].first)
+                self._tail.forget(each for done in attempts for each in done.changes)
+        self._tell(attempts[-1].changes.values(), attempts[-1].first)
         return replies
 
-    def _tell(self, changed: Sequence[RecordRow], first_follows: Mapping[UUID, datetime] | None = None) -> None:
-        """Tell others what is committed: absolute facts, so that the next one repairs the loss of one."""
+    def _tell(self, changes: Iterable[Changed], first_follows: Mapping[UUID, datetime] | None = None) -> None:
+        tell(self.room, changes, first_follows or {}, now())
 
 
 class _Commands:
-    """One try at a batch of commands. `records` are those that changed, `first` who follows for the first time ever."""
+    """One try at a batch of commands. `changes` are the records', `first` who follows for the first time ever."""
 
     def __init__(self) -> None:
-        self.records: dict[UUID, RecordRow] = {}
+        self.changes: dict[UUID, Changed] = {}
         self.first: dict[UUID, datetime] = {}
 
     async def apply(self, conn: Connection, batch: Sequence[Delivery]) -> list[Any]:
@@ -117,11 +119,13 @@ class _Commands:
         if kept:
             await follows.upsert_follows(conn, kept)
         if ledger.changes:
-            changed = {each.provider_id: ledger.records[each.provider_id] for each in ledger.changes}
+            after = {each.provider_id: ledger.records[each.provider_id] for each in ledger.changes}
             await follows.insert_changes(conn, ledger.changes)
             await follows.update_followings(conn, list(ledger.followings.values()))
-            await records.upsert_records(conn, [(each, figures_of(each)) for each in changed.values()])
-            self.records |= changed
+            await records.upsert_records(conn, [(each, figures_of(each)) for each in after.values()])
+            for provider_id, record in after.items():
+                known = self.changes.get(provider_id)
+                self.changes[provider_id] = Changed(known.before if known else ledger.before[provider_id], record)
         self.first |= ledger.first
 
     async def _profile(self, conn: Connection, delivery: Delivery) -> Any:
@@ -147,7 +151,7 @@ class _Commands:
         if known is None:
             record = RecordRow(user_id, is_system=False)
             await records.upsert_records(conn, [(record, figures_of(record))])
-            self.records[user_id] = record
+            self.changes[user_id] = Changed(None, record)
         return None
 
 

@@ -18,6 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from actors._behaviour import Room
 from actors._directory import shard_of
 from actors.providers.messages import provider_key
+from actors.providers.news import Changed
 from actors.providers.reckoning import Reckoning, StreakKey, places_to_close
 from actors.providers.record import figures_of
 from actors.streaks import Streak
@@ -46,9 +47,9 @@ _UNFIT = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, Arithmet
 
 
 class Tail:
-    """Reads the feed for one shard. `turn` is held while a page is applied; `tell` gets the records that changed."""
+    """Reads the feed for one shard. `turn` is held while a page is applied; `tell` gets what changed, committed."""
 
-    def __init__(self, room: Room, turn: asyncio.Lock, tell: Callable[[Sequence[RecordRow]], None]) -> None:
+    def __init__(self, room: Room, turn: asyncio.Lock, tell: Callable[[Sequence[Changed]], None]) -> None:
         self._room = room
         self._turn = turn
         self._tell = tell
@@ -148,9 +149,9 @@ class Tail:
                 raise
             full, self._page = len(page) == self._page, min(2 * self._page, PAGE)
             self._cursor = reached
+            changes = [Changed(self._records[each.provider_id], each) for each in reckoning.records.values()]
             self._remember(reckoning)
-        if reckoning.records:
-            self._tell(list(reckoning.records.values()))
+        self._tell(changes)
         return full
 
     def _distrust_memory(self) -> None:
