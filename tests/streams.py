@@ -54,9 +54,17 @@ class Gateway:
     application: Application
 
 
+class NoActors:
+    """Streams ask no actor anything."""
+
+    async def probe(self) -> dict[str, Any]:
+        """All of them are well."""
+        return {}
+
+
 @asynccontextmanager
-async def gateway(settings: Settings, **options: Any) -> AsyncIterator[Gateway]:
-    """A running gateway with everything that streams need; `options` are Feed's."""
+async def gateway(settings: Settings, *, port: int = 0, **options: Any) -> AsyncIterator[Gateway]:
+    """A running gateway with everything that streams need, on a `port` that it may share; `options` are Feed's."""
     assert settings.database_url is not None
     assert settings.redis_url is not None
     async with AsyncExitStack() as stack:
@@ -67,11 +75,10 @@ async def gateway(settings: Settings, **options: Any) -> AsyncIterator[Gateway]:
         limiter = Limiter(redis, standard_limit=settings.rate_limit_per_minute, enabled=settings.rate_limit_enabled)
         feed = Feed(settings, pool, redis, **options)
         application = Application(settings)
-        # Streams ask no actor anything.
-        nobody = cast("Any", None)
-        application.gateway.services = Services(settings, pool, redis, nobody, feed, limiter, nobody)
+        actors, accounts = cast("Any", NoActors()), cast("Any", None)
+        application.gateway.services = Services(settings, pool, redis, actors, feed, limiter, accounts)
         application.gateway.lifecycle.state = "serving"
-        sockets = bind_sockets(0, "127.0.0.1")
+        sockets = bind_sockets(port, "127.0.0.1", reuse_port=bool(port))
         server = HTTPServer(application)
         server.add_sockets(sockets)
         await feed.start()

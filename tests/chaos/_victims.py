@@ -62,6 +62,7 @@ def _is_backend(process: psutil.Process) -> bool:
 
 INTAKE, ENRICH, EVALUATE, PUBLISH = (_stage(f"lens/{name}") for name in ("intake", "enrich", "evaluate", "publish"))
 GATEWAY = Victim("gateway", "gateway-1", lambda _: True)
+GATEWAY_2 = Victim("the second gateway", "gateway-2", lambda _: True)
 VALKEY = Victim("Valkey", "valkey", lambda _: True)
 POSTGRES = Victim("Postgres", "postgres", _is_first)
 BACKEND = Victim("a Postgres backend", "postgres", _is_backend)

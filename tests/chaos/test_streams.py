@@ -1,150 +1,274 @@
-"""Gateways that are killed while they stream: every reader that reconnects ends with exactly the published sequence."""
+"""Whatever is killed while 200 pages read the stream, each ends with exactly the published sequence that it asked for.
+
+The short form runs with the other tests: two gateways under the supervisor, on one port, without Ray. The full one is
+`make chaos`: the whole system, its feed by way of the pipeline.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
-import sys
-from collections.abc import Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from itertools import count
+from pathlib import Path
 from typing import Any
 
+import asyncpg
+import psutil
 import pytest
 
-from config.settings import Settings
+from actors.lens.publication import system_provider_id
+from config import clock
 from config.tasks import cancel, spawn
 from db._postgres import create_pool
 from db._redis import create_redis
-from tests.streams import Draft, Publisher, connect, until
+from schemas.errors import DatabaseUnavailable
+from server._embedded_postgres import EmbeddedPostgres
+from server._embedded_valkey import EmbeddedValkey
+from tests.chaos._clients import BROKEN, KeepAlive
+from tests.chaos._event_source import Page, Published, Wish
+from tests.chaos._stream_server import COMMAND
+from tests.chaos._victims import GATEWAY, GATEWAY_2, POSTGRES, PUBLISH, VALKEY, Victim
+from tests.lens_factory import EXAMPLE
+from tests.services import Server, status_of
+from tests.streams import ALICE, BOB, Draft, Publisher, until
 
-READERS = 40
-KILLS = 6
-HEARTBEAT_SECONDS = 0.25  # heartbeats are where a crash could lose count: as many of them as possible
+PAGES = 200
+SETTINGS = {
+    "WORKERS": "2",
+    "RATE_LIMIT_ENABLED": "false",
+    "HEARTBEAT_SECONDS": "1",  # where a crash could lose count
+    "STREAM_MAX_SECONDS": "20",  # some streams end by themselves meanwhile
+}
+CALM_SECONDS = (0.3, 1.0)  # between a recovery and the next kill
+CATCH_UP_SECONDS = 30.0
+NO_RAY = {"RAY_ADDRESS": "127.0.0.1:1"}  # the short form's gateways join none
 
-
-@dataclass
-class Process:
-    """A gateway in a process of its own."""
-
-    process: asyncio.subprocess.Process
-    port: int
-
-    @classmethod
-    async def start(cls, settings: Settings) -> Process:
-        """Start one, and wait until it serves."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.benchmarks.stream_gateway",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, **settings.to_environment()},  # noqa: TID251 - a child needs its parent's PATH
-        )
-        assert process.stdout is not None
-        return cls(process, int(await asyncio.wait_for(process.stdout.readline(), 30)))
-
-    async def kill(self) -> None:
-        """End it as a power cut would."""
-        if self.process.returncode is None:
-            self.process.send_signal(signal.SIGKILL)
-        await self.process.wait()
+Feed = Callable[[], Awaitable[None]]
 
 
-@dataclass
-class EventSource:
-    """A reader that reconnects, anywhere, with the last id it has; as a browser does, but sooner."""
-
-    gateways: list[Process]
-    query: dict[str, Any]
-    last_id: str | None = None
-    received: list[int] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
-    fresh_starts: int = 0
-
-    async def run(self) -> None:
-        """Read for ever."""
-        while True:
-            try:
-                await self._read(random.choice(self.gateways).port)
-            except (OSError, asyncio.IncompleteReadError, TimeoutError):
-                pass
-            await asyncio.sleep(random.uniform(0.0, 0.1))
-
-    async def _read(self, port: int) -> None:
-        headers = {} if self.last_id is None else {"Last-Event-ID": self.last_id}
-        reader = await connect(port, headers=headers, **self.query)
-        try:
-            assert reader.status == 200
-            while (event := await reader.next(seconds=10)) is not None:
-                if event.id is not None:
-                    self.last_id = event.id
-                    self.numbers.append(event.number)
-                if event.name == "session_start" and not event.data["resumed"]:
-                    self.fresh_starts += 1
-                if event.name == "signal":
-                    self.received.append(event.place)
-        finally:
-            await reader.close()
-
-
-FILTERS: list[tuple[dict[str, Any], Callable[[Draft], bool]]] = [
-    ({}, lambda _: True),
-    ({"min_score": 50}, lambda draft: draft.score >= 50),
-    ({"categories": "equities,forex"}, lambda draft: draft.asset_type in {"stock", "forex"}),
-]
+async def test_200_pages_miss_nothing_when_gateways_valkey_and_postgres_are_killed(tmp_path: Path) -> None:
+    with Server(tmp_path / "data", command=COMMAND, **SETTINGS, **NO_RAY) as server:
+        server.start()
+        await ready(server)
+        async with publishing(server) as feed:
+            await survive(server, feed, wishes(ALICE, BOB), [GATEWAY, VALKEY, GATEWAY_2, POSTGRES])
 
 
 @pytest.mark.slow
-async def test_readers_of_gateways_that_are_killed_again_and_again_miss_nothing(settings: Settings) -> None:
-    settings = settings.replace(rate_limit_enabled=False, heartbeat_seconds=HEARTBEAT_SECONDS)
-    assert settings.database_url is not None
-    assert settings.redis_url is not None
-    async with AsyncExitStack() as stack:
-        pool, redis = await create_pool(settings.database_url, 2, name="chaos"), create_redis(settings.redis_url)
-        stack.callback(pool.terminate)
-        stack.push_async_callback(redis.aclose)
-        gateways = [await Process.start(settings) for _ in range(2)]
-        stack.push_async_callback(lambda: asyncio.gather(*(each.kill() for each in gateways)))
-        publisher = Publisher(pool, redis)
-        publishing = spawn(_publish(publisher), name="publisher")
-        stack.push_async_callback(cancel, publishing)
-
-        readers = [EventSource(gateways, FILTERS[number % len(FILTERS)][0]) for number in range(READERS)]
-        reading = [spawn(each.run(), name="reader") for each in readers]
-        stack.push_async_callback(cancel, *reading)
-        await until(lambda: all(each.numbers for each in readers))
-        begin = [each.received[0] if each.received else None for each in readers]
-        for kill in range(KILLS):
-            await asyncio.sleep(random.uniform(0.5, 1.5))
-            victim = kill % 2
-            await gateways[victim].kill()
-            gateways[victim] = await Process.start(settings)
-        await cancel(publishing)
-
-        def expected(number: int) -> list[int]:
-            places = publisher.places(FILTERS[number % len(FILTERS)][1])
-            first = begin[number] or (readers[number].received or places[-1:])[0]
-            return [place for place in places if place >= first]
-
-        await until(
-            lambda: all(each.received == expected(number) for number, each in enumerate(readers)),
-            seconds=20,
-            what="for the readers to have everything",
-        )
-        assert [each.fresh_starts for each in readers] == [1] * READERS
-        for each in readers:
-            assert each.numbers == list(range(1, len(each.numbers) + 1))
+async def test_200_pages_miss_nothing_when_each_part_of_the_whole_system_is_killed(tmp_path: Path) -> None:
+    with Server(tmp_path / "data", **SETTINGS) as server:
+        server.start()
+        await ready(server)
+        async with posting(server) as feed:
+            providers = [system_provider_id(source) for source in SOURCES[:2]]
+            await survive(server, feed, wishes(*providers), 2 * [GATEWAY, VALKEY, PUBLISH, POSTGRES, GATEWAY_2])
 
 
-async def _publish(publisher: Publisher) -> None:
-    # Singly and in batches, some of it lost by Redis.
-    while True:
-        batch = [
-            Draft(random.choice(["crypto", "stock", "forex"]), random.randrange(100))
-            for _ in range(random.choice([1, 1, 1, 5]))
-        ]
-        await publisher.publish(*batch, tell=random.random() > 0.05)
-        await asyncio.sleep(random.uniform(0.0, 0.04))
+def wishes(one: object, other: object) -> list[Wish]:
+    """The filters, mixed; the pages take them in turn."""
+    both = {str(one), str(other)}
+    return [
+        Wish({}, lambda signal: True),
+        Wish({"min_score": 50}, lambda signal: signal.score >= 50),
+        Wish({"categories": "equities,forex"}, lambda signal: signal.category in {"equities", "forex"}),
+        Wish({"asset_types": "crypto"}, lambda signal: signal.asset_type == "crypto"),
+        Wish({"provider_ids": str(one)}, lambda signal: signal.provider_id == str(one)),
+        Wish({"provider_ids": f"{one},{other}", "min_score": 30}, lambda s: s.provider_id in both and s.score >= 30),
+        Wish({"categories": "crypto", "asset_types": "stock,crypto"}, lambda signal: signal.category == "crypto"),
+        Wish({"asset_types": "prediction"}, lambda signal: signal.asset_type == "prediction"),  # heartbeats alone
+    ]
+
+
+async def survive(server: Server, feed: Feed, asked: Sequence[Wish], victims: Sequence[Victim]) -> None:
+    """Let the pages read while the feed goes on; kill one victim after the other; compare with what was published."""
+    start = len(await published(server))
+    pages = [Page(server.port, asked[number % len(asked)]) for number in range(PAGES)]
+    tasks = [spawn(page.run(), name="page") for page in pages]
+    try:
+        await until(lambda: all(page.is_open for page in pages), seconds=20, what="until all pages were open")
+        feeding = spawn(feed(), name="feed")
+        tasks.append(feeding)
+        for victim in victims:
+            await grows(server)
+            await asyncio.sleep(random.uniform(*CALM_SECONDS))
+            await kill(server, victim)
+            await until(lambda: ready_now(server), seconds=victim.recovery_seconds, what=f"without {victim}")
+        await grows(server)
+        await cancel(feeding)
+        wanted = (await settled(server))[start:]
+        expected = [[signal.id for signal in wanted if page.wish.matches(signal)] for page in pages]
+        behind = partial(pages_behind, pages, expected)
+        await until(lambda: not behind(), seconds=CATCH_UP_SECONDS, what="until the pages had everything")
+        beats = [page.beats for page in pages]
+        await until(lambda: all(page.beats > n for page, n in zip(pages, beats, strict=True)), seconds=CATCH_UP_SECONDS)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{report(pages)}\n{server.output}") from error
+    finally:
+        await cancel(*tasks)
+    print(f"\n{len(wanted)} signals, {report(pages)}")  # noqa: T201 - what `pytest -s` shows of a run
+    assert [page.faults for page in pages] == [[]] * PAGES
+    assert [page.signals for page in pages] == expected, "a signal came twice, or late"
+    assert sum(page.reconnects for page in pages) > PAGES / 2, "nobody was disturbed"
+    assert sum(0 < len(each) < len(wanted) for each in expected[: len(asked)]) >= 5, "filters that tell nothing apart"
+
+
+def pages_behind(pages: Sequence[Page], expected: Sequence[Sequence[str]]) -> list[int]:
+    """Which pages have not got everything yet; AssertionError for one that never will."""
+    for page, wanted in zip(pages, expected, strict=True):
+        assert not page.faults, page.faults
+        assert page.signals == wanted[: len(page.signals)], difference(page.signals, wanted)
+    return [n for n, page in enumerate(pages) if len(page.signals) < len(expected[n])]
+
+
+def difference(got: Sequence[str], wanted: Sequence[str]) -> str:
+    """Where two sequences part."""
+    at = next((n for n, (one, other) in enumerate(zip(got, wanted, strict=False)) if one != other), len(wanted))
+    return f"from signal {at} on: {got[at : at + 3]} instead of {wanted[at : at + 3]}"
+
+
+def report(pages: Sequence[Page]) -> str:
+    """What the pages have met."""
+    faults = Counter(fault for page in pages for fault in page.faults)
+    return (
+        f"{sum(len(page.signals) for page in pages)} deliveries, {sum(page.reconnects for page in pages)} reconnects, "
+        f"{sum(page.refusals for page in pages)} refusals, {sum(page.beats for page in pages)} heartbeats, "
+        f"faults {dict(faults)}"
+    )
+
+
+async def kill(server: Server, victim: Victim) -> None:
+    """SIGKILL, and wait until another process has taken its place."""
+    process = await asyncio.to_thread(victim.find, server)
+    assert process is not None, f"{victim} does not run"
+    process.kill()
+
+    def is_replaced() -> bool:
+        try:
+            return victim.find(server) not in {None, process}
+        except psutil.Error:  # it is just going
+            return False
+
+    await until(lambda: asyncio.to_thread(is_replaced), seconds=victim.recovery_seconds, what=f"without {victim}")
+
+
+async def ready(server: Server) -> None:
+    """Until both gateways are there."""
+    await until(lambda: ready_now(server), seconds=90, what="until it was ready")
+    await until(lambda: "Ctrl-C stops everything" in server.output, seconds=30, what="until all had started")
+
+
+async def ready_now(server: Server) -> bool:
+    """Whether `/ready` says so."""
+    return await asyncio.to_thread(status_of, f"{server.url}/ready") == 200
+
+
+async def grows(server: Server, by: int = 10) -> None:
+    """Until so many more signals are published."""
+    begin = len(await settled(server))
+    await until(lambda: has_grown(server, begin + by), seconds=60, what="without a signal")
+
+
+async def has_grown(server: Server, size: int) -> bool:
+    """Whether so many signals are published; False, too, while Postgres is away."""
+    try:
+        return len(await published(server)) >= size
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return False
+
+
+async def settled(server: Server) -> list[Published]:
+    """What is published, once Postgres answers."""
+    await until(lambda: has_grown(server, 0), seconds=30, what="without Postgres")
+    return await published(server)
+
+
+async def published(server: Server) -> list[Published]:
+    """The feed, in its order, with no place left out."""
+    conn = await asyncpg.connect(EmbeddedPostgres(server.instance).url, timeout=5)
+    try:
+        rows = await conn.fetch(FEED)
+    finally:
+        await conn.close(timeout=5)
+    assert [row[0] for row in rows] == list(range(1, len(rows) + 1))
+    return [Published(*row[1:]) for row in rows]
+
+
+FEED = """
+SELECT feed_seq, feed_data::json ->> 'id', asset_category, asset_type, score, provider_id::text
+FROM signals ORDER BY feed_seq
+"""
+
+
+@asynccontextmanager
+async def publishing(server: Server) -> AsyncIterator[Feed]:
+    """A feed without the pipeline: singly and in batches, some of it never told to Redis."""
+    pool = await create_pool(EmbeddedPostgres(server.instance).url, 2, name="chaos")
+    redis = create_redis(EmbeddedValkey(server.instance).url)
+    publisher = Publisher(pool, redis)
+
+    async def feed() -> None:
+        while True:
+            kinds = random.choices(["crypto", "crypto", "stock", "forex"], k=random.choice([1, 1, 1, 4]))
+            batch = [Draft(kind, random.randrange(100), random.choice([ALICE, BOB])) for kind in kinds]
+            try:
+                await publisher.publish(*batch, tell=random.random() > 0.05)
+            except DatabaseUnavailable:
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(random.uniform(0.0, 0.08))
+
+    try:
+        yield feed
+    finally:
+        pool.terminate()
+        await redis.aclose()
+
+
+SOURCES = ("alpha", "beta", "gamma")
+KINDS: Sequence[dict[str, Any]] = (
+    {"symbol": "BTC"},
+    {"symbol": "ETH"},
+    {"symbol": "AAPL", "asset_type": "stock"},
+    {"symbol": "EUR/USD", "asset_type": "forex"},
+)
+
+
+@asynccontextmanager
+async def posting(server: Server) -> AsyncIterator[Feed]:
+    """A feed by way of `POST /api/v1/signals`, from several producers that insist."""
+
+    async def feed() -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(4):
+                group.create_task(produce(server.port, f"producer {number}"), name="producer")
+
+    yield feed
+
+
+async def produce(port: int, name: str) -> None:
+    """Post one signal after the other, each until it is accepted."""
+    connection = KeepAlive(port)
+    try:
+        for number in count():
+            made_at = clock.now() - timedelta(seconds=random.choice([0, 600, 2400]))  # fresh ones score higher
+            fields = {"source": random.choice(SOURCES), "ts_utc": clock.rfc3339(made_at)}
+            body = {**EXAMPLE, **random.choice(KINDS), **fields}
+            await until(partial(is_accepted, connection, body, f"{name} {number}"), seconds=60, what="and not accepted")
+            await asyncio.sleep(random.uniform(0.05, 0.25))
+    finally:
+        await connection.close()
+
+
+async def is_accepted(connection: KeepAlive, body: dict[str, Any], key: str) -> bool:
+    """Whether one try was answered 201; a lost connection and "try again" are the other two things that may happen."""
+    try:
+        response = await connection.post("/api/v1/signals", body, **{"X-Idempotency-Key": key})
+    except BROKEN:
+        await asyncio.sleep(random.uniform(0.05, 0.25))
+        return False
+    assert response.status in {201, 503}, response
+    return response.status == 201

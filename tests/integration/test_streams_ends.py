@@ -8,10 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import psutil
+import pytest
 
 from config.ids import uuid7
 from config.settings import Settings
 from config.tasks import spawn
+from server.feed import presence
 from server.feed.client import SseClient
 from tests.streams import Draft, Gateway, Publisher, Reader, connect, drafts, gateway, ready, stream, token, until
 
@@ -227,7 +229,10 @@ async def test_draining_tells_each_another_time_to_come_back_and_admits_nobody(s
 # Who is counted
 
 
-async def test_connected_providers_are_counted_once_over_all_gateways(settings: Settings) -> None:
+async def test_connected_providers_are_counted_once_over_all_gateways(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "REFRESH_SECONDS", 0.5)
     changed = settings.replace(rate_limit_enabled=False, heartbeat_seconds=0.2)
     king, queen = str(uuid7()), str(uuid7())
     async with gateway(changed) as first, gateway(changed) as second, AsyncExitStack() as stack:

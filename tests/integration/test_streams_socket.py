@@ -183,6 +183,15 @@ async def test_what_a_client_says_is_passed_over_and_its_pings_are_answered(sett
         assert await listener.signals(1) == places
 
 
+async def test_a_client_that_leaves_before_or_in_its_handshake_is_not_counted(settings: Settings) -> None:
+    async with serving(settings) as (server, _):
+        for rest in ("", "Content-Length: 10\r\n"):  # the second never sends the body that it has announced
+            raw = await _raw_socket(server, rest)
+            await until(lambda: server.application.gateway.lifecycle.in_flight or server.feed.open_streams)
+            raw.close()
+            await until(lambda: server.application.gateway.lifecycle.in_flight == 0 == server.feed.limits.open)
+
+
 async def test_a_slow_socket_is_bounded_closed_and_resumed_without_a_loss(settings: Settings) -> None:
     async with serving(settings, stream_buffer_bytes=150_000) as (server, publisher), stream(server.port) as quick:
         slow = await _raw_socket(server)
@@ -211,7 +220,7 @@ async def test_a_socket_by_provider_costs_nothing_where_it_does_not_match(settin
         assert listener.numbers == [1, 2]
 
 
-async def _raw_socket(server: Gateway) -> socket.socket:
+async def _raw_socket(server: Gateway, fields: str = "") -> socket.socket:
     # A handshake by hand, with a small window, and nothing read after it.
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -221,7 +230,7 @@ async def _raw_socket(server: Gateway) -> socket.socket:
     await loop.sock_sendall(
         raw,
         b"GET /api/signals/ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + fields.encode() + b"\r\n",
     )
     return raw
 
@@ -234,6 +243,8 @@ async def _read_signals(raw: socket.socket) -> list[int]:
         try:
             while chunk := await loop.sock_recv(raw, 1 << 16):
                 data += chunk
+                if data.endswith(b"SLOW_CONSUMER"):  # the end of the closing frame, which nobody answers
+                    break
         except ConnectionResetError:
             pass
     raw.close()

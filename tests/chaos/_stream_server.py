@@ -1,0 +1,41 @@
+"""A whole server whose gateways do nothing but stream: without Ray it starts in seconds, and the streams are real.
+
+`python -m tests.chaos._stream_server` serves like `run.py serve`; with `gateway`, it is a gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+import uvloop
+
+from config.log import configure_logging
+from config.settings import Settings
+from server.supervisor import serve
+from tests.streams import gateway
+
+COMMAND = (sys.executable, "-m", "tests.chaos._stream_server")
+
+
+async def stream() -> None:
+    """Stream until SIGTERM."""
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    settings = Settings.load(env_file=None)
+    async with gateway(settings, port=settings.port):
+        await stopping.wait()
+
+
+def main() -> None:
+    """Both halves."""
+    if sys.argv[1:] == ["gateway"]:
+        configure_logging("INFO", "text")
+        uvloop.run(stream())
+    else:
+        asyncio.run(serve(Settings.load(env_file=None), gateway_command=(*COMMAND, "gateway")))
+
+
+if __name__ == "__main__":
+    main()
