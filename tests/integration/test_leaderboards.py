@@ -1,0 +1,242 @@
+"""The leaderboards over a real Postgres: every board against counting by hand, live, after a restart, from the copy."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import takewhile
+from uuid import UUID
+
+import asyncpg
+
+from actors.leaderboards import leaderboards
+from actors.leaderboards.leaderboards import Leaderboards
+from actors.leaderboards.messages import LEADERBOARDS, PlaceOf, Ranking, Record, Standing, Standings, Top
+from actors.leaderboards.rankings import place_of
+from actors.leaderboards.standing import BOARDS, Tally, earlier_values, values
+from config.clock import now
+from config.ids import uuid7
+from config.settings import Settings
+from db import leaderboards as sql
+from tests.local_actors import LocalActors, local_actors
+from tests.streams import until
+
+UNIT = 10**12
+
+
+@dataclass
+class History:
+    """What a provider did: closed signals (when, return in units of 1e-12), follows and unfollows (when, ±1)."""
+
+    provider_id: UUID = field(default_factory=uuid7)
+    closes: list[tuple[datetime, int]] = field(default_factory=list)
+    follows: list[tuple[datetime, int]] = field(default_factory=list)
+
+    @property
+    def record(self) -> Record:
+        returns = [returned for _, returned in self.closes]
+        streak = _run(returns)
+        wins = sum(each > 0 for each in returns)
+        followers = sum(delta for _, delta in self.follows)
+        return Record(self.provider_id, len(returns) + 3, followers, len(returns), wins, sum(returns), streak)
+
+
+def _run(returns: Sequence[int]) -> int:
+    return len(list(takewhile(lambda each: each > 0, reversed(returns))))
+
+
+def _best(returns: Sequence[int]) -> int:
+    return max((_run(returns[:end]) for end in range(1, len(returns) + 1)), default=0)
+
+
+def _values_by_hand(history: History, at: datetime) -> list[int | None]:
+    """The values of BOARDS, by the contract's words."""
+
+    def rate(returns: Sequence[int]) -> int | None:
+        return round(sum(each > 0 for each in returns) * 10**4 / len(returns)) if len(returns) >= 10 else None
+
+    def mean(returns: Sequence[int]) -> int | None:
+        return round(sum(returns) * 10**4 / (len(returns) * UNIT)) if returns else None
+
+    found: dict[tuple[str, str], int | None] = {}
+    followers = sum(delta for _, delta in history.follows)
+    for period, days in (("all", 10_000), ("month", 30), ("week", 7)):
+        since = at - timedelta(days=days)
+        returns = [returned for when, returned in history.closes if when > since]
+        gained = sum(delta for when, delta in history.follows if when > since)
+        found["followers", period] = gained
+        found["win_rate", period] = rate(returns)
+        found["return", period] = mean(returns)
+        found["streak", period] = (_run(returns) if period == "all" else _best(returns)) or None
+        found["rising", period] = round(gained * 10**4 / max(followers - gained, 10)) if gained > 0 else None
+    return [found[key] for key in BOARDS]
+
+
+def _random_history(chance: random.Random, at: datetime) -> History:
+    def when() -> datetime:
+        return at - timedelta(days=chance.choice((1, 3, 10, 20, 45, 80)), seconds=chance.randrange(3600))
+
+    closes = sorted(
+        (when(), chance.choice((-1, 1, 1, 0)) * chance.randrange(1, UNIT)) for _ in range(chance.randrange(60))
+    )
+    return History(closes=closes, follows=sorted((when(), 1) for _ in range(chance.randrange(60))))
+
+
+async def _store(conn: asyncpg.Connection[asyncpg.Record], histories: Sequence[History]) -> None:
+    await conn.executemany(
+        "INSERT INTO providers (user_id, display_name, is_system) VALUES ($1, 'x', true) ON CONFLICT DO NOTHING",
+        [(each.provider_id,) for each in histories],
+    )
+    await conn.execute(
+        "DELETE FROM signal_outcomes WHERE provider_id = ANY ($1::uuid[])", [each.provider_id for each in histories]
+    )
+    await conn.execute(
+        "DELETE FROM follower_changes WHERE provider_id = ANY ($1::uuid[])", [each.provider_id for each in histories]
+    )
+    for history in histories:
+        await conn.executemany(
+            """INSERT INTO signal_outcomes (signal_id, provider_id, symbol, direction, entry_price, opened_seq,
+                   opened_at, status, return, closed_at, closed_by, closed_seq)
+               VALUES ($1, $2, 'BTC', 'long', 1, 1, $3, $4, $5::numeric * 1e-12, $3, $6, $7)""",
+            [
+                (uuid7(), history.provider_id, when, "PROFIT" if returned > 0 else "LOSS" if returned else "BREAKEVEN",
+                 returned, uuid7(), number)
+                for number, (when, returned) in enumerate(history.closes, start=1)
+            ],
+        )  # fmt: skip
+        await conn.executemany(
+            "INSERT INTO follower_changes (provider_id, at, delta) VALUES ($1, $2, $3)",
+            [(history.provider_id, when, delta) for when, delta in history.follows],
+        )
+        _, signals, followers, closed, wins, total, streak = history.record
+        await conn.execute(
+            """INSERT INTO provider_stats AS s (provider_id, total_signals, follower_count, win_count, loss_count,
+                   return_sum, current_streak) VALUES ($1, $2, $3, $4, $5, $6::numeric * 1e-12, $7)
+               ON CONFLICT (provider_id) DO UPDATE SET total_signals = excluded.total_signals,
+                   follower_count = excluded.follower_count, win_count = excluded.win_count,
+                   loss_count = excluded.loss_count, return_sum = excluded.return_sum,
+                   current_streak = excluded.current_streak""",
+            history.provider_id, signals, followers, wins, closed - wins, total, streak,
+        )  # fmt: skip
+
+
+@asynccontextmanager
+async def _world(
+    settings: Settings, histories: Sequence[History]
+) -> AsyncIterator[tuple[LocalActors, asyncpg.Connection[asyncpg.Record]]]:
+    conn = await asyncpg.connect(settings.database_url)
+    try:
+        await _store(conn, histories)
+        await sql.refresh(conn)  # type: ignore[arg-type]
+        async with local_actors(settings, {LEADERBOARDS: Leaderboards()}) as actors:
+            yield actors, conn
+    finally:
+        await conn.close()
+
+
+async def _top(actors: LocalActors, board: str, period: str, limit: int = 100) -> Ranking:
+    return await actors.mailbox(LEADERBOARDS).ask("", Top(board, period, limit))  # type: ignore[arg-type]
+
+
+async def _followers_of(actors: LocalActors) -> dict[UUID, float]:
+    return {place.provider_id: place.value for place in (await _top(actors, "followers", "all")).places}
+
+
+async def _streaks_of_the_week(actors: LocalActors) -> dict[UUID, float]:
+    return {place.provider_id: place.value for place in (await _top(actors, "streak", "week")).places}
+
+
+async def test_every_board_is_what_counting_by_hand_says_and_what_its_copy_says(settings: Settings) -> None:
+    at = now()
+    histories = [_random_history(random.Random(seed), at) for seed in range(40)]
+    async with _world(settings, histories) as (actors, conn):
+        by_hand = {each.provider_id: _values_by_hand(each, at) for each in histories}
+        rows = await sql.load_standings(conn, list(by_hand))  # type: ignore[arg-type]
+        assert {row.provider_id: list(values(Tally(row))) for row in rows} == by_hand
+        before = {each.provider_id: _values_by_hand(_until(each, at - timedelta(days=7)), at) for each in histories}
+        for row in rows:
+            week_ago = earlier_values(Tally(row))
+            assert week_ago[BOARDS.index(("streak", "all"))] == (before[row.provider_id][9] or 0)
+            assert week_ago[BOARDS.index(("return", "all"))] == before[row.provider_id][6]
+        for number, (board, period) in enumerate(BOARDS):
+            top = (await _top(actors, board, period)).places
+            assert {place.provider_id for place in top} == {
+                provider_id for provider_id, found in by_hand.items() if found[number] is not None
+            }
+            copied = await sql.load_top(conn, board, period, 100)  # type: ignore[arg-type]
+            assert (
+                tuple(place_of(rank, Tally(row), board, period) for rank, (row, _) in enumerate(copied, start=1)) == top
+            )
+            for place in (top[0], top[-1]):
+                assert await sql.load_place(conn, board, period, place.provider_id) == (place.rank,)  # type: ignore[arg-type]
+        nobody = await sql.load_place(conn, "followers", "all", uuid7())  # type: ignore[arg-type]
+        assert nobody is None
+
+
+def _until(history: History, at: datetime) -> History:
+    return History(history.provider_id, [each for each in history.closes if each[0] <= at], [])
+
+
+async def test_news_move_the_boards_at_once_and_a_restart_finds_them_again(settings: Settings) -> None:
+    first, second = History(follows=[(now(), 1)]), History()
+    async with _world(settings, [first, second]) as (actors, conn):
+        assert list(await _followers_of(actors)) == [first.provider_id, second.provider_id]
+        second.follows += [(now(), 1), (now(), 1)]
+        await _store(conn, [second])
+        mailbox = actors.mailbox(LEADERBOARDS)
+        await mailbox.ask("", Standings((second.record,)))
+        assert list(await _followers_of(actors)) == [second.provider_id, first.provider_id]
+        place = await mailbox.ask("", PlaceOf("followers", "week", second.provider_id))
+        assert place == Standing(1, 2)
+        changed = (await _top(actors, "followers", "all")).updated_at
+        await mailbox.ask("", Standings((second.record,)))  # told twice: nothing changes
+        assert (await _top(actors, "followers", "all")).updated_at == changed
+        newcomer = History(follows=[(now(), 1)] * 3)
+        await _store(conn, [newcomer])
+        await actors.kill(LEADERBOARDS)
+        await actors.start(LEADERBOARDS, Leaderboards(), settings)
+        assert list((await _followers_of(actors)).values()) == [3, 2, 1]
+
+
+async def test_what_was_told_and_got_lost_is_found_by_comparing(settings: Settings) -> None:
+    history = History()
+    async with _world(settings, [history]) as (actors, conn):
+        history.follows.append((now(), 1))
+        await _store(conn, [history])
+        await actors.behaviours[LEADERBOARDS]._compare()  # type: ignore[attr-defined]
+        assert await _followers_of(actors) == {history.provider_id: 1}
+
+
+async def test_runs_that_the_news_do_not_tell_are_read_anew(settings: Settings) -> None:
+    history = History()
+    async with _world(settings, [history]) as (actors, conn):
+        at = now()
+        history.closes = [
+            (at - timedelta(minutes=5 - number), returned) for number, returned in enumerate((1, 1, -1, 1))
+        ]
+        await _store(conn, [history])
+        await actors.mailbox(LEADERBOARDS).ask("", Standings((history.record,)))
+
+        async def is_right() -> bool:
+            return await _streaks_of_the_week(actors) == {history.provider_id: 2}
+
+        await until(is_right)
+        assert actors.behaviours[LEADERBOARDS].figures()["doubtful"] == 0
+
+
+async def test_a_window_moves_on_with_the_hourly_copy(settings: Settings, monkeypatch: object) -> None:
+    at = now()
+    history = History(follows=[(at - timedelta(days=6), 1), (at, 1)])
+    async with _world(settings, [history]) as (actors, conn):
+        assert (await _top(actors, "followers", "week")).places[0][2:] == (2, 2)
+        history.follows[0] = (at - timedelta(days=8), 1)
+        await _store(conn, [history])
+        behaviour = actors.behaviours[LEADERBOARDS]
+        await behaviour._refresh()  # type: ignore[attr-defined]  # too young
+        assert (await _top(actors, "followers", "week")).places[0][2:] == (2, 2)
+        monkeypatch.setattr(leaderboards, "REFRESH_SECONDS", 0.0)  # type: ignore[attr-defined]
+        await behaviour._refresh()  # type: ignore[attr-defined]
+        assert (await _top(actors, "followers", "week")).places[0][2:] == (1, 0)

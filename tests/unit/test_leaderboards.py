@@ -1,0 +1,129 @@
+"""The rankings against sorting everything anew, and what a provider is worth on each board."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.leaderboards.messages import Record, Standing
+from actors.leaderboards.rankings import Rankings
+from actors.leaderboards.standing import BOARDS, Tally, value_and_change, values
+from db.leaderboards import StandingRow
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+IDS = [UUID(int=number) for number in (5, 1, 9, 3)]
+UNIT = 10**12
+
+
+def standing(provider_id: UUID = IDS[0], **changes: int) -> StandingRow:
+    names = [name for name in StandingRow.__slots__ if name != "provider_id"]
+    return StandingRow(provider_id, *[changes.get(name, 0) for name in names])
+
+
+def record(tally: Tally, **changes: int) -> Record:
+    now = Record(tally.id, tally.signals, tally.followers, tally.closed, tally.wins, tally.return_sum, tally.streak)
+    return now._replace(**changes)
+
+
+def shown(row: StandingRow) -> dict[tuple[str, str], tuple[float | None, float | None]]:
+    return {key: value_and_change(Tally(row), *key) for key in BOARDS}
+
+
+def test_all_time_values_change_since_a_week_ago() -> None:
+    boards = shown(
+        standing(
+            followers=40, week_follows=8, closed=12, wins=9, week_closed=2, week_wins=2, return_sum=UNIT,
+            week_returns=UNIT // 2, current_streak=4, week_old_streak=2,
+        )
+    )  # fmt: skip
+    assert boards["followers", "all"] == (40, 8)
+    assert boards["win_rate", "all"] == (0.75, 0.05)
+    assert boards["return", "all"] == (0.0833, 0.0333)
+    assert boards["streak", "all"] == (4, 2)
+
+
+def test_a_windows_values_are_compared_with_the_window_before() -> None:
+    boards = shown(
+        standing(
+            followers=60, week_follows=15, two_weeks_follows=20, month_follows=30, two_months_follows=60,
+            closed=40, wins=20, week_closed=10, week_wins=7, two_weeks_closed=14, two_weeks_wins=8,
+            return_sum=3 * UNIT, week_returns=UNIT, two_weeks_returns=2 * UNIT, week_best=5, week_before_best=1,
+        )
+    )  # fmt: skip
+    assert boards["followers", "week"] == (15, 10)
+    assert boards["followers", "month"] == (30, 0)
+    assert boards["win_rate", "week"] == (0.7, 0.45)
+    assert boards["win_rate", "month"] == (None, None)  # nothing was closed in it
+    assert boards["return", "week"] == (0.1, -0.15)
+    assert boards["streak", "week"] == (5, 4)
+    assert boards["rising", "week"] == (0.3333, 0.2083)  # 15 of 45, after 5 of 40
+    assert boards["rising", "month"] == (1.0, -2.0)  # 30 of 30, after 30 of nobody, who count as 10
+
+
+def test_a_win_rate_counts_from_ten_closed_signals_on() -> None:
+    assert shown(standing(closed=9, wins=9))["win_rate", "all"][0] is None
+    assert shown(standing(closed=10, wins=9))["win_rate", "all"][0] == 0.9
+
+
+def test_who_begins_does_not_rise_fastest() -> None:
+    assert shown(standing(followers=5, week_follows=5))["rising", "week"][0] == 0.5
+
+
+def test_ties_go_to_more_signals_and_then_to_the_lower_id() -> None:
+    rankings = Rankings(AT)
+    rankings.fill([Tally(standing(each, followers=7, total_signals=each.int % 2)) for each in IDS[:3]])
+    rankings.put(Tally(standing(IDS[3], followers=7, total_signals=2)), AT)
+    order = [place.provider_id for place in rankings.top("followers", "all", 10)]
+    assert order == [IDS[3], IDS[1], IDS[0], IDS[2]]
+
+
+def test_runs_that_no_record_tells_are_asked_for() -> None:
+    tally = Tally(standing())
+    assert tally.take(record(tally, closed=2, wins=2, current_streak=2))
+    assert tally.take(record(tally, closed=3, current_streak=0))
+    assert tally.take(record(tally, closed=5, wins=3, current_streak=1))  # lost, then won
+    assert tally.week_best == 2
+    assert not tally.take(record(tally, closed=9, wins=6, current_streak=1))  # won some, lost, won
+
+
+def test_an_unknown_provider_has_no_place_and_a_known_one_may_have_none() -> None:
+    rankings = Rankings(AT)
+    assert rankings.standing("streak", "all", IDS[0]) is None
+    rankings.put(Tally(standing(followers=3)), AT)
+    assert rankings.standing("streak", "all", IDS[0]) == Standing(None, None)
+    assert rankings.standing("followers", "all", IDS[0]) == Standing(1, 3)
+
+
+CHANGES = st.tuples(
+    st.sampled_from(IDS), st.integers(0, 3), st.integers(-2, 3), st.integers(0, 12), st.integers(-UNIT, UNIT)
+)
+
+
+@given(st.lists(CHANGES, max_size=40))
+def test_rankings_that_are_kept_equal_those_that_are_sorted(changes: list[tuple[UUID, int, int, int, int]]) -> None:
+    kept, tallies = Rankings(AT), {each: Tally.beginning(each) for each in IDS}
+    for provider_id, signals, followers, closed, returned in changes:
+        tally = tallies[provider_id]
+        news = record(
+            tally,
+            total_signals=tally.signals + signals,
+            followers=max(0, tally.followers + followers),
+            closed=tally.closed + closed,
+            wins=tally.wins + closed,
+            return_sum=tally.return_sum + returned,
+            current_streak=tally.streak + closed,
+        )
+        assert kept.take(news, AT)
+        assert kept.is_known(news)
+        tally.take(news)
+    seen = {provider_id for provider_id, *_ in changes}
+    for number, (board, period) in enumerate(BOARDS):
+        ranked = [(values(each)[number], each) for each in tallies.values() if each.id in seen]
+        on_it = [(-value, -each.signals, each.id) for value, each in ranked if value is not None]
+        top = kept.top(board, period, 10)
+        assert [place.provider_id for place in top] == [provider_id for *_, provider_id in sorted(on_it)]
+        for place in top:
+            assert kept.standing(board, period, place.provider_id) == Standing(place.rank, place.value)
