@@ -15,7 +15,7 @@ from config.settings import Settings
 from handlers.achievements import CACHE_KEY
 from schemas.errors import ActorUnavailable
 from tests.accounts import Browser, World, accounts_world, token_of
-from tests.progress import Clock, as_provider, get, progress_world, tell, turned, until
+from tests.progress import as_provider, get, progress_world, tell, turned, until
 
 ADDRESS = "trader@example.com"
 DEFINITIONS, MINE, STREAKS = "/api/achievements", "/api/achievements/me", "/api/achievements/streaks"
@@ -345,10 +345,3 @@ async def test_a_token_of_nobodys_account_counts_for_nobody(settings: Settings) 
         browser.token = token_of(world.settings, "verified")
         await get(browser, STREAKS)
         assert await world.value("SELECT count(*) FROM user_streaks") == 0
-
-
-def test_the_clock_of_these_tests_is_the_one_that_is_turned(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = turned(monkeypatch)
-    assert isinstance(clock, Clock)
-    clock.set("Asia/Tokyo", "2026-01-01 09:00")
-    assert clock.now() == datetime(2026, 1, 1, tzinfo=UTC)
