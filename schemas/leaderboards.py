@@ -1,0 +1,73 @@
+"""Leaderboards: what is asked for, what is shown."""
+
+from __future__ import annotations
+
+from schemas._fields import (
+    Choice,
+    Flag,
+    Identifier,
+    Nested,
+    Number,
+    QuerySchema,
+    QueryWhole,
+    Schema,
+    Text,
+    Timestamp,
+    Whole,
+)
+
+BOARDS = ("followers", "win_rate", "return", "streak", "rising")
+PERIODS = ("all", "month", "week")
+
+
+class LeaderboardQuery(QuerySchema):
+    """The query of a leaderboard."""
+
+    limit = QueryWhole(min=1, max=100, load_default=50)
+    period = Choice(
+        PERIODS,
+        load_default="all",
+        metadata={"description": "`month` is the last 30 days, `week` the last 7."},
+    )
+
+
+class RankedProvider(Schema):
+    """The provider of an entry."""
+
+    user_id = Identifier(required=True)
+    display_name = Text(required=True)
+    avatar_url = Text(required=True, allow_none=True)
+    is_verified = Flag(required=True)
+
+
+class LeaderboardEntry(Schema):
+    """A place on a board."""
+
+    rank = Whole(required=True)
+    provider = Nested(RankedProvider, required=True)
+    value = Number(required=True)
+    change = Number(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "Since a week ago, or from the window before; null: there was nothing to compare with."
+        },
+    )
+    change_period = Choice(("week", "month"), required=True)
+
+
+class MyRank(Schema):
+    """Where the caller is; both null: not on this board."""
+
+    rank = Whole(required=True, allow_none=True)
+    value = Number(required=True, allow_none=True)
+
+
+class Leaderboard(Schema):
+    """A board."""
+
+    leaderboard = Choice(BOARDS, required=True)
+    period = Choice(PERIODS, required=True)
+    entries = Nested(LeaderboardEntry, many=True, required=True)
+    updated_at = Timestamp(required=True)
+    me = Nested(MyRank, metadata={"description": "Only with the token of a provider."})
