@@ -11,11 +11,12 @@ from actors.providers.messages import PROVIDERS, Become, EditProvider, provider_
 from config.clock import now
 from config.ids import parse_uuid
 from db._postgres import connection
-from db.providers.profiles import get_provider, list_providers
+from db.providers.profiles import exists_provider, get_provider, list_providers
 from db.public_signals import SignalFilters, list_signals
 from handlers._account_handler import AccountHandler
-from handlers._base import known_id
+from handlers._base import GatewayHandler, known_id
 from handlers._endpoint import endpoint
+from handlers._signal_pages import page_of_signals
 from schemas.errors import Forbidden, NotFound
 from schemas.providers import (
     NewProvider,
@@ -25,6 +26,7 @@ from schemas.providers import (
     ProvidersQuery,
     ProviderStats,
 )
+from schemas.signals import PageOfSignals, SignalsQuery
 
 RECENT_SIGNALS = 10
 
@@ -73,6 +75,20 @@ class OneProvider(ProviderHandler):
         """Its track record, its newest signals, and whether the caller follows it."""
         self.add_header("Vary", "Authorization")
         return await self.describe(known_id(provider_id, "Provider"))
+
+
+class SignalsOfProvider(GatewayHandler):
+    """`/api/providers/{provider_id}/signals`"""
+
+    @endpoint("List a provider's signals", query=SignalsQuery(), responds=PageOfSignals(), errors=(404, 503))
+    async def get(self, provider_id: str, query: dict[str, Any]) -> None:
+        """The newest first. Every filter that is given must match."""
+        known = known_id(provider_id, "Provider")
+        paging = {"limit": query.pop("limit"), "offset": query.pop("offset")}
+        async with connection(self.services.pool) as conn:
+            if not await exists_provider(conn, known):
+                raise NotFound("Provider not found")
+        self.finish(await page_of_signals(self.services, SignalFilters(**query, provider_id=known), **paging))
 
 
 class Providerships(ProviderHandler):

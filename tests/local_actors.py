@@ -51,6 +51,14 @@ class LocalMailbox:
         await cancel(*self._sent)
 
 
+class _Unheard:
+    """The mailbox of an actor that does not take part."""
+
+    def tell(self, key: str, message: Message[Any]) -> bool:
+        """Nobody hears it."""
+        return False
+
+
 class LocalActors:
     """The actors by kind, as a Directory finds them."""
 
@@ -60,8 +68,8 @@ class LocalActors:
         self._opened: list[Any] = []
 
     def mailbox(self, kind: str, key: str = "") -> LocalMailbox:
-        """The mailbox of the one shard."""
-        return self.mailboxes[kind]
+        """The mailbox of the one shard. News for an actor that does not take part are lost, as when it is away."""
+        return self.mailboxes.get(kind) or cast(LocalMailbox, _Unheard())
 
     async def start(self, kind: str, behaviour: Behaviour, settings: Settings) -> None:
         """Start (or, when there is one already, take over from) the actor of `kind`."""

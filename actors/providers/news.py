@@ -12,6 +12,7 @@ from datetime import datetime
 from uuid import UUID
 
 from actors._behaviour import Room
+from actors.leaderboards.messages import LEADERBOARDS, Record, Standings
 from actors.users.messages import USERS, FirstFollow, ProviderFacts, progress_key
 from db.providers.records import RecordRow
 
@@ -25,7 +26,10 @@ class Changed:
 
 
 def tell(room: Room, changes: Iterable[Changed], first_follows: Mapping[UUID, datetime], at: datetime) -> None:
-    """Tell the owners of people's progress what counts there, and of followers who never had followed anybody."""
+    """Tell the boards of every record; people's owners of how far they have come, and of the first follow ever."""
+    changes = list(changes)
+    if changes:
+        room.mailbox(LEADERBOARDS, "").tell("", Standings(tuple(_standing(each.after) for each in changes)))
     for each in changes:
         if is_news(each):
             key = progress_key(each.after.provider_id)
@@ -41,6 +45,18 @@ def is_news(change: Changed) -> bool:
     if after.is_system:
         return False
     return before is None or _reached(before) != _reached(after)
+
+
+def _standing(record: RecordRow) -> Record:
+    return Record(
+        provider_id=record.provider_id,
+        total_signals=record.total_signals,
+        followers=record.follower_count,
+        closed=record.closed_count,
+        wins=record.win_count,
+        return_sum=record.return_sum,
+        current_streak=record.current_streak,
+    )
 
 
 def _reached(record: RecordRow) -> tuple[object, ...]:

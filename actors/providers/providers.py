@@ -69,7 +69,7 @@ class Providers(Behaviour):
                 replies = await write_batch(self.room.fence, batch, attempt)
             finally:
                 self._tail.forget(each for done in attempts for each in done.changes)
-        self._tell(attempts[-1].changes.values(), attempts[-1].first)
+            self._tell(attempts[-1].changes.values(), attempts[-1].first)
         return replies
 
     def _tell(self, changes: Iterable[Changed], first_follows: Mapping[UUID, datetime] | None = None) -> None:

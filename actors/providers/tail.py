@@ -151,7 +151,7 @@ class Tail:
             self._cursor = reached
             changes = [Changed(self._records[each.provider_id], each) for each in reckoning.records.values()]
             self._remember(reckoning)
-        self._tell(changes)
+            self._tell(changes)  # still in turn: news leave in the order of the commits
         return full
 
     def _distrust_memory(self) -> None:

@@ -325,3 +325,27 @@ async def test_demo_callers_may_look_and_do_nothing_else(settings: Settings) -> 
         bad = world.browser()
         bad.token = "nonsense"
         (await bad.send("GET", LIST)).problem(401, "UNAUTHORIZED")
+
+
+async def test_a_providers_signals_are_listed_with_the_filters_of_all(settings: Settings) -> None:
+    async with providers_world(settings) as world:
+        async with transaction(world.pool) as conn:
+            who, other = await add_system_provider(conn, "alpha"), await add_system_provider(conn, "beta")
+        trades = [Trade(who, symbol="BTC"), Trade(other), Trade(who, symbol="ETH", direction="short", minutes=1)]
+        signals = await post_trades(world, [*trades, Trade(who, symbol="Rain", asset_type="prediction", minutes=2)])
+
+        async def ids(query: str = "") -> list[str]:
+            page = (await world.browser().send("GET", f"{LIST}/{who}/signals?{query}")).expect(200).json
+            assert page.keys() == {"signals", "total", "limit", "offset"}
+            return [each["id"] for each in page["signals"]]
+
+        btc, _, eth, rain = [str(each.id) for each in signals]
+        assert await ids() == [rain, eth, btc]
+        assert await ids(f"provider_id={other}") == [rain, eth, btc]  # the path has said whose
+        assert await ids("symbol=btc") == [btc]
+        assert await ids("action=SELL") == [eth]
+        assert await ids("min_score=71") == []
+        assert await ids("categories=prediction") == [rain]
+        assert await ids("asset_types=crypto,stock&limit=1&offset=1") == [btc]
+        assert await refused_fields(world.browser(), "GET", f"{LIST}/{who}/signals?action=maybe", None) == ["action"]
+        assert await refused_fields(world.browser(), "GET", f"{LIST}/{who}/signals?limit=101", None) == ["limit"]
