@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
@@ -43,26 +43,31 @@ class _Counted:
 class Totals:
     """The counts of one process. Only for tables whose rows are never changed or deleted once they are settled."""
 
-    def __init__(self) -> None:
-        self._counts: OrderedDict[tuple[str, tuple[Condition, ...]], _Counted] = OrderedDict()
+    def __init__(self, most_counts: int = MOST_COUNTS) -> None:
+        self._most_counts = most_counts
+        self._counts: OrderedDict[Hashable, _Counted] = OrderedDict()
 
     async def count(self, conn: Connection, table: str, column: str, conditions: Sequence[Condition]) -> int:
         """How many rows of `table` match; `column` is its UUIDv7."""
-        counted = self._recall(table, conditions)
+        counted = self._recall((table, tuple(conditions)))
         async with counted.turn:  # the first one counts, and whoever asks meanwhile is glad of it
             return await _count(conn, table, column, conditions, counted)
 
-    async def count_dense(self, conn: Connection, table: str, column: str, conditions: Sequence[Condition]) -> int:
-        """How many rows of `table` match; `column` is a number > 0: who sees a row sees every one that has a lower."""
-        counted = self._recall(table, conditions)
+    async def count_dense(
+        self, conn: Connection, table: str, column: str, conditions: Sequence[Condition], *, key: Hashable = None
+    ) -> int:
+        """How many rows of `table` match; `column` is a number > 0: who sees a row sees every one that has a lower.
+
+        `key` stands for conditions that are too long to be remembered.
+        """
+        counted = self._recall((table, tuple(conditions) if key is None else key))
         async with counted.turn:
             return await _count_dense(conn, table, column, conditions, counted)
 
-    def _recall(self, table: str, conditions: Sequence[Condition]) -> _Counted:
-        key = (table, tuple(conditions))
+    def _recall(self, key: Hashable) -> _Counted:
         counted = self._counts.setdefault(key, _Counted())
         self._counts.move_to_end(key)
-        if len(self._counts) > MOST_COUNTS:
+        if len(self._counts) > self._most_counts:
             self._counts.popitem(last=False)
         return counted
 

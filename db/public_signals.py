@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from db._postgres import Connection
@@ -102,3 +105,62 @@ async def list_signals(conn: Connection, filters: SignalFilters, *, limit: int, 
 async def count_signals(conn: Connection, totals: Totals, filters: SignalFilters) -> int:
     """How many signals match every given filter."""
     return await totals.count_dense(conn, "signals s", "feed_seq", list(filters.conditions()))
+
+
+@dataclass(frozen=True, slots=True)
+class SignalRow:
+    """A signal in full. `provider` and `reactions` are documents; the outcome's fields are None where there is none."""
+
+    id: UUID
+    asset_type: str
+    asset_category: str
+    symbol: str
+    action: str
+    event_type: str
+    is_position: bool  # it opened, or closes, something whose return can be told
+    score: int
+    tier: str
+    confidence: float | None
+    factors: dict[str, Any] | None
+    strategy_breakdown: list[dict[str, Any]] | None
+    market_context: dict[str, Any] | None
+    reasoning: str
+    asset_data: dict[str, Any]
+    created_at: datetime
+    provider: dict[str, Any]
+    reactions: dict[str, int]
+    user_reactions: list[str]  # in the order in which they are shown
+    outcome: str | None
+    outcome_return: Decimal | None
+    closed_at: datetime | None
+    closed_by: UUID | None
+    closes: UUID | None
+
+
+GET_SIGNAL = f"""
+SELECT s.id, s.asset_type, s.asset_category, s.symbol, s.action, s.event_type,
+       s.direction IS NOT NULL AND s.entry_price IS NOT NULL, s.score, s.tier, s.confidence, s.factors,
+       s.strategy_breakdown, s.market_context, s.reasoning, s.asset_data, s.created_at,
+       ({PROVIDER_JSON})::json, ({REACTIONS_JSON})::json,
+       ARRAY(SELECT r.reaction_type FROM reactions r WHERE r.user_id = $2 AND r.signal_id = s.id AND r.is_active
+             ORDER BY array_position($3::text[], r.reaction_type)),
+       o.status, o.return, o.closed_at, o.closed_by,
+       (SELECT closed.signal_id FROM signal_outcomes closed WHERE closed.closed_by = s.id)
+FROM signals s {TODAY} LEFT JOIN signal_outcomes o ON o.signal_id = s.id
+WHERE s.id = $1
+"""
+
+
+async def get_signal(conn: Connection, signal_id: UUID, viewer: UUID | None) -> SignalRow | None:
+    """One signal as `viewer` (None: nobody in particular) sees it, or None."""
+    row = await conn.fetchrow(GET_SIGNAL, signal_id, viewer, list(REACTIONS))
+    return None if row is None else SignalRow(*row)
+
+
+GET_PROVIDER_OF = "SELECT provider_id FROM signals WHERE id = $1"
+
+
+async def get_provider_of(conn: Connection, signal_id: UUID) -> UUID | None:
+    """Whose signal it is, or None for one that does not exist."""
+    found: UUID | None = await conn.fetchval(GET_PROVIDER_OF, signal_id)
+    return found

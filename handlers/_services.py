@@ -19,9 +19,12 @@ from handlers._accounts import Accounts
 from handlers._limits import Limiter, Rule
 from handlers._readiness import Readiness
 from handlers._revocations import RevokedSessions
+from handlers._shared_reads import SharedReads
 from handlers._stream import Feed
 from handlers._visits import Visits
 from schemas.errors import AppError
+
+FEED_TOTALS = 5_000  # readers of social feeds whose totals a gateway remembers: 2 MB
 
 
 class Mailboxes(Protocol):
@@ -46,6 +49,8 @@ class Services:
     limiter: Limiter
     accounts: Accounts
     totals: Totals = field(default_factory=Totals)
+    feed_totals: Totals = field(default_factory=lambda: Totals(FEED_TOTALS))
+    shared_reads: SharedReads = field(default_factory=SharedReads)
 
 
 @dataclass(slots=True)

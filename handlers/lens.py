@@ -5,23 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from marshmallow import ValidationError
-
-from actors.lens.messages import INTAKE, Submit
 from config.clock import now
-from config.ids import uuid7
 from db._postgres import connection
 from db.lens import reads
 from handlers._base import GatewayHandler, known_id
 from handlers._endpoint import endpoint
-from schemas._fields import Text
-from schemas.errors import NotFound, ValidationFailed
+from handlers._submissions import IDEMPOTENCY_KEY, KEY_HEADER, hand_in
+from schemas.errors import NotFound
 from schemas.lens import Event, EventsQuery, EventStatus, PageOfEvents, SignalAccepted, SignalSubmission
-
-KEY_CHARACTERS = 255
-IDEMPOTENCY_KEY = Text(
-    min=1, max=KEY_CHARACTERS, metadata={"description": "Repeating it within 24 hours repeats the answer."}
-)
 
 
 class Signals(GatewayHandler):
@@ -33,22 +24,11 @@ class Signals(GatewayHandler):
         responds=SignalAccepted(),
         status=201,
         errors=(422, 503),
-        headers={"X-Idempotency-Key": IDEMPOTENCY_KEY},
+        headers={KEY_HEADER: IDEMPOTENCY_KEY},
     )
     async def post(self, body: dict[str, Any]) -> object:
         """Answered once the signal is durable."""
-        submit = Submit(event_id=uuid7(), idempotency_key=self._idempotency_key(), **body)
-        receipt = await self.services.directory.mailbox(INTAKE, submit.source).ask(submit.source, submit)
-        if receipt.replayed:
-            self.set_header("Idempotent-Replayed", "true")
-        return receipt
-
-    def _idempotency_key(self) -> str | None:
-        key = self.request.headers.get("X-Idempotency-Key")
-        try:
-            return None if key is None else str(IDEMPOTENCY_KEY.deserialize(key))
-        except ValidationError as error:
-            raise ValidationFailed.of("X-Idempotency-Key", error.messages[0]) from None
+        return await hand_in(self, body)
 
 
 class Events(GatewayHandler):

@@ -1,4 +1,4 @@
-"""The public signals: the live feed."""
+"""The public signals: the live feed, lists, one in full, and what providers publish."""
 
 from __future__ import annotations
 
@@ -6,11 +6,24 @@ from typing import Any
 
 from tornado.iostream import StreamClosedError
 
-from handlers._base import GatewayHandler
+from config.clock import now
+from config.ids import parse_uuid
+from db import social
+from db._postgres import connection
+from db.public_signals import SignalFilters, SignalRow, get_signal
+from handlers._account_handler import AccountHandler
+from handlers._base import GatewayHandler, known_id
 from handlers._endpoint import endpoint
+from handlers._signal_pages import page_of_signals
 from handlers._socket import SocketHandler
 from handlers._stream import EVENT_STREAM_HEADERS, RECONNECT, Feed, response_head, take_socket, viewer_of
+from handlers._submissions import IDEMPOTENCY_KEY, KEY_HEADER, hand_in
+from schemas.errors import NotFound
+from schemas.lens import SignalAccepted
+from schemas.signals import AllSignalsQuery, NewSignal, PageOfSignals, Signal
 from schemas.stream import SignalFilter, StreamQuery
+
+COMMENTS_SHOWN = 50  # of a signal in full; the rest by their own list
 
 _RESUME = {"Last-Event-ID": "The id of the last event received: the stream goes on after it."}
 
@@ -82,3 +95,63 @@ class SignalSocket(SocketHandler):
 
     def on_message(self, message: str | bytes) -> None:
         """The feed goes one way: what a client says is not listened to."""
+
+
+class AllSignals(AccountHandler):
+    """`/api/signals`"""
+
+    @endpoint("List published signals", query=AllSignalsQuery(), responds=PageOfSignals(), errors=(503,))
+    async def get(self, query: dict[str, Any]) -> None:
+        """The newest first. Every filter that is given must match."""
+        paging = {"limit": query.pop("limit"), "offset": query.pop("offset")}
+        self.finish(await page_of_signals(self.services, SignalFilters(**query), **paging))
+
+    @endpoint(
+        "Publish a signal",
+        body=NewSignal(),
+        responds=SignalAccepted(),
+        status=201,
+        errors=(422, 503),
+        headers={KEY_HEADER: IDEMPOTENCY_KEY},
+    )
+    async def post(self, body: dict[str, Any]) -> object:
+        """Answered once Lens has it for good; it is enriched, judged, scored and then published as the caller's."""
+        return await hand_in(self, {**body, "source": str(self.user_id), "ts_utc": now()})
+
+
+class OneSignal(GatewayHandler):
+    """`/api/signals/{signal_id}`"""
+
+    @endpoint("Get a signal in full", responds=Signal(), errors=(404, 503))
+    async def get(self, signal_id: str) -> object:
+        """How it was scored, what became of it, and what people say of it."""
+        viewer = parse_uuid(self.caller.subject or "")
+        async with connection(self.services.pool) as conn:
+            signal = await get_signal(conn, known_id(signal_id, "Signal"), viewer)
+            if signal is None:
+                raise NotFound("Signal not found")
+            comments = await social.list_comments(conn, signal.id, limit=COMMENTS_SHOWN)
+        return _describe(signal) | {"comments": comments}
+
+
+def _describe(signal: SignalRow) -> dict[str, Any]:
+    document = {name: getattr(signal, name) for name in SignalRow.__match_args__}
+    is_closing = signal.event_type == "CLOSE_SIGNAL"
+    outcome = None
+    if signal.is_position and not is_closing:
+        value = signal.outcome_return
+        outcome = {
+            "status": signal.outcome or "PENDING",  # in the moment before it is taken up
+            "return_": None if value is None else float(value),
+            "closed_at": signal.closed_at,
+            "closed_by": signal.closed_by,
+        }
+    return document | {
+        "signal_id": signal.id,
+        "action": signal.action.upper(),
+        "opportunity_score": signal.score,
+        "opportunity_tier": signal.tier,
+        "opportunity_factors": signal.factors,
+        "outcome": outcome,
+        "is_closing": is_closing,
+    }

@@ -8,6 +8,7 @@ from typing import Any
 from marshmallow import ValidationError, fields
 
 from schemas._fields import Choice, Day, Flag, Nested, Number, Schema, Text
+from schemas._symbols import normalise_symbol
 
 
 class SpotData(Schema):
@@ -104,3 +105,29 @@ def check_asset_data(asset_type: str, data: Mapping[str, Any]) -> dict[str, Any]
     except ValidationError as error:
         raise ValidationError({"asset_data": error.messages}) from None
     return loaded
+
+
+def asset_problems(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What `symbol` and `asset_data` of a loaded signal are not for its `asset_type`, of those that are there."""
+    problems: dict[str, Any] = {}
+    if "asset_type" not in data:
+        return problems
+    if "symbol" in data:
+        try:
+            normalise_symbol(data["symbol"], data["asset_type"])
+        except ValueError as error:
+            problems["symbol"] = str(error)
+    if data.get("asset_data") is not None:
+        try:
+            check_asset_data(data["asset_type"], data["asset_data"])
+        except ValidationError as error:
+            problems |= error.messages_dict
+    return problems
+
+
+def store_asset(data: dict[str, Any]) -> dict[str, Any]:
+    """`symbol` and `asset_data` of a signal without problems as they are stored."""
+    data["symbol"] = normalise_symbol(data["symbol"], data["asset_type"])
+    if data["asset_data"] is not None:
+        data["asset_data"] = check_asset_data(data["asset_type"], data["asset_data"])
+    return data

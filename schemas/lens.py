@@ -26,8 +26,8 @@ from schemas._fields import (
     Timestamp,
     Whole,
 )
-from schemas._symbols import CATEGORY_OF, normalise_symbol
-from schemas.assets import AssetData, check_asset_data
+from schemas._symbols import CATEGORY_OF
+from schemas.assets import AssetData, asset_problems, store_asset
 
 DIRECTIONS = {"OPEN_SIGNAL": ("long", "short"), "CLOSE_SIGNAL": ("close_long", "close_short")}
 STATUSES = ("RECEIVED", "ENQUEUED", "ENRICHED", "MODEL_DONE", "PUBLISHED", "REJECTED", "FAILED")
@@ -86,23 +86,16 @@ class SignalSubmission(Schema):
     @validates_schema(skip_on_field_errors=False)
     def check_together(self, data: Mapping[str, Any], **_: Any) -> None:
         """What only several fields together can get wrong: of those that are right in themselves, all of it at once."""
-        checks = (_direction_problem, _liquidation_problem, _source_problem, _symbol_problem)
+        checks = (_direction_problem, _liquidation_problem, _source_problem)
         problems: dict[str, Any] = {name: text for check in checks for name, text in check(data)}
-        if data.get("asset_data") is not None and "asset_type" in data:
-            try:
-                check_asset_data(data["asset_type"], data["asset_data"])
-            except ValidationError as error:
-                problems |= error.messages_dict
+        problems |= asset_problems(data)
         if problems:
             raise ValidationError(problems)
 
     @post_load
     def store(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
         """As it is stored."""
-        data["symbol"] = normalise_symbol(data["symbol"], data["asset_type"])
-        if data["asset_data"] is not None:
-            data["asset_data"] = check_asset_data(data["asset_type"], data["asset_data"])
-        return data
+        return store_asset(data)
 
 
 Problems = Iterator[tuple[str, str]]
@@ -128,14 +121,6 @@ def _liquidation_problem(data: Mapping[str, Any]) -> Problems:
 def _source_problem(data: Mapping[str, Any]) -> Problems:
     if "source" in data and not data["source"].strip():
         yield "source", "must not be blank"
-
-
-def _symbol_problem(data: Mapping[str, Any]) -> Problems:
-    if "symbol" in data and "asset_type" in data:
-        try:
-            normalise_symbol(data["symbol"], data["asset_type"])
-        except ValueError as error:
-            yield "symbol", str(error)
 
 
 class SignalAccepted(Schema):

@@ -13,11 +13,13 @@ from handlers import (
     docs,
     follows,
     health,
+    leaderboards,
     lens,
     lens_stream,
     providers,
     referrals,
     signals,
+    social,
     users,
 )
 from handlers._access import AUTHENTICATED, COOKIE_HOLDER, INTERNAL, OPTIONAL, PUBLIC, permission
@@ -31,10 +33,14 @@ REGISTRATION = Rule(5)
 LOGINS = Rule(10)
 LETTERS = Rule(3)
 OAUTH = Rule(10)
+REACTIONS = Rule(100, window_seconds=3600)
+COMMENTS = Rule(20, window_seconds=3600)
 STREAMING = OPTIONAL.with_query_token
 SETTINGS = permission("write:settings")
 WATCHLIST = permission("write:watchlist")
 FOLLOWS = permission("write:follows")
+TALKING = permission("write:reactions")
+PUBLISHING = permission("write:provider")
 ACHIEVEMENTS = permission("read:achievements")
 
 # fmt: off
@@ -85,6 +91,27 @@ ROUTES = (
     Route("GET",  "/api/signals/stream",              signals.SignalStream,   STREAMING, STREAMS),
     Route("GET",  "/api/signals/ws",                  signals.SignalSocket,   STREAMING, STREAMS),
 
+    # Signals as they lie, and what people say of them
+    Route("GET",    "/api/signals",                       signals.AllSignals, OPTIONAL),
+    Route("POST",   "/api/signals",                       signals.AllSignals, PUBLISHING),
+    Route("GET",    "/api/signals/{signal_id}",           signals.OneSignal,  OPTIONAL),
+    Route("GET",    "/api/social/feed",                   social.SocialFeed,  AUTHENTICATED),
+    Route("POST",   "/api/social/signals/{signal_id}/react",
+          social.Reactions,   TALKING,       EXEMPT, REACTIONS),
+    Route("DELETE", "/api/social/signals/{signal_id}/react/{reaction_type}",
+          social.OneReaction, TALKING),
+    Route("GET",    "/api/social/signals/{signal_id}/comments",
+          social.Comments,    AUTHENTICATED),
+    Route("POST",   "/api/social/signals/{signal_id}/comments",
+          social.Comments,    TALKING,       EXEMPT, COMMENTS),
+    Route("PATCH",  "/api/social/signals/{signal_id}/comments/{comment_id}",
+          social.OneComment,  TALKING),
+    Route("DELETE", "/api/social/signals/{signal_id}/comments/{comment_id}",
+          social.OneComment,  TALKING),
+
+    # Leaderboards
+    Route("GET",  "/api/leaderboards/{type}",         leaderboards.OneLeaderboard, OPTIONAL),
+
     # Achievements and referrals
     Route("GET",  "/api/achievements",                achievements.Definitions,  ACHIEVEMENTS),
     Route("GET",  "/api/achievements/me",             achievements.MineUnlocked, ACHIEVEMENTS),
@@ -98,6 +125,7 @@ ROUTES = (
     Route("POST",   "/api/providers/become",              providers.Providerships, AUTHENTICATED),
     Route("PATCH",  "/api/providers/me",                  providers.MyProvider,    AUTHENTICATED),
     Route("GET",    "/api/providers/{provider_id}",       providers.OneProvider,   OPTIONAL),
+    Route("GET",    "/api/providers/{provider_id}/signals", providers.SignalsOfProvider, OPTIONAL),
     Route("POST",   "/api/social/follow/{provider_id}",   follows.OneFollow,       FOLLOWS),
     Route("DELETE", "/api/social/follow/{provider_id}",   follows.OneFollow,       FOLLOWS),
     Route("PATCH",  "/api/social/follow/{provider_id}",   follows.OneFollow,       FOLLOWS),

@@ -10,8 +10,10 @@ from uuid import UUID
 from actors.users.account import Account
 from actors.users.library import Library
 from actors.users.progress import Progress, streak_of
-from db import achievements
+from actors.users.social import Talk
+from db import achievements, social
 from db._postgres import Connection
+from db.social import CommentRow, ReactionRow
 from db.users import accounts, lists, sessions
 
 
@@ -54,6 +56,17 @@ async def load_progresses(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID
         )
         for row in await achievements.load_progress(conn, ids)
     }
+
+
+async def load_talks(conn: Connection, pairs: Sequence[tuple[UUID, UUID]]) -> Mapping[tuple[UUID, UUID], Talk]:
+    """By (user, signal): all of them, also of users who have said nothing."""
+    reactions: dict[tuple[UUID, UUID], dict[str, ReactionRow]] = defaultdict(dict)
+    for reaction in await social.load_reactions(conn, pairs):
+        reactions[reaction.user_id, reaction.signal_id][reaction.reaction_type] = reaction
+    comments: dict[tuple[UUID, UUID], dict[UUID, CommentRow]] = defaultdict(dict)
+    for comment in await social.load_comments(conn, pairs):
+        comments[comment.user_id, comment.signal_id][comment.id] = comment
+    return {pair: Talk(*pair, reactions[pair], comments[pair]) for pair in pairs}
 
 
 def _by_user(rows: Iterable[Any]) -> Mapping[UUID, list[Any]]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
 from actors.users.referrals import CODES
-from db import achievements, mail, referrals
+from db import achievements, mail, referrals, social
 from db._postgres import Connection
 from db.achievements import EndedStreakRow, StreakRow, UnlockedRow
 from db.mail import LetterRow
 from db.referrals import ActedRow, CodeRow, QualifiedRow
+from db.social import CommentRow, ReactionRow
 from db.users import accounts, lists, sessions, tokens
 from db.users.accounts import AccountRow, IdentityRow, ReferralRow
 from db.users.lists import ListName, RemovedRow, SettingsRow, ViewRow, WatchlistRow
@@ -81,6 +83,23 @@ class RemovalForgotten:
     item: str
 
 
+@dataclass(frozen=True, slots=True)
+class Commented:
+    """A comment that is new."""
+
+    comment: CommentRow
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A counter of a signal that goes up or down, by its column; `provider_id` is whose signal that is."""
+
+    signal_id: UUID
+    column: str
+    delta: int
+    provider_id: UUID | None = None
+
+
 Change = (
     Created
     | Changed
@@ -105,6 +124,10 @@ Change = (
     | UnlockedRow
     | ActedRow
     | QualifiedRow
+    | ReactionRow
+    | Commented
+    | CommentRow
+    | Counted
 )
 
 _Kind = TypeVar("_Kind")
@@ -182,6 +205,26 @@ async def save_progress(conn: Connection, changes: Sequence[Change]) -> None:
     qualified = of_kind(changes, QualifiedRow)
     if qualified and await referrals.qualify(conn, qualified) < len(qualified):
         raise Internal("a referral that is none was to qualify")
+
+
+async def save_talks(conn: Connection, changes: Sequence[Change]) -> None:
+    """Save what is about reactions and comments. The counters come last: others wait for their rows."""
+    reactions = of_kind(changes, ReactionRow)
+    if reactions := last_of(reactions, lambda each: (each.user_id, each.signal_id, each.reaction_type)):
+        await social.upsert_reactions(conn, reactions)
+    comments = [
+        each.comment if isinstance(each, Commented) else each for each in _either(changes, Commented, CommentRow)
+    ]
+    if comments := last_of(comments, lambda each: each.id):
+        await social.upsert_comments(conn, comments)
+    if counted := of_kind(changes, Counted):
+        deltas: dict[UUID, Counter[str]] = defaultdict(Counter)
+        likes: Counter[UUID] = Counter()
+        for each in counted:
+            deltas[each.signal_id][each.column] += each.delta
+            if each.column == social.LIKES and each.provider_id is not None:
+                likes[each.provider_id] += each.delta
+        await social.add_to_counters(conn, deltas, likes)
 
 
 def of_kind(changes: Iterable[Any], kind: type[_Kind]) -> list[_Kind]:

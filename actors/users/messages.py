@@ -1,4 +1,4 @@
-"""The messages that `users/{k}` takes, by the entity that they go to: an account, a library, an address, a progress.
+"""The messages that `users/{k}` takes, by the entity that they go to: account, library, address, progress, talk.
 
 Times come from the sender, so that the owner's rules stay pure. Secrets do not come at all: only their hashes.
 """
@@ -38,6 +38,11 @@ def address_key(email: str) -> str:
 def progress_key(user_id: UUID) -> str:
     """The entity of what a user has reached: streaks, achievements, referrals; as a referee and as a referrer."""
     return f"progress:{user_id}"
+
+
+def talk_key(user_id: UUID, signal_id: UUID) -> str:
+    """The entity of a user's part in the talk about a signal: the reactions to it and the comments on it."""
+    return f"social:{user_id}:{signal_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,4 +326,54 @@ class Qualify(Message[None]):
     idempotent: ClassVar[bool] = True
 
     referee_id: UUID
+    at: datetime
+
+
+# To a talk. Signals do not change and are never deleted, so the sender has looked up that there is this one, and whose.
+
+
+@dataclass(frozen=True, slots=True)
+class React(Message[bool]):
+    """React to the signal; whether that is new."""
+
+    reaction_type: str
+    provider_id: UUID
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Unreact(Message[bool]):
+    """Take a reaction back; whether it was there. Raises NotFound for one that never was."""
+
+    reaction_type: str
+    provider_id: UUID
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PostComment(Message[None]):
+    """Comment on the signal. Raises Conflict for what the user said of it within the last minute.
+
+    The sender has looked up that `parent_id` is a comment on this signal and no reply: that does not change either.
+    """
+
+    comment_id: UUID
+    parent_id: UUID | None
+    content: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EditComment(Message[None]):
+    """Change what the comment says. Raises NotFound for one that the user has not written, or deleted."""
+
+    comment_id: UUID
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteComment(Message[None]):
+    """Delete the comment. Raises NotFound for one that the user has not written."""
+
+    comment_id: UUID
     at: datetime

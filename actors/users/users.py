@@ -13,23 +13,26 @@ import orjson
 from actors._behaviour import Room
 from actors._messages import Message
 from actors._virtual import Decision, Virtual
-from actors.users import account, address, library, progress
-from actors.users._loading import load_accounts, load_libraries, load_progresses
-from actors.users._news import tell_acted
+from actors.users import account, address, library, progress, social
+from actors.users._loading import load_accounts, load_libraries, load_progresses, load_talks
+from actors.users._news import tell_acted, tell_posts
 from actors.users._repairs import REPAIR_EVERY_SECONDS, Repairs
 from actors.users.account import Account
 from actors.users.address import Address
 from actors.users.changes import (
     Change,
+    Commented,
     SessionEnded,
     of_kind,
     save_accounts,
     save_lists,
     save_progress,
     save_sessions,
+    save_talks,
 )
 from actors.users.library import Library
 from actors.users.progress import Progress
+from actors.users.social import Talk
 from config.ids import parse_uuid
 from db._postgres import Connection
 from db.referrals import ActedRow
@@ -37,14 +40,14 @@ from db.users import tokens
 from db.users.lists import SettingsRow
 from schemas.errors import NotFound
 
-State = Account | Library | Address | Progress
+State = Account | Library | Address | Progress | Talk
 
 REVOCATIONS_CHANNEL = "tradestream:sessions:revoked"
 SETTINGS_CHANNEL = "tradestream:settings:changed"
 EXPIRE_EVERY_SECONDS = 300.0
 EXPIRE_AT_ONCE = 5_000
 
-_ADDRESS = "address:"
+_ADDRESS, _SOCIAL = "address:", "social:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ _FAMILIES: Mapping[str, _Family] = {
 
 
 class Users(Virtual[State, Change]):
-    """Owns accounts with their sessions and links, and what users keep and reach.
+    """Owns accounts with their sessions and links, and what users keep, reach and say.
 
     Success: what was answered is committed. A crash loses nothing but how many letters an address has asked for.
     Repeating is harmless: commands carry ids, rows have the ids that their senders chose, and facts are absolute. Ended
@@ -85,6 +88,8 @@ class Users(Virtual[State, Change]):
         """See Virtual. Raises NotFound for a key that can be nobody's."""
         if key.startswith(_ADDRESS):
             return Address(key.removeprefix(_ADDRESS), {})
+        if key.startswith(_SOCIAL):
+            return Talk.empty(*_pair(key))
         prefix, user_id = _parts(key)
         make = _FAMILIES[prefix].fresh
         if make is None:
@@ -94,19 +99,28 @@ class Users(Virtual[State, Change]):
     async def load(self, conn: Connection, keys: Sequence[str]) -> Mapping[str, State]:
         """See Virtual."""
         wanted: dict[str, list[UUID]] = defaultdict(list)
+        talks = {_pair(key): key for key in keys if key.startswith(_SOCIAL)}
         for key in keys:
-            if not key.startswith(_ADDRESS):
+            if not key.startswith((_ADDRESS, _SOCIAL)):
                 prefix, user_id = _parts(key)
                 wanted[prefix].append(user_id)
         found: dict[str, State] = {}
         for prefix, ids in wanted.items():
             states = await _FAMILIES[prefix].load(conn, ids)
             found.update((f"{prefix}{user_id}", state) for user_id, state in states.items())
+        if talks:
+            found.update((talks[pair], state) for pair, state in (await load_talks(conn, list(talks))).items())
         return found
 
     def handle(self, key: str, state: State, message: Message[Any]) -> Decision[State, Change]:
         """See Virtual."""
-        decide: Any = address.decide if isinstance(state, Address) else _FAMILIES[_parts(key)[0]].decide
+        decide: Any
+        if isinstance(state, Address):
+            decide = address.decide
+        elif isinstance(state, Talk):
+            decide = social.decide
+        else:
+            decide = _FAMILIES[_parts(key)[0]].decide
         decision: Decision[State, Change] = decide(state, message)
         return decision
 
@@ -116,18 +130,30 @@ class Users(Virtual[State, Change]):
         await save_sessions(conn, changes)
         await save_lists(conn, changes)
         await save_progress(conn, changes)
+        await save_talks(conn, changes)
 
     async def published(self, changes: Sequence[Change]) -> None:
-        """Tell referrers of what their referees did, and the gateways of ended sessions and changed settings."""
+        """Tell referrers of what their referees did, gateways of ended sessions and settings, authors of posts."""
         tell_acted(self.room, of_kind(changes, ActedRow))
         if ended := [str(each.session_id) for each in of_kind(changes, SessionEnded)]:
             await self.room.redis.publish(REVOCATIONS_CHANNEL, orjson.dumps(ended))
         if changed := {str(each.user_id) for each in of_kind(changes, SettingsRow)}:
             await self.room.redis.publish(SETTINGS_CHANNEL, orjson.dumps(sorted(changed)))
+        if posted := [each.comment for each in of_kind(changes, Commented)]:
+            await tell_posts(self.room, [(each.user_id, each.created_at) for each in posted])
 
     async def _expire(self) -> None:
         async with self.room.transaction() as conn:
             await tokens.expire(conn, EXPIRE_AT_ONCE)
+
+
+def _pair(key: str) -> tuple[UUID, UUID]:
+    """Of a talk: user and signal."""
+    user_id, _, signal_id = key.removeprefix(_SOCIAL).partition(":")
+    pair = parse_uuid(user_id), parse_uuid(signal_id)
+    if pair[0] is None or pair[1] is None:
+        raise NotFound("Signal not found")
+    return pair[0], pair[1]
 
 
 def _parts(key: str) -> tuple[str, UUID]:

@@ -44,17 +44,17 @@ CREATE INDEX comments_user ON comments (user_id, signal_id);
 -- How many there are, counted in the transactions that change them: active reactions, and comments that are not deleted.
 CREATE TABLE signal_counters (
     signal_id uuid PRIMARY KEY REFERENCES signals,
-    likes     integer NOT NULL DEFAULT 0 CHECK (likes >= 0),
-    fires     integer NOT NULL DEFAULT 0 CHECK (fires >= 0),
-    rockets   integer NOT NULL DEFAULT 0 CHECK (rockets >= 0),
-    sads      integer NOT NULL DEFAULT 0 CHECK (sads >= 0),
-    comments  integer NOT NULL DEFAULT 0 CHECK (comments >= 0)
+    likes     integer NOT NULL DEFAULT 0,
+    fires     integer NOT NULL DEFAULT 0,
+    rockets   integer NOT NULL DEFAULT 0,
+    sads      integer NOT NULL DEFAULT 0,
+    comments  integer NOT NULL DEFAULT 0
 ) WITH (fillfactor = 70);
 
 -- The sum of the likes of a provider's signals, counted with them.
 CREATE TABLE provider_likes (
     provider_id uuid PRIMARY KEY REFERENCES providers (user_id),
-    likes       bigint NOT NULL CHECK (likes >= 0)
+    likes       bigint NOT NULL
 ) WITH (fillfactor = 70);
 
 -- migrate:down

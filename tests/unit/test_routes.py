@@ -104,11 +104,14 @@ def test_all_of_the_internal_prefix_is_internal_but_health_and_ready() -> None:
 
 
 def test_only_health_ready_and_metrics_are_exempt_from_limits() -> None:
-    assert {route.path.removeprefix(INTERNAL_PREFIX) for route in ROUTES if route.limit == EXEMPT} == {
-        "/health",
-        "/ready",
-        "/metrics",
-    }
+    exempt = [route for route in ROUTES if route.limit == EXEMPT and route.user_limit is None]
+    assert {route.path.removeprefix(INTERNAL_PREFIX) for route in exempt} == {"/health", "/ready", "/metrics"}
+
+
+def test_what_is_limited_for_each_user_alone_needs_a_user() -> None:
+    for route in ROUTES:
+        if route.limit == EXEMPT and route.user_limit is not None:
+            assert route.access.permission is not None, route.name
 
 
 def test_settings_change_single_limits_and_name_a_route_that_is_not_there() -> None:

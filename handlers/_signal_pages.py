@@ -1,0 +1,25 @@
+"""Pages of signals, for everything that lists them: JSON from Postgres, put into its envelope."""
+
+from __future__ import annotations
+
+from db._postgres import connection
+from db.public_signals import SignalFilters, count_signals, list_signals
+from handlers._services import Services
+
+
+async def page_of_signals(services: Services, filters: SignalFilters, *, limit: int, offset: int) -> bytes:
+    """The encoded `PageOfSignals`. Whoever asks for the same page at the same time shares one read."""
+
+    async def read() -> bytes:
+        async with connection(services.pool) as conn:
+            total = await count_signals(conn, services.totals, filters)
+            # A page past the end would be looked for in the whole index.
+            items = await list_signals(conn, filters, limit=limit, offset=offset) if offset < total else b"[]"
+        return page(items, total, limit, offset)
+
+    return await services.shared_reads.get((filters, limit, offset), read)
+
+
+def page(items: bytes, total: int, limit: int, offset: int) -> bytes:
+    """The envelope of every list of signals; `items` is a JSON array."""
+    return b'{"signals":%b,"total":%d,"limit":%d,"offset":%d}' % (items, total, limit, offset)

@@ -1,0 +1,172 @@
+"""What people say of signals: reactions and comments; and the feed of those they follow."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from actors.users.messages import DeleteComment, EditComment, PostComment, React, Unreact, talk_key
+from config.clock import now
+from config.ids import uuid7
+from db import social
+from db._postgres import connection
+from db.public_signals import REACTIONS, get_provider_of
+from db.social import CommentFacts
+from db.social_feed import count_feed, get_followed, list_feed
+from handlers._account_handler import AccountHandler
+from handlers._base import known_id
+from handlers._endpoint import endpoint
+from handlers._signal_pages import page
+from schemas.errors import Forbidden, NotFound, ValidationFailed
+from schemas.social import (
+    Comment,
+    CommentDeleted,
+    CommentsQuery,
+    CommentText,
+    Feed,
+    FeedQuery,
+    NewComment,
+    PageOfComments,
+    Reacted,
+    Reaction,
+)
+
+NO_SIGNAL = "Signal not found"
+NO_COMMENT = "Comment not found"
+
+
+class SocialFeed(AccountHandler):
+    """`/api/social/feed`"""
+
+    @endpoint("List the signals of those one follows", query=FeedQuery(), responds=Feed(), errors=(503,))
+    async def get(self, query: dict[str, Any]) -> None:
+        """The newest first."""
+        action, limit, offset = query["action"], query["limit"], query["offset"]
+        async with connection(self.services.pool) as conn:
+            followed = await get_followed(conn, self.user_id)
+            total = await count_feed(conn, self.services.feed_totals, followed, action)
+            items = await list_feed(conn, followed, action, limit=limit, offset=offset) if offset < total else b"[]"
+        self.finish(page(items, total, limit, offset))
+
+
+class TalkHandler(AccountHandler):
+    """About one signal."""
+
+    async def find_signal(self, signal_id: str) -> tuple[UUID, UUID]:
+        """The signal's id and its provider's. Raises NotFound."""
+        found = known_id(signal_id, "Signal")
+        async with connection(self.services.pool) as conn:
+            provider_id = await get_provider_of(conn, found)
+        if provider_id is None:
+            raise NotFound(NO_SIGNAL)
+        return found, provider_id
+
+    async def find_own_comment(self, signal_id: str, comment_id: str) -> tuple[UUID, UUID, CommentFacts]:
+        """Signal, comment, and what there is to know of it. Raises NotFound; Forbidden for somebody else's."""
+        signal, comment = known_id(signal_id, "Signal"), known_id(comment_id, "Comment")
+        async with connection(self.services.pool) as conn:
+            facts = await social.get_comment_facts(conn, comment)
+        if facts is None or facts.signal_id != signal:
+            raise NotFound(NO_COMMENT)
+        if facts.user_id != self.user_id:
+            raise NotFound(NO_COMMENT) if facts.is_deleted else Forbidden("This comment is somebody else's")
+        return signal, comment, facts
+
+    async def ask_talk(self, signal_id: UUID, message: Any) -> Any:
+        """The answer of the owner of what the caller says of the signal."""
+        return await self.ask_owner(talk_key(self.user_id, signal_id), message)
+
+    async def show_reactions(self, signal_id: UUID, reaction_type: str) -> dict[str, Any]:
+        """All reactions as they are now."""
+        async with connection(self.services.pool) as conn:
+            return {"reaction_type": reaction_type, "reactions": await social.get_reactions(conn, signal_id)}
+
+    async def show_comment(self, comment_id: UUID) -> dict[str, Any]:
+        """The comment as it is now, without its replies."""
+        async with connection(self.services.pool) as conn:
+            found = await social.get_comment(conn, comment_id)
+        if found is None:
+            raise NotFound(NO_COMMENT)
+        return found
+
+
+class Reactions(TalkHandler):
+    """`/api/social/signals/{signal_id}/react`"""
+
+    @endpoint(
+        "React to a signal",
+        body=Reaction(),
+        responds=Reacted(),
+        status=200,
+        others={201: Reacted()},
+        errors=(404, 503),
+    )
+    async def post(self, signal_id: str, body: dict[str, Any]) -> object:
+        """201 for a reaction that is new; 200 for one that is there. Several kinds may stand beside each other."""
+        signal, provider_id = await self.find_signal(signal_id)
+        is_new = await self.ask_talk(signal, React(body["reaction_type"], provider_id, now()))
+        self.set_status(201 if is_new else 200)
+        return await self.show_reactions(signal, body["reaction_type"])
+
+
+class OneReaction(TalkHandler):
+    """`/api/social/signals/{signal_id}/react/{reaction_type}`"""
+
+    @endpoint("Take a reaction back", responds=Reacted(), errors=(404, 503))
+    async def delete(self, signal_id: str, reaction_type: str) -> object:
+        """Repeating it is no error; 404 for one that never was."""
+        signal, provider_id = await self.find_signal(signal_id)
+        if reaction_type not in REACTIONS:
+            raise NotFound("There is no such reaction")
+        await self.ask_talk(signal, Unreact(reaction_type, provider_id, now()))
+        return await self.show_reactions(signal, reaction_type)
+
+
+class Comments(TalkHandler):
+    """`/api/social/signals/{signal_id}/comments`"""
+
+    @endpoint("List a signal's comments", query=CommentsQuery(), responds=PageOfComments(), errors=(404, 503))
+    async def get(self, signal_id: str, query: dict[str, Any]) -> object:
+        """The oldest first, each with its replies. `total` counts replies too; `limit` and `offset` do not."""
+        signal, _ = await self.find_signal(signal_id)
+        async with connection(self.services.pool) as conn:
+            comments = await social.list_comments(conn, signal, **query)
+            total = await social.count_comments(conn, signal)
+        return {"comments": comments, "total": total, **query}
+
+    @endpoint("Comment on a signal", body=NewComment(), responds=Comment(), status=201, errors=(404, 409, 503))
+    async def post(self, signal_id: str, body: dict[str, Any]) -> object:
+        """With `parent_id`, a reply to another comment. The same text again within a minute is 409."""
+        signal, _ = await self.find_signal(signal_id)
+        if body["parent_id"] is not None:
+            await self._check_parent(signal, body["parent_id"])
+        comment_id = uuid7()
+        await self.ask_talk(signal, PostComment(comment_id, body["parent_id"], body["content"], now()))
+        return await self.show_comment(comment_id)
+
+    async def _check_parent(self, signal_id: UUID, parent_id: UUID) -> None:
+        async with connection(self.services.pool) as conn:
+            parent = await social.get_comment_facts(conn, parent_id)
+        if parent is None or parent.signal_id != signal_id or not parent.is_shown:
+            raise NotFound(NO_COMMENT)
+        if parent.is_reply:
+            raise ValidationFailed.of("parent_id", "must not be a reply")
+
+
+class OneComment(TalkHandler):
+    """`/api/social/signals/{signal_id}/comments/{comment_id}`"""
+
+    @endpoint("Change a comment of one's own", body=CommentText(), responds=Comment(), errors=(404, 503))
+    async def patch(self, signal_id: str, comment_id: str, body: dict[str, Any]) -> object:
+        """It says from then on that it was edited."""
+        signal, comment, _ = await self.find_own_comment(signal_id, comment_id)
+        await self.ask_talk(signal, EditComment(comment, body["content"]))
+        return await self.show_comment(comment)
+
+    @endpoint("Delete a comment of one's own", responds=CommentDeleted(), errors=(404, 503))
+    async def delete(self, signal_id: str, comment_id: str) -> object:
+        """Repeating it is no error. While it has replies it is still shown, without what it said and by whom."""
+        signal, comment, facts = await self.find_own_comment(signal_id, comment_id)
+        if not facts.is_deleted:
+            await self.ask_talk(signal, DeleteComment(comment, now()))
+        return {"id": comment, "deleted": True}

@@ -1,0 +1,43 @@
+"""What signals show wherever they are shown: their action, whose they are, how people reacted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas._fields import Choice, Flag, Schema, Text, Whole
+
+ACTIONS = ("buy", "sell", "hold", "yes", "no")
+REACTIONS = ("like", "fire", "rocket", "sad")
+
+
+class Action(Choice):
+    """An action in upper or lower case; loaded in lower case."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(ACTIONS, **options)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        return super()._deserialize(value.lower() if isinstance(value, str) else value, attr, data, **kwargs)
+
+
+class ProviderCard(Schema):
+    """What a signal shows of its provider."""
+
+    id = Text(metadata={"format": "uuid"})
+    name = Text()
+    avatar_url = Text(allow_none=True)
+    win_rate = Whole(min=0, max=100, allow_none=True, metadata={"description": "Percent; null: nothing closed yet."})
+    followers = Whole(min=0)
+    verified = Flag()
+
+
+class ReactionCounts(Schema):
+    """How many reacted, by kind; kinds that nobody chose are left out."""
+
+    like = Whole(min=1)
+    fire = Whole(min=1)
+    rocket = Whole(min=1)
+    sad = Whole(min=1)
+
+    def _dump_one(self, obj: Any) -> dict[str, Any]:
+        return {kind: obj[kind] for kind in REACTIONS if kind in obj}
