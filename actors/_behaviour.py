@@ -20,7 +20,7 @@ from actors._fencing import Fence
 from actors._messages import Delivery
 from config import tasks
 from config.settings import Settings
-from db._postgres import DEADLINE_SECONDS, Connection, Pool, connection
+from db._postgres import DEADLINE_SECONDS, Connection, Pool, connection, loudness
 from schemas.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Room:
             try:
                 await work()
             except Unavailable as error:
-                log.warning("%s: %s waits for its next turn: %s", self.name, name, error)
+                log.log(loudness(error), "%s: %s waits for its next turn: %s", self.name, name, error)
             except Exception:
                 log.exception("%s: %s failed", self.name, name)
 

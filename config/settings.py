@@ -148,8 +148,16 @@ class Settings:
     )
     resend_base_url: str = _setting("RESEND_BASE_URL", "str", "https://api.resend.com", check=_URL)
     mail_from: str = _setting("MAIL_FROM", "str", "TradeStream <no-reply@tradestream.io>", check=_SENDER)
-    api_url: str = _setting("API_URL", "str", "http://127.0.0.1:8000", check=_URL)
-    frontend_url: str = _setting("FRONTEND_URL", "str", "http://localhost:3000", check=_URL)
+    api_url: str = _setting(
+        "API_URL",
+        "str",
+        "http://127.0.0.1:8000",
+        check=_URL,
+        help="where clients reach this server: links in letters, OAuth callbacks; unset: 127.0.0.1 and PORT",
+    )
+    frontend_url: str = _setting(
+        "FRONTEND_URL", "str", "http://localhost:3000", check=_URL, help="where browsers are sent on to"
+    )
     cors_origins: tuple[str, ...] = _setting("CORS_ORIGINS", "names", _ORIGINS)
 
     # Limits and the network
@@ -253,6 +261,8 @@ class Settings:
                 values[each.name] = read_variable(text, each.metadata)
             except ValueError as error:
                 problems.append(f"{each.metadata['name']}: {error}")
+        if env.str("API_URL", None) is None:
+            values["api_url"] = f"http://127.0.0.1:{values['port']}"
         settings = cls(**values)
         # What is no value at all has its default here, of which nothing more is said.
         faulty = {problem.partition(":")[0] for problem in problems}

@@ -119,6 +119,11 @@ def is_unavailable(error: BaseException) -> bool:
     return isinstance(error, (OSError, TimeoutError, *_SERVER_TROUBLE))
 
 
+def loudness(error: BaseException) -> int:
+    """The level of a line about work that will be tried again: that Postgres is away has been said, and need not be."""
+    return logging.DEBUG if isinstance(error, DatabaseUnavailable) else logging.WARNING
+
+
 class Outage:
     """Says that Postgres is away: once, then every 30 s, then that it is back; whoever asks it every second."""
 

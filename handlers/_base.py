@@ -18,6 +18,7 @@ from tornado.iostream import IOStream, StreamClosedError
 
 from config.ids import parse_uuid
 from config.log import request_id as current_request_id
+from db._postgres import loudness
 from handlers._access import Caller, check_network, check_policy
 from handlers._body import BODY_BYTES, LINGER_BYTES, check_body_headers, declared_bytes, has_body
 from handlers._endpoint import Endpoint, endpoint_of
@@ -269,7 +270,7 @@ class GatewayHandler(tornado.web.RequestHandler):
         if isinstance(value, (ValidationError, tornado.web.HTTPError, StreamClosedError)):
             return
         if isinstance(value, Unavailable):
-            log.warning("%s %s: %s", self.request.method, self.match.pattern, value.message)
+            log.log(loudness(value), "%s %s: %s", self.request.method, self.match.pattern, value.message)
             return
         log.error("%s %s failed", self.request.method, self.match.pattern, exc_info=(typ, value, tb))  # type: ignore[arg-type]
 

@@ -39,7 +39,7 @@ from actors.lens.messages import Process, Work
 from config import clock, metrics
 from config.ids import time_of, uuid7
 from config.tasks import cancel, spawn
-from db._postgres import Connection
+from db._postgres import Connection, loudness
 from db.lens import dlq, stages
 from schemas.errors import AppError, Unavailable
 
@@ -186,7 +186,7 @@ class Stage(Behaviour):
             except (Unavailable, *_CONTENDED) as error:
                 # Perhaps it was too much at once for a deadline: go on with less.
                 delay, limit = min(max(delay * 2, 0.1), 2.0), max(limit // 2, 1)
-                log.warning("%s cannot commit %d events: %s", self.stage, len(batch), error)
+                log.log(loudness(error), "%s cannot commit %d events: %s", self.stage, len(batch), error)
                 await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311
                 continue
             delay, limit = 0.0, min(limit * 2, MAX_COMMIT)
@@ -299,7 +299,7 @@ class Stage(Behaviour):
                 more = await self._sweep(regardless=fresh)
                 fresh = fresh and more
             except (AppError, asyncpg.PostgresError, OSError) as error:
-                log.warning("%s cannot sweep: %s", self.stage, error)
+                log.log(loudness(error), "%s cannot sweep: %s", self.stage, error)
                 more = False
             except Exception:
                 log.exception("%s cannot sweep", self.stage)

@@ -22,7 +22,7 @@ from db.users.accounts import AccountRow
 from handlers._account_handler import AccountHandler
 from handlers._endpoint import endpoint
 from schemas.auth import AddressBody, Registered, Registration, Said, TokenBody, TokenQuery
-from schemas.errors import Conflict, Unavailable, ValidationFailed
+from schemas.errors import Conflict, InvalidQuery, Unavailable, ValidationFailed
 
 # Without what is taken for something else when it is read aloud or written by hand: 0 O, 1 I L.
 CODE_ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
@@ -103,21 +103,21 @@ class EmailVerification(AccountHandler):
     @endpoint("Follow the link of the verification letter", query=TokenQuery(), status=302, errors=(400, 503))
     async def get(self, query: dict[str, Any]) -> None:
         """Sends the browser on to the login. HEAD, with which mail programs look at links, does not use it up."""
-        await self._verify(query["token"], follow=self.request.method != "HEAD")
+        await self._verify(query["token"], InvalidQuery, follow=self.request.method != "HEAD")
         self.redirect(f"{self.services.settings.frontend_url.rstrip('/')}/login?verified=true")
 
     @endpoint("Verify an e-mail address", body=TokenBody(), responds=Said(), errors=(503,))
     async def post(self, body: dict[str, Any]) -> object:
         """For a page that has taken the token out of the link."""
-        await self._verify(body["token"])
+        await self._verify(body["token"], ValidationFailed)
         return {"message": "The e-mail address is verified"}
 
-    async def _verify(self, token: str, *, follow: bool = True) -> None:
+    async def _verify(self, token: str, refusal: type[ValidationFailed], *, follow: bool = True) -> None:
         link = token_hash(token)
         async with connection(self.services.pool) as conn:
             holder = await tokens.find_link(conn, link, "verification")
         if holder is None:
-            raise ValidationFailed.of("token", BAD_TOKEN)
+            raise refusal.of("token", BAD_TOKEN)
         if follow:
             await self.ask_account(holder.user_id, VerifyEmail(link))
 

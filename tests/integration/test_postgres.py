@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -13,9 +14,9 @@ import asyncpg
 import pytest
 
 from db import _postgres
-from db._postgres import Pool, connection, create_pool, database_errors, transaction
+from db._postgres import Pool, connection, create_pool, database_errors, loudness, transaction
 from db._redis import REDIS_ERRORS, create_redis
-from schemas.errors import DatabaseUnavailable
+from schemas.errors import DatabaseUnavailable, DeadlineExceeded
 from server._instance import Instance
 from tests.breakable import BreakablePostgres, breakable_postgres
 from tests.services import valkey_server
@@ -68,6 +69,8 @@ async def test_an_outage_is_told_once_now_and_then_and_when_it_is_over(
                 await select(pool)
         [line] = caplog.messages
         assert line.startswith("Postgres is unavailable: ")
+        # Who tries again in the meantime need not say so, too.
+        assert (loudness(DatabaseUnavailable()), loudness(DeadlineExceeded())) == (logging.DEBUG, logging.WARNING)
         monkeypatch.setattr(_postgres, "REMIND_SECONDS", 0.0)
         with pytest.raises(DatabaseUnavailable):
             await select(pool)
