@@ -20,7 +20,7 @@ from actors._behaviour import Behaviour, Room
 from actors._fencing import Fence
 from actors._mailbox import Limits
 from actors._messages import UNDECODABLE, Delivery, decode, encode_replies
-from config import clock, metrics, tasks
+from config import clock, collector, metrics, tasks
 from config.log import configure_logging
 from config.settings import Settings
 from db import actors as sql
@@ -216,6 +216,7 @@ class Host:
         room.every(_EXPIRE_EVERY_SECONDS, lambda: _expire_commands(pool), name="expire commands")
         room.every(_EXPIRE_EVERY_SECONDS / 6, self._show_figures, name="figures")
         self._behaviour = behaviour
+        collector.settle()
 
     async def _leave(self) -> None:
         self._behaviour = None

@@ -17,6 +17,7 @@ from tornado.netutil import bind_sockets
 
 from actors import _directory
 from actors._directory import Directory
+from config import collector
 from config.log import configure_logging
 from config.settings import ConfigurationError, Settings
 from config.tasks import cancel, spawn
@@ -93,6 +94,7 @@ class Process:
         mailer = Mailer(self._settings, services.pool)
         self._opened.push_async_callback(mailer.stop)
         mailer.start()
+        collector.settle()
         self._app.gateway.lifecycle.state = "serving"
         log.info("gateway %d is ready after %.1f s", os.getpid(), time.monotonic() - began)
 
