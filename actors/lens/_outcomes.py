@@ -107,7 +107,8 @@ def advance(
 ) -> Advanced:
     """On to `stage`."""
     move = _move(work, status=status, stage=stage, timeline=timeline, ended=stage == "COMPLETE")
-    return Advanced(replace(work, attempt=0, failures=()), move, letters)
+    fresh = work if not work.attempt and not work.failures else replace(work, attempt=0, failures=())
+    return Advanced(fresh, move, letters)
 
 
 def note(work: Work, *, status: str, timeline: list[dict[str, Any]]) -> Noted:

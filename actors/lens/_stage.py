@@ -13,6 +13,7 @@ import logging
 import random
 import time
 from abc import abstractmethod
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any, ClassVar
 from uuid import UUID
@@ -51,6 +52,9 @@ LEASE_SECONDS = 5.0
 MAX_ACTIVE = 4_000
 """Events in a stage's memory. Past it hand-overs are dropped: they wait in Postgres until the sweep has room."""
 
+AT_ONCE = 50
+"""Events that are worked on before others get a turn of the event loop: some 5 ms."""
+
 MAX_COMMIT = 500
 """Events in one transaction: 10–20 ms of Postgres's time, and what is lost if it must be done again one by one."""
 
@@ -81,6 +85,8 @@ class Stage(Behaviour):
     def __init__(self) -> None:
         # In memory only, rebuilt by the sweep:
         self._active: dict[UUID, float] = {}
+        self._taken: deque[Work] = deque()  # of the active ones, those that nothing was done about yet
+        self._arrived = asyncio.Event()
         self._finished: list[Outcome] = []
         self._ready = asyncio.Event()
         self._due = asyncio.Event()
@@ -96,6 +102,7 @@ class Stage(Behaviour):
         )
         await self.prepare()
         self._tasks = [
+            spawn(self._begin_forever(), name=f"{room.name}: begin"),
             spawn(self._commit_forever(), name=f"{room.name}: commit"),
             spawn(self._sweep_forever(), name=f"{room.name}: sweep"),
         ]
@@ -119,6 +126,10 @@ class Stage(Behaviour):
 
     async def close(self) -> None:
         """Give back what `prepare` took."""
+
+    def work_at_once(self, work: Work) -> Outcome | None:
+        """What `work` does, where that needs no waiting; None where it may. A task of its own costs 20 µs."""
+        return None
 
     @abstractmethod
     async def work(self, work: Work) -> Outcome:
@@ -147,26 +158,48 @@ class Stage(Behaviour):
             if event_id in self._active or len(self._active) >= MAX_ACTIVE:
                 continue
             self._active[event_id] = now
-            spawn(self._attempt(item), name=f"{self.stage} {event_id}")
+            self._taken.append(item)
+        self._arrived.set()
         metrics.STAGE_ACTIVE.labels(self.stage).set(len(self._active))
+
+    async def _begin_forever(self) -> None:
+        while True:
+            await self._arrived.wait()
+            for _ in range(min(len(self._taken), AT_ONCE)):
+                self._begin(self._taken.popleft())
+            if not self._taken:
+                self._arrived.clear()
+            await asyncio.sleep(0)
+
+    def _begin(self, work: Work) -> None:
+        try:
+            outcome = self.work_at_once(work)
+        except Exception as error:  # noqa: BLE001 - of whatever kind, it is told apart there
+            outcome = self._failed(work, error)
+        if outcome is None:
+            spawn(self._attempt(work), name=f"{self.stage} {work.signal.event_id}")
+        else:
+            self._finish(outcome)
 
     async def _attempt(self, work: Work) -> None:
         try:
             async with asyncio.timeout(WORK_SECONDS):
                 outcome = await self.work(work)
-        except StageFailure as failure:
-            outcome = self._failed(work, failure)
-        except TimeoutError:
-            outcome = self._failed(work, StageFailure("TIMEOUT", f"no result within {WORK_SECONDS:.0f} s"))
-        except Unavailable as error:
-            outcome = self._failed(work, StageFailure("NETWORK_ERROR", error.message))
-        except Exception as error:
-            # Whatever is wrong with one event must end in its dead-letter entry, never in the stage.
-            log.exception("%s failed on event %s", self.stage, work.signal.event_id)
-            outcome = self._failed(work, StageFailure("INTERNAL_ERROR", f"{type(error).__name__}: {error}"))
+        except Exception as error:  # noqa: BLE001
+            outcome = self._failed(work, error)
         self._finish(outcome)
 
-    def _failed(self, work: Work, failure: StageFailure) -> Outcome:
+    def _failed(self, work: Work, error: Exception) -> Outcome:
+        if isinstance(error, StageFailure):
+            failure = error
+        elif isinstance(error, TimeoutError):
+            failure = StageFailure("TIMEOUT", f"no result within {WORK_SECONDS:.0f} s")
+        elif isinstance(error, Unavailable):
+            failure = StageFailure("NETWORK_ERROR", error.message)
+        else:
+            # Whatever is wrong with one event must end in its dead-letter entry, never in the stage.
+            log.error("%s failed on event %s", self.stage, work.signal.event_id, exc_info=error)
+            failure = StageFailure("INTERNAL_ERROR", f"{type(error).__name__}: {error}")
         return fail(work, self.stage, failure, self.policy, clock.now())
 
     def _finish(self, outcome: Outcome) -> None:
@@ -266,12 +299,12 @@ class Stage(Behaviour):
 
     async def _tell(self, batch: Sequence[Outcome], done: Sequence[Outcome]) -> None:
         now = time.perf_counter()
-        for outcome in batch:
-            if isinstance(outcome, Noted):
-                continue
-            began = self._active.pop(outcome.work.signal.event_id, now)
-            metrics.STAGE_SECONDS.labels(self.stage).observe(now - began)
-            metrics.STAGE_OUTCOMES.labels(self.stage, type(outcome).__name__.lower()).inc()
+        moves = [outcome for outcome in batch if not isinstance(outcome, Noted)]
+        began = [self._active.pop(outcome.work.signal.event_id, now) for outcome in moves]
+        metrics.observe_many(metrics.STAGE_SECONDS.labels(self.stage), [now - each for each in began])
+        for kind, count in Counter(map(type, moves)).items():
+            metrics.STAGE_OUTCOMES.labels(self.stage, kind.__name__.lower()).inc(count)
+        for outcome in moves:
             if isinstance(outcome, Retried):
                 self._expect(outcome.move.delay_seconds)
         metrics.STAGE_ACTIVE.labels(self.stage).set(len(self._active))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import cast
 
 from actors.lens._outcomes import Advanced, Outcome, StageFailure, advance, entry, reject
@@ -37,16 +38,25 @@ class Enrich(Stage):
         """Give back its connections."""
         await self._market.close()
 
+    def work_at_once(self, work: Work) -> Outcome | None:
+        """Where the market's answers are at hand."""
+        request = self._request(work)
+        snapshot = self._market.snapshot_at_once(request)
+        return None if snapshot is None else self._enrich(work, snapshot, request.now)
+
     async def work(self, work: Work) -> Outcome:
         """Ask the market, compute the features, pass the gates."""
-        signal = work.signal
-        now = clock.now()
-        snapshot = await self._market.snapshot(
-            MarketRequest(signal.symbol, signal.asset_type, signal.entry_price, PROFILE_QUERIES[self._profile], now)
-        )
+        request = self._request(work)
+        return self._enrich(work, await self._market.snapshot(request), request.now)
+
+    def _request(self, work: Work) -> MarketRequest:
+        signal, queries = work.signal, PROFILE_QUERIES[self._profile]
+        return MarketRequest(signal.symbol, signal.asset_type, signal.entry_price, queries, clock.now())
+
+    def _enrich(self, work: Work, snapshot: MarketSnapshot, now: datetime) -> Outcome:
         if not snapshot.has_data:
             raise StageFailure("PROVIDER_ERROR", _nothing_had(snapshot))
-        features = build_features(signal, snapshot, self._profile, now)
+        features = build_features(work.signal, snapshot, self._profile, now)
         settings = self.room.settings
         if not work.ungated:
             reason = rejection_reason(

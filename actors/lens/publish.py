@@ -59,6 +59,10 @@ class Publish(Stage):
         return replies
 
     async def work(self, work: Work) -> Outcome:
+        """See `work_at_once`: nothing is waited for here."""
+        return self.work_at_once(work)
+
+    def work_at_once(self, work: Work) -> Outcome:
         """Score the signal. The score is stored and never changes: what is published already has its own."""
         now = clock.now()
         if work.is_published:

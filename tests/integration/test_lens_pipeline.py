@@ -46,6 +46,9 @@ class ScriptedMarket(SimulatedMarketData):
         self.released = asyncio.Event()
         self.dead = {"DEAD"}
 
+    def snapshot_at_once(self, request: MarketRequest) -> None:
+        """Never: what the script says has to be waited for."""
+
     async def snapshot(self, request: MarketRequest) -> MarketSnapshot:
         self.asked.append(request.symbol)
         if request.symbol == "STUCK":

@@ -37,6 +37,9 @@ class MarketData(Protocol):
     - `snapshot` is bounded in time by the adapter's own deadline.
     """
 
+    def snapshot_at_once(self, request: MarketRequest) -> MarketSnapshot | None:
+        """What `snapshot` would answer, if it would without waiting or asking; else None."""
+
     async def snapshot(self, request: MarketRequest) -> MarketSnapshot:
         """The answers to `request.queries`, all asked at once."""
 

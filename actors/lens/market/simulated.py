@@ -68,22 +68,11 @@ class SimulatedMarketData:
 
     async def snapshot(self, request: MarketRequest) -> MarketSnapshot:
         """The answers to the request's queries: the last candles close, and the market stands, at the entry price."""
-        now_ms = int(request.now.timestamp() * 1000)
-        queries = request.queries
-        venue_number = _pick(_VENUES, "venue", request.asset_type, request.symbol, now_ms // (_BOOK_SECONDS * 1000))
-        venue = _venue(request.asset_type, venue_number)
-        is_bounded = request.asset_type == "prediction" and request.entry_price < 1
-        return MarketSnapshot(
-            quote=Quote(request.entry_price, now_ms) if "mid" in queries else None,
-            order_book=_order_book(venue, request, now_ms) if "order_book" in queries else None,
-            candles={
-                interval: (_probabilities if is_bounded else _candles)(request, interval, now_ms)
-                for interval, query in CANDLES_QUERY.items()
-                if query in queries
-            },
-            asset_context=_asset_context(venue, request.entry_price) if "asset_context" in queries else None,
-            candle_unit=1.0 if is_bounded else request.entry_price,
-        )
+        return _snapshot(request)
+
+    def snapshot_at_once(self, request: MarketRequest) -> MarketSnapshot | None:
+        """The same: nothing is ever waited for."""
+        return _snapshot(request)
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -98,6 +87,25 @@ class _Venue:
     funding_rate: float
     open_notional: float
     premium: float
+
+
+def _snapshot(request: MarketRequest) -> MarketSnapshot:
+    now_ms = int(request.now.timestamp() * 1000)
+    queries = request.queries
+    venue_number = _pick(_VENUES, "venue", request.asset_type, request.symbol, now_ms // (_BOOK_SECONDS * 1000))
+    venue = _venue(request.asset_type, venue_number)
+    is_bounded = request.asset_type == "prediction" and request.entry_price < 1
+    return MarketSnapshot(
+        quote=Quote(request.entry_price, now_ms) if "mid" in queries else None,
+        order_book=_order_book(venue, request, now_ms) if "order_book" in queries else None,
+        candles={
+            interval: (_probabilities if is_bounded else _candles)(request, interval, now_ms)
+            for interval, query in CANDLES_QUERY.items()
+            if query in queries
+        },
+        asset_context=_asset_context(venue, request.entry_price) if "asset_context" in queries else None,
+        candle_unit=1.0 if is_bounded else request.entry_price,
+    )
 
 
 def _candles(request: MarketRequest, interval: Interval, now_ms: int) -> Candles:

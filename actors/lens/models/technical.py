@@ -17,6 +17,10 @@ class TechnicalModel:
 
     async def judge(self, signal: RawSignal, features: Features) -> Evaluation:
         """The rules' decision."""
+        return self.judge_at_once(signal, features)
+
+    def judge_at_once(self, signal: RawSignal, features: Features) -> Evaluation:
+        """The same, for who need not wait."""
         began = time.perf_counter()
         decision = evaluate(signal, features)
         latency_ms = round((time.perf_counter() - began) * 1000)
