@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tornado.httputil import HTTPHeaders
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler
 
 from handlers._access import Caller
+from schemas.errors import Unauthorized
 from schemas.feed import DecisionItem
 from schemas.stream import SignalFilter, Viewer
+
+if TYPE_CHECKING:
+    from handlers._services import Gateway
 
 EVENT_STREAM_HEADERS = (
     ("Content-Type", "text/event-stream; charset=utf-8"),
@@ -103,6 +107,15 @@ def viewer_of(caller: Caller) -> Viewer:
         is_provider=claims.is_provider,
         expires_at=claims.expires_at,
     )
+
+
+async def admit(gateway: Gateway, feed: Feed, caller: Caller, wanted: SignalFilter, last_event_id: str | None) -> Any:
+    """`Feed.admit`, for a caller whose login session may end while the stream's is looked up. Raises Unauthorized."""
+    opening = await feed.admit(viewer_of(caller), wanted, last_event_id)
+    if caller.claims is not None and await gateway.revoked.is_revoked(caller.claims):
+        feed.abandon(opening)
+        raise Unauthorized("The session of this token has ended")
+    return opening
 
 
 def response_head(headers: HTTPHeaders) -> bytes:

@@ -16,7 +16,7 @@ from handlers._base import GatewayHandler, known_id
 from handlers._endpoint import endpoint
 from handlers._signal_pages import page_of_signals
 from handlers._socket import SocketHandler
-from handlers._stream import EVENT_STREAM_HEADERS, RECONNECT, Feed, response_head, take_socket, viewer_of
+from handlers._stream import EVENT_STREAM_HEADERS, RECONNECT, Feed, admit, response_head, take_socket
 from handlers._submissions import IDEMPOTENCY_KEY, KEY_HEADER, hand_in
 from schemas.errors import NotFound
 from schemas.lens import SignalAccepted
@@ -52,7 +52,7 @@ class SignalStream(GatewayHandler):
         self.set_header("Connection", "close")
         feed: Feed = self.services.feed
         last_event_id = self.request.headers.get("Last-Event-ID") or query.get("last_event_id")
-        opening = await feed.admit(viewer_of(self.caller), SignalFilter.of(query), last_event_id)
+        opening = await admit(self.gateway, feed, self.caller, SignalFilter.of(query), last_event_id)
         head = response_head(self._headers) + RECONNECT
         try:
             if self._is_gone:
@@ -80,7 +80,7 @@ class SignalSocket(SocketHandler):
         self.check_handshake()
         feed: Feed = self.services.feed
         last_event_id = query.get("last_event_id") or self.request.headers.get("Last-Event-ID")
-        self._opening = await feed.admit(viewer_of(self.caller), SignalFilter.of(query), last_event_id)
+        self._opening = await admit(self.gateway, feed, self.caller, SignalFilter.of(query), last_event_id)
         try:
             await self.shake_hands()
         finally:

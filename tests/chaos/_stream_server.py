@@ -20,12 +20,13 @@ COMMAND = (sys.executable, "-m", "tests.chaos._stream_server")
 
 
 async def stream() -> None:
-    """Stream until SIGTERM."""
+    """Stream until SIGTERM, then send the streams away."""
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     settings = Settings.load(env_file=None)
-    async with gateway(settings, port=settings.port):
+    async with gateway(settings, port=settings.port) as server:
         await stopping.wait()
+        await server.feed.drain(settings.drain_seconds)
 
 
 def main() -> None:

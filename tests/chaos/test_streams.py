@@ -24,7 +24,7 @@ import pytest
 from actors.lens.publication import system_provider_id
 from config import clock
 from config.tasks import cancel, spawn
-from db._postgres import create_pool
+from db._postgres import Connection, create_pool
 from db._redis import create_redis
 from schemas.errors import DatabaseUnavailable
 from server._embedded_postgres import EmbeddedPostgres
@@ -48,7 +48,7 @@ CALM_SECONDS = (0.3, 1.0)  # between a recovery and the next kill
 CATCH_UP_SECONDS = 30.0
 NO_RAY = {"RAY_ADDRESS": "127.0.0.1:1"}  # the short form's gateways join none
 
-Feed = Callable[[], Awaitable[None]]
+Feed = Callable[[asyncio.Event], Awaitable[None]]  # goes on until it is told to stop
 
 
 async def test_200_pages_miss_nothing_when_gateways_valkey_and_postgres_are_killed(tmp_path: Path) -> None:
@@ -89,9 +89,10 @@ async def survive(server: Server, feed: Feed, asked: Sequence[Wish], victims: Se
     start = len(await published(server))
     pages = [Page(server.port, asked[number % len(asked)]) for number in range(PAGES)]
     tasks = [spawn(page.run(), name="page") for page in pages]
+    stop = asyncio.Event()
     try:
         await until(lambda: all(page.is_open for page in pages), seconds=20, what="until all pages were open")
-        feeding = spawn(feed(), name="feed")
+        feeding = spawn(feed(stop), name="feed")
         tasks.append(feeding)
         for victim in victims:
             await grows(server)
@@ -99,8 +100,10 @@ async def survive(server: Server, feed: Feed, asked: Sequence[Wish], victims: Se
             await kill(server, victim)
             await until(lambda: ready_now(server), seconds=victim.recovery_seconds, what=f"without {victim}")
         await grows(server)
-        await cancel(feeding)
-        wanted = (await settled(server))[start:]
+        stop.set()
+        await feeding
+        await until(lambda: is_quiet(server), seconds=60, what="until nothing was under way")
+        wanted = (await published(server))[start:]
         expected = [[signal.id for signal in wanted if page.wish.matches(signal)] for page in pages]
         behind = partial(pages_behind, pages, expected)
         await until(lambda: not behind(), seconds=CATCH_UP_SECONDS, what="until the pages had everything")
@@ -181,6 +184,12 @@ async def has_grown(server: Server, size: int) -> bool:
         return False
 
 
+async def is_quiet(server: Server) -> bool:
+    """Whether nothing is under way in the pipeline."""
+    async with database(server) as conn:
+        return bool(await conn.fetchval("SELECT count(*) = 0 FROM lens_progress WHERE finished_at IS NULL"))
+
+
 async def settled(server: Server) -> list[Published]:
     """What is published, once Postgres answers."""
     await until(lambda: has_grown(server, 0), seconds=30, what="without Postgres")
@@ -189,13 +198,20 @@ async def settled(server: Server) -> list[Published]:
 
 async def published(server: Server) -> list[Published]:
     """The feed, in its order, with no place left out."""
-    conn = await asyncpg.connect(EmbeddedPostgres(server.instance).url, timeout=5)
-    try:
+    async with database(server) as conn:
         rows = await conn.fetch(FEED)
-    finally:
-        await conn.close(timeout=5)
     assert [row[0] for row in rows] == list(range(1, len(rows) + 1))
     return [Published(*row[1:]) for row in rows]
+
+
+@asynccontextmanager
+async def database(server: Server) -> AsyncIterator[Connection]:
+    """A connection of the test's own."""
+    conn = await asyncpg.connect(EmbeddedPostgres(server.instance).url, timeout=5)
+    try:
+        yield conn
+    finally:
+        await conn.close(timeout=5)
 
 
 FEED = """
@@ -211,8 +227,8 @@ async def publishing(server: Server) -> AsyncIterator[Feed]:
     redis = create_redis(EmbeddedValkey(server.instance).url)
     publisher = Publisher(pool, redis)
 
-    async def feed() -> None:
-        while True:
+    async def feed(stop: asyncio.Event) -> None:
+        while not stop.is_set():
             kinds = random.choices(["crypto", "crypto", "stock", "forex"], k=random.choice([1, 1, 1, 4]))
             batch = [Draft(kind, random.randrange(100), random.choice([ALICE, BOB])) for kind in kinds]
             try:
@@ -241,19 +257,21 @@ KINDS: Sequence[dict[str, Any]] = (
 async def posting(server: Server) -> AsyncIterator[Feed]:
     """A feed by way of `POST /api/v1/signals`, from several producers that insist."""
 
-    async def feed() -> None:
+    async def feed(stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             for number in range(4):
-                group.create_task(produce(server.port, f"producer {number}"), name="producer")
+                group.create_task(produce(server.port, f"producer {number}", stop), name="producer")
 
     yield feed
 
 
-async def produce(port: int, name: str) -> None:
+async def produce(port: int, name: str, stop: asyncio.Event) -> None:
     """Post one signal after the other, each until it is accepted."""
     connection = KeepAlive(port)
     try:
         for number in count():
+            if stop.is_set():
+                return
             made_at = clock.now() - timedelta(seconds=random.choice([0, 600, 2400]))  # fresh ones score higher
             fields = {"source": random.choice(SOURCES), "ts_utc": clock.rfc3339(made_at)}
             body = {**EXAMPLE, **random.choice(KINDS), **fields}
@@ -267,8 +285,10 @@ async def is_accepted(connection: KeepAlive, body: dict[str, Any], key: str) -> 
     """Whether one try was answered 201; a lost connection and "try again" are the other two things that may happen."""
     try:
         response = await connection.post("/api/v1/signals", body, **{"X-Idempotency-Key": key})
+        assert response.status in {201, 503}, response
+        if response.status == 201:
+            return True
     except BROKEN:
-        await asyncio.sleep(random.uniform(0.05, 0.25))
-        return False
-    assert response.status in {201, 503}, response
-    return response.status == 201
+        pass
+    await asyncio.sleep(random.uniform(0.1, 0.3))
+    return False

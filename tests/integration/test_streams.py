@@ -6,14 +6,16 @@ import asyncio
 import itertools
 import random
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from redis.asyncio import Redis
 
 from config.settings import Settings
 from config.tasks import spawn
+from schemas.stream import Filterable, SignalFilter
 from server.feed import fanout, source
 from server.feed.client import SseClient
 from tests.streams import ALICE, BOB, Draft, Gateway, Publisher, connect, drafts, gateway, ready, stream, until
@@ -83,6 +85,34 @@ async def test_each_reader_gets_what_matches_its_filter_in_the_one_order(setting
                 expected = [place for place, draft in zip(published, mixed, strict=True) if matches(draft)]
                 assert await reader.signals(len(expected)) == expected
                 assert reader.numbers == list(range(1, len(expected) + 2))
+
+
+async def test_a_filter_is_evaluated_once_for_each_signal_however_many_readers_share_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated: Counter[SignalFilter] = Counter()
+    predicate = SignalFilter.predicate
+
+    def counted(wanted: SignalFilter) -> Callable[[Filterable], bool]:
+        matches = predicate(wanted)
+
+        def count(signal: Filterable) -> bool:
+            evaluated[wanted] += 1
+            return matches(signal)
+
+        return count
+
+    monkeypatch.setattr(SignalFilter, "predicate", counted)
+    queries = [{"min_score": 60, "categories": "crypto,forex"}, {"categories": "forex,crypto", "min_score": "060"}]
+    async with serving(settings) as (server, publisher), AsyncExitStack() as stack:
+        readers = [await stack.enter_async_context(stream(server.port, **queries[n % 2])) for n in range(20)]
+        for _ in range(3):
+            await stack.enter_async_context(stream(server.port, provider_ids=str(BOB)))
+        await publisher.publish(*drafts(4), *drafts(3, score=80), Draft(score=90, provider_id=BOB))
+        for reader in readers:
+            assert await reader.signals(4) == [5, 6, 7, 8]
+        # The second names a provider: it is not even looked at for the signals of others.
+        assert evaluated == {SignalFilter(("crypto", "forex"), None, 60): 8, SignalFilter(provider_ids=(str(BOB),)): 1}
 
 
 async def test_the_filters_in_force_are_shown_at_the_start(settings: Settings) -> None:

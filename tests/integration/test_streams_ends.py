@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import orjson
 import psutil
 import pytest
 
+from actors.users.users import REVOCATIONS_CHANNEL
 from config.ids import uuid7
 from config.settings import Settings
 from config.tasks import spawn
@@ -180,6 +183,16 @@ async def test_a_stream_ends_after_its_lifetime_and_goes_on_without_a_loss(setti
         assert received == publisher.places()
 
 
+async def test_streams_that_came_together_do_not_end_together(settings: Settings) -> None:
+    async with serving(settings, stream_max_seconds=1000.0) as (server, _), AsyncExitStack() as stack:
+        for _ in range(20):
+            await stack.enter_async_context(stream(server.port))
+        now = asyncio.get_running_loop().time()
+        left = sorted(client.deadline - now for client in server.feed._clients.values())
+        assert 890 < left[0] < 990
+        assert 1010 < left[-1] < 1100
+
+
 async def test_a_stream_ends_with_its_token(settings: Settings) -> None:
     async with serving(settings) as (server, _):
         short = token(settings, str(uuid7()), seconds=1.5)
@@ -204,6 +217,48 @@ async def test_the_streams_of_a_revoked_session_or_user_end_at_once(settings: Se
         await ends_with(readers[1], {"code": "FORBIDDEN"})
         assert server.feed.open_streams == 1
         assert server.feed.end_streams("FORBIDDEN", user_id=alice) == 0
+
+
+async def test_a_session_that_ends_while_its_stream_is_admitted_gets_none(settings: Settings) -> None:
+    sid = str(uuid7())
+    async with serving(settings) as (server, _):
+        await server.redis.execute_command("CLIENT", "PAUSE", 300, "WRITE")  # the admission takes so long
+        admission = spawn(connect(server.port, access_token=token(settings, str(uuid7()), sid=sid)), name="connect")
+        await until(lambda: server.feed.limits.open == 1)
+        server.application.gateway.revoked.add([sid])
+        refusal = await admission
+        assert refusal.status == 401
+        assert server.feed.open_streams == server.feed.limits.open == 0
+        await refusal.close()
+
+
+async def test_sessions_that_end_anywhere_end_their_streams_within_a_second(settings: Settings) -> None:
+    told, found = str(uuid7()), uuid7()
+    async with serving(settings) as (server, _), AsyncExitStack() as stack:
+        revoked = server.application.gateway.revoked
+        await revoked.start(
+            server.pool, server.redis, lambda each: server.feed.end_streams("SESSION_REVOKED", session_id=each)
+        )
+        stack.push_async_callback(revoked.stop)
+        for sid in (told, str(found)):
+            mine = token(settings, str(uuid7()), sid=sid)
+            reader = await stack.enter_async_context(stream(server.port, access_token=mine))
+            async with asyncio.timeout(1.0):
+                if sid == told:
+                    await until(lambda: server.redis.publish(REVOCATIONS_CHANNEL, orjson.dumps([told])))
+                else:  # and Redis loses the message
+                    await server.pool.execute(ENDED_SESSION, found, uuid7())
+                await ends_with(reader, {"code": "SESSION_REVOKED"})
+
+
+ENDED_SESSION = """
+WITH someone AS (
+    INSERT INTO users (id, email, email_verified, display_name, referral_code, created_at)
+    VALUES ($2, 'a@example.org', true, 'A', 'ABCDEF', now()) RETURNING id
+)
+INSERT INTO sessions (id, user_id, created_at, last_used_at, expires_at, ip, current_hash, revoked_at)
+SELECT $1, id, now(), now(), now(), '192.0.2.1', '', now() FROM someone
+"""
 
 
 async def test_draining_tells_each_another_time_to_come_back_and_admits_nobody(settings: Settings) -> None:
