@@ -67,6 +67,7 @@ class FactsRow:
     wins: int
     most_followers: int
     level: str
+    followers: int  # now
 
 
 LOAD_PROGRESS = """
@@ -142,7 +143,7 @@ async def unlocked(conn: Connection, user_id: UUID) -> list[UnlockedRow]:
     return [UnlockedRow(*row) for row in await conn.fetch(UNLOCKED, user_id)]
 
 
-_FACTS = "s.provider_id, s.total_signals, s.win_count, s.most_followers, s.verification_level"
+_FACTS = "s.provider_id, s.total_signals, s.win_count, s.most_followers, s.verification_level, s.follower_count"
 
 FACTS = f"""
 SELECT {_FACTS} FROM provider_stats s JOIN providers p ON p.user_id = s.provider_id
@@ -254,5 +255,5 @@ async def walk_providers(
     """
     columns = [list(each) for each in zip(*due, strict=True)]
     rows = await conn.fetch(WALK_PROVIDERS, after, limit, *columns)
-    missing = [FactsRow(row[0], row[1], row[2], row[3], row[4]) for row in rows if row[5]]
+    missing = [FactsRow(*row[:-1]) for row in rows if row[-1]]
     return missing, rows[-1][0] if len(rows) == limit else None

@@ -69,9 +69,10 @@ class MineUnlocked(AccountHandler):
             unlocked, facts, _ = await self._read()
         unlocked.sort(key=lambda each: (each.unlocked_at, _ORDER.get(each.achievement_id, 0)))
         have = [each.achievement_id for each in unlocked]
+        shown: Facts = facts if record is None else {**facts, "followers": record.followers}  # not the most there were
         nexts = [
             {"id": each.id, "name": each.name, "progress": progress, "target": each.target}
-            for each, progress in nearest(facts, have)
+            for each, progress in nearest(shown, have)
         ]
         return {"unlocked": unlocked, "total_points": points(have), "next_achievements": nexts}
 

@@ -132,7 +132,13 @@ async def test_what_nobody_was_told_of_is_there_for_who_looks(settings: Settings
     async with accounts_world(settings) as world:
         browser = await world.logged_in(ADDRESS)
         await as_provider(
-            world, user_of(browser), total_signals=60, win_count=12, most_followers=40, verification_level="pro"
+            world,
+            user_of(browser),
+            total_signals=60,
+            win_count=12,
+            most_followers=40,
+            follower_count=40,
+            verification_level="pro",
         )
         mine = await get(browser, MINE)
         have = [each["achievement_id"] for each in mine["unlocked"]]
