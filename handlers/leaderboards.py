@@ -92,7 +92,12 @@ def _places(rows: Sequence[tuple[sql.StandingRow, datetime]], board: Board, peri
 def _entry(place: Place, card: CardRow, compared: str) -> dict[str, Any]:
     return {
         "rank": place.rank,
-        "provider": card,
+        "provider": {
+            "user_id": str(card.user_id),
+            "display_name": card.display_name,
+            "avatar_url": card.avatar_url,
+            "is_verified": card.is_verified,
+        },
         "value": place.value,
         "change": place.change,
         "change_period": compared,

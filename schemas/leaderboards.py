@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from schemas._fields import (
     Choice,
     Flag,
-    Identifier,
     Nested,
     Number,
     QuerySchema,
@@ -34,7 +35,7 @@ class LeaderboardQuery(QuerySchema):
 class RankedProvider(Schema):
     """The provider of an entry."""
 
-    user_id = Identifier(required=True)
+    user_id = Text(required=True, metadata={"format": "uuid"})
     display_name = Text(required=True)
     avatar_url = Text(required=True, allow_none=True)
     is_verified = Flag(required=True)
@@ -71,3 +72,9 @@ class Leaderboard(Schema):
     entries = Nested(LeaderboardEntry, many=True, required=True)
     updated_at = Timestamp(required=True)
     me = Nested(MyRank, metadata={"description": "Only with the token of a provider."})
+
+    def _dump_one(self, obj: Any) -> dict[str, Any]:
+        document = super()._dump_one(obj)
+        if document["me"] is None:
+            del document["me"]
+        return document
