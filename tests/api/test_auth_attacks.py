@@ -59,6 +59,10 @@ def forgeries(settings: Settings, token: str) -> dict[str, str]:
         "no issuer": jwt.encode({k: v for k, v in claims.items() if k != "iss"}, secret),
         "expired": jwt.encode(claims | {"exp": int(time.time()) - 1}, secret),
         "no expiry": jwt.encode({k: v for k, v in claims.items() if k != "exp"}, secret),
+        "no audience": jwt.encode({k: v for k, v in claims.items() if k != "aud"}, secret),
+        "no subject": jwt.encode({k: v for k, v in claims.items() if k != "sub"}, secret),
+        "no id": jwt.encode({k: v for k, v in claims.items() if k != "jti"}, secret),
+        "no time of issue": jwt.encode({k: v for k, v in claims.items() if k != "iat"}, secret),
         "no session": jwt.encode({k: v for k, v in claims.items() if k != "sid"}, secret),
         "another payload": f"{head}.{stolen}.{signature}",
         "a bit flipped": f"{head}.{payload}.{'A' if signature[0] != 'A' else 'B'}{signature[1:]}",
@@ -109,9 +113,12 @@ async def test_asking_for_a_letter_tells_nothing(settings: Settings) -> None:
         for path in ("/auth/forgot-password", "/auth/resend-verification"):
             said = []
             for address in (ADDRESS, "unverified@example.com", "nobody@example.com", "no address"):
+                waiting = await world.letters_to(address)
                 answer = await world.client.post(path, {"email": address})
                 assert answer.status == 200
                 said.append(answer.json)
+                # The same work, so the same time: who has the address is looked up when the letter is sent.
+                assert await world.letters_to(address) == waiting + 1
             assert all(each == said[0] for each in said)
 
 
