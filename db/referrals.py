@@ -176,18 +176,31 @@ async def list_referrals(conn: Connection, user_id: UUID, limit: int, offset: in
 
 
 # What was told and got lost: the referee's owner has noted the act, the referrer's has not heard. Those past the most
-# that count are left out; they stay pending.
-UNHEARD = """
-SELECT r.referee_id, r.referrer_id, r.acted_at FROM referrals r
-WHERE r.status = 'pending' AND r.acted_at IS NOT NULL AND r.referee_id > $1
-  AND (SELECT count(*) FROM referrals q WHERE q.referrer_id = r.referrer_id AND q.status = 'qualified') < $3
-ORDER BY r.referee_id LIMIT $2
+# that count stay pending for ever: they are passed over, a page at a time.
+WALK_UNHEARD = """
+WITH page AS MATERIALIZED (
+    SELECT referee_id, referrer_id, acted_at FROM referrals
+    WHERE status = 'pending' AND acted_at IS NOT NULL AND referee_id > $1 ORDER BY referee_id LIMIT $2
+), counted AS (
+    SELECT someone.referrer_id, (
+        SELECT count(*) FROM referrals q WHERE q.referrer_id = someone.referrer_id AND q.status = 'qualified'
+    ) AS qualified
+    FROM (SELECT DISTINCT referrer_id FROM page) someone
+)
+SELECT page.*, counted.qualified FROM page JOIN counted USING (referrer_id) ORDER BY page.referee_id
 """
 
 
-async def unheard(conn: Connection, after: UUID, limit: int, most: int) -> list[ActedRow]:
-    """Referees who have acted while their referral is pending, by their ids; not of referrers who have `most`."""
-    return [ActedRow(*row) for row in await conn.fetch(UNHEARD, after, limit, most)]
+async def walk_unheard(conn: Connection, after: UUID, limit: int, most: int) -> tuple[list[ActedRow], UUID | None]:
+    """Of the next `limit` pending referees who have acted those whose referrers have under `most` qualified ones.
+
+    And where to go on, None at the end.
+    """
+    rows = await conn.fetch(WALK_UNHEARD, after, limit)
+    found = [
+        ActedRow(row["referee_id"], row["referrer_id"], row["acted_at"]) for row in rows if row["qualified"] < most
+    ]
+    return found, rows[-1]["referee_id"] if len(rows) == limit else None
 
 
 # What was told and got lost even before that, looked for a page at a time.

@@ -136,6 +136,7 @@ class Visits:
         for (subject, visit), told in zip(batch.items(), answers, strict=True):
             if isinstance(told, BaseException):
                 away = told
+                self._waiting[subject] = self._waiting.pop(subject)  # behind those whose owner may be there
             else:
                 self._settle(subject, visit, told)
         if away is not None:

@@ -40,14 +40,13 @@ class Repairs:
         async with room.connection() as conn:
             facts, providers = await achievements.walk_providers(conn, self._providers, PAGE, _DUE)
             acted, referees = await referrals.walk_idle(conn, self._referees, PAGE)
-            unheard = await referrals.unheard(conn, self._unheard, PAGE, REFERRALS)
+            unheard, waiting = await referrals.walk_unheard(conn, self._unheard, PAGE, REFERRALS)
             posts = await achievements.posts(conn, self._posts, until, PAGE)
         tell_facts(room, facts, at)
         tell_first_follows(room, [(each.referee_id, each.acted_at) for each in acted])
         tell_acted(room, unheard)
         if posts:
             await tell_posts(room, [(each.user_id, each.created_at) for each in posts])
-        self._providers, self._referees = providers or _START, referees or _START
-        self._unheard = unheard[-1].referee_id if len(unheard) == PAGE else _START
+        self._providers, self._referees, self._unheard = providers or _START, referees or _START, waiting or _START
         if posts:
             self._posts = posts[-1].id

@@ -299,6 +299,28 @@ async def fetch(world: World, statement: str, *arguments: Any) -> list[Any]:
         return [tuple(row) for row in await conn.fetch(statement, *arguments)]
 
 
+async def test_what_is_past_the_most_that_count_is_passed_over(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.users.progress.REFERRALS", 2)
+    monkeypatch.setattr(_repairs, "REFERRALS", 2)
+    monkeypatch.setattr(_repairs, "PAGE", 2)
+    async with quiet(settings) as world:
+        crowded, other = await newcomer(world), await newcomer(world)
+        for _ in range(7):
+            await tell(world, await newcomer(world, crowded), FirstFollow(NOON))
+        await until(lambda: are_qualified(world, crowded, 2))
+        world.actors.mailboxes[USERS].dropping = True
+        unheard = await newcomer(world, other)
+        await tell(world, unheard, FirstFollow(NOON))
+        world.actors.mailboxes[USERS].dropping = False
+        walk = repairs(world)
+        for _ in range(4):
+            await walk.turn()
+        await until(lambda: are_qualified(world, other, 1))
+        assert await rewards(world, crowded) == [25, 25]
+
+
 async def test_a_referral_that_is_none_fails_alone(settings: Settings) -> None:
     async with quiet(settings) as world:
         referrer, stranger = await newcomer(world), await newcomer(world)
@@ -343,7 +365,7 @@ async def test_the_look_ups_use_an_index(settings: Settings) -> None:
         referrals.FIND_OWNER: ["KING42"],
         referrals.TOTALS: [some],
         referrals.LIST_REFERRALS: [some, 10, 0],
-        referrals.UNHEARD: [some, 10, 500],
+        referrals.WALK_UNHEARD: [some, 10],
         referrals.WALK_IDLE: [some, 10],
         referrals.COUNT_CODES: [some, "KING42"],
     }
