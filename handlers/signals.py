@@ -6,7 +6,6 @@ from typing import Any
 
 from tornado.iostream import StreamClosedError
 
-from config.clock import now
 from config.ids import parse_uuid
 from db import social
 from db._postgres import connection
@@ -116,7 +115,7 @@ class AllSignals(AccountHandler):
     )
     async def post(self, body: dict[str, Any]) -> object:
         """Answered once Lens has it for good; it is enriched, judged, scored and then published as the caller's."""
-        return await hand_in(self, {**body, "source": str(self.user_id), "ts_utc": now()})
+        return await hand_in(self, {**body, "source": str(self.user_id), "ts_utc": None, "liquidation_price": None})
 
 
 class OneSignal(GatewayHandler):

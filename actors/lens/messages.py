@@ -45,7 +45,7 @@ class Submit(Message[Receipt]):
     entry_price: Decimal
     size: Decimal
     liquidation_price: Decimal | None
-    ts_utc: datetime
+    ts_utc: datetime | None  # None: the time of receipt
     source: str
     asset_type: AssetType = "crypto"
     asset_data: dict[str, Any] | None = None
