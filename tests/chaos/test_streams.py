@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -34,7 +35,7 @@ from tests.chaos._event_source import Page, Published, Wish
 from tests.chaos._stream_server import COMMAND
 from tests.chaos._victims import GATEWAY, GATEWAY_2, POSTGRES, PUBLISH, VALKEY, Victim
 from tests.lens_factory import EXAMPLE
-from tests.services import Server, status_of
+from tests.services import Server, status_of, wait_until
 from tests.streams import ALICE, BOB, Draft, Publisher, until
 
 PAGES = 200
@@ -51,22 +52,32 @@ NO_RAY = {"RAY_ADDRESS": "127.0.0.1:1"}  # the short form's gateways join none
 Feed = Callable[[asyncio.Event], Awaitable[None]]  # goes on until it is told to stop
 
 
-async def test_200_pages_miss_nothing_when_gateways_valkey_and_postgres_are_killed(tmp_path: Path) -> None:
+@pytest.fixture
+def streaming(tmp_path: Path) -> Iterator[Server]:
+    """The stores and two gateways that do nothing but stream."""
     with Server(tmp_path / "data", command=COMMAND, **SETTINGS, **NO_RAY) as server:
-        server.start()
-        await ready(server)
-        async with publishing(server) as feed:
-            await survive(server, feed, wishes(ALICE, BOB), [GATEWAY, VALKEY, GATEWAY_2, POSTGRES])
+        start(server)
+        yield server
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Iterator[Server]:
+    """The whole system with two gateways."""
+    with Server(tmp_path / "data", **SETTINGS) as server:
+        start(server)
+        yield server
+
+
+async def test_200_pages_miss_nothing_when_gateways_valkey_and_postgres_are_killed(streaming: Server) -> None:
+    async with publishing(streaming) as feed:
+        await survive(streaming, feed, wishes(ALICE, BOB), [GATEWAY, VALKEY, GATEWAY_2, POSTGRES])
 
 
 @pytest.mark.slow
-async def test_200_pages_miss_nothing_when_each_part_of_the_whole_system_is_killed(tmp_path: Path) -> None:
-    with Server(tmp_path / "data", **SETTINGS) as server:
-        server.start()
-        await ready(server)
-        async with posting(server) as feed:
-            providers = [system_provider_id(source) for source in SOURCES[:2]]
-            await survive(server, feed, wishes(*providers), 2 * [GATEWAY, VALKEY, PUBLISH, POSTGRES, GATEWAY_2])
+async def test_200_pages_miss_nothing_when_each_part_of_the_whole_system_is_killed(whole: Server) -> None:
+    async with posting(whole) as feed:
+        providers = [system_provider_id(source) for source in SOURCES[:2]]
+        await survive(whole, feed, wishes(*providers), 2 * [GATEWAY, VALKEY, PUBLISH, POSTGRES, GATEWAY_2])
 
 
 def wishes(one: object, other: object) -> list[Wish]:
@@ -86,7 +97,7 @@ def wishes(one: object, other: object) -> list[Wish]:
 
 async def survive(server: Server, feed: Feed, asked: Sequence[Wish], victims: Sequence[Victim]) -> None:
     """Let the pages read while the feed goes on; kill one victim after the other; compare with what was published."""
-    start = len(await published(server))
+    begin = len(await published(server))
     pages = [Page(server.port, asked[number % len(asked)]) for number in range(PAGES)]
     tasks = [spawn(page.run(), name="page") for page in pages]
     stop = asyncio.Event()
@@ -97,13 +108,15 @@ async def survive(server: Server, feed: Feed, asked: Sequence[Wish], victims: Se
         for victim in victims:
             await grows(server)
             await asyncio.sleep(random.uniform(*CALM_SECONDS))
+            killed_at = time.monotonic()
             await kill(server, victim)
             await until(lambda: ready_now(server), seconds=victim.recovery_seconds, what=f"without {victim}")
+            say(f"{victim} was back after {time.monotonic() - killed_at:.1f} s")
         await grows(server)
         stop.set()
         await feeding
         await until(lambda: is_quiet(server), seconds=60, what="until nothing was under way")
-        wanted = (await published(server))[start:]
+        wanted = (await published(server))[begin:]
         expected = [[signal.id for signal in wanted if page.wish.matches(signal)] for page in pages]
         behind = partial(pages_behind, pages, expected)
         await until(lambda: not behind(), seconds=CATCH_UP_SECONDS, what="until the pages had everything")
@@ -113,11 +126,16 @@ async def survive(server: Server, feed: Feed, asked: Sequence[Wish], victims: Se
         raise AssertionError(f"{error}\n{report(pages)}\n{server.output}") from error
     finally:
         await cancel(*tasks)
-    print(f"\n{len(wanted)} signals, {report(pages)}")  # noqa: T201 - what `pytest -s` shows of a run
+    say(f"{len(wanted)} signals, {report(pages)}")
     assert [page.faults for page in pages] == [[]] * PAGES
     assert [page.signals for page in pages] == expected, "a signal came twice, or late"
     assert sum(page.reconnects for page in pages) > PAGES / 2, "nobody was disturbed"
     assert sum(0 < len(each) < len(wanted) for each in expected[: len(asked)]) >= 5, "filters that tell nothing apart"
+
+
+def say(line: str) -> None:
+    """What `pytest -s` shows of a run."""
+    print(line)  # noqa: T201
 
 
 def pages_behind(pages: Sequence[Page], expected: Sequence[Sequence[str]]) -> list[int]:
@@ -150,19 +168,20 @@ async def kill(server: Server, victim: Victim) -> None:
     assert process is not None, f"{victim} does not run"
     process.kill()
 
-    def is_replaced() -> bool:
+    async def is_replaced() -> bool:
+        await asyncio.sleep(0.1)  # to look through all processes takes longer than the page of a feed
         try:
-            return victim.find(server) not in {None, process}
+            return await asyncio.to_thread(victim.find, server) not in {None, process}
         except psutil.Error:  # it is just going
             return False
 
-    await until(lambda: asyncio.to_thread(is_replaced), seconds=victim.recovery_seconds, what=f"without {victim}")
+    await until(is_replaced, seconds=victim.recovery_seconds, what=f"without {victim}")
 
 
-async def ready(server: Server) -> None:
+def start(server: Server) -> None:
     """Until both gateways are there."""
-    await until(lambda: ready_now(server), seconds=90, what="until it was ready")
-    await until(lambda: "Ctrl-C stops everything" in server.output, seconds=30, what="until all had started")
+    server.start().wait_ready(90)
+    wait_until(lambda: "Ctrl-C stops everything" in server.output, 60)
 
 
 async def ready_now(server: Server) -> bool:

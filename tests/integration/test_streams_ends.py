@@ -15,7 +15,7 @@ import pytest
 from actors.users.users import REVOCATIONS_CHANNEL
 from config.ids import uuid7
 from config.settings import Settings
-from config.tasks import spawn
+from config.tasks import cancel, spawn
 from server.feed import presence
 from server.feed.client import SseClient
 from tests.streams import Draft, Gateway, Publisher, Reader, connect, drafts, gateway, ready, stream, token, until
@@ -288,6 +288,7 @@ async def test_connected_providers_are_counted_once_over_all_gateways(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presence, "REFRESH_SECONDS", 0.5)
+    monkeypatch.setattr(presence, "TTL_SECONDS", 2.0)
     changed = settings.replace(rate_limit_enabled=False, heartbeat_seconds=0.2)
     king, queen = str(uuid7()), str(uuid7())
     async with gateway(changed) as first, gateway(changed) as second, AsyncExitStack() as stack:
@@ -304,7 +305,7 @@ async def test_connected_providers_are_counted_once_over_all_gateways(
             await reader.until(lambda event: event.data.get("connected_providers") == 1)
             await stack.enter_async_context(stream(second.port, access_token=provider))
             await reader.until(lambda event: event.data.get("connected_providers") == 2)
-            await second.feed.stop()
+            await cancel(second.feed._presence._task)  # as if it were dead
             await reader.until(lambda event: event.data.get("connected_providers") == 1)
 
 

@@ -100,6 +100,15 @@ async def test_it_is_the_same_feed_with_the_same_numbers(settings: Settings) -> 
         assert signals[0] == signals[1]
 
 
+async def test_who_holds_a_socket_is_a_connected_provider(settings: Settings) -> None:
+    provider = token(settings, str(uuid7()), is_provider=True)
+    async with serving(settings, heartbeat_seconds=0.2) as (server, _), listen(server, access_token=provider) as holder:
+        while (event := await holder.next()) is not None and event.data.get("connected_providers") != 1:
+            pass
+        assert event is not None
+        assert holder.events[0].data["is_demo"] is False
+
+
 async def test_filters_and_resuming_work_as_in_the_stream_and_across_the_two(settings: Settings) -> None:
     async with serving(settings) as (server, publisher):
         received: list[int] = []
