@@ -1,0 +1,128 @@
+"""What is remembered of sessions when gateways disagree on whether Redis is there: no old record passes for a new one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+from redis.asyncio import Redis
+
+from config.settings import Settings
+from config.tasks import spawn
+from db._postgres import Pool, create_pool
+from db._redis import create_redis
+from schemas.stream import SignalFilter
+from server.feed import sessions
+from server.feed.marks import pack_marks
+from server.feed.records import Record
+from server.feed.sessions import SessionStore
+from tests.streams import until
+
+SESSION = b"sess-00000000000000aa"
+
+
+@dataclass
+class Stores:
+    """The stores of several gateways: some reach Redis, some do not. All reach Postgres."""
+
+    pool: Pool
+    redis: Redis
+    nowhere: Redis
+    opened: AsyncExitStack
+
+    def make(self, *, reaches_redis: bool = True) -> SessionStore:
+        """The store of one more gateway."""
+        store = SessionStore(self.redis if reaches_redis else self.nowhere, self.pool, ttl_seconds=60)
+        self.opened.push_async_callback(store.stop)
+        return store
+
+
+@asynccontextmanager
+async def several(settings: Settings) -> AsyncIterator[Stores]:
+    assert settings.database_url is not None
+    assert settings.redis_url is not None
+    async with AsyncExitStack() as stack:
+        pool = await create_pool(settings.database_url, 4, name="test")
+        stack.callback(pool.terminate)
+        redis, nowhere = create_redis(settings.redis_url), create_redis("redis://127.0.0.1:1")
+        stack.push_async_callback(redis.aclose)
+        stack.push_async_callback(nowhere.aclose)
+        yield Stores(pool, redis, nowhere, stack)
+
+
+def record(epoch: int, n: int) -> Record:
+    """A record whose newest mark is at event n."""
+    return Record(epoch, n, "", SignalFilter(), pack_marks([(n, 7)]))
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "SETTLE_SECONDS", 0.4)
+    monkeypatch.setattr(sessions, "PATIENCE_SECONDS", 0.8)
+    monkeypatch.setattr(sessions, "ASK_AGAIN_SECONDS", 0.05)
+
+
+async def test_what_was_taken_over_in_redis_is_not_resumed_from_postgres(settings: Settings) -> None:
+    async with several(settings) as stores:
+        cut_off, connected = stores.make(reaches_redis=False), stores.make()
+        await cut_off.save([(SESSION, record(1, 5))])
+        assert await connected.load(SESSION) == record(1, 5)
+        assert await connected.save([(SESSION, record(2, 9))], take_over=True) == set()
+        assert await connected.load(SESSION) == record(2, 9)
+        assert await cut_off.load(SESSION) is None
+        assert await cut_off.save([(SESSION, record(1, 6))]) == {SESSION}, "its client has gone over"
+
+
+async def test_what_ended_here_before_the_outage_may_have_gone_on_since(settings: Settings) -> None:
+    async with several(settings) as stores:
+        store = stores.make(reaches_redis=False)
+        store.remember(SESSION, record(1, 5))
+        assert await store.load(SESSION) is None
+        store.remember(SESSION, record(2, 8))  # during the outage
+        store.remember(SESSION, record(1, 5))  # a connection of before is found dead only now
+        assert await store.load(SESSION) == record(2, 8)
+
+
+async def test_after_a_restart_of_redis_the_newer_record_is_waited_for(settings: Settings) -> None:
+    async with several(settings) as stores:
+        one, other = stores.make(), stores.make()
+        await one.save([(SESSION, record(1, 5))])  # as of an old copy, or of Postgres: Redis has lost what came since
+        other.unsettle()
+        loading = spawn(other.load(SESSION), name="load")
+        await asyncio.sleep(0.1)
+        assert not loading.done()
+        await one.save([(SESSION, record(1, 7))])
+        assert await loading == record(1, 7)
+        began = asyncio.get_running_loop().time()
+        assert await other.load(SESSION) == record(1, 7)
+        assert asyncio.get_running_loop().time() - began < 0.2, "and then no more"
+
+
+async def test_rows_in_postgres_go_when_redis_has_the_record_or_a_newer_one(settings: Settings) -> None:
+    async with several(settings) as stores:
+        back, elsewhere = stores.make(reaches_redis=False), stores.make()
+        mine, gone = (SESSION, record(1, 5)), (b"sess-00000000000000bb", record(1, 5))
+        await back.save([mine, gone])
+        await elsewhere.save([(gone[0], record(2, 9))], take_over=True)
+        assert back.is_away
+        assert back.is_behind
+        back._redis = stores.redis  # it is reached again
+        await until(lambda: not back.is_away)
+        assert await back.resave([mine, gone]) == {gone[0]}
+        assert await stores.pool.fetchval("SELECT count(*) FROM stream_sessions") == 0
+        assert await elsewhere.load(SESSION) == record(1, 5)
+        assert await elsewhere.load(gone[0]) == record(2, 9)
+
+
+async def test_with_both_away_nothing_is_found_and_nobody_waits_long(settings: Settings) -> None:
+    async with several(settings) as stores:
+        store = SessionStore(stores.nowhere, stores.pool, ttl_seconds=60)
+        stores.opened.push_async_callback(store.stop)
+        stores.pool.terminate()
+        began = asyncio.get_running_loop().time()
+        assert await store.save([(SESSION, record(1, 5))]) == set()
+        assert await store.load(SESSION) is None
+        assert asyncio.get_running_loop().time() - began < 3.0
