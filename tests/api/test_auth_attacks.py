@@ -21,7 +21,7 @@ from config.settings import Settings
 from handlers._passwords import Passwords
 from schemas.errors import ActorUnavailable
 from server.app import Application
-from tests.accounts import PASSWORD, Browser, World, accounts_world
+from tests.accounts import PASSWORD, Browser, World, accounts_world, gateway_of
 from tests.api.serving import Response
 from tests.users_factory import account_row
 
@@ -167,6 +167,14 @@ async def test_a_hundred_registrations_of_one_address_make_one_account(settings:
         for each in answers:
             if each.status != 201:
                 assert each.problem(409, "CONFLICT")["message"] == "Email already registered"
+        assert await world.value("SELECT count(*) FROM users") == 1
+        assert await world.letters_to(ADDRESS) == 1
+
+
+async def test_several_gateways_make_one_account_of_one_address(settings: Settings) -> None:
+    async with accounts_world(settings) as world, gateway_of(world.settings, world.actors) as other:
+        answers = await asyncio.gather(*(each.register(ADDRESS) for _ in range(5) for each in (world, other)))
+        assert sorted(each.status for each in answers) == [201] + [409] * 9
         assert await world.value("SELECT count(*) FROM users") == 1
         assert await world.letters_to(ADDRESS) == 1
 
