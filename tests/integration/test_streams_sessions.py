@@ -1,4 +1,4 @@
-"""What is remembered of sessions when gateways disagree on whether Redis is there: no old record passes for a new one."""
+"""What is remembered of sessions when gateways disagree on whether Redis is there: no old record passes for new."""
 
 from __future__ import annotations
 
