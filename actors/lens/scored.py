@@ -85,7 +85,9 @@ class ScoredSignals:
                     fresh.setdefault(each.id, each)
             if not fresh:
                 return []
-            cards = await _providers(conn, {each.source: each.provider_name for each in fresh.values()})
+            # The last pair of a source would win: so backwards, for its first name is the one that counts.
+            named = {each.source: each.provider_name for each in reversed(fresh.values())}
+            cards = await _providers(conn, named)
             first = await take_feed_seq(conn, len(fresh))
             rows = [_make(each, cards[each.source], first + place) for place, each in enumerate(fresh.values())]
             await insert_signals(conn, rows)
