@@ -227,21 +227,21 @@ async def zones(conn: Connection, user_ids: Sequence[UUID]) -> dict[UUID, str]:
     return {row[0]: row[1] for row in await conn.fetch(ZONES, user_ids)}
 
 
-# A page of the providers in the order of their ids: what is missing is found within one walk over all of them.
+# A page of the providers in the order of their ids: what is missing is found within one walk over all of them. Arrays,
+# because for NOT EXISTS the planner reads the achievements of all users.
 WALK_PROVIDERS = f"""
 WITH page AS MATERIALIZED (
     SELECT {_FACTS} FROM provider_stats s
-    JOIN providers p ON p.user_id = s.provider_id AND NOT p.is_system
+    JOIN providers p ON p.user_id = s.provider_id AND NOT p.is_system AND p.user_id > $1
     WHERE s.provider_id > $1 ORDER BY s.provider_id LIMIT $2
 )
-SELECT page.*, EXISTS (
-    SELECT FROM unnest($3::text[], $4::text[], $5::int[]) AS due (id, fact, target)
+SELECT page.*, NOT ARRAY(
+    SELECT due.id FROM unnest($3::text[], $4::text[], $5::int[]) AS due (id, fact, target)
     WHERE due.target <= CASE due.fact
         WHEN 'signals' THEN page.total_signals WHEN 'wins' THEN page.win_count
         WHEN 'followers' THEN page.most_followers WHEN 'first_as_provider' THEN page.total_signals
         WHEN 'verified' THEN (page.verification_level <> 'none')::int ELSE 0 END
-    AND NOT EXISTS (SELECT FROM achievements a WHERE a.user_id = page.provider_id AND a.achievement_id = due.id)
-)
+) <@ ARRAY(SELECT a.achievement_id FROM achievements a WHERE a.user_id = page.provider_id)
 FROM page ORDER BY page.provider_id
 """
 
