@@ -28,6 +28,7 @@ check: $(DEVELOPMENT)  ## lint, check the types and the import rules
 	$(BIN)/hadolint Dockerfile
 
 bench: $(DEVELOPMENT)  ## measure; each benchmark prints its figures
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@set -e; for file in tests/benchmarks/bench_*.py; do echo "== $$file"; \
 	  $(BIN)/python -m "$$(echo $${file%.py} | tr / .)"; done
 

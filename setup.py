@@ -58,6 +58,13 @@ DEVELOPMENT = [
     "types-psutil",
 ]
 
+# What benchmarks compare with.
+BENCHMARKS = [
+    "fastapi>=0.128",
+    "httptools>=0.7",
+    "uvicorn>=0.40",
+]
+
 setup(
     name="tradestream",
     version="0.1.0",
@@ -93,6 +100,6 @@ setup(
         "schemas": ["*.txt"],
     },
     install_requires=RUNTIME,
-    extras_require={"dev": DEVELOPMENT, "kafka": KAFKA, "models": EVERY_MODEL, **MODELS},
+    extras_require={"bench": BENCHMARKS, "dev": DEVELOPMENT, "kafka": KAFKA, "models": EVERY_MODEL, **MODELS},
     classifiers=["Private :: Do Not Upload"],
 )

@@ -191,7 +191,7 @@ class _Connection(asyncio.Protocol):
         end = received.find(b"\r\n\r\n")
         if end < 0:
             return
-        start = received.find(b"Content-Length: ") + 16
+        start = received[:end].lower().find(b"content-length: ") + 16
         if len(received) < end + 4 + int(received[start : received.find(b"\r", start)]):
             return
         self._received = b""
