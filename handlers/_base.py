@@ -165,9 +165,11 @@ class GatewayHandler(tornado.web.RequestHandler):
         limits, services = self.gateway.limits, self.gateway.services
         rule = limits.get(route.name, STANDARD)
         user_rule = None if route.user_limit is None else limits.get(route.user_limit_name)
-        if services is None or (rule.limit == 0 and user_rule is None):
-            return
         counted_user = None if user is None or user_rule is None else (user_rule, user)
+        if user_rule is not None and counted_user is None and rule.limit == 0:
+            rule = STANDARD  # who is nobody is counted by the address: guessing tokens is limited here, too
+        if services is None or (rule.limit == 0 and counted_user is None):
+            return
         self._verdict = await services.limiter.check(rule, route.name, self.caller.address, counted_user)
         if self._verdict is not None:
             self._announce(self._verdict)
