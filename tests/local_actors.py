@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from actors._behaviour import Behaviour, Room
-from actors._directory import Directory
+from actors._directory import Directory, shard_of
 from actors._fencing import Fence
 from actors._messages import Delivery, Message, decode, encode
 from config.settings import Settings
@@ -60,44 +60,51 @@ class _Unheard:
 
 
 class LocalActors:
-    """The actors by kind, as a Directory finds them."""
+    """The actors by kind (with several shards, by `kind/shard`), as a Directory finds them."""
 
     def __init__(self) -> None:
+        self._shards: dict[str, int] = {}
         self.mailboxes: dict[str, LocalMailbox] = {}
         self.behaviours: dict[str, Behaviour] = {}
         self._opened: list[Any] = []
 
     def mailbox(self, kind: str, key: str = "") -> LocalMailbox:
-        """The mailbox of the one shard. News for an actor that does not take part are lost, as when it is away."""
-        return self.mailboxes.get(kind) or cast(LocalMailbox, _Unheard())
+        """The mailbox of the key's shard. News for an actor that does not take part are lost, as when it is away."""
+        shards = self._shards.get(kind, 1)
+        name = kind if shards == 1 else f"{kind}/{shard_of(key, shards)}"
+        return self.mailboxes.get(name) or cast(LocalMailbox, _Unheard())
 
-    async def start(self, kind: str, behaviour: Behaviour, settings: Settings) -> None:
+    async def start(
+        self, kind: str, behaviour: Behaviour, settings: Settings, *, shard: int = 0, shards: int = 1
+    ) -> None:
         """Start (or, when there is one already, take over from) the actor of `kind`."""
+        self._shards[kind] = shards
+        name = kind if shards == 1 else f"{kind}/{shard}"
         assert settings.database_url is not None
         assert settings.redis_url is not None
-        pool = await create_pool(settings.database_url, 4, name=kind)
+        pool = await create_pool(settings.database_url, 4, name=name)
         redis = create_redis(settings.redis_url)
-        fence = Fence(pool, kind, lambda: None)
+        fence = Fence(pool, name, lambda: None)
         await fence.take()
         room = Room(
-            name=kind,
-            shard=0,
-            shards=1,
+            name=name,
+            shard=shard,
+            shards=shards,
             settings=settings,
             pool=pool,
             redis=redis,
             fence=fence,
             directory=cast(Directory, self),
         )
-        self.behaviours[kind] = behaviour
-        self.mailboxes[kind] = LocalMailbox(behaviour)
+        self.behaviours[name] = behaviour
+        self.mailboxes[name] = LocalMailbox(behaviour)
         self._opened.append((behaviour, room, pool, redis))
         await behaviour.start(room)
 
-    async def kill(self, kind: str) -> None:
+    async def kill(self, name: str) -> None:
         """The actor's process dies: no drain, its memory is gone."""
-        await self.mailboxes.pop(kind).close()
-        behaviour = self.behaviours.pop(kind)
+        await self.mailboxes.pop(name).close()
+        behaviour = self.behaviours.pop(name)
         await self._end([each for each in self._opened if each[0] is behaviour])
         self._opened = [each for each in self._opened if each[0] is not behaviour]
 

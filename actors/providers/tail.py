@@ -53,7 +53,7 @@ class Tail:
         self._room = room
         self._turn = turn
         self._tell = tell
-        self._name = f"{room.name} of {room.shards}"
+        self._place = room.shards, room.shard
         self._wake = asyncio.Event()
         self._cursor: int | None = None  # None: to be read from Postgres
         self._records: OrderedDict[UUID, RecordRow] = OrderedDict()  # as they are stored; least recently used first
@@ -93,7 +93,7 @@ class Tail:
                 pause = RETRY_SECONDS[0]
             except Exception as error:
                 level = logging.WARNING if isinstance(error, Unavailable) else logging.ERROR
-                log.log(level, "%s cannot read the feed: %s", self._name, error, exc_info=level == logging.ERROR)
+                log.log(level, "%s cannot read the feed: %s", self._room.name, error, exc_info=level == logging.ERROR)
                 await asyncio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load, guards nothing
                 pause = min(2 * pause, RETRY_SECONDS[1])
                 continue
@@ -109,7 +109,7 @@ class Tail:
             try:
                 await self._hear()
             except REDIS_ERRORS as error:
-                log.info("%s polls: Redis is away: %s", self._name, error)
+                log.info("%s polls: Redis is away: %s", self._room.name, error)
             await asyncio.sleep(POLL_SECONDS * random.uniform(0.75, 1.25))  # noqa: S311
 
     async def _hear(self) -> None:
@@ -130,13 +130,13 @@ class Tail:
             try:
                 async with self._room.transaction(deadline_seconds=PAGE_SECONDS) as conn:
                     if self._cursor is None:
-                        self._cursor = await records.get_cursor(conn, self._name)
+                        self._cursor = await records.get_cursor(conn, *self._place)
                     page = await records.read_log(conn, self._cursor, self._page)
                     if not page:
                         return False
                     reached = page[-1].feed_seq
                     reckoning = await self._apply(conn, [each for each in page if self._is_ours(each.provider_id)])
-                    await records.set_cursor(conn, self._name, reached)
+                    await records.set_cursor(conn, *self._place, reached)
             except _UNFIT as error:
                 self._distrust_memory()
                 if self._page > 1:
@@ -161,9 +161,9 @@ class Tail:
         self._streaks.clear()
 
     async def _skip(self, signal: LoggedSignal, error: Exception) -> None:
-        log.error("%s leaves out signal %s, which cannot be stored", self._name, signal.id, exc_info=error)
+        log.error("%s leaves out signal %s, which cannot be stored", self._room.name, signal.id, exc_info=error)
         async with self._room.transaction() as conn:
-            await records.set_cursor(conn, self._name, signal.feed_seq)
+            await records.set_cursor(conn, *self._place, signal.feed_seq)
 
     def _is_ours(self, provider_id: UUID) -> bool:
         shards = self._room.shards

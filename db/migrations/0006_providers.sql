@@ -52,8 +52,10 @@ CREATE INDEX provider_stats_verified ON provider_stats (provider_id) WHERE verif
 
 -- How far each shard of providers/{k} has read the feed; written in the transaction that takes in what it read.
 CREATE TABLE provider_tails (
-    actor    text PRIMARY KEY, -- as in Ray, and of how many: providers/1 of 2
-    feed_seq bigint NOT NULL
+    shards   integer NOT NULL, -- of how many it is one
+    shard    integer NOT NULL,
+    feed_seq bigint NOT NULL,
+    PRIMARY KEY (shards, shard)
 ) WITH (fillfactor = 50);
 
 -- What became of an opening signal. PENDING until a closing one of the same provider, symbol and side takes it up: the

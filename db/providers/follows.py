@@ -132,6 +132,25 @@ async def insert_changes(conn: Connection, changes: Sequence[FollowerChange]) ->
     )
 
 
+LOAD_CHANGES = """
+SELECT provider_id, at, delta, feed_seq FROM follower_changes WHERE provider_id = $1 ORDER BY feed_seq, id
+"""
+
+
+async def load_changes(conn: Connection, provider_id: UUID) -> list[FollowerChange]:
+    """A provider's changes, where they happened among its signals."""
+    return [FollowerChange(*row) for row in await conn.fetch(LOAD_CHANGES, provider_id)]
+
+
+COUNT_FOLLOWERS = "SELECT count(*) FROM follows WHERE provider_id = $1"
+
+
+async def count_followers(conn: Connection, provider_id: UUID) -> int:
+    """How many follow a provider, one by one."""
+    count: int = await conn.fetchval(COUNT_FOLLOWERS, provider_id)
+    return count
+
+
 @dataclass(slots=True)  # not frozen: a page has a hundred
 class FollowedProvider:
     """A provider as its follower's list shows it."""

@@ -113,6 +113,14 @@ async def close_outcomes(conn: Connection, rows: Sequence[OutcomeRow]) -> None:
     )
 
 
+DELETE_OUTCOMES = "DELETE FROM signal_outcomes WHERE provider_id = $1"
+
+
+async def delete_outcomes(conn: Connection, provider_id: UUID) -> None:
+    """Remove every position of a provider, to store them anew."""
+    await conn.execute(DELETE_OUTCOMES, provider_id)
+
+
 LOAD_OUTCOMES = """
 SELECT signal_id, provider_id, symbol, direction, entry_price, opened_seq, opened_at, status,
        trunc(return * 1e12), closed_at, closed_by, closed_seq

@@ -115,6 +115,25 @@ async def upsert_records(conn: Connection, rows: Iterable[tuple[RecordRow, Figur
         await conn.execute(UPSERT_RECORDS, *columns)
 
 
+LOAD_FIGURES = """
+SELECT win_rate, avg_return, total_return, sharpe_ratio, max_drawdown FROM provider_stats WHERE provider_id = $1
+"""
+
+
+async def load_figures(conn: Connection, provider_id: UUID) -> Figures | None:
+    """A provider's figures as they are stored; None: it has no record yet."""
+    row = await conn.fetchrow(LOAD_FIGURES, provider_id)
+    return None if row is None else Figures(*row)
+
+
+WALK_RECORDS = "SELECT provider_id FROM provider_stats WHERE provider_id > $1 ORDER BY provider_id LIMIT $2"
+
+
+async def walk_records(conn: Connection, after: UUID, limit: int) -> list[UUID]:
+    """Who has a record, in the order of ids: those that follow `after`, at most `limit`."""
+    return [row[0] for row in await conn.fetch(WALK_RECORDS, after, limit)]
+
+
 def _values(r: RecordRow, f: Figures) -> tuple[object, ...]:
     # The driver takes a Decimal made of an int as it is, however long: a Decimal is only rounded when it is calculated.
     return (
@@ -175,30 +194,28 @@ async def read_log_of(conn: Connection, provider_id: UUID, until_seq: int) -> li
     return [LoggedSignal(*row) for row in await conn.fetch(READ_LOG_OF, provider_id, until_seq)]
 
 
+# Where all shards of some number of them have been, everything has been read: there another number of them begins.
 GET_CURSOR = """
-SELECT feed_seq FROM provider_tails WHERE actor = $1
-UNION ALL
-SELECT coalesce(min(feed_seq), 0) FROM provider_tails WHERE NOT EXISTS (SELECT FROM provider_tails WHERE actor = $1)
-LIMIT 1
+SELECT coalesce(max(reached), 0) FROM (
+    SELECT feed_seq AS reached FROM provider_tails WHERE shards = $1 AND shard = $2
+    UNION ALL
+    SELECT min(feed_seq) FROM provider_tails GROUP BY shards HAVING count(*) = shards
+) AS known
 """
 
 
-async def get_cursor(conn: Connection, actor: str) -> int:
-    """How far an owner has read.
-
-    One that is new begins where the one that is farthest behind has come, since it may have taken over from that one.
-    What it reads again is in the records already.
-    """
-    place: int = await conn.fetchval(GET_CURSOR, actor)
+async def get_cursor(conn: Connection, shards: int, shard: int) -> int:
+    """How far a shard may count on the feed having been read. What it reads again is in the records already."""
+    place: int = await conn.fetchval(GET_CURSOR, shards, shard)
     return place
 
 
 SET_CURSOR = """
-INSERT INTO provider_tails (actor, feed_seq) VALUES ($1, $2)
-ON CONFLICT (actor) DO UPDATE SET feed_seq = excluded.feed_seq
+INSERT INTO provider_tails (shards, shard, feed_seq) VALUES ($1, $2, $3)
+ON CONFLICT (shards, shard) DO UPDATE SET feed_seq = excluded.feed_seq
 """
 
 
-async def set_cursor(conn: Connection, actor: str, feed_seq: int) -> None:
-    """Store how far an owner has read."""
-    await conn.execute(SET_CURSOR, actor, feed_seq)
+async def set_cursor(conn: Connection, shards: int, shard: int, feed_seq: int) -> None:
+    """Store how far a shard has read."""
+    await conn.execute(SET_CURSOR, shards, shard, feed_seq)

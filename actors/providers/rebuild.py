@@ -1,0 +1,81 @@
+"""Works a track record out anew from what Postgres has: the published signals and the changes of followers.
+
+For operators, and for tests: what the owner keeps signal by signal equals it to the last digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from uuid import UUID
+
+from actors.providers.reckoning import Reckoning
+from actors.providers.record import figures_of, followed
+from db._postgres import Connection
+from db.providers import follows, outcomes, records
+from db.providers.follows import FollowerChange
+from db.providers.outcomes import OutcomeRow
+from db.providers.records import LoggedSignal, RecordRow
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A record as it should be, and in what the stored one differs: empty when it is right."""
+
+    record: RecordRow
+    outcomes: Sequence[OutcomeRow]
+    differences: Sequence[str]
+
+
+async def rebuild(conn: Connection, provider_id: UUID) -> Rebuilt:
+    """Compare a provider's record, up to the newest signal in it. For a transaction that sees one moment.
+
+    Raises KeyError for an unknown provider.
+    """
+    stored = (await records.load_records(conn, [provider_id]))[provider_id]
+    log = await records.read_log_of(conn, provider_id, stored.applied_seq)
+    changes = await follows.load_changes(conn, provider_id)
+    record, positions = replay(RecordRow(provider_id, stored.is_system), log, changes)
+    found = await records.load_figures(conn, provider_id)
+    differences = [
+        f"{each.name}: {getattr(stored, each.name)}, not {getattr(record, each.name)}"
+        for each in fields(record)
+        if getattr(stored, each.name) != getattr(record, each.name)
+    ]
+    if found is not None and found != figures_of(record):
+        differences.append(f"figures: {found}, not {figures_of(record)}")
+    if await outcomes.load_outcomes(conn, provider_id) != positions:
+        differences.append("outcomes")
+    following = await follows.count_followers(conn, provider_id)
+    if following != stored.follower_count:
+        differences.append(f"followers: {stored.follower_count}, not {following}")
+    return Rebuilt(record, positions, differences)
+
+
+async def repair(conn: Connection, rebuilt: Rebuilt) -> None:
+    """Store a record as it should be. For a transaction of the provider's owner."""
+    await outcomes.delete_outcomes(conn, rebuilt.record.provider_id)
+    if rebuilt.outcomes:
+        await outcomes.insert_outcomes(conn, rebuilt.outcomes)
+    await records.upsert_records(conn, [(rebuilt.record, figures_of(rebuilt.record))])
+
+
+def replay(
+    empty: RecordRow, log: Iterable[LoggedSignal], changes: Iterable[FollowerChange]
+) -> tuple[RecordRow, Sequence[OutcomeRow]]:
+    """The record after signals and changes of followers, each where it happened, and its positions."""
+    provider_id = empty.provider_id
+    reckoning = Reckoning({provider_id: empty}, (), {}, {})
+    waiting = list(changes)[::-1]
+
+    def follow_until(feed_seq: int | None) -> None:
+        while waiting and (feed_seq is None or waiting[-1].feed_seq < feed_seq):
+            change = waiting.pop()
+            record = reckoning.records.get(provider_id, empty)
+            reckoning.records[provider_id] = followed(record, change.delta, change.at)
+
+    for signal in log:
+        follow_until(signal.feed_seq)
+        reckoning.take(signal)
+    follow_until(None)
+    return reckoning.records.get(provider_id, empty), reckoning.opened
