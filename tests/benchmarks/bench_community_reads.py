@@ -94,8 +94,7 @@ async def prepare(url: str, signals: int) -> None:
     await migrate(url)
     conn = await asyncpg.connect(url)
     await fill(conn, providers=PROVIDERS, signals=signals)
-    await conn.execute("INSERT INTO provider_tails SELECT 'providers/0 of 2', $1::bigint", signals)
-    await conn.execute("INSERT INTO provider_tails SELECT 'providers/1 of 2', $1::bigint", signals)
+    await conn.execute("INSERT INTO provider_tails VALUES (2, 0, $1), (2, 1, $1)", signals)
     await conn.execute("REFRESH MATERIALIZED VIEW leaderboard")
     await conn.close()
 
