@@ -88,32 +88,31 @@ async def test_nothing_is_sent_before_a_subscription_and_all_of_it_after(setting
         assert await client.ask({"type": "ping"}) == {"type": "pong"}
 
 
-@pytest.mark.parametrize(
-    ("filters", "wanted"),
-    [
-        ({"model": "chatgpt", "symbol": "BTC", "event_type": "OPEN_SIGNAL"}, [0]),
-        ({"symbol": "btc"}, [0, 1, 2]),
-        ({"model": ["chatgpt", "claude"]}, [0, 2, 3]),
-        ({"model": ["chatgpt", "claude"], "symbol": ["EUR/USD", "btc"], "event_type": ["OPEN_SIGNAL"]}, [0, 3]),
-        ({"symbol": "ETH"}, []),
-        ({"symbol": None}, [0, 1, 2, 3]),
-    ],
-)
-async def test_filters_are_anded_and_the_values_of_one_are_ored(
-    settings: Settings, filters: dict[str, Any], wanted: list[int]
-) -> None:
+FILTERS: list[tuple[dict[str, Any], list[int]]] = [
+    ({"model": "chatgpt", "symbol": "BTC", "event_type": "OPEN_SIGNAL"}, [0]),
+    ({"symbol": "btc"}, [0, 1, 2]),
+    ({"model": ["chatgpt", "claude"]}, [0, 2, 3]),
+    ({"model": ["chatgpt", "claude"], "symbol": ["EUR/USD", "btc"], "event_type": ["OPEN_SIGNAL"]}, [0, 3]),
+    ({"symbol": "ETH"}, [4]),
+    ({"symbol": None}, [0, 1, 2, 3, 4]),
+]
+
+
+async def test_filters_are_anded_and_the_values_of_one_are_ored(settings: Settings) -> None:
     decisions = [
         decision("chatgpt", n=0),
         decision("technical", n=1),
         decision("claude", event_type="CLOSE_SIGNAL", n=2),
         decision("claude", "EUR/USD", n=3),
+        decision(symbol="ETH", n=4),
     ]
     async with serving(settings) as server, dial(server) as client:
-        answer = await client.ask({"action": "subscribe", "filters": filters})
-        assert answer == {"type": "subscribed", "filters": filters}
-        await publish(server, *decisions)
-        assert [(await client.hear())["n"] for _ in wanted] == wanted
-        assert await client.ask({"type": "ping"}) == {"type": "pong"}
+        for filters, wanted in FILTERS:
+            answer = await client.ask({"action": "subscribe", "filters": filters})
+            assert answer == {"type": "subscribed", "filters": filters}
+            await publish(server, *decisions)
+            assert [(await client.hear())["n"] for _ in wanted] == wanted
+            assert await client.ask({"type": "ping"}) == {"type": "pong"}
 
 
 async def test_a_new_subscription_replaces_the_old_one(settings: Settings) -> None:
@@ -124,39 +123,38 @@ async def test_a_new_subscription_replaces_the_old_one(settings: Settings) -> No
         assert (await client.hear())["symbol"] == "ETH"
 
 
-@pytest.mark.parametrize(
-    ("message", "code", "text"),
-    [
-        (
-            {"action": "subscribe", "filters": {"model": "invalid_model"}},
-            "INVALID_FILTER",
-            "Unknown model: invalid_model",
-        ),
-        ({"action": "subscribe", "filters": {"model": ["claude", "x"]}}, "INVALID_FILTER", "Unknown model: x"),
-        ({"action": "subscribe", "filters": {"colour": "red"}}, "INVALID_FILTER", "Unknown filter: colour"),
-        ({"action": "subscribe", "filters": {"event_type": "OPEN"}}, "INVALID_FILTER", "Unknown event_type: OPEN"),
-        ({"action": "subscribe", "filters": {"symbol": 5}}, "INVALID_FILTER", "symbol must be a string"),
-        ({"action": "subscribe", "filters": {"symbol": []}}, "INVALID_FILTER", "symbol must not be empty"),
-        ({"action": "subscribe", "filters": "all"}, "INVALID_FILTER", "filters must be an object"),
-        ({"action": "dance"}, "INVALID_ACTION", "Unknown action: dance"),
-        ({"action": None}, "INVALID_ACTION", "Unknown action"),
-        ({"type": "decision"}, "INVALID_MESSAGE", "action"),
-        ({}, "INVALID_MESSAGE", "action"),
-        ([1], "INVALID_MESSAGE", "JSON object"),
-        ("{", "INVALID_MESSAGE", "JSON object"),
-        ("[" * 60_000, "INVALID_MESSAGE", "JSON object"),
-    ],
-)
-async def test_an_error_keeps_the_socket_and_its_subscription(
-    settings: Settings, message: object, code: str, text: str
-) -> None:
+ERRORS: list[tuple[object, str, str]] = [
+    (
+        {"action": "subscribe", "filters": {"model": "invalid_model"}},
+        "INVALID_FILTER",
+        "Unknown model: invalid_model",
+    ),
+    ({"action": "subscribe", "filters": {"model": ["claude", "x"]}}, "INVALID_FILTER", "Unknown model: x"),
+    ({"action": "subscribe", "filters": {"colour": "red"}}, "INVALID_FILTER", "Unknown filter: colour"),
+    ({"action": "subscribe", "filters": {"event_type": "OPEN"}}, "INVALID_FILTER", "Unknown event_type: OPEN"),
+    ({"action": "subscribe", "filters": {"symbol": 5}}, "INVALID_FILTER", "symbol must be a string"),
+    ({"action": "subscribe", "filters": {"symbol": []}}, "INVALID_FILTER", "symbol must not be empty"),
+    ({"action": "subscribe", "filters": "all"}, "INVALID_FILTER", "filters must be an object"),
+    ({"action": "dance"}, "INVALID_ACTION", "Unknown action: dance"),
+    ({"action": None}, "INVALID_ACTION", "Unknown action"),
+    ({"type": "decision"}, "INVALID_MESSAGE", "action"),
+    ({}, "INVALID_MESSAGE", "action"),
+    ([1], "INVALID_MESSAGE", "JSON object"),
+    ("{", "INVALID_MESSAGE", "JSON object"),
+    ("[" * 60_000, "INVALID_MESSAGE", "JSON object"),
+]
+
+
+async def test_an_error_keeps_the_socket_and_its_subscription(settings: Settings) -> None:
     async with serving(settings) as server, dial(server) as client:
         await client.ask({"action": "subscribe", "filters": {"symbol": "BTC"}})
-        answer = await client.ask(message)
-        assert (answer["type"], answer["code"]) == ("error", code)
-        assert text in answer["message"]
-        await publish(server, decision())
-        assert (await client.hear())["type"] == "decision"
+        for message, code, text in ERRORS:
+            answer = await client.ask(message)
+            assert (answer["type"], answer["code"]) == ("error", code), message
+            assert text in answer["message"]
+            await publish(server, decision(symbol="ETH"), decision())
+            heard = await client.hear()
+            assert (heard["type"], heard["symbol"]) == ("decision", "BTC"), message
 
 
 async def test_a_binary_message_is_an_error(settings: Settings) -> None:
