@@ -12,11 +12,18 @@ from uuid import UUID
 import orjson
 import pytest
 
+from actors.lens.messages import PUBLISH, PublishScored, Scored
+from actors.lens.publish import Publish
+from actors.users.messages import USERS
+from actors.users.users import Users
 from config.ids import uuid7
 from config.settings import Settings
 from db.signals import NewSignal
+from schemas.ingest import load_scored
 from schemas.signals import PageOfSignals, Signal
-from tests.accounts import World, accounts_world, token_of
+from tests.accounts import World, accounts_world, gateway_of, token_of
+from tests.local_actors import local_actors
+from tests.scored import LIST_ITEM, scored
 from tests.signals_factory import CONTEXT, FACTORS, publish
 from tests.users_factory import NOON
 
@@ -345,6 +352,24 @@ async def test_what_an_external_system_did_not_say_is_null(settings: Settings) -
         assert detail["action"] == "HOLD"
         for name in ("confidence", "opportunity_factors", "strategy_breakdown", "market_context", "outcome"):
             assert detail[name] is None, name
+
+
+async def test_a_signal_that_another_system_has_scored_is_listed_as_it_came(settings: Settings) -> None:
+    settings = settings.replace(rate_limit_enabled=False)
+    drafts = [LIST_ITEM, scored(id="b", action="hold", price=67420.5, asset_data=None, reasoning=',"asset_data":{')]
+    signals = tuple(Scored(**load_scored(each)) for each in drafts)
+    stages = {PUBLISH: Publish(), USERS: Users()}
+    async with local_actors(settings, stages) as actors, gateway_of(settings, actors) as world:
+        await actors.mailbox(PUBLISH).ask("", PublishScored(signals))
+        found = (await page(world))["signals"]
+        by_text = {each["reasoning"]: each for each in found}
+        first, second = [by_text[str(each["reasoning"])] for each in drafts]
+        assert list(first) == list(second) == KEYS
+        same = ("asset_type", "asset_category", "symbol", "action", "score", "asset_data")
+        assert {name: first[name] for name in same} == {name: LIST_ITEM[name] for name in same}
+        assert first["provider"]["name"] == "CryptoKing_42"
+        assert (first["reactions"], first["comment_count"]) == ({}, 0)
+        assert (second["action"], second["asset_data"]) == ("hold", {"price": 67420.5})
 
 
 @pytest.mark.parametrize("signal_id", [str(UUID(int=1)), "abc123", "%00"])
