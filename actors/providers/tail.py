@@ -32,7 +32,7 @@ from schemas.feed import FEED_CHANNEL
 log = logging.getLogger(__name__)
 
 PAGE = 500  # signals of one transaction: some 20 ms
-COMPANY_SECONDS = 0.03  # a signal waits so long for others: a page costs a millisecond whatever it holds
+COMPANY_SECONDS = 0.05  # a signal waits so long for others: a page costs a millisecond whatever it holds
 POLL_SECONDS = 1.0  # without a word from Redis
 PAGE_SECONDS = 5.0
 RETRY_SECONDS = (0.1, 5.0)

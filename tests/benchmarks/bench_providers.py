@@ -1,0 +1,97 @@
+"""What following the feed costs per signal: CPU of the owner's process and of PostgreSQL's, on pages of several sizes.
+
+python -m tests.benchmarks.bench_providers [signals]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psutil
+
+from actors.providers import tail
+from actors.providers.messages import PROVIDERS, CatchUp
+from actors.providers.providers import Providers
+from config.settings import Settings
+from db._migrate import migrate
+from db._postgres import Pool, create_pool, transaction
+from server._instance import POSTGRES, Instance
+from tests.local_actors import local_actors
+from tests.providers_factory import Trade, add_system_provider, publish
+from tests.services import postgres_server, valkey_server
+
+PROVIDERS_COUNT = 500
+SIGNALS = 6_000
+PAGES = (1, 25, 100, 500)
+
+
+def trades(providers: Sequence[UUID], count: int) -> list[Trade]:
+    """As many closes as opens; every provider trades three symbols."""
+    rng = random.Random(7)
+    return [
+        Trade(
+            rng.choice(providers),
+            opens=n % 2 == 0,
+            symbol=rng.choice(("BTC", "ETH", "SOL")),
+            price=Decimal(rng.randint(10_000, 90_000)) / 100,
+        )
+        for n in range(count)
+    ]
+
+
+def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
+    """CPU time of the processes so far, kernel included."""
+    return sum(sum(each.cpu_times()[:2]) for each in processes)
+
+
+async def measure(settings: Settings, pool: Pool, server: Instance, page: int, count: int) -> None:
+    """One shard reads `count` new signals in pages of `page`; prints CPU microseconds a signal."""
+    tail.PAGE, tail.POLL_SECONDS = page, 3600.0
+    async with transaction(pool) as conn:
+        providers = [await add_system_provider(conn) for _ in range(PROVIDERS_COUNT)]
+    async with local_actors(settings, {PROVIDERS: Providers()}) as actors:
+        mailbox = actors.mailbox(PROVIDERS)
+        for first in (True, False):  # the first round loads records and plans statements
+            async with transaction(pool, deadline_seconds=60) as conn:
+                await publish(conn, trades(providers, count // 4 if first else count))
+            backends = server.processes(POSTGRES)
+            own, theirs, began = time.process_time(), cpu_seconds(backends), time.perf_counter()
+            await mailbox.ask("", CatchUp())
+            own, theirs = time.process_time() - own, cpu_seconds(backends) - theirs
+            seconds = time.perf_counter() - began
+    print(
+        f"pages of {page:3}: {1e6 * own / count:6.0f} µs of the owner's CPU a signal, {1e6 * theirs / count:6.0f} µs of"
+        f" PostgreSQL's; {count / seconds:6.0f} signals/s by one shard"
+    )
+
+
+async def run(root: Path, postgres_url: str, redis_url: str, count: int) -> None:
+    """Every size of page."""
+    await migrate(postgres_url)
+    settings = Settings.load(env_file=None).replace(database_url=postgres_url, redis_url=redis_url)
+    pool: Any = await create_pool(postgres_url, 2, name="bench")
+    for page in PAGES:
+        await measure(settings, pool, Instance(root), page, count if page > 1 else count // 10)
+    pool.terminate()
+
+
+def main() -> None:
+    """Measure on servers of its own."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else SIGNALS
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        with postgres_server(root / "postgres") as postgres_url, valkey_server(root / "valkey") as redis_url:
+            asyncio.run(run(root / "postgres", postgres_url, redis_url, count))
+
+
+if __name__ == "__main__":
+    main()
