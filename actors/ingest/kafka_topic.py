@@ -47,6 +47,7 @@ class KafkaTopic:
         self._servers = settings.kafka_bootstrap_servers or ""
         self._group = settings.kafka_group
         self._acceptance = acceptance
+        self._partitions = {0}  # every topic has it; the others are known when the broker has answered
         self._done: dict[TopicPartition, int] = {}  # durable up to here, and not committed yet
         self._heard_at = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -69,6 +70,7 @@ class KafkaTopic:
                 async with asyncio.timeout(REQUEST_SECONDS):
                     await consumer.start()
                 await self._read(consumer, backoff)
+                continue  # with other partitions
             except Exception as error:  # noqa: BLE001 - of the driver or the broker: the way in is opened anew
                 log.warning("Kafka at %s cannot be read: %s: %s", self._servers, type(error).__name__, error)
                 self._show(is_open=False)
@@ -91,17 +93,18 @@ class KafkaTopic:
             fetch_max_bytes=FETCH_BYTES,
             max_partition_fetch_bytes=PARTITION_BYTES,
         )
-        consumer.assign([TopicPartition(SCORED_SIGNALS, 0)])  # every topic has it; the others are known when it answers
+        # Before it starts: an assignment that changes later breaks the driver's coordination.
+        consumer.assign([TopicPartition(SCORED_SIGNALS, each) for each in sorted(self._partitions)])
         self._done.clear()
         return consumer
 
     async def _read(self, consumer: AIOKafkaConsumer, backoff: Backoff) -> None:
+        """Until the topic turns out to have other partitions."""
         loop = asyncio.get_running_loop()
         self._heard_at = -PROBE_SECONDS
-        while True:
+        while (known := consumer.partitions_for_topic(SCORED_SIGNALS)) in (None, set(), self._partitions):
             if loop.time() - self._heard_at >= PROBE_SECONDS:
                 await self._probe(consumer, backoff)
-            await self._follow_partitions(consumer)
             found = await consumer.getmany(timeout_ms=int(POLL_SECONDS * 1000), max_records=MOST_MESSAGES)
             if found:
                 self._heard_at = loop.time()
@@ -112,6 +115,8 @@ class KafkaTopic:
                 self._done.update(_ends(found))
             await self._commit(consumer)
             await self._measure(consumer)
+        log.info("%s has %d partitions", SCORED_SIGNALS, len(known))
+        self._partitions = set(known)
 
     async def _probe(self, consumer: AIOKafkaConsumer, backoff: Backoff) -> None:
         """The driver reconnects by itself and says nothing: so it is asked."""
@@ -129,16 +134,6 @@ class KafkaTopic:
             log.info("reading %s of Kafka at %s", SCORED_SIGNALS, self._servers)
         self._heard_at = asyncio.get_running_loop().time()
         self._show(is_open=True)
-
-    async def _follow_partitions(self, consumer: AIOKafkaConsumer) -> None:
-        from aiokafka import TopicPartition
-
-        known = consumer.partitions_for_topic(SCORED_SIGNALS)
-        partitions = {TopicPartition(SCORED_SIGNALS, each) for each in known or ()}
-        if partitions and partitions != consumer.assignment():
-            await self._commit(consumer)  # they are all read from their committed offsets then
-            log.info("%s has %d partitions", SCORED_SIGNALS, len(partitions))
-            consumer.assign(sorted(partitions))
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
         """What cannot be committed now is with the next batch; read again, it is known."""

@@ -30,7 +30,7 @@ BUFFER_BYTES = 32 << 20
 
 RETRY_SECONDS = (0.1, 5.0)
 PING_SECONDS = 5.0  # a subscription that has been silent for so long is tried, and is dead after as long again
-LAST_SECONDS = 1.0  # at the end, for what is held
+LAST_SECONDS = 3.0  # at the end, for what is held
 _LOG_SECONDS = 5.0
 
 

@@ -84,7 +84,10 @@ class KafkaBroker:
             producer = AIOKafkaProducer(bootstrap_servers=self.servers, **options)
             await producer.start()
             try:
-                sent = [await producer.send(SCORED_SIGNALS, each, partition=partition) for each in messages]
+                sent = [  # a message without a value must have a key
+                    await producer.send(SCORED_SIGNALS, each, b"key" if each is None else None, partition)
+                    for each in messages
+                ]
                 await asyncio.gather(*sent)
             finally:
                 await producer.stop()
