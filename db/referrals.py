@@ -149,7 +149,7 @@ async def qualify(conn: Connection, rows: Sequence[QualifiedRow]) -> int:
 
 TOTALS = """
 SELECT u.referral_code, count(r.referee_id), count(*) FILTER (WHERE r.status = 'qualified'),
-       coalesce(sum(r.reward_amount), 0)
+       coalesce(sum(r.reward_amount), 0.00)
 FROM users u LEFT JOIN referrals r ON r.referrer_id = u.id
 WHERE u.id = $1
 GROUP BY u.referral_code
