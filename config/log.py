@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
 import sys
+from contextlib import nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -13,6 +15,12 @@ from typing import Any, TextIO
 import orjson
 
 from config.clock import rfc3339
+
+ACCESS = "tradestream.access"
+"""The logger with a line for each request."""
+
+GATHER_SECONDS = 0.05
+MOST_LINES = 500
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 """The id of the request that the current task serves; `-` outside of one."""
@@ -24,7 +32,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 def configure_logging(level: str, form: str, *, stream: TextIO | None = None) -> None:
     """Send every record of this process to `stream` (stderr), one line each: `form` is `text` or `json`."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = GatheringHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     handler.addFilter(_add_request_id)
     root = logging.getLogger()
@@ -33,8 +41,52 @@ def configure_logging(level: str, form: str, *, stream: TextIO | None = None) ->
     root.addHandler(handler)
     root.setLevel(level)
     logging.captureWarnings(True)
+    # What no line of ours shows is not looked for: the caller's frame alone takes longer than the rest of a record.
+    logging._srcfile = None  # noqa: SLF001 - the documented way
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # Says "Malformed HTTP message" for every port scan, and little else of use.
     logging.getLogger("tornado.general").setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+class GatheringHandler(logging.StreamHandler[TextIO]):
+    """Writes the access log's lines together, 50 ms after the first one, or when anything else is logged.
+
+    At a thousand requests a second, writing each by itself, and its reader's waking up for it, cost a tenth of them.
+    A process that is killed loses those lines.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write, or keep for a moment."""
+        if record.name == ACCESS and record.levelno < logging.WARNING and self._keep(record):
+            return
+        self.flush()
+        super().emit(record)
+
+    def flush(self) -> None:
+        """Write what was kept."""
+        with self.lock or nullcontext():
+            if self._lines:
+                text, self._lines = "".join(self._lines), []
+                try:
+                    self.stream.write(text)
+                except (OSError, ValueError):
+                    return  # nobody reads, or it is closed: there is no place to say so
+            super().flush()
+
+    def _keep(self, record: logging.LogRecord) -> bool:
+        if not self._lines:
+            try:
+                asyncio.get_running_loop().call_later(GATHER_SECONDS, self.flush)
+            except RuntimeError:  # there is no loop in this thread
+                return False
+        self._lines.append(self.format(record) + self.terminator)
+        if len(self._lines) >= MOST_LINES:
+            self.flush()
+        return True
 
 
 def redact(text: str) -> str:

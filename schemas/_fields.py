@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import marshmallow
-from marshmallow import ValidationError, fields, validate
+from marshmallow import ValidationError, fields, missing, validate
 
 from config.clock import rfc3339
 from config.ids import parse_uuid
@@ -61,6 +61,33 @@ class Schema(marshmallow.Schema):
         unknown = marshmallow.RAISE
 
     error_messages = {"unknown": "unknown field", "type": "must be an object"}  # noqa: RUF012 - marshmallow's own name
+
+    def _deserialize(self, data: Any, *, many: bool = False, partial: Any = None, **options: Any) -> Any:
+        """As marshmallow's own, in half the time where nothing is wrong; what is wrong is left to that one to tell."""
+        if not many and not partial and isinstance(data, Mapping):
+            found = self._load_one(data, forbid=options.get("unknown") == marshmallow.RAISE)
+            if found is not None:
+                return found
+        return super()._deserialize(data, many=many, partial=partial, **options)
+
+    def _load_one(self, data: Mapping[str, Any], *, forbid: bool) -> dict[str, Any] | None:
+        loading = self._loading
+        if forbid and not data.keys() <= loading.keys():
+            return None
+        found = {}
+        try:
+            for key, (name, deserialize) in loading.items():
+                value = deserialize(data.get(key, missing), key, data)
+                if value is not missing:
+                    found[name] = value
+        except ValidationError:
+            return None
+        return found
+
+    @cached_property
+    def _loading(self) -> Mapping[str, tuple[str, Callable[..., Any]]]:
+        """By key: the attribute, and how its value is loaded."""
+        return {field.data_key or name: (name, field.deserialize) for name, field in self.load_fields.items()}
 
     def dump(self, obj: Any, *, many: bool | None = None) -> Any:
         """The object, a mapping or anything with attributes, as plain values for the JSON encoder.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from config.log import configure_logging, redact, request_id
+from config.log import ACCESS, MOST_LINES, GatheringHandler, configure_logging, redact, request_id
 
 
 @pytest.fixture
@@ -77,3 +78,47 @@ def test_only_the_value_is_hidden() -> None:
     assert redact("GET /x?access_token=abc.def&min_score=5") == "GET /x?access_token=***&min_score=5"
     assert redact("Authorization: bearer abc") == "Authorization: bearer ***"
     assert redact("nothing to hide") == "nothing to hide"
+
+
+def say(handler: logging.Handler, name: str, message: str, level: int = logging.INFO) -> None:
+    handler.handle(logging.makeLogRecord({"name": name, "msg": message, "levelno": level}))
+
+
+async def test_lines_of_the_access_log_leave_together_and_soon() -> None:
+    stream = io.StringIO()
+    handler = GatheringHandler(stream)
+    say(handler, ACCESS, "first")
+    say(handler, ACCESS, "second")
+    assert stream.getvalue() == ""
+    for _ in range(500):
+        if stream.getvalue():
+            break
+        await asyncio.sleep(0.01)
+    assert stream.getvalue() == "first\nsecond\n"
+
+
+async def test_what_else_is_logged_comes_at_once_and_after_the_lines_before_it() -> None:
+    stream = io.StringIO()
+    handler = GatheringHandler(stream)
+    say(handler, ACCESS, "request")
+    say(handler, "other", "event")
+    assert stream.getvalue() == "request\nevent\n"
+    say(handler, ACCESS, "refusal", logging.WARNING)
+    say(handler, ACCESS, "another")
+    assert stream.getvalue() == "request\nevent\nrefusal\n"
+    handler.flush()
+    assert stream.getvalue() == "request\nevent\nrefusal\nanother\n"
+
+
+def test_without_a_loop_nothing_is_kept() -> None:
+    stream = io.StringIO()
+    say(GatheringHandler(stream), ACCESS, "line")
+    assert stream.getvalue() == "line\n"
+
+
+async def test_so_many_lines_are_kept_and_no_more() -> None:
+    stream = io.StringIO()
+    handler = GatheringHandler(stream)
+    for _ in range(MOST_LINES):
+        say(handler, ACCESS, "line")
+    assert stream.getvalue().count("\n") == MOST_LINES
