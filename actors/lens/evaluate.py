@@ -86,7 +86,7 @@ class Evaluate(Stage):
         if len(self._models) != 1 or work.asked is not None or work.failures or work.evaluations:
             return None
         model = self._models[0]
-        if not isinstance(model, TechnicalModel) or work.features is None:
+        if type(model) is not TechnicalModel or work.features is None:  # one that is derived from it may wait
             return None
         began = time.perf_counter()
         try:
