@@ -8,20 +8,22 @@ from db._postgres import connection
 from db.lens.decisions import DecisionFilters, get_decision, list_decisions
 from handlers._base import GatewayHandler, known_id
 from handlers._endpoint import endpoint
+from handlers._pages import send_page
 from schemas.errors import NotFound
 from schemas.lens import Decision, DecisionsQuery, PageOfDecisions
+
+_DECISIONS = PageOfDecisions()
 
 
 class Decisions(GatewayHandler):
     """`/api/v1/decisions`"""
 
-    @endpoint("List decisions, newest first", query=DecisionsQuery(), responds=PageOfDecisions(), errors=(503,))
-    async def get(self, query: dict[str, Any]) -> object:
+    @endpoint("List decisions, newest first", query=DecisionsQuery(), responds=_DECISIONS, errors=(503,))
+    async def get(self, query: dict[str, Any]) -> None:
         """Every filter that is given must match."""
         paging = {"limit": query.pop("limit"), "offset": query.pop("offset")}
-        async with connection(self.services.pool) as conn:
-            items, total = await list_decisions(conn, self.services.totals, DecisionFilters(**query), **paging)
-        return {"items": items, "total": total, **paging}
+        filters, totals = DecisionFilters(**query), self.services.totals
+        await send_page(self, _DECISIONS, filters, paging, lambda conn: list_decisions(conn, totals, filters, **paging))
 
 
 class OneDecision(GatewayHandler):

@@ -10,9 +10,12 @@ from db._postgres import connection
 from db.lens import reads
 from handlers._base import GatewayHandler, known_id
 from handlers._endpoint import endpoint
+from handlers._pages import send_page
 from handlers._submissions import IDEMPOTENCY_KEY, KEY_HEADER, hand_in
 from schemas.errors import NotFound
 from schemas.lens import Event, EventsQuery, EventStatus, PageOfEvents, SignalAccepted, SignalSubmission
+
+_EVENTS = PageOfEvents()
 
 
 class Signals(GatewayHandler):
@@ -34,13 +37,12 @@ class Signals(GatewayHandler):
 class Events(GatewayHandler):
     """`/api/v1/events`"""
 
-    @endpoint("List events, newest first", query=EventsQuery(), responds=PageOfEvents(), errors=(503,))
-    async def get(self, query: dict[str, Any]) -> object:
+    @endpoint("List events, newest first", query=EventsQuery(), responds=_EVENTS, errors=(503,))
+    async def get(self, query: dict[str, Any]) -> None:
         """Every filter that is given must match."""
         paging = {"limit": query.pop("limit"), "offset": query.pop("offset")}
-        async with connection(self.services.pool) as conn:
-            items, total = await reads.list_events(conn, self.services.totals, reads.EventFilters(**query), **paging)
-        return {"items": items, "total": total, **paging}
+        filters, totals = reads.EventFilters(**query), self.services.totals
+        await send_page(self, _EVENTS, filters, paging, lambda conn: reads.list_events(conn, totals, filters, **paging))
 
 
 class OneEvent(GatewayHandler):
