@@ -59,7 +59,8 @@ WITH numbers AS (
 )
 INSERT INTO lens_decisions
 SELECT id, id, 'technical', symbol, 'OPEN_SIGNAL', 'FOLLOW_ENTER', n % 100 / 100.0, '{"type": "market"}',
-       '{"stop_method": "atr", "atr_multiple": 2.0}', 5, '["bullish_ema_alignment", "macd_positive"]', '1', 1, 0, NULL, at
+       '{"stop_method": "atr", "atr_multiple": 2.0}', 5, '["bullish_ema_alignment", "macd_positive"]', '1', 1, 0,
+       NULL, at
 FROM rows
 """
 
