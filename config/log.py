@@ -17,7 +17,7 @@ import orjson
 from config.clock import rfc3339
 
 ACCESS = "tradestream.access"
-"""The logger with a line for each request."""
+"""The logger with a line for each request, server/app's."""
 
 GATHER_SECONDS = 0.05
 MOST_LINES = 500

@@ -12,7 +12,6 @@ from prometheus_client import Counter, Histogram
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 
-from config.log import ACCESS
 from config.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS
 from config.settings import Settings
 from handlers._access import Gatekeeper
@@ -24,7 +23,7 @@ from server._metrics import collect_metrics
 from server.openapi import build_document
 from server.routes import ROUTES, effective_limits
 
-log = logging.getLogger(ACCESS)
+log = logging.getLogger("tradestream.access")
 
 IDLE_SECONDS = 75.0  # longer than the 60 s after which the usual proxies close: the side that closes must not be ours
 BODY_SECONDS = 15.0  # for at most 64 KiB that are kept, or what is read to be thrown away
