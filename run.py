@@ -1,4 +1,4 @@
-"""The command line: serve (default), migrate, doctor."""
+"""The command line: serve (default), migrate, doctor, check-records, repair-records."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ if sys.version_info < (3, 11):  # noqa: UP036 - it is about the interpreter that
     sys.exit(f"TradeStream needs Python 3.11 or newer; this is {sys.version.split()[0]}")
 
 
+_NO_DATABASE = "DATABASE_URL is not set, and the embedded PostgreSQL does not run"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and do it; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -19,13 +22,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="Settings come from the environment or a .env file; config/example.env lists them.",
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
-    commands = {"serve": _serve, "migrate": _migrate, "doctor": _doctor}
+    commands = {
+        "serve": _serve,
+        "migrate": _migrate,
+        "doctor": _doctor,
+        "check-records": _check_records,
+        "repair-records": _repair_records,
+    }
     parser.add_argument(
         "command",
         nargs="?",
         choices=commands,
         default="serve",
-        help="serve (default): start everything; migrate: bring the database up to date; doctor: look for faults",
+        help="serve (default): start everything; migrate: bring the database up to date; doctor: look for faults; "
+        "check-records, repair-records: compare providers' track records with their signals, and put them right",
     )
     options = parser.parse_args(arguments)
     if options.version:
@@ -58,21 +68,13 @@ def _serve() -> int:
 
 
 def _migrate() -> int:
-    from config.settings import ConfigurationError, Settings
+    from config.settings import ConfigurationError
     from db._migrate import MigrationError, migrate
-    from server._embedded_postgres import EmbeddedPostgres
-    from server._instance import Instance
 
     try:
-        settings = Settings.load()
-        url = settings.database_url
+        url = _database_url()
         if url is None:
-            instance = Instance(settings.data_dir)
-            if instance.owner_pid is None:
-                return _refuse(
-                    "nothing to migrate", ["DATABASE_URL is not set, and the embedded PostgreSQL does not run"]
-                )
-            url = EmbeddedPostgres(instance).url
+            return _refuse("nothing to migrate", [_NO_DATABASE])
         applied = asyncio.run(migrate(url))
     except ConfigurationError as error:
         return _refuse("the configuration cannot be used", error.problems)
@@ -82,6 +84,39 @@ def _migrate() -> int:
         print(f"applied {name}")
     print(f"Database migrated: {len(applied)} new" if applied else "Database up to date")
     return 0
+
+
+def _check_records(*, mend: bool = False) -> int:
+    from config.settings import ConfigurationError
+    from schemas.errors import AppError
+    from server._records import examine_records
+
+    try:
+        url = _database_url()
+        if url is None:
+            return _refuse("nothing to check", [_NO_DATABASE])
+        return 1 if asyncio.run(examine_records(url, print, mend=mend)) else 0
+    except ConfigurationError as error:
+        return _refuse("the configuration cannot be used", error.problems)
+    except AppError as error:
+        return _refuse("not all records were checked", [error.message])
+
+
+def _repair_records() -> int:
+    return _check_records(mend=True)
+
+
+def _database_url() -> str | None:
+    """Where the database is; None: there is none, since the embedded one does not run. Raises ConfigurationError."""
+    from config.settings import Settings
+    from server._embedded_postgres import EmbeddedPostgres
+    from server._instance import Instance
+
+    settings = Settings.load()
+    if settings.database_url is not None:
+        return settings.database_url
+    instance = Instance(settings.data_dir)
+    return None if instance.owner_pid is None else EmbeddedPostgres(instance).url
 
 
 def _doctor() -> int:

@@ -18,7 +18,7 @@ from actors._messages import Delivery
 from actors.providers import tail
 from actors.providers.messages import PROVIDERS, CatchUp, Follow, Unfollow, provider_key
 from actors.providers.providers import Providers
-from actors.providers.rebuild import rebuild, repair
+from actors.providers.rebuild import rebuild
 from actors.providers.record import return_of
 from config.settings import Settings
 from config.tasks import spawn
@@ -28,6 +28,7 @@ from db.feed import last_seq
 from db.providers.outcomes import OutcomeRow, load_outcomes
 from db.providers.records import RecordRow, load_figures, load_records, read_log
 from db.users.accounts import insert_accounts
+from server._records import examine_records
 from tests.local_actors import LocalActors, local_actors
 from tests.providers_factory import Trade, add_system_provider, publish
 from tests.unit.test_track_record import recomputed
@@ -314,8 +315,13 @@ async def test_a_record_that_is_wrong_is_named_and_repaired(settings: Settings) 
         await owners.execute("DELETE FROM signal_outcomes WHERE status = 'PENDING'")
         names = [each.partition(":")[0] for each in await owners.differences(who)]
         assert names == ["win_count", "return_sum", "figures", "outcomes"]
-        async with transaction(owners.pool) as conn:
-            await repair(conn, await rebuild(conn, who))
+        said: list[str] = []
+        assert owners.settings.database_url is not None
+        assert await examine_records(owners.settings.database_url, said.append, mend=False) == 1
+        assert said[0].startswith(f"{who}: win_count: 7, not 1; return_sum: ")
+        assert said[1] == "1 records, 1 wrong"
+        assert await examine_records(owners.settings.database_url, said.append, mend=True) == 0
+        assert said[-1] == "1 records repaired"
         assert await owners.differences(who) == []
         assert (await owners.record(who), await owners.outcomes(who)) == right
 

@@ -1,0 +1,69 @@
+"""`run.py check-records` and `repair-records`: every track record against one that is worked out anew."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from uuid import UUID
+
+from actors._directory import SPECS, shard_of
+from actors._fencing import Fence
+from actors.providers.messages import PROVIDERS, provider_key
+from actors.providers.rebuild import Rebuilt, rebuild, repair
+from db._postgres import Pool, connection, create_pool
+from db.providers.records import walk_records
+
+PAGE = 500
+REPAIR_SECONDS = 60.0  # for one shard
+_SPEC = next(each for each in SPECS if each.kind == PROVIDERS)
+
+
+async def examine_records(database_url: str, say: Callable[[str], None], *, mend: bool) -> int:
+    """Name every record that is wrong, and in what; with `mend`, put it right. How many stay wrong.
+
+    Beside a running server, too: whoever is examined is seen at one moment. To mend takes the records' owners over;
+    theirs end, and start again with what is right. Raises DatabaseUnavailable; Fenced when an owner is back already.
+    """
+    pool = await create_pool(database_url, 2, name="tradestream check-records")
+    try:
+        count, wrong = await _examine(pool, say)
+        say(f"{count} records, {len(wrong)} wrong")
+        if not mend or not wrong:
+            return len(wrong)
+        by_shard: dict[int, list[UUID]] = defaultdict(list)
+        for provider_id in wrong:
+            by_shard[shard_of(provider_key(provider_id), _SPEC.shards)].append(provider_id)
+        for shard, provider_ids in by_shard.items():
+            await _mend(pool, shard, provider_ids)
+        say(f"{len(wrong)} records repaired")
+        return 0
+    finally:
+        await pool.close()
+
+
+async def _examine(pool: Pool, say: Callable[[str], None]) -> tuple[int, Mapping[UUID, Rebuilt]]:
+    count, wrong, last = 0, {}, UUID(int=0)
+    while True:
+        async with connection(pool) as conn:
+            page = await walk_records(conn, last, PAGE)
+        for provider_id in page:
+            async with (
+                connection(pool, deadline_seconds=None) as conn,
+                conn.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                found = await rebuild(conn, provider_id)
+            if found.differences:
+                wrong[provider_id] = found
+                say(f"{provider_id}: {'; '.join(found.differences)}")
+        count += len(page)
+        if len(page) < PAGE:
+            return count, wrong
+        last = page[-1]
+
+
+async def _mend(pool: Pool, shard: int, provider_ids: Sequence[UUID]) -> None:
+    fence = Fence(pool, _SPEC.name_of(shard), lambda: None)
+    await fence.take()
+    async with fence.transaction(deadline_seconds=REPAIR_SECONDS) as conn:
+        for provider_id in provider_ids:
+            await repair(conn, await rebuild(conn, provider_id))
