@@ -14,8 +14,8 @@ import pytest
 
 from actors._messages import Message
 from actors.users.messages import USERS, FirstFollow, Qualify, progress_key
+from actors.users.users import SETTINGS_CHANNEL
 from config.clock import now
-from config.ids import uuid7
 from config.settings import Settings
 from handlers import _visits
 from handlers import achievements as handlers
@@ -52,8 +52,15 @@ async def progress_world(settings: Settings) -> AsyncIterator[World]:
     async with accounts_world(settings) as world:
         gateway = world.client.application.gateway
         assert gateway.services is not None
-        gateway.visits.start(gateway.services)
+        services = gateway.services
+        gateway.visits.start(services)
         try:
+
+            async def listens() -> bool:  # until then it forgets, so as to have missed nothing
+                [(_, count)] = await services.redis.pubsub_numsub(SETTINGS_CHANNEL)
+                return bool(count)
+
+            await until(listens)
             yield world
         finally:
             await gateway.visits.stop()
@@ -113,8 +120,3 @@ async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = 5.0
 async def get(browser: Browser, path: str) -> Any:
     """The JSON of a GET that works."""
     return (await browser.send("GET", path)).expect(200).json
-
-
-def nobody() -> UUID:
-    """An id that no account has."""
-    return uuid7()

@@ -237,6 +237,25 @@ async def test_every_gateway_hears_that_a_user_has_moved(settings: Settings, mon
             await gateway.visits.stop()
 
 
+async def test_a_gateway_remembers_and_holds_no_more_than_its_bounds(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handlers._visits.REMEMBERED", 3)
+    monkeypatch.setattr("handlers._visits.WAITING", 2)
+    async with progress_world(settings) as world:
+        visits = world.client.application.gateway.visits
+        users = [await newcomer(world) for _ in range(6)]
+        for user in users:
+            visits.note(str(user))
+        assert list(visits._waiting) == [str(user) for user in users[:2]]  # the others will come again
+        for user in users * 2:
+            visits.note(str(user))
+            await visits.settle(str(user))
+        assert list(visits._until) == [str(user) for user in users[3:]]
+        assert await world.value("SELECT array_agg(DISTINCT current_count) FROM user_streaks") == [1]
+        assert await world.value("SELECT count(*) FROM user_streaks") == 6
+
+
 async def forgotten(remembered: dict[str, float], user: str) -> bool:
     return user not in remembered
 
