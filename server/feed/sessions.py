@@ -21,6 +21,7 @@ from db._redis import REDIS_ERRORS
 from db.stream import forget_sessions, load_session, save_sessions
 from schemas.errors import DatabaseUnavailable
 from server.feed.records import Record
+from server.feed.source import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +30,11 @@ ROUND_TRIP_SECONDS = 0.5  # a healthy Redis answers in one or two milliseconds
 PROBE_SECONDS = 0.5  # how often Redis is tried while it is away
 DATABASE_SECONDS = 1.0
 CLOCK_SECONDS = 5.0  # how much sooner than this gateway another one may have found Redis away
-# What a resume waits for Redis, which restarts in less, and for other gateways to tell it again what it has lost.
+# What a resume waits for Redis, and for other gateways to tell it again what it has lost.
 PATIENCE_SECONDS = 3.0
+RESTART_SECONDS = 8.0  # an outage that is younger may be a restart, which takes seconds on a busy machine
 SETTLE_SECONDS = 1.5  # in which every gateway notices that Redis has gone or is back, and records its sessions anew
-ASK_AGAIN_SECONDS = 0.2
+ASK_AGAIN_SECONDS = (0.1, 1.0)  # first and longest pause
 # Clients come back within seconds. A session that ended here longer ago has most likely gone on elsewhere: told again,
 # its record could outlive a newer one.
 RECENT_SECONDS = 10.0
@@ -71,7 +73,7 @@ class SessionStore:
         self._pool = pool
         self._ttl = timedelta(seconds=ttl_seconds)
         self._unsettled_until = 0.0
-        self._away_since = 0.0
+        self._away_since = float("-inf")
         self._probe: asyncio.Task[None] | None = None
         self._in_postgres: dict[bytes, float] = {}  # and since when
         self._ended: OrderedDict[bytes, tuple[float, Record]] = OrderedDict()
@@ -87,17 +89,17 @@ class SessionStore:
         in Postgres or in Redis, what the one that is there may lack.
         """
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + PATIENCE_SECONDS
+        began, backoff = loop.time(), Backoff(*ASK_AGAIN_SECONDS)
         while True:
-            answered, found = await self._look_up(session)
+            answered, is_certain, found = await self._look_up(session)
             newest = max(found, key=lambda record: (record.version, len(record.marks)), default=None)
             if newest is not None and newest.is_buried:
                 newest = None
-            # Who answers and is thought to be away has just come back.
-            is_settled = self._is_settled and answered is not self.is_away
-            if (is_settled and (answered or newest is not None)) or loop.time() >= give_up_at:
+            if is_certain and (answered or newest is not None):
                 return newest
-            await asyncio.sleep(ASK_AGAIN_SECONDS)
+            if loop.time() >= max(began + PATIENCE_SECONDS, min(began, self._away_since) + RESTART_SECONDS):
+                return newest
+            await asyncio.sleep(backoff.next())
 
     async def save(self, records: Sequence[tuple[bytes, Record]], *, take_over: bool = False) -> set[bytes]:
         """Store records; answers the sessions that another gateway has taken over since.
@@ -162,20 +164,24 @@ class SessionStore:
     def _is_settled(self) -> bool:
         return asyncio.get_running_loop().time() >= self._unsettled_until
 
-    async def _look_up(self, session: bytes) -> tuple[bool, list[Record]]:
-        # Whether Redis has answered, and the records that may be the newest.
+    async def _look_up(self, session: bytes) -> tuple[bool, bool, list[Record]]:
+        # Whether Redis has answered, whether the newest record is sure to be found, and those that may be it.
         # In this order: who moves a record from Postgres back to Redis has it in Redis first.
-        in_postgres = await self._ask_postgres(session)
+        is_complete, in_postgres = await self._ask_postgres(session)
         answered, in_redis = await self._ask_redis(session)
-        if answered:
-            found = [in_redis, None if in_postgres is None else in_postgres[0]]
-            return True, [record for record in found if record is not None]
-        # What is older than the outage may be older than what Redis holds.
         outage_seconds = asyncio.get_running_loop().time() - self._away_since
-        dated = self._recall(session)
-        if in_postgres is not None:
-            dated.append((in_postgres[0], in_postgres[1] - CLOCK_SECONDS))
-        return False, [record for record, age_seconds in dated if age_seconds < outage_seconds]
+        # Who answers and is thought to be away has just come back. What Postgres has is missed only after an outage.
+        is_certain = self._is_settled and answered is not self.is_away
+        is_certain = is_certain and (is_complete or outage_seconds > self._ttl.total_seconds())
+        if answered:
+            found = [in_redis, *(record for record, _ in in_postgres)]
+            return True, is_certain, [record for record in found if record is not None]
+        # What is older than the outage may be older than what Redis holds.
+        dated = [
+            *self._recall(session),
+            *((record, age_seconds - CLOCK_SECONDS) for record, age_seconds in in_postgres),
+        ]
+        return False, is_certain, [record for record, age_seconds in dated if age_seconds < outage_seconds]
 
     async def _bury(self, records: Sequence[tuple[bytes, Record]]) -> None:
         # Taken over in Redis: a gateway that does not reach it must not take the row in Postgres for the newest.
@@ -230,18 +236,18 @@ class SessionStore:
             return False, None
         return True, _decode(session, data)
 
-    async def _ask_postgres(self, session: bytes) -> tuple[Record, float] | None:
-        # The record and its age in seconds.
+    async def _ask_postgres(self, session: bytes) -> tuple[bool, list[tuple[Record, float]]]:
+        # Whether Postgres has answered; the record, if there is one, and its age in seconds.
         try:
             async with connection(self._pool, deadline_seconds=DATABASE_SECONDS) as conn:
                 found = await load_session(conn, session.decode())
         except DatabaseUnavailable:
-            return None
+            return False, []
         record = None if found is None else _decode(session, found[0])
         if found is None or record is None:
-            return None
+            return True, []
         self._in_postgres[session] = asyncio.get_running_loop().time()
-        return record, (self._ttl - found[1]).total_seconds()
+        return True, [(record, (self._ttl - found[1]).total_seconds())]
 
     def _recall(self, session: bytes) -> list[tuple[Record, float]]:
         # As of a stream that ended here, and how long ago.

@@ -62,7 +62,8 @@ def record(epoch: int, n: int) -> Record:
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "SETTLE_SECONDS", 0.4)
     monkeypatch.setattr(sessions, "PATIENCE_SECONDS", 0.8)
-    monkeypatch.setattr(sessions, "ASK_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(sessions, "RESTART_SECONDS", 0.8)
+    monkeypatch.setattr(sessions, "ASK_AGAIN_SECONDS", (0.05, 0.1))
 
 
 async def test_what_was_taken_over_in_redis_is_not_resumed_from_postgres(settings: Settings) -> None:
@@ -115,6 +116,28 @@ async def test_rows_in_postgres_go_when_redis_has_the_record_or_a_newer_one(sett
         assert await stores.pool.fetchval("SELECT count(*) FROM stream_sessions") == 0
         assert await elsewhere.load(SESSION) == record(1, 5)
         assert await elsewhere.load(gone[0]) == record(2, 9)
+
+
+async def test_a_resume_waits_for_a_restart_longer_than_in_a_long_outage(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "RESTART_SECONDS", 4.0)
+    async with several(settings) as stores:
+        await stores.make().save([(SESSION, record(1, 5))])
+        store = stores.make(reaches_redis=False)
+        loading = spawn(store.load(SESSION), name="load")
+        await until(lambda: store.is_away)
+        await asyncio.sleep(1.0)
+        assert not loading.done()
+        store._redis = stores.redis
+        assert await loading == record(1, 5)
+
+        long = stores.make(reaches_redis=False)
+        assert await long.save([(b"sess-00000000000000bb", record(1, 5))]) == set()
+        long._away_since -= 60.0
+        began = asyncio.get_running_loop().time()
+        assert await long.load(SESSION) is None
+        assert asyncio.get_running_loop().time() - began < 3.0
 
 
 async def test_with_both_away_nothing_is_found_and_nobody_waits_long(settings: Settings) -> None:
