@@ -32,12 +32,19 @@ MOST_COUNTS = 256
 
 
 @dataclass(slots=True)
-class _Counted:
+class Counted:
+    """What is known of a total."""
+
     rows: int = 0  # that match and have an id below
     below: UUID | None = None
     last: int = 0  # of the numbers; whatever comes is above
     expires: float = 0.0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def advance(self, rows: int, last: int) -> None:
+        """So many rows match up to the number `last`. What another reader knows of later stays."""
+        if last > self.last:
+            self.rows, self.last = rows, last
 
 
 class Totals:
@@ -45,7 +52,7 @@ class Totals:
 
     def __init__(self, most_counts: int = MOST_COUNTS) -> None:
         self._most_counts = most_counts
-        self._counts: OrderedDict[Hashable, _Counted] = OrderedDict()
+        self._counts: OrderedDict[Hashable, Counted] = OrderedDict()
 
     async def count(self, conn: Connection, table: str, column: str, conditions: Sequence[Condition]) -> int:
         """How many rows of `table` match; `column` is its UUIDv7."""
@@ -64,15 +71,19 @@ class Totals:
         async with counted.turn:
             return await _count_dense(conn, table, column, conditions, counted)
 
-    def _recall(self, key: Hashable) -> _Counted:
-        counted = self._counts.setdefault(key, _Counted())
+    def counted_dense(self, table: str, conditions: Sequence[Condition]) -> Counted:
+        """What `count_dense` knows already, for a reader that counts on by itself: `rows` up to the number `last`."""
+        return self._recall((table, tuple(conditions)))
+
+    def _recall(self, key: Hashable) -> Counted:
+        counted = self._counts.setdefault(key, Counted())
         self._counts.move_to_end(key)
         if len(self._counts) > self._most_counts:
             self._counts.popitem(last=False)
         return counted
 
 
-async def _count(conn: Connection, table: str, column: str, conditions: Sequence[Condition], counted: _Counted) -> int:
+async def _count(conn: Connection, table: str, column: str, conditions: Sequence[Condition], counted: Counted) -> int:
     settled = first_id(now() - timedelta(seconds=SETTLED_SECONDS))
     if counted.below is not None:
         settled = max(settled, counted.below)  # though the clock be set back
@@ -92,17 +103,19 @@ async def _count(conn: Connection, table: str, column: str, conditions: Sequence
 
 
 async def _count_dense(
-    conn: Connection, table: str, column: str, conditions: Sequence[Condition], counted: _Counted
+    conn: Connection, table: str, column: str, conditions: Sequence[Condition], counted: Counted
 ) -> int:
+    before, last = counted.rows, counted.last
     # Two statements again: the first is an index's work alone, the second goes over the few rows that are new.
-    rest = [(f"{column} > {{}}", counted.last)] if counted.last else []
+    rest = [(f"{column} > {{}}", last)] if last else []
     statement, values = filtered(
         f"SELECT count(*), (SELECT coalesce(max({column}), 0) FROM {table}) FROM {table} {WHERE}", [*conditions, *rest]
     )
     row = await conn.fetchrow(statement, *values)
     assert row is not None
-    if row[1] < counted.last:  # not the database that it was: one that was restored
+    if row[1] < last:  # not the database that it was: one that was restored
         counted.rows, counted.last = 0, 0
         return await _count_dense(conn, table, column, conditions, counted)
-    counted.rows, counted.last = counted.rows + int(row[0]), int(row[1])
-    return counted.rows
+    total = before + int(row[0])
+    counted.advance(total, int(row[1]))
+    return total

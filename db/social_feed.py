@@ -31,16 +31,16 @@ WITH lately AS MATERIALIZED (
         SELECT s.created_at, s.id FROM signals s {WHERE} ORDER BY s.created_at DESC, s.id DESC LIMIT 1
     ) AS newest
     ORDER BY newest.created_at DESC, newest.id DESC
-    LIMIT $1::bigint + $2::bigint
+    LIMIT (SELECT $1::bigint + $2::bigint)
 ), page AS MATERIALIZED (
     SELECT * FROM (
         SELECT each.created_at, each.id
         FROM lately AS f
         CROSS JOIN LATERAL (
             SELECT s.created_at, s.id FROM signals s {WHERE}
-            ORDER BY s.created_at DESC, s.id DESC LIMIT $1::bigint + $2::bigint
+            ORDER BY s.created_at DESC, s.id DESC LIMIT (SELECT $1::bigint + $2::bigint)
         ) AS each
-        ORDER BY each.created_at DESC, each.id DESC LIMIT $1 OFFSET $2
+        ORDER BY each.created_at DESC, each.id DESC LIMIT (SELECT $1::bigint) OFFSET (SELECT $2::bigint)
     ) AS whole LIMIT 100
 )
 SELECT '{{"signal_id":"' || s.id || '","provider":' || {PROVIDER_JSON}

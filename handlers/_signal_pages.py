@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from db._postgres import connection
-from db.public_signals import SignalFilters, count_signals, list_signals
+from db.public_signals import SignalFilters, read_page
 from handlers._services import Services
 
 
@@ -12,9 +12,7 @@ async def page_of_signals(services: Services, filters: SignalFilters, *, limit: 
 
     async def read() -> bytes:
         async with connection(services.pool) as conn:
-            total = await count_signals(conn, services.totals, filters)
-            # A page past the end would be looked for in the whole index.
-            items = await list_signals(conn, filters, limit=limit, offset=offset) if offset < total else b"[]"
+            items, total = await read_page(conn, services.totals, filters, limit=limit, offset=offset)
         return page(items, total, limit, offset)
 
     return await services.shared_reads.get((filters, limit, offset), read)

@@ -18,6 +18,7 @@ from actors.users.messages import USERS
 from actors.users.users import Users
 from config.ids import uuid7
 from config.settings import Settings
+from db.public_signals import FRESH
 from db.signals import NewSignal
 from schemas.ingest import load_scored
 from schemas.signals import PageOfSignals, Signal
@@ -202,6 +203,17 @@ async def test_pages_follow_one_another_and_a_new_signal_is_there_at_once(settin
             found = await page(world, limit=1)
             assert (found["signals"][0]["id"], found["total"]) == (str(newest.id), 10 + number)
             assert (await page(world, symbol="new"))["total"] == number
+
+
+async def test_a_total_is_exact_however_many_came_since_it_was_counted(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        total = 0
+        for count in (3, 0, 1, FRESH - 1, FRESH, FRESH + 1, 2):
+            await publish(world.pool, [{"provider_id": ALICE, "score": n % 100} for n in range(count)])
+            total += count
+            answers = await asyncio.gather(*(page(world, limit=n, min_score=0) for n in range(1, 5)))
+            assert [each["total"] for each in answers] == [total] * 4
+            assert (await page(world, action="sell"))["total"] == 0
 
 
 async def test_signals_of_one_moment_are_in_the_order_of_their_ids(settings: Settings) -> None:
