@@ -349,3 +349,20 @@ async def test_a_providers_signals_are_listed_with_the_filters_of_all(settings: 
         assert await ids("asset_types=crypto,stock&limit=1&offset=1") == [btc]
         assert await refused_fields(world.browser(), "GET", f"{LIST}/{who}/signals?action=maybe", None) == ["action"]
         assert await refused_fields(world.browser(), "GET", f"{LIST}/{who}/signals?limit=101", None) == ["limit"]
+
+
+async def test_what_a_provider_reaches_is_told_to_whom_it_concerns(settings: Settings) -> None:
+    async with providers_world(settings) as world:
+        king = await new_provider(world, "king@example.com", "King")
+        fans = [await world.logged_in(f"fan{n}@example.com") for n in range(10)]
+        await post_trades(world, [Trade(id_of(king)), Trade(id_of(king), opens=False, price=Decimal(101))])
+        for fan in fans:
+            (await fan.send("POST", f"/api/social/follow/{id_of(king)}")).expect(201)
+        wanted = {"first_signal", "provider_first", "first_win", "follower_10"}
+        deadline = asyncio.get_running_loop().time() + 3  # long before anybody looks for what was not told
+        while True:
+            mine = (await king.send("GET", "/api/achievements/me")).expect(200).json
+            if wanted <= {each["achievement_id"] for each in mine["unlocked"]}:
+                break
+            assert asyncio.get_running_loop().time() < deadline, mine
+            await asyncio.sleep(0.02)
