@@ -240,13 +240,13 @@ class GatewayHandler(tornado.web.RequestHandler):
         self.set_status(204)
 
     def answer(self, document: Any, declared: Endpoint) -> None:
-        """Send the document as JSON."""
+        """Send the document as JSON; bytes are JSON already."""
         if declared.conditional:
             self.conditional = True
             self.set_header("Cache-Control", "no-cache")
         if declared.status != 200:
             self.set_status(declared.status)
-        self.finish(encode(document))
+        self.finish(document if isinstance(document, bytes) else encode(document))
 
     def compute_etag(self) -> str | None:
         """Only for what changes slowly: hashing each answer would cost more than it saves."""

@@ -57,7 +57,8 @@ def endpoint(
     """Declare a method of a handler.
 
     It is called with the path's parameters as strings, `body` and `query` as loaded by their schemas, all by name. What
-    it returns is dumped by `responds` and sent with `status`; None sends nothing (the method has answered itself).
+    it returns is dumped by `responds` and sent with `status`; bytes are sent as they are, and None sends nothing (the
+    method has answered itself).
     """
     declared = Endpoint(
         summary=summary,
@@ -83,7 +84,7 @@ def endpoint(
                 arguments["body"] = load_body(body, self.received if body_required else self.received or b"{}")
             result = await method(self, **arguments)
             if result is not None:
-                self.answer(result if responds is None else responds.dump(result), declared)
+                self.answer(result if responds is None or type(result) is bytes else responds.dump(result), declared)
 
         answer.endpoint = declared  # type: ignore[attr-defined]
         return answer

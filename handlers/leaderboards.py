@@ -16,7 +16,7 @@ from config.ids import parse_uuid
 from db import leaderboards as sql
 from db._postgres import connection
 from db.leaderboards import Board, CardRow, Period
-from handlers._base import GatewayHandler
+from handlers._base import GatewayHandler, encode
 from handlers._endpoint import endpoint
 from schemas.errors import NotFound, Unavailable
 from schemas.leaderboards import BOARDS, Leaderboard, LeaderboardQuery
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 ASK_SECONDS = 0.8
 """How long the actor may take: past it there is still time to read the copy within the two seconds of an answer."""
+_LEADERBOARD = Leaderboard()
 
 
 class OneLeaderboard(GatewayHandler):
@@ -33,7 +34,7 @@ class OneLeaderboard(GatewayHandler):
     @endpoint(
         "Get a leaderboard",
         query=LeaderboardQuery(),
-        responds=Leaderboard(),
+        responds=_LEADERBOARD,
         conditional=True,
         errors=(404, 503),
     )
@@ -43,23 +44,22 @@ class OneLeaderboard(GatewayHandler):
             raise NotFound("Leaderboard not found")
         board: Board = type  # type: ignore[assignment]
         period, limit = query["period"], query["limit"]
-        entries, updated_at = await self.services.shared_reads.get(
+        document, encoded = await self.services.shared_reads.get(
             (LEADERBOARDS, board, period, limit), lambda: self._board(board, period, limit)
         )
-        document = {"leaderboard": board, "period": period, "entries": entries, "updated_at": updated_at}
         claims = self.caller.claims
         user_id = parse_uuid(claims.subject) if claims is not None and claims.is_provider else None
         mine = None if user_id is None else await self._place(board, period, user_id)
-        if mine is not None:
-            document["me"] = mine._asdict()
-        return document
+        return encoded if mine is None else document | {"me": mine._asdict()}
 
-    async def _board(self, board: Board, period: Period, limit: int) -> tuple[list[dict[str, Any]], datetime]:
+    async def _board(self, board: Board, period: Period, limit: int) -> tuple[dict[str, Any], bytes]:
         ranking = await self._ranking(board, period, limit)
         async with connection(self.services.pool) as conn:
             cards = await sql.load_cards(conn, [each.provider_id for each in ranking.places])
         compared = "month" if period == "month" else "week"
-        return [_entry(each, cards[each.provider_id], compared) for each in ranking.places], ranking.updated_at
+        entries = [_entry(each, cards[each.provider_id], compared) for each in ranking.places]
+        document = {"leaderboard": board, "period": period, "entries": entries, "updated_at": ranking.updated_at}
+        return document, encode(_LEADERBOARD.dump(document))
 
     async def _ranking(self, board: Board, period: Period, limit: int) -> Ranking:
         mailbox = self.services.directory.mailbox(LEADERBOARDS, "")

@@ -14,7 +14,7 @@ from db._postgres import connection
 from db.providers.profiles import exists_provider, get_provider, list_providers
 from db.public_signals import SignalFilters, list_signals
 from handlers._account_handler import AccountHandler
-from handlers._base import GatewayHandler, known_id
+from handlers._base import GatewayHandler, encode, known_id
 from handlers._endpoint import endpoint
 from handlers._signal_pages import page_of_signals
 from schemas.errors import Forbidden, NotFound
@@ -31,6 +31,7 @@ from schemas.signals import PageOfSignals, SignalsQuery
 RECENT_SIGNALS = 10
 
 _STATS = tuple(ProviderStats().fields)
+_PROFILE = ProviderProfile()
 
 
 class ProviderHandler(AccountHandler):
@@ -70,11 +71,16 @@ class AllProviders(ProviderHandler):
 class OneProvider(ProviderHandler):
     """`/api/providers/{provider_id}`"""
 
-    @endpoint("Get a provider's profile", responds=ProviderProfile(), conditional=True, errors=(404, 503))
+    @endpoint("Get a provider's profile", responds=_PROFILE, conditional=True, errors=(404, 503))
     async def get(self, provider_id: str) -> object:
         """Its track record, its newest signals, and whether the caller follows it."""
         self.add_header("Vary", "Authorization")
-        return await self.describe(known_id(provider_id, "Provider"))
+        found = known_id(provider_id, "Provider")
+
+        async def read() -> bytes:
+            return encode(_PROFILE.dump(await self.describe(found)))
+
+        return await self.services.shared_reads.get((OneProvider, found, self.caller.subject), read)
 
 
 class SignalsOfProvider(GatewayHandler):

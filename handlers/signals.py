@@ -100,10 +100,10 @@ class AllSignals(AccountHandler):
     """`/api/signals`"""
 
     @endpoint("List published signals", query=AllSignalsQuery(), responds=PageOfSignals(), errors=(503,))
-    async def get(self, query: dict[str, Any]) -> None:
+    async def get(self, query: dict[str, Any]) -> bytes:
         """The newest first. Every filter that is given must match."""
         paging = {"limit": query.pop("limit"), "offset": query.pop("offset")}
-        self.finish(await page_of_signals(self.services, SignalFilters(**query), **paging))
+        return await page_of_signals(self.services, SignalFilters(**query), **paging)
 
     @endpoint(
         "Publish a signal",

@@ -39,14 +39,14 @@ class SocialFeed(AccountHandler):
     """`/api/social/feed`"""
 
     @endpoint("List the signals of those one follows", query=FeedQuery(), responds=Feed(), errors=(503,))
-    async def get(self, query: dict[str, Any]) -> None:
+    async def get(self, query: dict[str, Any]) -> bytes:
         """The newest first."""
         action, limit, offset = query["action"], query["limit"], query["offset"]
         async with connection(self.services.pool) as conn:
             followed = await get_followed(conn, self.user_id)
             total = await count_feed(conn, self.services.feed_totals, followed, action)
             items = await list_feed(conn, followed, action, limit=limit, offset=offset) if offset < total else b"[]"
-        self.finish(page(items, total, limit, offset))
+        return page(items, total, limit, offset)
 
 
 class TalkHandler(AccountHandler):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -70,7 +71,7 @@ def main() -> int:
     missed = False
     with tempfile.TemporaryDirectory() as folder, postgres_server(Path(folder) / "postgres") as url:
         asyncio.run(prepare(url, arguments.signals))
-        server = Server(Path(folder) / "data", DATABASE_URL=url, RATE_LIMIT_ENABLED="false")
+        server = Server(Path(folder) / "data", DATABASE_URL=url, RATE_LIMIT_ENABLED="false", LOG_LEVEL="WARNING")
         with server, peer(url) as (peer_process, peer_port):
             server.start().wait_ready(180)
             [gateway] = [each for each in server.children() if "server.main" in " ".join(each.cmdline())]
@@ -148,8 +149,9 @@ def measure(
     report = http_load.run(http_load.Load(port, requests, connections, arguments.seconds))
     after = cpu([process]), cpu(helpers)
     assert report.succeeded() == report.answered > 0, report.statuses
-    own = after[0] - before[0]
-    return Cost(report.answered, report.seconds, own, own + after[1] - before[1], report.latency_ms(0.5))
+    own = spent(before[0], after[0])
+    whole = own + spent(before[1], after[1])
+    return Cost(report.answered, report.seconds, own, whole, report.latency_ms(0.5))
 
 
 async def backend_pids(url: str, name: str) -> list[int]:
@@ -168,16 +170,19 @@ def cmdline(process: psutil.Process) -> list[str]:
         return []
 
 
-def cpu(processes: Sequence[psutil.Process]) -> float:
-    """Seconds of CPU so far; of those that have ended meanwhile nothing."""
-    total = 0.0
+def cpu(processes: Sequence[psutil.Process]) -> dict[int, float]:
+    """Seconds of CPU so far, by process."""
+    used = {}
     for each in processes:
-        try:
+        with contextlib.suppress(psutil.Error):
             times = each.cpu_times()
-        except psutil.Error:
-            continue
-        total += times.user + times.system
-    return total
+            used[each.pid] = times.user + times.system
+    return used
+
+
+def spent(before: dict[int, float], after: dict[int, float]) -> float:
+    """Of those that are still there."""
+    return sum(seconds - before[pid] for pid, seconds in after.items())
 
 
 def show(name: str, ours: Cost, theirs: Cost) -> float:
