@@ -180,7 +180,7 @@ async def kill(server: Server, victim: Victim) -> None:
 
 def start(server: Server) -> None:
     """Until both gateways are there."""
-    server.start().wait_ready(90)
+    server.start().wait_ready(180)  # a busy machine takes a minute to start Ray
     wait_until(lambda: "Ctrl-C stops everything" in server.output, 60)
 
 
