@@ -9,13 +9,16 @@ RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench chaos clean constraints docker-steps example-env
+.PHONY: help run demo test check bench chaos clean constraints docker-steps example-env
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 run: $(RUNTIME)  ## install, start everything, serve on port 8000; Ctrl-C stops it
 	@exec $(BIN)/python run.py serve
+
+demo: $(RUNTIME) $(VENV)/.recordings  ## fill the server that runs with a community, and keep it moving; Ctrl-C stops it
+	@exec $(BIN)/python run.py demo
 
 test: $(DEVELOPMENT)  ## run the tests; they start real servers of their own
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
@@ -61,6 +64,11 @@ $(VENV)/bin/python:
 $(RUNTIME): setup.py constraints.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV); this takes a minute, once."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+# Files of recorded prices are all that is wanted of it, so nothing that it would be run with.
+$(VENV)/.recordings: constraints.txt | $(RUNTIME)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt backtesting
 	@touch $@
 
 $(DEVELOPMENT): setup.py constraints.txt | $(VENV)/bin/python

@@ -1,11 +1,11 @@
-"""The command line: serve (default), migrate, doctor, check-records, repair-records."""
+"""The command line: serve (default), migrate, doctor, demo, check-records, repair-records."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 if sys.version_info < (3, 11):  # noqa: UP036 - it is about the interpreter that a person happens to have
     sys.exit(f"TradeStream needs Python 3.11 or newer; this is {sys.version.split()[0]}")
@@ -22,10 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="Settings come from the environment or a .env file; config/example.env lists them.",
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
-    commands = {
+    commands: dict[str, Callable[[], int]] = {
         "serve": _serve,
         "migrate": _migrate,
         "doctor": _doctor,
+        "demo": lambda: _demo(options),
         "check-records": _check_records,
         "repair-records": _repair_records,
     }
@@ -35,12 +36,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         choices=commands,
         default="serve",
         help="serve (default): start everything; migrate: bring the database up to date; doctor: look for faults; "
+        "demo: fill a running development server with a community, and keep it moving; "
         "check-records, repair-records: compare providers' track records with their signals, and put them right",
     )
+    demo = parser.add_argument_group("demo")
+    demo.add_argument("--url", help="the server, where it is not at HOST and PORT; it must run on our DATA_DIR")
+    demo.add_argument("--once", action="store_true", help="end when the server is filled")
+    demo.add_argument("--small", action="store_true", help="a community of 16 instead of 60")
     options = parser.parse_args(arguments)
     if options.version:
         print(_version())
         return 0
+    if options.command != "demo" and (options.url or options.once or options.small):
+        parser.error("--url, --once and --small are of demo")
     try:
         return commands[options.command]()
     except ModuleNotFoundError as error:
@@ -123,6 +131,16 @@ def _doctor() -> int:
     from server._doctor import examine
 
     return examine(print)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from config.settings import ConfigurationError, Settings
+    from server.demo.command import Options, run
+
+    try:
+        return run(Settings.load(), Options(options.url, options.once, options.small))
+    except ConfigurationError as error:
+        return _refuse("the configuration cannot be used", error.problems)
 
 
 def _refuse(what: str, reasons: Sequence[str]) -> int:

@@ -89,6 +89,7 @@ setup(
         "handlers.auth",
         "schemas",
         "server",
+        "server.demo",
         "server.mail",
         "server.feed",
     ],

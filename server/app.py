@@ -21,7 +21,7 @@ from handlers._routes import Route, RouteTable
 from handlers._services import Gateway
 from server._metrics import collect_metrics
 from server.openapi import build_document
-from server.routes import ROUTES, effective_limits
+from server.routes import effective_limits, routes_for
 
 log = logging.getLogger("tradestream.access")
 
@@ -38,7 +38,8 @@ _QUIET = frozenset({"/health", "/ready", "/metrics", "/api/v1/health", "/api/v1/
 class Application(tornado.web.Application):
     """Everything that answers HTTP. `gateway.services` is set once they are there."""
 
-    def __init__(self, settings: Settings, routes: Sequence[Route] = ROUTES) -> None:
+    def __init__(self, settings: Settings, routes: Sequence[Route] | None = None) -> None:
+        routes = routes_for(settings) if routes is None else routes
         super().__init__(trusted_origins=settings.cors_origins, websocket_max_message_size=64 << 10)
         self.table = RouteTable(routes)
         revoked = RevokedSessions()

@@ -30,7 +30,7 @@ from schemas.errors import AppError
 from server.app import Application, http_server
 from server.feed import Feed
 from server.mail import Mailer
-from server.routes import ROUTES, effective_limits
+from server.routes import effective_limits, routes_for
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ def main() -> int:
         missing = [name for name in ("database_url", "redis_url", "ray_address") if getattr(settings, name) is None]
         if missing:
             raise ConfigurationError(f"{name.upper()}: a gateway does not start it; run.py does" for name in missing)
-        effective_limits(ROUTES, settings)  # raises for a route of RATE_LIMITS that is not there
+        effective_limits(routes_for(settings), settings)  # raises for a route of RATE_LIMITS that is not there
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - logging is configured by what is wrong here
         return 2

@@ -9,6 +9,7 @@ from handlers import (
     achievements,
     assets,
     decisions,
+    demo,
     dlq,
     docs,
     follows,
@@ -149,7 +150,18 @@ ROUTES = (
     Route("POST", "/api/v1/dlq/{dlq_id}/resolve",     dlq.ResolveOne,         INTERNAL),
     Route("GET",  "/api/v1/ws/stream",                lens_stream.LensSocket, INTERNAL),
 )
+
+# What `run.py demo` needs, and a production server does not have. The import is one client's, thousands at a time.
+DEVELOPMENT_ROUTES = (
+    Route("GET",  "/api/v1/demo",                     demo.Demo,              INTERNAL),
+    Route("POST", "/api/v1/demo/signals",             demo.DemoSignals,       INTERNAL,  EXEMPT),
+)
 # fmt: on
+
+
+def routes_for(settings: Settings) -> Sequence[Route]:
+    """The routes of a server with these settings."""
+    return ROUTES if settings.is_production else (*ROUTES, *DEVELOPMENT_ROUTES)
 
 
 def effective_limits(routes: Sequence[Route], settings: Settings) -> Mapping[str, Rule]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from actors._messages import Message
-from actors.lens.model import AssetType, Direction, Evaluation, EventType, Features, RawSignal, Value
+from actors.lens.model import AssetType, Direction, Evaluation, EventType, Features, RawSignal, Score, Value
 from db.lens.dlq import LetterFilters
 
 INTAKE = "lens/intake"
@@ -194,3 +194,26 @@ class PublishScored(Message[Placed]):
     idempotent: ClassVar[bool] = True
 
     signals: tuple[Scored, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Past(Value):
+    """A signal of the past, scored as it would have been then; `entry_price` and `size` are the exact ones of it."""
+
+    signal: RawSignal
+    score: Score
+    entry_price: Decimal
+    size: Decimal
+    published_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PublishPast(Message[Placed]):
+    """Give signals of the past their places in the feed, in this order; to `lens/publish`, in development only.
+
+    Again is harmless: an id that is there is left as it is. Streams are not told. Raises DatabaseUnavailable.
+    """
+
+    idempotent: ClassVar[bool] = True
+
+    signals: tuple[Past, ...]

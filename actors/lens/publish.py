@@ -14,8 +14,9 @@ from redis.exceptions import RedisError
 from actors._messages import Delivery
 from actors.lens._outcomes import Outcome, advance, entry
 from actors.lens._stage import Stage
-from actors.lens.messages import PublishScored, Work
+from actors.lens.messages import PublishPast, PublishScored, Work
 from actors.lens.model import Score
+from actors.lens.past import publish_past
 from actors.lens.publication import decision_item, make_signal, provider_candidates, system_provider_id
 from actors.lens.scored import ScoredSignals
 from actors.lens.scoring import score_signal
@@ -56,6 +57,8 @@ class Publish(Stage):
         for place, delivery in enumerate(batch):
             if isinstance(delivery.message, PublishScored):
                 replies[place] = await self._scored.publish(delivery.message.signals)
+            elif isinstance(delivery.message, PublishPast):
+                replies[place] = await publish_past(self.room, delivery.message.signals)
         return replies
 
     async def work(self, work: Work) -> Outcome:

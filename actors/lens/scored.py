@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -87,7 +87,7 @@ class ScoredSignals:
                 return []
             # The last pair of a source would win: so backwards, for its first name is the one that counts.
             named = {each.source: each.provider_name for each in reversed(fresh.values())}
-            cards = await _providers(conn, named)
+            cards = await find_or_make_providers(conn, named)
             first = await take_feed_seq(conn, len(fresh))
             rows = [_make(each, cards[each.source], first + place) for place, each in enumerate(fresh.values())]
             await insert_signals(conn, rows)
@@ -106,7 +106,7 @@ class ScoredSignals:
             log.warning("the gateways were not told of %d signals: %s", len(items), error)
 
 
-async def _providers(conn: Connection, named: dict[str, str]) -> dict[str, ProviderCard]:
+async def find_or_make_providers(conn: Connection, named: Mapping[str, str]) -> dict[str, ProviderCard]:
     """Whose signals these are, by source; a system provider that is not there yet is made, under its name."""
     candidates = {source: provider_candidates(source) for source in named}
     cards = await get_providers(conn, [each for ids in candidates.values() for each in ids])

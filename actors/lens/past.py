@@ -1,0 +1,52 @@
+"""Publication of signals of the past, for development: placed in the feed with their own times, announced to nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from actors._behaviour import Room
+from actors.lens.messages import Past, Placed
+from actors.lens.model import Features
+from actors.lens.publication import make_signal
+from actors.lens.scored import WRITE_SECONDS, find_or_make_providers
+from db._postgres import Connection
+from db.signals import NewSignal, ProviderCard, insert_signals, known_signals, take_feed_seq
+from schemas.errors import ValidationFailed
+
+
+async def publish_past(room: Room, signals: Sequence[Past]) -> Placed:
+    """Store those that are new, in their order; part of `lens/publish`, the only writer of the feed's order.
+
+    Nobody is told: whoever reads the log finds them there, and reckons them in by their own times. A stream that is
+    open gets them with the next signal that is announced, as whatever it missed. Raises DatabaseUnavailable, and
+    ValidationFailed in production.
+    """
+    if room.settings.is_production:
+        raise ValidationFailed("Production has no other past than its own")
+    async with room.transaction(deadline_seconds=WRITE_SECONDS) as conn:
+        known = await known_signals(conn, [each.signal.event_id for each in signals])
+        fresh = list({each.signal.event_id: each for each in signals if each.signal.event_id not in known}.values())
+        if fresh:
+            await insert_signals(conn, await _rows(conn, fresh))
+    return Placed(len(fresh), len(signals) - len(fresh), {})
+
+
+async def _rows(conn: Connection, fresh: Sequence[Past]) -> list[NewSignal]:
+    sources = {each.signal.source: each.signal.source for each in fresh}
+    cards = await find_or_make_providers(conn, sources)
+    first = await take_feed_seq(conn, len(fresh))
+    return [_row(each, cards[each.signal.source], first + place) for place, each in enumerate(fresh)]
+
+
+def _row(past: Past, provider: ProviderCard, feed_seq: int) -> NewSignal:
+    # Of the features the public sees the price alone; what the score is made of is in the score.
+    features = Features(profile="trend_follow_v1", price=past.signal.entry_price, age_seconds=0.0)
+    return make_signal(
+        past.signal,
+        features,
+        past.score,
+        provider=provider,
+        feed_seq=feed_seq,
+        published_at=past.published_at,
+        prices=(past.entry_price, past.size),
+    )

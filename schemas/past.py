@@ -1,0 +1,88 @@
+"""Signals of the past, for a development server that is to look as if it had run for months."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from marshmallow import ValidationError, post_load, validates_schema
+from marshmallow.validate import Length
+
+from config.clock import now
+from schemas._fields import Choice, Identifier, Items, Nested, Number, Price, Schema, Text, Timestamp, Whole
+from schemas._symbols import CATEGORY_OF
+from schemas.assets import AssetData, asset_problems, store_asset
+from schemas.lens import DIRECTIONS
+from schemas.signals import TIERS, Factors, MarketContext, StrategyVote
+
+MOST_PAST = 100  # in one request
+
+
+class PastScore(Schema):
+    """How a signal was judged, as the signal in full shows it."""
+
+    action = Choice(("buy", "sell", "yes", "no"), required=True)
+    confidence = Number(min=0, max=1, required=True)
+    opportunity_score = Whole(min=0, max=100, required=True)
+    opportunity_tier = Choice(TIERS, required=True)
+    opportunity_factors = Nested(Factors, required=True)
+    strategy_breakdown = Items(Nested(StrategyVote), required=True)
+    reasoning = Text(min=1, max=5000, required=True)
+    market_context = Nested(MarketContext, required=True)
+
+
+class PastSignal(Schema):
+    """A raw signal, when it was published, and how it was judged."""
+
+    id = Identifier(required=True, metadata={"description": "The same id is the same signal, and stored once."})
+    event_type = Choice(DIRECTIONS, required=True)
+    signal_direction = Choice([each for pair in DIRECTIONS.values() for each in pair], required=True)
+    symbol = Text(min=1, max=100, required=True)
+    entry_price = Price(required=True)
+    size = Price(required=True)
+    source = Text(min=1, max=100, required=True)
+    asset_type = Choice(CATEGORY_OF, required=True)
+    asset_data = AssetData(load_default=None, allow_none=True)
+    commentary = Text(max=500, load_default=None, allow_none=True)
+    published_at = Timestamp(required=True)
+    score = Nested(PastScore, required=True)
+
+    @validates_schema
+    def check_together(self, data: Mapping[str, Any], **_: Any) -> None:
+        """What only several fields together can get wrong."""
+        problems = asset_problems(data)
+        if data["signal_direction"] not in DIRECTIONS[data["event_type"]]:
+            problems["signal_direction"] = f"must be {' or '.join(DIRECTIONS[data['event_type']])}"
+        if data["published_at"] > now():
+            problems["published_at"] = "must not be in the future"
+        if problems:
+            raise ValidationError(problems)
+
+    @post_load
+    def store(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """As it is stored."""
+        return store_asset(data)
+
+
+class PastSignals(Schema):
+    """Signals in the order in which they were published."""
+
+    signals = Items(
+        Nested(PastSignal),
+        required=True,
+        validate=Length(min=1, max=MOST_PAST, error=f"must have 1-{MOST_PAST} items"),
+    )
+
+
+class PastPlaced(Schema):
+    """How many are new in the feed, and how many were there already."""
+
+    published = Whole(required=True)
+    known = Whole(required=True)
+
+
+class DemoServer(Schema):
+    """Which server this is."""
+
+    instance = Text(required=True, metadata={"description": "Names the DATA_DIR that it runs on."})
+    rate_limited = Choice(("yes", "no"), required=True)

@@ -1,0 +1,230 @@
+"""A client of the server as any other: an address and an account each, patient with limits, plain about errors."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.cookies import SimpleCookie
+from typing import Any, NoReturn
+from uuid import UUID
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from server.demo.cast import PASSWORD, Person
+from server.demo.letters import Letters
+
+REQUEST_SECONDS = 30.0
+_AWAY_SECONDS = 20.0  # that a server may be starting anew before it counts as gone
+_FIRST_ADDRESS = int(ipaddress.ip_address("127.77.0.1"))
+
+
+class DemoFailed(Exception):
+    """The demo cannot go on; the text is for whoever started it."""
+
+
+class Refused(Exception):
+    """The server has refused a request."""
+
+    def __init__(self, what: str, status: int, code: str, detail: str) -> None:
+        super().__init__(f"{what}: {status} {code}: {detail}")
+        self.status = status
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    json: Any
+    cookies: SimpleCookie
+
+
+class Host:
+    """The server, and the addresses of this machine that clients may come from."""
+
+    def __init__(self, url: str, letters: Letters, say: Callable[[str], object]) -> None:
+        self.url = url.rstrip("/")
+        self.letters = letters
+        self.say = say
+        self.has_addresses = _has_addresses(self.url)
+        self._sessions: list[aiohttp.ClientSession] = []
+        self._waits = False
+
+    def session(self) -> aiohttp.ClientSession:
+        """A client with an address of its own, where the machine has more than one."""
+        number = len(self._sessions)
+        address = (str(ipaddress.ip_address(_FIRST_ADDRESS + number)), 0) if self.has_addresses else None
+        opened = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(local_addr=address, limit=8, keepalive_timeout=30.0),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        self._sessions.append(opened)
+        return opened
+
+    def tell_wait(self, seconds: int) -> None:
+        """Say once that limits hold for us, too."""
+        if not self._waits:
+            self._waits = True
+            self.say(
+                f"  The server limits requests by address; waiting {seconds} s now and then. "
+                "RATE_LIMIT_ENABLED=false at its start makes this fast."
+            )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for each in self._sessions:
+            await each.close()
+
+
+class Client:
+    """Requests from one address, without an account."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._session = host.session()
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None, patient: bool = True
+    ) -> Answer:
+        """One request; told to slow down, a `patient` client waits. Raises Refused; DemoFailed when nobody answers."""
+        away = 0.0
+        data = None if body is None else orjson.dumps(body)
+        fields = {**(headers or {}), **({} if data is None else {"Content-Type": "application/json"})}
+        # Encoded as it stands: a symbol in a path may hold an encoded slash.
+        url = URL(self.host.url + path, encoded=True)
+        while True:
+            try:
+                async with self._session.request(
+                    method, url, data=data, headers=fields, allow_redirects=False
+                ) as response:
+                    text = await response.read()
+                    answer = Answer(response.status, _parse(text), response.cookies)
+                    after = int(response.headers.get("Retry-After", 1))
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                if away >= _AWAY_SECONDS:
+                    raise DemoFailed(
+                        f"{self.host.url} does not answer any more: {type(error).__name__} {error}"
+                    ) from None
+                away += 1.0
+                await asyncio.sleep(1.0)
+                continue
+            if answer.status < 400:
+                return answer
+            if answer.status == 503 and away < _AWAY_SECONDS:
+                away += after
+                await asyncio.sleep(after)
+            elif answer.status == 429 and patient:
+                self.host.tell_wait(after)
+                await asyncio.sleep(after)
+            else:
+                _refuse(f"{method} {path}", answer)
+
+    async def get(self, path: str) -> Any:
+        """The document there."""
+        return (await self.ask("GET", path)).json
+
+    async def post(self, path: str, body: Any = None) -> Any:
+        """What is answered."""
+        return (await self.ask("POST", path, {} if body is None else body)).json
+
+
+class Account(Client):
+    """A person's client: registers, reads their letter, logs in, and renews the token when it has ended."""
+
+    def __init__(self, host: Host, person: Person) -> None:
+        super().__init__(host)
+        self.person = person
+        self.user_id = UUID(int=0)
+        self.is_provider = False
+        self.is_new = False
+        self._token = ""
+        self._cookie = ""
+
+    async def enter(self, referral_code: str | None) -> None:
+        """Be logged in, with an account that is made first where there is none. Raises DemoFailed, Refused."""
+        try:
+            await self._log_in()
+        except Refused as error:
+            if error.status == 401:
+                await self._register(referral_code)
+            elif error.status == 403:  # an earlier run ended before the letter was read
+                await super().ask("POST", "/auth/resend-verification", {"email": self.person.email})
+            else:
+                raise
+            token = await self.host.letters.token_for(self.person.email)
+            await super().ask("POST", "/auth/verify-email", {"token": token})
+            await self._log_in()
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None, patient: bool = True
+    ) -> Answer:
+        """As whose account it is."""
+        for is_last in (False, True):
+            given = {**(headers or {}), "Authorization": f"Bearer {self._token}"}
+            try:
+                return await super().ask(method, path, body, headers=given, patient=patient)
+            except Refused as error:
+                if error.status != 401 or is_last:
+                    raise
+            await self.renew()
+        raise AssertionError("not reached")
+
+    async def renew(self) -> None:
+        """Another token: it says what the account is by now."""
+        try:
+            self._take(await super().ask("POST", "/auth/refresh", headers={"Cookie": f"refresh_token={self._cookie}"}))
+        except Refused as error:
+            if error.status != 401:
+                raise
+            await self._log_in()
+
+    async def _register(self, referral_code: str | None) -> None:
+        body = {"email": self.person.email, "password": PASSWORD, "display_name": self.person.name}
+        if referral_code is not None:
+            body["referral_code"] = referral_code
+        self.is_new = True
+        await super().ask("POST", "/auth/register", body)
+
+    async def _log_in(self) -> None:
+        self._take(await super().ask("POST", "/auth/login", {"email": self.person.email, "password": PASSWORD}))
+
+    def _take(self, answer: Answer) -> None:
+        self._token = answer.json["access_token"]
+        self._cookie = answer.cookies["refresh_token"].value
+        self.user_id = UUID(answer.json["user"]["user_id"])
+        self.is_provider = answer.json["user"]["is_provider"]
+
+
+def _has_addresses(url: str) -> bool:
+    """Whether this machine is all of 127.0.0.0/8, as Linux is, and the server is on it."""
+    if not (URL(url).host or "").startswith("127."):
+        return False
+    with socket.socket() as probe:
+        try:
+            probe.bind((str(ipaddress.ip_address(_FIRST_ADDRESS)), 0))
+        except OSError as error:
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EINVAL, errno.EACCES):
+                return False
+            raise
+    return True
+
+
+def _parse(text: bytes) -> Any:
+    try:
+        return orjson.loads(text) if text else None
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _refuse(what: str, answer: Answer) -> NoReturn:
+    document = answer.json if isinstance(answer.json, dict) else {}
+    error = document.get("error", {})
+    raise Refused(what, answer.status, error.get("code", "?"), document.get("detail", "no reason given"))

@@ -1,0 +1,140 @@
+"""The command `run.py demo`: finds the server, fills it, says what to look at, keeps it moving until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+
+from config.settings import Settings
+from handlers.demo import instance_name
+from server._terminal import own_terminal
+from server.demo._progress import Progress
+from server.demo.cast import KING, PASSWORD
+from server.demo.client import Client, DemoFailed, Host, Refused
+from server.demo.community import SMALL, Cast, Community
+from server.demo.filling import Filling
+from server.demo.letters import Letters, NoLetter
+from server.demo.prices import NoRecordings, open_markets
+from server.demo.state import State
+from server.demo.trickle import Trickle
+
+_START_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for: `once` fills and ends, `small` is a community of 16, `seconds` bounds the moving."""
+
+    url: str | None = None
+    once: bool = False
+    small: bool = False
+    seconds: float | None = None
+
+
+def run(settings: Settings, options: Options) -> int:
+    """The exit status: 0, also after Ctrl-C; 1 with the reason on stderr."""
+    progress = Progress(sys.stdout)
+    with own_terminal():
+        try:
+            asyncio.run(_run(settings, options, progress))
+        except KeyboardInterrupt:
+            progress.say("\n  Stopped. The community stays; `run.py demo` goes on with it.")
+        except (DemoFailed, NoRecordings, NoLetter, Refused) as error:
+            return _fail(progress, [error])
+        except ExceptionGroup as group:
+            expected, others = group.split((DemoFailed, NoLetter, Refused))
+            if others is not None or expected is None:
+                raise
+            return _fail(progress, _leaves(expected))
+    return 0
+
+
+async def _run(settings: Settings, options: Options, progress: Progress) -> None:
+    if settings.is_production:
+        raise DemoFailed("ENVIRONMENT is production: there the demo has no business")
+    markets = await asyncio.to_thread(open_markets)
+    url = options.url or f"http://{_reachable(settings.host)}:{settings.port}"
+    host = Host(url, Letters(settings.data_dir / "mail"), progress.say)
+    try:
+        await _find(host, settings)
+        progress.say(f"Filling {host.url}")
+        if not host.has_addresses:
+            progress.say(
+                "  All from one address, which may register 5 accounts a minute: this takes a quarter of an hour. "
+                "RATE_LIMIT_ENABLED=false at the server's start makes it fast."
+            )
+        state = State.load(settings.data_dir / "demo.json")
+        community = Community(SMALL if options.small else Cast(), host, markets)
+        await Filling(community, state, progress).run()
+        for line in what_to_see(host.url, str(community.accounts[KING].user_id)):
+            progress.say(line)
+        if not options.once:
+            progress.say("\nMoving; Ctrl-C stops.")
+            done = await Trickle(community, state, progress).run(seconds=options.seconds)
+            progress.say("  " + ", ".join(f"{count} {what}" for what, count in done.most_common()))
+    finally:
+        await host.close()
+
+
+async def _find(host: Host, settings: Settings) -> None:
+    """Raises DemoFailed unless a development server answers that runs on our DATA_DIR."""
+    client = Client(host)
+    with suppress(Refused):  # 503 while it starts: the next request tells more
+        await client.get("/ready")
+    try:
+        server = await client.get("/api/v1/demo")
+    except Refused as error:
+        reasons = {
+            404: f"{host.url} is no development server of this version: there the demo has no business",
+            403: f"{host.url} does not take us for its internal network: {error}",
+        }
+        raise DemoFailed(reasons.get(error.status, str(error))) from None
+    if server is None or server.get("instance") != instance_name(str(settings.data_dir.resolve())):
+        raise DemoFailed(
+            f"the server at {host.url} does not run on {settings.data_dir.resolve()}: its letters cannot be read; "
+            "give DATA_DIR (and PORT) as it has them"
+        )
+
+
+def what_to_see(url: str, provider_id: str) -> list[str]:
+    """What to look at, and how to get in."""
+    login = shlex.quote(f'{{"email": "cryptoking-42@demo.example.com", "password": "{PASSWORD}"}}')
+    return [
+        "",
+        "Look at",
+        f"  {url}/api/docs",
+        f"  {url}/api/leaderboards/followers?period=week      also win_rate, return, streak, rising; month, all",
+        f"  {url}/api/providers?sort=win_rate",
+        f"  {url}/api/providers/{provider_id}",
+        f"  {url}/api/signals?categories=equities&min_score=60",
+        f"  curl -N {url}/api/signals/stream",
+        "",
+        f"Log in as {KING}, a provider (everybody has the same password: {PASSWORD})",
+        f"  TOKEN=$(curl -s {url}/auth/login -H 'Content-Type: application/json' \\",
+        f'    -d {login} | sed \'s/.*"access_token":"\\([^"]*\\)".*/\\1/\')',
+        *(
+            f'  curl -s {url}{path} -H "Authorization: Bearer $TOKEN"'
+            for path in ("/api/referrals", "/api/achievements/me", "/api/achievements/streaks", "/api/social/feed")
+        ),
+    ]
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+
+
+def _leaves(group: ExceptionGroup[Exception]) -> list[Exception]:
+    found: list[Exception] = []
+    for each in group.exceptions:
+        found += _leaves(each) if isinstance(each, ExceptionGroup) else [each]
+    return found
+
+
+def _fail(progress: Progress, errors: list[Exception]) -> int:
+    progress.say()
+    for text in dict.fromkeys(map(str, errors)):
+        sys.stderr.write(f"demo: {text}\n")
+    return 1

@@ -1,0 +1,84 @@
+"""Who takes part in a demo, small or whole, and their accounts on the server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from server.demo._progress import Bar
+from server.demo.cast import FOLLOWERS, PROVIDERS, STRATEGIES, Person, Provider, Strategy
+from server.demo.client import Account, Host
+from server.demo.prices import Market
+from server.demo.rules import Style
+from server.demo.trading import HISTORY_DAYS
+
+AT_ONCE = 8  # clients: two cores are busy with less
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """The roles: all of them, or few enough for a test."""
+
+    providers: Sequence[Provider] = PROVIDERS
+    strategies: Sequence[Strategy] = STRATEGIES
+    followers: Sequence[Person] = FOLLOWERS
+    days: float = HISTORY_DAYS
+
+    @property
+    def traders(self) -> list[tuple[str, tuple[str, ...], Style]]:
+        """Name, markets and style of everybody who trades."""
+        traders: list[Provider | Strategy] = [*self.providers, *self.strategies]
+        return [(each.name, each.markets, each.style) for each in traders]
+
+    @property
+    def people(self) -> list[Person]:
+        """Everybody with an account, in an order in which whoever is referred comes after who refers them."""
+        everybody = [*(each.person for each in self.providers), *self.followers]
+        return [each for each in everybody if each.referrer is None] + [each for each in everybody if each.referrer]
+
+
+SMALL = Cast(PROVIDERS[:6], STRATEGIES[:1], FOLLOWERS[:10], days=20.0)
+"""Every asset type, and somebody who refers seven, as in the document."""
+
+
+@dataclass(slots=True)
+class Community:
+    """The accounts by name."""
+
+    cast: Cast
+    host: Host
+    markets: dict[str, Market]
+    accounts: dict[str, Account] = field(default_factory=dict)
+
+    @property
+    def providers(self) -> list[Account]:
+        """Of the providers."""
+        return [self.accounts[each.name] for each in self.cast.providers]
+
+    @property
+    def active(self) -> list[Account]:
+        """Of everybody who does something."""
+        return [each for each in self.accounts.values() if not each.person.is_passive]
+
+    def source(self, name: str) -> str:
+        """What stands for a trader in a signal: the account's id, or a strategy's own name."""
+        account = self.accounts.get(name)
+        return name if account is None else str(account.user_id)
+
+
+async def for_each(bar: Bar, items: Iterable[T], act: Callable[[T], Awaitable[object]]) -> None:
+    """`act` on all of them, a few at once; the first failure ends it."""
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def one(item: T) -> None:
+        async with slots:
+            await act(item)
+        bar.advance()
+
+    async with asyncio.TaskGroup() as group:
+        for item in items:
+            group.create_task(one(item), name=bar.text)

@@ -1,0 +1,126 @@
+"""What the demo's providers trade by: rules that look at bars and say when to get in, and when to get out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeVar
+
+import numpy as np
+import talib
+from numpy.typing import NDArray
+
+from server.demo.prices import Array
+
+WINDOW = 120  # bars that a rule has seen enough in
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+Wishes = NDArray[np.int8]
+"""For each bar: 1 to be long from its end on, −1 short, 0 neither."""
+
+
+def momentum(bars: Array) -> Wishes:
+    """With what has moved 3 % in ten bars."""
+    close = bars[3]
+    return _signs(close / _before(close, 10) - 1, 0.03)
+
+
+def slow_momentum(bars: Array) -> Wishes:
+    """With the direction of forty bars, when it is more than a deviation."""
+    moved = np.log(bars[3] / _before(bars[3], 40))
+    return _signs(moved / (_deviation(bars[3]) * np.sqrt(40)), 1.0)
+
+
+def oversold(bars: Array) -> Wishes:
+    """Against an RSI below 30 or above 70."""
+    return _signs(50 - np.nan_to_num(talib.RSI(bars[3], 14), nan=50.0), 20)
+
+
+def deeply_oversold(bars: Array) -> Wishes:
+    """Against an RSI of two bars below 12 or above 88, with the trend of fifty."""
+    fast = _signs(50 - np.nan_to_num(talib.RSI(bars[3], 2), nan=50.0), 38)
+    trend = np.sign(bars[3] - np.nan_to_num(talib.SMA(bars[3], 50), nan=np.inf))
+    return np.where(fast == trend, fast, 0).astype(np.int8)
+
+
+def breakout(bars: Array) -> Wishes:
+    """With a close outside of what the twenty bars before have seen."""
+    high = _before(np.nan_to_num(talib.MAX(bars[1], 20), nan=np.inf), 1)
+    low = _before(np.nan_to_num(talib.MIN(bars[2], 20), nan=-np.inf), 1)
+    return np.where(bars[3] > high, 1, np.where(bars[3] < low, -1, 0)).astype(np.int8)
+
+
+def crossing(bars: Array) -> Wishes:
+    """With the average of 9 bars when it crosses that of 21."""
+    above = np.sign(np.nan_to_num(talib.EMA(bars[3], 9) - talib.EMA(bars[3], 21)))
+    return np.where(above != _before(above, 1), above, 0).astype(np.int8)
+
+
+def reversion(bars: Array) -> Wishes:
+    """Back into the band of two deviations around twenty bars."""
+    upper, _, lower = talib.BBANDS(bars[3], 20, 2, 2)
+    return np.where(bars[3] < lower, 1, np.where(bars[3] > upper, -1, 0)).astype(np.int8)
+
+
+def bounce(bars: Array) -> Wishes:
+    """Long after three falling bars, and nothing else."""
+    falls = np.diff(bars[3], prepend=bars[3][0]) < 0
+    wishes: Wishes = (falls & _before(falls, 1) & _before(falls, 2)).astype(np.int8)
+    return wishes
+
+
+def impatient(bars: Array) -> Wishes:
+    """After whatever the last bar did."""
+    return _signs(bars[3] / _before(bars[3], 1) - 1, 0.0)
+
+
+RULES: Mapping[str, Callable[[Array], Wishes]] = MappingProxyType(
+    {
+        each.__name__: each
+        for each in (
+            momentum, slow_momentum, oversold, deeply_oversold, breakout, crossing, reversion, bounce, impatient,
+        )
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """A rule, and when to leave: at a gain or a loss in deviations of a bar, or after `patience` bars.
+
+    After a position `rest` bars pass without one.
+    """
+
+    rule: str
+    gain: float
+    loss: float
+    patience: int
+    rest: int = 0
+
+    def wishes(self, bars: Array) -> Wishes:
+        """What the rule wants at each bar."""
+        return RULES[self.rule](bars)
+
+    def is_over(self, moved: float, deviation: float, held: int) -> bool:
+        """Whether to leave a position that has `moved` (a fraction, above 0 is a gain) in `held` bars."""
+        return held > 0 and (moved >= self.gain * deviation or moved <= -self.loss * deviation or held >= self.patience)
+
+
+def deviation_of(bars: Array) -> float:
+    """The deviation of a bar's move, as a fraction."""
+    return max(float(np.std(np.diff(np.log(bars[3, -60:])))), 1e-5)
+
+
+def _before(values: NDArray[Scalar], count: int) -> NDArray[Scalar]:
+    return np.concatenate((np.full(count, values[0]), values[:-count]))
+
+
+def _deviation(close: Array) -> Array:
+    moves = np.diff(np.log(close), prepend=np.log(close[0]))
+    deviations: Array = np.maximum(np.nan_to_num(talib.STDDEV(moves, 60), nan=np.inf), 1e-6)
+    return deviations
+
+
+def _signs(values: Array, threshold: float) -> Wishes:
+    return np.where(values > threshold, 1, np.where(values < -threshold, -1, 0)).astype(np.int8)

@@ -1,0 +1,60 @@
+"""What a demo remembers between its runs: when its past ended, how far prices have moved, who holds what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from config.clock import now, rfc3339
+from server.demo.trading import Position
+
+Held = dict[tuple[str, str], Position]
+"""Open positions by the name of who holds them and the market."""
+
+
+@dataclass(slots=True)
+class State:
+    """`anchor` is when bar 0 ended; `bar` is the one that is traded at now.
+
+    `past`: the import is complete; `filled`: everything is. `is_new`: nothing was remembered.
+    """
+
+    path: Path
+    anchor: datetime
+    bar: int = 0
+    past: bool = False
+    filled: bool = False
+    is_new: bool = False
+    held: Held = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path) -> State:
+        """The state that was saved there, or a new one that begins now. A file that cannot be read is begun anew."""
+        try:
+            document: dict[str, Any] = orjson.loads(path.read_bytes())
+            held = {(each["name"], each["market"]): Position.from_dict(each["position"]) for each in document["held"]}
+            anchor = datetime.fromisoformat(document["anchor"])
+            return cls(path, anchor, document["bar"], document["past"], document["filled"], held=held)
+        except (OSError, ValueError, KeyError, TypeError):
+            return cls(path, now(), is_new=True)
+
+    def save(self) -> None:
+        """Write it, all or nothing."""
+        held = [
+            {"name": name, "market": market, "position": each.to_dict()} for (name, market), each in self.held.items()
+        ]
+        document = {
+            "anchor": rfc3339(self.anchor),
+            "bar": self.bar,
+            "past": self.past,
+            "filled": self.filled,
+            "held": held,
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.path.with_suffix(".new")
+        draft.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        draft.replace(self.path)

@@ -1,0 +1,198 @@
+"""Trades of a style on a market: when it gets in and out, and the signals of it, scored as the product scores. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID
+from zlib import crc32
+
+import numpy as np
+
+from actors.lens.features import build_features
+from actors.lens.model import Candles, Direction, Evaluation, EventType, MarketSnapshot, Quote, RawSignal
+from actors.lens.scoring import score_signal
+from actors.lens.technical import MODEL, MODEL_VERSION, evaluate
+from config.clock import rfc3339
+from config.ids import derived_uuid7
+from server.demo.contracts import Contract, choose, describe, price_of
+from server.demo.prices import Array, Market
+from server.demo.rules import WINDOW, Style, deviation_of
+
+HISTORY_DAYS = 62.0  # two of the months that boards compare
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What somebody holds, since which bar, at which price. A contract's strike and expiry stay as they were bought."""
+
+    contract: Contract
+    side: Literal["long", "short"]
+    opened: int
+    spot: float
+    rises: bool  # what was hoped for of the spot price
+
+    def moved(self, spot: float) -> float:
+        """How the market went since, as a fraction; above 0 is for the position."""
+        change = spot / self.spot - 1
+        return change if self.rises else -change
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Position:
+        """Of `to_dict`."""
+        return cls(**{**document, "contract": Contract(**document["contract"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """A position that is opened or closed at the end of a bar."""
+
+    market: Market
+    position: Position
+    bar: int
+    closes: bool
+
+    @property
+    def event_type(self) -> EventType:
+        """As Lens calls it."""
+        return "CLOSE_SIGNAL" if self.closes else "OPEN_SIGNAL"
+
+    @property
+    def direction(self) -> Direction:
+        """As Lens calls it."""
+        if self.closes:
+            return "close_long" if self.position.side == "long" else "close_short"
+        return self.position.side
+
+    @property
+    def price(self) -> float:
+        """Of the asset, the premium or the probability, to 8 digits: what a feed would give."""
+        return float(f"{price_of(self.position.contract, self.market, self.bar):.8g}")
+
+    @property
+    def asset_data(self) -> dict[str, Any]:
+        """As the signal shows it."""
+        return describe(self.position.contract, self.market, self.bar)
+
+
+def enter(market: Market, bar: int, *, rises: bool, at: datetime) -> Trade:
+    """Get in at the end of a bar. Puts are bought, everything else can be sold short."""
+    contract = choose(market, bar, rises=rises, at=at)
+    side: Literal["long", "short"] = "long" if rises or contract.asset_type == "option" else "short"
+    return Trade(market, Position(contract, side, bar, market.close(bar), rises), bar, closes=False)
+
+
+def next_trade(style: Style, market: Market, bar: int, position: Position | None, at: datetime) -> Trade | None:
+    """What the style does at the end of a bar, if anything."""
+    bars = market.window(bar, WINDOW)
+    if position is None:
+        wish = int(style.wishes(bars)[-1])
+        return enter(market, bar, rises=wish > 0, at=at) if wish else None
+    if style.is_over(position.moved(float(bars[3, -1])), deviation_of(bars), bar - position.opened):
+        return Trade(market, position, bar, closes=True)
+    return None
+
+
+def past_trades(style: Style, market: Market, anchor: datetime, days: float = HISTORY_DAYS) -> Iterator[Trade]:
+    """What the style would have done in the days before the anchor, in order; one position at a time."""
+    first = market.first_bar(days)
+    bars = market.window(0, market.length)
+    wishes, closes = style.wishes(bars), bars[3]
+    position: Position | None = None
+    resting = first
+    for bar in range(first, 1):
+        place = market.length - 1 + bar
+        if position is not None:
+            deviation = deviation_of(bars[:, place - 60 : place + 1])
+            if style.is_over(position.moved(closes[place]), deviation, bar - position.opened):
+                yield Trade(market, position, bar, closes=True)
+                position, resting = None, bar + style.rest + 1
+        elif bar >= resting and wishes[place]:
+            trade = enter(market, bar, rises=bool(wishes[place] > 0), at=market.time_of(bar, anchor))
+            position = trade.position
+            yield trade
+
+
+def raw_signal(trade: Trade, source: str, identifier: UUID, at: datetime, commentary: str | None) -> RawSignal:
+    """The trade as Lens takes it."""
+    return RawSignal(
+        event_id=identifier,
+        event_type=trade.event_type,
+        symbol=trade.position.contract.symbol.upper()
+        if trade.position.contract.asset_type != "prediction"
+        else trade.position.contract.symbol,
+        signal_direction=trade.direction,
+        entry_price=trade.price,
+        size=size_of(trade),
+        ts_utc=at,
+        source=source,
+        asset_type=trade.position.contract.asset_type,
+        asset_data=trade.asset_data,
+        commentary=commentary,
+    )
+
+
+def size_of(trade: Trade) -> float:
+    """Some thousand's worth of it."""
+    return float(f"{1000 / trade.price:.3g}")
+
+
+def past_signal(trade: Trade, name: str, source: str, anchor: datetime) -> dict[str, Any]:
+    """The trade of `name` as the import takes it: published within the bar's hour, the same whenever it is made."""
+    contract = trade.position.contract
+    seed = f"{rfc3339(anchor)} {name} {contract.market} {trade.bar} {trade.closes}".encode()
+    chance = crc32(seed)
+    # Up to the last hour: a signal is not of the future. One that closes at a bar was opened bars before.
+    published_at = trade.market.time_of(trade.bar, anchor) - timedelta(seconds=chance % 3000)
+    identifier = derived_uuid7(int(published_at.timestamp() * 1000), seed)
+    made_at = published_at - timedelta(seconds=chance % 1500)
+    signal = raw_signal(trade, source, identifier, made_at, commentary_of(trade))
+    features = build_features(signal, _snapshot(trade, published_at), "trend_follow_v1", published_at)
+    judged = Evaluation(MODEL, MODEL_VERSION, "SUCCESS", 0, decision=evaluate(signal, features))
+    score = score_signal(signal, features, [judged], published_at).to_dict()
+    document = signal.to_dict()
+    document["id"] = document.pop("event_id")
+    for name_ in ("ts_utc", "liquidation_price"):
+        del document[name_]
+    return {**document, "published_at": rfc3339(published_at), "score": score}
+
+
+def commentary_of(trade: Trade) -> str:
+    """What one says of it."""
+    contract, position = trade.position.contract, trade.position
+    if trade.closes:
+        moved = position.moved(trade.market.close(trade.bar))
+        return f"Out of {contract.symbol}: {moved:+.1%} on the underlying since the entry."
+    words = ("Strong setup here", "Small size, tight plan", "Watching this one closely", "My rule says so, so I do it")
+    hope = "up" if position.rises else "down"
+    return f"{words[trade.bar % len(words)]}: {contract.market.partition(' ')[0]} should go {hope}."
+
+
+def _snapshot(trade: Trade, at: datetime) -> MarketSnapshot:
+    """The recorded bars as the market data of the moment; there are none finer than an hour."""
+    market, price = trade.market, trade.price
+    now_ms = int(at.timestamp() * 1000)
+    hours = market.window(trade.bar, 4 * WINDOW)
+    fours = _by_four(hours)
+    unit = price / float(hours[3, -1])
+    candles = {
+        "1h": Candles("1h", now_ms - 3_600_000, hours[:, -WINDOW:].copy()),
+        "4h": Candles("4h", now_ms - 14_400_000, fours),
+    }
+    return MarketSnapshot(quote=Quote(price, now_ms), candles=candles, candle_unit=unit)  # type: ignore[arg-type]
+
+
+def _by_four(bars: Array) -> Array:
+    count = bars.shape[1] // 4
+    groups = bars[:, bars.shape[1] - 4 * count :].reshape(5, count, 4)
+    return np.ascontiguousarray(
+        np.stack(
+            (groups[0, :, 0], groups[1].max(axis=1), groups[2].min(axis=1), groups[3, :, -1], groups[4].sum(axis=1))
+        )
+    )
