@@ -1,6 +1,6 @@
 """A gateway in a process of its own, for measuring: streams, health and nothing else. Prints its port, ends with stdin.
 
-python -m tests.benchmarks.stream_gateway; settings from the environment.
+python -m tests.benchmarks.stream_gateway [PORT]; settings from the environment.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.streams import gateway, ready
 async def serve() -> None:
     """Serve until stdin is closed."""
     settings = Settings.load(env_file=None)
-    async with gateway(settings) as server:
+    async with gateway(settings, int(sys.argv[1]) if len(sys.argv) > 1 else 0) as server:
         await ready(server)
         gc.freeze()
         print(server.port, flush=True)

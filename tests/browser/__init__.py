@@ -1,0 +1,1 @@
+"""Real clients and a real nginx: what others' code makes of the streams."""

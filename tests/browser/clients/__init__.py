@@ -1,0 +1,59 @@
+"""Clients of server-sent events that others have written. Each tells what it was given, and reconnects by itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+
+@dataclass(frozen=True)
+class Received:
+    """An event as a client gives it to its user."""
+
+    event: str
+    id: str
+    data: Any
+
+
+class StreamClient(ABC):
+    """A client that follows a stream. `received` grows as it is told."""
+
+    def __init__(self) -> None:
+        self.received: list[Received] = []
+
+    @classmethod
+    @abstractmethod
+    def missing(cls) -> str | None:
+        """What has to be installed first; None if nothing has."""
+
+    @classmethod
+    @abstractmethod
+    def follow(cls, url: str, folder: Path) -> AsyncIterator[StreamClient]:
+        """Follow the stream at a URL, with a folder for temporary files."""
+
+    async def refresh(self) -> None:  # noqa: B027 - most are told without asking
+        """Bring `received` up to date."""
+
+    @property
+    def places(self) -> list[int]:
+        """The places of the signals, as they came."""
+        return [int(each.data["id"]) for each in self.received if each.event == "signal"]
+
+    @property
+    def resumed(self) -> list[bool]:
+        """Of each connection, whether the server knew where the client had been."""
+        return [each.data["resumed"] for each in self.received if each.event == "session_start"]
+
+    @property
+    def numbers(self) -> list[int]:
+        """The number in each event's id."""
+        return [int(each.id.partition(":")[2]) for each in self.received]
+
+    def take(self, event: str, event_id: str, data: str) -> None:
+        """Note an event."""
+        self.received.append(Received(event, event_id, orjson.loads(data)))

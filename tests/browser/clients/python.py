@@ -1,0 +1,42 @@
+"""launchdarkly-eventsource, a client in Python that reconnects by itself; over aiohttp."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from config.tasks import cancel, spawn
+from tests.browser.clients import StreamClient
+
+
+class Python(StreamClient):
+    """The package `launchdarkly-eventsource`."""
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """The package."""
+        return None if importlib.util.find_spec("ld_eventsource") else "the Python package launchdarkly-eventsource"
+
+    @classmethod
+    @asynccontextmanager
+    async def follow(cls, url: str, folder: Path) -> AsyncIterator[Python]:
+        """Follow in a task."""
+        from ld_eventsource.async_client import AsyncSSEClient
+        from ld_eventsource.config import ErrorStrategy
+        from ld_eventsource.config.async_connect_strategy import AsyncConnectStrategy
+
+        client = cls()
+        source = AsyncSSEClient(AsyncConnectStrategy.http(url), error_strategy=ErrorStrategy.always_continue())
+
+        async def run() -> None:
+            async for event in source.events:
+                client.take(event.event, event.last_event_id or "", event.data)
+
+        reading = spawn(run(), name="eventsource")
+        try:
+            yield client
+        finally:
+            await cancel(reading)
+            await source.close()
