@@ -56,7 +56,7 @@ def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
 async def measure(settings: Settings, pool: Pool, server: Instance, page: int, count: int) -> None:
     """One shard reads `count` new signals in pages of `page`; prints CPU microseconds a signal."""
     tail.PAGE, tail.POLL_SECONDS = page, 3600.0
-    async with transaction(pool) as conn:
+    async with transaction(pool, deadline_seconds=60) as conn:
         providers = [await add_system_provider(conn) for _ in range(PROVIDERS_COUNT)]
     async with local_actors(settings, {PROVIDERS: Providers()}) as actors:
         mailbox = actors.mailbox(PROVIDERS)
