@@ -19,7 +19,7 @@ from tests.streams import gateway, ready
 async def serve() -> None:
     """Serve until stdin is closed."""
     settings = Settings.load(env_file=None)
-    async with gateway(settings, int(sys.argv[1]) if len(sys.argv) > 1 else 0) as server:
+    async with gateway(settings, port=int(sys.argv[1]) if len(sys.argv) > 1 else 0) as server:
         await ready(server)
         gc.freeze()
         print(server.port, flush=True)

@@ -1,0 +1,1 @@
+"""Others' servers, to compare with."""
