@@ -166,7 +166,13 @@ class Stage(Behaviour):
         while True:
             await self._arrived.wait()
             for _ in range(min(len(self._taken), AT_ONCE)):
-                self._begin(self._taken.popleft())
+                work = self._taken.popleft()
+                try:
+                    self._begin(work)
+                except Exception:
+                    event_id = work.signal.event_id
+                    log.exception("%s cannot begin event %s; the sweep brings it back", self.stage, event_id)
+                    self._active.pop(event_id, None)
             if not self._taken:
                 self._arrived.clear()
             await asyncio.sleep(0)

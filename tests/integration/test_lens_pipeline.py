@@ -14,12 +14,13 @@ import orjson
 import pytest
 from prometheus_client import REGISTRY
 
+from actors.lens._outcomes import Outcome
 from actors.lens.enrich import Enrich
 from actors.lens.evaluate import Evaluate
 from actors.lens.intake import Intake
 from actors.lens.market import MarketRequest
 from actors.lens.market.simulated import SimulatedMarketData
-from actors.lens.messages import ENRICH, EVALUATE, INTAKE, PUBLISH, Receipt
+from actors.lens.messages import ENRICH, EVALUATE, INTAKE, PUBLISH, Receipt, Work
 from actors.lens.model import Evaluation, Features, MarketSnapshot, QueryFailure, RawSignal
 from actors.lens.models import Model
 from actors.lens.models.technical import TechnicalModel
@@ -131,6 +132,34 @@ async def post(actors: LocalActors, *messages: Any) -> list[UUID]:
 @pytest.fixture
 def quick(settings: Settings) -> Settings:
     return settings.replace(lens_retry_base_seconds=0.02, lens_retry_max_seconds=0.05)
+
+
+class BrokenEnrich(Enrich):
+    """Enrich with a defect in what it does at once, for some symbols; for others even in how it tells of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.defects = 1
+
+    def work_at_once(self, work: Work) -> Outcome | None:
+        if work.signal.symbol == "BROKEN":
+            raise RuntimeError("a defect of the stage")
+        return super().work_at_once(work)
+
+    def _failed(self, work: Work, error: Exception) -> Outcome:
+        if self.defects:
+            self.defects -= 1
+            raise RuntimeError("a defect in telling of the defect") from error
+        return super()._failed(work, error)
+
+
+async def test_a_defect_in_what_is_done_at_once_ends_in_the_dead_letter_queue(quick: Settings) -> None:
+    async with pipeline(quick, enrich=BrokenEnrich()) as (actors, conn):
+        ids = await post(actors, *(submit(symbol=symbol) for symbol in ("BTC", "BROKEN", "ETH")))
+        assert await finished(conn, ids, seconds=30) == ["PUBLISHED", "FAILED", "PUBLISHED"]
+        letter = await conn.fetchrow("SELECT stage, reason_code, error_message FROM lens_dlq")
+        assert letter is not None
+        assert tuple(letter) == ("enrich", "INTERNAL_ERROR", "RuntimeError: a defect of the stage")
 
 
 async def test_a_signal_goes_through_every_stage_to_the_feed(settings: Settings) -> None:
