@@ -9,7 +9,7 @@ RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench chaos clean constraints docker-steps example-env
+.PHONY: help run demo test check bench bench-peers bench-streams browser chaos clean constraints docker-steps example-env
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -35,6 +35,19 @@ bench: $(DEVELOPMENT)  ## measure; each benchmark prints its figures
 	@set -e; for file in tests/benchmarks/bench_*.py; do echo "== $$file"; \
 	  $(BIN)/python -m "$$(echo $${file%.py} | tr / .)"; done
 
+bench-peers: $(DEVELOPMENT)  ## install what bench-streams compares with and browser drives
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	@mkdir -p .peers && cp tests/benchmarks/streams/peers/package.json .peers/
+	@if command -v npm > /dev/null; then npm install --prefix .peers --no-audit --no-fund --loglevel=error; \
+	  else echo "npm is not there: Node's server and client are left out."; fi
+	@echo "With the system's own tools, where they are wanted (Debian): apt-get install nginx libnginx-mod-nchan chromium"
+
+bench-streams: $(DEVELOPMENT)  ## measure the streams beside others' servers; ARGS="--short --check --write"
+	$(BIN)/python -m tests.benchmarks.streams $(ARGS)
+
+browser: $(DEVELOPMENT)  ## follow streams with real clients, also behind nginx, while gateways are killed
+	$(BIN)/pytest tests/browser -m "slow or not slow"
+
 chaos: $(DEVELOPMENT)  ## break things in a running system, in full, and whatever else takes long
 	$(BIN)/pytest tests/chaos -m "slow or not slow"
 	$(BIN)/pytest -m slow --ignore=tests/chaos
@@ -47,7 +60,7 @@ example-env: $(DEVELOPMENT)  ## write config/example.env from the declared setti
 
 constraints:  ## pin what an empty environment resolves setup.py to
 	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
-	  $(PYTHON) -m venv "$$folder"; "$$folder/bin/pip" install --quiet -e '.[dev]'; \
+	  $(PYTHON) -m venv "$$folder"; "$$folder/bin/pip" install --quiet -e '.[dev,bench]'; \
 	  head -2 constraints.txt > "$$folder/pinned"; \
 	  "$$folder/bin/pip" freeze --exclude-editable >> "$$folder/pinned"; mv "$$folder/pinned" constraints.txt
 

