@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import os
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -128,19 +129,19 @@ class SseClient(Client):
 
     kind = "sse"
 
-    __slots__ = ("_loop", "_pending", "_send", "_socket")
+    __slots__ = ("_fd", "_loop", "_pending", "_socket")
 
     def __init__(self, sock: socket.socket, session: bytes, viewer: Viewer, *, n: int, cursor: int, epoch: int) -> None:
         super().__init__(session, viewer, n=n, cursor=cursor, epoch=epoch)
         self._socket = sock
-        self._send = sock.send
+        self._fd = sock.fileno()  # -1 once it is closed: the number may be another connection's by then
         self._pending = b""
         self._loop = asyncio.get_running_loop()
 
     def open(self, head: bytes) -> None:
         """Watch the connection; `head` is put before what is sent first."""
         self._pending = head
-        self._loop.add_reader(self._socket.fileno(), self._readable)
+        self._loop.add_reader(self._fd, self._readable)
 
     @property
     def pending_bytes(self) -> int:
@@ -148,18 +149,24 @@ class SseClient(Client):
         return len(self._pending)
 
     def deliver(self, signals: Sequence[Signal]) -> bool:
-        """Number, frame and send signals: the hot path, once per client and batch."""
+        """Number, frame and send signals: the hot path, once per client and batch.
+
+        With a thousand clients nothing of theirs is in the processor's caches, so what counts is how little is
+        touched: a write to a number, and not to a socket with its method, is a tenth of a delivery.
+        """
         n = self.n
         count = len(signals)
         self.n = n + count
         if count == 1:
-            return self._transmit(_SIGNAL % (self.session, n + 1, signals[0].event))
-        # One format for the whole batch: a third of the time of a format, or of three pieces to join, for each signal.
-        head = b"event: signal\nid: %b:" % self.session
-        values: list[Any] = [head] * (3 * count)
-        values[1::3] = range(n + 1, n + count + 1)
-        values[2::3] = [signal.event for signal in signals]
-        return self._transmit(b"%b%d%b" * count % tuple(values))
+            data = _SIGNAL % (self.session, n + 1, signals[0].event)
+        else:
+            # One format for the whole batch: a third of the time of one, or of three pieces to join, for each signal.
+            head = b"event: signal\nid: %b:" % self.session
+            values: list[Any] = [head] * (3 * count)
+            values[1::3] = range(n + 1, n + count + 1)
+            values[2::3] = [signal.event for signal in signals]
+            data = b"%b%d%b" * count % tuple(values)
+        return self._transmit(data)
 
     def send_event(self, name: bytes, payload: Payload) -> bool:
         """Number, frame and send another event."""
@@ -173,9 +180,10 @@ class SseClient(Client):
 
     def close(self) -> None:
         """Close the socket."""
-        fd = self._socket.fileno()
+        fd = self._fd
         if fd < 0:
             return
+        self._fd = -1
         self._loop.remove_reader(fd)
         self._loop.remove_writer(fd)
         self._pending = b""
@@ -189,7 +197,7 @@ class SseClient(Client):
         if self._pending:
             data = self._pending + data
         try:
-            sent = self._send(data)
+            sent = os.write(self._fd, data)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -198,10 +206,10 @@ class SseClient(Client):
         if sent == len(data):
             if self._pending:
                 self._pending = b""
-                self._loop.remove_writer(self._socket.fileno())
+                self._loop.remove_writer(self._fd)
             return True
         self._pending = data[sent:]
-        self._loop.add_writer(self._socket.fileno(), self._writable)
+        self._loop.add_writer(self._fd, self._writable)
         return False
 
     def _writable(self) -> None:
