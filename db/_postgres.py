@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -83,8 +83,10 @@ async def connection(pool: Pool, *, deadline_seconds: float | None = DEADLINE_SE
         try:
             yield conn
         except (TimeoutError, asyncio.CancelledError):
-            # Its state is unknown and a rollback might wait as long again: drop it, the pool opens another.
-            conn.terminate()
+            # Its state is unknown and a rollback might wait as long again: drop it, the pool opens another. If the
+            # server has just died, the pool has taken it back already.
+            with suppress(asyncpg.InterfaceError):
+                conn.terminate()
             raise
         finally:
             await pool.release(conn)

@@ -189,6 +189,19 @@ async def test_a_connection_that_hangs_within_a_transaction_is_dropped_in_time(p
         await recovers(pool)
 
 
+async def test_a_connection_that_is_lost_at_its_deadline_is_the_database_being_unavailable(
+    postgres: BreakablePostgres,
+) -> None:
+    async def lose(pool: Pool) -> None:
+        async with connection(pool, deadline_seconds=0.1) as conn:
+            await pool.release(conn)  # as the pool does by itself when the server closes the connection
+            await asyncio.sleep(5.0)
+
+    async with a_pool(postgres.url, size=1) as pool:
+        await is_unavailable_within(0.5, lambda: lose(pool))
+        assert await select(pool) == 1
+
+
 async def test_a_statement_that_takes_too_long_is_given_up(postgres: BreakablePostgres) -> None:
     async def slow(pool: Pool) -> None:
         async with connection(pool, deadline_seconds=0.1) as conn:
