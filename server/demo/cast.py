@@ -157,7 +157,7 @@ FOLLOWERS: Sequence[Person] = tuple(
     # somebody else's.
     Person(
         f"{first} {_LAST[number * 5 % len(_LAST)]}",
-        KING if number < 7 else PROVIDERS[number % 7].name if number % 4 == 0 else None,
+        KING if number < 7 else PROVIDERS[1 + number % 6].name if number % 4 == 0 else None,
         is_passive=number in (5, 6),
     )
     for number, first in enumerate(_FIRST)

@@ -21,8 +21,6 @@ from server.demo.prices import NoRecordings, open_markets
 from server.demo.state import State
 from server.demo.trickle import Trickle
 
-_START_SECONDS = 60
-
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -73,8 +71,7 @@ async def _run(settings: Settings, options: Options, progress: Progress) -> None
             progress.say(line)
         if not options.once:
             progress.say("\nMoving; Ctrl-C stops.")
-            done = await Trickle(community, state, progress).run(seconds=options.seconds)
-            progress.say("  " + ", ".join(f"{count} {what}" for what, count in done.most_common()))
+            await Trickle(community, state, progress).run(seconds=options.seconds)
     finally:
         await host.close()
 

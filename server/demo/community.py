@@ -41,7 +41,7 @@ class Cast:
         return [each for each in everybody if each.referrer is None] + [each for each in everybody if each.referrer]
 
 
-SMALL = Cast(PROVIDERS[:6], STRATEGIES[:1], FOLLOWERS[:10], days=20.0)
+SMALL = Cast(PROVIDERS[:6], STRATEGIES[:1], FOLLOWERS[:10], days=48.0)
 """Every asset type, and somebody who refers seven, as in the document."""
 
 

@@ -75,7 +75,7 @@ class Filling:
         account = Account(self._community.host, person)
         referrer = self._community.accounts.get(person.referrer or "")
         code = None if referrer is None else (await referrer.get("/api/referrals?limit=1"))["referral_code"]
-        await account.enter(code)
+        await account.enter(code, expected=self._state.filled)
         provider = next((each for each in self._community.cast.providers if each.person is person), None)
         if account.is_new:
             bio = "Here to learn." if provider is None else provider.bio

@@ -44,8 +44,8 @@ class Trickle:
         self._refusals = 0
         self._last = ""
 
-    async def run(self, *, seconds: float | None = None) -> Counter[str]:
-        """Until it is cancelled, or for so long; what was done. Raises DemoFailed."""
+    async def run(self, *, seconds: float | None = None) -> None:
+        """Until it is cancelled, or for so long; says in the end what was done. Raises DemoFailed."""
         until = None if seconds is None else time.monotonic() + seconds
         tick = 0
         try:
@@ -56,7 +56,7 @@ class Trickle:
                 await asyncio.sleep(self._random.uniform(*TICK_SECONDS))
         finally:
             self._state.save()
-        return self._done
+            self._progress.say("  " + ", ".join(f"{count} {what}" for what, count in self._done.most_common()))
 
     async def _tick(self, tick: int) -> None:
         if tick % _BAR_TICKS == 0:

@@ -1,0 +1,86 @@
+"""The import of the past: only in development and from inside, in the feed's order, each signal once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from actors.lens.messages import PUBLISH
+from actors.lens.publish import Publish
+from config.clock import now
+from config.settings import Settings
+from handlers.demo import instance_name
+from server.demo.cast import STRATEGIES
+from server.demo.community import Cast
+from server.demo.filling import imagine
+from server.demo.prices import open_markets
+from server.demo.state import State
+from server.openapi import build_document
+from server.routes import DEVELOPMENT_ROUTES, routes_for
+from tests.accounts import gateway_of
+from tests.api.serving import SETTINGS, serving
+from tests.local_actors import local_actors
+
+PATH = "/api/v1/demo/signals"
+PRODUCTION = SETTINGS.replace(environment="production")
+
+
+def past(tmp_path: Path, count: int) -> list[dict[str, Any]]:
+    """Some signals of a strategy, ready to be sent."""
+    cast = Cast(providers=(), strategies=STRATEGIES[:1], followers=(), days=20.0)
+    return [document for _, document in imagine(cast, open_markets(), State(tmp_path / "demo.json", now()))][:count]
+
+
+async def test_production_has_no_past_to_import() -> None:
+    async with serving(PRODUCTION) as client:
+        (await client.post(PATH, {"signals": []})).problem(404, "NOT_FOUND")
+        (await client.get("/api/v1/demo")).problem(404, "NOT_FOUND")
+    assert {route.path for route in DEVELOPMENT_ROUTES} == {PATH, "/api/v1/demo"}
+    assert not {route.path for route in routes_for(PRODUCTION)} & {route.path for route in DEVELOPMENT_ROUTES}
+    assert "/api/v1/demo" not in build_document(routes_for(PRODUCTION), PRODUCTION).decode()
+    assert PATH in orjson.loads(build_document(routes_for(SETTINGS), SETTINGS))["paths"]
+
+
+async def test_nobody_from_outside_imports() -> None:
+    outside = SETTINGS.replace(internal_networks=())
+    async with serving(outside) as client:
+        (await client.post(PATH, {"signals": []})).problem(403, "FORBIDDEN")
+        (await client.get("/api/v1/demo")).problem(403, "FORBIDDEN")
+
+
+async def test_the_server_tells_on_which_data_it_runs_without_naming_it() -> None:
+    async with serving() as client:
+        answer = (await client.get("/api/v1/demo")).json
+    assert answer == {"instance": instance_name(str(SETTINGS.data_dir.resolve())), "rate_limited": "no"}
+
+
+async def test_what_is_wrong_with_a_past_signal_is_named(tmp_path: Path) -> None:
+    [signal] = past(tmp_path, 1)
+    async with serving() as client:
+        answer = await client.post(PATH, {"signals": [signal | {"entry_price": 0}]})
+        assert answer.problem(400, "VALIDATION_ERROR")["details"][0]["field"] == "signals.0.entry_price"
+        nothing = (await client.post(PATH, {"signals": []})).problem(400, "VALIDATION_ERROR")
+        assert nothing["details"] == [{"field": "signals", "message": "must have 1-100 items"}]
+
+
+async def test_the_past_is_listed_with_its_own_times_and_judgement_and_stored_once(
+    settings: Settings, tmp_path: Path
+) -> None:
+    signals = past(tmp_path, 30)
+    open_settings = settings.replace(rate_limit_enabled=False)
+    async with local_actors(open_settings, {PUBLISH: Publish()}) as actors, gateway_of(open_settings, actors) as world:
+        first = await world.client.post(PATH, {"signals": signals[:20]})
+        again = await world.client.post(PATH, {"signals": signals})
+        listed = (await world.client.get("/api/signals?limit=100")).json["signals"]
+        detail = (await world.client.get(f"/api/signals/{signals[0]['id']}")).json
+    assert (first.status, first.json) == (201, {"published": 20, "known": 0})
+    assert again.json == {"published": 10, "known": 20}
+    assert [each["id"] for each in reversed(listed)] == [each["id"] for each in signals]
+    assert [each["created_at"] for each in reversed(listed)] == [each["published_at"] for each in signals]
+    score = signals[0]["score"]
+    assert detail["opportunity_factors"] == score["opportunity_factors"]
+    assert detail["strategy_breakdown"] == score["strategy_breakdown"]
+    assert detail["market_context"] == score["market_context"]
+    assert detail["provider"]["name"] == "strategy_alpha"

@@ -1,0 +1,140 @@
+"""`run.py demo` on a real server, and the walk through the public document on it; that the walk sees faults."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+from server._process import inherited_environment
+from tests.services import REPOSITORY, Server, wait_until
+from tests.walk_gateway._filled import lacking
+from tests.walk_gateway._walk import EXAMPLES, ROWS, walk
+
+PAGE = EXAMPLES["GET /api/signals response 200"]
+PROFILE = EXAMPLES["GET /api/providers/{} response 200"]
+
+
+def demo(server: Server, *options: str) -> subprocess.Popen[str]:
+    """`run.py demo` with the server's settings."""
+    environment = {**inherited_environment(), "PYTHONPATH": str(REPOSITORY), **server.settings}
+    command = [sys.executable, str(REPOSITORY / "run.py"), "demo", *options]
+    return subprocess.Popen(
+        command, env=environment, cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+@pytest.mark.slow
+def test_a_server_filled_by_the_demo_shows_every_example_of_the_document(tmp_path: Path) -> None:
+    with Server(tmp_path / "data") as server:
+        server.start().wait_ready(120)
+        first, _ = (filling := demo(server, "--once", "--small")).communicate(timeout=240)
+        assert filling.returncode == 0, first
+        findings = asyncio.run(walk(server.url))
+        assert findings.differences == [], findings.table()
+        again = demo(server, "--small")
+        signals = total_signals(server)
+        try:
+            wait_until(lambda: total_signals(server) > signals + 2, 120)
+        finally:
+            again.send_signal(signal.SIGINT)
+        second, _ = again.communicate(timeout=30)
+        assert again.returncode == 0, second
+        assert "signals of the past" in first
+        assert "signals of the past" not in second, "it goes on with the community that is there"
+        assert "Stopped" in second
+
+
+def test_the_demo_says_that_nobody_answers(tmp_path: Path) -> None:
+    refused = demo(Server(tmp_path / "data"), "--once", "--url", "http://127.0.0.1:9")
+    output, _ = refused.communicate(timeout=60)
+    assert refused.returncode == 1
+    assert "demo: nobody answers at http://127.0.0.1:9" in output
+    assert "Traceback" not in output
+
+
+def test_the_demo_does_not_run_in_production(tmp_path: Path) -> None:
+    server = Server(
+        tmp_path / "data",
+        ENVIRONMENT="production",
+        JWT_SECRET="x" * 40,
+        DATABASE_URL="postgresql://nobody@127.0.0.1:1/none",
+        REDIS_URL="redis://127.0.0.1:1",
+        MARKET_DATA="hyperliquid",
+    )
+    refused = demo(server, "--once")
+    output, _ = refused.communicate(timeout=60)
+    assert refused.returncode == 1
+    assert "ENVIRONMENT is production" in output
+
+
+def total_signals(server: Server) -> int:
+    """How many are published, by the public list."""
+    with urlopen(f"{server.url}/api/signals?limit=1", timeout=5) as response:
+        return int(json.load(response)["total"])
+
+
+def test_every_endpoint_and_example_of_the_document_is_a_row() -> None:
+    assert sum(" response " in row for row in ROWS) == 15
+    assert sum(" request " in row for row in ROWS) == 8
+    assert sum(row.partition(" ")[0] in ("GET", "POST", "PUT", "DELETE") for row in ROWS) == 29 + 23
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("user_id", ""),
+        ("bio", None),
+        ("banner_url", None),
+        ("specialties", []),
+        ("stats.win_rate", None),
+        ("stats.win_rate", "0.67"),
+        ("stats.follower_count", True),
+        ("stats", []),
+        ("verified_at", "2024-06-15"),
+        ("recent_signals", []),
+        ("is_following", 1),
+    ],
+)
+def test_the_walk_sees_what_is_not_filled(path: str, value: object) -> None:
+    answer = _profile()
+    assert lacking(PROFILE, answer) == []
+    _place(answer, path)[path.rpartition(".")[2]] = value
+    [found] = lacking(PROFILE, answer)
+    assert found.startswith(f"{path}: ")
+
+
+def test_the_walk_sees_what_is_missing_and_which_kinds_are_not_shown() -> None:
+    answer = _profile()
+    del answer["stats"]["sharpe_ratio"]
+    assert lacking(PROFILE, answer) == ["stats.sharpe_ratio: missing"]
+    page = copy.deepcopy(PAGE)
+    for each in page["signals"]:
+        each["created_at"] = "2026-02-15T12:34:56.000Z"
+        each["reactions"] = {"like": 1}
+    assert lacking(PAGE, page) == []
+    del page["signals"][1]
+    assert lacking(PAGE, page) == ["signals.1: none of its kind"]
+
+
+def _profile() -> dict[str, Any]:
+    """The document's own, with what it leaves out."""
+    profile: dict[str, Any] = copy.deepcopy(PROFILE)
+    profile["recent_signals"] = [{"id": "x"}]
+    for name in ("verified_at", "created_at"):
+        profile[name] = "2024-06-15T00:00:00.000Z"
+    return profile
+
+
+def _place(document: Any, path: str) -> Any:
+    for name in path.split(".")[:-1]:
+        document = document[name]
+    return document

@@ -1,0 +1,84 @@
+"""Compares an answer with the document's example: every name is there, and filled wherever the example fills it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.walk_lens._compare import TIMESTAMP
+
+_DAY_NAMES = frozenset({"last_activity_date", "expiry", "resolution_date"})
+_FREE = frozenset({"filters"})  # an object that is the user's own
+
+
+def lacking(example: Any, actual: Any, path: str = "") -> list[str]:
+    """Each place where `actual` is not as the example is. More than the example has is allowed: the contract adds."""
+    return list(_compare(example, actual, path))
+
+
+def _compare(example: Any, actual: Any, path: str) -> Iterator[str]:
+    name = path.rpartition(".")[2]
+    where = path or "body"
+    if example is None:
+        return
+    if actual is None:
+        yield f"{where}: null"
+    elif isinstance(example, dict):
+        yield from _object(example, actual, path)
+    elif isinstance(example, list):
+        yield from _list(example, actual, path)
+    elif isinstance(example, bool):
+        if not isinstance(actual, bool):
+            yield f"{where}: {actual!r} is no boolean"
+    elif isinstance(example, int | float):
+        if isinstance(actual, bool) or not isinstance(actual, int | float):
+            yield f"{where}: {actual!r} is no number"
+    elif not isinstance(actual, str) or not actual:
+        yield f"{where}: {actual!r} is no text"
+    elif name.endswith("_at") and name not in _DAY_NAMES and not TIMESTAMP.fullmatch(actual):
+        yield f"{where}: {actual!r} is not written as 2024-01-15T10:30:00.123Z"
+
+
+def _object(example: dict[str, Any], actual: Any, path: str) -> Iterator[str]:
+    if not isinstance(actual, dict):
+        yield f"{path or 'body'}: {actual!r} is no object"
+        return
+    name = path.rpartition(".")[2]
+    if name == "reactions":  # only what somebody chose is named
+        if not actual:
+            yield f"{path}: empty"
+        yield from (f"{path}.{kind}: {count!r}" for kind, count in actual.items() if type(count) is not int)
+        return
+    if not example and not actual and name not in _FREE:
+        yield f"{path}: empty"
+    for key, value in example.items():
+        place = f"{path}.{key}" if path else key
+        if key in actual:
+            yield from _compare(value, actual[key], place)
+        else:
+            yield f"{place}: missing"
+
+
+def _list(example: list[Any], actual: Any, path: str) -> Iterator[str]:
+    if not isinstance(actual, list):
+        yield f"{path}: {actual!r} is no list"
+    elif not actual:
+        yield f"{path}: empty"
+    else:
+        for index, each in enumerate(example):
+            yield from _best(each, actual, f"{path}.{index}")
+
+
+def _best(example: Any, items: list[Any], path: str) -> list[str]:
+    """What the item that comes nearest to the example's lacks: one that has everything is enough."""
+    alike = [each for each in items if _same_kind(example, each)]
+    found = [lacking(example, each, path) for each in alike or items]
+    return min(found, key=len) if alike else [f"{path}: none of its kind"]
+
+
+def _same_kind(example: Any, actual: Any) -> bool:
+    """Whether they may be compared: what tells kinds apart is the same, and of constants it is the example's own."""
+    if not isinstance(example, dict) or not isinstance(actual, dict):
+        return type(example) is type(actual)
+    names = ("asset_type", "streak_type", "type", "status")
+    return all(actual.get(each) == example[each] for each in names if each in example)
