@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,7 +57,8 @@ class Progress:
     def show(self, line: str) -> None:
         """Write the line that goes away, where lines can."""
         if self._is_terminal:
-            self._stream.write(f"{_ERASE}{line}")
+            columns = shutil.get_terminal_size().columns  # a line that wraps would not go away
+            self._stream.write(f"{_ERASE}{line[: columns - 1]}")
             self._stream.flush()
             self._pending = True
 

@@ -88,7 +88,7 @@ class Trickle:
 
     def _show(self) -> None:
         counts = ", ".join(f"{count} {what}" for what, count in self._done.most_common(6))
-        self._progress.show(f"  live  {counts}  | {self._last}"[:118])
+        self._progress.show(f"  live  {counts}  | {self._last}")
 
     # --- trades
 

@@ -12,9 +12,10 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from config.settings import Settings
 from schemas.examples import EXAMPLES
 from server.openapi import build_document
-from server.routes import ROUTES
+from server.routes import routes_for
 from tests.api.serving import serving
 
+ROUTES = routes_for(Settings.load(None))
 DOCUMENT = orjson.loads(build_document(ROUTES, Settings.load(None)))
 
 
