@@ -25,6 +25,7 @@ EVENT_STREAM_HEADERS = (
     ("X-Accel-Buffering", "no"),  # nginx passes each event on as it comes
 )
 RECONNECT = b"retry: 2000\n\n"
+LAST_CHUNK = b"0\r\n\r\n"
 
 # Heartbeats that nobody acknowledges for so long end the connection: its peer has vanished without a word.
 USER_TIMEOUT_MS = 60_000
@@ -84,8 +85,8 @@ class Feed(Protocol):
         Unavailable.
         """
 
-    def open_stream(self, opening: Any, connection: socket.socket, head: bytes) -> None:
-        """Send `head` and then events over the socket, until either side closes it."""
+    def open_stream(self, opening: Any, connection: socket.socket, head: bytes, *, chunked: bool) -> None:
+        """Send `head` and then events over the socket, in chunks if asked to, until either side closes it."""
 
     def open_socket(self, opening: Any, duplex: Duplex) -> None:
         """Send events as messages over a WebSocket, until either side closes it."""
@@ -116,6 +117,11 @@ async def admit(gateway: Gateway, feed: Feed, caller: Caller, wanted: SignalFilt
         feed.abandon(opening)
         raise Unauthorized("The session of this token has ended")
     return opening
+
+
+def chunk(data: bytes) -> bytes:
+    """The bytes as a chunk of an HTTP/1.1 body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def response_head(headers: HTTPHeaders) -> bytes:

@@ -15,7 +15,7 @@ from handlers._base import GatewayHandler, known_id
 from handlers._endpoint import endpoint
 from handlers._signal_pages import page_of_signals
 from handlers._socket import SocketHandler
-from handlers._stream import EVENT_STREAM_HEADERS, RECONNECT, Feed, admit, response_head, take_socket
+from handlers._stream import EVENT_STREAM_HEADERS, RECONNECT, Feed, admit, chunk, response_head, take_socket
 from handlers._submissions import IDEMPOTENCY_KEY, KEY_HEADER, hand_in
 from schemas.errors import NotFound
 from schemas.lens import SignalAccepted
@@ -47,12 +47,14 @@ class SignalStream(GatewayHandler):
             await self.flush()  # before finish(), which would announce an empty body
             self.finish()
             return
-        # The end of the connection is the end of the body: no bytes are spent on chunks, and HTTP/1.0 is served too.
         self.set_header("Connection", "close")
+        chunked = self.request.version == "HTTP/1.1"  # else the end of the connection is the end of the body
+        if chunked:
+            self.set_header("Transfer-Encoding", "chunked")
         feed: Feed = self.services.feed
         last_event_id = self.request.headers.get("Last-Event-ID") or query.get("last_event_id")
         opening = await admit(self.gateway, feed, self.caller, SignalFilter.of(query), last_event_id)
-        head = response_head(self._headers) + RECONNECT
+        head = response_head(self._headers) + (chunk(RECONNECT) if chunked else RECONNECT)
         try:
             if self._is_gone:
                 raise StreamClosedError
@@ -60,7 +62,7 @@ class SignalStream(GatewayHandler):
         except OSError:
             feed.abandon(opening)
             raise
-        feed.open_stream(opening, connection, head)
+        feed.open_stream(opening, connection, head, chunked=chunked)
 
     def on_connection_close(self) -> None:
         """The client has gone while its session was looked up."""

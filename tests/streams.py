@@ -201,11 +201,34 @@ class Event:
         return int(self.data["id"])
 
 
+class Dechunked:
+    """The body of a chunked response, as a stream reader."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader = reader
+        self._received = bytearray()
+
+    async def readuntil(self, separator: bytes) -> bytes:
+        """As StreamReader.readuntil."""
+        while separator not in self._received:
+            size = int(await self._reader.readuntil(b"\r\n"), 16)
+            data = await self._reader.readexactly(size + 2)
+            assert data.endswith(b"\r\n")
+            if size == 0:
+                raise asyncio.IncompleteReadError(bytes(self._received), None)
+            self._received += data[:-2]
+        end = self._received.index(separator) + len(separator)
+        found = bytes(self._received[:end])
+        del self._received[:end]
+        return found
+
+
 @dataclass(eq=False)
 class Reader:
     """A client of the stream that reads as an EventSource does."""
 
     reader: asyncio.StreamReader
+    content: asyncio.StreamReader | Dechunked
     writer: asyncio.StreamWriter
     status: int
     headers: dict[str, str]
@@ -218,7 +241,7 @@ class Reader:
         async with asyncio.timeout(seconds):
             while True:
                 try:
-                    block = await self.reader.readuntil(b"\n\n")
+                    block = await self.content.readuntil(b"\n\n")
                 except asyncio.IncompleteReadError:
                     return None
                 event = self._parse(block)
@@ -310,9 +333,15 @@ async def connect(
     except BaseException:
         writer.transport.abort()
         raise
+    return answered(reader, writer, head)
+
+
+def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> Reader:
+    """The client of a stream whose head has been read."""
     status, *rest = head.decode().split("\r\n")
     fields = dict(line.split(": ", 1) for line in rest if line)
-    return Reader(reader, writer, int(status.split()[1]), fields, head)
+    content = Dechunked(reader) if fields.get("Transfer-Encoding") == "chunked" else reader
+    return Reader(reader, content, writer, int(status.split()[1]), fields, head)
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import orjson
 
 from handlers._frames import text_frame
-from handlers._stream import Duplex
+from handlers._stream import LAST_CHUNK, Duplex, chunk
 from schemas.stream import Viewer
 from server.feed.marks import append_mark, trim_marks
 from server.feed.ring import Payload, Signal
@@ -129,17 +129,23 @@ class SseClient(Client):
 
     kind = "sse"
 
-    __slots__ = ("_fd", "_loop", "_pending", "_socket")
+    __slots__ = ("_fd", "_is_chunked", "_loop", "_pending", "_socket")
 
     def __init__(self, sock: socket.socket, session: bytes, viewer: Viewer, *, n: int, cursor: int, epoch: int) -> None:
         super().__init__(session, viewer, n=n, cursor=cursor, epoch=epoch)
         self._socket = sock
         self._fd = sock.fileno()  # -1 once it is closed: the number may be another connection's by then
+        self._is_chunked = False
         self._pending = b""
         self._loop = asyncio.get_running_loop()
 
-    def open(self, head: bytes) -> None:
-        """Watch the connection; `head` is put before what is sent first."""
+    def open(self, head: bytes, *, chunked: bool) -> None:
+        """Watch the connection; `head` is put before what is sent first, which goes in chunks if HTTP is to be 1.1.
+
+        Without chunks the body ends with the connection, which is enough for browsers; but clients that ask for so many
+        bytes (Python's requests) get them when there are as many, with chunks when one is there.
+        """
+        self._is_chunked = chunked
         self._pending = head
         self._loop.add_reader(self._fd, self._readable)
 
@@ -166,17 +172,19 @@ class SseClient(Client):
             values[1::3] = range(n + 1, n + count + 1)
             values[2::3] = [signal.event for signal in signals]
             data = b"%b%d%b" * count % tuple(values)
-        return self._transmit(data)
+        return self._transmit(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
     def send_event(self, name: bytes, payload: Payload) -> bool:
         """Number, frame and send another event."""
         self.n += 1
-        return self._transmit(b"event: %b\nid: %b:%d%b" % (name, self.session, self.n, payload.event))
+        data = b"event: %b\nid: %b:%d%b" % (name, self.session, self.n, payload.event)
+        return self._transmit(chunk(data) if self._is_chunked else data)
 
     def end(self, code: str, retry_after: int | None) -> bool:
         """Say why the stream ends; a browser, which reads no `retry_after`, is told by the protocol's own `retry`."""
         retry = b"" if retry_after is None else b"retry: %d\n" % (retry_after * 1000)
-        return self._transmit(b"event: error\n%bdata: %b\n\n" % (retry, error_data(code, retry_after)))
+        data = b"event: error\n%bdata: %b\n\n" % (retry, error_data(code, retry_after))
+        return self._transmit(chunk(data) + LAST_CHUNK if self._is_chunked else data)
 
     def close(self) -> None:
         """Close the socket."""

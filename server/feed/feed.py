@@ -8,6 +8,7 @@ import random
 import secrets
 import socket
 import time
+from functools import partial
 
 import orjson
 from redis.asyncio import Redis
@@ -155,13 +156,13 @@ class Feed:
             self.limits.leave(viewer)
             raise
 
-    def open_stream(self, opening: Opening, connection: socket.socket, head: bytes) -> None:
+    def open_stream(self, opening: Opening, connection: socket.socket, head: bytes, *, chunked: bool) -> None:
         """See `handlers._stream.Feed`."""
         client = SseClient(
             connection, opening.session, opening.viewer, n=opening.n, cursor=opening.cursor, epoch=opening.epoch
         )
         # In the process's own context: each callback keeps the one it was made in, and a request's is not small.
-        self._context.run(client.open, head)
+        self._context.run(partial(client.open, head, chunked=chunked))
         self._context.run(self._enter, client, opening)
 
     def open_socket(self, opening: Opening, duplex: Duplex) -> None:

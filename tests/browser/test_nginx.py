@@ -97,6 +97,6 @@ async def test_a_stream_that_nobody_can_serve_now_is_not_refused_but_put_off(
         try:
             assert reader.status == 200
             assert reader.headers["Content-Type"].startswith("text/event-stream")
-            assert await reader.reader.readuntil(b"\n\n") == b"retry: 2000\n\n"
+            assert await reader.content.readuntil(b"\n\n") == b"retry: 2000\n\n"
         finally:
             await reader.close()

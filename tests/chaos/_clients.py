@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from tests.api.serving import Response, read_response
-from tests.streams import Event, Reader
+from tests.streams import Event, Reader, answered
 
 # An answer that takes longer is no answer: the producer hangs up and asks again.
 PATIENCE_SECONDS = 10.0
@@ -161,7 +161,7 @@ class Follower:
             except BaseException:
                 writer.close()
                 raise
-        return Reader(reader, writer, int(head.split()[1]), {}, head)
+        return answered(reader, writer, head)
 
     async def _read(self, reader: Reader) -> None:
         try:

@@ -7,10 +7,11 @@ import itertools
 import random
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
+import urllib3
 from redis.asyncio import Redis
 
 from config.settings import Settings
@@ -42,7 +43,7 @@ async def test_the_head_is_that_of_an_event_stream_that_no_proxy_holds_back(sett
         assert reader.headers["Access-Control-Allow-Origin"] == "https://tradestream.io"
         assert reader.headers["X-Content-Type-Options"] == "nosniff"
         assert "Content-Length" not in reader.headers
-        assert "Transfer-Encoding" not in reader.headers
+        assert reader.headers["Transfer-Encoding"] == "chunked"
         assert reader.headers["Connection"] == "close"
         assert reader.retry == [2000]
 
@@ -324,6 +325,29 @@ async def test_a_client_that_leaves_leaves_nothing_behind(settings: Settings) ->
             await until(lambda: server.feed.open_streams == 0 and server.feed.limits.open == 0)
         assert server.feed._fanout._groups == {}
         await publisher.publish(Draft())
+
+
+async def test_clients_that_ask_for_so_many_bytes_get_each_event_at_once(settings: Settings) -> None:
+    async with serving(settings) as (server, publisher):
+        # As Python's requests does; without chunks it would wait until there are 4096 bytes.
+        response = await asyncio.to_thread(
+            urllib3.request,
+            "GET",
+            f"http://127.0.0.1:{server.port}/api/signals/stream",
+            preload_content=False,
+            timeout=5,
+        )
+        pieces = response.stream(4096)
+        try:
+            assert b"session_start" in await asyncio.to_thread(_until, pieces, b"session_start")
+            await publisher.publish(Draft())
+            assert b"event: signal" in await asyncio.to_thread(_until, pieces, b"event: signal")
+        finally:
+            response.close()
+
+
+def _until(pieces: Iterator[bytes], mark: bytes) -> bytes:
+    return next(piece for piece in pieces if mark in piece)
 
 
 async def test_a_client_that_leaves_during_its_admission_is_not_counted(settings: Settings) -> None:
