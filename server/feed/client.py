@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # RFC 6455 § 7.4 and the IANA registry: going away, service restart, try again later; anything else is a policy (1008).
 _CLOSE_CODES = {"MAX_LIFETIME": 1001, "SERVER_DRAINING": 1012, "SLOW_CONSUMER": 1013, "SERVICE_UNAVAILABLE": 1013}
 _SIGNAL = b"event: signal\nid: %b:%d%b"
+_SIGNAL_CHUNK = b"%x\r\nevent: signal\nid: %b:%b%b\r\n"  # the same in a chunk, put together once
+_SIGNAL_BYTES = len(_SIGNAL) - len(b"%b%d%b")
 RECEIVE_BYTES = 4096
 
 
@@ -163,6 +165,10 @@ class SseClient(Client):
         n = self.n
         count = len(signals)
         self.n = n + count
+        if count == 1 and self._is_chunked:
+            number, event = b"%d" % (n + 1), signals[0].event
+            size = _SIGNAL_BYTES + len(self.session) + len(number) + len(event)
+            return self._transmit(_SIGNAL_CHUNK % (size, self.session, number, event))
         if count == 1:
             data = _SIGNAL % (self.session, n + 1, signals[0].event)
         else:

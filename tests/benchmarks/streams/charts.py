@@ -20,7 +20,7 @@ from matplotlib import pyplot as plt
 COLOURS = {"tradestream": "#1b7f5c", "nchan": "#7a8794", "better-sse": "#a9b4bf", "fastapi": "#cfd6dc"}
 STYLE = {
     "font.size": 9.0,
-    "axes.titlesize": 10.0,
+    "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.spines.top": False,
@@ -47,7 +47,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
 
 def _compared(results: Results) -> Any:
-    figure, axes = plt.subplots(2, 2, figsize=(9.2, 5.0), layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(12.4, 5.4), layout="constrained")
     steady, burst, idle = results.steady, results.burst, results.idle
     _bars(
         axes[0][0],
@@ -100,7 +100,7 @@ def _bars(
 
 
 def _scale(results: Results) -> Any:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.2), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12.4, 3.6), layout="constrained")
     titles = {each.name: each.title for each in EVERY}
     for name in (each.name for each in EVERY if each.name in results.steady):
         quantiles = results.steady[name].quantiles
