@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Tests mostly wait: for servers that start, are killed and come back. So there are more processes than cores.
-TEST_PROCESSES ?= 3
+# Two files at a time: most tests wait for servers, but some watch the clock and need a core to themselves.
+TEST_PROCESSES ?= 2
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 
