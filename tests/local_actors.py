@@ -6,7 +6,7 @@ Ray itself is under test in tests/integration/test_actors.py and in the end-to-e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from config.settings import Settings
 from config.tasks import cancel, spawn
 from db._postgres import create_pool
 from db._redis import create_redis
-from schemas.errors import AppError
+from schemas.errors import AppError, Unavailable
 
 
 class LocalMailbox:
@@ -85,7 +85,7 @@ class LocalActors:
         pool = await create_pool(settings.database_url, 4, name=name)
         redis = create_redis(settings.redis_url)
         fence = Fence(pool, name, lambda: None)
-        await fence.take()
+        await _patiently(fence.take)
         room = Room(
             name=name,
             shard=shard,
@@ -120,6 +120,17 @@ class LocalActors:
             await room.close()
             await redis.aclose()
             pool.terminate()
+
+
+async def _patiently(step: Callable[[], Awaitable[Any]]) -> None:
+    # As the actors' host does: a Postgres that has no time for us just now is no end.
+    for _ in range(4):
+        try:
+            await step()
+        except Unavailable:
+            continue
+        return
+    await step()
 
 
 @asynccontextmanager
