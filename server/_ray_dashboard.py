@@ -10,9 +10,10 @@ from signal import SIGTERM
 
 from server._http import http_get
 from server._instance import Instance
+from server._ports import free_ports
 from server._process import Launch
 from server._ray_head import LOG_BACKUPS, LOG_BYTES, ray_environment, ray_token
-from server._service import NotReady, Run, Service, free_ports
+from server._service import NotReady, Run, Service
 
 
 class RayDashboard(Service):

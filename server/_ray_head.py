@@ -15,8 +15,9 @@ import psutil
 
 from server._http import http_get
 from server._instance import Instance
+from server._ports import free_ports
 from server._process import Launch
-from server._service import NotReady, Run, Service, ServiceError, free_ports
+from server._service import NotReady, Run, Service, ServiceError
 
 OBJECT_STORE_BYTES = 120 << 20  # batches of messages are small and short-lived; Ray's default is a third of the memory
 LOG_BYTES = 10 << 20

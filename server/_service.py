@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from signal import SIGTERM
@@ -55,12 +53,3 @@ class Service(ABC):
     @abstractmethod
     def tidy(self) -> None:
         """Remove what must not stay when it has stopped: sockets, pid files."""
-
-
-def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Ports that nobody listens on now, all different: bound together, then released."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((host, 0))
-        return [each.getsockname()[1] for each in sockets]

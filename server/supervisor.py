@@ -19,7 +19,7 @@ from server._gateway import loopback
 from server._instance import Instance
 from server._logfile import LogFile
 from server._plan import GATEWAY_COMMAND, MIGRATE_COMMAND, Plan, compose
-from server._ports import check_ports
+from server._ports import check_ports, held_port
 from server._process import Reaper, become_subreaper
 from server._service import Service, ServiceError
 from server._terminal import own_terminal
@@ -252,7 +252,7 @@ async def serve(
             if ended:
                 console.event(f"ended what an earlier run had left behind ({ended} processes)")
             plan = compose(settings, instance, gateway_command=gateway_command, migrate_command=migrate_command)
-            with own_terminal():
+            with held_port(settings.host, settings.port), own_terminal():
                 await Supervisor(plan, instance, console).run(
                     lambda dashboard_is_up: ready_lines(settings, instance, dashboard_is_up=dashboard_is_up)
                 )

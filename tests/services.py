@@ -26,9 +26,10 @@ import psutil
 from server._embedded_postgres import EmbeddedPostgres
 from server._embedded_valkey import EmbeddedValkey
 from server._instance import Instance
+from server._ports import free_ports
 from server._process import Launch, inherited_environment, popen
 from server._ray_head import RayHead, ray_environment
-from server._service import NotReady, Service, free_ports
+from server._service import NotReady, Service
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

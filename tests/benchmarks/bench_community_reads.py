@@ -28,7 +28,7 @@ import orjson
 import psutil
 
 from db._migrate import migrate
-from server._service import free_ports
+from server._ports import free_ports
 from tests.benchmarks import http_load
 from tests.benchmarks.community_data import fill
 from tests.services import REPOSITORY, Server, postgres_server, status_of, wait_until

@@ -15,7 +15,7 @@ from config.settings import Settings
 from config.tasks import cancel, spawn
 from db._postgres import create_pool
 from db._redis import create_redis
-from server._service import free_ports
+from server._ports import free_ports
 from tests.streams import Draft, Publisher
 
 PUBLISH_EVERY_SECONDS = 0.03

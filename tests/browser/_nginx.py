@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from server._service import free_ports
+from server._ports import free_ports
 from tests.streams import until
 
 SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "nginx.conf"

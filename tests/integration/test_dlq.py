@@ -120,11 +120,13 @@ async def timeline(conn: Conn, event_id: UUID) -> list[str]:
 
 
 @asynccontextmanager
-async def dead_symbol(settings: Settings) -> AsyncIterator[tuple[LocalActors, Conn, ScriptedMarket, UUID]]:
-    """A pipeline in which the first event, on DEAD, has found its end in the queue."""
+async def dead_symbol(
+    settings: Settings, **changes: Any
+) -> AsyncIterator[tuple[LocalActors, Conn, ScriptedMarket, UUID]]:
+    """A pipeline in which the first event, on DEAD and with other changes, has found its end in the queue."""
     market = ScriptedMarket()
     async with pipeline(settings, enrich=ScriptedEnrich(market)) as (actors, conn):
-        [event_id] = await post(actors, submit(symbol="DEAD"))
+        [event_id] = await post(actors, submit(symbol="DEAD", **changes))
         assert await finished(conn, [event_id]) == ["FAILED"]
         yield actors, conn, market, event_id
 
@@ -151,9 +153,10 @@ async def test_a_retry_that_succeeds_publishes_the_event_and_resolves_its_entry(
 
 
 async def test_a_retry_passes_the_gates_of_age_and_drift(quick: Settings) -> None:
-    async with dead_symbol(quick.replace(lens_reject_age_seconds=0.001)) as (actors, conn, market, event_id):
+    old, settings = clock.now() - timedelta(minutes=5), quick.replace(lens_reject_age_seconds=60.0)
+    async with dead_symbol(settings, ts_utc=old) as (actors, conn, market, event_id):
         market.dead.clear()
-        [gated] = await post(actors, submit())
+        [gated] = await post(actors, submit(ts_utc=old))
         assert await finished(conn, [gated]) == ["REJECTED"]
         await ask(actors, RetryDeadLetter((await open_letter(conn))["id"], None))
         await until(lambda: conn.fetchval("SELECT true FROM signals WHERE id = $1", event_id))

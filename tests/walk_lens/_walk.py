@@ -92,6 +92,12 @@ class Walk(DeadLetters):
 
     async def socket(self) -> None:
         socket = await self.client.socket()
+        try:
+            await self.converse(socket)
+        finally:
+            socket.connection.close()
+
+    async def converse(self, socket: Socket) -> None:
         subscribe = self.message("Subscribe")
         if self.own is None:  # one of the models that run there
             event_id = await self.submit()
@@ -114,7 +120,6 @@ class Walk(DeadLetters):
         self.message_of("Error (server → client)", await socket.hear("error"))
         await socket.say(self.document.rows["message: Heartbeat ping"])
         self.message_of("Heartbeat pong", await socket.hear("pong"))
-        socket.connection.close()
 
     async def unsubscribe(self, socket: Socket) -> None:
         await socket.say(self.message("Unsubscribe"))

@@ -19,7 +19,7 @@ from config.settings import Settings
 from db._postgres import create_pool
 from db._redis import create_redis
 from schemas.feed import FeedItem
-from server._service import free_ports
+from server._ports import free_ports
 from tests.benchmarks.streams.machine import SERVER_CORE, Child, allow_many_files, child, python
 from tests.benchmarks.streams.readers import END
 from tests.streams import ALICE, Draft, Publisher, _item
