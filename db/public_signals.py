@@ -88,7 +88,7 @@ page AS MATERIALIZED (
     ) AS whole LIMIT 100
 )
 """
-_ITEMS = f"""
+_AGGREGATE = f"""
 string_agg(
     split_part(s.feed_data, ',"provider":{{', 1)
     || ',"provider":' || {PROVIDER_JSON}
@@ -97,15 +97,28 @@ string_agg(
     || ',"comment_count":' || coalesce(c.comments, 0)
     || ',"created_at":"' || left(split_part(s.feed_data, ',"created_at":"', 2), 24) || '"}}',
     ',' ORDER BY page.created_at DESC, page.id DESC)
-FROM page JOIN signals s USING (id) {TODAY}
 """
+_ITEMS = f"{_AGGREGATE} FROM page JOIN signals s USING (id) {TODAY}"
 LIST_SIGNALS = f"WITH {_PAGE} SELECT {_ITEMS}"
+
+
+RECENT_SIGNALS = 10
+
+RECENT_OF_PROVIDER = f"""
+SELECT {_AGGREGATE}
+FROM (
+    SELECT s.created_at, s.id FROM signals s WHERE s.provider_id = w.provider_id
+    ORDER BY s.created_at DESC, s.id DESC LIMIT {RECENT_SIGNALS}
+) AS page
+JOIN signals s USING (id) {TODAY}
+"""
+"""The items of a profile of the provider in `w`, for LATERAL."""
 
 
 async def list_signals(conn: Connection, filters: SignalFilters, *, limit: int, offset: int = 0) -> bytes:
     """The JSON array of the signals that match every given filter, newest first, as `GET /api/signals` shows them."""
     statement, values = filtered(LIST_SIGNALS, filters.conditions(), first=3)
-    return _array(await conn.fetchval(statement, limit, offset, *values))
+    return json_array(await conn.fetchval(statement, limit, offset, *values))
 
 
 FRESH = 100  # signals above what was counted that a page counts on the way
@@ -137,11 +150,12 @@ async def read_page(
     items, matching, fresh, newest = found
     if fresh < FRESH and newest is not None and newest >= last:
         counted.advance(rows + matching, newest)
-        return _array(items), rows + matching
-    return _array(items), await count_signals(conn, totals, filters)
+        return json_array(items), rows + matching
+    return json_array(items), await count_signals(conn, totals, filters)
 
 
-def _array(items: str | None) -> bytes:
+def json_array(items: str | None) -> bytes:
+    """The array of items that Postgres has put together; None of them is an empty one."""
     return b"[]" if items is None else f"[{items}]".encode()
 
 

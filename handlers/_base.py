@@ -6,12 +6,10 @@ import logging
 import re
 import secrets
 from collections.abc import Awaitable
-from decimal import Decimal
 from types import TracebackType
 from typing import Any
 from uuid import UUID
 
-import orjson
 import tornado.web
 from marshmallow import ValidationError
 from tornado.iostream import IOStream, StreamClosedError
@@ -23,6 +21,7 @@ from handlers._access import Caller, check_network, check_policy
 from handlers._body import BODY_BYTES, LINGER_BYTES, check_body_headers, declared_bytes, has_body
 from handlers._endpoint import Endpoint, endpoint_of
 from handlers._errors import error_body, error_headers, to_app_error
+from handlers._json import encode
 from handlers._limits import STANDARD, Verdict
 from handlers._routes import Match, Route
 from handlers._security import HSTS, SECURITY_HEADERS, cors_headers, preflight_headers
@@ -306,14 +305,3 @@ def known_id(text: str, what: str) -> UUID:
     if found is None:
         raise NotFound(f"{what} not found")
     return found
-
-
-def encode(document: Any) -> bytes:
-    """JSON. A Decimal becomes a number with all of its digits."""
-    return orjson.dumps(document, default=_exact)
-
-
-def _exact(value: object) -> Any:
-    if isinstance(value, Decimal):
-        return orjson.Fragment(f"{value:f}")
-    raise TypeError(f"{type(value).__name__} is not JSON")

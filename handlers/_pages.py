@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Any
 
 from db._postgres import Connection, connection
-from handlers._base import GatewayHandler, encode
+from handlers._base import GatewayHandler
+from handlers._json import encode
 from schemas._fields import Schema
 
 Read = Callable[[Connection], Awaitable[tuple[list[Any], int]]]

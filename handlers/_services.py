@@ -17,9 +17,10 @@ from db._totals import Totals
 from handlers._access import Gatekeeper
 from handlers._accounts import Accounts
 from handlers._limits import Limiter, Rule
+from handlers._profiles import Profiles
 from handlers._readiness import Readiness
 from handlers._revocations import RevokedSessions
-from handlers._shared_reads import SharedReads
+from handlers._shared_reads import KeptReads, SharedReads
 from handlers._stream import Feed
 from handlers._visits import Visits
 from schemas.errors import AppError
@@ -37,6 +38,10 @@ class Mailboxes(Protocol):
         """What each actor says of itself, or why it does not."""
 
 
+BOARD_SECONDS = 0.2
+"""How old a leaderboard may be beyond its actor's own delay: both together stay within the second that is promised."""
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything behind the handlers. Made once, by server/main.py."""
@@ -51,6 +56,11 @@ class Services:
     totals: Totals = field(default_factory=Totals)
     feed_totals: Totals = field(default_factory=lambda: Totals(FEED_TOTALS))
     shared_reads: SharedReads = field(default_factory=SharedReads)
+    boards: KeptReads = field(default_factory=lambda: KeptReads(BOARD_SECONDS))
+    profiles: Profiles = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "profiles", Profiles(self.pool))
 
 
 @dataclass(slots=True)

@@ -1,14 +1,16 @@
-"""Reads that many ask for at once: made once for all who wait."""
+"""Reads that many ask for at once: made once for all who wait, or once for all that is asked for."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, TypeVar
+import time
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Any, Generic, TypeVar
 
 from config.tasks import spawn
 
 Answer = TypeVar("Answer")
+Key = TypeVar("Key", bound=Hashable)
 _Waiting = tuple["asyncio.Future[Any]", Callable[[], Awaitable[Any]]]
 
 
@@ -61,3 +63,70 @@ class SharedReads:
             self._busy[key] = None
             waiting[0].set_exception(error)
             waiting[0].exception()
+
+
+class BatchedReads(Generic[Key, Answer]):
+    """Reads of single things, made together: `read_many` answers for each of its keys, in their order.
+
+    One batch at a time. Who asks while it is under way waits for the next, so no answer is older than its question.
+    When a batch fails, all that it was for fail.
+    """
+
+    def __init__(self, read_many: Callable[[Sequence[Key]], Awaitable[Sequence[Answer]]], *, most: int = 64) -> None:
+        self._read_many = read_many
+        self._most = most
+        self._waiting: dict[Key, asyncio.Future[Answer]] = {}
+        self._is_busy = False
+
+    async def get(self, key: Key) -> Answer:
+        """What belongs to `key`. Raises what the read raises."""
+        if self._is_busy:
+            future = self._waiting.get(key)
+            if future is None:
+                self._waiting[key] = future = asyncio.get_running_loop().create_future()
+            return await asyncio.shield(future)  # one who goes away takes nothing from the others
+        self._is_busy = True
+        try:
+            return (await self._read_many([key]))[0]
+        finally:
+            self._is_busy = False
+            if self._waiting:
+                self._is_busy = True
+                spawn(self._work_off(), name="batched reads")
+
+    async def _work_off(self) -> None:
+        while self._waiting:
+            keys = list(self._waiting)[: self._most]
+            futures = [self._waiting.pop(key) for key in keys]
+            try:
+                answers = await self._read_many(keys)
+            except Exception as error:  # noqa: BLE001 - theirs, who asked
+                for future in futures:
+                    future.set_exception(error)
+                    future.exception()  # perhaps nobody is there any more
+            else:
+                for future, answer in zip(futures, answers, strict=True):
+                    future.set_result(answer)
+        self._is_busy = False
+
+
+class KeptReads:
+    """Shared reads whose answers are good for some time more: for what costs much and may be that old."""
+
+    def __init__(self, seconds: float, *, most: int = 256) -> None:
+        self._seconds = seconds
+        self._most = most
+        self._reads = SharedReads()
+        self._kept: dict[Hashable, tuple[float, Any]] = {}
+
+    async def get(self, key: Hashable, read: Callable[[], Awaitable[Answer]]) -> Answer:
+        """What `read` answers, or has answered less than `seconds` ago. Raises what it raises, and keeps that not."""
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] > time.monotonic():
+            answer: Answer = kept[1]
+            return answer
+        answer = await self._reads.get(key, read)
+        if len(self._kept) >= self._most:
+            self._kept.clear()
+        self._kept[key] = time.monotonic() + self._seconds, answer
+        return answer

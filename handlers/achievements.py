@@ -18,8 +18,8 @@ from db._postgres import connection
 from db._redis import REDIS_ERRORS
 from db.achievements import FactsRow, ShownStreakRow, UnlockedRow
 from handlers._account_handler import AccountHandler
-from handlers._base import encode
 from handlers._endpoint import endpoint, endpoint_of
+from handlers._json import encode
 from schemas.achievements import AchievementDefinitions, MyAchievements, MyStreaks
 from schemas.errors import AppError
 

@@ -16,8 +16,9 @@ from config.ids import parse_uuid
 from db import leaderboards as sql
 from db._postgres import connection
 from db.leaderboards import Board, CardRow, Period
-from handlers._base import GatewayHandler, encode
+from handlers._base import GatewayHandler
 from handlers._endpoint import endpoint
+from handlers._json import encode
 from schemas.errors import NotFound, Unavailable
 from schemas.leaderboards import BOARDS, Leaderboard, LeaderboardQuery
 
@@ -44,8 +45,8 @@ class OneLeaderboard(GatewayHandler):
             raise NotFound("Leaderboard not found")
         board: Board = type  # type: ignore[assignment]
         period, limit = query["period"], query["limit"]
-        document, encoded = await self.services.shared_reads.get(
-            (LEADERBOARDS, board, period, limit), lambda: self._board(board, period, limit)
+        document, encoded = await self.services.boards.get(
+            (board, period, limit), lambda: self._board(board, period, limit)
         )
         claims = self.caller.claims
         user_id = parse_uuid(claims.subject) if claims is not None and claims.is_provider else None

@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-import orjson
-
 from actors.providers.messages import PROVIDERS, Become, EditProvider, provider_key
 from config.clock import now
 from config.ids import parse_uuid
 from db._postgres import connection
-from db.providers.profiles import exists_provider, get_provider, list_providers
-from db.public_signals import SignalFilters, list_signals
+from db.providers.profiles import exists_provider, list_providers
+from db.public_signals import SignalFilters
 from handlers._account_handler import AccountHandler
-from handlers._base import GatewayHandler, encode, known_id
+from handlers._base import GatewayHandler, known_id
 from handlers._endpoint import endpoint
 from handlers._signal_pages import page_of_signals
 from schemas.errors import Forbidden, NotFound
@@ -24,32 +22,16 @@ from schemas.providers import (
     ProviderChange,
     ProviderProfile,
     ProvidersQuery,
-    ProviderStats,
 )
 from schemas.signals import PageOfSignals, SignalsQuery
-
-RECENT_SIGNALS = 10
-
-_STATS = tuple(ProviderStats().fields)
-_PROFILE = ProviderProfile()
 
 
 class ProviderHandler(AccountHandler):
     """Shows profiles."""
 
-    async def describe(self, provider_id: UUID) -> dict[str, Any]:
+    async def describe(self, provider_id: UUID) -> bytes:
         """The profile as the caller sees it. Raises NotFound."""
-        viewer = parse_uuid(self.caller.subject or "")
-        async with connection(self.services.pool) as conn:
-            found = await get_provider(conn, provider_id, viewer)
-            if found is None:
-                raise NotFound("Provider not found")
-            recent = await list_signals(conn, SignalFilters(provider_id=provider_id), limit=RECENT_SIGNALS)
-        document = {name: getattr(found, name) for name in found.__slots__}
-        document["stats"] = {name: document.pop(name) for name in _STATS}
-        document["is_verified"] = found.verification_level != "none"
-        document["recent_signals"] = orjson.Fragment(recent)
-        return document
+        return await self.services.profiles.get(provider_id, parse_uuid(self.caller.subject or ""))
 
     async def ask_provider(self, message: Any) -> None:
         """Let the owner of the caller's profile do it."""
@@ -71,16 +53,11 @@ class AllProviders(ProviderHandler):
 class OneProvider(ProviderHandler):
     """`/api/providers/{provider_id}`"""
 
-    @endpoint("Get a provider's profile", responds=_PROFILE, conditional=True, errors=(404, 503))
+    @endpoint("Get a provider's profile", responds=ProviderProfile(), conditional=True, errors=(404, 503))
     async def get(self, provider_id: str) -> object:
         """Its track record, its newest signals, and whether the caller follows it."""
         self.add_header("Vary", "Authorization")
-        found = known_id(provider_id, "Provider")
-
-        async def read() -> bytes:
-            return encode(_PROFILE.dump(await self.describe(found)))
-
-        return await self.services.shared_reads.get((OneProvider, found, self.caller.subject), read)
+        return await self.describe(known_id(provider_id, "Provider"))
 
 
 class SignalsOfProvider(GatewayHandler):

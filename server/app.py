@@ -15,8 +15,9 @@ from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 from config.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS
 from config.settings import Settings
 from handlers._access import Gatekeeper
-from handlers._base import GatewayHandler, encode
+from handlers._base import GatewayHandler
 from handlers._errors import error_body
+from handlers._json import encode
 from handlers._revocations import RevokedSessions
 from handlers._routes import Route, RouteTable
 from handlers._services import Gateway

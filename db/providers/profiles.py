@@ -9,6 +9,7 @@ from uuid import UUID
 
 from db._postgres import Connection
 from db._where import WHERE, filtered
+from db.public_signals import RECENT_OF_PROVIDER, json_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,28 +161,34 @@ class ProviderDetail:
     verification_level: str
     verified_at: datetime | None
     is_following: bool
+    recent_signals: bytes  # a JSON array, the newest first
 
 
 # A system provider has no figures until its owner has read its first signal.
-GET_PROVIDER = """
-SELECT p.user_id, p.display_name, p.bio, p.strategy_description, p.avatar_url, p.banner_url, p.website_url,
+LOAD_DETAILS = f"""
+SELECT w.place, p.user_id, p.display_name, p.bio, p.strategy_description, p.avatar_url, p.banner_url, p.website_url,
        p.twitter_handle, p.risk_level, p.specialties, p.created_at, coalesce(s.total_signals, 0),
        coalesce(s.win_count, 0), coalesce(s.loss_count, 0), s.win_rate, s.avg_return, coalesce(s.total_return, 0),
        s.sharpe_ratio, coalesce(s.max_drawdown, 0), coalesce(s.current_streak, 0), coalesce(s.longest_streak, 0),
        coalesce(s.follower_count, 0), coalesce(l.likes, 0), coalesce(s.verification_level, 'none'), s.verified_at,
-       f.follower_id IS NOT NULL
-FROM providers p
+       f.follower_id IS NOT NULL, r.signals
+FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY w (provider_id, viewer, place)
+JOIN providers p ON p.user_id = w.provider_id
 LEFT JOIN provider_stats s ON s.provider_id = p.user_id
 LEFT JOIN provider_likes l ON l.provider_id = p.user_id
-LEFT JOIN follows f ON f.follower_id = $2 AND f.provider_id = p.user_id
-WHERE p.user_id = $1
+LEFT JOIN follows f ON f.follower_id = w.viewer AND f.provider_id = p.user_id
+CROSS JOIN LATERAL ({RECENT_OF_PROVIDER}) AS r (signals)
 """
 
 
-async def get_provider(conn: Connection, provider_id: UUID, viewer: UUID | None) -> ProviderDetail | None:
-    """One provider as `viewer` (None: nobody in particular) sees it, or None."""
-    row = await conn.fetchrow(GET_PROVIDER, provider_id, viewer)
-    return None if row is None else ProviderDetail(*row)
+async def load_details(conn: Connection, wanted: Sequence[tuple[UUID, UUID | None]]) -> list[ProviderDetail | None]:
+    """Each provider as its viewer (None: nobody in particular) sees it; None for one that does not exist."""
+    rows = await conn.fetch(LOAD_DETAILS, [each[0] for each in wanted], [each[1] for each in wanted])
+    found: list[ProviderDetail | None] = [None] * len(wanted)
+    for place, *values in rows:
+        values[-1] = json_array(values[-1])
+        found[place - 1] = ProviderDetail(*values)
+    return found
 
 
 EXISTS_PROVIDER = "SELECT EXISTS (SELECT FROM providers WHERE user_id = $1)"

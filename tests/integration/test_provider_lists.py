@@ -15,7 +15,7 @@ from db._postgres import Connection, create_pool
 from db._where import filtered
 from db.providers.follows import LIST_FOLLOWING, list_following
 from db.providers.outcomes import OLDEST_OPEN
-from db.providers.profiles import GET_PROVIDER, LIST_PROVIDERS, ORDER, SORTS, list_providers
+from db.providers.profiles import LIST_PROVIDERS, LOAD_DETAILS, ORDER, SORTS, list_providers
 from db.providers.records import READ_LOG
 from tests.benchmarks.community_data import fill
 from tests.users_factory import account_row
@@ -78,7 +78,7 @@ async def test_every_read_of_providers_takes_an_index_and_little_time(database_u
                     assert time.perf_counter() - began < SECONDS
                     assert len(items) == max(0, min(100, total - offset))
                     assert total == (PROVIDERS if not verified_only else total)
-        plan = await plan_of(conn, GET_PROVIDER, UUID("00000000-0000-7000-8000-000000000007"), fan)
+        plan = await plan_of(conn, LOAD_DETAILS, [UUID("00000000-0000-7000-8000-000000000007")], [fan])
         assert "Seq Scan" not in plan.replace("Seq Scan on provider_likes", ""), plan  # which is empty
         plan = await plan_of(conn, LIST_FOLLOWING, fan, 100, 0)
         assert "Seq Scan on provider" not in plan, plan

@@ -1,0 +1,47 @@
+"""Providers' profiles, encoded: read together for all requests of a moment, whoever they ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from db._postgres import Pool, connection
+from db.providers.profiles import ProviderDetail, load_details
+from handlers._json import encode
+from handlers._shared_reads import BatchedReads
+from schemas.errors import NotFound
+from schemas.providers import ProviderProfile, ProviderStats
+
+_STATS = tuple(ProviderStats().fields)
+_PROFILE = ProviderProfile()
+
+
+class Profiles:
+    """What `GET /api/providers/{provider_id}` answers."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._reads = BatchedReads(self._read)
+
+    async def get(self, provider_id: UUID, viewer: UUID | None) -> bytes:
+        """The profile as `viewer` sees it, as JSON. Raises NotFound and DatabaseUnavailable."""
+        found = await self._reads.get((provider_id, viewer))
+        if found is None:
+            raise NotFound("Provider not found")
+        return found
+
+    async def _read(self, wanted: Sequence[tuple[UUID, UUID | None]]) -> list[bytes | None]:
+        async with connection(self._pool) as conn:
+            details = await load_details(conn, wanted)
+        return [None if each is None else encode(_PROFILE.dump(_document(each))) for each in details]
+
+
+def _document(found: ProviderDetail) -> dict[str, Any]:
+    document = {name: getattr(found, name) for name in found.__slots__}
+    document["stats"] = {name: document.pop(name) for name in _STATS}
+    document["is_verified"] = found.verification_level != "none"
+    document["recent_signals"] = orjson.Fragment(found.recent_signals)
+    return document
