@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import random
 import re
-import secrets
+import time
 from collections.abc import Awaitable
 from types import TracebackType
 from typing import Any
@@ -12,6 +14,7 @@ from uuid import UUID
 
 import tornado.web
 from marshmallow import ValidationError
+from tornado.httputil import HTTPHeaders, format_timestamp
 from tornado.iostream import IOStream, StreamClosedError
 
 from config.ids import parse_uuid
@@ -68,10 +71,18 @@ class GatewayHandler(tornado.web.RequestHandler):
         self.match = match
         self.gateway = gateway
         given = self.request.headers.get("X-Request-ID")
-        self.request_id = given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        self.request_id = given if given and _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
         self._chunks = bytearray()
         self._received_bytes = 0
         self._send_default_headers()
+
+    def clear(self) -> None:
+        """Tornado's own formats the time anew for each response."""
+        self._headers = HTTPHeaders()
+        self._headers["Date"] = _date(int(time.time()))
+        self.set_default_headers()
+        self._write_buffer = []
+        self._status_code, self._reason = 200, "OK"
 
     def set_default_headers(self) -> None:
         """What every response carries; called again when an error replaces a response."""
@@ -297,6 +308,11 @@ class GatewayHandler(tornado.web.RequestHandler):
         if self._in_flight:
             self._in_flight = False
             self.gateway.lifecycle.leave()
+
+
+@functools.lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return format_timestamp(second)
 
 
 def known_id(text: str, what: str) -> UUID:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from handlers._endpoint import endpoint_of
 from handlers._limits import STANDARD, Rule
 
 INTERNAL_PREFIX = "/api/v1"
+FOUND = 4096  # paths whose rows are remembered: most requests ask for one of few
 _PARAMETER = re.compile(r"\{([a-z_]+)(:path)?\}")
 
 
@@ -89,9 +91,10 @@ class RouteTable:
             self._open += [None] * len(path.names) + [path]
         # One expression for all: each alternative ends in an empty group, whose number tells which one it was.
         self._expression = re.compile("|".join(expressions) or r"(?!)")
+        self.find = functools.lru_cache(maxsize=FOUND)(self._find)
+        """The row for a request's method and path, or what to refuse it with."""
 
-    def find(self, method: str, path: str) -> Match:
-        """The row for a request, or what to refuse it with."""
+    def _find(self, method: str, path: str) -> Match:
         found, arguments = self._fixed.get(path), {}
         if found is None:
             match = self._expression.fullmatch(path)

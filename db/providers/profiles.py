@@ -164,7 +164,8 @@ class ProviderDetail:
     recent_signals: bytes  # a JSON array, the newest first
 
 
-# A system provider has no figures until its owner has read its first signal.
+# A system provider has no figures until its owner has read its first signal. The arrays are hidden from the planner in
+# sub-selects: or else each call is planned anew for their lengths, at twice the cost.
 LOAD_DETAILS = f"""
 SELECT w.place, p.user_id, p.display_name, p.bio, p.strategy_description, p.avatar_url, p.banner_url, p.website_url,
        p.twitter_handle, p.risk_level, p.specialties, p.created_at, coalesce(s.total_signals, 0),
@@ -172,7 +173,7 @@ SELECT w.place, p.user_id, p.display_name, p.bio, p.strategy_description, p.avat
        s.sharpe_ratio, coalesce(s.max_drawdown, 0), coalesce(s.current_streak, 0), coalesce(s.longest_streak, 0),
        coalesce(s.follower_count, 0), coalesce(l.likes, 0), coalesce(s.verification_level, 'none'), s.verified_at,
        f.follower_id IS NOT NULL, r.signals
-FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY w (provider_id, viewer, place)
+FROM unnest((SELECT $1::uuid[]), (SELECT $2::uuid[])) WITH ORDINALITY w (provider_id, viewer, place)
 JOIN providers p ON p.user_id = w.provider_id
 LEFT JOIN provider_stats s ON s.provider_id = p.user_id
 LEFT JOIN provider_likes l ON l.provider_id = p.user_id
