@@ -14,6 +14,7 @@ import math
 import os
 import re
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from http.client import responses
@@ -29,6 +30,7 @@ from tornado.httputil import (
     HTTPServerConnectionDelegate,
     RequestStartLine,
     ResponseStartLine,
+    format_timestamp,
 )
 from tornado.iostream import IOStream, StreamClosedError
 
@@ -36,13 +38,16 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0  # how often deadlines are looked at: one timer for all connections
 LINGER_SECONDS = 2.0  # in which a client may read why it was refused before the connection is closed
+LINGER_BYTES = 1 << 20  # that are thrown away meanwhile
 CLOSE_SECONDS = 1.0  # for connections to tell their requests that they have gone
 WAITING_BYTES = 64 << 10  # of a body that are read ahead of its handler
+PIECE_BYTES = 16 << 10  # parsed at a time, so that a packet of small requests does not become thousands of objects
 
 Refusal = Callable[[int, str], bytes]  # status and what is wrong: a body
 
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}(?= )")
 _NO_BODY = frozenset({204, 304})
+_VERSIONS = frozenset({"1.0", "1.1"})
 _SWITCHING_PROTOCOLS = 101
 
 
@@ -50,7 +55,7 @@ class HttpServer:
     """Serves an application. `refusal` makes the body that tells of a request which HTTP itself does not allow.
 
     A connection is closed when no whole head of a request has come `idle_seconds` after the last answer, or not all of
-    a body `body_seconds` after its head.
+    a body `body_seconds` after its head, or when its client leaves an answer unread for `idle_seconds`.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class HttpServer:
         self._listeners: list[tuple[asyncio.Server, socket.socket]] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._all_gone: asyncio.Future[None] | None = None
+        self.is_closed = False
 
     async def listen(self, sockets: Sequence[socket.socket], *, backlog: int = 128) -> None:
         """Accept connections from now on; the sockets are closed by `stop`."""
@@ -103,6 +109,7 @@ class HttpServer:
 
     async def close_all_connections(self) -> None:
         """End what is open, requests in the middle included."""
+        self.is_closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
@@ -122,7 +129,7 @@ class HttpServer:
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for each in [each for each in self.connections if each.deadline < now]:
+        for each in [each for each in self.connections if min(each.deadline, each.write_deadline) < now]:
             each.abort()
         self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -141,17 +148,24 @@ class _Connection(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self.remote_ip = "0.0.0.0"  # noqa: S104 - what Tornado calls who comes over a Unix socket
         self.deadline = self.loop.time() + server.idle_seconds
-        self.drained: asyncio.Future[None] | None = None  # while the client does not read what we write
+        self.write_deadline = math.inf  # while the client does not read what we write
+        self.drained: asyncio.Future[None] | None = None  # likewise
         self.done: asyncio.Future[None] = self.loop.create_future()
         self.done.set_result(None)
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._held = b""  # what has come and is not parsed yet
         self._current: _Exchange | None = None
         self._waiting: deque[_Exchange] = deque()
         self._incoming: _Exchange | None = None  # whose body is being read
-        self._is_paused = self._is_refused = self._is_detached = False
+        self._tunnel: _Exchange | None = None  # after whose head no HTTP comes
+        self._refusal = b""  # the last answer, once those before it have been given
+        self._is_paused = self._is_detached = False
+        self._is_deaf = False  # what comes is thrown away
+        self._is_closing = False  # the last answer has been given
+        self._discarded_bytes = 0
         # Of the message whose head is being read.
-        self._begun = self._head_bytes = self._raw_head_bytes = 0
-        self._in_head = False
+        self._begun = self._head_bytes = self._idle_bytes = 0
+        self._in_head = self._is_moving = False
         self._url = b""
         self._method: str | None = None
         self._headers = HTTPHeaders()
@@ -165,41 +179,27 @@ class _Connection(asyncio.Protocol):
         if isinstance(address, tuple):
             self.remote_ip = address[0]
         self.server.connections.add(self)
+        if self.server.is_closed:
+            self.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._is_refused or self._parser is None:
+        if self._is_deaf:
+            self._discarded_bytes += len(data)
+            if self._discarded_bytes > LINGER_BYTES:
+                self.abort()
             return
-        self._begun = 0
-        was_between = not self._in_head and self._incoming is None
-        try:
-            try:
-                self._feed(data)
-            except httptools.HttpParserInvalidMethodError:
-                method = _METHOD.match(data)
-                if method is None or not was_between or self._begun != 1:
-                    raise
-                # llhttp does not know it: the application refuses it, as it does any that a path lacks.
-                self._method = method[0].decode()
-                self._restart(b"PUT" + data[method.end() :])
-            if self._in_head:
-                self._raw_head_bytes += len(data)
-                if self._raw_head_bytes > self.server.header_bytes:
-                    raise _HeadTooLarge
-        except (httptools.HttpParserError, _HeadTooLarge) as error:
-            if isinstance(error, _HeadTooLarge) or isinstance(error.__context__, _HeadTooLarge):
-                self.refuse(431, "The request's head is too large")
-            else:
-                log.info("malformed HTTP from %s: %s", self.remote_ip, error)
-                self.refuse(400, "Malformed HTTP request")
+        self._held += data
         self.go_on()
 
     def eof_received(self) -> bool:
-        return False  # the transport sends what it holds, and closes
+        return False  # the client has gone; the transport sends what it holds, and closes
 
     def pause_writing(self) -> None:
         self.drained = self.loop.create_future()
+        self.write_deadline = self.loop.time() + self.server.idle_seconds
 
     def resume_writing(self) -> None:
+        self.write_deadline = math.inf
         if self.drained is not None:
             self.drained.set_result(None)
             self.drained = None
@@ -211,7 +211,8 @@ class _Connection(asyncio.Protocol):
             self.drained.set_exception(StreamClosedError(real_error=exc))
             self.drained.exception()
             self.drained = None
-        exchange, self._current, self._incoming = self._current, None, None
+        exchange, self._current, self._incoming, self._tunnel = self._current, None, None, None
+        self._held = b""
         self._waiting.clear()
         if exchange is not None and not self._is_detached:
             exchange.lost()
@@ -220,7 +221,7 @@ class _Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._begun += 1
-        self._in_head, self._head_bytes, self._raw_head_bytes = True, 0, 0
+        self._in_head, self._is_moving, self._head_bytes = True, True, 0
         self._url, self._headers = b"", HTTPHeaders()
 
     def on_url(self, url: bytes) -> None:
@@ -234,12 +235,16 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
-        size, self._in_head, self._head_bytes = self._head_bytes + len(self._url), False, 0
-        if size > self.server.header_bytes:
+        if self._head_bytes + len(self._url) > self.server.header_bytes:
             raise _HeadTooLarge
+        self._in_head, self._is_moving = False, True
         method = self._method or self._parser.get_method().decode("latin-1")
         self._method = None
-        start_line = RequestStartLine(method, self._url.decode("latin-1"), f"HTTP/{self._parser.get_http_version()}")
+        version = self._parser.get_http_version()
+        coding = self._headers.get("Transfer-Encoding")
+        if version not in _VERSIONS or (coding is not None and (version != "1.1" or coding.lower() != "chunked")):
+            raise HTTPInputError("a version or a transfer coding that we do not know")
+        start_line = RequestStartLine(method, self._url.decode("latin-1"), f"HTTP/{version}")
         exchange = _Exchange(self, start_line, self._headers, keep_alive=self._parser.should_keep_alive())
         if self._parser.should_upgrade():
             self._upgrading = exchange
@@ -247,20 +252,24 @@ class _Connection(asyncio.Protocol):
             self._take(exchange)
 
     def on_body(self, chunk: bytes) -> None:
+        self._is_moving = True
         if self._incoming is not None:
             self._incoming.receive(chunk)
 
     def on_message_complete(self) -> None:
-        if self._incoming is not None:
-            self._incoming.is_complete = True
-            self._incoming = None
+        exchange, self._incoming = self._incoming, None
+        if exchange is not None:
+            exchange.is_complete = True
+            self._is_deaf = not exchange.keep_alive  # nothing may come after it (RFC 9112 § 9.6)
+            if exchange is self._current:
+                self.deadline = math.inf  # while it is answered, the handlers have theirs
 
     # What an exchange calls.
 
     @property
     def is_gone(self) -> bool:
         """Whether nothing that is written would get anywhere."""
-        return self.transport.is_closing()
+        return self._is_closing or self.transport.is_closing()
 
     def send(self, data: bytes) -> asyncio.Future[None]:
         """Write; done when the client has read so much that there is room for more."""
@@ -270,21 +279,29 @@ class _Connection(asyncio.Protocol):
             future.exception()  # whoever does not wait for it does not care
             return future
         self.transport.write(data)
-        return self.drained or self.done
+        if self.drained is None:
+            return self.done
+        waiter = asyncio.shield(self.drained)  # one who gives up must not give up for the others
+        waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return waiter
 
     def finished(self, exchange: _Exchange) -> None:
         """An exchange is over: close, or go on with the next one."""
         if exchange is not self._current:
             return
-        if not exchange.keep_alive:
-            self.close()
-            return
         self._current = None
         self.deadline = self.loop.time() + self.server.idle_seconds
-        if self._waiting:
+        if not exchange.keep_alive:
+            if exchange.is_complete:
+                self.transport.close()  # when what is written has been sent
+            else:
+                self._linger(b"")
+        elif self._waiting or self._held:
             self.loop.call_soon(self.go_on)
+        elif self._refusal:
+            self._linger(self._refusal)
 
-    def detach(self, unsent: bytes, received: bytes) -> IOStream:
+    def detach(self, unsent: bytes, after: bytes) -> IOStream:
         """The socket as Tornado's stream; nothing of it is ours any more. Raises StreamClosedError."""
         if self.is_gone or self.transport.get_write_buffer_size():
             self.abort()
@@ -293,49 +310,104 @@ class _Connection(asyncio.Protocol):
         connection.setblocking(False)
         self._is_detached = True
         self.transport.abort()  # closes its own descriptor, and says nothing to the client
-        stream = _Detached(connection, received)
+        stream = _Detached(connection, after + self._held)
         if unsent:
             stream.write(unsent)
         return stream
-
-    def close(self) -> None:
-        """Close when what is written has been sent."""
-        self.deadline = self.loop.time() + self.server.body_seconds  # for a client that does not read it
-        self.transport.close()
 
     def abort(self) -> None:
         """Close now."""
         self.transport.abort()
 
+    def go_on(self) -> None:
+        """Hand on what has come, as far as it is wanted now."""
+        while True:
+            if self._current is None and self._waiting and not self.is_gone:
+                self._current = self._waiting.popleft()
+            if self._current is not None and not self._current.is_read:
+                self._current.go_on()
+            if not self._held or self._waiting or self._is_deaf or self._parser is None:
+                break
+            piece, self._held = self._held[:PIECE_BYTES], self._held[PIECE_BYTES:]
+            self._parse(piece)
+        exchange = self._current
+        wants_pause = not self._is_deaf and (
+            bool(self._waiting) or (exchange is not None and exchange.waiting_bytes > WAITING_BYTES)
+        )
+        if wants_pause != self._is_paused and not self.transport.is_closing():
+            self._is_paused = wants_pause
+            if wants_pause:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+    def refuse_current(self) -> None:
+        """Refuse the request that is being handed on, with all that came after it."""
+        self._waiting.clear()
+        self._incoming = self._current
+        self._refuse(400, "Malformed HTTP request")
+
     # Our own.
 
-    def _feed(self, data: bytes) -> None:
-        assert self._parser is not None
+    def _parse(self, piece: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.receive(piece)
+            return
+        was_between = not self._in_head and self._incoming is None
+        self._begun, self._is_moving = 0, False
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._upgrade(data[upgrade.args[0] :])
+            try:
+                self._feed(piece)
+            except httptools.HttpParserInvalidMethodError:
+                method = _METHOD.match(piece)
+                if method is None or not was_between or self._begun != 1:
+                    raise
+                # llhttp does not know it: the application refuses it, as it does any that a path lacks.
+                self._method = method[0].decode()
+                self._parser = httptools.HttpRequestParser(self)
+                self._feed(b"PUT" + piece[method.end() :])
+            # The parser keeps what it has of a field, in the trailers too, until it has the rest.
+            self._idle_bytes = 0 if self._is_moving else self._idle_bytes + len(piece)
+            if self._idle_bytes > self.server.header_bytes and (self._in_head or self._incoming is not None):
+                raise _HeadTooLarge
+        except (httptools.HttpParserError, _HeadTooLarge) as error:
+            if self._is_deaf:
+                return  # it came after the last request
+            if isinstance(error, _HeadTooLarge) or isinstance(error.__context__, _HeadTooLarge):
+                self._refuse(431, "The request's head is too large")
+            else:
+                log.info("malformed HTTP from %s: %s", self.remote_ip, error.__context__ or error)
+                self._refuse(400, "Malformed HTTP request")
 
-    def _restart(self, data: bytes) -> None:
-        # With a parser that has seen nothing.
-        self._parser = httptools.HttpRequestParser(self)
-        self._feed(data)
+    def _feed(self, data: bytes) -> None:
+        while data:
+            assert self._parser is not None
+            try:
+                self._parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._upgrade(data[upgrade.args[0] :])
 
-    def _upgrade(self, rest: bytes) -> None:
+    def _upgrade(self, rest: bytes) -> bytes:
+        # What is to be parsed instead of the rest.
         exchange, self._upgrading = self._upgrading, None
-        if exchange is None:
-            return
-        method, target, version = exchange.start_line
-        if method != "CONNECT" and exchange.headers.get("Upgrade", "").lower() != "websocket":
+        assert exchange is not None
+        (method, target, version), headers = exchange.start_line, exchange.headers
+        is_socket = method == "GET" and version == "HTTP/1.1" and headers.get("Upgrade", "").lower() == "websocket"
+        has_body = "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0"
+        if method != "CONNECT" and (has_body or not is_socket):
             # To a protocol that we do not speak: as if nothing had been offered (RFC 9110 § 7.8).
-            lines = [f"{n}: {v}\r\n" for n, v in exchange.headers.get_all() if n not in {"Upgrade", "Http2-Settings"}]
-            self._restart(f"{method} {target} {version}\r\n{''.join(lines)}\r\n".encode("latin-1") + rest)
-            return
-        exchange.keep_alive = False  # the parser is at its end
-        exchange.after = rest
-        exchange.is_complete = True
+            lines = [f"{n}: {v}\r\n" for n, v in headers.get_all() if n not in {"Upgrade", "Http2-Settings"}]
+            self._parser = httptools.HttpRequestParser(self)
+            self._method = method  # which may be one that llhttp does not know
+            return f"PUT {target} {version}\r\n{''.join(lines)}\r\n".encode("latin-1") + rest
+        self._tunnel = exchange
+        exchange.keep_alive = False
+        exchange.is_complete = exchange.is_tunnel = True
         self._take(exchange)
         self._incoming = None
+        exchange.receive(rest)
+        return b""
 
     def _take(self, exchange: _Exchange) -> None:
         self._incoming = exchange
@@ -344,43 +416,40 @@ class _Connection(asyncio.Protocol):
         else:
             self._waiting.append(exchange)
 
-    def go_on(self) -> None:
-        """Hand on what has come, as far as it is wanted now."""
-        if self._current is None and self._waiting and not self.is_gone:
-            self._current = self._waiting.popleft()
-        exchange = self._current
-        if exchange is not None and not exchange.is_read:
-            exchange.go_on()
-        wants_pause = bool(self._waiting) or (exchange is not None and exchange.waiting_bytes > WAITING_BYTES)
-        if wants_pause != self._is_paused and not self.is_gone and not self._is_detached:
-            self._is_paused = wants_pause
-            if wants_pause:
-                self.transport.pause_reading()
-            else:
-                self.transport.resume_reading()
-
-    def refuse(self, status: int, message: str) -> None:
+    def _refuse(self, status: int, message: str) -> None:
         """Say that what came is not HTTP as it should be, after the answers to what came before; then close."""
-        self._is_refused, self._in_head, self._incoming = True, False, None
-        if self._waiting and not self._waiting[-1].is_complete:
-            self._waiting.pop()
-        elif not self._waiting and self._current is not None and not self._current.is_complete:
-            exchange, self._current = self._current, None
-            exchange.lost()
-            if exchange.has_head:
-                self.close()
-                return
-        last = self._waiting[-1] if self._waiting else self._current
-        if last is not None:
-            last.keep_alive = False
-            return
+        self._is_deaf, self._in_head, self._held = True, False, b""
         body = self.server.refusal(status, message)
-        head = f"HTTP/1.1 {status} {responses[status]}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-        self.send(f"{head}\r\nConnection: close\r\n\r\n".encode() + body)
-        # Not closed at once: bytes that arrive at a closed connection destroy the answer on its way.
-        self.deadline = self.loop.time() + LINGER_SECONDS
-        if not self.is_gone and self.transport.can_write_eof():
-            self.transport.write_eof()
+        head = (
+            f"HTTP/1.1 {status} {responses[status]}\r\nDate: {format_timestamp(time.time())}\r\nConnection: close\r\n"
+            f"Content-Type: application/json; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        self._refusal = head.encode() + body
+        broken, self._incoming = self._incoming, None
+        if broken is not None and self._waiting and self._waiting[-1] is broken:
+            self._waiting.pop()
+        elif broken is not None and self._current is broken:
+            self._current = None
+            self._linger(b"" if broken.has_head else self._refusal)
+            broken.lost()
+        if self._current is None and not self._waiting:
+            self._linger(self._refusal)
+
+    def _linger(self, data: bytes) -> None:
+        """Say the last word, and close a moment later: bytes that arrive at a closed connection destroy it."""
+        if self.is_gone:
+            return
+        if data:
+            self.transport.write(data)
+        is_behind = self.transport.get_write_buffer_size() > 0
+        self.deadline = self.loop.time() + (self.server.idle_seconds if is_behind else LINGER_SECONDS)
+        self._is_closing = self._is_deaf = True
+        self._held = b""
+        self._waiting.clear()
+        self.transport.write_eof()
+        if self._is_paused:
+            self._is_paused = False
+            self.transport.resume_reading()
 
 
 class _Exchange(HTTPConnection):
@@ -393,12 +462,12 @@ class _Exchange(HTTPConnection):
         self.start_line = start_line
         self.headers = headers
         self.keep_alive = keep_alive
-        self.after = b""  # what came after the head of an upgrade
         self.is_complete = False  # the whole request has come
-        self.is_read = False  # and the handler has it
+        self.is_read = False  # and the handler has it, or is not there any more
+        self.is_tunnel = False  # no HTTP comes after its head
         self.has_head = False  # the answer has begun
         self.waiting_bytes = 0
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes] = []  # of the body, or of what comes after the head of an upgrade
         self._delegate: HTTPMessageDelegate | None = None
         self._is_ready = False  # the handler wants its body
         self._is_finished = self._is_chunked = False
@@ -408,7 +477,7 @@ class _Exchange(HTTPConnection):
 
     def receive(self, chunk: bytes) -> None:
         """Keep a part of the body until `go_on`."""
-        if not self._is_finished:
+        if chunk and not self._is_finished:
             self._chunks.append(chunk)
             self.waiting_bytes += len(chunk)
 
@@ -422,53 +491,66 @@ class _Exchange(HTTPConnection):
                 self._deliver()
         except HTTPInputError as error:
             log.info("malformed HTTP from %s: %s", connection.remote_ip, error)
-            self.is_complete = False  # so that it is the refused one
-            connection.refuse(400, "Malformed HTTP request")
+            connection.refuse_current()
         except Exception:
             log.exception("the application failed at %s", self.start_line.path.partition("?")[0])
             connection.abort()
 
     def lost(self) -> None:
-        """The client has gone."""
+        """The client has gone, or the handler gets no more of its request. Tells the handler, once."""
         callback, self._on_close = self._on_close, None
+        delegate, self._delegate = self._delegate, None
         if not self.is_read:
-            if self._delegate is not None:
-                self._delegate.on_connection_close()
-        elif callback is not None:
-            callback()
+            self.is_read = True
+            callback = None if delegate is None else delegate.on_connection_close
+        if callback is not None:
+            try:
+                callback()
+            except Exception:
+                log.exception("the application failed at %s", self.start_line.path.partition("?")[0])
 
     def _begin(self) -> None:
         connection = self.context
-        # While it is answered no deadline of ours counts; the handlers have theirs.
         connection.deadline = math.inf if self.is_complete else connection.loop.time() + connection.server.body_seconds
         self._delegate = connection.server.app.start_request(connection, self)
         prepared = self._delegate.headers_received(self.start_line, self.headers)
-        if prepared is None or (self.is_complete and not self._chunks):
-            self._is_ready = True  # there is no body to wait with
+        if prepared is None or self._has_no_body:
+            self._make_ready()  # there is nothing to wait with
         else:
             cast("asyncio.Future[None]", prepared).add_done_callback(self._prepared)
 
+    @property
+    def _has_no_body(self) -> bool:
+        return self.is_complete and (self.is_tunnel or not self._chunks)
+
     def _prepared(self, _: asyncio.Future[None]) -> None:
+        if self._is_finished:
+            self.lost()
+        elif not self.is_read:
+            self._make_ready()
+            self.context.go_on()
+
+    def _make_ready(self) -> None:
         self._is_ready = True
-        connection = self.context
-        if connection.is_gone:
+        if self.is_complete or self._chunks or self.has_head or self.start_line.version != "HTTP/1.1":
             return
-        if self.headers.get("Expect", "").lower() == "100-continue" and not self.has_head and not self.is_complete:
-            connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        connection.go_on()
+        if self.headers.get("Expect", "").lower() == "100-continue":
+            self.context.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _deliver(self) -> None:
-        assert self._delegate is not None
-        chunks, self._chunks, self.waiting_bytes = self._chunks, [], 0
-        for chunk in chunks:
-            if self._is_finished:
-                return
-            taken = self._delegate.data_received(chunk)
-            assert taken is None, "our handlers take a chunk at once"
-        if self.is_complete and not self._is_finished:
+        delegate = self._delegate
+        assert delegate is not None
+        if not self._has_no_body:
+            chunks, self._chunks, self.waiting_bytes = self._chunks, [], 0
+            for chunk in chunks:
+                taken = delegate.data_received(chunk)
+                assert taken is None, "our handlers take a chunk at once"
+                if self._is_finished:
+                    return
+        if self.is_complete:
             self.is_read = True
-            self.context.deadline = math.inf
-            self._delegate.finish()
+            self._delegate = None  # it knows us: together we would wait for the collector
+            delegate.finish()
 
     # What Tornado calls.
 
@@ -487,8 +569,9 @@ class _Exchange(HTTPConnection):
         self._is_chunked = has_body and length is None and version == "HTTP/1.1"
         if self._is_chunked:
             headers["Transfer-Encoding"] = "chunked"
-        if has_body and length is None and not self._is_chunked:
-            self.keep_alive = False  # the end of the connection is the end of the body
+        if not self.is_complete or (has_body and length is None and not self._is_chunked):
+            # There may be a body that nobody wants; or the end of the connection is the end of the answer.
+            self.keep_alive = False
         if code != _SWITCHING_PROTOCOLS:
             if not self.keep_alive or headers.get("Connection", "").lower() == "close":
                 self.keep_alive = False
@@ -500,8 +583,8 @@ class _Exchange(HTTPConnection):
         text = f"HTTP/1.1 {code} {start_line.reason}\r\n{''.join(lines)}\r\n"
         if not text.count("\r") == text.count("\n") == len(lines) + 2:
             raise ValueError("a header's value has a line break")
-        self.has_head = True
         data = text.encode("latin-1")
+        self.has_head = True
         if code == _SWITCHING_PROTOCOLS:  # what follows it goes over the detached stream, and so does this
             self._unsent += data
             return self.context.done
@@ -509,24 +592,33 @@ class _Exchange(HTTPConnection):
 
     def write(self, chunk: bytes) -> asyncio.Future[None]:
         """Go on with the answer. Raises HTTPOutputError when it gets longer than its Content-Length."""
+        if not self.has_head:  # write_headers has refused it
+            self.context.abort()
         return self.context.send(self._framed(chunk))
 
     def finish(self) -> None:
         """The answer is whole. Raises HTTPOutputError when it is shorter than its Content-Length."""
+        if not self.has_head:
+            self.context.abort()
         if self._remaining and not self.context.is_gone:
             self.context.abort()
             raise HTTPOutputError(f"the answer is {self._remaining} bytes shorter than its Content-Length")
         if self._is_chunked:
             self.context.send(b"0\r\n\r\n")
         self._is_finished = True
-        if not self.is_read and not (self.is_complete and not self._chunks):
-            self.keep_alive = False  # to go on we would have to read a body that nobody wants
-        if not self._unsent:
-            self.context.finished(self)
+        if self._unsent:
+            return
+        self._chunks.clear()
+        if not self.is_complete:
+            self.keep_alive = False
+        if not self.is_read and (self._is_ready or not self.is_complete):
+            self.context.loop.call_soon(self.lost)  # the handler may still wait for its body
+        self.context.finished(self)
 
     def detach(self) -> IOStream:
         """The connection's socket. Raises StreamClosedError when the client has gone."""
-        return self.context.detach(self._unsent, self.after)
+        self._on_close = None
+        return self.context.detach(self._unsent, b"".join(self._chunks))
 
     def _framed(self, chunk: bytes) -> bytes:
         if self._remaining is not None:

@@ -5,7 +5,7 @@
 For `GET /api/signals?limit=50`, a provider's profile and a leaderboard: requests per second of CPU of the server's one
 process, and with that of its Postgres backends (and of the actor that it asks). To reach: twice the peer's of the first
 (`--check` exits with 1 otherwise). "one reader" is a single connection: no two requests are alike at the same time, so
-nothing is shared; "many pages" are 16 connections that ask for 200 different pages.
+nothing is shared; "many pages" are 16 connections that ask for 200 different pages, "many profiles" for 200 profiles.
 
 Needs the extra `bench`.
 """
@@ -42,6 +42,7 @@ CASES: Sequence[tuple[str, Sequence[str], int]] = (
     ("  many pages", [f"/api/signals?limit=50&offset={n}" for n in range(200)], 16),
     ("GET /api/providers/{id}", [PROFILE], 16),
     ("  one reader", [PROFILE], 1),
+    ("  many profiles", [f"/api/providers/00000000-0000-7000-8000-{n:012d}" for n in range(1, 201)], 16),
     ("GET /api/leaderboards/followers", ["/api/leaderboards/followers"], 16),
     ("  one reader", ["/api/leaderboards/followers"], 1),
 )
