@@ -104,8 +104,10 @@ class HttpServer:
                     accepted.append(own.accept()[0])
         self._listeners.clear()
         for each in accepted:
-            with contextlib.suppress(OSError):  # it has gone
+            try:
                 await loop.connect_accepted_socket(lambda: _Connection(self), each)
+            except OSError:  # it has gone
+                each.close()
 
     async def close_all_connections(self) -> None:
         """End what is open, requests in the middle included."""
