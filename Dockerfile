@@ -1,10 +1,13 @@
 # Stage one downloads and builds wheels; stage two installs them, and holds no tools and no sources.
 FROM python:3.11-slim AS build
+# Of setup.py, separated by commas: kafka; models, or only openai, anthropic, google.
+ARG EXTRAS=""
 WORKDIR /build
 COPY . .
-RUN pip wheel --no-cache-dir --wheel-dir /wheels -c constraints.txt .
+RUN pip wheel --no-cache-dir --wheel-dir /wheels -c constraints.txt ".${EXTRAS:+[$EXTRAS]}"
 
 FROM python:3.11-slim
+ARG EXTRAS=""
 # PostgreSQL wants its user to have a name, so the numeric one gets it.
 RUN groupadd --gid 10001 tradestream \
  && useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin tradestream \
@@ -12,7 +15,7 @@ RUN groupadd --gid 10001 tradestream \
 # The version is that of the one wheel that stage one has built.
 # hadolint ignore=DL3013
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
-    pip install --no-cache-dir --no-index --find-links=/wheels tradestream
+    pip install --no-cache-dir --no-index --find-links=/wheels "tradestream${EXTRAS:+[$EXTRAS]}"
 
 # Without DATABASE_URL and REDIS_URL the embedded servers keep their data in /data. The dashboard listens on the
 # loopback interface only, which nobody outside of the container reaches.
