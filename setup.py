@@ -93,6 +93,7 @@ setup(
         "handlers.auth",
         "schemas",
         "server",
+        "server._http1",
         "server.demo",
         "server.mail",
         "server.feed",

@@ -161,9 +161,23 @@ async def test_a_method_that_nobody_knows_reaches_the_application() -> None:
             assert (response.status, response.body) == (418, b"tea:milk")
         peer.say(b"BREW / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
         assert (await peer.response()).status == 418
-        peer.get("/", method="DEPLOY")
-        assert (await peer.response()).status == 405
+        for method in ("DEPLOY", "GETS", "get", "b'r!w"):
+            peer.get("/", method=method)
+            assert (await peer.response()).status == 405
         assert await peer.is_alive()
+
+
+@on_both_loops
+async def test_a_method_may_come_in_parts_whether_somebody_knows_it_or_not() -> None:
+    async with serving() as server:
+        peer = await server.connect()
+        for _ in range(2):
+            await peer.say_slowly(b"BREW / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nmilk")
+            assert (await peer.response()).body == b"tea:milk"
+            await peer.say_slowly(b"GETS / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await peer.response()).status == 405
+            await peer.say_slowly(GET)
+            assert (await peer.response()).body == b"GET /"
 
 
 @on_both_loops

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from tornado.netutil import bind_sockets
 
-import server._http1 as http1
 from config.tasks import spawn
 from server._http1 import HttpServer
+from server._http1 import server as http1
 from tests.http1 import LARGE_BYTES, App, Peer, on_both_loops, serving, until
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"

@@ -26,6 +26,14 @@ async def test_too_large_a_head_is_431_however_it_comes() -> None:
 
 
 @on_both_loops
+async def test_too_large_a_head_is_431_also_with_a_method_that_nobody_knows() -> None:
+    async with serving() as server:
+        peer = await server.connect()
+        peer.say(b"BREW / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * HEADER_BYTES + b"\r\n\r\n")
+        assert (await peer.rest()).endswith(b"431: The request's head is too large")
+
+
+@on_both_loops
 async def test_a_head_just_below_the_limit_is_read_also_behind_other_requests() -> None:
     async with serving() as server:
         peer = await server.connect()
@@ -47,6 +55,8 @@ async def test_trailers_without_end_are_refused() -> None:
 
 MALFORMED = [
     b"GET\r\n\r\n",
+    b"x" * 33 + b" / HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"BR\x00EW / HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET / HTTP/1.1\r\n\r\n",  # no Host
     b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     b"GET / HTTP/2.0\r\nHost: x\r\n\r\n",

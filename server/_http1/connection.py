@@ -1,0 +1,258 @@
+"""One client's connection: what comes and goes over it, in which order, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import socket
+import time
+from collections import deque
+from http.client import responses
+from typing import TYPE_CHECKING, cast
+
+from tornado.httputil import HTTPHeaders, RequestStartLine, format_timestamp
+from tornado.iostream import IOStream, StreamClosedError
+
+from server._http1.detached import DetachedStream
+from server._http1.exchange import Exchange
+from server._http1.parser import BadRequest, RequestParser
+
+if TYPE_CHECKING:
+    from server._http1.server import HttpServer
+
+log = logging.getLogger(__name__)
+
+LINGER_SECONDS = 2.0  # in which a client may read why it was refused before the connection is closed
+LINGER_BYTES = 1 << 20  # that are thrown away meanwhile
+WAITING_BYTES = 64 << 10  # of a body that are read ahead of its handler
+PIECE_BYTES = 16 << 10  # parsed at a time, so that a packet of small requests does not become thousands of objects
+
+
+class Connection(asyncio.Protocol):
+    """Requests are answered one after the other, in their order.
+
+    It is what asyncio calls a protocol and the parser a receiver; for Tornado it is the context of its requests.
+    """
+
+    protocol = "http"  # with remote_ip, what Tornado asks a context for
+
+    def __init__(self, server: HttpServer) -> None:
+        self.server = server
+        self.loop = asyncio.get_running_loop()
+        self.remote_ip = "0.0.0.0"  # noqa: S104 - what Tornado calls who comes over a Unix socket
+        self.deadline = self.loop.time() + server.idle_seconds
+        self.write_deadline = math.inf  # while the client does not read what we write
+        self.drained: asyncio.Future[None] | None = None  # likewise
+        self.done: asyncio.Future[None] = self.loop.create_future()
+        self.done.set_result(None)
+        self._parser = RequestParser(self, server.header_bytes)
+        self._held = b""  # what has come and is not parsed yet
+        self._current: Exchange | None = None  # which is handed on and answered
+        self._waiting: deque[Exchange] = deque()  # behind it
+        self._incoming: Exchange | None = None  # whose body is being read: the last of those
+        self._refusal = b""  # the last answer, once those before it have been given
+        self._is_paused = self._is_detached = False
+        self._is_deaf = False  # what comes is thrown away
+        self._is_closing = False  # the last answer has been given
+        self._discarded_bytes = 0
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        address = transport.get_extra_info("peername")
+        if isinstance(address, tuple):
+            self.remote_ip = address[0]
+        self.server.connections.add(self)
+        if self.server.is_closed:
+            self.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            self._discarded_bytes += len(data)
+            if self._discarded_bytes > LINGER_BYTES:
+                self.abort()
+            return
+        self._held += data
+        self.go_on()
+
+    def eof_received(self) -> bool:
+        return False  # the client has gone; the transport sends what it holds, and closes
+
+    def pause_writing(self) -> None:
+        self.drained = self.loop.create_future()
+        self.write_deadline = self.loop.time() + self.server.idle_seconds
+
+    def resume_writing(self) -> None:
+        self.write_deadline = math.inf
+        if self.drained is not None:
+            self.drained.set_result(None)
+            self.drained = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.server.gone(self)
+        self._parser.close()
+        self._held = b""
+        if self.drained is not None:
+            self.drained.set_exception(StreamClosedError(real_error=exc))
+            self.drained.exception()  # there may be nobody who waits for it
+            self.drained = None
+        exchange, self._current, self._incoming = self._current, None, None
+        self._waiting.clear()
+        if exchange is not None and not self._is_detached:
+            exchange.lost()
+
+    # What the parser calls.
+
+    def begin_request(
+        self, start_line: RequestStartLine, headers: HTTPHeaders, *, keep_alive: bool, is_tunnel: bool
+    ) -> None:
+        exchange = Exchange(self, start_line, headers, keep_alive=keep_alive, is_tunnel=is_tunnel)
+        self._incoming = exchange
+        if self._current is None and not self._waiting:
+            self._current = exchange
+        else:
+            self._waiting.append(exchange)
+
+    def receive_body(self, chunk: bytes) -> None:
+        assert self._incoming is not None
+        self._incoming.receive(chunk)
+
+    def end_request(self) -> None:
+        exchange, self._incoming = self._incoming, None
+        assert exchange is not None
+        exchange.is_complete = True
+        self._is_deaf = not exchange.keep_alive  # nothing may come after it (RFC 9112 § 9.6)
+        if exchange is self._current:
+            self.deadline = math.inf  # while it is answered, the handlers have theirs
+
+    # What an exchange calls.
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing that is written would get anywhere."""
+        return self._is_closing or self.transport.is_closing()
+
+    def send(self, data: bytes) -> asyncio.Future[None]:
+        """Write; done when the client has read so much that there is room for more."""
+        if self.is_gone:
+            future: asyncio.Future[None] = self.loop.create_future()
+            future.set_exception(StreamClosedError())
+            future.exception()  # whoever does not wait for it does not care
+            return future
+        self.transport.write(data)
+        if self.drained is None:
+            return self.done
+        waiter = asyncio.shield(self.drained)  # one who gives up must not give up for the others
+        waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return waiter
+
+    def go_on(self) -> None:
+        """Hand on what has come, as far as it is wanted now."""
+        while True:
+            if self._current is None and self._waiting and not self.is_gone:
+                self._current = self._waiting.popleft()
+            if self._current is not None and not self._current.is_read:
+                self._current.go_on()
+            if not self._held or self._waiting or self._is_deaf:
+                break
+            piece, self._held = self._held[:PIECE_BYTES], self._held[PIECE_BYTES:]
+            try:
+                self._parser.feed(piece)
+            except BadRequest as error:
+                if not self._is_deaf:  # or else it came after the last request
+                    self._refuse(error, self._incoming)
+        self._read_or_pause()
+
+    def refuse_current(self, reason: str) -> None:
+        """Refuse the request that is being handed on, with all that came after it."""
+        self._waiting.clear()
+        self._refuse(BadRequest(reason), self._current)
+
+    def finished(self, exchange: Exchange) -> None:
+        """An exchange is over: close, or go on with the next one."""
+        if exchange is not self._current:
+            return
+        self._current = None
+        self.deadline = self.loop.time() + self.server.idle_seconds
+        if not exchange.keep_alive:
+            if exchange.is_complete:
+                self.transport.close()  # when what is written has been sent
+            else:
+                self._linger(b"")
+        elif self._waiting or self._held:
+            self.loop.call_soon(self.go_on)
+        elif self._refusal:
+            self._linger(self._refusal)
+
+    def detach(self, unsent: bytes, received: bytes) -> IOStream:
+        """The socket as Tornado's stream; nothing of it is ours any more. Raises StreamClosedError."""
+        if self.is_gone or self.transport.get_write_buffer_size():
+            self.abort()
+            raise StreamClosedError
+        connection = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
+        connection.setblocking(False)
+        self._is_detached = True
+        self.transport.abort()  # closes its own descriptor, and says nothing to the client
+        stream = DetachedStream(connection, received + self._held)
+        self._held = b""
+        if unsent:
+            stream.write(unsent)
+        return stream
+
+    def abort(self) -> None:
+        """Close now."""
+        self.transport.abort()
+
+    # Our own.
+
+    def _read_or_pause(self) -> None:
+        exchange = self._current
+        has_enough = bool(self._waiting) or (exchange is not None and exchange.waiting_bytes > WAITING_BYTES)
+        is_paused = has_enough and not self._is_deaf
+        if is_paused == self._is_paused or self.transport.is_closing():
+            return
+        self._is_paused = is_paused
+        if is_paused:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    def _refuse(self, error: BadRequest, broken: Exchange | None) -> None:
+        """Say what is wrong, after the answers to what came before it; then close. The head of `broken` was right."""
+        log.info("malformed HTTP from %s: %s", self.remote_ip, error)
+        self._is_deaf, self._held, self._incoming = True, b"", None
+        body = self.server.refusal(error.status, error.message)
+        head = (
+            f"HTTP/1.1 {error.status} {responses[error.status]}\r\nDate: {format_timestamp(time.time())}\r\n"
+            "Connection: close\r\nContent-Type: application/json; charset=utf-8\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        self._refusal = head.encode() + body
+        if broken is not None and broken is self._current:
+            self._current = None
+            self._linger(b"" if broken.has_head else self._refusal)  # what is half an answer stays one
+            broken.lost()
+            return
+        if broken is not None and self._waiting:
+            self._waiting.pop()  # it is the last
+        if self._current is None and not self._waiting:
+            self._linger(self._refusal)
+
+    def _linger(self, data: bytes) -> None:
+        """Say the last word, and close a moment later: bytes that arrive at a closed connection destroy it."""
+        if self.is_gone:
+            return
+        if data:
+            self.transport.write(data)
+        is_behind = self.transport.get_write_buffer_size() > 0
+        self.deadline = self.loop.time() + (self.server.idle_seconds if is_behind else LINGER_SECONDS)
+        self._is_closing = self._is_deaf = True
+        self._held = b""
+        self._waiting.clear()
+        self.transport.write_eof()
+        if self._is_paused:
+            self._is_paused = False
+            self.transport.resume_reading()

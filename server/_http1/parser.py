@@ -1,0 +1,173 @@
+"""From bytes to requests: llhttp, and what it leaves to its user (how large a head is, upgrades, unknown methods)."""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+import httptools
+from tornado.httputil import HTTPHeaders, HTTPInputError, RequestStartLine
+
+METHOD_BYTES = 32  # the longest of IANA's registry has 17
+
+_METHOD = re.compile(rb"[!#$%%&'*+.^_`|~0-9A-Za-z-]{1,%d}" % METHOD_BYTES)  # or the first part of one
+_VERSIONS = frozenset({"1.0", "1.1"})
+
+
+class BadRequest(Exception):
+    """Not HTTP as it should be. `status` and `message` are for the client, the argument is for the log."""
+
+    status = 400
+    message = "Malformed HTTP request"
+
+
+class HeadTooLarge(BadRequest):
+    """A head, or a body's trailers, of more than `header_bytes`."""
+
+    status = 431
+    message = "The request's head is too large"
+
+
+class Receiver(Protocol):
+    """To whom requests are handed, part by part, in the order in which they come."""
+
+    def begin_request(
+        self, start_line: RequestStartLine, headers: HTTPHeaders, *, keep_alive: bool, is_tunnel: bool
+    ) -> None:
+        """A head has come. No HTTP comes after that of a tunnel: its body is all that does, and has no end."""
+
+    def receive_body(self, chunk: bytes) -> None:
+        """A part of its body has come."""
+
+    def end_request(self) -> None:
+        """All of it has come."""
+
+
+class RequestParser:
+    """The requests of one connection. Closed when that has gone."""
+
+    def __init__(self, receiver: Receiver, header_bytes: int) -> None:
+        self._receiver = receiver
+        self._header_bytes = header_bytes
+        self._parser = httptools.HttpRequestParser(self)
+        self._is_tunnel = False
+        self._in_message = False
+        self._start = b""  # of a message: its method, as far as it has come
+        self._begun = 0  # messages, in this piece
+        self._is_moving = False  # in this piece llhttp has told us of something
+        self._kept_bytes = 0  # that have come since it did
+        # Of the last head.
+        self._in_head = False
+        self._method: str | None = None  # unless it is the one that llhttp has read
+        self._url = b""
+        self._head_bytes = 0
+        self._headers = HTTPHeaders()
+        self._offer: RequestStartLine | None = None  # of another protocol
+
+    def close(self) -> None:
+        """Nothing more is fed. Both know us: together we would wait for the collector."""
+        del self._parser, self._receiver
+
+    def feed(self, piece: bytes) -> None:
+        """Hand on what these bytes make. Raises BadRequest, behind the requests that are in order."""
+        if self._is_tunnel:
+            self._receiver.receive_body(piece)
+            return
+        is_new = not self._in_message
+        if is_new:
+            piece, self._start = self._start + piece, b""
+            if len(piece) <= METHOD_BYTES and _METHOD.fullmatch(piece):
+                self._start = piece  # llhttp would refuse a part of a method that it does not know
+                return
+        self._begun, self._is_moving = 0, False
+        try:
+            self._parse(piece, is_new=is_new)
+        except httptools.HttpParserError as error:
+            reason = error.__context__ or error  # what one of our methods has raised
+            raise reason if isinstance(reason, BadRequest) else BadRequest(str(reason)) from None
+        # llhttp's binding keeps what it has of a field until it has all of it, in the trailers too.
+        self._kept_bytes = 0 if self._is_moving else self._kept_bytes + len(piece)
+        if self._kept_bytes > self._header_bytes and self._in_message:
+            raise HeadTooLarge("it goes on and on")
+
+    def _parse(self, data: bytes, *, is_new: bool) -> None:
+        while data:
+            try:
+                self._parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = data[upgrade.args[0] :]
+            except httptools.HttpParserInvalidMethodError:
+                # The application refuses it, as it does any that a path lacks. Only the first of a piece: where in it
+                # the others begin we are not told.
+                method = _METHOD.match(data)
+                if method is None or not is_new or self._begun != 1:
+                    raise
+                data = self._begin_anew(method[0].decode(), data[method.end() :])
+                continue
+            data = self._go_on_after_offer(rest)
+
+    def _begin_anew(self, method: str, rest: bytes) -> bytes:
+        """What to parse for a message with this method. If the method goes on in the rest, llhttp refuses that."""
+        self._parser = httptools.HttpRequestParser(self)
+        self._method = method
+        return b"PUT" + rest  # for llhttp it is like any other
+
+    def _go_on_after_offer(self, rest: bytes) -> bytes:
+        """Take up the offer of another protocol, or ignore it. Returns what is to be parsed instead of the rest."""
+        offer, self._offer = self._offer, None
+        assert offer is not None
+        (method, target, version), headers = offer, self._headers
+        is_socket = method == "GET" and version == "HTTP/1.1" and headers.get("Upgrade", "").lower() == "websocket"
+        has_body = "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0"
+        if method != "CONNECT" and (has_body or not is_socket):
+            # We do not speak it: as if nothing had been offered (RFC 9110 § 7.8).
+            lines = [f"{n}: {v}\r\n" for n, v in headers.get_all() if n not in {"Upgrade", "Http2-Settings"}]
+            return self._begin_anew(method, f" {target} {version}\r\n{''.join(lines)}\r\n".encode("latin-1") + rest)
+        self._is_tunnel = True
+        self._receiver.begin_request(offer, headers, keep_alive=False, is_tunnel=True)
+        if rest:
+            self._receiver.receive_body(rest)
+        return b""
+
+    # What llhttp calls.
+
+    def on_message_begin(self) -> None:
+        self._begun += 1
+        self._in_message = self._in_head = self._is_moving = True
+        self._head_bytes = 0
+        self._url, self._headers = b"", HTTPHeaders()
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # a trailer
+        self._head_bytes += len(name) + len(value) + 4
+        self._headers.add(name.decode("latin-1"), value.decode("latin-1").strip(" \t"))
+
+    def on_headers_complete(self) -> None:
+        if self._head_bytes + len(self._url) > self._header_bytes:
+            raise HeadTooLarge("all of it has come")
+        self._in_head, self._is_moving = False, True
+        method, self._method = self._method or self._parser.get_method().decode("latin-1"), None
+        version = self._parser.get_http_version()
+        coding = self._headers.get("Transfer-Encoding")
+        if version not in _VERSIONS or (coding is not None and (version != "1.1" or coding.lower() != "chunked")):
+            raise HTTPInputError("a version or a transfer coding that we do not know")
+        start_line = RequestStartLine(method, self._url.decode("latin-1"), f"HTTP/{version}")
+        if self._parser.should_upgrade():
+            self._offer = start_line  # llhttp stops here, and so says where the head ends
+        else:
+            keep_alive = self._parser.should_keep_alive()
+            self._receiver.begin_request(start_line, self._headers, keep_alive=keep_alive, is_tunnel=False)
+
+    def on_body(self, chunk: bytes) -> None:
+        self._is_moving = True
+        self._receiver.receive_body(chunk)
+
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        if self._offer is None:
+            self._receiver.end_request()
