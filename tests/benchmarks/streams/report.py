@@ -119,12 +119,7 @@ def _rows(results: Results) -> Iterator[tuple[str, Callable[[str], str]]]:
     )
     yield (
         "Memory per silent connection",
-        lambda name: (
-            f"{_number(idle[name].kb_per_connection)} KB at {idle[name].clients:,}; "
-            f"{_number(idle[name].most_kb_per_connection)} KB at {idle[name].most_clients:,}"
-            if name in idle
-            else ""
-        ),
+        lambda name: _memory(idle[name]) if name in idle else "",
     )
     yield (
         "`/health` p99 with those open",
@@ -175,6 +170,13 @@ def _verdicts(results: Results) -> Iterator[Verdict]:
             costs[-1] <= FLAT * costs[0],
             ", ".join(f"{number:,}: {cost:.0f} µs" for number, cost in results.bystanders[OURS]),
         )
+
+
+def _memory(found: Idle) -> str:
+    few = f"{_number(found.kb_per_connection)} KB at {found.clients:,}"
+    if found.most_clients == found.clients:
+        return few  # it was asked to hold no more
+    return f"{few}; {_number(found.most_kb_per_connection)} KB at {found.most_clients:,}"
 
 
 def _share(load: Load) -> str:
