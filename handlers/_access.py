@@ -173,7 +173,8 @@ def check_policy(caller: Caller, access: Access) -> None:
     if access.permission is not None:
         if access.permission in claims.permissions:
             return
-        raise Forbidden(DEMO_REFUSED if claims.is_demo else f"This needs the permission {access.permission}")
+        needed = f"This needs the permission {access.permission}; a token from before it was given must be refreshed"
+        raise Forbidden(DEMO_REFUSED if claims.is_demo else needed)
     if claims.is_demo:
         raise Forbidden(DEMO_REFUSED)
 
