@@ -66,20 +66,53 @@ _STANDING = """
 _SUMS = (5, 13, 16, 19, 22)
 
 REFRESH = "REFRESH MATERIALIZED VIEW CONCURRENTLY leaderboard"
+_ALONE = "SELECT pg_try_advisory_xact_lock($1)"
+_ALONE_KEY = 0x6C656164  # "lead"
+_REFRESH_TIMEOUT = "SET LOCAL statement_timeout = '10min'"  # 10 s for 100 000 providers
 
 
-async def refresh(conn: Connection) -> None:
-    """Bring the hourly copy up to date; readers are not held up. Not in a transaction."""
-    await conn.execute(REFRESH)
+async def refresh(conn: Connection) -> bool:
+    """Bring the hourly copy up to date; readers are not held up. False: another process is at it."""
+    async with conn.transaction():
+        if not await conn.fetchval(_ALONE, _ALONE_KEY):
+            return False
+        await conn.execute(_REFRESH_TIMEOUT)
+        await conn.execute(REFRESH)
+    return True
 
 
-AGE = "SELECT extract(epoch FROM now() - min(at))::float8 FROM leaderboard"
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far the hourly copy is from the truth.
+
+    `age_seconds` is None when it is empty, as it is before the first provider. `drift` is the part (0 to 1; more when
+    much was taken back) of the providers that are not in both, or of the signals, followers and closes that it counts
+    otherwise, whichever is larger.
+    """
+
+    age_seconds: float | None
+    drift: float
 
 
-async def age_seconds(conn: Connection) -> float | None:
-    """How old the hourly copy is; None when it is empty, as it is before the first provider."""
-    age: float | None = await conn.fetchval(AGE)
-    return age
+LOAD_LAG = """
+SELECT extract(epoch FROM now() - min(l.at))::float8,
+       greatest(
+           count(*) FILTER (WHERE s.provider_id IS NULL OR l.provider_id IS NULL)::float8 / greatest(count(*), 1),
+           coalesce(sum(abs(coalesce(s.total_signals, 0) - coalesce(l.total_signals, 0))
+                        + abs(coalesce(s.follower_count, 0) - coalesce(l.followers, 0))
+                        + abs(coalesce(s.win_count + s.loss_count + s.breakeven_count, 0) - coalesce(l.closed, 0))
+                    ), 0)::float8
+           / greatest(sum(s.total_signals + s.follower_count + s.win_count + s.loss_count + s.breakeven_count), 1)
+       )::float8
+FROM provider_stats s FULL JOIN leaderboard l ON l.provider_id = s.provider_id
+"""
+
+
+async def load_lag(conn: Connection) -> Lag:
+    """How far the hourly copy is from the truth; reads all of both."""
+    row = await conn.fetchrow(LOAD_LAG)
+    assert row is not None
+    return Lag(row[0], row[1])
 
 
 LOAD_COPY = f"SELECT {_STANDING} FROM leaderboard"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
+from actors._messages import Message
 from actors.leaderboards.messages import LEADERBOARDS, Place, PlaceOf, Ranking, Standing, Top
 from actors.leaderboards.rankings import place_of
 from actors.leaderboards.standing import Tally, value_and_change
@@ -25,8 +27,26 @@ from schemas.leaderboards import BOARDS, Leaderboard, LeaderboardQuery
 log = logging.getLogger(__name__)
 
 ASK_SECONDS = 0.8
-"""How long the actor may take: past it there is still time to read the copy within the two seconds of an answer."""
+PLACE_SECONDS = 0.4
+"""How long the actor may take, for a board and then for a place: there is still time to read the copy within the two
+seconds of an answer."""
 _LEADERBOARD = Leaderboard()
+
+Reply = TypeVar("Reply")
+
+
+@dataclass(frozen=True, slots=True)
+class _Board:
+    """A board as it is shown, and where it is from: of its actor (`is_live`), or of the copy."""
+
+    document: Mapping[str, Any]
+    encoded: bytes
+    places: Mapping[UUID, Place]
+    is_live: bool
+
+    def with_me(self, mine: Standing | None) -> object:
+        """With where the caller is; None: it is not known."""
+        return self.encoded if mine is None else {**self.document, "me": mine._asdict()}
 
 
 class OneLeaderboard(GatewayHandler):
@@ -45,45 +65,58 @@ class OneLeaderboard(GatewayHandler):
             raise NotFound("Leaderboard not found")
         board: Board = type  # type: ignore[assignment]
         period, limit = query["period"], query["limit"]
-        document, encoded = await self.services.boards.get(
-            (board, period, limit), lambda: self._board(board, period, limit)
-        )
+        shown = await self.services.boards.get((board, period, limit), lambda: self._board(board, period, limit))
         claims = self.caller.claims
         user_id = parse_uuid(claims.subject) if claims is not None and claims.is_provider else None
-        mine = None if user_id is None else await self._place(board, period, user_id)
-        return encoded if mine is None else document | {"me": mine._asdict()}
+        return shown.encoded if user_id is None else await self._with_me(shown, board, period, limit, user_id)
 
-    async def _board(self, board: Board, period: Period, limit: int) -> tuple[dict[str, Any], bytes]:
-        ranking = await self._ranking(board, period, limit)
+    async def _with_me(self, shown: _Board, board: Board, period: Period, limit: int, user_id: UUID) -> object:
+        """The board, and the place of the caller from where the board is from: else they may contradict each other."""
+        if shown.is_live and user_id not in shown.places:
+            try:
+                return shown.with_me(await self._ask(PlaceOf(board, period, user_id), PLACE_SECONDS))
+            except Unavailable as error:
+                log.info("a leaderboard with a place comes from the copy: %s", error)
+            key = (board, period, limit, "copy")
+            shown = await self.services.boards.get(key, lambda: self._copied_board(board, period, limit))
+        place = shown.places.get(user_id)
+        if place is not None:
+            return shown.with_me(Standing(place.rank, place.value))
+        return shown.with_me(await self._copied_place(board, period, user_id))
+
+    async def _board(self, board: Board, period: Period, limit: int) -> _Board:
+        try:
+            ranking = await self._ask(Top(board, period, limit), ASK_SECONDS)
+        except Unavailable as error:
+            log.info("the leaderboards come from their copy: %s", error)
+            return await self._copied_board(board, period, limit)
+        return await self._dressed(ranking, board, period, is_live=True)
+
+    async def _copied_board(self, board: Board, period: Period, limit: int) -> _Board:
+        async with connection(self.services.pool) as conn:
+            rows = await sql.load_top(conn, board, period, limit)
+        ranking = Ranking(_places(rows, board, period), rows[0][1] if rows else now())
+        return await self._dressed(ranking, board, period, is_live=False)
+
+    async def _dressed(self, ranking: Ranking, board: Board, period: Period, *, is_live: bool) -> _Board:
         async with connection(self.services.pool) as conn:
             cards = await sql.load_cards(conn, [each.provider_id for each in ranking.places])
         compared = "month" if period == "month" else "week"
         entries = [_entry(each, cards[each.provider_id], compared) for each in ranking.places]
         document = {"leaderboard": board, "period": period, "entries": entries, "updated_at": ranking.updated_at}
-        return document, encode(_LEADERBOARD.dump(document))
+        places = {each.provider_id: each for each in ranking.places}
+        return _Board(document, encode(_LEADERBOARD.dump(document)), places, is_live)
 
-    async def _ranking(self, board: Board, period: Period, limit: int) -> Ranking:
-        mailbox = self.services.directory.mailbox(LEADERBOARDS, "")
-        try:
-            return await mailbox.ask("", Top(board, period, limit), deadline_seconds=ASK_SECONDS)
-        except Unavailable as error:
-            log.info("the leaderboards come from their copy: %s", error)
-        async with connection(self.services.pool) as conn:
-            rows = await sql.load_top(conn, board, period, limit)
-        return Ranking(_places(rows, board, period), rows[0][1] if rows else now())
-
-    async def _place(self, board: Board, period: Period, user_id: UUID) -> Standing | None:
-        mailbox = self.services.directory.mailbox(LEADERBOARDS, "")
-        try:
-            return await mailbox.ask("", PlaceOf(board, period, user_id), deadline_seconds=ASK_SECONDS)
-        except Unavailable as error:
-            log.info("a place comes from the leaderboards' copy: %s", error)
+    async def _copied_place(self, board: Board, period: Period, user_id: UUID) -> Standing | None:
         async with connection(self.services.pool) as conn:
             row = await sql.load_copied(conn, user_id)
             place = await sql.load_place(conn, board, period, user_id)
         if row is None or place is None:
             return None
         return Standing(place[0], value_and_change(Tally(row), board, period)[0])
+
+    async def _ask(self, message: Message[Reply], seconds: float) -> Reply:
+        return await self.services.directory.mailbox(LEADERBOARDS, "").ask("", message, deadline_seconds=seconds)
 
 
 def _places(rows: Sequence[tuple[sql.StandingRow, datetime]], board: Board, period: Period) -> tuple[Place, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from actors._behaviour import Behaviour, Room
 from actors._messages import Delivery, Message
 from actors.leaderboards.messages import PlaceOf, Ranking, Record, Standings, Top
 from actors.leaderboards.rankings import Rankings
+from actors.leaderboards.refreshing import Refreshing
 from actors.leaderboards.standing import Tally
 from config.clock import now
 from db import leaderboards as sql
@@ -21,10 +23,7 @@ from schemas.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-REFRESH_SECONDS = 3600.0
-"""How old the copy in Postgres gets, and by how much a window may begin too early."""
-
-LOOK_SECONDS = 60.0
+LOOK_SECONDS = 5.0  # also the delay after a start: first those who waited for it are answered
 COMPARE_SECONDS = 300.0  # for so long may news that got lost be missing; it reads each record: 0.3 s per 100 000
 REREAD = 200  # providers in one query: some 20 ms
 READ_SECONDS = 60.0  # for all providers: a page at a time, while messages are answered in between
@@ -38,17 +37,18 @@ class Leaderboards(Behaviour):
     """
 
     async def start(self, room: Room) -> None:
-        """Read all providers: the copy, and anew those who have moved since."""
+        """Read all providers: the copy, and anew those who have moved since. Nobody is answered before that is done."""
         await super().start(room)
         self._rankings = Rankings(now())
         self._doubtful: dict[UUID, None] = {}  # their best runs must be read anew; in the order in which they came
         self._moved: set[UUID] = set()  # told of since the read that is under way began
         self._rereading = asyncio.Lock()
+        self._refreshing = Refreshing()
         async with transaction(room.pool, deadline_seconds=READ_SECONDS) as conn:
             async for page in sql.load_copy(conn):
                 self._rankings.fill(map(Tally, page))
         await self._compare()
-        room.every(LOOK_SECONDS, self._refresh, name="refresh the copy")
+        room.every(LOOK_SECONDS, self._look_after_copy, name="refresh the copy")
         room.every(COMPARE_SECONDS, self._compare, name="compare with the records")
 
     def figures(self) -> Mapping[str, float]:
@@ -117,16 +117,31 @@ class Leaderboards(Behaviour):
             log.info("%d providers have moved since they were ranked", missed)
         await self._settle()
 
-    async def _refresh(self) -> None:
-        """Move the windows on: copy anew what all boards are counted against, and count by it."""
-        async with self.room.connection() as conn:
-            age_seconds = await sql.age_seconds(conn)
-        if age_seconds is not None and age_seconds < REFRESH_SECONDS:
+    async def _look_after_copy(self) -> None:
+        """Make the copy anew when that is due. One task calls it, so never two at once."""
+        if not self._refreshing.may_look(time.monotonic()):
             return
-        if age_seconds is None and not len(self._rankings):
+        async with self.room.connection(deadline_seconds=READ_SECONDS) as conn:
+            lag = await sql.load_lag(conn)
+        if not self._refreshing.is_due(lag.age_seconds, lag.drift):
             return
-        async with self.room.connection(deadline_seconds=None) as conn:
-            await sql.refresh(conn)
+        started = time.monotonic()
+        try:
+            async with self.room.connection(deadline_seconds=None) as conn:
+                is_made = await sql.refresh(conn)
+            if not is_made:  # another process is at it, perhaps the one before this, and its copy must be read, too
+                self._refreshing.failed(time.monotonic())
+                return
+            await self._move_on()
+        except Exception:
+            self._refreshing.failed(time.monotonic())
+            raise
+        ended = time.monotonic()
+        self._refreshing.succeeded(ended, ended - started)
+        log.info("the copy has been made anew in %.1f s: %.0f %% of it was missing", ended - started, 100 * lag.drift)
+
+    async def _move_on(self) -> None:
+        """Move the windows on: count by the new copy."""
         async with self._rereading, transaction(self.room.pool, deadline_seconds=READ_SECONDS) as conn:
             self._moved.clear()
             async for page in sql.load_copy(conn):

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from actors._behaviour import Behaviour
+from actors._messages import Message
 from actors.leaderboards.leaderboards import Leaderboards
-from actors.leaderboards.messages import LEADERBOARDS
+from actors.leaderboards.messages import LEADERBOARDS, PlaceOf, Top
 from actors.providers.messages import PROVIDERS
 from actors.providers.providers import Providers
 from actors.users.messages import USERS
 from actors.users.users import Users
-from config.clock import now
+from config.clock import now, rfc3339
 from config.settings import Settings
 from db import leaderboards as sql
 from schemas.errors import ActorUnavailable
@@ -37,6 +38,27 @@ class Gone:
 
     async def close(self) -> None:
         """Nothing waits."""
+
+
+class Half:
+    """The mailbox of an actor that answers in time to every kind of message but one."""
+
+    def __init__(self, mailbox: Any, but: type[Message[Any]]) -> None:
+        self._mailbox, self._but = mailbox, but
+
+    async def ask(self, key: str, message: Message[Any], **options: Any) -> Any:
+        if isinstance(message, self._but):
+            raise ActorUnavailable
+        return await self._mailbox.ask(key, message, **options)
+
+    def tell(self, key: str, message: Message[Any]) -> bool:
+        """Sent."""
+        told: bool = self._mailbox.tell(key, message)
+        return told
+
+    async def close(self) -> None:
+        """Nothing more is sent."""
+        await self._mailbox.close()
 
 
 @asynccontextmanager
@@ -156,3 +178,28 @@ async def test_while_the_actor_is_away_the_copy_is_read(settings: Settings) -> N
             assert (copied["entries"], copied["me"]) == (document["entries"], document["me"])
         king.token = token_of(world.settings, "provider")  # of nobody whom the copy knows
         assert "me" not in await board(king, "followers")
+
+
+@pytest.mark.parametrize("silent_on", [Top, PlaceOf])
+async def test_the_board_and_my_place_come_from_one_source(settings: Settings, silent_on: type[Message[Any]]) -> None:
+    async with boards_world(settings) as world:
+        king = await new_provider(world, "king@example.com", "King")
+        await king.refresh()
+        async with world.pool.acquire() as conn:
+            await sql.refresh(conn)  # what the copy knows: a king without followers
+        copied_at = now()
+        await new_provider(world, "queen@example.com", "Queen")
+        ace = await new_provider(world, "ace@example.com", "Ace")
+        fan = await world.logged_in("fan@example.com")
+        (await fan.send("POST", f"/api/social/follow/{id_of(ace)}", {})).expect(201)
+        live = await leads(king, "followers", 1, query="?limit=1")
+        assert live["me"]["rank"] > 1  # of the actor, as the board is
+        mailbox = world.actors.mailboxes[LEADERBOARDS]
+        world.actors.mailboxes[LEADERBOARDS] = Half(mailbox, silent_on)  # type: ignore[assignment]
+        copied = await board(king, "followers", "?limit=1&period=month")  # no answer of before is kept for it
+        assert [each["provider"]["user_id"] for each in copied["entries"]] == [str(id_of(king))]
+        assert copied["me"] == {"rank": 1, "value": 0}
+        assert copied["updated_at"] < rfc3339(copied_at)
+        if silent_on is PlaceOf:  # whoever asks for no place has the actor's board
+            fan.token = None
+            assert (await board(fan, "followers", "?limit=1&period=month"))["entries"][0]["value"] == 1

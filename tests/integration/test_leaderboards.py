@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import takewhile
+from unittest.mock import ANY
 from uuid import UUID
 
 import asyncpg
+import pytest
 
-from actors.leaderboards import leaderboards
+from actors.leaderboards import leaderboards, refreshing
 from actors.leaderboards.leaderboards import Leaderboards
 from actors.leaderboards.messages import LEADERBOARDS, PlaceOf, Ranking, Record, Standing, Standings, Top
 from actors.leaderboards.rankings import place_of
@@ -227,16 +229,88 @@ async def test_runs_that_the_news_do_not_tell_are_read_anew(settings: Settings) 
         assert actors.behaviours[LEADERBOARDS].figures()["doubtful"] == 0
 
 
-async def test_a_window_moves_on_with_the_hourly_copy(settings: Settings, monkeypatch: object) -> None:
+async def _look(actors: LocalActors) -> None:
+    await actors.behaviours[LEADERBOARDS]._look_after_copy()  # type: ignore[attr-defined]
+
+
+async def _copied(conn: asyncpg.Connection[asyncpg.Record]) -> dict[UUID, int]:
+    return {row[0]: row[1] for row in await conn.fetch("SELECT provider_id, followers FROM leaderboard")}
+
+
+async def test_a_window_moves_on_with_the_hourly_copy(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     at = now()
     history = History(follows=[(at - timedelta(days=6), 1), (at, 1)])
     async with _world(settings, [history]) as (actors, conn):
         assert (await _top(actors, "followers", "week")).places[0][2:] == (2, 2)
         history.follows[0] = (at - timedelta(days=8), 1)
         await _store(conn, [history])
-        behaviour = actors.behaviours[LEADERBOARDS]
-        await behaviour._refresh()  # type: ignore[attr-defined]  # too young
+        await _look(actors)  # too young
         assert (await _top(actors, "followers", "week")).places[0][2:] == (2, 2)
-        monkeypatch.setattr(leaderboards, "REFRESH_SECONDS", 0.0)  # type: ignore[attr-defined]
-        await behaviour._refresh()  # type: ignore[attr-defined]
+        monkeypatch.setattr(refreshing, "LEAST_SECONDS", 0.0)
+        actors.behaviours[LEADERBOARDS]._refreshing = refreshing.Refreshing()  # type: ignore[attr-defined]
+        await _look(actors)
         assert (await _top(actors, "followers", "week")).places[0][2:] == (1, 0)
+
+
+async def test_the_copy_is_made_anew_soon_after_a_start(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaderboards, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(refreshing, "LEAST_SECONDS", 0.0)
+    history = History()
+    async with _world(settings, [history]) as (actors, conn):
+        await actors.kill(LEADERBOARDS)
+        await sql.refresh(conn)  # type: ignore[arg-type]
+        history.follows.append((now(), 1))
+        newcomers = [History(follows=[(now(), 1)] * 3) for _ in range(5)]
+        await _store(conn, [history, *newcomers])
+        await actors.start(LEADERBOARDS, Leaderboards(), settings)
+        truth = {each.provider_id: each.record.followers for each in (history, *newcomers)}
+        assert await _followers_of(actors) == truth  # at once, whatever the copy says
+
+        async def is_right() -> bool:
+            return await _copied(conn) == truth
+
+        await until(is_right)
+
+
+async def test_the_copy_is_made_anew_after_an_import(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refreshing, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(refreshing, "PAUSES", 0)
+    many = [History(follows=[(now(), 1)]) for _ in range(30)]
+    async with _world(settings, many) as (actors, conn):
+        await _look(actors)  # that of the start
+        many[0].follows.append((now(), 1))
+        await _store(conn, many[:1])
+        await _look(actors)
+        assert (await _copied(conn))[many[0].provider_id] == 1  # one follow is no reason
+        imported = [History(follows=[(now() - timedelta(days=20), 1)]) for _ in range(3)]
+        await _store(conn, imported)
+        await _look(actors)
+        assert (await _copied(conn))[many[0].provider_id] == 2
+        assert {each.provider_id for each in imported} <= (await _followers_of(actors)).keys()
+        assert await sql.load_lag(conn) == sql.Lag(ANY, 0.0)  # type: ignore[arg-type]
+
+
+async def test_a_refresh_that_fails_is_tried_again(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refreshing, "LEAST_SECONDS", 0.0)
+    history = History()
+    async with _world(settings, [history]) as (actors, conn):
+        history.follows.append((now(), 1))
+        await _store(conn, [history])
+        with monkeypatch.context() as broken:
+            broken.setattr(sql, "REFRESH", "REFRESH MATERIALIZED VIEW nowhere")
+            with pytest.raises(asyncpg.UndefinedTableError):
+                await _look(actors)
+        await _look(actors)
+        assert await _copied(conn) == {history.provider_id: 1}
+
+
+async def test_the_copy_is_never_made_twice_at_once(settings: Settings) -> None:
+    async with _world(settings, [History()]) as (_, conn):
+        other = await asyncpg.connect(settings.database_url)
+        try:
+            async with other.transaction():
+                assert await sql.refresh(other)  # type: ignore[arg-type]
+                assert not await sql.refresh(conn)  # type: ignore[arg-type]
+            assert await sql.refresh(conn)  # type: ignore[arg-type]
+        finally:
+            await other.close()

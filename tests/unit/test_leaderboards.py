@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from actors.leaderboards.messages import Record, Standing
 from actors.leaderboards.rankings import Rankings
+from actors.leaderboards.refreshing import Refreshing
 from actors.leaderboards.standing import BOARDS, Tally, value_and_change, values
 from db.leaderboards import StandingRow
 
@@ -66,6 +67,22 @@ def test_a_windows_values_are_compared_with_the_window_before() -> None:
 def test_a_win_rate_counts_from_ten_closed_signals_on() -> None:
     assert shown(standing(closed=9, wins=9))["win_rate", "all"][0] is None
     assert shown(standing(closed=10, wins=9))["win_rate", "all"][0] == 0.9
+
+
+def test_counts_begin_with_none_but_an_average_of_nothing_is_no_value() -> None:
+    closed = dict.fromkeys(("closed", "week_closed", "two_weeks_closed", "month_closed", "two_months_closed"), 10)
+    wins = dict.fromkeys(("wins", "week_wins", "two_weeks_wins", "month_wins", "two_months_wins"), 10)
+    returns = dict.fromkeys(
+        ("return_sum", "week_returns", "two_weeks_returns", "month_returns", "two_months_returns"), UNIT
+    )
+    follows = dict.fromkeys(
+        ("followers", "week_follows", "two_weeks_follows", "month_follows", "two_months_follows"), 5
+    )
+    runs = dict.fromkeys(("current_streak", "week_best", "month_best"), 10)
+    boards = shown(standing(**closed, **wins, **returns, **follows, **runs))  # of one who began this week
+    for (board, _), (value, change) in boards.items():
+        assert value is not None
+        assert change == (None if board in ("win_rate", "return") else value)
 
 
 def test_who_begins_does_not_rise_fastest() -> None:
@@ -127,3 +144,45 @@ def test_rankings_that_are_kept_equal_those_that_are_sorted(changes: list[tuple[
         assert [place.provider_id for place in top] == [provider_id for *_, provider_id in sorted(on_it)]
         for place in top:
             assert kept.standing(board, period, place.provider_id) == Standing(place.rank, place.value)
+
+
+def test_the_copy_is_made_anew_once_after_a_start_then_hourly_and_when_it_is_far_from_the_truth() -> None:
+    plan = Refreshing()
+    assert plan.may_look(0.0)
+    assert not plan.is_due(59.0, 1.0)  # the process before this one has just done it
+    assert not plan.may_look(59.0)
+    assert plan.may_look(60.0)
+    assert plan.is_due(119.0, 0.0)
+    plan.succeeded(61.0, took_seconds=1.0)
+    assert not plan.may_look(120.0)
+    assert plan.may_look(121.0)
+    assert not plan.is_due(3599.0, 0.05)
+    assert plan.is_due(61.0, 0.06)
+    assert plan.is_due(3600.0, 0.0)
+
+
+def test_an_empty_copy_is_made_anew_for_the_first_provider() -> None:
+    plan = Refreshing()
+    assert not plan.is_due(None, 0.0)
+    assert plan.is_due(None, 1.0)
+
+
+def test_a_refresh_that_takes_long_rests_for_longer() -> None:
+    plan = Refreshing()
+    plan.succeeded(0.0, took_seconds=10.0)
+    assert not plan.may_look(199.0)
+    assert plan.may_look(200.0)
+
+
+def test_a_refresh_that_fails_is_wanted_again_after_a_pause_that_grows() -> None:
+    plan, pauses = Refreshing(), []
+    plan.succeeded(0.0, took_seconds=0.0)
+    for _ in range(7):
+        plan.failed(0.0)
+        pauses.append(next(at for at in range(2000) if plan.may_look(at)))
+    assert all(
+        least <= each <= least * 1.2 + 1 for each, least in zip(pauses, (60, 120, 240, 480, 960, 960, 960), strict=True)
+    )
+    assert plan.is_due(60.0, 0.0)
+    plan.succeeded(0.0, took_seconds=0.0)
+    assert not plan.is_due(60.0, 0.0)
