@@ -177,7 +177,9 @@ class Settings:
     stream_max_seconds: float = _setting("STREAM_MAX_SECONDS", "float", 3600.0, check=_POSITIVE)
     stream_buffer_bytes: int = _setting("STREAM_BUFFER_BYTES", "int", 1 << 20, check=_COUNT)
     max_streams: int = _setting("MAX_STREAMS", "int", 20_000, check=_COUNT, help="open streams per gateway process")
-    ws_max_connections: int = _setting("WS_MAX_CONNECTIONS", "int", 100, check=_COUNT)
+    ws_max_connections: int = _setting(
+        "WS_MAX_CONNECTIONS", "int", 100, check=_COUNT, help="open Lens sockets per gateway process"
+    )
 
     # Lens
     market_data: str | None = _setting(

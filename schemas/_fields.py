@@ -23,6 +23,8 @@ from config.ids import parse_uuid
 
 PRICE_DIGITS = 15  # before the point: more than any market's price or size
 PRICE_DECIMALS = 18  # after it: the smallest unit of the usual tokens
+_DOUBLE_DIGITS = 300  # before the point: near the end of a double's range
+_QUERY_DIGITS = 15  # of an integer in a query
 _SAFE_INTEGER = 2**53  # past it a JSON number is no longer exact in JavaScript
 
 
@@ -191,17 +193,33 @@ class Price(AsItIs, fields.Decimal):
 
 
 class Number(AsItIs, fields.Float):
-    """A JSON number between `min` and `max`, as int or float: for what is measured, not paid."""
+    """A JSON number between `min` and `max`, or `above` a bound, as int or float: for what is measured, not paid."""
 
-    default_error_messages = {"invalid": "must be a number"}  # noqa: RUF012
+    default_error_messages = {  # noqa: RUF012
+        "invalid": "must be a number",
+        "large": f"must be between -10^{_DOUBLE_DIGITS} and 10^{_DOUBLE_DIGITS}",
+        "above": "must be greater than {above}",
+    }
 
-    def __init__(self, *, min: float | None = None, max: float | None = None, **options: Any) -> None:  # noqa: A002
+    def __init__(
+        self,
+        *,
+        min: float | None = None,  # noqa: A002
+        max: float | None = None,  # noqa: A002
+        above: float | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(validate=_range(min, max), **options)
+        self.above = above
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
         number = _number(value)
-        if number is None or number.adjusted() > 300:  # near the end of a double's range
+        if number is None:
             raise self.make_error("invalid")
+        if number.adjusted() >= _DOUBLE_DIGITS:
+            raise self.make_error("large")
+        if self.above is not None and number <= self.above:
+            raise self.make_error("above", above=self.above)
         return value if isinstance(value, int) and abs(value) <= _SAFE_INTEGER else float(number)
 
 
@@ -234,14 +252,18 @@ class Timestamp(fields.AwareDateTime):
     """An aware datetime. In: RFC 3339 with any offset; out: UTC, milliseconds, `Z`."""
 
     default_error_messages = {  # noqa: RUF012
-        "invalid": "must be an RFC 3339 time with an offset, as in 2024-01-15T10:30:00Z"
+        "invalid": "must be an RFC 3339 time with an offset, as in 2024-01-15T10:30:00Z",
+        "space": "must be an RFC 3339 time with an offset: a + is written %2B in a query",
     }
     # datetime.fromisoformat also takes week dates, times without seconds and other things of ISO 8601.
     _FORM = re.compile(
         r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
     )
+    _SPACED_OFFSET = re.compile(r".*[0-9] [0-9]{2}:[0-9]{2}")  # what a query makes of a bare +
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        if isinstance(value, str) and "T" in value and self._SPACED_OFFSET.fullmatch(value) is not None:
+            raise self.make_error("space")
         if not isinstance(value, str) or self._FORM.fullmatch(value) is None:
             raise self.make_error("invalid")
         try:
@@ -304,17 +326,24 @@ class QueryWhole(Whole):
     """An integer in a query string."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        # Fifteen digits: int() of a long text takes quadratic time, and Postgres holds no more than a bigint.
-        if not isinstance(value, str) or re.fullmatch(r"[+-]?[0-9]{1,15}", value) is None:
+        if not isinstance(value, str) or re.fullmatch(r"[+-]?[0-9]+", value) is None:
             raise self.make_error("invalid")
-        return int(value)
+        # int() of a long text takes quadratic time, and Postgres holds no more than a bigint: past fifteen digits it
+        # only matters that the number is out of range.
+        digits = value.lstrip("+-").lstrip("0")[: _QUERY_DIGITS + 1] or "0"
+        number = -int(digits) if value.startswith("-") else int(digits)
+        if len(digits) > _QUERY_DIGITS:
+            self._validate(number)
+            raise self.make_error("invalid")
+        return number
 
 
 class QueryNumber(Number):
     """A number in a query string."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
-        if not isinstance(value, str) or re.fullmatch(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?", value) is None:
+        # As many digits as a double is ever printed with, and more; but not so many that reading them takes time.
+        if not isinstance(value, str) or re.fullmatch(r"[+-]?[0-9]{1,300}(\.[0-9]{1,300})?", value) is None:
             raise self.make_error("invalid")
         return float(value)
 

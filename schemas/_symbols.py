@@ -70,6 +70,11 @@ def normalise_symbol(symbol: str, asset_type: AssetType) -> str:
     return symbol.upper()
 
 
+def is_symbol(text: str) -> bool:
+    """Whether a stored symbol of any type may be this, but for its case: a prediction's is free text."""
+    return text == text.strip() and 1 <= len(text) <= _FREE_TEXT_CHARACTERS and text.isprintable()
+
+
 def describe_assets() -> dict[str, list[dict[str, object]]]:
     """The body of `GET /api/assets`."""
     return {

@@ -32,7 +32,7 @@ class OptionData(Schema):
     """An option contract."""
 
     underlying = Text(min=1, max=20)
-    strike = Number(min=0)
+    strike = Number(above=0)
     option_type = Choice(("call", "put"))
     expiry = Day()
     premium = Number(min=0)

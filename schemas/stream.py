@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +12,8 @@ from marshmallow.validate import Length
 
 from config.settings import MODELS
 from schemas._fields import Choice, CommaList, Identifier, QuerySchema, QueryWhole
+from schemas._problems import cut_name
+from schemas._symbols import is_symbol
 from schemas.assets import ASSET_DATA
 
 CATEGORIES = ("crypto", "equities", "forex", "prediction")
@@ -183,11 +185,20 @@ def parse_command(message: str | bytes) -> Subscribe | Unsubscribe | Ping | Pong
         raise SocketProblem("INVALID_MESSAGE", "A message needs an action: subscribe or unsubscribe")
     match document["action"]:
         case "subscribe":
+            _check_names(document, {"action", "filters"})
             return _parse_subscribe(document.get("filters"))
         case "unsubscribe":
+            _check_names(document, {"action"})
             return Unsubscribe()
         case action:
             raise SocketProblem("INVALID_ACTION", f"Unknown action: {action}")
+
+
+def _check_names(document: Mapping[str, Any], known: Set[str]) -> None:
+    # Not of pings and pongs, in which nothing can be meant that would be lost.
+    for name in document:
+        if name not in known:
+            raise SocketProblem("INVALID_MESSAGE", f"Unknown field: {cut_name(name)}")
 
 
 def _parse_subscribe(filters: object) -> Subscribe:
@@ -199,6 +210,9 @@ def _parse_subscribe(filters: object) -> Subscribe:
         if name not in {"model", "symbol", "event_type"}:
             raise SocketProblem("INVALID_FILTER", f"Unknown filter: {name}")
     symbols = _values(filters, "symbol", None)
+    for symbol in symbols or ():
+        if not is_symbol(symbol):
+            raise SocketProblem("INVALID_FILTER", f"No symbol is like this: {cut_name(symbol)!r}")
     return Subscribe(
         DecisionFilter(
             models=_values(filters, "model", MODELS),

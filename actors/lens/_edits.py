@@ -10,6 +10,7 @@ from typing import Any
 
 from marshmallow import ValidationError
 
+from config.clock import rfc3339
 from db.lens.retries import Event, Letter
 from schemas._problems import field_errors
 from schemas.errors import FieldError, ValidationFailed
@@ -77,7 +78,7 @@ def scored_message(letter: Letter, patch: Mapping[str, Any] | None) -> dict[str,
 
 def to_json(loaded: Mapping[str, Any]) -> dict[str, Any]:
     """A loaded submission as a JSON document, but for its Decimals."""
-    return {**loaded, "ts_utc": loaded["ts_utc"].isoformat().replace("+00:00", "Z")}
+    return {**loaded, "ts_utc": rfc3339(loaded["ts_utc"])}
 
 
 def _before(event: Event) -> dict[str, Any]:

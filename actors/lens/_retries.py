@@ -72,6 +72,7 @@ class _Plan:
     under_way: list[Letter]
     begun: dict[UUID, Letter] = field(default_factory=dict)
     edit: Edit | None = None
+    edited_by: set[UUID] = field(default_factory=set)  # the entries whose retry changed the signal
     delay_seconds: float = 0.0
 
     @property
@@ -103,7 +104,7 @@ class _Plan:
     def requeued(self, at: datetime) -> Requeued:
         event, stage = self.event, self.stage
         announced = event.announced if event.is_open else event.models
-        lines = [entry("ENQUEUED", at, {"dlq_id": str(each.id), "stage": each.stage}) for each in self.begun.values()]
+        lines = [entry("ENQUEUED", at, self._details(each)) for each in self.begun.values()]
         is_published = event.status == "PUBLISHED"
         return Requeued(
             event_id=event.event_id,
@@ -115,6 +116,10 @@ class _Plan:
             delay_seconds=self.delay_seconds,
             timeline=lines,
         )
+
+    def _details(self, letter: Letter) -> dict[str, Any]:
+        details: dict[str, Any] = {"dlq_id": str(letter.id), "stage": letter.stage}
+        return details | {"edited": True} if letter.id in self.edited_by else details
 
 
 class _Batch:
@@ -157,6 +162,7 @@ class _Batch:
         if edit is not None:
             is_anew = edit.is_anew or (plan.edit is not None and plan.edit.is_anew)
             plan.edit = replace(edit, is_anew=is_anew)
+            plan.edited_by.add(letter.id)
             plan.event = replace(plan.event, edited=sql.exact_json(edit.signal))
         plan.delay_seconds = min(plan.delay_seconds, order.delay_seconds) if plan.begun else order.delay_seconds
         letter = self._count(letter)

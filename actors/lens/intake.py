@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import orjson
-
 from actors._behaviour import Behaviour, Room
 from actors._messages import Delivery
+from actors.lens._fingerprint import fingerprint
 from actors.lens._outcomes import entry
 from actors.lens._retention import FORGET_EVERY_SECONDS, forget_old
 from actors.lens._retries import UNKNOWN, Order, Results, retry
@@ -74,7 +71,7 @@ class Intake(Behaviour):
         for stage in WORKING_STAGES:
             metrics.STAGE_DEPTH.labels(stage).set(waiting.get(stage, 0))
         for stage in DEAD_LETTER_STAGES:
-            metrics.DEAD_LETTERS.labels(stage).set(dead.get(stage, 0))
+            metrics.DEAD_LETTERS.labels(stage.upper()).set(dead.get(stage, 0))
 
     async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
         """Store the batch, then hand what is new to the enrich stage."""
@@ -201,16 +198,9 @@ def _event(submit: Submit, enqueued_at: datetime) -> NewEvent:
         asset_data=submit.asset_data,
         commentary=submit.commentary,
         idempotency_key=submit.idempotency_key,
-        body_hash=_body_hash(submit) if submit.idempotency_key is not None else None,
+        body_hash=fingerprint(submit) if submit.idempotency_key is not None else None,
         timeline=[entry("RECEIVED", received_at), entry("ENQUEUED", max(enqueued_at, received_at))],
     )
-
-
-def _body_hash(submit: Submit) -> bytes:
-    body = replace(submit, event_id=UUID(int=0), idempotency_key=None)
-    _, fields = body.__reduce__()
-    text = orjson.dumps(fields, default=str, option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def _raw(submit: Submit) -> RawSignal:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import UUID
 
+import orjson
 import pytest
 
 from actors.lens.enrich import Enrich
@@ -128,6 +129,10 @@ async def test_an_idempotency_key_makes_one_event_of_many_requests(unlimited: Se
         assert {response.status for response in same} == {201}
         assert len({response.body for response in same}) == 1
         assert sum("Idempotent-Replayed" in response.headers for response in same) == 9
+        respelled = orjson.dumps(SIGNAL).replace(b"42000.5", b"4.200050e4")
+        headers = {"Content-Type": "application/json", "X-Idempotency-Key": "k1"}
+        again = await client.request("POST", "/api/v1/signals", headers=headers, body=respelled)
+        assert (again.status, again.body) == (201, same[0].body)
         other = await client.post("/api/v1/signals", SIGNAL | {"size": 0.2}, X_Idempotency_Key="k1")
         other.problem(422, "IDEMPOTENCY_MISMATCH")
         foreign = await client.post("/api/v1/signals", SIGNAL | {"source": "beta"}, X_Idempotency_Key="k1")

@@ -421,6 +421,11 @@ async def test_an_edited_payload_is_what_is_processed_from_then_on(quick: Settin
         assert done["payload"]["symbol"] == "DEAD", "the original stays"
         assert done["payload"].keys() - {"event_id"} == done["edited_payload"].keys()
         assert (done["edited_payload"]["symbol"], done["edited_payload"]["source"]) == ("ETH", "beta")
+        assert done["edited_payload"]["ts_utc"] == done["payload"]["ts_utc"]
+        event = await get_event(conn, event_id)
+        assert event is not None
+        [line] = [each["details"] for each in event.timeline if "dlq_id" in each.get("details", {})]
+        assert line == {"dlq_id": str(letter["id"]), "stage": "enrich", "edited": True}
         signal = await conn.fetchrow(
             "SELECT s.*, p.display_name FROM signals s JOIN providers p ON p.user_id = provider_id"
         )
@@ -507,6 +512,9 @@ async def test_a_payload_that_is_no_signal_is_refused_by_name_and_changes_nothin
         whole["liquidation_price"] = 38000
         assert (await ask(actors, RetryDeadLetter(letter["id"], whole))).retry_count == 4
         assert await conn.fetchval("SELECT edited_payload FROM lens_dlq") is None, "it changed nothing"
+        event = await get_event(conn, event_id)
+        assert event is not None
+        assert event.timeline[-1]["details"] == {"dlq_id": str(letter["id"]), "stage": "enrich"}
 
 
 async def test_what_the_models_judged_or_what_is_published_cannot_be_edited(quick: Settings) -> None:

@@ -409,7 +409,7 @@ async def test_the_depth_of_each_stage_and_of_the_dead_letter_queue_is_measured(
         assert isinstance(intake, Intake)
         await intake._measure()
         assert _gauge("tradestream_lens_stage_depth", stage="ENRICH") == 1
-        assert _gauge("tradestream_lens_dead_letters", stage="enrich") == 1
+        assert _gauge("tradestream_lens_dead_letters", stage="ENRICH") == 1
         market.released.set()
         await finished(conn, [stuck])
         await intake._measure()

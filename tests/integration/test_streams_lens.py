@@ -135,6 +135,8 @@ ERRORS: list[tuple[object, str, str]] = [
     ({"action": "subscribe", "filters": {"symbol": 5}}, "INVALID_FILTER", "symbol must be a string"),
     ({"action": "subscribe", "filters": {"symbol": []}}, "INVALID_FILTER", "symbol must not be empty"),
     ({"action": "subscribe", "filters": "all"}, "INVALID_FILTER", "filters must be an object"),
+    ({"action": "subscribe", "filters": {"symbol": " "}}, "INVALID_FILTER", "No symbol is like this"),
+    ({"action": "subscribe", "filter": {"symbol": "ETH"}}, "INVALID_MESSAGE", "Unknown field: filter"),
     ({"action": "dance"}, "INVALID_ACTION", "Unknown action: dance"),
     ({"action": None}, "INVALID_ACTION", "Unknown action"),
     ({"type": "decision"}, "INVALID_MESSAGE", "action"),

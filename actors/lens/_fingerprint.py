@@ -1,0 +1,38 @@
+"""What makes two submissions under one idempotency key the same: every value, however its numbers were spelled."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from actors.lens.messages import Submit
+
+_SAFE_INTEGER = 2**53  # past it a double stands for several integers
+
+
+def fingerprint(submit: Submit) -> bytes:
+    """A digest of all that was submitted but the key itself.
+
+    Numbers count by value: 42000.50 comes from JavaScript as 42000.5, and 195 from other clients as 195.0.
+    """
+    body = replace(submit, event_id=UUID(int=0), idempotency_key=None)
+    _, fields = body.__reduce__()
+    text = orjson.dumps(_plain(fields), default=str, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(text, digest_size=16).digest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        # Not normalize(), which rounds to 28 digits: a price may have 33.
+        text = f"{value:f}"
+        return text.rstrip("0").removesuffix(".") if "." in text else text
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) <= _SAFE_INTEGER else value
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
