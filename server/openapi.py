@@ -226,6 +226,8 @@ def _own_keywords(self: OpenAPIConverter, field: fields.Field[Any], **_: Any) ->
     """What the library cannot know of our fields."""
     if isinstance(field, own.Price):
         return {"exclusiveMinimum": 0}
+    if isinstance(field, own.Number) and field.above is not None:
+        return {"exclusiveMinimum": field.above}
     if isinstance(field, own.Day):
         return {"format": "date"}
     if isinstance(field, own.CommaList):
