@@ -153,7 +153,8 @@ class GatewayHandler(tornado.web.RequestHandler):
             await self._authorise(route)
         except AppError as error:
             refusal = error
-        await self._count(route, None if refusal is not None else self.caller.subject)
+        if refusal is not None or self.is_counted():
+            await self._count(route, None if refusal is not None else self.caller.subject)
         if refusal is not None:
             raise refusal
         if self.caller.subject is not None:
@@ -171,16 +172,25 @@ class GatewayHandler(tornado.web.RequestHandler):
     def check_request(self) -> None:
         """Raise for what this kind of handler refuses whatever its method: a hook, called once the caller is known."""
 
+    def is_counted(self) -> bool:
+        """Whether a request that nothing has refused counts: a hook."""
+        return True
+
+    def limit_name(self, route: Route) -> str:
+        """The name of the limit that counts the request for its address: a hook."""
+        return route.name
+
     async def _count(self, route: Route, user: str | None) -> None:
         limits, services = self.gateway.limits, self.gateway.services
-        rule = limits.get(route.name, STANDARD)
+        name = self.limit_name(route)
+        rule = limits.get(name, STANDARD)
         user_rule = None if route.user_limit is None else limits.get(route.user_limit_name)
         counted_user = None if user is None or user_rule is None else (user_rule, user)
         if user_rule is not None and counted_user is None and rule.limit == 0:
             rule = STANDARD  # who is nobody is counted by the address: guessing tokens is limited here, too
         if services is None or (rule.limit == 0 and counted_user is None):
             return
-        self._verdict = await services.limiter.check(rule, route.name, self.caller.address, counted_user)
+        self._verdict = await services.limiter.check(rule, name, self.caller.address, counted_user)
         if self._verdict is not None:
             self._announce(self._verdict)
             if not self._verdict.allowed:

@@ -25,6 +25,7 @@ class Route:
 
     `{name}` in a path is one segment, `{name:path}` may span several. The handler's method gets them percent-decoded.
     `limit` is for each client address, `user_limit` for each user beside it; both are counted in one round trip.
+    `resume_limit` counts a stream's openings that go on after an event, instead of `limit`.
     """
 
     method: str
@@ -33,6 +34,7 @@ class Route:
     access: Access
     limit: Rule = STANDARD
     user_limit: Rule | None = None
+    resume_limit: Rule | None = None
 
     @property
     def name(self) -> str:
@@ -43,6 +45,11 @@ class Route:
     def user_limit_name(self) -> str:
         """What RATE_LIMITS calls the limit per user."""
         return f"{self.name} per user"
+
+    @property
+    def resume_limit_name(self) -> str:
+        """What RATE_LIMITS calls the limit of openings that go on after an event."""
+        return f"{self.name} resumed"
 
     @property
     def template(self) -> str:

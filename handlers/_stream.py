@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import re
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+import orjson
 from tornado.httputil import HTTPHeaders
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler
 
 from handlers._access import Caller
-from schemas.errors import Unauthorized
+from handlers._limits import Verdict
+from schemas.errors import AppError, Overloaded, Unauthorized, Unavailable
 from schemas.feed import DecisionItem
 from schemas.stream import SignalFilter, Viewer
 
@@ -26,6 +30,11 @@ EVENT_STREAM_HEADERS = (
 )
 RECONNECT = b"retry: 2000\n\n"
 LAST_CHUNK = b"0\r\n\r\n"
+
+EVENT_ID = re.compile(r"(sess-[0-9a-f]{16}):([1-9][0-9]{0,14})")
+
+# An EventSource that is told to come back later does so spread over this time: a restart puts off all of them at once.
+LATER_MS = (1000, 3000)
 
 # Heartbeats that nobody acknowledges for so long end the connection: its peer has vanished without a word.
 USER_TIMEOUT_MS = 60_000
@@ -75,6 +84,10 @@ class Feed(Protocol):
     """The live feed; `server.feed.Feed` is one."""
 
     @property
+    def is_ready(self) -> bool:
+        """Whether streams can be opened."""
+
+    @property
     def decisions(self) -> Decisions:
         """The Lens sockets."""
 
@@ -117,6 +130,30 @@ async def admit(gateway: Gateway, feed: Feed, caller: Caller, wanted: SignalFilt
         feed.abandon(opening)
         raise Unauthorized("The session of this token has ended")
     return opening
+
+
+def takes_events(accept: str | None) -> bool:
+    """Whether an `Accept` header names the event stream, as every EventSource's does."""
+    ranges = (accept or "").split(",")
+    return any(each.partition(";")[0].strip().lower() == "text/event-stream" for each in ranges)
+
+
+def is_passing(error: AppError) -> bool:
+    """Whether it stops to stand in the way by itself. Overloaded does not count: too many streams are a limit."""
+    return isinstance(error, Unavailable) and not isinstance(error, Overloaded) and error.retry_after is not None
+
+
+def later(error: AppError, verdict: Verdict | None) -> bytes:
+    """A whole event stream that says why there is none now, and when to come back; the client keeps its last id.
+
+    Who is counted (`verdict`) and has used half of their limit comes back after its reset: a 429 would be for good.
+    """
+    wait_ms, retry_after = random.randint(*LATER_MS), error.retry_after or 1  # noqa: S311
+    if verdict is not None and 2 * verdict.used > verdict.limit:
+        wait_ms += 1000 * verdict.reset_seconds
+        retry_after = max(retry_after, verdict.reset_seconds)
+    data = orjson.dumps({"code": error.code, "message": error.message, "retry_after": retry_after})
+    return b"retry: %d\nevent: error\ndata: %b\n\n" % (wait_ms, data)
 
 
 def chunk(data: bytes) -> bytes:

@@ -13,11 +13,24 @@ from db.public_signals import SignalFilters, SignalRow, get_signal
 from handlers._account_handler import AccountHandler
 from handlers._base import GatewayHandler, known_id
 from handlers._endpoint import endpoint
+from handlers._routes import Route
 from handlers._signal_pages import page_of_signals
 from handlers._socket import SocketHandler
-from handlers._stream import EVENT_STREAM_HEADERS, RECONNECT, Feed, admit, chunk, response_head, take_socket
+from handlers._stream import (
+    EVENT_ID,
+    EVENT_STREAM_HEADERS,
+    RECONNECT,
+    Feed,
+    admit,
+    chunk,
+    is_passing,
+    later,
+    response_head,
+    take_socket,
+    takes_events,
+)
 from handlers._submissions import IDEMPOTENCY_KEY, KEY_HEADER, hand_in
-from schemas.errors import NotFound
+from schemas.errors import AppError, NotFound
 from schemas.lens import SignalAccepted
 from schemas.signals import AllSignalsQuery, NewSignal, PageOfSignals, Signal
 from schemas.stream import SignalFilter, StreamQuery
@@ -27,7 +40,17 @@ COMMENTS_SHOWN = 50  # of a signal in full; the rest by their own list
 _RESUME = {"Last-Event-ID": "The id of the last event received: the stream goes on after it."}
 
 
-class SignalStream(GatewayHandler):
+class _Opening(GatewayHandler):
+    """The opening of a stream. One that goes on after an event is counted by a limit of its own."""
+
+    def limit_name(self, route: Route) -> str:
+        """Streams that end together come back together, and a 429 would end an EventSource for good."""
+        queried = self.request.query_arguments.get("last_event_id", [])
+        given = [self.request.headers.get("Last-Event-ID", ""), *(each.decode("latin-1") for each in queried)]
+        return route.resume_limit_name if any(map(EVENT_ID.fullmatch, given)) else route.name
+
+
+class SignalStream(_Opening):
     """`/api/signals/stream`"""
 
     _is_gone = False
@@ -40,13 +63,42 @@ class SignalStream(GatewayHandler):
         media_type="text/event-stream",
     )
     async def get(self, query: dict[str, Any]) -> None:
-        """Answered by the feed, which takes the connection over and writes the head itself."""
+        """The feed, until either side ends it. A first opening and one that resumes have limits of their own.
+
+        | Event | Data |
+        |---|---|
+        | `session_start` | `session_id, timestamp, is_demo, resumed, filters`; the first one of each connection |
+        | `signal` | an item of `GET /api/signals`, and its `price` if the asset has one |
+        | `heartbeat` | `timestamp, connected_providers`; every 15 s if nothing else is configured |
+        | `error` | `code`, `retry_after` (seconds) where waiting helps; the last one, the server closes |
+
+        All but `error` have the id `{session_id}:{n}`, n = 1, 2, 3 … without a gap. Who sends the last id as
+        `Last-Event-ID` within 15 minutes, to any gateway, gets what they have missed, once and in order, under the same
+        numbers (`"resumed": true`); an EventSource does so by itself.
+
+        | Code of an `error` | What to do |
+        |---|---|
+        | `SLOW_CONSUMER` | you read too slowly: reconnect with the last id; nothing is lost |
+        | `SERVER_DRAINING` | reconnect with the last id after `retry_after` |
+        | `MAX_LIFETIME` | reconnect with the last id at once |
+        | `SERVICE_UNAVAILABLE` | nothing can be opened now; `message` says why. Try again with the last id |
+        | `TOKEN_EXPIRED` | close, get a new token, and open with it and the last id |
+        | `SESSION_REVOKED`, `FORBIDDEN` | close: the login session has ended, or this is not for you any more |
+
+        `SERVICE_UNAVAILABLE` is the whole stream then (200), and only for who sends `Accept: text/event-stream`, as
+        every EventSource does; all others get 503. 400, 401, 429 and the 503 of a server that holds as many streams as
+        it may end an EventSource for good: make a new one when `Retry-After` has passed.
+        """
         for name, value in EVENT_STREAM_HEADERS:
             self.set_header(name, value)
         if self.request.method == "HEAD":
             await self.flush()  # before finish(), which would announce an empty body
             self.finish()
             return
+        await self._open(query)
+
+    async def _open(self, query: dict[str, Any]) -> None:
+        # The feed takes the connection over; we write the head, because what follows it is no response of Tornado's.
         self.set_header("Connection", "close")
         chunked = self.request.version == "HTTP/1.1"  # else the end of the connection is the end of the body
         if chunked:
@@ -69,15 +121,37 @@ class SignalStream(GatewayHandler):
         self._is_gone = True
         super().on_connection_close()
 
+    def is_counted(self) -> bool:
+        """Who can only be put off is not charged for it: they ask until the feed is there."""
+        services = self.gateway.services
+        return services is None or not self._takes_events or services.feed.is_ready
 
-class SignalSocket(SocketHandler):
+    @property
+    def _takes_events(self) -> bool:
+        return self.request.method == "GET" and takes_events(self.request.headers.get("Accept"))
+
+    def _render(self, error: AppError) -> bytes:
+        # Any status but 200 ends an EventSource for good. It is put off instead, by a stream that says why and ends.
+        if not is_passing(error) or not self._takes_events:
+            return super()._render(error)
+        for name, value in EVENT_STREAM_HEADERS:
+            self.set_header(name, value)
+        self.set_header("Connection", "close")  # the next connection may come to a process that is there
+        self.set_status(200)
+        return later(error, self._verdict)
+
+
+class SignalSocket(_Opening, SocketHandler):
     """`/api/signals/ws`"""
 
     @endpoint(
         "Stream signals as WebSocket messages", query=StreamQuery(), status=101, errors=(400, 503), headers=_RESUME
     )
     async def get(self, query: dict[str, Any]) -> None:  # type: ignore[override]  # an endpoint may be any awaitable
-        """The handshake, once the feed has admitted the stream."""
+        """The events, errors and resuming of `GET /api/signals/stream` as JSON messages `{"event", "id", "data"}`.
+
+        The handshake comes once the stream is admitted; until then refusals are HTTP responses, as everywhere.
+        """
         self.check_handshake()
         feed: Feed = self.services.feed
         last_event_id = query.get("last_event_id") or self.request.headers.get("Last-Event-ID")

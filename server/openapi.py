@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http
+import inspect
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -90,7 +91,7 @@ def _operation(route: Route, declared: Endpoint, converter: OpenAPIConverter, se
     operation: dict[str, Any] = {
         "operationId": re.sub(r"\W+", "_", f"{route.method} {route.template}").strip("_").lower(),
         "summary": declared.summary,
-        "description": _describe(route, (method.__doc__ or "").strip(), settings),
+        "description": _describe(route, inspect.cleandoc(method.__doc__ or ""), settings),
         "tags": [_tag(route)],
         "parameters": _parameters(route, declared, converter),
         "responses": _responses(route, declared),
@@ -111,7 +112,11 @@ def _describe(route: Route, text: str, settings: Settings) -> str:
         lines.append("Only from the internal network.")
     if route.access.permission:
         lines.append(f"Needs the permission `{route.access.permission}`.")
-    for rule, whose in ((route.limit, "from one address"), (route.user_limit, "by one user")):
+    for rule, whose in (
+        (route.limit, "from one address"),
+        (route.resume_limit, "from one address that name the event they go on after"),
+        (route.user_limit, "by one user"),
+    ):
         limit = 0 if rule is None else settings.rate_limit_per_minute if rule.limit is None else rule.limit
         if rule is not None and limit:
             lines.append(f"At most {limit} requests {_window(rule)} {whose}.")

@@ -30,6 +30,7 @@ from handlers.auth import login, oauth, passwords, profile, registration
 
 SUBMISSIONS = Rule(120, sliding=True, announce_from=60)
 STREAMS = Rule(10)
+RESUMES = Rule(120)  # 20 open streams of an address may each come back six times
 REGISTRATION = Rule(5)
 LOGINS = Rule(10)
 LETTERS = Rule(3)
@@ -89,8 +90,8 @@ ROUTES = (
     Route("GET",  "/api/assets",                      assets.AllAssets,       PUBLIC),
 
     # Signals: the public feed
-    Route("GET",  "/api/signals/stream",              signals.SignalStream,   STREAMING, STREAMS),
-    Route("GET",  "/api/signals/ws",                  signals.SignalSocket,   STREAMING, STREAMS),
+    Route("GET",  "/api/signals/stream",              signals.SignalStream,   STREAMING, STREAMS, resume_limit=RESUMES),
+    Route("GET",  "/api/signals/ws",                  signals.SignalSocket,   STREAMING, STREAMS, resume_limit=RESUMES),
 
     # Signals as they lie, and what people say of them
     Route("GET",    "/api/signals",                       signals.AllSignals, OPTIONAL),
@@ -165,13 +166,22 @@ def routes_for(settings: Settings) -> Sequence[Route]:
 
 
 def effective_limits(routes: Sequence[Route], settings: Settings) -> Mapping[str, Rule]:
-    """The rules by route (`GET /x`, `GET /x per user`), with the numbers that RATE_LIMITS sets instead of the table's.
+    """The rules by route (`GET /x`, `GET /x per user`, `GET /x resumed`), with RATE_LIMITS' numbers for the table's.
 
-    Raises ConfigurationError for a route that is not in the table.
+    Where RATE_LIMITS lets in more openings than resumes and does not name those, they are as many. Raises
+    ConfigurationError for a route that is not in the table.
     """
     rules = {route.name: route.limit for route in routes}
     rules |= {route.user_limit_name: route.user_limit for route in routes if route.user_limit is not None}
+    rules |= {route.resume_limit_name: route.resume_limit for route in routes if route.resume_limit is not None}
     unknown = [name for name, _ in settings.rate_limits if name not in rules]
     if unknown:
         raise ConfigurationError(f"RATE_LIMITS: there is no route {name!r}" for name in unknown)
-    return rules | {name: rules[name].of(limit) for name, limit in settings.rate_limits}
+    given = {f"{name} resumed": limit for name, limit in settings.rate_limits if _lets_in_more(limit, rules, name)}
+    given |= dict(settings.rate_limits)
+    return rules | {name: rules[name].of(limit) for name, limit in given.items()}
+
+
+def _lets_in_more(limit: int, rules: Mapping[str, Rule], name: str) -> bool:
+    resumes = rules.get(f"{name} resumed")
+    return resumes is not None and (limit == 0 or limit > (resumes.limit or 0))

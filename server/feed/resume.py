@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from handlers._stream import EVENT_ID
 from schemas.errors import Unavailable
 from schemas.stream import SignalFilter, Viewer
 from server.feed.fanout import Fanout
@@ -17,7 +17,6 @@ from server.feed.ring import Ring
 from server.feed.sessions import SessionStore
 from server.feed.source import Source
 
-_EVENT_ID = re.compile(r"(sess-[0-9a-f]{16}):([1-9][0-9]{0,14})")
 ATTEMPTS = 3  # another connection of the same client may be taking the session over at the same moment
 CATCH_UP_SECONDS = 1.5  # for this process's own fan-out to get as far as the client has been elsewhere
 
@@ -57,7 +56,7 @@ class Resumer:
     @staticmethod
     def parse(last_event_id: str | None) -> tuple[bytes, int]:
         """The session and the number in an event's id; empty and 0 for what is none."""
-        match = _EVENT_ID.fullmatch(last_event_id or "")
+        match = EVENT_ID.fullmatch(last_event_id or "")
         return (match[1].encode(), int(match[2])) if match else (b"", 0)
 
     async def resume(self, viewer: Viewer, wanted: SignalFilter, last_event_id: str | None) -> Opening | None:

@@ -121,3 +121,23 @@ def test_settings_change_single_limits_and_name_a_route_that_is_not_there() -> N
     assert limits["GET /api/v1/events"] == STANDARD
     with pytest.raises(ConfigurationError, match="POST /nowhere"):
         effective_limits(ROUTES, settings.replace(rate_limits=(("POST /nowhere", 10),)))
+
+
+@pytest.mark.parametrize(
+    ("given", "openings", "resumes"),
+    [
+        ((), 10, 120),
+        ((("", 20),), 20, 120),
+        ((("", 1000),), 1000, 1000),
+        ((("", 0),), 0, 0),
+        (((" resumed", 5),), 10, 5),
+        ((("", 1000), (" resumed", 200)), 1000, 200),
+    ],
+)
+def test_a_stream_may_be_resumed_as_often_as_it_may_be_opened(
+    given: tuple[tuple[str, int], ...], openings: int, resumes: int
+) -> None:
+    name = "GET /api/signals/stream"
+    settings = Settings.load(None).replace(rate_limits=tuple((name + suffix, limit) for suffix, limit in given))
+    limits = effective_limits(ROUTES, settings)
+    assert (limits[name].limit, limits[f"{name} resumed"].limit) == (openings, resumes)
