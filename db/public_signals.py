@@ -104,14 +104,14 @@ LIST_SIGNALS = f"WITH {_PAGE} SELECT {_ITEMS}"
 
 RECENT_SIGNALS = 10
 
-RECENT_OF_PROVIDER = f"""
-SELECT {_AGGREGATE}
-FROM (
-    SELECT s.created_at, s.id FROM signals s WHERE s.provider_id = w.provider_id
-    ORDER BY s.created_at DESC, s.id DESC LIMIT {RECENT_SIGNALS}
-) AS page
-JOIN signals s USING (id) {TODAY}
-"""
+RECENT_OF_PROVIDER = f"""(
+    SELECT {_AGGREGATE}
+    FROM (
+        SELECT s.created_at, s.id FROM signals s WHERE s.provider_id = w.provider_id
+        ORDER BY s.created_at DESC, s.id DESC LIMIT {RECENT_SIGNALS}
+    ) AS page
+    JOIN signals s USING (id) {TODAY}
+)"""
 """The items of a profile of the provider in `w`, for LATERAL."""
 
 

@@ -178,7 +178,7 @@ JOIN providers p ON p.user_id = w.provider_id
 LEFT JOIN provider_stats s ON s.provider_id = p.user_id
 LEFT JOIN provider_likes l ON l.provider_id = p.user_id
 LEFT JOIN follows f ON f.follower_id = w.viewer AND f.provider_id = p.user_id
-CROSS JOIN LATERAL ({RECENT_OF_PROVIDER}) AS r (signals)
+CROSS JOIN LATERAL {RECENT_OF_PROVIDER} AS r (signals)
 """
 
 
