@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from marshmallow import ValidationError, fields
+from marshmallow import RAISE, ValidationError, fields
 
 from handlers._body import parse_json
 from schemas._fields import CommaList, Schema
-from schemas._problems import field_errors
+from schemas._problems import DETAILS, cut_name, field_errors
 from schemas.errors import FieldError, InvalidQuery, ValidationFailed
 
 if TYPE_CHECKING:
@@ -107,9 +108,16 @@ def load_body(schema: Schema, body: bytes) -> Any:
 
 
 def load_query(schema: Schema, arguments: Mapping[str, Sequence[bytes]]) -> Any:
-    """The validated query. A parameter may be repeated where it is a list. Raises InvalidQuery."""
+    """The validated query. A parameter may be repeated where it is a list. Raises InvalidQuery.
+
+    Unknown parameters are ignored, but by a schema that forbids them.
+    """
     given: dict[str, str] = {}
     problems: list[FieldError] = []
+    if schema.unknown == RAISE:
+        known = {each.data_key or name for name, each in schema.load_fields.items()}
+        unknown = (cut_name(name) for name in arguments if name not in known)
+        problems += [FieldError(name, "unknown parameter") for name in islice(unknown, DETAILS)]
     for name, each in schema.load_fields.items():
         key = each.data_key or name
         values = arguments.get(key)

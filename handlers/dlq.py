@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from actors._messages import Message
 from actors.lens.messages import (
     INTAKE,
+    Counts,
     ResolveDeadLetter,
     ResolveDeadLetters,
     RetryDeadLetter,
@@ -16,6 +17,15 @@ from db._postgres import connection
 from db.lens.dlq import LetterFilters, get_letter, list_letters
 from handlers._base import GatewayHandler, known_id
 from handlers._endpoint import endpoint
+from schemas.bulk_letters import (
+    ResolvedMany,
+    ResolveMany,
+    RetriedMany,
+    RetryMany,
+    RetryManyQuery,
+    SelectionQuery,
+    select,
+)
 from schemas.errors import NotFound
 from schemas.lens import (
     DeadLetter,
@@ -23,11 +33,7 @@ from schemas.lens import (
     PageOfDeadLetters,
     Resolution,
     Resolved,
-    ResolvedMany,
-    ResolveMany,
-    RetriedMany,
     RetryAccepted,
-    RetryMany,
     RetryRequest,
 )
 
@@ -102,28 +108,49 @@ class ResolveOne(_Queue):
 class RetryAll(_Queue):
     """`/api/v1/dlq/retry`"""
 
-    @endpoint("Retry many dead letters", body=RetryMany(), responds=RetriedMany(), errors=(503,))
-    async def post(self, body: dict[str, Any]) -> object:
-        """Those first that were not retried yet, oldest first. Again until nothing matches, for more than `max`."""
-        message = RetryDeadLetters(_filters(body), body["max"], body["per_second"], body["dry_run"])
+    @endpoint(
+        "Retry many dead letters",
+        query=RetryManyQuery(),
+        body=RetryMany(),
+        body_required=False,
+        responds=RetriedMany(),
+        errors=(503,),
+    )
+    async def post(self, query: dict[str, Any], body: dict[str, Any]) -> object:
+        """Those first that were not retried yet, oldest first. Again until nothing matches, for more than `max`.
+
+        What to retry may be said in the query, in the body, or in both alike; an unknown parameter is refused.
+        """
+        wanted = select(query, body)
+        message = RetryDeadLetters(_filters(wanted), wanted["max"], wanted["per_second"], wanted["dry_run"])
         counts = await self.ask(message)
-        return {
-            "matched": counts.matched,
-            "retried": counts.done,
-            "skipped": counts.skipped,
-            "dry_run": body["dry_run"],
-        }
+        return {**_counted(counts, wanted), "retried": counts.done, "skipped": counts.skipped}
 
 
 class ResolveAll(_Queue):
     """`/api/v1/dlq/resolve`"""
 
-    @endpoint("Resolve many dead letters by hand", body=ResolveMany(), responds=ResolvedMany(), errors=(503,))
-    async def post(self, body: dict[str, Any]) -> object:
-        """All with the same note. Again until nothing matches, for more than `max`."""
-        message = ResolveDeadLetters(_filters(body), body["resolution_note"], body["max"], body["dry_run"])
+    @endpoint(
+        "Resolve many dead letters by hand",
+        query=SelectionQuery(),
+        body=ResolveMany(),
+        responds=ResolvedMany(),
+        errors=(503,),
+    )
+    async def post(self, query: dict[str, Any], body: dict[str, Any]) -> object:
+        """All with the same note. Again until nothing matches, for more than `max`.
+
+        What to resolve may be said in the query, in the body, or in both alike; an unknown parameter is refused.
+        """
+        wanted = select(query, body)
+        message = ResolveDeadLetters(_filters(wanted), wanted["resolution_note"], wanted["max"], wanted["dry_run"])
         counts = await self.ask(message)
-        return {"matched": counts.matched, "resolved": counts.done, "dry_run": body["dry_run"]}
+        return {**_counted(counts, wanted), "resolved": counts.done}
+
+
+def _counted(counts: Counts, wanted: dict[str, Any]) -> dict[str, Any]:
+    selected = min(counts.matched, wanted["max"])
+    return {"matched": counts.matched, "selected": selected, "dry_run": wanted["dry_run"]}
 
 
 def _filters(given: dict[str, Any]) -> LetterFilters:

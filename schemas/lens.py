@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from marshmallow import ValidationError, post_load, validate, validates_schema
+from marshmallow import ValidationError, post_load, validates_schema
 
 from config.settings import MODELS
 from schemas._fields import (
     AsItIs,
     Choice,
-    Flag,
     Identifier,
     Items,
     Nested,
@@ -45,7 +44,6 @@ REASON_CODES = (
     "PUBLISH_ERROR",
     "INTERNAL_ERROR",
 )
-MOST_AT_ONCE = 1_000  # dead letters of one bulk request: 100 ms of the owner's time
 
 _EVENT_TYPE = "What the signal asks for."
 
@@ -379,10 +377,25 @@ class RetryAccepted(Schema):
     retry_count = Whole(required=True)
 
 
+class Note(Text):
+    """Why dead letters need no more work."""
+
+    default_error_messages = {"blank": "must not be blank"}  # noqa: RUF012
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(min=1, max=1000, **options)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if text.isspace():
+            raise self.make_error("blank")
+        return text
+
+
 class Resolution(Schema):
     """Why a dead letter needs no more work."""
 
-    resolution_note = Text(min=1, max=1000, required=True)
+    resolution_note = Note(required=True)
 
 
 class Resolved(Schema):
@@ -391,54 +404,3 @@ class Resolved(Schema):
     id = Text(required=True)
     status = Text(required=True)
     resolved_at = Timestamp(required=True)
-
-
-class _Selection(Schema):
-    """Which dead letters a bulk request is about: the filters of their list, and a bound."""
-
-    stage = dlq_stage(load_default=None)
-    reason_code = Choice(REASON_CODES, load_default=None)
-    event_id = Identifier(load_default=None)
-    resolved = Flag(
-        load_default=False,
-        validate=validate.Equal(False, error="must be false: a resolved entry is done with"),
-    )
-    since = Timestamp(load_default=None, metadata={"description": "Created at or after this time."})
-    until = Timestamp(load_default=None, metadata={"description": "Created at or before this time."})
-    dry_run = Flag(load_default=False, metadata={"description": "Only count what matches."})
-    max = Whole(min=1, max=MOST_AT_ONCE, load_default=100, metadata={"description": "Most entries of one request."})
-
-
-class RetryMany(_Selection):
-    """Which dead letters to retry. Those that are under way already do not match."""
-
-    per_second = Number(
-        min=0.1,
-        max=1000,
-        load_default=None,
-        allow_none=True,
-        metadata={"description": "Spread them over time; without it they begin at once."},
-    )
-
-
-class ResolveMany(_Selection):
-    """Which dead letters to resolve, and why."""
-
-    resolution_note = Text(min=1, max=1000, required=True)
-
-
-class RetriedMany(Schema):
-    """What became of a bulk retry. `skipped`: their event is under way, or their payload is still no signal."""
-
-    matched = Whole(required=True)
-    retried = Whole(required=True)
-    skipped = Whole(required=True)
-    dry_run = Flag(required=True)
-
-
-class ResolvedMany(Schema):
-    """What became of a bulk resolution."""
-
-    matched = Whole(required=True)
-    resolved = Whole(required=True)
-    dry_run = Flag(required=True)

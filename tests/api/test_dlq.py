@@ -17,7 +17,7 @@ from config.ids import time_of, uuid7
 from config.settings import Settings
 from db._postgres import create_pool
 from db.lens.dlq import DeadLetter, insert_dead_letters
-from schemas import lens
+from schemas import bulk_letters, lens
 from tests.api.serving import Client, serving
 from tests.integration.test_lens_pipeline import ScriptedEnrich, ScriptedMarket, pipeline, post
 from tests.lens_factory import finished, submit
@@ -265,7 +265,7 @@ async def test_an_entry_is_resolved_by_hand(settings: Settings) -> None:
     async with dead_symbol(settings) as (client, _, __):
         [entry] = (await client.get(PATH)).json["items"]
         path = f"{PATH}/{entry['id']}"
-        for note in ("", "x" * 1001, None, 7):
+        for note in ("", " ", "\n\t\u00a0", "x" * 1001, None, 7):
             error = (await client.post(f"{path}/resolve", {"resolution_note": note})).problem(400, "VALIDATION_ERROR")
             assert [each["field"] for each in error["details"]] == ["resolution_note"]
         (await client.request("POST", f"{path}/resolve")).problem(400, "VALIDATION_ERROR")
@@ -282,22 +282,22 @@ async def test_an_entry_is_resolved_by_hand(settings: Settings) -> None:
 async def test_many_are_counted_retried_and_resolved(settings: Settings) -> None:
     async with dead_symbol(settings, events=7) as (client, conn, market):
         dry = await client.post(f"{PATH}/retry", {"dry_run": True})
-        assert dry.json == {"matched": 7, "retried": 0, "skipped": 0, "dry_run": True}
-        assert not lens.RetriedMany().validate(dry.json)
+        assert dry.json == {"matched": 7, "selected": 7, "retried": 0, "skipped": 0, "dry_run": True}
+        assert not bulk_letters.RetriedMany().validate(dry.json)
         assert (await client.get(PATH)).json["items"][0]["retry_count"] == 3
         market.dead.clear()
         some = await client.post(f"{PATH}/retry", {"stage": "enrich", "max": 3, "per_second": 100})
-        assert some.json == {"matched": 7, "retried": 3, "skipped": 0, "dry_run": False}
+        assert some.json == {"matched": 7, "selected": 3, "retried": 3, "skipped": 0, "dry_run": False}
         none = await client.post(f"{PATH}/retry", {"reason_code": "TIMEOUT", "until": "2001-01-01T00:00:00Z"})
         assert none.json["matched"] == 0
         oldest = (await client.get(f"{PATH}?limit=3&offset=4")).json["items"]
         assert await finished(conn, [UUID(each["event_id"]) for each in oldest]) == ["PUBLISHED"] * 3
         body = {"event_id": (await client.get(PATH)).json["items"][0]["event_id"], "resolution_note": "seen"}
         one = await client.post(f"{PATH}/resolve", body)
-        assert one.json == {"matched": 1, "resolved": 1, "dry_run": False}
-        assert not lens.ResolvedMany().validate(one.json)
+        assert one.json == {"matched": 1, "selected": 1, "resolved": 1, "dry_run": False}
+        assert not bulk_letters.ResolvedMany().validate(one.json)
         rest = await client.post(f"{PATH}/resolve", {"resolution_note": "all of them", "dry_run": True})
-        assert rest.json == {"matched": 3, "resolved": 0, "dry_run": True}
+        assert rest.json == {"matched": 3, "selected": 3, "resolved": 0, "dry_run": True}
 
 
 @pytest.mark.parametrize(
@@ -322,6 +322,72 @@ async def test_a_bad_bulk_request_is_400_by_name(body: dict[str, Any], field: st
         assert [each["field"] for each in error["details"]] == [field]
         error = (await client.post(f"{PATH}/resolve", {"dry_run": True})).problem(400, "VALIDATION_ERROR")
         assert [each["field"] for each in error["details"]] == ["resolution_note"]
+
+
+async def test_what_a_bulk_request_is_about_may_be_said_in_the_query(settings: Settings) -> None:
+    rows = [letter(START + timedelta(hours=n), stage=stage) for n, stage in enumerate(("enrich", "enrich", "publish"))]
+    quick = settings.replace(lens_retries=0)
+    assert settings.database_url is not None
+    pool = await create_pool(settings.database_url, 4, name="test gateway")
+    try:
+        async with pipeline(quick) as (actors, conn), serving(quick, pool=pool, directory=actors) as client:
+            await insert_dead_letters(conn, rows)
+            dry = await client.request("POST", f"{PATH}/retry?dry_run=true&max=2")
+            assert dry.json == {"matched": 3, "selected": 2, "retried": 0, "skipped": 0, "dry_run": True}
+            dry = await client.post(f"{PATH}/retry?stage=enrich&dry_run=true", {"stage": "enrich", "max": 5})
+            assert dry.json == {"matched": 2, "selected": 2, "retried": 0, "skipped": 0, "dry_run": True}
+            since = urlencode({"since": rfc3339(START + timedelta(hours=1))})
+            done = await client.post(f"{PATH}/resolve?stage=enrich&{since}&resolved=false", {"resolution_note": "seen"})
+            assert done.json == {"matched": 1, "selected": 1, "resolved": 1, "dry_run": False}
+            done = await client.post(f"{PATH}/resolve?dry_run=true&max=1", {"resolution_note": "seen"})
+            assert done.json == {"matched": 2, "selected": 1, "resolved": 0, "dry_run": True}
+            resolved = await conn.fetchval("SELECT array_agg(id) FROM lens_dlq WHERE resolved_at IS NOT NULL")
+            assert resolved == [rows[1].id]
+            assert await conn.fetchval("SELECT count(*) FROM lens_dlq WHERE retrying OR last_retry_at IS NOT NULL") == 0
+    finally:
+        pool.terminate()
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "field"),
+    [
+        ("stages=enrich", {}, "stages"),
+        ("dryrun=true", {}, "dryrun"),
+        ("limit=5", {}, "limit"),
+        ("resolution_note=x", {}, "resolution_note"),
+        ("stage=ENRICH", {}, "stage"),
+        ("reason_code=x", {}, "reason_code"),
+        ("event_id=x", {}, "event_id"),
+        ("since=2026-01-01T00:00:00+01:00", {}, "since"),
+        ("until=", {}, "until"),
+        ("resolved=true", {}, "resolved"),
+        ("dry_run=1", {}, "dry_run"),
+        ("dry_run=true&dry_run=false", {}, "dry_run"),
+        ("max=0", {}, "max"),
+        ("max=1001", {}, "max"),
+        ("stage=enrich", {"stage": "publish"}, "stage"),
+        ("stage=enrich", {"stage": None}, "stage"),
+        ("dry_run=true", {"dry_run": False}, "dry_run"),
+        ("max=5", {"max": 6}, "max"),
+        ("since=2026-01-01T00:00:00Z", {"since": "2026-01-01T00:00:01Z"}, "since"),
+    ],
+)
+async def test_a_bad_unknown_or_contradictory_parameter_of_a_bulk_request_is_400_by_name(
+    query: str, body: dict[str, Any], field: str
+) -> None:
+    async with serving() as client:
+        for path, more in (("retry", {}), ("resolve", {"resolution_note": "x"})):
+            answer = await client.post(f"{PATH}/{path}?{query}", body | more)
+            error = answer.problem(400, "VALIDATION_ERROR")
+            assert [each["field"] for each in error["details"]] == [field]
+
+
+async def test_only_a_retry_has_a_pace() -> None:
+    async with serving() as client:
+        for path, query in (("retry", "per_second=0"), ("resolve", "per_second=5")):
+            answer = await client.post(f"{PATH}/{path}?{query}", {"resolution_note": "x"} if path == "resolve" else {})
+            error = answer.problem(400, "VALIDATION_ERROR")
+            assert [each["field"] for each in error["details"]] == ["per_second"]
 
 
 async def test_with_postgres_away_the_lists_are_a_quick_503(settings: Settings) -> None:
