@@ -9,7 +9,7 @@ from typing import cast
 
 from actors.lens._outcomes import Advanced, Outcome, StageFailure, advance, entry, reject
 from actors.lens._stage import Stage
-from actors.lens.features import PROFILE_QUERIES, build_features, rejection_reason
+from actors.lens.features import PROFILE_QUERIES, age_of, age_rejection, build_features, drift_rejection
 from actors.lens.market import MarketRequest
 from actors.lens.market.source import open_market
 from actors.lens.messages import EVALUATE, Work
@@ -39,13 +39,16 @@ class Enrich(Stage):
         await self._market.close()
 
     def work_at_once(self, work: Work) -> Outcome | None:
-        """Where the market's answers are at hand."""
+        """Where the market's answers are at hand, or not needed: what is too old waits for no venue."""
         request = self._request(work)
+        limit = self.room.settings.lens_reject_age_seconds
+        if not work.ungated and (reason := age_rejection(age_of(work.signal, request.now), limit)) is not None:
+            return reject(work, reason=reason, at=clock.now())
         snapshot = self._market.snapshot_at_once(request)
         return None if snapshot is None else self._enrich(work, snapshot, request.now)
 
     async def work(self, work: Work) -> Outcome:
-        """Ask the market, compute the features, pass the gates."""
+        """Ask the market, compute the features, pass the gate of drift."""
         request = self._request(work)
         return self._enrich(work, await self._market.snapshot(request), request.now)
 
@@ -57,13 +60,8 @@ class Enrich(Stage):
         if not snapshot.has_data:
             raise StageFailure("PROVIDER_ERROR", _nothing_had(snapshot))
         features = build_features(work.signal, snapshot, self._profile, now)
-        settings = self.room.settings
         if not work.ungated:
-            reason = rejection_reason(
-                features,
-                max_age_seconds=settings.lens_reject_age_seconds,
-                max_drift_bps=settings.lens_reject_drift_bps,
-            )
+            reason = drift_rejection(features.drift_bps, self.room.settings.lens_reject_drift_bps)
             if reason is not None:
                 return reject(work, reason=reason, at=clock.now())
         done = clock.now()

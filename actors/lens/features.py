@@ -37,7 +37,7 @@ from actors.lens.model import (
 
 STALE_SIGNAL_SECONDS: Final = 300
 STALE_ENTRY_BPS: Final = 200
-STALE_QUOTE_SECONDS: Final = 60  # a mid or a book of a minute ago says little of now
+STALE_QUOTE_SECONDS: Final = 10  # a call's time-out: what is older was asked for in vain at least once
 
 _TREND_QUERIES: Final[tuple[Query, ...]] = ("mid", "order_book", *CANDLES_QUERY.values())
 PROFILE_QUERIES: Final[Mapping[FeatureProfile, tuple[Query, ...]]] = MappingProxyType(
@@ -65,7 +65,7 @@ def build_features(signal: RawSignal, snapshot: MarketSnapshot, profile: Feature
         frames, hourly = _frames(candles, snapshot.candle_unit, now_ms, flags)
     price = mid or next((frame.close for frame in frames.values() if frame.close), signal.entry_price)
     drift_bps = None if mid is None else number((mid - signal.entry_price) / mid * 1e4)
-    age_seconds = max(0.0, (now - signal.ts_utc).total_seconds())
+    age_seconds = age_of(signal, now)
     flags.check_signal(age_seconds, drift_bps)
     context = _NO_CONTEXT if profile == "trend_follow_v1" else _context(snapshot, flags)
     support = resistance = order_book_imbalance = None
@@ -78,7 +78,7 @@ def build_features(signal: RawSignal, snapshot: MarketSnapshot, profile: Feature
     return Features(
         profile=profile,
         price=price,
-        age_seconds=round(age_seconds, 3),
+        age_seconds=age_seconds,
         mid=mid,
         spread_bps=None if book is None else spread_bps(book),
         drift_bps=drift_bps,
@@ -95,15 +95,22 @@ def build_features(signal: RawSignal, snapshot: MarketSnapshot, profile: Feature
     )
 
 
-def rejection_reason(
-    features: Features, *, max_age_seconds: float | None = None, max_drift_bps: float | None = None
-) -> str | None:
-    """Why the optional gates refuse the signal, for its timeline; None where they are open or let it pass."""
-    if max_age_seconds is not None and features.age_seconds > max_age_seconds:
-        return f"signal is {features.age_seconds:.0f} s old, the limit is {max_age_seconds:g} s"
-    drift_bps = features.drift_bps
-    if max_drift_bps is not None and drift_bps is not None and abs(drift_bps) > max_drift_bps:
-        return f"entry price is {abs(drift_bps):.1f} bps from the market, the limit is {max_drift_bps:g} bps"
+def age_of(signal: RawSignal, now: datetime) -> float:
+    """The seconds from `ts_utc` to `now` (aware), to the millisecond; 0 for a time to come."""
+    return max(0.0, round((now - signal.ts_utc).total_seconds(), 3))
+
+
+def age_rejection(age_seconds: float, limit_seconds: float | None) -> str | None:
+    """Why the gate of age refuses a signal, for its timeline; None where it is open (no limit) or lets it pass."""
+    if limit_seconds is not None and age_seconds > limit_seconds:
+        return f"signal is {age_seconds:.0f} s old, the limit is {limit_seconds:g} s"
+    return None
+
+
+def drift_rejection(drift_bps: float | None, limit_bps: float | None) -> str | None:
+    """Why the gate of drift refuses a signal, for its timeline; None where it is open, or there is no mid."""
+    if limit_bps is not None and drift_bps is not None and abs(drift_bps) > limit_bps:
+        return f"entry price is {abs(drift_bps):.1f} bps from the market, the limit is {limit_bps:g} bps"
     return None
 
 
@@ -144,13 +151,14 @@ def _mid_and_book(snapshot: MarketSnapshot, now_ms: int, flags: _Flags) -> tuple
     quote = snapshot.quote
     mid = quote.mid if quote is not None and number(quote.mid) and quote.mid > 0 else None
     oldest_ms = now_ms - STALE_QUOTE_SECONDS * 1000
+    failed = {failure.query for failure in snapshot.failures}  # with an answer: an older one, used for want of a newer
     if mid is None and book_middle is None:
         flags.missing.append("mid")
-    elif quote is not None and mid is not None and quote.as_of_ms < oldest_ms:
+    elif quote is not None and mid is not None and (quote.as_of_ms < oldest_ms or "mid" in failed):
         flags.stale.append("mid")
     if book is None:
         flags.missing.append("order_book")
-    elif book.as_of_ms < oldest_ms:
+    elif book.as_of_ms < oldest_ms or "order_book" in failed:
         flags.stale.append("order_book")
     return mid or book_middle, book
 

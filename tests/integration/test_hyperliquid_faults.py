@@ -15,7 +15,8 @@ from prometheus_client import REGISTRY
 
 from actors.lens.market.hyperliquid import HyperliquidMarketData
 from actors.lens.model import MarketSnapshot, QueryFailure
-from tests.integration.hyperliquid_market import OF_A_COIN, OF_THE_VENUE, Scene, scene
+from config.tasks import spawn
+from tests.integration.hyperliquid_market import OF_A_COIN, OF_THE_VENUE, QUERIES, Scene, scene
 from tests.peers.hyperliquid import Fault, HyperliquidPeer, body, edited, endless, raw, reset, stall, status, truncated
 
 ALL = OF_A_COIN + OF_THE_VENUE
@@ -46,6 +47,7 @@ def meter(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(f"tradestream_market_{name}", labels) or 0.0
 
 
+ANSWERED = "Hyperliquid API answered 200 with"
 GZIP = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: "
 BOMB = gzip.compress(b" " * (20 << 20))
 
@@ -64,7 +66,7 @@ FAULTS: list[tuple[str, Make, str, str]] = [
         "HTML",
         lambda _: body(b"<html>Please wait</html>", "text/html"),
         "PROVIDER_ERROR",
-        "Hyperliquid API answered what is not JSON (text/html, 24 bytes)",
+        "Hyperliquid API answered 200 with text/html instead of JSON",
     ),
     (
         "huge",
@@ -85,10 +87,11 @@ FAULTS: list[tuple[str, Make, str, str]] = [
         "PROVIDER_ERROR",
         "Hyperliquid API answered a body of more than 10485760 bytes",
     ),
-    ("empty", lambda _: body(b""), "PROVIDER_ERROR", "Hyperliquid API answered what is not JSON"),
-    ("half a JSON", lambda _: body(b'{"BTC": "97'), "PROVIDER_ERROR", "Hyperliquid API answered what is not JSON"),
-    ("NaN", lambda _: body(b'{"BTC": NaN}'), "PROVIDER_ERROR", "Hyperliquid API answered what is not JSON"),
-    ("deep", lambda _: body(b"[" * 100_000), "PROVIDER_ERROR", "Hyperliquid API answered what is not JSON"),
+    ("empty", lambda _: body(b""), "PROVIDER_ERROR", "Hyperliquid API answered 200 with an empty body"),
+    ("half a JSON", lambda _: body(b'{"BTC": "97'), "PROVIDER_ERROR", f"{ANSWERED} JSON that is cut off"),
+    ("NaN", lambda _: body(b'{"BTC": NaN}'), "PROVIDER_ERROR", f"{ANSWERED} what is not JSON (12 bytes)"),
+    ("deep", lambda _: body(b"[" * 100_000), "PROVIDER_ERROR", f"{ANSWERED} what is not JSON (100000 bytes)"),
+    ("no UTF-8", lambda _: body(b'{"BTC": "\xc3('), "PROVIDER_ERROR", f"{ANSWERED} what is not JSON (11 bytes)"),
     ("a number", lambda _: body(b"5"), "PROVIDER_ERROR", "Hyperliquid API answered nonsense: "),
     ("a text", lambda _: body(b'"error"'), "PROVIDER_ERROR", "Hyperliquid API answered nonsense: "),
     ("an object", lambda _: body(b'{"error": []}'), "PROVIDER_ERROR", "Hyperliquid API answered nonsense: "),
@@ -252,19 +255,69 @@ async def test_older_answers_serve_while_the_venue_is_down_with_the_time_they_ar
         stage.clocks.ahead += 30
         features = await stage.features()
         assert features.mid == before.quote.mid
-        assert features.flags.missing_data == features.flags.stale_data == ()
+        assert features.flags.missing_data == ()
+        assert features.flags.stale_data == ("mid", "order_book")
         # Hours and four hours are still fresh; what is older was asked for in vain.
         assert features.flags.provider_errors == ("mid", "order_book", "candles_15m", "asset_context")
-        stage.clocks.ahead += 40
+        stage.clocks.ahead += 40  # a minute is past
         features = await stage.features()
-        assert features.mid == before.quote.mid
-        assert features.flags.stale_data == ("mid", "order_book")
-        assert features.flags.missing_data == ("funding_rate", "open_interest", "mark_price")
+        assert features.mid is None
+        assert features.flags.stale_data == ()
+        assert features.flags.missing_data == ("mid", "order_book", "funding_rate", "open_interest", "mark_price")
         stage.clocks.ahead += 300
-        snapshot = await stage.ask()
-        assert snapshot.quote is None
-        assert snapshot.order_book is None
-        assert len(snapshot.candles) == 3
+        assert len((await stage.ask()).candles) == 3
+
+
+async def test_an_old_mid_alone_is_stale_and_then_no_data() -> None:
+    async with scene() as stage:
+        await stage.ask("BTC")
+        stage.peer.fault(status(503))
+        stage.clocks.ahead += 50
+        flags = (await stage.features("ETH")).flags
+        assert flags.stale_data == ("mid",)
+        assert flags.provider_errors == QUERIES
+        assert flags.missing_data[0] == "order_book"
+        stage.clocks.ahead += 11
+        assert not (await stage.ask("ETH")).has_data
+
+
+async def test_bad_coins_take_no_data_from_the_healthy_ones() -> None:
+    """Eleven coins with a trouble each, and a moment later four without: the circuit does not open for these."""
+    async with scene(timeout_seconds=0.4, weight_per_minute=5000) as stage:
+        coins = [f"BAD{n}" for n in range(11)]
+        names = dict.fromkeys((*coins, "BTC", "ETH", "SOL", "DOGE"), "1.5")
+        stage.peer.fault(body(orjson.dumps(names)), "allMids")
+        faults = (
+            *(status(500), status(503), status(429), status(422), body(b"<html>", "text/html"), body(b"null")),
+            *(body(b'{"error": []}'), reset(), stall(), body(b'[{"c": "-5"}]'), body(b'[{"c": NaN}]')),
+        )
+        for coin, fault in zip(coins, faults, strict=True):
+            stage.peer.fault(fault, coin=coin)
+        await stage.ask("BTC")
+        stage.clocks.ahead += 1.2  # a success of a moment ago is not what protects them
+        bad = [spawn(stage.ask(coin), name="a signal") for coin in coins]
+        await asyncio.sleep(0.1)
+        for wait in (0.2, 0.4):
+            snapshots = await asyncio.gather(*(stage.ask(coin) for coin in ("BTC", "ETH", "SOL", "DOGE")))
+            assert [snapshot.failures for snapshot in snapshots] == [()] * 4
+            await asyncio.sleep(wait)
+            stage.clocks.ahead += 1.2
+        assert all(snapshot.quote is not None for snapshot in await asyncio.gather(*bad))
+        assert meter("breaker", provider="Hyperliquid API") == 0
+
+
+async def test_a_venue_that_is_stuck_costs_its_first_signal_a_time_out_and_the_next_nothing() -> None:
+    async with scene(timeout_seconds=0.5) as stage:
+        await stage.ask("BTC")
+        stage.peer.fault(stall())
+        stage.clocks.ahead += 1.6
+        await stage.ask("ETH")
+        calls, started = len(stage.peer.calls), time.perf_counter()
+        snapshots = await asyncio.gather(*(stage.ask(coin) for coin in ("SOL", "DOGE")))
+        assert time.perf_counter() - started < 0.3
+        assert len(stage.peer.calls) == calls
+        for snapshot in snapshots:
+            assert {f.message for f in snapshot.failures} >= {"Hyperliquid API timeout (calls are paused)"}
 
 
 async def test_where_an_older_answer_is_at_hand_nobody_waits_long_for_a_newer_one() -> None:
@@ -313,7 +366,7 @@ async def test_the_minutes_budget_is_never_exceeded_and_a_refresh_gives_way_firs
 
 
 async def test_calls_under_way_are_bounded() -> None:
-    async with scene(max_calls=3) as stage:
+    async with scene(max_calls=4) as stage:  # one for each query about a coin, and two about the venue
         stage.peer.latency_seconds = 0.02
         under_way = most = 0
 
@@ -327,7 +380,7 @@ async def test_calls_under_way_are_bounded() -> None:
         stage.peer.fault(watch)
         snapshots = await asyncio.gather(*(stage.ask(coin) for coin in ("BTC", "ETH", "SOL", "DOGE")))
         assert all(snapshot.failures == () for snapshot in snapshots)
-        assert 2 <= most <= 3
+        assert 3 <= most <= 4 + OF_THE_VENUE
 
 
 async def test_calls_and_questions_are_counted_by_outcome() -> None:

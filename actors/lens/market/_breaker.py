@@ -1,4 +1,4 @@
-"""The circuit breaker of a market-data provider: when it is down, nobody waits for it. Decisions only, no I/O."""
+"""The circuit breaker of a venue or vendor: when it is down, nobody waits for it. Decisions only, no I/O."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from actors.lens.market._http import CallFailed
 
 State = Literal["closed", "half_open", "open"]
 
+VENUE: Final = ""
+"""The subject of the question that every signal asks, of the whole venue (its mids): the witness of its state."""
+
 FAILURES_TO_OPEN: Final = 5
 _SUBJECTS_TO_OPEN: Final = 2
 _QUIET_SECONDS: Final = 1.0
@@ -22,19 +25,29 @@ _JITTER: Final = 0.25
 class Breaker:
     """Closed: calls go out. Open: they fail at once. Half-open: one probe is under way, everything else still fails.
 
-    It opens after `FAILURES_TO_OPEN` failures in a row, but only if they are of two subjects (coins, or the venue as a
-    whole) and nothing succeeded within the last second: a coin that is stuck must not close the market for the others.
-    A 429 opens it at once, for as long as the provider asks. The owner waits `pause_seconds`, probes, and reports how
-    the probe went; each failed probe doubles the pause, up to a minute.
+    What a provider says of one subject (a coin, a signal) must not close it for the others. So only outages count
+    (`CallFailed.is_outage`), and it takes all of these to open:
+
+    - they are of two subjects, and the `witness` is one of them, where there is one: however many coins are bad, a
+      venue that answers what signals ask of it as a whole, each second, is not down; one that is down shows there with
+      the first signal that it fails;
+    - they are `FAILURES_TO_OPEN` in a row, no more than one signal's questions: the first signal in vain is the last;
+    - nothing succeeded within the last second: calls under way at once end in any order.
+
+    A 429 opens it at once, for as long as the provider asks. Where there is a witness, one that asks for nothing and
+    is not the witness's is the provider's only if a second subject is limited too. The owner waits `pause_seconds`,
+    probes, and reports how the probe went; each failed probe doubles the pause, up to a minute.
     """
 
-    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, witness: str | None = None, now: Callable[[], float] = time.monotonic) -> None:
+        self._witness = witness
         self._now = now
         self.state: State = "closed"
         self.pause_seconds = 0.0
         self._cause: CallFailed | None = None
         self._failures = 0
         self._subjects: set[str] = set()
+        self._limited: set[str] = set()
         self._failed_probes = 0
         self._last_success = float("-inf")
 
@@ -54,31 +67,41 @@ class Breaker:
         """A call for `subject` failed; True if that opened the circuit."""
         if self.state != "closed":
             return False
-        self._failures += 1
-        self._subjects.add(subject)
-        is_down = (
-            self._failures >= FAILURES_TO_OPEN
-            and len(self._subjects) >= _SUBJECTS_TO_OPEN
-            and self._now() - self._last_success >= _QUIET_SECONDS
-        )
-        if not is_down and failure.reason != "RATE_LIMITED":
-            return False
-        self._open(failure)
-        return True
+        if self._is_limited(subject, failure) if failure.reason == "RATE_LIMITED" else self._is_down(subject, failure):
+            self._open(failure)
+            return True
+        return False
 
     def probing(self) -> None:
         """The pause is over and the probe goes out."""
         self.state = "half_open"
 
     def probed(self, failure: CallFailed | None) -> None:
-        """The probe had an answer, or failed."""
-        if failure is not None:
+        """The probe had an answer, or failed. Nonsense is an answer, too: whoever gives it is up."""
+        if failure is not None and (failure.is_outage or failure.reason == "RATE_LIMITED"):
             self._failed_probes += 1
             self._open(failure)
             return
         self.state = "closed"
         self._failed_probes = 0
         self.succeeded()
+
+    def _is_limited(self, subject: str, failure: CallFailed) -> bool:
+        self._limited.add(subject)
+        is_wish = failure.retry_after_seconds is not None
+        return is_wish or self._witness in {None, subject} or len(self._limited) >= _SUBJECTS_TO_OPEN
+
+    def _is_down(self, subject: str, failure: CallFailed) -> bool:
+        if not failure.is_outage:
+            return False
+        self._failures += 1
+        self._subjects.add(subject)
+        return (
+            self._failures >= FAILURES_TO_OPEN
+            and (self._witness is None or self._witness in self._subjects)
+            and len(self._subjects) >= _SUBJECTS_TO_OPEN
+            and self._now() - self._last_success >= _QUIET_SECONDS
+        )
 
     def _open(self, failure: CallFailed) -> None:
         self.state = "open"
@@ -91,3 +114,4 @@ class Breaker:
     def _forget(self) -> None:
         self._failures = 0
         self._subjects.clear()
+        self._limited.clear()

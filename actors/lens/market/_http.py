@@ -16,6 +16,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
+from actors.lens._unreadable import unreadable
 from actors.lens.model import FailureReason
 from config import clock
 
@@ -25,13 +26,25 @@ _KEEPALIVE_SECONDS: Final = 60.0
 
 
 class CallFailed(Exception):
-    """A call without a usable answer. `retry_after_seconds` is what the provider asked for, if it did."""
+    """A call without a usable answer. `retry_after_seconds` is what the provider asked for, if it did.
 
-    def __init__(self, reason: FailureReason, message: str, retry_after_seconds: float | None = None) -> None:
+    `is_outage`: it may speak of the provider itself, which cannot be reached, does not answer or answers 5xx. Whoever
+    answers anything else is up, and has said something of this question only.
+    """
+
+    def __init__(
+        self,
+        reason: FailureReason,
+        message: str,
+        retry_after_seconds: float | None = None,
+        *,
+        is_outage: bool | None = None,
+    ) -> None:
         super().__init__(message)
         self.reason: FailureReason = reason
         self.message = message
         self.retry_after_seconds = retry_after_seconds
+        self.is_outage = reason in {"TIMEOUT", "NETWORK_ERROR"} if is_outage is None else is_outage
 
 
 class JsonApi:
@@ -72,7 +85,7 @@ class JsonApi:
         async with self._session.post(self._url, data=body, allow_redirects=False) as response:
             if response.status != HTTPStatus.OK:
                 raise self._refusal(response)
-            return self._parse(await self._read(response), response.content_type)
+            return self._parse(await self._read(response), response)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         announced = response.content_length
@@ -86,11 +99,13 @@ class JsonApi:
             chunks.append(chunk)
         return b"".join(chunks)
 
-    def _parse(self, body: bytes, content_type: str) -> Any:
+    def _parse(self, body: bytes, response: aiohttp.ClientResponse) -> Any:
         try:
             return orjson.loads(body)
         except json.JSONDecodeError as error:
-            raise self._nonsense(f"what is not JSON ({content_type}, {len(body)} bytes)") from error
+            # The header itself: aiohttp's property invents one where there is none.
+            content_type = response.headers.get("Content-Type", "")
+            raise self._nonsense(f"200 with {unreadable(body, content_type, error)}") from error
 
     def _nonsense(self, what: str) -> CallFailed:
         return CallFailed("PROVIDER_ERROR", f"{self._name} answered {what}")
@@ -103,7 +118,8 @@ class JsonApi:
             phrase = ""
         reason: FailureReason = "RATE_LIMITED" if status == HTTPStatus.TOO_MANY_REQUESTS else "PROVIDER_ERROR"
         retry_after_seconds = _retry_after_seconds(response.headers.get("Retry-After", ""))
-        return CallFailed(reason, f"{self._name} returned {status}{phrase}", retry_after_seconds)
+        message = f"{self._name} returned {status}{phrase}"
+        return CallFailed(reason, message, retry_after_seconds, is_outage=status >= HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _failure(self, error: Exception) -> CallFailed:
         if isinstance(error, aiohttp.ClientConnectorError):
@@ -112,7 +128,7 @@ class JsonApi:
             return CallFailed("NETWORK_ERROR", f"{self._name} closed the connection")
         if isinstance(error, aiohttp.ClientPayloadError):
             return self._nonsense("a body that was cut off or garbled")
-        return self._nonsense(f"no valid HTTP ({type(error).__name__})")
+        return self._nonsense("no valid HTTP")
 
 
 def _is_cut(error: Exception) -> bool:

@@ -6,12 +6,14 @@ It knows nothing of questions and answers: those are the adapter's, which gives 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
-from actors.lens.market._breaker import Breaker
+from actors.lens.market._breaker import VENUE, Breaker
 from actors.lens.market._budget import Budget
 from actors.lens.market._cache import Cell
 from actors.lens.market._http import CallFailed
@@ -21,6 +23,7 @@ from config.tasks import cancel, spawn
 
 Ask = Callable[[], Awaitable[None]]
 
+_COIN_QUERIES: Final = 4  # the book and three intervals
 _FIRST_SHARE: Final = 0.95
 _REFRESH_SHARE: Final = 0.75
 _STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
@@ -30,9 +33,10 @@ _STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
 class Limits:
     """What an adapter allows itself and its provider.
 
-    `patience_seconds`: how long a signal waits where an older answer is at hand. `max_calls`: under way at once; a coin
-    that is stuck holds four of them at most, and less and less of the time. `weight_per_minute`: this process's part of
-    what the provider allows an address.
+    `patience_seconds`: how long a signal waits where an older answer is at hand. `max_calls`: about coins, under way at
+    once, a quarter for each query, so that one that is stuck takes no turn of another; a coin that is stuck holds four
+    at most, and less and less of the time. `weight_per_minute`: this process's part of what the provider allows an
+    address.
     """
 
     timeout_seconds: float = 10.0
@@ -44,16 +48,20 @@ class Limits:
 class Provider:
     """Begins calls, and does not when the provider is down or the minute's budget is spent.
 
-    `ask_probe` asks the cheapest question of the whole venue and stores its answer: the circuit breaker's probe.
+    `probes` ask of the whole venue and store the answer, the cheapest first. The circuit breaker takes them in turns:
+    where one question alone is out of order, another one finds the venue back.
     """
 
-    def __init__(self, name: str, limits: Limits, ask_probe: Ask, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, name: str, limits: Limits, probes: dict[Query, Ask], *, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._name = name
         self._limits = limits
-        self._ask_probe = ask_probe
+        self._probes = probes
         self._now = now
-        self._slots = asyncio.Semaphore(limits.max_calls)
-        self._breaker = Breaker(now=now)
+        turns = max(1, limits.max_calls // _COIN_QUERIES)
+        self._slots: defaultdict[Query, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(turns))
+        self._breaker = Breaker(witness=VENUE, now=now)
         self._budget = Budget(limits.weight_per_minute, now=now)
         self._tasks: set[asyncio.Task[None]] = set()  # one a question at most, and a venue has only so many coins
         self._show_state()
@@ -61,15 +69,16 @@ class Provider:
     def begin(self, cell: Cell, query: Query, subject: str, weight: int, ask: Ask) -> bool:
         """Begin a call that fills the cell; False if none may be made now, and then the cell says why.
 
-        `subject` is what the question is about: a coin, or "" for the venue as a whole.
+        `subject` is what the question is about: a coin, or `VENUE` for the one that stands for all of it.
         """
         refusal = self._breaker.refusal
         if refusal is not None:
             cell.failure = refusal
             return False
         has_older = self._now() < cell.keep_until
-        # The mids are every signal's; then come coins without any answer yet; a refresh can wait a little.
-        share = 1.0 if query == "mid" else _REFRESH_SHARE if has_older else _FIRST_SHARE
+        # The mids are every signal's; then come coins without any answer yet; a refresh can wait a little, and so can
+        # what failed already, lest a bad coin spend what a healthy one needs.
+        share = 1.0 if query == "mid" else _REFRESH_SHARE if has_older or cell.failures else _FIRST_SHARE
         if not self._budget.take(weight, share):
             if not has_older:
                 cell.failure = CallFailed("RATE_LIMITED", f"{self._name}: the requests of this minute are used up")
@@ -102,7 +111,8 @@ class Provider:
 
     async def _call(self, query: Query, ask: Ask) -> None:
         try:
-            async with asyncio.timeout(self._limits.timeout_seconds), self._slots:
+            # What is asked for all coins takes no turn but its own: stuck coins may hold all of theirs.
+            async with asyncio.timeout(self._limits.timeout_seconds), self._slots[query]:
                 if (refusal := self._breaker.refusal) is not None:  # it opened while this call waited for its turn
                     raise refusal
                 await _measured(query, ask)
@@ -111,7 +121,7 @@ class Provider:
 
     async def _recover(self) -> None:
         """Probe after each pause until there is an answer: no signal ever waits to find out."""
-        while self._breaker.state != "closed":
+        for query, ask_probe in itertools.cycle(self._probes.items()):
             self._show_state()
             await asyncio.sleep(self._breaker.pause_seconds)
             self._breaker.probing()
@@ -119,12 +129,14 @@ class Provider:
             failure = None
             try:
                 async with asyncio.timeout(self._limits.timeout_seconds):  # no slot: stuck calls may hold them all
-                    await _measured("mid", self._ask_probe)
+                    await _measured(query, ask_probe)
             except TimeoutError:
                 failure = CallFailed("TIMEOUT", f"{self._name} timeout")
             except CallFailed as error:
                 failure = error
             self._breaker.probed(failure)
+            if self._breaker.state == "closed":
+                break
         self._show_state()
 
     def _show_state(self) -> None:

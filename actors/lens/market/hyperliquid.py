@@ -5,7 +5,7 @@ POST {base}/info answers four questions: `allMids` and `metaAndAssetCtxs` for th
 is under way waits for that call. What keeps one trouble from becoming everybody's:
 
 - a call has a deadline, and a question that failed is held back for a while, longer each time;
-- a circuit breaker fails at once while the venue is down, and honours Retry-After;
+- a circuit breaker fails at once while the venue is down, and honours Retry-After; no coin's trouble opens it;
 - a budget keeps the calls within the venue's limit; a refresh gives way to a first answer;
 - an older answer, with the time it is of, is used where a newer one is not to be had, or not soon.
 """
@@ -21,16 +21,17 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from actors.lens.market import CANDLE_COUNT, MarketRequest
+from actors.lens.market._breaker import VENUE
 from actors.lens.market._cache import Cell, Cells
 from actors.lens.market._http import CallFailed, JsonApi
 from actors.lens.market._hyperliquid_answers import Contexts, Mids, candles_of, order_book_of
 from actors.lens.market._hyperliquid_coins import Coins
-from actors.lens.market._provider import Limits, Provider
+from actors.lens.market._provider import Ask, Limits, Provider
 from actors.lens.model import CANDLES_QUERY, INTERVAL_SECONDS, Candles, Interval, MarketSnapshot, Query, QueryFailure
 from config import clock, metrics
 
 _NAME: Final = "Hyperliquid API"
-_VENUE: Final = ""  # the subject of what is asked for all coins at once
+_PERPETUALS: Final = "*"  # the subject of the contexts, which do not stand for the venue: spot pairs have none
 _MAX_CELLS: Final = 4096  # four a coin: a thousand coins, 36 MB of candles
 _FRESH: Final = 1.5
 _INTERVAL_OF: Final[Mapping[Query, Interval]] = MappingProxyType({query: each for each, query in CANDLES_QUERY.items()})
@@ -56,12 +57,12 @@ def _candle_policy(interval: Interval) -> _Policy:
     return _Policy(refresh=seconds / 60, keep=2.0 * seconds, weight=20 + CANDLE_COUNT // 60)
 
 
-# A mid or a book is flagged as stale after a minute, but says more than nothing for some more. A context has no time of
-# its own to be flagged by, so it is not kept for longer than that minute.
+# A mid or a book that could not be renewed is flagged as stale, and past a minute it is not used at all: by then it
+# says little of now, and an event that has nothing else has no data. A context has no time of its own to be flagged by.
 _POLICIES: Final[Mapping[Query, _Policy]] = MappingProxyType(
     {
-        "mid": _Policy(refresh=1.0, keep=300.0, weight=2),
-        "order_book": _Policy(refresh=1.0, keep=300.0, weight=2),
+        "mid": _Policy(refresh=1.0, keep=60.0, weight=2),
+        "order_book": _Policy(refresh=1.0, keep=60.0, weight=2),
         "asset_context": _Policy(refresh=5.0, keep=60.0, weight=20),
         **{query: _candle_policy(interval) for interval, query in CANDLES_QUERY.items()},
     }
@@ -90,12 +91,16 @@ class HyperliquidMarketData:
         self._patience_seconds = limits.patience_seconds
         self._monotonic = monotonic
         self._now_ms = now_ms
-        # One connection more than there may be calls: the probe of the circuit breaker needs no turn.
-        self._api = JsonApi(_NAME, f"{base_url.rstrip('/')}/info", max_connections=limits.max_calls + 1)
+        # The mids, the contexts and the probe of the circuit breaker need no coin's turn, nor wait for its connection.
+        self._api = JsonApi(_NAME, f"{base_url.rstrip('/')}/info", max_connections=limits.max_calls + 3)
         self._mids = Cell()
         self._contexts = Cell()
         self._cells: Cells[tuple[Query, str]] = Cells(_MAX_CELLS)
-        self._provider = Provider(_NAME, limits, partial(self._ask, self._mids, "mid", _VENUE), now=monotonic)
+        probes: dict[Query, Ask] = {
+            "mid": partial(self._ask, self._mids, "mid", VENUE),
+            "asset_context": partial(self._ask, self._contexts, "asset_context", _PERPETUALS),
+        }
+        self._provider = Provider(_NAME, limits, probes, now=monotonic)
         self._coins = Coins()
         self._meters = {query: _Meters(query) for query in _POLICIES}
 
@@ -157,9 +162,9 @@ class HyperliquidMarketData:
 
     def _cell_of(self, query: Query, coin: str) -> tuple[Cell, str]:
         if query == "mid":
-            return self._mids, _VENUE
+            return self._mids, VENUE
         if query == "asset_context":
-            return self._contexts, _VENUE
+            return self._contexts, _PERPETUALS
         return self._cells.of((query, coin)), coin
 
     async def _wait(self, cells: list[Cell]) -> None:

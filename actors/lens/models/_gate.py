@@ -96,4 +96,5 @@ def _of_vendor(failure: ModelFailure) -> CallFailed | None:
         cast(FailureReason, failure.reason),
         failure.message,
         None if wait is None else min(wait, _LONGEST_PAUSE_SECONDS),
+        is_outage=True,
     )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.lens.features import PROFILE_QUERIES, build_features, rejection_reason
+from actors.lens.features import PROFILE_QUERIES, age_of, age_rejection, build_features, drift_rejection
 from actors.lens.model import (
     INTERVAL_SECONDS,
     AssetContext,
@@ -25,7 +25,6 @@ from tests.unit.lens.factories import (
     any_candles,
     ask,
     assert_is_json,
-    bare_features,
     make_candles,
     make_features,
     make_request,
@@ -102,11 +101,20 @@ def test_candles_are_stale_by_their_own_interval(interval):
     assert _build(MarketSnapshot(candles={interval: late})).flags.stale_data == (f"candles_{interval}",)
 
 
-def test_a_quote_and_a_book_are_stale_after_a_minute():
-    fresh = MarketSnapshot(quote=Quote(42000.5, NOW_MS - 60_000), order_book=replace(BOOK, as_of_ms=NOW_MS - 60_000))
-    stale = MarketSnapshot(quote=Quote(42000.5, NOW_MS - 60_001), order_book=replace(BOOK, as_of_ms=NOW_MS - 60_001))
+def test_a_quote_and_a_book_are_stale_past_ten_seconds():
+    fresh = MarketSnapshot(quote=Quote(42000.5, NOW_MS - 10_000), order_book=replace(BOOK, as_of_ms=NOW_MS - 10_000))
+    stale = MarketSnapshot(quote=Quote(42000.5, NOW_MS - 10_001), order_book=replace(BOOK, as_of_ms=NOW_MS - 10_001))
     assert _build(fresh).flags.stale_data == ()
     assert _build(stale).flags.stale_data == ("mid", "order_book")
+
+
+def test_a_quote_and_a_book_that_could_not_be_renewed_are_stale_however_young():
+    failures = tuple(QueryFailure(query, "TIMEOUT", "no answer in 10 s") for query in ("mid", "order_book"))
+    flags = _build(MarketSnapshot(Quote(42000.5, NOW_MS - 2000), BOOK, failures=failures)).flags
+    assert (flags.stale_data, flags.provider_errors) == (("mid", "order_book"), ("mid", "order_book"))
+    flags = _build(MarketSnapshot(failures=failures)).flags
+    assert flags.stale_data == ()
+    assert flags.missing_data[:2] == ("mid", "order_book")
 
 
 @pytest.mark.parametrize(("seconds", "stale"), [(300, ()), (300.001, ("signal",)), (-50, ())])
@@ -180,21 +188,22 @@ def test_whatever_the_market_says_the_document_holds_finite_numbers_only(snapsho
 
 
 def test_the_gates_are_open_unless_they_are_set():
-    assert rejection_reason(bare_features(age_seconds=1e9, drift_bps=1e4)) is None
+    assert age_rejection(1e9, None) is None
+    assert drift_rejection(1e4, None) is None
 
 
 def test_the_age_gate_refuses_what_is_older_than_its_limit():
-    assert rejection_reason(bare_features(age_seconds=600.0), max_age_seconds=600) is None
-    reason = rejection_reason(bare_features(age_seconds=601.0), max_age_seconds=600)
+    assert age_rejection(age_of(make_signal(ts_utc=NOW - timedelta(seconds=600)), NOW), 600) is None
+    reason = age_rejection(age_of(make_signal(ts_utc=NOW - timedelta(seconds=601)), NOW), 600)
     assert reason == "signal is 601 s old, the limit is 600 s"
 
 
 @pytest.mark.parametrize("drift", [150.5, -150.5])
 def test_the_drift_gate_refuses_what_is_further_than_its_limit_on_either_side(drift):
-    assert rejection_reason(bare_features(drift_bps=drift), max_drift_bps=150.5) is None
-    reason = rejection_reason(bare_features(drift_bps=drift), max_drift_bps=150)
+    assert drift_rejection(drift, 150.5) is None
+    reason = drift_rejection(drift, 150)
     assert reason == "entry price is 150.5 bps from the market, the limit is 150 bps"
 
 
 def test_the_drift_gate_lets_pass_what_has_no_mid():
-    assert rejection_reason(bare_features(), max_drift_bps=1) is None
+    assert drift_rejection(None, 1) is None

@@ -1,0 +1,71 @@
+"""The enrich stage decides without the market what does not need it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import cast
+
+from actors._behaviour import Room
+from actors.lens._outcomes import Advanced, Rejected
+from actors.lens.enrich import Enrich
+from actors.lens.market import MarketRequest
+from actors.lens.market.simulated import SimulatedMarketData
+from actors.lens.messages import Work
+from actors.lens.model import MarketSnapshot
+from config import clock
+from config.settings import Settings
+from tests.unit.lens.factories import make_signal
+
+
+class SlowMarket(SimulatedMarketData):
+    """A market that has nothing at hand."""
+
+    def snapshot_at_once(self, request: MarketRequest) -> MarketSnapshot | None:
+        return None
+
+
+async def enrich_with(market: SimulatedMarketData, **settings: float) -> Enrich:
+    stage = Enrich()
+    stage.room = cast(Room, SimpleNamespace(settings=Settings.load(env_file=None).replace(**settings)))
+    await stage.prepare()
+    stage._market = market
+    return stage
+
+
+def aged(seconds: float, round_: int = 0) -> Work:
+    return Work(make_signal(ts_utc=clock.now() - timedelta(seconds=seconds)), round=round_)
+
+
+async def test_what_is_too_old_is_rejected_without_waiting_for_the_market() -> None:
+    stage = await enrich_with(SlowMarket(), lens_reject_age_seconds=60.0)
+    outcome = stage.work_at_once(aged(3600))
+    assert isinstance(outcome, Rejected)
+    [step] = outcome.move.timeline
+    assert step["status"] == "REJECTED"
+    assert step["details"] == {"reason": "signal is 3600 s old, the limit is 60 s"}
+
+
+async def test_what_is_young_enough_came_back_or_meets_no_gate_waits_for_the_market() -> None:
+    stage = await enrich_with(SlowMarket(), lens_reject_age_seconds=60.0)
+    assert stage.work_at_once(aged(30)) is None
+    again = aged(3600, round_=1)
+    assert stage.work_at_once(again) is None
+    assert isinstance(await stage.work(again), Advanced)
+    stage = await enrich_with(SlowMarket())
+    assert stage.work_at_once(aged(3600)) is None
+
+
+async def test_the_gate_of_drift_is_passed_with_the_market_s_answers() -> None:
+    class FarMarket(SimulatedMarketData):
+        def snapshot_at_once(self, request: MarketRequest) -> MarketSnapshot | None:
+            answers = super().snapshot_at_once(request)
+            assert answers is not None
+            assert answers.quote is not None
+            return MarketSnapshot(quote=type(answers.quote)(answers.quote.mid * 1.1, answers.quote.as_of_ms))
+
+    stage = await enrich_with(FarMarket(), lens_reject_drift_bps=50.0)
+    outcome = stage.work_at_once(aged(30))
+    assert isinstance(outcome, Rejected)
+    assert outcome.move.timeline[0]["details"]["reason"].startswith("entry price is 909.1 bps from the market")
+    assert isinstance(stage.work_at_once(aged(30, round_=1)), Advanced)
