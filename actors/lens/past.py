@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
 
 from actors._behaviour import Room
 from actors.lens.messages import Past, Placed
@@ -10,6 +12,7 @@ from actors.lens.model import Features
 from actors.lens.publication import make_signal
 from actors.lens.scored import WRITE_SECONDS, find_or_make_providers
 from db._postgres import Connection
+from db.past import begin_before
 from db.signals import NewSignal, ProviderCard, insert_signals, known_signals, take_feed_seq
 from schemas.errors import ValidationFailed
 
@@ -17,9 +20,9 @@ from schemas.errors import ValidationFailed
 async def publish_past(room: Room, signals: Sequence[Past]) -> Placed:
     """Store those that are new, in their order; part of `lens/publish`, the only writer of the feed's order.
 
-    Nobody is told: whoever reads the log finds them there, and reckons them in by their own times. A stream that is
-    open gets them with the next signal that is announced, as whatever it missed. Raises DatabaseUnavailable, and
-    ValidationFailed in production.
+    Who published them has begun before the first of them. Nobody is told: whoever reads the log finds them there, and
+    reckons them in by their own times. A stream that is open gets them with the next signal that is announced, as
+    whatever it missed. Raises DatabaseUnavailable, and ValidationFailed in production.
     """
     if room.settings.is_production:
         raise ValidationFailed("Production has no other past than its own")
@@ -27,7 +30,9 @@ async def publish_past(room: Room, signals: Sequence[Past]) -> Placed:
         known = await known_signals(conn, [each.signal.event_id for each in signals])
         fresh = list({each.signal.event_id: each for each in signals if each.signal.event_id not in known}.values())
         if fresh:
-            await insert_signals(conn, await _rows(conn, fresh))
+            rows = await _rows(conn, fresh)
+            await insert_signals(conn, rows)
+            await begin_before(conn, _first(rows))
     return Placed(len(fresh), len(signals) - len(fresh), {})
 
 
@@ -36,6 +41,13 @@ async def _rows(conn: Connection, fresh: Sequence[Past]) -> list[NewSignal]:
     cards = await find_or_make_providers(conn, sources)
     first = await take_feed_seq(conn, len(fresh))
     return [_row(each, cards[each.signal.source], first + place) for place, each in enumerate(fresh)]
+
+
+def _first(rows: Sequence[NewSignal]) -> dict[UUID, datetime]:
+    first: dict[UUID, datetime] = {}
+    for row in rows:
+        first[row.provider_id] = min(first.get(row.provider_id, row.created_at), row.created_at)
+    return first
 
 
 def _row(past: Past, provider: ProviderCard, feed_seq: int) -> NewSignal:

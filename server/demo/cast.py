@@ -49,6 +49,7 @@ class Provider:
     markets: tuple[str, ...]
     style: Style
     charm: float
+    is_newcomer: bool = False  # with too few signals to be verified
 
     @property
     def name(self) -> str:
@@ -88,17 +89,19 @@ KING = "CryptoKing_42"
 def _provider(
     name: str, bio: str, method: str, risk: str, specialties: str, markets: str, style: Style, charm: float
 ) -> Provider:
-    referrer = None if name in (KING, "OptionsFlow", "MacroOracle") else KING if charm > 0.5 else "OptionsFlow"
+    # The king is brought a few short of gold: somebody may use his link by hand.
+    referrer = None if name in (KING, "OptionsFlow", "MacroOracle") else KING if charm > 0.6 else "OptionsFlow"
     return Provider(
-        Person(name, referrer), bio, method, risk, tuple(specialties.split()), tuple(markets.split("|")), style, charm
-    )
+        Person(name, referrer), bio, method, risk, tuple(specialties.split()), tuple(markets.split("|")), style, charm,
+        is_newcomer=charm < 0.2,
+    )  # fmt: skip
 
 
 PROVIDERS: Sequence[Provider] = (
     _provider(KING, "Trading since 2017. Focus on momentum strategies.",
               "I focus on RSI reversals and MACD crossovers, and I take profits early.",
               "aggressive", "crypto momentum", "ETH|SOL|BTC", Style("momentum", 0.8, 4.0, 30, 2), 0.80),
-    _provider("OptionsFlow", "Reads the tape so that you need not.", "At the money, ten days out, never to expiry.",
+    _provider("OptionsFlow", "Reads the tape so that you need not.", "At the money, two months out, never to expiry.",
               "aggressive", "options flow", "AAPL options|GOOG options", Style("deeply_oversold", 1.2, 2.5, 12, 3),
               0.66),
     _provider("MacroOracle", "Ex-rates desk. Prices questions, not opinions.",
@@ -128,9 +131,9 @@ PROVIDERS: Sequence[Provider] = (
     _provider("PollWatcher", "Markets for everything.", "Questions near a coin's toss, exits by the clock.",
               "moderate", "predictions", "BTC predictions", Style("crossing", 2.0, 2.0, 30), 0.22),
     _provider("GutFeelGus", "No system. Vibes.", "I do what the last candle did.",
-              "aggressive", "stocks", "TSLA|NVDA", Style("impatient", 1.0, 1.0, 8, 8), 0.18),
+              "aggressive", "stocks", "TSLA|NVDA", Style("impatient", 4.0, 4.0, 24, 24), 0.18),
     _provider("RookieRay", "New here. Learning in public.", "Breakouts, I think.",
-              "moderate", "etf", "QQQ", Style("breakout", 1.0, 1.0, 20, 30), 0.12),
+              "moderate", "etf", "QQQ", Style("breakout", 3.0, 3.0, 20, 30), 0.12),
     _provider("BitcoinBea", "One coin, one chart, big candles.", "With the trend of the long recording.",
               "aggressive", "crypto bitcoin", "BTC", Style("momentum", 1.0, 2.0, 6), 0.35),
 )  # fmt: skip

@@ -20,6 +20,9 @@ from server.demo.cast import PASSWORD, Person
 from server.demo.letters import Letters
 
 REQUEST_SECONDS = 30.0
+NO_CODE = "?"
+"""The code of a refusal that has none: it is not this product's."""
+
 _AWAY_SECONDS = 20.0  # that a server may be starting anew before it counts as gone
 _FIRST_ADDRESS = int(ipaddress.ip_address("127.77.0.1"))
 
@@ -252,5 +255,6 @@ def _parse(text: bytes) -> Any:
 
 def _refuse(what: str, answer: Answer) -> NoReturn:
     document = answer.json if isinstance(answer.json, dict) else {}
-    error = document.get("error", {})
-    raise Refused(what, answer.status, error.get("code", "?"), document.get("detail", "no reason given"))
+    error = document.get("error")
+    error = error if isinstance(error, dict) else {}
+    raise Refused(what, answer.status, error.get("code", NO_CODE), document.get("detail", "no reason given"))

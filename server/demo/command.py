@@ -13,7 +13,7 @@ from handlers.demo import instance_name
 from server._terminal import own_terminal
 from server.demo._progress import Progress
 from server.demo.cast import KING, PASSWORD
-from server.demo.client import Client, DemoFailed, Host, Refused
+from server.demo.client import NO_CODE, Client, DemoFailed, Host, Refused
 from server.demo.community import SMALL, Cast, Community
 from server.demo.filling import Filling
 from server.demo.letters import Letters, NoLetter
@@ -84,12 +84,19 @@ async def _find(host: Host, settings: Settings) -> None:
     try:
         server = await client.get("/api/v1/demo")
     except Refused as error:
+        if error.code == NO_CODE:  # whoever refuses so has not our errors
+            raise DemoFailed(
+                f"{host.url} is not a TradeStream server: it answers {error.status}; "
+                "`make run` starts one, and PORT or --url names another address"
+            ) from None
         reasons = {
             404: f"{host.url} is no development server of this version: there the demo has no business",
             403: f"{host.url} does not take us for its internal network: {error}",
         }
         raise DemoFailed(reasons.get(error.status, str(error))) from None
-    if server is None or server.get("instance") != instance_name(str(settings.data_dir.resolve())):
+    if not isinstance(server, dict) or "instance" not in server:
+        raise DemoFailed(f"{host.url} is not a TradeStream server: its answer is not ours; PORT or --url names another")
+    if server["instance"] != instance_name(str(settings.data_dir.resolve())):
         raise DemoFailed(
             f"the server at {host.url} does not run on {settings.data_dir.resolve()}: its letters cannot be read; "
             "give DATA_DIR (and PORT) as it has them"

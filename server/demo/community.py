@@ -15,6 +15,7 @@ from server.demo.rules import Style
 from server.demo.trading import HISTORY_DAYS
 
 AT_ONCE = 8  # clients: two cores are busy with less
+NEWCOMER_DAYS = 1.5
 
 T = TypeVar("T")
 
@@ -33,6 +34,15 @@ class Cast:
         """Name, markets and style of everybody who trades."""
         traders: list[Provider | Strategy] = [*self.providers, *self.strategies]
         return [(each.name, each.markets, each.style) for each in traders]
+
+    @property
+    def newcomers(self) -> frozenset[str]:
+        """The names of the providers who have only begun."""
+        return frozenset(each.name for each in self.providers if each.is_newcomer)
+
+    def days_of(self, name: str) -> float:
+        """How long somebody has been trading."""
+        return NEWCOMER_DAYS if name in self.newcomers else self.days
 
     @property
     def people(self) -> list[Person]:

@@ -12,10 +12,10 @@ import numpy as np
 from actors.lens.model import AssetType
 from server.demo.prices import Market
 
-LIFE_BARS = 240  # of a contract: longer than any position is held
-_SPREAD_BARS = 60  # over which the volatility is measured
+LIFE_BARS = 1440  # of a contract: much longer than a position is held, so that its price follows and does not leap
+_SPREAD_BARS = 720  # over which the volatility is measured
 _DAY_BARS = 24
-_BARS_A_YEAR = 252  # most recordings are of days
+_BARS_A_YEAR = 252 * 6  # most recordings are of days, each of which lasts six bars
 _NORMAL = 1 / math.sqrt(2 * math.pi)
 
 
@@ -29,51 +29,50 @@ class Contract:
     strike: float | None = None
     is_call: bool = True
     expiry: str | None = None
-    last_bar: int = 0
+    last_bar: float = 0
 
 
-def choose(market: Market, bar: int, *, rises: bool, at: datetime) -> Contract:
+def choose(market: Market, moment: float, *, rises: bool, at: datetime) -> Contract:
     """What somebody buys who expects that: the asset itself, a call or a put at the money, or a question."""
     instrument = market.instrument
     if instrument.asset_type not in ("option", "prediction"):
         return Contract(instrument.symbol, instrument.asset_type, instrument.symbol)
     underlying = instrument.symbol.partition(" ")[0]
-    price = market.close(bar)
+    price = market.close(moment)
     step = 10.0 ** math.floor(math.log10(price) - 1) / 2  # 5 of 195, 500 of 67 420
     strike = round(price / step) * step
-    expires = (at.astimezone(UTC) + timedelta(hours=LIFE_BARS * instrument.hours)).date()
+    expires = (at.astimezone(UTC) + timedelta(hours=LIFE_BARS)).date()
     if instrument.asset_type == "prediction":
         symbol = f"{underlying} above {strike:g} on {expires:%b} {expires.day}"
     else:
         symbol = f"{underlying} {strike:g}{'C' if rises else 'P'} {expires.month}/{expires.day}"
     is_call = rises or instrument.asset_type == "prediction"
     return Contract(
-        symbol, instrument.asset_type, instrument.symbol, strike, is_call, expires.isoformat(), bar + LIFE_BARS
+        symbol, instrument.asset_type, instrument.symbol, strike, is_call, expires.isoformat(), moment + LIFE_BARS
     )
 
 
-def price_of(contract: Contract, market: Market, bar: int) -> float:
-    """The price of the asset, the premium or the probability at the end of a bar; > 0."""
+def price_of(contract: Contract, market: Market, moment: float) -> float:
+    """The price of the asset, the premium or the probability at a moment; > 0."""
     if contract.strike is None:
-        return market.close(bar)
-    terms = _Terms(contract, market, bar)
+        return float(f"{market.close(moment):.8g}")  # what a feed would give
+    terms = _Terms(contract, market, moment)
     if contract.asset_type == "prediction":
         return min(max(round(_cumulative(terms.d2), 3), 0.02), 0.98)
     return max(round(terms.premium, 2), 0.05)
 
 
-def describe(contract: Contract, market: Market, bar: int) -> dict[str, Any]:
+def describe(contract: Contract, market: Market, moment: float) -> dict[str, Any]:
     """The `asset_data` of a signal."""
-    price = price_of(contract, market, bar)
-    day = _DAY_BARS // market.instrument.hours
-    before = price_of(contract, market, bar - day)
+    price = price_of(contract, market, moment)
+    before = price_of(contract, market, moment - _DAY_BARS)
     if contract.strike is None:
         return {"price": price, "price_change_24h": round(price / before - 1, 4)}
     underlying = market.instrument.symbol.partition(" ")[0]
-    volume = float(market.window(bar, 1)[4, -1])
+    volume = float(market.window(moment, 1)[4, -1])
     if contract.asset_type == "prediction":
         return {
-            "platform": "polymarket" if bar % 2 else "kalshi",
+            "platform": "polymarket" if int(moment) % 2 else "kalshi",
             "market_id": contract.symbol.lower().replace(" ", "-"),
             "market_question": f"Will {underlying} be above {contract.strike:g} on {contract.expiry}?",
             "probability": price,
@@ -87,7 +86,7 @@ def describe(contract: Contract, market: Market, bar: int) -> dict[str, Any]:
         "option_type": "call" if contract.is_call else "put",
         "expiry": contract.expiry,
         "premium": price,
-        "greeks": _Terms(contract, market, bar).greeks(),
+        "greeks": _Terms(contract, market, moment).greeks(),
         "open_interest": round(volume / 400),
         "volume": round(volume / 1600),
     }
@@ -96,11 +95,11 @@ def describe(contract: Contract, market: Market, bar: int) -> dict[str, Any]:
 class _Terms:
     """Black and Scholes without interest; the deviation of a bar is that of the bars before."""
 
-    def __init__(self, contract: Contract, market: Market, bar: int) -> None:
+    def __init__(self, contract: Contract, market: Market, moment: float) -> None:
         assert contract.strike is not None
-        closes = market.window(bar, _SPREAD_BARS)[3]
+        closes = market.window(moment, _SPREAD_BARS)[3]
         self._deviation = max(float(np.std(np.diff(np.log(closes)))), 1e-4)
-        self._left = max(contract.last_bar - bar, 1)
+        self._left = max(contract.last_bar - moment, 1)
         self._spot, self._strike, self._is_call = float(closes[-1]), contract.strike, contract.is_call
         spread = self._deviation * math.sqrt(self._left)
         self._d1 = math.log(self._spot / self._strike) / spread + spread / 2

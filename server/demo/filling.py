@@ -237,7 +237,7 @@ def imagine(cast: Cast, markets: dict[str, Market], state: State) -> list[tuple[
     state.held.clear()
     for name, symbols, style in cast.traders:
         for symbol in symbols:
-            for trade in past_trades(style, markets[symbol], state.anchor, cast.days):
+            for trade in past_trades(style, markets[symbol], state.anchor, cast.days_of(name)):
                 past.append((name, past_signal(trade, name, name, state.anchor)))
                 if trade.closes:
                     del state.held[name, symbol]

@@ -2,19 +2,23 @@
 the reading of the files.
 
 The files are those that the package `backtesting` brings: GOOG by the day, EUR/USD by the hour, BTC/USD by the month.
-They are replayed at one bar an hour (BTC/USD: one in twelve hours). Symbols that no file has follow a stretch of one
-that is there, scaled to a price of their own: what moves them has happened, though not to them.
+They are replayed by the clock: EUR/USD an hour in an hour, GOOG a day in six hours, BTC/USD a month in four days.
+Between two recorded closes a price goes as EUR/USD has gone, in small: always the same way, and it arrives at the next
+close. Symbols that no file has follow a stretch of one that is there, scaled to a price of their own: what moves them
+has happened, though not to them.
 """
 
 from __future__ import annotations
 
 import csv
 import importlib.util
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +27,10 @@ from actors.lens.model import AssetType
 
 Array = NDArray[np.float64]
 
-INSTALL = "python -m pip install --no-deps -c constraints.txt backtesting"
+HOUR_STEPS = 240  # of a quarter of a minute
+_UNREST = 0.5  # of what a price without any direction would move between two closes
+
+INSTALL = ".venv/bin/python -m pip install --no-deps -c constraints.txt backtesting"
 
 
 class NoRecordings(Exception):
@@ -43,13 +50,12 @@ class Instrument:
     first: int
     last: int
     level: float | None = None
-    hours: int = 1  # of a bar
 
 
 INSTRUMENTS: Mapping[str, Instrument] = {
     each.symbol: each
     for each in (
-        Instrument("BTC", "crypto", "BTCUSD", 20, 157, hours=12),
+        Instrument("BTC", "crypto", "BTCUSD", 112, 149),
         Instrument("ETH", "crypto", "GOOG", 0, 1900, 3240.0),
         Instrument("SOL", "crypto", "GOOG", 400, 2060, 168.0),
         Instrument("GOOG", "stock", "GOOG", 0, 2148),
@@ -67,45 +73,109 @@ INSTRUMENTS: Mapping[str, Instrument] = {
 }
 
 
-class Market:
-    """The prices of an instrument by bar number; bar 0 is the one that ends at the anchor, the past is below it.
+HOURS: Mapping[str, int] = {"EURUSD": 1, "GOOG": 6, "BTCUSD": 96}
+"""How long a recorded bar lasts when it is replayed: so that a day moves prices as far as a lively day does."""
 
-    Past the end of the recording it is played backwards, and so on to and fro: prices stay where they were seen.
+
+class Market:
+    """The prices of an instrument by moments: hours, of which 0 is the anchor's, the past is below it.
+
+    A bar is an hour; bar 0 ends at moment 0. Past the end of the recording it is played backwards, and so on to and
+    fro: prices stay where they were seen. `unrest`: standardized moves, that lead a price from a close to the next.
     """
 
-    def __init__(self, instrument: Instrument, recorded: Array) -> None:
+    def __init__(self, instrument: Instrument, recorded: Array, unrest: Array) -> None:
         self.instrument = instrument
+        self._unrest = unrest
         bars = recorded[:, instrument.first : instrument.last]
         scale = 1.0 if instrument.level is None else instrument.level / bars[3, -1]
-        self._bars = np.vstack((bars[:4] * scale, bars[4:]))
+        bars = np.vstack((bars[:4] * scale, bars[4:]))
+        hours = HOURS[instrument.recording]
+        self._bars = bars if hours == 1 else self._split(bars, hours)
+        self._deviation = _deviation(self._bars[3])
         self.length = int(self._bars.shape[1])
 
-    def window(self, bar: int, count: int) -> Array:
-        """`count` bars up to `bar`, of shape (5, count): open, high, low, close, volume; each opens at the last close.
+    def window(self, moment: float, count: int) -> Array:
+        """`count` bars up to the moment, of shape (5, count): open, high, low, close, volume; each opens at the last
+        close. Within an hour the last one is not over: it closes now.
 
         Fewer where the recording begins later.
         """
+        bar = math.ceil(moment)
         count = min(count, bar + self.length)
         places = _to_and_fro(np.arange(bar - count + 1, bar + 1) + self.length - 1, self.length)
         taken = self._bars[:, places].copy()
         taken[0, 1:] = taken[3, :-1]
-        taken[1] = np.maximum(taken[1], np.maximum(taken[0], taken[3]))
-        taken[2] = np.minimum(taken[2], np.minimum(taken[0], taken[3]))
-        return np.ascontiguousarray(taken)
+        if moment < bar:
+            now = self.close(moment)
+            taken[:4, -1] = taken[0, -1], now, now, now
+            taken[4, -1] *= 1 - (bar - moment)
+        return _enclosed(taken)
 
-    def close(self, bar: int) -> float:
-        """The price at the end of a bar."""
-        [place] = _to_and_fro(np.array([bar + self.length - 1]), self.length)
-        return float(self._bars[3, place])
+    def steps(self, moment: float, count: int) -> Array:
+        """The last `count` steps of a quarter of a minute, as bars."""
+        closes = np.array([self.close(moment - step / HOUR_STEPS) for step in range(count, -1, -1)])
+        volumes = np.full(count, self.window(moment, 1)[4, -1] / HOUR_STEPS)
+        return _enclosed(np.vstack((closes[:-1], closes[1:], closes[1:], closes[1:], volumes)))
+
+    def close(self, moment: float) -> float:
+        """The price at a moment: at the end of a bar the recorded one."""
+        bar = math.floor(moment)
+        places = np.array([bar, bar + 1]) + self.length - 1
+        last, following = (float(each) for each in self._bars[3, _to_and_fro(places, self.length)])
+        if moment == bar:
+            return last
+        place = (moment - bar) * HOUR_STEPS
+        step = min(int(place), HOUR_STEPS - 1)
+        before, after = self._path(bar)[step : step + 2].tolist()
+        strayed = before + (after - before) * (place - step)
+        return last * math.exp(math.log(following / last) * (moment - bar) + strayed)
 
     def first_bar(self, days: float) -> int:
         """The bar of `days` ago, or the first that there is with 60 before it."""
         oldest: int = 60 - self.length
-        return max(oldest, -int(days * 24 / self.instrument.hours))
+        return max(oldest, -int(days * 24))
 
-    def time_of(self, bar: int, anchor: datetime) -> datetime:
-        """When a bar of the past ends."""
-        return anchor + timedelta(hours=bar * self.instrument.hours)
+    def moment_of(self, at: datetime, anchor: datetime) -> float:
+        """The moment of a time: wall-clock hours since the anchor."""
+        return (at - anchor) / timedelta(hours=1)
+
+    def time_of(self, moment: float, anchor: datetime) -> datetime:
+        """The time of a moment."""
+        return anchor + timedelta(hours=moment)
+
+    @lru_cache(maxsize=64)  # noqa: B019 - markets are few, and last as long as the demo
+    def _path(self, bar: int) -> Array:
+        return self._stray(bar, HOUR_STEPS, self._deviation)
+
+    def _stray(self, number: int, count: int, deviation: float) -> Array:
+        """How the logarithm of the price strays from the straight way in `count` steps; 0 at both ends."""
+        first = crc32(f"{self.instrument.symbol} {number}".encode()) % (len(self._unrest) - count)
+        moved = np.concatenate(([0.0], np.cumsum(self._unrest[first : first + count])))
+        stray: Array = (moved - moved[-1] * np.linspace(0, 1, count + 1)) * (_UNREST * deviation / math.sqrt(count))
+        return stray
+
+    def _split(self, bars: Array, hours: int) -> Array:
+        """Bars of an hour in the place of those, but for the first, before which no close is known."""
+        deviation, shares = _deviation(bars[3]), np.linspace(0, 1, hours + 1)
+        parts = []
+        for number in range(1, bars.shape[1]):
+            last, close = bars[3, number - 1 : number + 1]
+            way = last * (close / last) ** shares * np.exp(self._stray(number, hours, deviation))
+            way[-1] = close
+            parts.append(np.vstack((way[:-1], way[1:], way[1:], way[1:], np.full(hours, bars[4, number] / hours))))
+        return _enclosed(np.hstack(parts))
+
+
+def _enclosed(bars: Array) -> Array:
+    """The bars, each as high and as low as what it opens and closes at, or more."""
+    bars[1] = np.maximum(bars[1], np.maximum(bars[0], bars[3]))
+    bars[2] = np.minimum(bars[2], np.minimum(bars[0], bars[3]))
+    return np.ascontiguousarray(bars)
+
+
+def _deviation(closes: Array) -> float:
+    return float(np.std(np.diff(np.log(closes))))
 
 
 def _to_and_fro(numbers: NDArray[np.int64], length: int) -> NDArray[np.int64]:
@@ -118,7 +188,11 @@ def _to_and_fro(numbers: NDArray[np.int64], length: int) -> NDArray[np.int64]:
 def open_markets(folder: Path | None = None) -> dict[str, Market]:
     """Every market. Raises NoRecordings."""
     folder = folder or recordings()
-    return {symbol: Market(each, _read(folder / f"{each.recording}.csv")) for symbol, each in INSTRUMENTS.items()}
+    moves = np.diff(np.log(_read(folder / "EURUSD.csv")[3]))
+    unrest: Array = (moves - moves.mean()) / moves.std()
+    return {
+        symbol: Market(each, _read(folder / f"{each.recording}.csv"), unrest) for symbol, each in INSTRUMENTS.items()
+    }
 
 
 def recordings() -> Path:

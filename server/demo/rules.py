@@ -21,9 +21,9 @@ Wishes = NDArray[np.int8]
 
 
 def momentum(bars: Array) -> Wishes:
-    """With what has moved 3 % in ten bars."""
-    close = bars[3]
-    return _signs(close / _before(close, 10) - 1, 0.03)
+    """With the direction of ten bars, when it is more than a deviation and a half."""
+    moved = np.log(bars[3] / _before(bars[3], 10))
+    return _signs(moved / (_deviation(bars[3]) * np.sqrt(10)), 1.5)
 
 
 def slow_momentum(bars: Array) -> Wishes:

@@ -1,4 +1,4 @@
-"""What a demo remembers between its runs: when its past ended, how far prices have moved, who holds what."""
+"""What a demo remembers between its runs: when its past ended, who holds what."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from config.clock import now, rfc3339
-from server.demo.trading import Position
+from server.demo.trading import Position, Trade
 
 Held = dict[tuple[str, str], Position]
 """Open positions by the name of who holds them and the market."""
@@ -18,14 +18,13 @@ Held = dict[tuple[str, str], Position]
 
 @dataclass(slots=True)
 class State:
-    """`anchor` is when bar 0 ended; `bar` is the one that is traded at now.
+    """`anchor` is moment 0 of the prices, from which on they go by the clock.
 
     `past`: the import is complete; `filled`: everything is. `is_new`: nothing was remembered.
     """
 
     path: Path
     anchor: datetime
-    bar: int = 0
     past: bool = False
     filled: bool = False
     is_new: bool = False
@@ -38,9 +37,17 @@ class State:
             document: dict[str, Any] = orjson.loads(path.read_bytes())
             held = {(each["name"], each["market"]): Position.from_dict(each["position"]) for each in document["held"]}
             anchor = datetime.fromisoformat(document["anchor"])
-            return cls(path, anchor, document["bar"], document["past"], document["filled"], held=held)
+            return cls(path, anchor, document["past"], document["filled"], held=held)
         except (OSError, ValueError, KeyError, TypeError):
             return cls(path, now(), is_new=True)
+
+    def note(self, name: str, trade: Trade) -> None:
+        """Remember what somebody holds, or no longer holds, by a trade."""
+        place = name, trade.position.contract.market
+        if trade.closes:
+            self.held.pop(place, None)
+        else:
+            self.held[place] = trade.position
 
     def save(self) -> None:
         """Write it, all or nothing."""
@@ -49,7 +56,6 @@ class State:
         ]
         document = {
             "anchor": rfc3339(self.anchor),
-            "bar": self.bar,
             "past": self.past,
             "filled": self.filled,
             "held": held,

@@ -18,7 +18,7 @@ from actors.lens.technical import MODEL, MODEL_VERSION, evaluate
 from config.clock import rfc3339
 from config.ids import derived_uuid7
 from server.demo.contracts import Contract, choose, describe, price_of
-from server.demo.prices import Array, Market
+from server.demo.prices import HOUR_STEPS, Array, Market
 from server.demo.rules import WINDOW, Style, deviation_of
 
 HISTORY_DAYS = 62.0  # two of the months that boards compare
@@ -26,11 +26,11 @@ HISTORY_DAYS = 62.0  # two of the months that boards compare
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """What somebody holds, since which bar, at which price. A contract's strike and expiry stay as they were bought."""
+    """What somebody holds, since which moment, at which price. A contract's strike and expiry stay as bought."""
 
     contract: Contract
     side: Literal["long", "short"]
-    opened: int
+    opened: float
     spot: float
     rises: bool  # what was hoped for of the spot price
 
@@ -51,11 +51,11 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Trade:
-    """A position that is opened or closed at the end of a bar."""
+    """A position that is opened or closed at a moment: in the past the end of a bar."""
 
     market: Market
     position: Position
-    bar: int
+    moment: float
     closes: bool
 
     @property
@@ -72,30 +72,42 @@ class Trade:
 
     @property
     def price(self) -> float:
-        """Of the asset, the premium or the probability, to 8 digits: what a feed would give."""
-        return float(f"{price_of(self.position.contract, self.market, self.bar):.8g}")
+        """Of the asset, the premium or the probability."""
+        return price_of(self.position.contract, self.market, self.moment)
 
     @property
     def asset_data(self) -> dict[str, Any]:
         """As the signal shows it."""
-        return describe(self.position.contract, self.market, self.bar)
+        return describe(self.position.contract, self.market, self.moment)
 
 
-def enter(market: Market, bar: int, *, rises: bool, at: datetime) -> Trade:
-    """Get in at the end of a bar. Puts are bought, everything else can be sold short."""
-    contract = choose(market, bar, rises=rises, at=at)
+def enter(market: Market, moment: float, *, rises: bool, at: datetime) -> Trade:
+    """Get in. Puts are bought, everything else can be sold short."""
+    contract = choose(market, moment, rises=rises, at=at)
     side: Literal["long", "short"] = "long" if rises or contract.asset_type == "option" else "short"
-    return Trade(market, Position(contract, side, bar, market.close(bar), rises), bar, closes=False)
+    return Trade(market, Position(contract, side, moment, market.close(moment), rises), moment, closes=False)
 
 
-def next_trade(style: Style, market: Market, bar: int, position: Position | None, at: datetime) -> Trade | None:
+def next_trade(style: Style, market: Market, moment: float, position: Position | None, at: datetime) -> Trade | None:
     """What the style does at the end of a bar, if anything."""
-    bars = market.window(bar, WINDOW)
+    return _next(style, market, moment, position, at, market.window(moment, WINDOW), 1.0)
+
+
+def next_quick_trade(
+    style: Style, market: Market, moment: float, position: Position | None, at: datetime
+) -> Trade | None:
+    """What the style does if it looks at steps of a quarter of a minute instead of bars: small trades, soon over."""
+    return _next(style, market, moment, position, at, market.steps(moment, WINDOW), 1 / HOUR_STEPS)
+
+
+def _next(
+    style: Style, market: Market, moment: float, position: Position | None, at: datetime, bars: Array, unit: float
+) -> Trade | None:
     if position is None:
         wish = int(style.wishes(bars)[-1])
-        return enter(market, bar, rises=wish > 0, at=at) if wish else None
-    if style.is_over(position.moved(float(bars[3, -1])), deviation_of(bars), bar - position.opened):
-        return Trade(market, position, bar, closes=True)
+        return enter(market, moment, rises=wish > 0, at=at) if wish else None
+    if style.is_over(position.moved(float(bars[3, -1])), deviation_of(bars), int((moment - position.opened) / unit)):
+        return Trade(market, position, moment, closes=True)
     return None
 
 
@@ -110,7 +122,7 @@ def past_trades(style: Style, market: Market, anchor: datetime, days: float = HI
         place = market.length - 1 + bar
         if position is not None:
             deviation = deviation_of(bars[:, place - 60 : place + 1])
-            if style.is_over(position.moved(closes[place]), deviation, bar - position.opened):
+            if style.is_over(position.moved(closes[place]), deviation, int(bar - position.opened)):
                 yield Trade(market, position, bar, closes=True)
                 position, resting = None, bar + style.rest + 1
         elif bar >= resting and wishes[place]:
@@ -146,10 +158,10 @@ def size_of(trade: Trade) -> float:
 def past_signal(trade: Trade, name: str, source: str, anchor: datetime) -> dict[str, Any]:
     """The trade of `name` as the import takes it: published within the bar's hour, the same whenever it is made."""
     contract = trade.position.contract
-    seed = f"{rfc3339(anchor)} {name} {contract.market} {trade.bar} {trade.closes}".encode()
+    seed = f"{rfc3339(anchor)} {name} {contract.market} {trade.moment} {trade.closes}".encode()
     chance = crc32(seed)
     # Up to the last hour: a signal is not of the future. One that closes at a bar was opened bars before.
-    published_at = trade.market.time_of(trade.bar, anchor) - timedelta(seconds=chance % 3000)
+    published_at = trade.market.time_of(trade.moment, anchor) - timedelta(seconds=chance % 3000)
     identifier = derived_uuid7(int(published_at.timestamp() * 1000), seed)
     made_at = published_at - timedelta(seconds=chance % 1500)
     signal = raw_signal(trade, source, identifier, made_at, commentary_of(trade))
@@ -167,18 +179,18 @@ def commentary_of(trade: Trade) -> str:
     """What one says of it."""
     contract, position = trade.position.contract, trade.position
     if trade.closes:
-        moved = position.moved(trade.market.close(trade.bar))
+        moved = position.moved(trade.market.close(trade.moment))
         return f"Out of {contract.symbol}: {moved:+.1%} on the underlying since the entry."
     words = ("Strong setup here", "Small size, tight plan", "Watching this one closely", "My rule says so, so I do it")
     hope = "up" if position.rises else "down"
-    return f"{words[trade.bar % len(words)]}: {contract.market.partition(' ')[0]} should go {hope}."
+    return f"{words[int(trade.moment * HOUR_STEPS) % 4]}: {contract.market.partition(' ')[0]} should go {hope}."
 
 
 def _snapshot(trade: Trade, at: datetime) -> MarketSnapshot:
     """The recorded bars as the market data of the moment; there are none finer than an hour."""
     market, price = trade.market, trade.price
     now_ms = int(at.timestamp() * 1000)
-    hours = market.window(trade.bar, 4 * WINDOW)
+    hours = market.window(trade.moment, 4 * WINDOW)
     fours = _by_four(hours)
     unit = price / float(hours[3, -1])
     candles = {

@@ -1,4 +1,4 @@
-"""Keeps a filled server moving: each second somebody trades on the next recorded price, reacts, comments, follows."""
+"""Keeps a filled server moving: each second somebody trades at the price of the moment, reacts, comments, follows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 from config.clock import now, rfc3339
@@ -16,11 +17,12 @@ from server.demo.cast import COMMENTS
 from server.demo.client import Account, Client, DemoFailed, Refused
 from server.demo.community import Community
 from server.demo.state import State
-from server.demo.trading import Trade, commentary_of, next_trade, size_of
+from server.demo.trading import Trade, commentary_of, next_quick_trade, next_trade, size_of
 
 TICK_SECONDS = (0.5, 1.3)
-_BAR_TICKS = 3  # until prices move on
+_LOOK_TICKS = 3  # until everybody looks at the prices again
 _SAVE_TICKS = 10
+_RISE_SECONDS = 120  # that somebody is drawn more often
 _NEWEST = 30  # signals that people still talk about
 _REFUSALS = 20  # one after another: then something is wrong that will not pass
 _KINDS = ("like", "fire", "rocket", "sad")
@@ -59,9 +61,8 @@ class Trickle:
             self._progress.say("  " + ", ".join(f"{count} {what}" for what, count in self._done.most_common()))
 
     async def _tick(self, tick: int) -> None:
-        if tick % _BAR_TICKS == 0:
-            self._state.bar += 1
-            self._due = self._find_trades()
+        if tick % _LOOK_TICKS == 0:
+            self._due = self.find_trades(now())
         if tick % _SAVE_TICKS == 0:
             self._newest = (await self._reader.get(f"/api/signals?limit={_NEWEST}"))["signals"]
             self._state.save()
@@ -92,12 +93,16 @@ class Trickle:
 
     # --- trades
 
-    def _find_trades(self) -> list[tuple[str, Trade]]:
+    def find_trades(self, at: datetime) -> list[tuple[str, Trade]]:
+        """What everybody wants to do at that time, in any order; newcomers look at bars of an hour."""
         found = []
+        newcomers = self._community.cast.newcomers
         for name, symbols, style in self._community.cast.traders:
             for symbol in symbols:
-                position = self._state.held.get((name, symbol))
-                trade = next_trade(style, self._community.markets[symbol], self._state.bar, position, now())
+                market = self._community.markets[symbol]
+                moment = market.moment_of(at, self._state.anchor)
+                act = next_trade if name in newcomers else next_quick_trade
+                trade = act(style, market, moment, self._state.held.get((name, symbol)), at)
                 if trade is not None:
                     found.append((name, trade))
         self._random.shuffle(found)
@@ -110,13 +115,9 @@ class Trickle:
             await self._submit(strategy, name, trade)
         else:
             await self._publish(self._community.accounts[name], trade)
-        contract = trade.position.contract
-        place = name, contract.market
-        if trade.closes:
-            self._state.held.pop(place, None)
-        else:
-            self._state.held[place] = trade.position
-        self._last = f"{name} {'closes' if trade.closes else 'opens'} {trade.position.side} {contract.symbol}"
+        self._state.note(name, trade)
+        symbol = trade.position.contract.symbol
+        self._last = f"{name} {'closes' if trade.closes else 'opens'} {trade.position.side} {symbol}"
         return "signals closed" if trade.closes else "signals opened"
 
     async def _publish(self, account: Account, trade: Trade) -> None:
@@ -152,7 +153,9 @@ class Trickle:
 
     # --- people
 
-    def _somebody(self) -> Account:
+    def somebody(self) -> Account:
+        """Anybody who takes part."""
+        # Never of those who are passive: with their first follow their referral would be pending no longer.
         return self._random.choice(self._community.active)
 
     def _signal(self) -> str:
@@ -163,12 +166,12 @@ class Trickle:
     async def _react(self) -> str:
         kind = self._random.choices(_KINDS, _WEIGHTS)[0]
         path = f"/api/social/signals/{self._signal()}/react"
-        await self._somebody().ask("POST", path, {"reaction_type": kind}, patient=False)
+        await self.somebody().ask("POST", path, {"reaction_type": kind}, patient=False)
         return "reactions"
 
     async def _comment(self) -> str:
         path = f"/api/social/signals/{self._signal()}/comments"
-        account = self._somebody()
+        account = self.somebody()
         try:
             await account.ask("POST", path, {"content": self._random.choice(COMMENTS)}, patient=False)
         except Refused as error:
@@ -178,17 +181,18 @@ class Trickle:
 
     async def _follow(self) -> str:
         # Some are on the rise: whoever is drawn is drawn again for a while.
-        charm = [each.charm + (0.5 if place == self._state.bar // 40 % len(self._community.providers) else 0.0)
+        rising = int(time.time() // _RISE_SECONDS) % len(self._community.providers)
+        charm = [each.charm + (0.5 if place == rising else 0.0)
                  for place, each in enumerate(self._community.cast.providers)]  # fmt: skip
         provider = self._random.choices(self._community.providers, charm)[0]
-        account = self._somebody()
+        account = self.somebody()
         if account is not provider:
             await account.ask("POST", f"/api/social/follow/{provider.user_id}", {}, patient=False)
             self._last = f"{account.person.name} follows {provider.person.name}"
         return "follows"
 
     async def _unfollow(self) -> str:
-        account = self._somebody()
+        account = self.somebody()
         following = (await account.get("/api/social/following?limit=100"))["following"]
         if len(following) > 1:  # nobody leaves everybody
             one = self._random.choice(following)["provider"]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import orjson
 
 from actors.lens.messages import PUBLISH
 from actors.lens.publish import Publish
+from actors.providers.messages import PROVIDERS
+from actors.providers.providers import Providers
+from actors.users.messages import USERS
+from actors.users.users import Users
 from config.clock import now
 from config.settings import Settings
 from handlers.demo import instance_name
@@ -84,3 +90,25 @@ async def test_the_past_is_listed_with_its_own_times_and_judgement_and_stored_on
     assert detail["strategy_breakdown"] == score["strategy_breakdown"]
     assert detail["market_context"] == score["market_context"]
     assert detail["provider"]["name"] == "strategy_alpha"
+
+
+async def test_who_has_a_past_has_begun_before_it(settings: Settings, tmp_path: Path) -> None:
+    open_settings = settings.replace(rate_limit_enabled=False)
+    behaviours = {PUBLISH: Publish(), PROVIDERS: Providers(), USERS: Users()}
+    async with local_actors(open_settings, behaviours) as actors, gateway_of(open_settings, actors) as world:
+        ana = await world.logged_in("ana@example.com", display_name="Ana")
+        ben = await world.logged_in("ben@example.com", display_name="Ben")
+        for each in (ana, ben):
+            (await each.send("POST", "/api/providers/become", {"display_name": each.claims["name"]})).expect(201)
+        await world.execute("UPDATE users SET created_at = now()")
+        until = now()
+        mine = [{**each, "source": ana.claims["sub"]} for each in past(tmp_path, 10)]
+        for signals in (mine[5:], mine[:5]):
+            assert (await world.client.post(PATH, {"signals": signals})).status == 201
+        first = datetime.fromisoformat(mine[0]["published_at"])
+        profile = (await world.client.get(f"/api/providers/{ana.claims['sub']}")).json
+        began = "SELECT created_at FROM users WHERE id = $1"
+        assert datetime.fromisoformat(profile["created_at"]) == first - timedelta(hours=1)
+        assert await world.value(began, UUID(ana.claims["sub"])) == first - timedelta(days=1)
+        other = (await world.client.get(f"/api/providers/{ben.claims['sub']}")).json
+        assert timedelta(0) <= until - datetime.fromisoformat(other["created_at"]) < timedelta(minutes=1)

@@ -16,7 +16,7 @@ import pytest
 
 from server._process import inherited_environment
 from tests.services import REPOSITORY, Server, wait_until
-from tests.walk_gateway._filled import lacking
+from tests.walk_gateway._filled import common, lacking
 from tests.walk_gateway._walk import EXAMPLES, ROWS, walk
 
 PAGE = EXAMPLES["GET /api/signals response 200"]
@@ -116,13 +116,52 @@ def test_the_walk_sees_what_is_missing_and_which_kinds_are_not_shown() -> None:
     answer = _profile()
     del answer["stats"]["sharpe_ratio"]
     assert lacking(PROFILE, answer) == ["stats.sharpe_ratio: missing"]
-    page = copy.deepcopy(PAGE)
-    for each in page["signals"]:
-        each["created_at"] = "2026-02-15T12:34:56.000Z"
-        each["reactions"] = {"like": 1}
+    page = _page()
     assert lacking(PAGE, page) == []
     del page["signals"][1]
     assert lacking(PAGE, page) == ["signals.1: none of its kind"]
+
+
+def test_what_one_signal_of_the_list_shows_need_not_be_in_every_one() -> None:
+    page = _page()
+    bare = copy.deepcopy(page["signals"])
+    for each in bare:
+        each |= {"reactions": {}, "provider": {**each["provider"], "avatar_url": None, "win_rate": None}}
+        each["asset_data"].pop("price_change_24h", None)
+    half = copy.deepcopy(page["signals"])
+    for each in half:
+        each |= {"reactions": {}, "commentary": None}
+    page["signals"] = [*bare, *half]
+    assert [each.partition(":")[0] for each in lacking(PAGE, page)] == [f"signals.{n}.reactions" for n in range(3)]
+    page["signals"] += _page()["signals"]
+    assert lacking(PAGE, page) == []
+
+
+def test_a_field_that_no_item_has_is_found() -> None:
+    page = _page()
+    page["signals"] += _page()["signals"]
+    for place, each in enumerate(page["signals"]):
+        if place % 2:
+            del each["provider"]["name"]
+        else:
+            each["provider"]["name"] = None
+    assert sorted(each.partition(":")[0] for each in lacking(PAGE, page)) == [
+        f"signals.{n}.provider.name" for n in range(3)
+    ]
+
+
+def test_what_is_within_something_that_another_lacks_is_lacking_in_both() -> None:
+    assert common([["user.avatar_url: null"], ["user: missing", "id: null"]]) == ["user.avatar_url: null"]
+    assert common([["user.avatar_url: null"], ["user.name: null"]]) == []
+
+
+def _page() -> dict[str, Any]:
+    """The document's own list, with what it leaves out."""
+    page: dict[str, Any] = copy.deepcopy(PAGE)
+    for each in page["signals"]:
+        each["created_at"] = "2026-02-15T12:34:56.000Z"
+        each["reactions"] = {"like": 1}
+    return page
 
 
 def _profile() -> dict[str, Any]:

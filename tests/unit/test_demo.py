@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from functools import cache
@@ -14,17 +18,20 @@ import numpy as np
 import orjson
 import pytest
 
-from config.clock import now
+from config.clock import now, rfc3339
 from schemas.past import MOST_PAST, PastSignal, PastSignals
+from server.demo._progress import Progress
 from server.demo.cast import FOLLOWERS, KING, PROVIDERS, STRATEGIES
-from server.demo.community import SMALL, Cast
+from server.demo.client import Account, Host
+from server.demo.community import SMALL, Cast, Community
 from server.demo.contracts import choose, describe, price_of
 from server.demo.filling import imagine
 from server.demo.letters import Letters
 from server.demo.prices import INSTRUMENTS, Market, NoRecordings, open_markets
-from server.demo.rules import RULES
+from server.demo.rules import RULES, Style
 from server.demo.state import State
-from server.demo.trading import Trade, next_trade, past_trades
+from server.demo.trading import Trade, next_quick_trade, next_trade, past_trades
+from server.demo.trickle import Trickle
 
 ANCHOR = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MARKETS = open_markets()
@@ -42,7 +49,99 @@ def test_every_market_ends_now_and_goes_on_as_far_as_anybody_waits() -> None:
 def test_prices_are_those_that_were_recorded() -> None:
     assert MARKETS["GOOG"].close(0) == 806.19
     assert MARKETS["EUR/USD"].close(0) == 1.22904
-    assert MARKETS["BTC"].close(0) == 93381.0
+    assert MARKETS["BTC"].close(0) == 67580.0
+    months = [MARKETS["BTC"].close(-96 * back) for back in range(4)]
+    assert months == [67580.0, 59150.0, 71034.0, 60775.0], "a month in four days"
+    assert [MARKETS["GOOG"].close(-6 * back) for back in range(3)] == [806.19, 801.2, 799.78], "a day in six hours"
+
+
+def test_prices_go_by_the_clock_from_one_recorded_close_to_the_next() -> None:
+    for market in MARKETS.values():
+        assert market.moment_of(ANCHOR + timedelta(minutes=90), ANCHOR) == 1.5
+        ticks = np.array([market.close(second / 3600) for second in range(3601)])
+        assert (ticks[0], ticks[-1]) == (market.close(0), market.close(1))
+        moves = np.abs(np.diff(ticks) / ticks[:-1])
+        assert 0 < moves.max() < 0.0005, "from a second to the next"
+        assert np.count_nonzero(moves) > 3500, "each tick has its own price"
+        bars = market.window(0.75, 3)
+        assert bars[3].tolist() == [market.close(-1), market.close(0), market.close(0.75)]
+
+
+def test_a_day_moves_prices_as_far_as_a_lively_day_does() -> None:
+    for market in MARKETS.values():
+        closes = market.window(24, 24 * 64)[3]
+        day = closes[24:] / closes[:-24] - 1
+        assert np.abs(day).max() < 0.2, market.instrument.symbol
+        assert np.std(day) < 0.06
+
+
+@pytest.mark.parametrize(("name", "markets", "style"), TRADERS, ids=lambda each: each if isinstance(each, str) else "")
+def test_no_single_trade_wins_or_loses_a_fortune(name: str, markets: Any, style: Any) -> None:
+    for symbol in markets:
+        market = MARKETS[symbol]
+        past = list(past_trades(style, market, ANCHOR))
+        most = 0.25 if market.instrument.asset_type in ("option", "prediction") else 0.15
+        returns = [_returned(*pair) for pair in zip(past[::2], past[1::2], strict=False)]
+        assert max(map(abs, returns)) < most
+        live = _live(style, market)
+        assert max(map(abs, live), default=0.0) < 0.02
+
+
+async def test_live_there_is_something_to_see_within_two_minutes(tmp_path: Path) -> None:
+    state = State(tmp_path / "demo.json", ANCHOR)
+    trades = []
+    async with _community(tmp_path, Cast()) as community:
+        trickle = Trickle(community, state, Progress(io.StringIO()))
+        for second in range(0, 120, 6):
+            for name, trade in trickle.find_trades(ANCHOR + timedelta(seconds=second)):
+                state.note(name, trade)
+                trades.append((name, trade))
+    assert len(trades) > 30
+    assert any(trade.closes for _, trade in trades)
+    assert {trade.moment for _, trade in trades} <= {second / 3600 for second in range(120)}, "by the clock"
+    assert not [name for name, trade in trades if name in Cast().newcomers and trade.closes], "they hold for hours"
+
+
+@pytest.mark.parametrize("cast", [SMALL, Cast()], ids=["small", "whole"])
+async def test_who_is_passive_does_nothing_so_their_referrals_stay_pending(tmp_path: Path, cast: Cast) -> None:
+    async with _community(tmp_path, cast) as community:
+        active = {each.person.name for each in community.active}
+        trickle = Trickle(community, State(tmp_path / "demo.json", ANCHOR), Progress(io.StringIO()))
+        acting = {trickle.somebody().person.name for _ in range(2000)}
+    passive = {each.name for each in cast.people if each.is_passive}
+    assert len(passive) == 2
+    assert active == {each.name for each in cast.people} - passive
+    assert passive.isdisjoint(name for name, _, _ in cast.traders)
+    assert passive.isdisjoint(acting)
+
+
+@asynccontextmanager
+async def _community(tmp_path: Path, cast: Cast) -> AsyncIterator[Community]:
+    """Accounts that ask nobody."""
+    (tmp_path / "new").mkdir()
+    host = Host("http://127.0.0.1:9", Letters(tmp_path), lambda text: None)
+    try:
+        yield Community(cast, host, MARKETS, {each.name: Account(host, each) for each in cast.people})
+    finally:
+        await host.close()
+
+
+def _returned(opening: Trade, closing: Trade) -> float:
+    change = closing.price / opening.price - 1
+    return change if opening.position.side == "long" else -change
+
+
+def _live(style: Style, market: Market) -> list[float]:
+    """What a quarter of an hour brings."""
+    opening: Trade | None = None
+    returns = []
+    for second in range(0, 900, 6):
+        position = None if opening is None else opening.position
+        trade = next_quick_trade(style, market, second / 3600, position, ANCHOR)
+        if trade is not None and opening is not None:
+            returns.append(_returned(opening, trade))
+        opening = opening if trade is None else None if trade.closes else trade
+    return returns
 
 
 def test_past_the_end_the_recording_is_played_backwards_and_each_bar_opens_at_the_last_close() -> None:
@@ -77,17 +176,18 @@ def test_everybody_opens_before_they_close_what_they_opened(name: str, markets: 
         for opening, closing in zip(trades[::2], trades[1::2], strict=False):
             assert (opening.closes, closing.closes) == (False, True)
             assert closing.position is opening.position
-            assert 0 < closing.bar - opening.bar <= style.patience
+            assert 0 < closing.moment - opening.moment <= style.patience
 
 
 def test_live_trades_are_those_that_the_past_would_have_had() -> None:
     style, market = PROVIDERS[0].style, MARKETS["ETH"]
     first, second, *_ = past_trades(style, market, ANCHOR)
-    opened = next_trade(style, market, first.bar, None, ANCHOR)
+    opened = next_trade(style, market, first.moment, None, ANCHOR)
     assert opened is not None
     assert (opened.price, opened.direction) == (first.price, first.direction)
-    between = [next_trade(style, market, bar, first.position, ANCHOR) for bar in range(first.bar, second.bar + 1)]
-    assert [each is not None for each in between] == [False] * (second.bar - first.bar) + [True]
+    bars = range(int(first.moment), int(second.moment) + 1)
+    between = [next_trade(style, market, bar, first.position, ANCHOR) for bar in bars]
+    assert [each is not None for each in between] == [False] * (len(bars) - 1) + [True]
 
 
 def test_a_call_and_a_put_differ_by_the_price_less_the_strike() -> None:
@@ -135,6 +235,14 @@ def test_the_past_is_what_the_import_takes_in_order_and_of_every_asset_type(tmp_
     assert 2 * opened - len(documents) == len(state.held), "what is open at the end is remembered"
 
 
+def test_newcomers_have_too_few_signals_to_be_verified_and_all_others_enough() -> None:
+    counts = Counter(name for name, _ in imagine(Cast(), MARKETS, State(Path("nowhere"), now())))
+    newcomers = Cast().newcomers
+    assert len(newcomers) == 2
+    assert {name: 0 < counts[name] < 8 for name in newcomers} == dict.fromkeys(newcomers, True)
+    assert min(counts[name] for name, _, _ in TRADERS if name not in newcomers) >= 10
+
+
 def test_the_past_is_the_same_when_it_is_imagined_again(tmp_path: Path) -> None:
     state, past = _past(tmp_path)
     assert imagine(SMALL, MARKETS, State(tmp_path / "other.json", state.anchor)) == past
@@ -152,7 +260,7 @@ def test_the_cast_has_a_silver_referrer_and_nobody_comes_before_who_brings_them(
         assert len(names) == len(set(names)) == len({each.email for each in cast.people})
         assert all(each.referrer in names for each in cast.people if each.referrer is not None)
         brought = [each for each in cast.people if each.referrer == KING]
-        assert 5 <= sum(not each.is_passive for each in brought) <= 9, "silver"
+        assert 5 <= sum(not each.is_passive for each in brought) <= 7, "silver, some short of gold"
         assert sum(each.is_passive for each in brought) == 2
     assert len(PROVIDERS) + len(STRATEGIES) == 20
     assert len(FOLLOWERS) + len(PROVIDERS) == 60
@@ -160,10 +268,16 @@ def test_the_cast_has_a_silver_referrer_and_nobody_comes_before_who_brings_them(
 
 def test_what_is_remembered_is_read_again(tmp_path: Path) -> None:
     state, _ = _past(tmp_path)
-    state.bar, state.past = 7, True
+    state.past = True
     state.save()
     again = State.load(state.path)
-    assert (again.bar, again.past, again.filled, again.is_new, again.held) == (7, True, False, False, state.held)
+    assert (again.anchor, again.past, again.filled, again.is_new, again.held) == (
+        datetime.fromisoformat(rfc3339(state.anchor)),
+        True,
+        False,
+        False,
+        state.held,
+    )
     state.path.write_text("{")
     assert State.load(state.path).is_new
 
@@ -186,5 +300,5 @@ def test_market_is_told_apart_from_its_neighbours() -> None:
     """A trade's price is the close of its own market and bar."""
     market: Market = MARKETS["SPY"]
     trade: Trade = next(iter(past_trades(TRADERS[-2][2], market, ANCHOR)))
-    assert trade.price == float(f"{market.close(trade.bar):.8g}")
-    assert trade.asset_data["price"] == market.close(trade.bar)
+    assert trade.price == float(f"{market.close(trade.moment):.8g}")
+    assert trade.asset_data["price"] == trade.price

@@ -1,8 +1,11 @@
-"""Compares an answer with the document's example: every name is there, and filled wherever the example fills it."""
+"""Compares an answer with the document's example: every name is there, and filled wherever the example fills it.
+
+Of a list, something in it must fill each: what people leave out, an avatar or a comment, is no difference.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tests.walk_lens._compare import TIMESTAMP
@@ -66,14 +69,28 @@ def _list(example: list[Any], actual: Any, path: str) -> Iterator[str]:
         yield f"{path}: empty"
     else:
         for index, each in enumerate(example):
-            yield from _best(each, actual, f"{path}.{index}")
+            yield from _over(each, actual, f"{path}.{index}")
 
 
-def _best(example: Any, items: list[Any], path: str) -> list[str]:
-    """What the item that comes nearest to the example's lacks: one that has everything is enough."""
+def _over(example: Any, items: list[Any], path: str) -> list[str]:
+    """What no item of the example's kind has: what one has is shown, whatever somebody has left out in another."""
     alike = [each for each in items if _same_kind(example, each)]
-    found = [lacking(example, each, path) for each in alike or items]
-    return min(found, key=len) if alike else [f"{path}: none of its kind"]
+    if not alike:
+        return [f"{path}: none of its kind"]
+    return common(lacking(example, each, path) for each in alike)
+
+
+def common(findings: Iterable[list[str]]) -> list[str]:
+    """Those of the shortest list whose places are in each of the others, too, whatever is wrong there."""
+    ordered = sorted(findings, key=len)
+    places = [{each.partition(": ")[0] for each in found} for found in ordered]
+    return [each for each in ordered[0] if all(_is_within(each.partition(": ")[0], others) for others in places)]
+
+
+def _is_within(place: str, lacking_places: set[str]) -> bool:
+    """Whether it is one of them, or within one: of what is null, nothing is there."""
+    names = place.split(".")
+    return any(".".join(names[:count]) in lacking_places for count in range(1, len(names) + 1))
 
 
 def _same_kind(example: Any, actual: Any) -> bool:

@@ -18,7 +18,7 @@ from server.demo.cast import FOLLOWERS, KING, PROVIDERS
 from server.demo.client import Account, Client, Host, Refused
 from server.demo.letters import Letters
 from tests.contract.documents import anonymous, documented_routes, examples
-from tests.walk_gateway._filled import lacking
+from tests.walk_gateway._filled import common, lacking
 from tests.walk_lens._client import Findings
 
 NAME = "gateway-api.md"
@@ -37,6 +37,7 @@ ROWS = [
 ]
 _AT_ONCE_SECONDS = 2.0
 _HEARTBEAT_SECONDS = 40.0
+_MOST_SAID = 10  # signals that are looked at in full
 
 
 async def walk(url: str) -> Findings:
@@ -101,24 +102,28 @@ class Walk:
         self._note("GET /api/providers/{}/signals", lacking(crypto, theirs))
 
     async def one_signal(self) -> None:
-        """The list's three kinds, whatever is newest; and the one that most was said of, in full."""
+        """The list's three kinds, whatever is newest; and in full those that most was said of."""
         page = EXAMPLES["GET /api/signals response 200"]
         found: list[str] = []
-        fullest: dict[str, Any] = {}
+        listed: list[dict[str, Any]] = []
         for example in page["signals"]:
             query = f"?limit=100&asset_types={example['asset_type']}"
             answer = await self._ask(self._anybody, "GET", "GET /api/signals", query=query)
             found += lacking({**page, "signals": [example]}, answer)
-            fullest = max([fullest, *answer["signals"]], key=lambda each: each.get("comment_count", -1))
+            listed += answer["signals"]
         self._note("GET /api/signals", [])
         self._note("GET /api/signals response 200", found)
-        await self._show(self._king, "GET /api/signals/{}", fullest["id"])
-        comments = await self._ask(self._king, "GET", "GET /api/social/signals/{}/comments", fullest["id"])
+        row = "GET /api/signals/{}"
+        example = EXAMPLES[f"{row} response 200"]
+        fullest = _most_said(listed)
+        shown = [await self._ask(self._king, "GET", row, each) for each in fullest]
+        self._note(row, [])
+        self._note(f"{row} response 200", common(lacking(example, each) for each in shown))
+        row = "GET /api/social/signals/{}/comments"
         said = {"id": "x", "user": {"user_id": "x", "display_name": "x", "avatar_url": "x"}, "content": "x"}
-        self._note(
-            "GET /api/social/signals/{}/comments",
-            lacking({"comments": [{**said, "replies": None, "created_at": "x"}], "total": 1}, comments),
-        )
+        wanted = {"comments": [{**said, "replies": None, "created_at": "x"}], "total": 1}
+        comments = [await self._ask(self._king, "GET", row, each) for each in fullest]
+        self._note(row, common(lacking(wanted, each) for each in comments))
 
     async def boards(self) -> None:
         example = EXAMPLES["GET /api/leaderboards/{} response 200"]
@@ -256,6 +261,12 @@ class Walk:
 
     def _note(self, row: str, found: list[str]) -> None:
         self.findings.add(anonymous(row), found)
+
+
+def _most_said(signals: list[dict[str, Any]]) -> list[str]:
+    """The ids of those with most comments."""
+    ordered = sorted(signals, key=lambda each: each["comment_count"], reverse=True)
+    return [each["id"] for each in ordered[:_MOST_SAID]]
 
 
 def _path(route: str, *values: object) -> str:
