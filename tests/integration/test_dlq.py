@@ -120,13 +120,11 @@ async def timeline(conn: Conn, event_id: UUID) -> list[str]:
 
 
 @asynccontextmanager
-async def dead_symbol(
-    settings: Settings, **changes: Any
-) -> AsyncIterator[tuple[LocalActors, Conn, ScriptedMarket, UUID]]:
-    """A pipeline in which the first event, on DEAD and with other changes, has found its end in the queue."""
+async def dead_symbol(settings: Settings) -> AsyncIterator[tuple[LocalActors, Conn, ScriptedMarket, UUID]]:
+    """A pipeline in which the first event, on DEAD, has found its end in the queue."""
     market = ScriptedMarket()
     async with pipeline(settings, enrich=ScriptedEnrich(market)) as (actors, conn):
-        [event_id] = await post(actors, submit(symbol="DEAD", **changes))
+        [event_id] = await post(actors, submit(symbol="DEAD"))
         assert await finished(conn, [event_id]) == ["FAILED"]
         yield actors, conn, market, event_id
 
@@ -154,7 +152,8 @@ async def test_a_retry_that_succeeds_publishes_the_event_and_resolves_its_entry(
 
 async def test_a_retry_passes_the_gates_of_age_and_drift(quick: Settings) -> None:
     old, settings = clock.now() - timedelta(minutes=5), quick.replace(lens_reject_age_seconds=60.0)
-    async with dead_symbol(settings, ts_utc=old) as (actors, conn, market, event_id):
+    async with dead_symbol(settings) as (actors, conn, market, event_id):
+        await conn.execute("UPDATE lens_events SET ts_utc = $1", old)  # as if it had waited for its retry
         market.dead.clear()
         [gated] = await post(actors, submit(ts_utc=old))
         assert await finished(conn, [gated]) == ["REJECTED"]
