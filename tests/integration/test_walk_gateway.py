@@ -8,7 +8,9 @@ import json
 import signal
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.request import urlopen
 
@@ -59,6 +61,30 @@ def test_the_demo_says_that_nobody_answers(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "demo: nobody answers at http://127.0.0.1:9" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(401, b'{"detail": "no"}'), (404, b"gone"), (200, b"<html>"), (200, b"{}")]
+)
+def test_the_demo_says_that_it_is_another_server(tmp_path: Path, status: int, body: bytes) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
+        Thread(target=other.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{other.server_port}"
+        refused = demo(Server(tmp_path / "data"), "--once", "--url", url)
+        output, _ = refused.communicate(timeout=60)
+        other.shutdown()
+    assert refused.returncode == 1
+    assert f"demo: {url} is not a TradeStream server" in output
 
 
 def test_the_demo_does_not_run_in_production(tmp_path: Path) -> None:
