@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -87,6 +88,7 @@ async def test_a_code_fence_is_taken_off(name: str) -> None:
 
 
 STATUS_OF = {"PROVIDER_ERROR": "API_ERROR", "NETWORK_ERROR": "API_ERROR", "MODEL_ERROR": "API_ERROR"}
+ANSWERED = "API answered 200 with"
 FAILURES: dict[str, tuple[Turn, str, bool, str]] = {
     # what happens: what the server does, reason code, final?, what the error says
     "an error of the server": (status(500), "PROVIDER_ERROR", False, "returned 500 Internal Server Error"),
@@ -97,12 +99,14 @@ FAILURES: dict[str, tuple[Turn, str, bool, str]] = {
     "a proxy's error page": (raw(b"<h1>Bad\nGateway</h1>", "text/html", 502), "PROVIDER_ERROR", False, "returned 502"),
     "a reset connection": (resets, "NETWORK_ERROR", False, "closed the connection"),
     "a body cut off": (cuts, "NETWORK_ERROR", False, "closed the connection"),
-    "a page instead of an answer": (raw(b"<html>", "text/html"), "PROVIDER_ERROR", False, "never should"),
-    "an envelope cut off": (raw(b'{"choices": [{"mess'), "PROVIDER_ERROR", False, "never should"),
-    "another document": (raw(b'{"a": 1}'), "PROVIDER_ERROR", False, "never should"),
-    "a list": (raw(b"[1]"), "PROVIDER_ERROR", False, "never should"),
-    "null": (raw(b"null"), "PROVIDER_ERROR", False, "never should"),
-    "nothing": (raw(b""), "PROVIDER_ERROR", False, "never should"),
+    "a page": (raw(b"<html>", "text/html"), "PROVIDER_ERROR", False, f"{ANSWERED} text/html instead of JSON"),
+    "a page that says it is JSON": (raw(b"<html>"), "PROVIDER_ERROR", False, f"{ANSWERED} what is not JSON (6 bytes)"),
+    "an envelope cut off": (raw(b'{"choices": [{"mess'), "PROVIDER_ERROR", False, f"{ANSWERED} JSON that is cut off"),
+    "another document": (raw(b'{"a": 1}'), "PROVIDER_ERROR", False, f"{ANSWERED} JSON that is not in its API's form"),
+    "a list": (raw(b"[1]"), "PROVIDER_ERROR", False, f"{ANSWERED} JSON that is not in its API's form"),
+    "a text": (raw(b'"yes"'), "PROVIDER_ERROR", False, f"{ANSWERED} JSON that is not in its API's form"),
+    "null": (raw(b"null"), "PROVIDER_ERROR", False, f"{ANSWERED} JSON that is not in its API's form"),
+    "nothing": (raw(b""), "PROVIDER_ERROR", False, f"{ANSWERED} an empty body"),
     "a body of megabytes": (raw(b" " * (2 << 20)), "PROVIDER_ERROR", False, "more than 1048576 bytes"),
     "JSON that breaks off": (says(HALF), "SCHEMA_ERROR", False, "not JSON: "),
     "no more tokens": (says(HALF, "truncated"), "SCHEMA_ERROR", False, "cut off after 1000 tokens"),
@@ -126,6 +130,7 @@ async def test_each_failure_is_told_apart(name: str, kind: str) -> None:
     assert run.error is not None
     assert text in run.error
     assert "\n" not in run.error
+    assert not re.search(r"[A-Za-z](Error|Exception|Timeout)\b", run.error), "an operator knows no class of Python's"
     assert run.transcript is not None, "a failure's prompt goes to the archive too"
     if reason == "SCHEMA_ERROR":
         assert run.transcript.answer, "and so does the answer that did not fit"

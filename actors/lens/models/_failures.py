@@ -72,9 +72,9 @@ def refused(
     return ModelFailure("PROVIDER_ERROR", message, is_final=True)  # a wrong key, model or request stays wrong
 
 
-def nonsense(vendor: str, error: Exception) -> ModelFailure:
-    """The failure of a 200 that is not what the vendor's API answers."""
-    return ModelFailure("PROVIDER_ERROR", f"{vendor} answered what it never should ({type(error).__name__})")
+def nonsense(vendor: str) -> ModelFailure:
+    """The failure of a 200 that is JSON, but not what the vendor's API answers."""
+    return ModelFailure("PROVIDER_ERROR", f"{vendor} answered 200 with JSON that is not in its API's form")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

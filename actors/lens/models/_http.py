@@ -1,13 +1,16 @@
-"""The HTTP client that the vendors' SDKs are given: bounded, and to the configured host only."""
+"""The HTTP client that the vendors' SDKs are given: bounded, to the configured host only, and for JSON only."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import AsyncIterator
 from typing import Final
 
 import httpx2
+import orjson
 
+from actors.lens._unreadable import unreadable
 from actors.lens.models._failures import ModelFailure
 from actors.lens.models._remote import Options
 
@@ -21,7 +24,10 @@ for _name in _LOGGERS:  # a line for each request at INFO, and whole prompts at 
 
 
 def open_client(options: Options) -> httpx2.AsyncClient:
-    """A client for one model. It follows no redirect and takes no proxy from the environment: keys go to one host."""
+    """A client for one model. It follows no redirect and takes no proxy from the environment: keys go to one host.
+
+    A success that is no JSON fails in here, where it is seen what came: the SDKs would fail on it each in its own way.
+    """
     limits = httpx2.Limits(
         max_connections=options.concurrency,
         max_keepalive_connections=options.concurrency,
@@ -30,6 +36,7 @@ def open_client(options: Options) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
         transport=_Bounded(limits=limits, trust_env=False),
         timeout=time_limits(options),
+        event_hooks={"response": [_refuse_other_than_json]},
         follow_redirects=False,
         trust_env=False,
     )
@@ -44,13 +51,31 @@ def time_limits(options: Options) -> httpx2.Timeout:
 def unreachable(vendor: str, error: BaseException | None) -> ModelFailure:
     """The failure of a call that ended without a complete response; `error` is httpx2's."""
     if isinstance(error, httpx2.TimeoutException):
-        return ModelFailure("TIMEOUT", f"{vendor} timeout ({type(error).__name__})")
+        where = " while connecting" if isinstance(error, httpx2.ConnectTimeout) else ""
+        return ModelFailure("TIMEOUT", f"{vendor} timeout{where}")
+    if isinstance(error, _NotJson):
+        return ModelFailure("PROVIDER_ERROR", f"{vendor} answered {error}")
     if isinstance(error, httpx2.DecodingError):
         return ModelFailure("PROVIDER_ERROR", f"{vendor} answered what cannot be read: {error}")
     if isinstance(error, httpx2.ConnectError):
         return ModelFailure("NETWORK_ERROR", f"{vendor} cannot be reached: {error}")
     cause = f": {error}" if error is not None and str(error) else ""
     return ModelFailure("NETWORK_ERROR", f"{vendor} closed the connection{cause}")
+
+
+class _NotJson(httpx2.DecodingError):
+    """A success whose body is not JSON; the message is its status and what it is."""
+
+
+async def _refuse_other_than_json(response: httpx2.Response) -> None:
+    if not response.is_success:
+        return
+    body = await response.aread()
+    try:
+        orjson.loads(body)
+    except json.JSONDecodeError as error:
+        what = unreadable(body, response.headers.get("content-type", ""), error)
+        raise _NotJson(f"{response.status_code} with {what}", request=response.request) from error
 
 
 class _Bounded(httpx2.AsyncHTTPTransport):

@@ -56,12 +56,12 @@ class ChatModel(RemoteModel):
             raise self._refused(error) from error
         except openai.APIConnectionError as error:
             raise unreachable(self.vendor, error.__cause__) from error
-        except (openai.OpenAIError, ValueError) as error:  # ValueError: JSON that is none
-            raise nonsense(self.vendor, error) from error
+        except (openai.OpenAIError, ValueError) as error:
+            raise nonsense(self.vendor) from error
         try:
             return _read(completion)
         except (AttributeError, TypeError, LookupError, ValueError) as error:  # the SDK does not check what it parses
-            raise nonsense(self.vendor, error) from error
+            raise nonsense(self.vendor) from error
 
     def _refused(self, error: openai.APIStatusError) -> ModelFailure:
         wait = retry_after(error.response.headers)

@@ -65,12 +65,12 @@ class Claude(RemoteModel):
             raise self._refused(error) from error
         except anthropic.APIConnectionError as error:
             raise unreachable(self.vendor, error.__cause__) from error
-        except (anthropic.AnthropicError, ValueError) as error:  # ValueError: JSON that is none
-            raise nonsense(self.vendor, error) from error
+        except (anthropic.AnthropicError, ValueError) as error:
+            raise nonsense(self.vendor) from error
         try:
             return _read(message)
         except (AttributeError, TypeError, LookupError, ValueError) as error:  # the SDK does not check what it parses
-            raise nonsense(self.vendor, error) from error
+            raise nonsense(self.vendor) from error
 
     def _refused(self, error: anthropic.APIStatusError) -> ModelFailure:
         wait = retry_after(error.response.headers)

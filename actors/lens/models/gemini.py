@@ -69,12 +69,12 @@ class Gemini(RemoteModel):
             raise self._refused(error) from error
         except httpx2.RequestError as error:
             raise unreachable(self.vendor, error) from error
-        except (ValueError, TypeError, AttributeError) as error:  # JSON that is none, or of other shapes
-            raise nonsense(self.vendor, error) from error
+        except (ValueError, TypeError, AttributeError) as error:  # JSON of other shapes
+            raise nonsense(self.vendor) from error
         try:
             return _read(response)
         except (AttributeError, TypeError, LookupError, ValueError) as error:
-            raise nonsense(self.vendor, error) from error
+            raise nonsense(self.vendor) from error
 
     def _refused(self, error: errors.APIError) -> ModelFailure:
         headers: Mapping[str, str] = getattr(error.response, "headers", {})
