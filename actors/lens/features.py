@@ -37,7 +37,7 @@ from actors.lens.model import (
 
 STALE_SIGNAL_SECONDS: Final = 300
 STALE_ENTRY_BPS: Final = 200
-STALE_QUOTE_SECONDS: Final = 10  # a call's time-out: what is older was asked for in vain at least once
+STALE_QUOTE_SECONDS: Final = 60  # by its own time; one that could not be renewed is flagged however young it is
 
 _TREND_QUERIES: Final[tuple[Query, ...]] = ("mid", "order_book", *CANDLES_QUERY.values())
 PROFILE_QUERIES: Final[Mapping[FeatureProfile, tuple[Query, ...]]] = MappingProxyType(

@@ -101,9 +101,9 @@ def test_candles_are_stale_by_their_own_interval(interval):
     assert _build(MarketSnapshot(candles={interval: late})).flags.stale_data == (f"candles_{interval}",)
 
 
-def test_a_quote_and_a_book_are_stale_past_ten_seconds():
-    fresh = MarketSnapshot(quote=Quote(42000.5, NOW_MS - 10_000), order_book=replace(BOOK, as_of_ms=NOW_MS - 10_000))
-    stale = MarketSnapshot(quote=Quote(42000.5, NOW_MS - 10_001), order_book=replace(BOOK, as_of_ms=NOW_MS - 10_001))
+def test_a_quote_and_a_book_are_stale_past_a_minute():
+    fresh = MarketSnapshot(quote=Quote(42000.5, NOW_MS - 60_000), order_book=replace(BOOK, as_of_ms=NOW_MS - 60_000))
+    stale = MarketSnapshot(quote=Quote(42000.5, NOW_MS - 60_001), order_book=replace(BOOK, as_of_ms=NOW_MS - 60_001))
     assert _build(fresh).flags.stale_data == ()
     assert _build(stale).flags.stale_data == ("mid", "order_book")
 
