@@ -59,8 +59,8 @@ MAX_COMMIT = 500
 """Events in one transaction: 10–20 ms of Postgres's time, and what is lost if it must be done again one by one."""
 
 LINGER_SECONDS_EACH = 0.005
-LINGER_SECONDS = 0.06
-"""Under load a commit waits for company: 5 ms for each event of the batch before it, 60 ms at most. A batch costs a
+LINGER_SECONDS = 0.1
+"""Under load a commit waits for company: 5 ms for each event of the batch before it, 100 ms at most. A batch costs a
 stage 2–3 ms of CPU whatever its size, and one that is worked on in a row keeps the processor's caches. Under 200 events
 a second a batch is smaller than its wait asks for, and the wait dies away; a lone event never waits."""
 
