@@ -15,7 +15,8 @@ from handlers._endpoint import endpoint_of
 from handlers._limits import STANDARD, Rule
 
 INTERNAL_PREFIX = "/api/v1"
-FOUND = 4096  # paths whose rows are remembered: most requests ask for one of few
+FOUND = 4096  # paths whose rows are remembered, most requests ask for one of few:
+FOUND_CHARACTERS = 200  # short ones, so that strangers who invent paths fill a few megabytes at most
 _PARAMETER = re.compile(r"\{([a-z_]+)(:path)?\}")
 
 
@@ -98,8 +99,11 @@ class RouteTable:
             self._open += [None] * len(path.names) + [path]
         # One expression for all: each alternative ends in an empty group, whose number tells which one it was.
         self._expression = re.compile("|".join(expressions) or r"(?!)")
-        self.find = functools.lru_cache(maxsize=FOUND)(self._find)
-        """The row for a request's method and path, or what to refuse it with."""
+        self._remembered = functools.lru_cache(maxsize=FOUND)(self._find)
+
+    def find(self, method: str, path: str) -> Match:
+        """The row for a request, or what to refuse it with."""
+        return (self._remembered if len(path) <= FOUND_CHARACTERS else self._find)(method, path)
 
     def _find(self, method: str, path: str) -> Match:
         found, arguments = self._fixed.get(path), {}

@@ -69,7 +69,7 @@ class BatchedReads(Generic[Key, Answer]):
     """Reads of single things, made together: `read_many` answers for each of its keys, in their order.
 
     One batch at a time. Who asks while it is under way waits for the next, so no answer is older than its question.
-    When a batch fails, all that it was for fail.
+    When a batch fails, those who wait for the next one fail with it, as with `SharedReads`.
     """
 
     def __init__(self, read_many: Callable[[Sequence[Key]], Awaitable[Sequence[Answer]]], *, most: int = 64) -> None:
@@ -88,26 +88,34 @@ class BatchedReads(Generic[Key, Answer]):
         self._is_busy = True
         try:
             return (await self._read_many([key]))[0]
+        except Exception as error:
+            self._fail(self._take(len(self._waiting)), error)
+            raise
         finally:
-            self._is_busy = False
-            if self._waiting:
-                self._is_busy = True
+            self._is_busy = bool(self._waiting)
+            if self._is_busy:
                 spawn(self._work_off(), name="batched reads")
 
     async def _work_off(self) -> None:
         while self._waiting:
-            keys = list(self._waiting)[: self._most]
-            futures = [self._waiting.pop(key) for key in keys]
+            batch = self._take(self._most)
             try:
-                answers = await self._read_many(keys)
+                answers = await self._read_many(list(batch))
             except Exception as error:  # noqa: BLE001 - theirs, who asked
-                for future in futures:
-                    future.set_exception(error)
-                    future.exception()  # perhaps nobody is there any more
+                self._fail(batch | self._take(len(self._waiting)), error)
             else:
-                for future, answer in zip(futures, answers, strict=True):
+                for future, answer in zip(batch.values(), answers, strict=True):
                     future.set_result(answer)
         self._is_busy = False
+
+    def _take(self, most: int) -> dict[Key, asyncio.Future[Answer]]:
+        return {key: self._waiting.pop(key) for key in list(self._waiting)[:most]}
+
+    @staticmethod
+    def _fail(batch: dict[Key, asyncio.Future[Answer]], error: Exception) -> None:
+        for future in batch.values():
+            future.set_exception(error)
+            future.exception()  # perhaps nobody is there any more
 
 
 class KeptReads:

@@ -178,7 +178,7 @@ class SseClient(Client):
             values[1::3] = range(n + 1, n + count + 1)
             values[2::3] = [signal.event for signal in signals]
             data = b"%b%d%b" * count % tuple(values)
-        return self._transmit(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        return self._transmit(chunk(data) if self._is_chunked else data)
 
     def send_event(self, name: bytes, payload: Payload) -> bool:
         """Number, frame and send another event."""

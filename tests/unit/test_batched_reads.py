@@ -20,6 +20,7 @@ class Table:
         self.batches: list[list[str]] = []
         self.gate = asyncio.Event()
         self.error: Exception | None = None
+        self.broken = ""  # a key that cannot be read
 
     async def read(self, keys: Sequence[str]) -> list[tuple[str, int]]:
         self.batches.append(list(keys))
@@ -27,6 +28,8 @@ class Table:
         await self.gate.wait()
         if self.error is not None:
             raise self.error
+        if self.broken in keys:
+            raise DatabaseUnavailable
         return [(key, found) for key in keys]
 
 
@@ -55,16 +58,26 @@ async def test_a_batch_is_bounded() -> None:
     assert [len(batch) for batch in table.batches] == [1, 2, 2, 1]
 
 
-async def test_a_batch_that_fails_fails_for_those_it_was_for_and_the_next_one_is_read() -> None:
+async def test_who_waits_for_the_next_batch_fails_with_this_one_and_later_ones_are_read() -> None:
     table = Table()
-    reads = BatchedReads(table.read)
+    reads = BatchedReads(table.read, most=1)
     table.error = DatabaseUnavailable()
     asked = [spawn(reads.get(key), name="ask") for key in ("a", "b", "c")]
     await asyncio.sleep(0)
     table.gate.set()
     assert [type(each) for each in await asyncio.gather(*asked, return_exceptions=True)] == [DatabaseUnavailable] * 3
+    assert table.batches == [["a"]], "they would wait for one deadline after the other"
     table.error = None
     assert await reads.get("a") == ("a", 0)
+    table.broken = "b"
+    table.gate.clear()
+    asked = [spawn(reads.get(key), name="ask") for key in ("a", "b", "c")]
+    await asyncio.sleep(0)
+    table.gate.set()
+    found, *failed = await asyncio.gather(*asked, return_exceptions=True)
+    assert found == ("a", 0)
+    assert [type(each) for each in failed] == [DatabaseUnavailable] * 2
+    assert await reads.get("c") == ("c", 0)
 
 
 async def test_who_goes_away_takes_nothing_from_the_others() -> None:
