@@ -371,3 +371,13 @@ def token(settings: Settings, user_id: str, *, seconds: float = 900, **claims: A
         "exp": time.time() + seconds, "jti": str(uuid7()), "iss": ISSUER, "aud": AUDIENCE, **claims,
     }  # fmt: skip
     return jwt.encode(payload, settings.jwt_secret, algorithm=settings.jwt_algorithm)
+
+
+async def says_only_later(reader: Reader, message: str) -> None:
+    """That all of the stream is why there is none now, and when to come back; it keeps the client's last id."""
+    event = await reader.next()
+    assert event is not None
+    assert (event.name, event.id) == ("error", None)
+    assert event.data == {"code": "SERVICE_UNAVAILABLE", "message": message, "retry_after": 1}
+    assert 1000 <= reader.retry[0] <= 3000
+    assert await reader.next() is None

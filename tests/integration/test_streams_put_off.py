@@ -17,7 +17,19 @@ from handlers._limits import Verdict
 from handlers._stream import later
 from schemas.errors import Unavailable
 from tests.breakable import BreakablePostgres, breakable_postgres
-from tests.streams import Draft, Gateway, Publisher, Reader, connect, drafts, gateway, ready, stream, until
+from tests.streams import (
+    Draft,
+    Gateway,
+    Publisher,
+    Reader,
+    connect,
+    drafts,
+    gateway,
+    ready,
+    says_only_later,
+    stream,
+    until,
+)
 
 EVENTS = {"Accept": "text/event-stream"}
 OF_NOBODY = "sess-00000000000000aa:7"
@@ -48,12 +60,7 @@ async def put_off(server: Gateway, message: str, **headers: str) -> Reader:
         assert reader.headers["Cache-Control"] == "no-cache, no-transform"
         assert reader.headers["Connection"] == "close"
         assert "Retry-After" not in reader.headers
-        event = await reader.next()
-        assert event is not None
-        assert (event.name, event.id) == ("error", None)
-        assert event.data == {"code": "SERVICE_UNAVAILABLE", "message": message, "retry_after": 1}
-        assert 1000 <= reader.retry[0] <= 3000
-        assert await reader.next() is None
+        await says_only_later(reader, message)
     finally:
         await reader.close()
     return reader
