@@ -13,6 +13,7 @@ RUNTIME = [
     "httptools>=0.7",
     "marshmallow>=4.2",
     "motor>=3.7",
+    "msgspec>=0.20",
     "numpy>=2.2",
     "orjson>=3.11",
     "prometheus-client>=0.24",

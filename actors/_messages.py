@@ -6,13 +6,11 @@ Both ends are our own processes, so pickle is as safe as Ray itself, which uses 
 
 from __future__ import annotations
 
-import dataclasses
 import pickle
-from collections.abc import Callable, Sequence
-from functools import cache
-from operator import attrgetter
+from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
+from config.values import Value
 from schemas.errors import Internal
 
 Reply_co = TypeVar("Reply_co", covariant=True)
@@ -23,12 +21,11 @@ _PROTOCOL = 5
 UNDECODABLE = b""
 
 
-class Message(Generic[Reply_co]):
+class Message(Value, Generic[Reply_co]):
     """A request to the owner of a key. `Message[int]` is one that the owner answers with an int.
 
-    Subclasses are frozen, slotted dataclasses of plain values, defined at the top of a module that both sides import:
+    Subclasses hold plain values and are defined at the top of a module that both sides import:
 
-        @dataclass(frozen=True, slots=True)
         class Increment(Message[int]):
             by: int = 1
 
@@ -37,26 +34,8 @@ class Message(Generic[Reply_co]):
     set). All other writes carry a command id, under which the owner remembers its answer.
     """
 
-    __slots__ = ()
-
     writes: ClassVar[bool] = True
     idempotent: ClassVar[bool] = False
-
-    def __reduce__(self) -> tuple[object, ...]:
-        # A slotted frozen dataclass pickles through dataclasses.fields(): 5.3 µs there and back, this way 2.3.
-        cls: Any = type(self)
-        return cls, _values_of(cls)(self)
-
-
-@cache
-def _values_of(cls: Any) -> Callable[[object], tuple[object, ...]]:
-    fields = dataclasses.fields(cls)
-    if any(field.kw_only or not field.init for field in fields):
-        raise TypeError(f"{cls.__name__}: the fields of a message are positional, so that it travels cheaply")
-    names = [field.name for field in fields]
-    if len(names) > 1:
-        return attrgetter(*names)  # in C; for one name it does not make a tuple
-    return lambda message: tuple([getattr(message, name) for name in names])
 
 
 class Delivery(NamedTuple):

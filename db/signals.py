@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from config.values import Value
 from db._json import json_texts
 from db._postgres import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderCard:
+class ProviderCard(Value):
     """What a signal shows of its provider."""
 
     user_id: UUID
@@ -70,8 +69,7 @@ async def take_feed_seq(conn: Connection, count: int) -> int:
     return last - count + 1
 
 
-@dataclass(frozen=True, slots=True)
-class NewSignal:
+class NewSignal(Value):
     """A signal at its publication."""
 
     id: UUID

@@ -7,17 +7,17 @@ A Redis message holds one batch: a JSON line of headers, then the encoded bodies
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+
+from config.values import Value
 
 FEED_CHANNEL = "tradestream:feed"
 DECISIONS_CHANNEL = "tradestream:decisions"
 
 
-@dataclass(frozen=True, slots=True)
-class FeedItem:
+class FeedItem(Value):
     """A published signal as the fan-out needs it: its place, what filters look at, and its JSON."""
 
     feed_seq: int
@@ -28,8 +28,7 @@ class FeedItem:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionItem:
+class DecisionItem(Value):
     """A model's published decision: what filters look at, and the JSON of the whole `decision` message."""
 
     model: str

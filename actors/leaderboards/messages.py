@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, NamedTuple
 from uuid import UUID
 
 from actors._messages import Message
+from config.values import Value
 from db.leaderboards import Board, Period
 
 LEADERBOARDS = "leaderboards"
@@ -25,7 +25,6 @@ class Record(NamedTuple):
     current_streak: int
 
 
-@dataclass(frozen=True, slots=True)
 class Standings(Message[None]):
     """Records that have changed. Told by their owners, after the commit, in the order of the commits."""
 
@@ -43,15 +42,13 @@ class Place(NamedTuple):
     change: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
+class Ranking(Value):
     """The first places of a board, and when it last changed."""
 
     places: tuple[Place, ...]
     updated_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
 class Top(Message[Ranking]):
     """Ask for the first `limit` places of a board."""
 
@@ -69,7 +66,6 @@ class Standing(NamedTuple):
     value: float | None
 
 
-@dataclass(frozen=True, slots=True)
 class PlaceOf(Message[Standing | None]):
     """Ask where a provider is on a board; None for an id that is no provider's."""
 

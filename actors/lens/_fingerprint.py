@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import orjson
+from msgspec.structs import astuple
 
 from actors.lens.messages import Submit
+from config.values import replace
 
 _SAFE_INTEGER = 2**53  # past it a double stands for several integers
 
@@ -21,8 +22,7 @@ def fingerprint(submit: Submit) -> bytes:
     Numbers count by value: 42000.50 comes from JavaScript as 42000.5, and 195 from other clients as 195.0.
     """
     body = replace(submit, event_id=UUID(int=0), idempotency_key=None)
-    _, fields = body.__reduce__()
-    text = orjson.dumps(_plain(fields), default=str, option=orjson.OPT_SORT_KEYS)
+    text = orjson.dumps(_plain(astuple(body)), default=str, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(text, digest_size=16).digest()
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
 from actors.lens.messages import Work
 from config.clock import rfc3339
+from config.values import Value, replace
 from db.archive import RunRow
 from db.lens.stages import Move
 
@@ -41,16 +41,14 @@ class StageFailure(Exception):
         self.retry_after = retry_after
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(Value):
     """What goes to the dead-letter queue: the causes of one model's failure, or of the whole stage's (`model` None)."""
 
     model: str | None
     failures: tuple[dict[str, Any], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Value):
     """The end of one attempt. `move` is the transition to store, `letters` what is given up with it.
 
     `runs` are the models' runs that the archive gets with it.
@@ -62,33 +60,27 @@ class Outcome:
     runs: tuple[RunRow, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
 class Advanced(Outcome):
     """The event goes on; `work` is what the next stage gets."""
 
 
-@dataclass(frozen=True, slots=True)
 class Noted(Outcome):
     """The event stays, but something of it is done and must not be lost: one model of several has answered."""
 
 
-@dataclass(frozen=True, slots=True)
 class Retried(Outcome):
     """The event stays and comes back later; it waits in Postgres."""
 
 
-@dataclass(frozen=True, slots=True)
 class Rejected(Outcome):
     """A gate refused the event: it ends without being published."""
 
 
-@dataclass(frozen=True, slots=True)
 class Buried(Outcome):
     """The event ends in the dead-letter queue."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(Value):
     """`retries` after the first attempt, the n-th `base_seconds · 2ⁿ` later, at most `max_seconds`, ± 25 %."""
 
     retries: int

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from actors.lens.messages import Work
 from actors.lens.model import Decision, Evaluation, Features, RawSignal
+from config.values import replace
 
 
 def recall(row: Any) -> Work:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import cast
 
@@ -15,6 +14,7 @@ from actors.lens.market.source import open_market
 from actors.lens.messages import EVALUATE, Work
 from actors.lens.model import FeatureProfile, MarketSnapshot
 from config import clock
+from config.values import replace
 from db._postgres import Connection
 from db.lens.stages import Enriched, insert_enriched
 

@@ -7,7 +7,6 @@ import functools
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from prometheus_client import Histogram
@@ -37,6 +36,7 @@ from actors.lens.models import Model, open_models
 from actors.lens.models.technical import TechnicalModel
 from config import clock, metrics
 from config.ids import time_of, uuid7
+from config.values import replace
 from db._postgres import Connection
 from db.lens.stages import DecisionRow, insert_decisions
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID
 
 from actors._messages import Message
-from actors.lens.model import AssetType, Direction, Evaluation, EventType, Features, RawSignal, Score, Value
+from actors.lens.model import AssetType, Direction, Evaluation, EventType, Features, RawSignal, Score
+from config.values import Value
 from db.lens.dlq import LetterFilters
 
 INTAKE = "lens/intake"
@@ -18,8 +18,7 @@ EVALUATE = "lens/evaluate"
 PUBLISH = "lens/publish"
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(Value):
     """The answer to a submitted signal. `replayed`: the idempotency key had been used for the same body before."""
 
     event_id: UUID
@@ -28,7 +27,6 @@ class Receipt:
     replayed: bool
 
 
-@dataclass(frozen=True, slots=True)
 class Submit(Message[Receipt]):
     """A raw signal, validated; to `lens/intake`, key: the source. The answer means that it is durable.
 
@@ -53,8 +51,7 @@ class Submit(Message[Receipt]):
     idempotency_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Retrying:
+class Retrying(Value):
     """A dead letter on its way again: from which stage on, and how often it was retried in all."""
 
     id: UUID
@@ -62,7 +59,6 @@ class Retrying:
     retry_count: int
 
 
-@dataclass(frozen=True, slots=True)
 class RetryDeadLetter(Message[Retrying]):
     """Process it again from its stage on; to `lens/intake`. `payload` is what changes of the signal, as JSON.
 
@@ -74,7 +70,6 @@ class RetryDeadLetter(Message[Retrying]):
     payload: dict[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
 class ResolveDeadLetter(Message[datetime]):
     """Mark it as done with; to `lens/intake`. Answers when. Raises NotFound; ValidationFailed if it was already."""
 
@@ -82,8 +77,7 @@ class ResolveDeadLetter(Message[datetime]):
     resolution_note: str
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(Value):
     """How many dead letters matched, what was done with how many, and how many of the first were passed over."""
 
     matched: int
@@ -91,7 +85,6 @@ class Counts:
     skipped: int
 
 
-@dataclass(frozen=True, slots=True)
 class RetryDeadLetters(Message[Counts]):
     """Retry up to `most` of those that match and are not under way, `per_second` of them; to `lens/intake`.
 
@@ -104,7 +97,6 @@ class RetryDeadLetters(Message[Counts]):
     is_dry: bool
 
 
-@dataclass(frozen=True, slots=True)
 class ResolveDeadLetters(Message[Counts]):
     """Mark up to `most` of those that match as done with; to `lens/intake`."""
 
@@ -114,7 +106,6 @@ class ResolveDeadLetters(Message[Counts]):
     is_dry: bool
 
 
-@dataclass(frozen=True, slots=True)
 class Work(Value):
     """One event on its way through the stages, with all that the next one needs to know of it.
 
@@ -144,7 +135,6 @@ class Work(Value):
         return self.announced is not None
 
 
-@dataclass(frozen=True, slots=True)
 class Process(Message[None]):
     """Work for a stage. Nobody waits for it: the stage's sweeper finds in Postgres whatever got lost."""
 
@@ -154,7 +144,6 @@ class Process(Message[None]):
     work: tuple[Work, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Scored(Value):
     """A signal that another system has scored, validated; `created_at` is theirs, or else when it arrived."""
 
@@ -172,8 +161,7 @@ class Scored(Value):
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(Value):
     """What became of a batch of scored signals: how many are new in the feed, and how many were there already.
 
     `refused` says why Postgres would not take one of them, by its place in the batch.
@@ -184,7 +172,6 @@ class Placed:
     refused: dict[int, str]
 
 
-@dataclass(frozen=True, slots=True)
 class PublishScored(Message[Placed]):
     """Give scored signals their places in the feed; to `lens/publish`. The answer means that they are durable.
 
@@ -196,7 +183,6 @@ class PublishScored(Message[Placed]):
     signals: tuple[Scored, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Past(Value):
     """A signal of the past, scored as it would have been then; `entry_price` and `size` are the exact ones of it."""
 
@@ -207,7 +193,6 @@ class Past(Value):
     published_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
 class PublishPast(Message[Placed]):
     """Give signals of the past their places in the feed, in this order; to `lens/publish`, in development only.
 

@@ -1,4 +1,4 @@
-"""What flows through the Lens pipeline: immutable values that pickle quickly and have a JSON form.
+"""What flows through the Lens pipeline: immutable values with a JSON form.
 
 Prices are floats in here: the exact decimals stay in Postgres, and an indicator is an approximation anyway. Optional
 numbers are None where the data was missing, never NaN or infinite: every value can be written as JSON.
@@ -7,16 +7,17 @@ numbers are None where the data was missing, never NaN or infinite: every value 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
-from operator import attrgetter
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 from uuid import UUID
 
 import numpy as np
+from msgspec.structs import asdict, astuple
 from numpy.typing import NDArray
 
+from config import values
 from config.clock import rfc3339
+from config.values import field
 
 EventType = Literal["OPEN_SIGNAL", "CLOSE_SIGNAL"]
 Direction = Literal["long", "short", "close_long", "close_short"]
@@ -36,33 +37,19 @@ INTERVAL_SECONDS: dict[Interval, int] = {"15m": 900, "1h": 3600, "4h": 14400}
 CANDLES_QUERY: dict[Interval, Query] = {"15m": "candles_15m", "1h": "candles_1h", "4h": "candles_4h"}
 
 
-class Value:
-    """A frozen, slotted dataclass. Its JSON form is the dict of its fields unless the class says otherwise."""
-
-    __slots__ = ()
-    __match_args__: ClassVar[Any] = ()
-    _state: ClassVar[attrgetter[Any]]
-
-    def __init_subclass__(cls) -> None:
-        # dataclass(slots=True) makes the class a second time, its fields then known.
-        if cls.__dict__.get("__match_args__"):
-            cls._state = attrgetter(*cls.__match_args__)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # The __getstate__ that dataclass(frozen, slots) makes walks fields() for each object: many times slower.
-        return type(self), self._state(self)
+class Value(values.Value):
+    """A record whose JSON form is the dict of its fields, unless the class says otherwise."""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        return {name: getattr(self, name) for name in self.__match_args__}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
         """The value `to_dict` was made of; keys that this version does not know are left out."""
-        return cls(**{name: document[name] for name in cls.__match_args__ if name in document})
+        return cls(**{name: document[name] for name in cls.__struct_fields__ if name in document})
 
 
-@dataclass(frozen=True, slots=True)
 class RawSignal(Value):
     """An accepted raw signal. `symbol` is normalised, `entry_price` and `size` > 0, `ts_utc` aware."""
 
@@ -89,7 +76,7 @@ class RawSignal(Value):
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
         """The signal of a stored document; numbers may be decimals."""
-        values = {name: document[name] for name in cls.__match_args__ if name in document}
+        values = {name: document[name] for name in cls.__struct_fields__ if name in document}
         values["event_id"] = UUID(str(values["event_id"]))
         values["ts_utc"] = datetime.fromisoformat(values["ts_utc"])
         for name in ("entry_price", "size", "liquidation_price"):
@@ -98,8 +85,7 @@ class RawSignal(Value):
         return cls(**values)
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Candles(Value):
+class Candles(Value, eq=False, weakref=True, gc=True):
     """A run of candles of one interval, oldest first. Signals share it, and what is computed of it, by its identity.
 
     `ohlcv` is a C-contiguous float64 array of shape (5, n), rows open, high, low, close, volume: TA-Lib takes a row
@@ -129,7 +115,6 @@ class Candles(Value):
         return int(self.ohlcv.shape[1])
 
 
-@dataclass(frozen=True, slots=True)
 class Quote(Value):
     """The middle of the market at `as_of_ms` (Unix milliseconds)."""
 
@@ -137,7 +122,6 @@ class Quote(Value):
     as_of_ms: int
 
 
-@dataclass(frozen=True, slots=True)
 class OrderBook(Value):
     """(price, size) levels, best first, at `as_of_ms` (Unix milliseconds)."""
 
@@ -146,7 +130,6 @@ class OrderBook(Value):
     as_of_ms: int
 
 
-@dataclass(frozen=True, slots=True)
 class AssetContext(Value):
     """What a perpetual's venue says of it: the funding rate per hour, the open interest in units, the mark price."""
 
@@ -155,7 +138,6 @@ class AssetContext(Value):
     mark_price: float | None
 
 
-@dataclass(frozen=True, slots=True)
 class QueryFailure(Value):
     """A market-data query that failed, and why."""
 
@@ -164,8 +146,7 @@ class QueryFailure(Value):
     message: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class MarketSnapshot(Value):
+class MarketSnapshot(Value, eq=False):
     """What the queries of one request brought. A query that is neither answered nor failed had no data.
 
     The candles' prices are in units of `candle_unit`: the simulated market has one run of candles, around 1.0, for all
@@ -185,7 +166,6 @@ class MarketSnapshot(Value):
         return any(each is not None for each in (self.quote, self.order_book, self.asset_context, self.candles or None))
 
 
-@dataclass(frozen=True, slots=True)
 class QualityFlags(Value):
     """Names of data: missing, too old, or asked of a provider that failed. In the order of the profile."""
 
@@ -194,14 +174,13 @@ class QualityFlags(Value):
     provider_errors: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return {name: list(getattr(self, name)) for name in self.__match_args__}
+        return {name: list(getattr(self, name)) for name in self.__struct_fields__}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        return cls(*(tuple(document.get(name, ())) for name in cls.__match_args__))
+        return cls(*(tuple(document.get(name, ())) for name in cls.__struct_fields__))
 
 
-@dataclass(frozen=True, slots=True)
 class Frame(Value):
     """The indicators of one interval at its last candle; None where the history is too short."""
 
@@ -216,7 +195,6 @@ class Frame(Value):
     atr_14: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Hourly(Value):
     """What the strategies and the score read from the 1h candles beyond their `Frame`.
 
@@ -240,7 +218,6 @@ class Hourly(Value):
     volatility: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Features(Value):
     """A signal's enrichment. `price` is the current price: the mid, else the freshest close, else the entry price.
 
@@ -278,7 +255,7 @@ class Features(Value):
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        values = {name: document[name] for name in cls.__match_args__ if name in document}
+        values = {name: document[name] for name in cls.__struct_fields__ if name in document}
         values["profile"] = document["feature_profile"]
         values["flags"] = QualityFlags.from_dict(document["quality_flags"])
         values["frames"] = {interval: Frame.from_dict(each) for interval, each in document["frames"].items()}
@@ -288,14 +265,11 @@ class Features(Value):
 
 
 class _Plan(Value):
-    __slots__ = ()
-
     def to_dict(self) -> dict[str, Any]:
         """The plan without what it does not say."""
         return {name: value for name, value in Value.to_dict(self).items() if value is not None}
 
 
-@dataclass(frozen=True, slots=True)
 class EntryPlan(_Plan):
     """How to enter; `offset_bps` of a limit order is from the current price, below zero for cheaper."""
 
@@ -303,7 +277,6 @@ class EntryPlan(_Plan):
     offset_bps: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class RiskPlan(_Plan):
     """How to get out: `stop_level` is a price, `atr_multiple` 0.5–10, `trail_pct` 0–100."""
 
@@ -313,7 +286,6 @@ class RiskPlan(_Plan):
     trail_pct: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Decision(Value):
     """What a model decided: `confidence` 0–1, `size_pct` 0–100, at least one reason in snake_case."""
 
@@ -333,14 +305,13 @@ class Decision(Value):
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        values = {name: document[name] for name in cls.__match_args__}
+        values = {name: document[name] for name in cls.__struct_fields__}
         values["entry_plan"] = EntryPlan.from_dict(document["entry_plan"])
         values["risk_plan"] = RiskPlan.from_dict(document["risk_plan"])
         values["reasons"] = tuple(document["reasons"])
         return cls(**values)
 
 
-@dataclass(frozen=True, slots=True)
 class Transcript(Value):
     """What was said to a model and what it answered, for the archive. `answer` is None if there was none.
 
@@ -354,7 +325,6 @@ class Transcript(Value):
     stop_reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Evaluation(Value):
     """One model's run on one signal. `decision` is set exactly when `status` is SUCCESS, `error` when it is not.
 
@@ -378,7 +348,7 @@ class Evaluation(Value):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Without the transcript: the next stage has no use for its kilobytes.
-        return type(self), self._state(self)[:-1]
+        return type(self), astuple(self)[:-1]
 
     def to_dict(self) -> dict[str, Any]:
         document = Value.to_dict(self)
@@ -388,13 +358,12 @@ class Evaluation(Value):
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        values = {name: document[name] for name in cls.__match_args__ if name in document}
+        values = {name: document[name] for name in cls.__struct_fields__ if name in document}
         if values.get("decision") is not None:
             values["decision"] = Decision.from_dict(values["decision"])
         return cls(**values)
 
 
-@dataclass(frozen=True, slots=True)
 class Vote(Value):
     """A strategy's vote; `score` 0–1 is the strength of its evidence, from 0.50 on it is a BUY or SELL."""
 
@@ -403,7 +372,6 @@ class Vote(Value):
     score: float
 
 
-@dataclass(frozen=True, slots=True)
 class Score(Value):
     """A signal's public judgement, fixed at publication. Field names and shapes are those of the signal detail."""
 
@@ -423,6 +391,6 @@ class Score(Value):
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        values = {name: document[name] for name in cls.__match_args__}
+        values = {name: document[name] for name in cls.__struct_fields__}
         values["strategy_breakdown"] = tuple(Vote.from_dict(each) for each in document["strategy_breakdown"])
         return cls(**values)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -28,7 +27,6 @@ from schemas.feed import DECISIONS_CHANNEL, FEED_CHANNEL, FeedItem, encode_batch
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
 class Published(Outcome):
     """The event is scored and can be published; without a score it has been, and has decisions to tell of."""
 

@@ -7,7 +7,6 @@ the position, is the *support*. What is missing has no weight, and lowers the co
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
 from actors.lens.model import (
@@ -21,6 +20,7 @@ from actors.lens.model import (
     RawSignal,
     RiskPlan,
 )
+from config.values import Value
 
 MODEL: Final = "technical"
 MODEL_VERSION: Final = "technical-1"
@@ -49,8 +49,7 @@ _LARGEST_SIZE_PCT: Final = 25
 _MARKET_SPREAD_BPS: Final = 10.0  # a wider spread costs more than waiting does: a limit order
 
 
-@dataclass(frozen=True, slots=True)
-class _Evidence:
+class _Evidence(Value):
     weight: float
     value: float
     rising: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
@@ -19,7 +18,6 @@ def provider_key(provider_id: UUID) -> str:
     return str(provider_id)
 
 
-@dataclass(frozen=True, slots=True)
 class Follow(Message[tuple[FollowRow, bool]]):
     """Let a user follow; the follow and whether it is new. `notify_on_signal` None: as it is, or true for a new one.
 
@@ -31,7 +29,6 @@ class Follow(Message[tuple[FollowRow, bool]]):
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
 class Unfollow(Message[None]):
     """Let a user follow no more; no error when it does not. Raises NotFound for an unknown provider."""
 
@@ -39,7 +36,6 @@ class Unfollow(Message[None]):
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
 class SetNotify(Message[FollowRow]):
     """Whether a follower is notified of signals. Raises NotFound when it does not follow."""
 
@@ -49,7 +45,6 @@ class SetNotify(Message[FollowRow]):
     notify_on_signal: bool
 
 
-@dataclass(frozen=True, slots=True)
 class Become(Message[None]):
     """Make a user a provider. `profile` has at least `display_name`; the names are those of ProfileRow.
 
@@ -60,7 +55,6 @@ class Become(Message[None]):
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
 class EditProvider(Message[None]):
     """Set what is named of a person's profile. Raises Forbidden for no provider, Conflict for a name that is taken."""
 
@@ -69,7 +63,6 @@ class EditProvider(Message[None]):
     changes: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
 class CatchUp(Message[int]):
     """Read at once what is new in the feed; how far this shard has come (a `feed_seq`)."""
 

@@ -6,12 +6,12 @@ Times come from the sender, so that the owner's rules stay pure. Secrets do not 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
 from actors._messages import Message
+from config.values import Value
 from db.achievements import StreakType
 from db.users.accounts import AccountRow
 from db.users.lists import SettingsRow, ViewRow, WatchlistRow
@@ -45,8 +45,7 @@ def talk_key(user_id: UUID, signal_id: UUID) -> str:
     return f"social:{user_id}:{signal_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(Value):
     """What others may know of an account."""
 
     user_id: UUID
@@ -71,8 +70,7 @@ class Profile:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class SignedIn:
+class SignedIn(Value):
     """A session that is live. `revoked` are those that had to go."""
 
     profile: Profile
@@ -80,8 +78,7 @@ class SignedIn:
     revoked: tuple[UUID, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Value):
     """A refresh token that is not good any more. `revoked`: the family it betrayed."""
 
     reason: str
@@ -91,7 +88,6 @@ class Refused:
 # To an account
 
 
-@dataclass(frozen=True, slots=True)
 class Register(Message[Profile]):
     """Make the account. Raises Conflict "Email already registered".
 
@@ -105,7 +101,6 @@ class Register(Message[Profile]):
     identity: tuple[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class SignIn(Message[SignedIn]):
     """Begin a session. Raises Unauthorized when the password that was checked is not the account's any more.
 
@@ -120,7 +115,6 @@ class SignIn(Message[SignedIn]):
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
 class Refresh(Message[SignedIn | Refused]):
     """Rotate a session's refresh token. Presenting one that was rotated out ends the session.
 
@@ -135,7 +129,6 @@ class Refresh(Message[SignedIn | Refused]):
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
 class EndSessions(Message[tuple[UUID, ...]]):
     """Revoke one session (None: all); the ids of those that were live."""
 
@@ -144,7 +137,6 @@ class EndSessions(Message[tuple[UUID, ...]]):
     session_id: UUID | None
 
 
-@dataclass(frozen=True, slots=True)
 class ChangePassword(Message[tuple[UUID, ...]]):
     """Set another password and end all sessions but one; their ids. Raises ValidationFailed on `current_password`."""
 
@@ -154,7 +146,6 @@ class ChangePassword(Message[tuple[UUID, ...]]):
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
 class ResetPassword(Message[tuple[UUID, ...]]):
     """Set another password by a mailed link and end all sessions; their ids. Raises ValidationFailed on `token`.
 
@@ -165,14 +156,12 @@ class ResetPassword(Message[tuple[UUID, ...]]):
     new_hash: str
 
 
-@dataclass(frozen=True, slots=True)
 class VerifyEmail(Message[Profile]):
     """The address is the user's: a mailed link was followed. Raises ValidationFailed on `token`."""
 
     link_hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
 class LinkIdentity(Message[tuple[UUID, ...]]):
     """Let an OAuth user whose provider has verified the address sign in to this account.
 
@@ -185,7 +174,6 @@ class LinkIdentity(Message[tuple[UUID, ...]]):
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
 class EditProfile(Message[Profile]):
     """Set those of `display_name`, `avatar_url`, `bio` that are named."""
 
@@ -194,7 +182,6 @@ class EditProfile(Message[Profile]):
     changes: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
 class ChangeCode(Message[str]):
     """Set another referral code, upper case; the code in force. The old one goes on to work.
 
@@ -210,7 +197,6 @@ class ChangeCode(Message[str]):
 # To an address
 
 
-@dataclass(frozen=True, slots=True)
 class RequestLetter(Message[None]):
     """Queue a letter to whoever has the address; past a few per hour and purpose it is dropped in silence."""
 
@@ -222,7 +208,6 @@ class RequestLetter(Message[None]):
 # To a library
 
 
-@dataclass(frozen=True, slots=True)
 class EditSettings(Message[SettingsRow]):
     """Set what is named; all settings."""
 
@@ -231,7 +216,6 @@ class EditSettings(Message[SettingsRow]):
     changes: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
 class Watch(Message[tuple[WatchlistRow, bool]]):
     """Put a symbol on the watchlist, or set what is named of one that is there; the item and whether it is new.
 
@@ -243,7 +227,6 @@ class Watch(Message[tuple[WatchlistRow, bool]]):
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
 class Unwatch(Message[None]):
     """Take a symbol off the watchlist. Raises NotFound for one that never was there."""
 
@@ -251,7 +234,6 @@ class Unwatch(Message[None]):
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
 class SaveView(Message[ViewRow]):
     """Save a view. Raises Conflict for a name that is taken, and past 50 views."""
 
@@ -263,7 +245,6 @@ class SaveView(Message[ViewRow]):
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
 class EditView(Message[ViewRow]):
     """Set what is named of a view. Raises NotFound, and Conflict for a name that is taken."""
 
@@ -271,7 +252,6 @@ class EditView(Message[ViewRow]):
     changes: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
 class DeleteView(Message[None]):
     """Remove a view. Raises NotFound for one that never was."""
 
@@ -282,7 +262,6 @@ class DeleteView(Message[None]):
 # To a user's progress. Each is absolute or of a point in time: told again, late or twice, it changes nothing more.
 
 
-@dataclass(frozen=True, slots=True)
 class Activity(Message[None]):
     """The user did something that counts for a streak of days. `zone` is the IANA zone that is in force for them."""
 
@@ -293,7 +272,6 @@ class Activity(Message[None]):
     zone: str
 
 
-@dataclass(frozen=True, slots=True)
 class ProviderFacts(Message[None]):
     """How far a provider (never a system provider) has come; `user_id` is the key's. None of it ever shrinks.
 
@@ -310,7 +288,6 @@ class ProviderFacts(Message[None]):
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
 class FirstFollow(Message[None]):
     """The user followed a provider for the first time ever: whoever referred them is rewarded."""
 
@@ -319,7 +296,6 @@ class FirstFollow(Message[None]):
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
 class Qualify(Message[None]):
     """To the referrer: a referee of theirs has followed or published, at `at`."""
 
@@ -332,7 +308,6 @@ class Qualify(Message[None]):
 # To a talk. Signals do not change and are never deleted, so the sender has looked up that there is this one, and whose.
 
 
-@dataclass(frozen=True, slots=True)
 class React(Message[bool]):
     """React to the signal; whether that is new."""
 
@@ -341,7 +316,6 @@ class React(Message[bool]):
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
 class Unreact(Message[bool]):
     """Take a reaction back; whether it was there. Raises NotFound for one that never was."""
 
@@ -350,7 +324,6 @@ class Unreact(Message[bool]):
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
 class PostComment(Message[None]):
     """Comment on the signal. Raises Conflict for what the user said of it within the last minute.
 
@@ -363,7 +336,6 @@ class PostComment(Message[None]):
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
 class EditComment(Message[None]):
     """Change what the comment says. Raises NotFound for one that the user has not written, or deleted."""
 
@@ -371,7 +343,6 @@ class EditComment(Message[None]):
     content: str
 
 
-@dataclass(frozen=True, slots=True)
 class DeleteComment(Message[None]):
     """Delete the comment. Raises NotFound for one that the user has not written."""
 

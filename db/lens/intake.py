@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from config.values import Value
 from db._json import json_texts
 from db._postgres import Connection
 
 IDEMPOTENCY_HOURS = 24
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
+class NewEvent(Value):
     """A raw signal to store. `idempotency_key` and `body_hash` are None when the producer sent no key."""
 
     event_id: UUID
@@ -37,8 +36,7 @@ class NewEvent:
     timeline: list[dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Value):
     """What an idempotency key stands for."""
 
     source: str

@@ -7,17 +7,16 @@ once), and nothing of its work may be stored.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from config.values import Value
 from db._json import json_texts
 from db._postgres import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(Value):
     """One event's transition: from (`stage`, `round`, `attempt`) to what a retry, a next stage or an end needs."""
 
     event_id: UUID
@@ -74,8 +73,7 @@ async def move(conn: Connection, stage: str, moves: Sequence[Move], *, lease_sec
     return {row[0] for row in rows}
 
 
-@dataclass(frozen=True, slots=True)
-class Enriched:
+class Enriched(Value):
     """The enriched document of one event."""
 
     event_id: UUID
@@ -106,8 +104,7 @@ async def insert_enriched(conn: Connection, rows: Sequence[Enriched]) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionRow:
+class DecisionRow(Value):
     """One model's decision on one event."""
 
     id: UUID

@@ -15,7 +15,6 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +27,7 @@ from actors.lens.model import Evaluation, MarketSnapshot, RawSignal
 from actors.lens.scoring import score_signal
 from actors.lens.symbols import normalise_symbol
 from actors.lens.technical import MODEL, MODEL_VERSION, evaluate
+from config.values import replace
 
 BUDGET_US = 400
 ROUNDS = 7

@@ -25,7 +25,6 @@ DIES_BEFORE_COMMIT = "dies before commit"
 DIES_AFTER_COMMIT = "dies after commit"
 
 
-@dataclass(frozen=True, slots=True)
 class Add(Message[int]):
     """Add to a counter; the new total. `tag` is written beside it, so that a test finds out what was applied.
 
@@ -37,7 +36,6 @@ class Add(Message[int]):
     tag: str = ""
 
 
-@dataclass(frozen=True, slots=True)
 class SetTo(Message[int]):
     """Set a counter."""
 
@@ -46,14 +44,12 @@ class SetTo(Message[int]):
     total: int
 
 
-@dataclass(frozen=True, slots=True)
 class Total(Message[int]):
     """Ask for a counter's total."""
 
     writes: ClassVar[bool] = False
 
 
-@dataclass(frozen=True, slots=True)
 class Fail(Message[None]):
     """Be answered with an error: one of the tree by its class name, anything else is a bug of the actor."""
 
@@ -62,7 +58,6 @@ class Fail(Message[None]):
     writes: ClassVar[bool] = False
 
 
-@dataclass(frozen=True, slots=True)
 class Wait(Message[None]):
     """Be answered after some time; everything in the same batch is, too."""
 

@@ -7,7 +7,6 @@ import importlib
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from actors.lens.model import Evaluation, Transcript
 from config import clock
 from config.ids import uuid7
 from config.settings import Settings
+from config.values import replace
 from db import archive as sql
 from db._postgres import create_pool
 from schemas.errors import ArchiveUnavailable

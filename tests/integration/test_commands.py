@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -50,7 +49,6 @@ async def a_pool(settings: Settings, size: int = 4) -> AsyncIterator[Pool]:
         pool.terminate()
 
 
-@dataclass(frozen=True, slots=True)
 class Write(Message[str]):
     """Insert a row; answered with how many deliveries were applied together."""
 

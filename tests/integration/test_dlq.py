@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -37,6 +36,7 @@ from actors.lens.publish import Publish, Published
 from config import clock
 from config.ids import time_of, uuid7
 from config.settings import Settings
+from config.values import replace
 from db._redis import create_redis
 from db.lens import dlq
 from db.lens.dlq import LetterFilters

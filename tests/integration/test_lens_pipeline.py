@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +27,7 @@ from actors.lens.publish import Publish
 from actors.lens.scoring import opportunity_score
 from config.ids import uuid7
 from config.settings import Settings
+from config.values import replace
 from db._postgres import create_pool
 from db._redis import create_redis
 from db.lens.reads import get_event

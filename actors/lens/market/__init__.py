@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -14,7 +13,6 @@ slowest one here, EMA 50, 300 candles leave 4.5e-5 of it, below a thousandth of 
 ATR 14 (Wilder, 13/14 a candle) 1e-9. More candles would cost transfer and memory and change no decision."""
 
 
-@dataclass(frozen=True, slots=True)
 class MarketRequest(Value):
     """What one signal needs to know: `queries` are those of its feature profile."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import uuid
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +26,7 @@ from actors.lens.model import (
     RawSignal,
     RiskPlan,
 )
+from config.values import replace
 
 NOW = datetime(2026, 2, 15, 12, 34, 56, 789000, tzinfo=UTC)
 NOW_MS = 1771158896789

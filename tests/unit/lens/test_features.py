@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -19,6 +18,7 @@ from actors.lens.model import (
     QueryFailure,
     Quote,
 )
+from config.values import replace
 from tests.unit.lens.factories import (
     NOW,
     NOW_MS,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from fractions import Fraction
 
@@ -23,6 +22,7 @@ from actors.lens.scoring import (
     side_of,
     tier_of,
 )
+from config.values import replace
 from tests.unit.lens.factories import (
     NOW,
     assert_is_json,

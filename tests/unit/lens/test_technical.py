@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from actors.lens.model import EntryPlan, Hourly, QualityFlags, RiskPlan
 from actors.lens.symbols import CATEGORY_OF
 from actors.lens.technical import evaluate
+from config.values import replace
 from tests.unit.lens.factories import (
     assert_is_json,
     bare_features,

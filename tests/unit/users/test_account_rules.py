@@ -24,6 +24,7 @@ from actors.users.messages import (
     SignedIn,
     VerifyEmail,
 )
+from config import values
 from config.ids import uuid7
 from db.mail import LetterRow
 from db.users.accounts import IdentityRow, ReferralRow
@@ -238,7 +239,7 @@ def _row(account: Account) -> Any:
 
 def test_a_session_remembers_no_more_of_a_user_agent_than_fits() -> None:
     session: UUID = uuid7()
-    message = replace(sign_in("a", session_id=session), user_agent="x" * 10_000)
+    message = values.replace(sign_in("a", session_id=session), user_agent="x" * 10_000)
     kept = rules.decide(an_account(), message).state.sessions[session].user_agent
     assert kept is not None
     assert len(kept) == 300
