@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import orjson
+
 
 def now() -> datetime:
     """The current time, aware, in UTC."""
@@ -12,5 +14,10 @@ def now() -> datetime:
 
 def rfc3339(moment: datetime) -> str:
     """`2024-01-15T10:30:00.123Z`: UTC, milliseconds (cut, not rounded)."""
-    # Not strftime: twice as slow, and it writes the year 1 with one digit.
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    if type(moment) is not datetime:  # orjson takes no other
+        return f"{moment.isoformat(timespec='milliseconds').removesuffix('+00:00')}Z"
+    # `"2024-01-15T10:30:00.123456+00:00"`, in half the time of isoformat; strftime writes the year 1 with one digit.
+    text = orjson.dumps(moment)
+    return f"{text[1:24].decode()}Z" if moment.microsecond else f"{text[1:20].decode()}.000Z"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
@@ -19,6 +21,16 @@ def test_a_new_id_carries_the_time_of_its_making_and_grows() -> None:
     assert ids == sorted(ids)
     assert all(before - timedelta(milliseconds=1) <= time_of(each) <= after for each in ids)
     assert {each.version for each in ids} == {7}
+
+
+def test_a_new_id_is_an_id_like_any_other() -> None:
+    made = uuid7()
+    same = UUID(str(made))
+    assert (made, hash(made), repr(made), made.is_safe) == (same, hash(same), repr(same), same.is_safe)
+    assert (type(made), made.version, made.variant) == (UUID, 7, same.variant)
+    assert pickle.loads(pickle.dumps(made)) == copy.copy(made) == made
+    with pytest.raises(TypeError, match="immutable"):
+        made.int = 0  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("microseconds", [0, 1, 999])
