@@ -7,6 +7,8 @@ import json
 import logging
 import re
 import sys
+import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -17,7 +19,7 @@ import orjson
 from config.clock import rfc3339
 
 ACCESS = "tradestream.access"
-"""The logger with a line for each request, server/app's."""
+"""The logger with a line for each request, written by `log_access`."""
 
 GATHER_SECONDS = 0.05
 MOST_LINES = 500
@@ -27,7 +29,12 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 # A stream's token travels in its URL, and a URL gets into records that are not ours: a library's, a traceback's.
 _SECRETS = re.compile(r"((?:access_|refresh_)?token=|Bearer )[^\s&\"'<>\\]+", re.IGNORECASE)
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "request_id", "taskName"}
+_access = logging.getLogger(ACCESS)
+_root = logging.getLogger()
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
+    *("message", "asctime", "request_id", "taskName"),
+    "_ray_timestamp_ns",  # the time again, in records that are made once Ray has been imported
+}
 
 
 def configure_logging(level: str, form: str, *, stream: TextIO | None = None) -> None:
@@ -61,7 +68,8 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write, or keep for a moment."""
-        if record.name == ACCESS and record.levelno < logging.WARNING and self._keep(record):
+        if record.name == ACCESS and record.levelno < logging.WARNING and self._may_keep():
+            self._keep(self.format(record))
             return
         self.flush()
         super().emit(record)
@@ -77,16 +85,55 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
                     return  # nobody reads, or it is closed: there is no place to say so
             super().flush()
 
-    def _keep(self, record: logging.LogRecord) -> bool:
+    def keep_access(self, level: int, template: str, values: tuple[object, ...], extra: Mapping[str, Any]) -> bool:
+        """Keep a line of the access log as if its record had come here; False if that has to come."""
+        if self.filters != _OURS or level < self.level or level >= logging.WARNING:
+            return False
+        form, lock = self.formatter, self.lock
+        if lock is None or not isinstance(form, TextFormatter | JsonFormatter):
+            return False
+        with lock:
+            if not self._may_keep():
+                return False
+            name = logging.getLevelName(level)
+            self._keep(form.line(time.time(), name, ACCESS, extra["request_id"], template % values, extra))
+        return True
+
+    def _may_keep(self) -> bool:
+        """Whether somebody will write what is kept: from the first line on, there is a timer."""
         if not self._lines:
             try:
                 asyncio.get_running_loop().call_later(GATHER_SECONDS, self.flush)
             except RuntimeError:  # there is no loop in this thread
                 return False
-        self._lines.append(self.format(record) + self.terminator)
+        return True
+
+    def _keep(self, line: str) -> None:
+        self._lines.append(line + self.terminator)
         if len(self._lines) >= MOST_LINES:
             self.flush()
-        return True
+
+
+def log_access(level: int, template: str, *values: object, request_id: str, **extra: object) -> None:
+    """A line of the access log, as `Logger.log` would write it with this `extra`.
+
+    A record and its way through Ray's factory, filters and locks cost thrice the line: there is none where nobody but
+    the handler of `configure_logging` would see it.
+    """
+    if not _access.isEnabledFor(level):
+        return
+    named = {"request_id": request_id, **extra}
+    handler = _only_handler()
+    if handler is None or not handler.keep_access(level, template, values, named):
+        _access.log(level, template, *values, extra=named)
+
+
+def _only_handler() -> GatheringHandler | None:
+    """The handler that is alone in seeing the access log, if one is."""
+    if len(_root.handlers) != 1 or _access.handlers or _access.filters or _access.parent is not _root:
+        return None
+    handler = _root.handlers[0]
+    return handler if isinstance(handler, GatheringHandler) and _access.propagate else None
 
 
 def redact(text: str) -> str:
@@ -97,12 +144,16 @@ def redact(text: str) -> str:
 class TextFormatter(logging.Formatter):
     """`2024-01-15T10:30:00.123Z INFO  handlers.access [request id] message`, then the traceback, if any."""
 
+    def line(
+        self, created: float, level: str, logger: str, request_id: str, message: str, extra: Mapping[str, Any]
+    ) -> str:
+        """The line of a record that would have these attributes and no traceback."""
+        return redact(_text(created, level, logger, request_id, message))
+
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
-        line = (
-            f"{_time(record)} {record.levelname:<7} {record.name} [{getattr(record, 'request_id', '-')}] "
-            f"{_one_line(record.getMessage())}"
-        )
+        request_id = getattr(record, "request_id", "-")
+        line = _text(record.created, record.levelname, record.name, request_id, record.getMessage())
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return redact(line)
@@ -111,19 +162,37 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: `time, level, logger, request_id, message`, the record's `extra`, and `traceback`."""
 
+    def line(
+        self, created: float, level: str, logger: str, request_id: str, message: str, extra: Mapping[str, Any]
+    ) -> str:
+        """The line of a record that would have these attributes and no traceback."""
+        return _json(_document(created, level, logger, request_id, message, extra))
+
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
-        document: dict[str, Any] = {
-            "time": _time(record),
-            "level": record.levelname,
-            "logger": record.name,
-            "request_id": getattr(record, "request_id", "-"),
-            "message": redact(record.getMessage()),
-        }
-        document |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        request_id = getattr(record, "request_id", "-")
+        message = record.getMessage()
+        document = _document(record.created, record.levelname, record.name, request_id, message, vars(record))
         if record.exc_info:
             document["traceback"] = redact(self.formatException(record.exc_info))
         return _json(document)
+
+
+def _text(created: float, level: str, logger: str, request_id: str, message: str) -> str:
+    return f"{_time(created)} {level:<7} {logger} [{request_id}] {_one_line(message)}"
+
+
+def _document(
+    created: float, level: str, logger: str, request_id: str, message: str, extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    document = {
+        "time": _time(created),
+        "level": level,
+        "logger": logger,
+        "request_id": request_id,
+        "message": redact(message),
+    }
+    return document | {key: value for key, value in extra.items() if key not in _STANDARD}
 
 
 def _json(document: dict[str, Any]) -> str:
@@ -139,8 +208,11 @@ def _add_request_id(record: logging.LogRecord) -> bool:
     return True
 
 
-def _time(record: logging.LogRecord) -> str:
-    return rfc3339(datetime.fromtimestamp(record.created, UTC))
+_OURS = [_add_request_id]  # what filters a handler of `configure_logging`
+
+
+def _time(created: float) -> str:
+    return rfc3339(datetime.fromtimestamp(created, UTC))
 
 
 def _one_line(message: str) -> str:

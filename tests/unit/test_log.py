@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from config.log import ACCESS, MOST_LINES, GatheringHandler, configure_logging, redact, request_id
+from config.log import ACCESS, MOST_LINES, GatheringHandler, configure_logging, log_access, redact, request_id
 
 
 @pytest.fixture
@@ -78,6 +78,87 @@ def test_only_the_value_is_hidden() -> None:
     assert redact("GET /x?access_token=abc.def&min_score=5") == "GET /x?access_token=***&min_score=5"
     assert redact("Authorization: bearer abc") == "Authorization: bearer ***"
     assert redact("nothing to hide") == "nothing to hide"
+
+
+ACCESS_LINES: list[tuple[tuple[object, ...], str]] = [
+    (("GET", "/health", 200, 0.04, "127.0.0.1"), "0123456789abcdef"),
+    (("POST", "/x\ny\r/token=abc.def", 500, 12.35, "::1"), "!id~"),
+    (("GET", "/%s%d\x85\xe9", 404, 1e9, "2001:db8::1"), "-"),
+]
+
+
+class Watch(logging.Handler):
+    """Sees records, and writes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(record)
+
+
+async def access_lines(form: str, *others: logging.Handler) -> list[str]:
+    """What is written of ACCESS_LINES, without the time."""
+    stream = io.StringIO()
+    configure_logging("INFO", form, stream=stream)
+    for other in others:
+        logging.getLogger().addHandler(other)
+    for values, name in ACCESS_LINES:
+        log_access(logging.INFO, "%s %s %d %.1f ms %s", *values, request_id=name, route="/{x}", status=values[2])
+        log_access(logging.DEBUG, "%s", "a probe", request_id=name)
+    assert stream.getvalue() == "", "they leave together"
+    logging.getLogger().handlers[0].flush()
+    lines = stream.getvalue().split("\n")[:-1]
+    cut = len('{"time":"2024-01-15T10:30:00.123Z"') if form == "json" else len("2024-01-15T10:30:00.123Z")
+    assert all(line[:cut].rstrip('"').endswith("Z") for line in lines)
+    return [line[cut:] for line in lines]
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize("form", ["text", "json"])
+async def test_a_line_of_the_access_log_is_the_one_that_a_record_would_make(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Watch()
+    with monkeypatch.context() as patch:
+        patch.setattr(logging.getLogger(ACCESS), "makeRecord", None)
+        alone = await access_lines(form)
+    assert alone == await access_lines(form, watch)
+    assert "\n".join(alone).count("***") == 1
+    assert [record.args for record in watch.seen] == [values for values, _ in ACCESS_LINES]
+    assert [record.request_id for record in watch.seen] == [name for _, name in ACCESS_LINES]  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("root")
+async def test_who_looks_at_the_access_log_alone_sees_its_records() -> None:
+    stream, logger, watch = io.StringIO(), logging.getLogger(ACCESS), Watch()
+    configure_logging("INFO", "text", stream=stream)
+
+    def refuse(record: logging.LogRecord) -> bool:
+        return record.args != ("two",)
+
+    logger.addHandler(watch)
+    logger.addFilter(refuse)
+    try:
+        for word in ("one", "two"):
+            log_access(logging.INFO, "%s", word, request_id="-")
+    finally:
+        logger.removeHandler(watch)
+        logger.removeFilter(refuse)
+    log_access(logging.INFO, "%s", "three", request_id="-")
+    logging.getLogger("other").info("four")
+    assert [record.getMessage() for record in watch.seen] == ["one"]
+    assert [line[-5:].split()[-1] for line in stream.getvalue().splitlines()] == ["one", "three", "four"]
+
+
+@pytest.mark.usefixtures("root")
+async def test_an_access_log_that_is_turned_off_is_silent() -> None:
+    stream = io.StringIO()
+    configure_logging("WARNING", "text", stream=stream)
+    log_access(logging.INFO, "%s", "quiet", request_id="-")
+    log_access(logging.WARNING, "%s", "loud", request_id="-")
+    assert [line.split()[-1] for line in stream.getvalue().splitlines()] == ["loud"]
 
 
 def say(handler: logging.Handler, name: str, message: str, level: int = logging.INFO) -> None:
