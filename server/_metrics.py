@@ -17,11 +17,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from config.metrics import http_requests
+
 ENDED = "ended"  # in a file's name where the others have a pid
 
 
 async def collect_metrics() -> tuple[bytes, str]:
     """The text of all metrics, and its media type. Reads files in a thread."""
+    http_requests.write()
     folder = _folder()
     if folder is None:  # this process alone
         return generate_latest(REGISTRY), CONTENT_TYPE_LATEST

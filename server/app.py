@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import tornado.web
-from prometheus_client import Counter, Histogram
 from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 
-from config.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS
+from config.log import log_access
+from config.metrics import http_requests
 from config.settings import Settings
 from handlers._access import Gatekeeper
 from handlers._base import GatewayHandler
@@ -26,8 +26,6 @@ from server._http1 import HttpServer
 from server._metrics import collect_metrics
 from server.openapi import build_document
 from server.routes import effective_limits, routes_for
-
-log = logging.getLogger("tradestream.access")
 
 IDLE_SECONDS = 75.0  # longer than the 60 s after which the usual proxies close: the side that closes must not be ours
 BODY_SECONDS = 15.0  # for at most 64 KiB that are kept, or what is read to be thrown away
@@ -69,33 +67,22 @@ class Application(tornado.web.Application):
         seconds = request.request_time()
         pattern = handler.match.pattern
         method = request.method if handler.match.route is not None else "other"
-        counter, histogram = _metrics_of(method or "", pattern, status)
-        counter.inc()
-        histogram.observe(seconds)
+        http_requests.add(method or "", pattern, status, seconds)
         # Probes come every second: a line only when one of them tells something, and a start is no news.
         is_quiet = pattern in _QUIET and (status < 500 or self.gateway.lifecycle.state == "starting")
-        level = logging.DEBUG if is_quiet else logging.INFO
-        if log.isEnabledFor(level):
-            caller = getattr(handler, "caller", None)
-            log.log(
-                level,
-                "%s %s %d %.1f ms %s",
-                request.method,
-                request.path,
-                status,
-                seconds * 1000,
-                request.remote_ip if caller is None else caller.address,
-                extra={"request_id": handler.request_id, "route": pattern, "status": status},
-            )
-
-
-@functools.cache
-def _metrics_of(method: str, pattern: str, status: int) -> tuple[Counter, Histogram]:
-    # labels() makes a key and takes a lock each time: kept, it costs nothing.
-    return (
-        HTTP_REQUESTS.labels(method, pattern, str(status)),
-        HTTP_REQUEST_SECONDS.labels(method, pattern, str(status)),
-    )
+        caller = getattr(handler, "caller", None)
+        log_access(
+            logging.DEBUG if is_quiet else logging.INFO,
+            "%s %s %d %.1f ms %s",
+            request.method,
+            request.path,
+            status,
+            seconds * 1000,
+            request.remote_ip if caller is None else caller.address,
+            request_id=handler.request_id,
+            route=pattern,
+            status=status,
+        )
 
 
 def http_server(app: Application) -> HttpServer:

@@ -17,7 +17,7 @@ from tornado.netutil import bind_sockets
 
 from actors import _directory
 from actors._directory import Directory
-from config import collector
+from config import collector, metrics
 from config.log import configure_logging
 from config.settings import ConfigurationError, Settings
 from config.tasks import cancel, spawn
@@ -176,6 +176,7 @@ def main() -> int:
 
 async def _serve(settings: Settings) -> None:
     status = await Process(settings).run()
+    metrics.http_requests.write()
     logging.shutdown()
     # All is closed. A thread that still tries to join a Ray that is away would hold the interpreter for half a minute.
     os._exit(status)

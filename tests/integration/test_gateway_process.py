@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from config.settings import Settings
 from tests.api.serving import SIGNAL, Client
@@ -113,6 +116,22 @@ async def test_without_its_services_it_lives_is_red_and_ends_when_told(
         assert await ended(child, seconds=DRAIN_SECONDS + 3) == 0
 
 
+async def test_its_last_requests_are_counted(settings: Settings, tmp_path: Path) -> None:
+    nowhere = {"database_url": "postgresql://postgres@127.0.0.1:1/x", "redis_url": "redis://127.0.0.1:1"}
+    environment = {"PATH": "/usr/bin:/bin", "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    with process(settings, environment, ray_address="127.0.0.1:1", **nowhere) as (client, child):
+        await answers(client, "/health", 200)
+        child.send_signal(signal.SIGTERM)
+        answered = 0
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                assert (await client.get("/nowhere")).status == 404
+                answered += 1
+        assert await ended(child, seconds=DRAIN_SECONDS + 3) == 0
+    labels = 'method="other",route="unmatched",status="404"'
+    assert f"tradestream_http_requests_total{{{labels}}} {answered}.0\n" in _collected(tmp_path)
+
+
 def test_it_names_all_that_it_cannot_start_without(tmp_path: Path) -> None:
     child = subprocess.run(
         [sys.executable, "-m", "server.main"], env={"DATA_DIR": str(tmp_path)}, capture_output=True, check=False
@@ -130,6 +149,12 @@ def test_it_refuses_a_limit_for_a_route_that_is_not_there(tmp_path: Path) -> Non
         [sys.executable, "-m", "server.main"], env=nowhere.to_environment(), capture_output=True, check=False
     )
     assert (child.returncode, child.stderr) == (2, b"RATE_LIMITS: there is no route 'GET /nowhere'\n")
+
+
+def _collected(folder: Path) -> str:
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(folder))
+    return generate_latest(registry).decode()
 
 
 async def _open_stream(client: Client) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
-from config.metrics import HTTP_REQUESTS
+from config.metrics import GATHER_SECONDS, HTTP_REQUEST_SECONDS, HTTP_REQUESTS, GatheredRequests, http_requests
 from server._metrics import _collect, bury_the_dead, collect_metrics
 
 WORK = """
@@ -67,3 +70,75 @@ async def test_without_a_shared_folder_this_process_speaks_for_itself(monkeypatc
     text, media_type = await collect_metrics()
     assert b'tradestream_http_requests_total{method="GET",route="/x",status="200"}' in text
     assert media_type.startswith("text/plain")
+
+
+def counted(route: str, status: int = 200) -> dict[str, float]:
+    """What the metrics of this process say of a route."""
+    labels = {"method": "GET", "route": route, "status": str(status)}
+    names = ["requests_total", "request_seconds_count", "request_seconds_sum"]
+    found = {name: REGISTRY.get_sample_value(f"tradestream_http_{name}", labels) for name in names}
+    for bound in ("0.0025", "0.25", "+Inf"):
+        name = "tradestream_http_request_seconds_bucket"
+        found[bound] = REGISTRY.get_sample_value(name, labels | {"le": bound})
+    return {name: value for name, value in found.items() if value is not None}
+
+
+async def test_requests_are_counted_together_as_they_would_be_one_by_one() -> None:
+    gathered, times = GatheredRequests(), [0.0025, 0.002, 0.25, 0.2501, 70.0]
+    for status in (200, 404):
+        for seconds in times:
+            gathered.add("GET", "/together", status, seconds)
+            HTTP_REQUESTS.labels("GET", "/single", str(status)).inc()
+            HTTP_REQUEST_SECONDS.labels("GET", "/single", str(status)).observe(seconds)
+    assert counted("/together") == {}
+    gathered.write()
+    gathered.write()  # there is nothing left
+    for status in (200, 404):
+        assert counted("/together", status) == pytest.approx(counted("/single", status))
+        assert counted("/together", status)["requests_total"] == len(times)
+
+
+async def test_requests_are_counted_by_themselves_in_a_moment() -> None:
+    for number in (1, 2):
+        http_requests.add("GET", "/soon", 200, 0.1)
+        began = time.monotonic()
+        while counted("/soon").get("requests_total", 0) < number:
+            assert time.monotonic() - began < GATHER_SECONDS + 5
+            await asyncio.sleep(0.01)
+
+
+async def test_a_loop_that_has_ended_keeps_no_request() -> None:
+    gathered = GatheredRequests()
+
+    async def serve() -> None:
+        gathered.add("GET", "/two-loops", 200, 0.1)
+
+    await asyncio.to_thread(lambda: asyncio.run(serve()))
+    await serve()
+    for _ in range(500):
+        if counted("/two-loops"):
+            break
+        await asyncio.sleep(0.01)
+    assert counted("/two-loops")["requests_total"] == 2
+
+
+def test_without_a_loop_a_request_is_counted_at_once() -> None:
+    GatheredRequests().add("GET", "/at-once", 200, 0.1)
+    assert counted("/at-once")["requests_total"] == 1
+
+
+async def test_so_many_requests_are_gathered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("config.metrics.MOST_REQUESTS", 3)
+    gathered = GatheredRequests()
+    for _ in range(4):
+        gathered.add("GET", "/many", 200, 0.1)
+    assert counted("/many")["requests_total"] == 3
+
+
+async def test_who_asks_for_the_metrics_here_is_told_of_every_request_that_was_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR")
+    http_requests.add("GET", "/just-now", 200, 0.1)
+    text, _ = await collect_metrics()
+    assert b'tradestream_http_requests_total{method="GET",route="/just-now",status="200"} 1.0' in text
