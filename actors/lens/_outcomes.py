@@ -6,7 +6,7 @@ import random
 from datetime import datetime
 from typing import Any, Literal
 
-from actors.lens.messages import Work
+from actors.lens.messages import Step, Work
 from config.clock import rfc3339
 from config.values import Value, replace
 from db.archive import RunRow
@@ -64,6 +64,10 @@ class Advanced(Outcome):
     """The event goes on; `work` is what the next stage gets."""
 
 
+class Carried(Advanced):
+    """The event goes on and its transition with it, to be stored with the next: to repeat it costs next to nothing."""
+
+
 class Noted(Outcome):
     """The event stays, but something of it is done and must not be lost: one model of several has answered."""
 
@@ -101,6 +105,31 @@ def advance(
     move = _move(work, status=status, stage=stage, timeline=timeline, ended=stage == "COMPLETE")
     fresh = work if not work.attempt and not work.failures else replace(work, attempt=0, failures=())
     return Advanced(fresh, move, letters)
+
+
+def carry(outcome: Advanced, stage: str, at: datetime) -> Carried:
+    """On without storing it: `stage` is done at `at`."""
+    step = Step(stage, outcome.move.status, outcome.move.timeline, at)
+    return Carried(replace(outcome.work, carried=(*outcome.work.carried, step)), outcome.move)
+
+
+def stored_move(outcome: Outcome) -> Move:
+    """The transition as Postgres has to make it: from where it has the event, through the steps that were carried."""
+    move, steps = outcome.move, outcome.work.carried
+    if not steps:
+        return move
+    timeline = [line for step in steps for line in step.timeline] + move.timeline
+    return replace(move, from_stage=steps[0].stage, status=move.status or steps[-1].status, timeline=timeline)
+
+
+def stored(work: Work) -> Work:
+    """The work once what it carried is stored."""
+    return replace(work, carried=()) if work.carried else work
+
+
+def steps_move(work: Work, stage: str) -> Move:
+    """The transition through the steps that are carried, on to `stage`."""
+    return stored_move(Outcome(work, _move(work, status=work.carried[-1].status, stage=stage, timeline=[])))
 
 
 def note(work: Work, *, status: str, timeline: list[dict[str, Any]]) -> Noted:

@@ -2,8 +2,11 @@
 
 A stage holds its work in memory and answers hand-overs at once; Postgres has it all (`lens_progress`). Each event is
 worked on by a task of its own, so that one that waits delays no other. Whatever is finished by then is committed in one
-transaction, then handed to the next stage in one message. A message that is lost, a stage that is killed, a retry that
-is due: the sweep finds them. Every transition is a compare-and-set, so what ran twice counts once.
+transaction, then handed to the next stage in one message. What was done at once, without waiting for anybody, can be
+done again at no cost: it is handed over uncommitted, as a step that the event carries to the next commit.
+
+A message that is lost, a stage that is killed, a retry that is due: the sweep finds them. Every transition is a
+compare-and-set, so what ran twice counts once.
 """
 
 from __future__ import annotations
@@ -22,9 +25,12 @@ import asyncpg
 
 from actors._behaviour import Behaviour, Room
 from actors._messages import Delivery
+from actors.lens._commits import CONTENDED, LEASE_SECONDS, Commits
+from actors.lens._handover import linger_after
 from actors.lens._outcomes import (
     Advanced,
     Buried,
+    Carried,
     Letter,
     Noted,
     Outcome,
@@ -32,22 +38,21 @@ from actors.lens._outcomes import (
     RetryPolicy,
     StageFailure,
     bury,
+    carry,
     cause,
     fail,
+    stored,
 )
 from actors.lens._recall import recall, recall_facts
+from actors.lens._rows import store_steps
 from actors.lens.messages import Process, Work
 from config import clock, metrics
-from config.ids import time_of, uuid7
 from config.tasks import cancel, spawn
 from db._postgres import Connection, loudness
-from db.lens import dlq, stages
+from db.lens import stages
 from schemas.errors import AppError, Unavailable
 
 log = logging.getLogger(__name__)
-
-LEASE_SECONDS = 5.0
-"""How long a hand-over may take before the sweep re-takes it. What a stage holds it leaves out of its sweep itself."""
 
 MAX_ACTIVE = 4_000
 """Events in a stage's memory. Past it hand-overs are dropped: they wait in Postgres until the sweep has room."""
@@ -57,15 +62,6 @@ AT_ONCE = 50
 
 MAX_COMMIT = 500
 """Events in one transaction: 10–20 ms of Postgres's time, and what is lost if it must be done again one by one."""
-
-LINGER_SECONDS_EACH = 0.005
-LINGER_SECONDS = 0.1
-"""Under load a commit waits for company: 5 ms for each event of the batch before it, 100 ms at most. A batch costs a
-stage 2–3 ms of CPU whatever its size, and one that is worked on in a row keeps the processor's caches. Under 200 events
-a second a batch is smaller than its wait asks for, and the wait dies away; a lone event never waits."""
-
-# Postgres gave the transaction up in favour of another one: it is not the events' fault, and they are tried again.
-_CONTENDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 
 SWEEP_SECONDS = 0.5
 WORK_SECONDS = 120.0
@@ -81,17 +77,23 @@ class Stage(Behaviour):
 
     stage: ClassVar[str]
     next_actor: ClassVar[str | None]
+    carries: bool = False
+    """Whether what is done at once goes on uncommitted. Only where the next stage will not keep it waiting."""
 
     def __init__(self) -> None:
         # In memory only, rebuilt by the sweep:
         self._active: dict[UUID, float] = {}
-        self._taken: deque[Work] = deque()  # of the active ones, those that nothing was done about yet
+        # Of the active ones, those that nothing was done about yet; and whether it may be done without storing it.
+        self._taken: deque[tuple[Work, bool]] = deque()
         self._arrived = asyncio.Event()
+        self._carried: list[Carried] = []  # done and not handed over yet
+        self._waiting: list[Work] = []  # to be done once the steps that they carry are stored
         self._finished: list[Outcome] = []
         self._ready = asyncio.Event()
         self._due = asyncio.Event()
         self._next_due = float("inf")
         self._tasks: list[asyncio.Task[Any]] = []
+        self._commits = Commits(self)
 
     async def start(self, room: Room) -> None:
         """Begin to sweep and to commit."""
@@ -116,7 +118,7 @@ class Stage(Behaviour):
         """Take hand-overs into memory; what there is no room for is left to the sweep."""
         for delivery in batch:
             if isinstance(delivery.message, Process):
-                self._take(delivery.message.work)
+                self._take(delivery.message.work, may_carry=self.carries)
         return [None] * len(batch)
 
     # --- what a subclass says
@@ -138,6 +140,10 @@ class Stage(Behaviour):
     async def store(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
         """Store what belongs to the outcomes that moved, in their transaction."""
 
+    async def store_steps(self, conn: Connection, works: Sequence[Work]) -> None:
+        """Store what belongs to the steps that events carry, in the same transaction."""
+        await store_steps(conn, works)
+
     async def committed(self, outcomes: Sequence[Outcome]) -> None:
         """Tell others, after the commit."""
 
@@ -151,14 +157,14 @@ class Stage(Behaviour):
 
     # --- the work
 
-    def _take(self, items: Sequence[Work]) -> None:
+    def _take(self, items: Sequence[Work], *, may_carry: bool) -> None:
         now = time.perf_counter()
         for item in items:
             event_id = item.signal.event_id
             if event_id in self._active or len(self._active) >= MAX_ACTIVE:
                 continue
             self._active[event_id] = now
-            self._taken.append(item)
+            self._taken.append((item, may_carry))
         self._arrived.set()
         metrics.STAGE_ACTIVE.labels(self.stage).set(len(self._active))
 
@@ -166,26 +172,53 @@ class Stage(Behaviour):
         while True:
             await self._arrived.wait()
             for _ in range(min(len(self._taken), AT_ONCE)):
-                work = self._taken.popleft()
+                work, may_carry = self._taken.popleft()
                 try:
-                    self._begin(work)
+                    self._begin(work, may_carry=may_carry)
                 except Exception:
                     event_id = work.signal.event_id
                     log.exception("%s cannot begin event %s; the sweep brings it back", self.stage, event_id)
                     self._active.pop(event_id, None)
             if not self._taken:
                 self._arrived.clear()
+                self._hand_on()
             await asyncio.sleep(0)
 
-    def _begin(self, work: Work) -> None:
+    def _begin(self, work: Work, *, may_carry: bool) -> None:
         try:
             outcome = self.work_at_once(work)
         except Exception as error:  # noqa: BLE001 - of whatever kind, it is told apart there
             outcome = self._failed(work, error)
-        if outcome is None:
+        if outcome is None and work.carried:
+            self._waiting.append(work)
+        elif outcome is None:
             spawn(self._attempt(work), name=f"{self.stage} {work.signal.event_id}")
+        elif may_carry and type(outcome) is Advanced and not (work.attempt or work.round or work.failures):
+            self._carried.append(carry(outcome, self.stage, clock.now()))
         else:
             self._finish(outcome)
+
+    def _hand_on(self) -> None:
+        """Hand over what is carried, as many together as came together; store the steps of what will take its time."""
+        if self._carried:
+            batch, self._carried = self._carried, []
+            self._let_go(batch, batch)
+        if self._waiting:
+            works, self._waiting = self._waiting, []
+            spawn(self._attempt_stored(works), name=f"{self.stage}: store steps")
+
+    async def _attempt_stored(self, works: Sequence[Work]) -> None:
+        # Only where an actor with other models has sent it, or a local model failed. Somebody may watch the status.
+        try:
+            moved = await self._commits.commit_steps(works)
+        except Exception as error:  # noqa: BLE001 - of whatever kind, their stage's sweep brings them back
+            log.log(loudness(error), "%s cannot store the steps of %d events: %s", self.stage, len(works), error)
+            moved = set()
+        for work in works:
+            if work.signal.event_id in moved:
+                spawn(self._attempt(stored(work)), name=f"{self.stage} {work.signal.event_id}")
+            else:
+                self._active.pop(work.signal.event_id, None)
 
     async def _attempt(self, work: Work) -> None:
         try:
@@ -221,10 +254,10 @@ class Stage(Behaviour):
             if linger and len(self._finished) < limit:
                 await asyncio.sleep(linger)
             batch = self._finished[:limit]
-            linger = min(LINGER_SECONDS_EACH * len(batch), LINGER_SECONDS) if len(batch) > 1 else 0.0
+            linger = linger_after(len(batch))
             try:
-                done = await self._commit(batch)
-            except (Unavailable, *_CONTENDED) as error:
+                done = await self._commits.commit(batch)
+            except (Unavailable, *CONTENDED) as error:
                 # Perhaps it was too much at once for a deadline: go on with less.
                 delay, limit = min(max(delay * 2, 0.1), 2.0), max(limit // 2, 1)
                 log.log(loudness(error), "%s cannot commit %d events: %s", self.stage, len(batch), error)
@@ -236,89 +269,27 @@ class Stage(Behaviour):
                 self._ready.clear()
             await self._tell(batch, done)
 
-    async def _commit(self, batch: list[Outcome]) -> list[Outcome]:
-        """Commit the batch; if a row of it cannot be stored, its halves, so that one such event fails alone."""
-        try:
-            return await self._commit_once(batch)
-        except (AppError, *_CONTENDED):
-            raise
-        except Exception as error:  # noqa: BLE001 - a constraint, a text, a value that no codec takes
-            if len(batch) > 1:
-                middle = len(batch) // 2
-                return await self._commit(batch[:middle]) + await self._commit(batch[middle:])
-            return await self._bury_alone(batch[0], error)
-
-    async def _bury_alone(self, outcome: Outcome, error: Exception) -> list[Outcome]:
-        event_id = outcome.work.signal.event_id
-        log.error("%s cannot store event %s", self.stage, event_id, exc_info=error)
-        now = clock.now()
-        failure = StageFailure("PUBLISH_ERROR" if self.stage == "PUBLISH" else "INTERNAL_ERROR", str(error))
-        work = outcome.work
-        try:
-            return await self._commit_once([bury(work, (Letter(None, (*work.failures, cause(failure, now))),), now)])
-        except (AppError, *_CONTENDED):
-            raise
-        except Exception:
-            log.exception("%s cannot bury event %s either; the sweep will bring it back", self.stage, event_id)
-            return []
-
-    async def _commit_once(self, batch: list[Outcome]) -> list[Outcome]:
-        notes = [outcome for outcome in batch if isinstance(outcome, Noted)]
-        moves = [outcome for outcome in batch if not isinstance(outcome, Noted)]
-        async with self.room.transaction() as conn:
-            moved: set[UUID] = set()
-            if notes:  # before the moves: a note belongs to the attempt that a move ends
-                moved = await stages.note_status(conn, self.stage, [o.move for o in notes])
-            if moves:
-                moved |= await stages.move(conn, self.stage, [o.move for o in moves], lease_seconds=LEASE_SECONDS)
-            done = [outcome for outcome in batch if outcome.work.signal.event_id in moved]
-            if done:
-                await self.store(conn, done)
-                if letters := [self._dead_letter(o, letter) for o in done for letter in o.letters]:
-                    await dlq.insert_dead_letters(conn, letters)
-                if again := [outcome for outcome in done if outcome.work.round]:
-                    await self._close_retries(conn, again)
-        return done
-
-    async def _close_retries(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
-        cured = [(o.work.signal.event_id, model) for o in outcomes for model in self.cured(o)]
-        if cured:
-            await dlq.resolve_cured(conn, self.stage.lower(), cured)
-        if ended := [outcome.work.signal.event_id for outcome in outcomes if outcome.move.ended]:
-            await dlq.end_retries(conn, ended)
-
-    def _dead_letter(self, outcome: Outcome, letter: Letter) -> dlq.DeadLetter:
-        last = letter.failures[-1]
-        letter_id = uuid7()
-        return dlq.DeadLetter(
-            id=letter_id,
-            event_id=outcome.work.signal.event_id,
-            stage=self.stage.lower(),
-            model=letter.model,
-            reason_code=last["reason_code"],
-            error_message=last["error_message"],
-            payload=outcome.work.signal.to_dict(),
-            attempts=list(letter.failures),
-            retry_count=len(letter.failures) - 1,
-            created_at=time_of(letter_id),
-        )
-
     async def _tell(self, batch: Sequence[Outcome], done: Sequence[Outcome]) -> None:
+        self._let_go(batch, done)
+        if done:
+            await self._announce(done)
+
+    def _let_go(self, batch: Sequence[Outcome], done: Sequence[Outcome]) -> None:
+        """Count what the stage is through with, and hand on what of it is `done` and goes on."""
         now = time.perf_counter()
         moves = [outcome for outcome in batch if not isinstance(outcome, Noted)]
         began = [self._active.pop(outcome.work.signal.event_id, now) for outcome in moves]
         metrics.observe_many(metrics.STAGE_SECONDS.labels(self.stage), [now - each for each in began])
         for kind, count in Counter(map(type, moves)).items():
-            metrics.STAGE_OUTCOMES.labels(self.stage, kind.__name__.lower()).inc(count)
+            name = "advanced" if kind is Carried else kind.__name__.lower()
+            metrics.STAGE_OUTCOMES.labels(self.stage, name).inc(count)
         for outcome in moves:
             if isinstance(outcome, Retried):
                 self._expect(outcome.move.delay_seconds)
         metrics.STAGE_ACTIVE.labels(self.stage).set(len(self._active))
-        forward = tuple(o.work for o in done if isinstance(o, Advanced))
-        if forward and self.next_actor is not None:
+        if self.next_actor is not None and (going := [outcome for outcome in done if isinstance(outcome, Advanced)]):
+            forward = tuple(o.work if isinstance(o, Carried) else stored(o.work) for o in going)
             self.room.mailbox(self.next_actor, "").tell("", Process(forward))
-        if done:
-            await self._announce(done)
 
     async def _announce(self, done: Sequence[Outcome]) -> None:
         try:
@@ -361,7 +332,8 @@ class Stage(Behaviour):
                 lease_seconds=LEASE_SECONDS,
                 regardless=regardless,
             )
-        self._take([work for work in map(self._recall, rows) if work is not None])
+        # What has been lost once is stored from now on: hand-overs that are always lost must not keep it here.
+        self._take([work for work in map(self._recall, rows) if work is not None], may_carry=False)
         return len(rows) == limit
 
     def _recall(self, row: Any) -> Work | None:

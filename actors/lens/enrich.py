@@ -7,16 +7,17 @@ from datetime import datetime
 from typing import cast
 
 from actors.lens._outcomes import Advanced, Outcome, StageFailure, advance, entry, reject
+from actors.lens._rows import store_enriched
 from actors.lens._stage import Stage
 from actors.lens.features import PROFILE_QUERIES, age_of, age_rejection, build_features, drift_rejection
 from actors.lens.market import MarketRequest
 from actors.lens.market.source import open_market
 from actors.lens.messages import EVALUATE, Work
 from actors.lens.model import FeatureProfile, MarketSnapshot
+from actors.lens.technical import MODEL
 from config import clock
 from config.values import replace
 from db._postgres import Connection
-from db.lens.stages import Enriched, insert_enriched
 
 
 class Enrich(Stage):
@@ -33,6 +34,8 @@ class Enrich(Stage):
         settings = self.room.settings
         self._profile = cast(FeatureProfile, settings.lens_feature_profile)
         self._market = open_market(settings)
+        # If the models are to be waited for, what they are asked about is stored before.
+        self.carries = settings.active_models == (MODEL,)
 
     async def close(self) -> None:
         """Give back its connections."""
@@ -72,15 +75,7 @@ class Enrich(Stage):
     async def store(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
         """Store the enriched documents."""
         now = clock.now()
-        rows = []
-        for outcome in outcomes:
-            features = outcome.work.features
-            if isinstance(outcome, Advanced) and features is not None:
-                document = features.to_dict()
-                profile, flags = document["feature_profile"], document["quality_flags"]
-                rows.append(Enriched(outcome.work.signal.event_id, profile, flags, document, now))
-        if rows:
-            await insert_enriched(conn, rows)
+        await store_enriched(conn, [(o.work, now) for o in outcomes if isinstance(o, Advanced)])
 
 
 def _nothing_had(snapshot: MarketSnapshot) -> str:

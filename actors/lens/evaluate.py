@@ -29,16 +29,15 @@ from actors.lens._outcomes import (
     note,
     retry,
 )
+from actors.lens._rows import store_decisions
 from actors.lens._stage import Stage
 from actors.lens.messages import PUBLISH, Work
 from actors.lens.model import Evaluation, ModelStatus
 from actors.lens.models import Model, open_models
 from actors.lens.models.technical import TechnicalModel
 from config import clock, metrics
-from config.ids import time_of, uuid7
 from config.values import replace
 from db._postgres import Connection
-from db.lens.stages import DecisionRow, insert_decisions
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +59,7 @@ class Evaluate(Stage):
 
     stage = "EVALUATE"
     next_actor = PUBLISH
+    carries = True  # what is judged at once is judged by a local model, which says the same again
 
     async def start(self, room: Room) -> None:
         """Open the archive, which this process also tends, before the first commit."""
@@ -178,14 +178,7 @@ class Evaluate(Stage):
 
     async def store(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
         """Store the decisions, one per event and model, whatever ran twice; and what the archive gets."""
-        rows = [
-            _decision_row(outcome.work, each)
-            for outcome in outcomes
-            if isinstance(outcome, (Noted, Advanced))
-            for each in outcome.work.evaluations
-        ]
-        if rows:
-            await insert_decisions(conn, rows)
+        await store_decisions(conn, [o.work for o in outcomes if isinstance(o, (Noted, Advanced))])
         # Whoever has got another run, and whoever will get no more of them.
         changed = {o.work.signal.event_id for o in outcomes if o.runs or isinstance(o, (Advanced, Buried))}
         await self._archive.record(conn, changed, [run for outcome in outcomes for run in outcome.runs])
@@ -213,27 +206,3 @@ def _cause(run: Evaluation) -> dict[str, Any]:
 
 def _failures_of(work: Work, model: str) -> tuple[dict[str, Any], ...]:
     return tuple(each for each in work.failures if each.get("model") == model)
-
-
-def _decision_row(work: Work, run: Evaluation) -> DecisionRow:
-    assert run.decision is not None
-    decision = run.decision.to_dict()
-    decision_id = uuid7()
-    return DecisionRow(
-        id=decision_id,
-        event_id=work.signal.event_id,
-        model=run.model,
-        symbol=work.signal.symbol,
-        event_type=work.signal.event_type,
-        decision=decision["decision"],
-        confidence=decision["confidence"],
-        entry_plan=decision["entry_plan"],
-        risk_plan=decision["risk_plan"],
-        size_pct=decision["size_pct"],
-        reasons=decision["reasons"],
-        model_version=run.model_version,
-        latency_ms=run.latency_ms,
-        tokens_used=run.tokens_used or 0,
-        prompt_hash=run.prompt_hash,
-        evaluated_at=time_of(decision_id),
-    )

@@ -10,15 +10,15 @@ from uuid import UUID
 
 from actors._behaviour import Behaviour, Room
 from actors._messages import Delivery
+from actors.lens._commits import LEASE_SECONDS
 from actors.lens._fingerprint import fingerprint
+from actors.lens._handover import HandOver
 from actors.lens._outcomes import entry
 from actors.lens._retention import FORGET_EVERY_SECONDS, forget_old
 from actors.lens._retries import UNKNOWN, Order, Results, retry
-from actors.lens._stage import LEASE_SECONDS
 from actors.lens.messages import (
     ENRICH,
     Counts,
-    Process,
     Receipt,
     ResolveDeadLetter,
     ResolveDeadLetters,
@@ -59,10 +59,15 @@ class Intake(Behaviour):
         await super().start(room)
         # One batch after another, so that two uses of one key never meet; the next batch grows meanwhile.
         self._turn = asyncio.Lock()
+        self._hand_over = HandOver(room.mailbox(ENRICH, ""))
         self._forgotten = UUID(int=0)  # events up to here have lost their documents
         room.every(MEASURE_EVERY_SECONDS, self._measure, name="measure the pipeline")
         room.every(EXPIRE_EVERY_SECONDS, self._expire, name="expire idempotency keys")
         room.every(FORGET_EVERY_SECONDS, self._forget, name="forget what is past its retention")
+
+    async def stop(self) -> None:
+        """Hand over what was accepted last."""
+        self._hand_over.flush()
 
     async def _measure(self) -> None:
         async with self.room.connection() as conn:
@@ -84,7 +89,7 @@ class Intake(Behaviour):
         )
         if fresh:
             metrics.EVENTS_ACCEPTED.inc(len(fresh))
-            self.room.mailbox(ENRICH, "").tell("", Process(fresh))
+            self._hand_over.add(fresh)
         return replies
 
     async def _apply(self, conn: Connection, batch: Sequence[Delivery]) -> Sequence[Any]:

@@ -106,12 +106,26 @@ class ResolveDeadLetters(Message[Counts]):
     is_dry: bool
 
 
+class Step(Value):
+    """A stage that is done with an event at `at` and has not stored that: it travels along, to be stored with the next.
+
+    `status` and `timeline` are what the event's row gets of it.
+    """
+
+    stage: str
+    status: str | None
+    timeline: list[dict[str, Any]]
+    at: datetime
+
+
 class Work(Value):
     """One event on its way through the stages, with all that the next one needs to know of it.
 
-    `failures` are those of this stage so far, as the dead-letter queue shows them. The rest is only of an event that
-    came back from that queue, for the `round`-th time: its exact prices if they were edited, the models that are to be
-    `asked` (None: all), and, if it was published before, the models whose decisions were `announced` then.
+    `failures` are those of this stage so far, as the dead-letter queue shows them. `carried` are the steps before this
+    one that Postgres does not have yet, oldest first: there, the event still waits for the first of them. The rest is
+    only of an event that came back from that queue, for the `round`-th time: its exact prices if they were edited, the
+    models that are to be `asked` (None: all), and, if it was published before, the models whose decisions were
+    `announced` then.
     """
 
     signal: RawSignal
@@ -120,6 +134,7 @@ class Work(Value):
     failures: tuple[dict[str, Any], ...] = ()
     features: Features | None = None
     evaluations: tuple[Evaluation, ...] = ()
+    carried: tuple[Step, ...] = ()
     edited_prices: tuple[Decimal, Decimal] | None = None  # entry price, size
     asked: tuple[str, ...] | None = None
     announced: tuple[str, ...] | None = None

@@ -11,6 +11,7 @@ from uuid import UUID
 from redis.exceptions import RedisError
 
 from actors._messages import Delivery
+from actors.lens._archive import open_archive
 from actors.lens._outcomes import Outcome, advance, entry
 from actors.lens._stage import Stage
 from actors.lens.messages import PublishPast, PublishScored, Work
@@ -47,7 +48,12 @@ class Publish(Stage):
     async def prepare(self) -> None:
         """Start with nothing known."""
         self._stored: list[NewSignal] = []
+        self._archive = open_archive(self.room.settings, self.room.pool)
         self._scored = ScoredSignals(self.room)
+
+    async def close(self) -> None:
+        """Give back what may have been opened."""
+        await self._archive.close()
 
     async def process(self, batch: Sequence[Delivery]) -> list[Any]:
         """Take hand-overs into memory, and publish at once what other systems have scored."""
@@ -72,6 +78,12 @@ class Publish(Stage):
         score = score_signal(work.signal, work.features, work.evaluations, now)
         moved = advance(work, status="PUBLISHED", stage="COMPLETE", timeline=[entry("PUBLISHED", now)])
         return Published(work, moved.move, score=score, at=now)
+
+    async def store_steps(self, conn: Connection, works: Sequence[Work]) -> None:
+        """Store what was carried; what was judged on the way is news to the archive, too."""
+        await super().store_steps(conn, works)
+        judged = {work.signal.event_id for work in works if any(step.stage == "EVALUATE" for step in work.carried)}
+        await self._archive.record(conn, judged, [])
 
     async def store(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
         """Store the signals in the order of their events."""

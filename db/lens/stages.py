@@ -17,7 +17,10 @@ from db._postgres import Connection
 
 
 class Move(Value):
-    """One event's transition: from (`stage`, `round`, `attempt`) to what a retry, a next stage or an end needs."""
+    """One event's transition: from (`stage`, `round`, `attempt`) to what a retry, a next stage or an end needs.
+
+    `from_stage` is where Postgres has the event, if that is not the stage which moves it.
+    """
 
     event_id: UUID
     round: int
@@ -29,6 +32,7 @@ class Move(Value):
     timeline: list[dict[str, Any]]
     failures: list[dict[str, Any]]
     ended: bool = False
+    from_stage: str | None = None
 
 
 MOVE = """
@@ -42,16 +46,16 @@ SET status = coalesce(m.status, p.status),
     failures = m.failures::jsonb,
     finished_at = CASE WHEN m.ended THEN now() END
 FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::smallint[], $6::float8[], $7::text[], $8::text[],
-            $9::bool[], $12::smallint[])
-     AS m (event_id, attempt, status, stage, next_attempt, delay_seconds, timeline, failures, ended, round)
-WHERE p.event_id = m.event_id AND p.stage = $11 AND p.attempt = m.attempt AND p.round = m.round
+            $9::bool[], $12::smallint[], $13::text[])
+     AS m (event_id, attempt, status, stage, next_attempt, delay_seconds, timeline, failures, ended, round, from_stage)
+WHERE p.event_id = m.event_id AND p.stage = coalesce(m.from_stage, $11) AND p.attempt = m.attempt AND p.round = m.round
   AND p.finished_at IS NULL
 RETURNING p.event_id
 """
 
 
 async def move(conn: Connection, stage: str, moves: Sequence[Move], *, lease_seconds: float) -> set[UUID]:
-    """Apply the transitions out of `stage`; the ids of those that were still there to be moved.
+    """Apply the transitions out of `stage` (or `from_stage`); the ids of those that were still there to be moved.
 
     An event that goes on is leased to the next stage for `lease_seconds`; one that stays, to be retried, to nobody.
     """
@@ -69,6 +73,7 @@ async def move(conn: Connection, stage: str, moves: Sequence[Move], *, lease_sec
         lease_seconds,
         stage,
         [m.round for m in moves],
+        [m.from_stage for m in moves],
     )
     return {row[0] for row in rows}
 

@@ -1,0 +1,133 @@
+"""How a stage's outcomes become durable: a batch in one fenced transaction; an event that Postgres refuses, alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import asyncpg
+
+from actors.lens._outcomes import Letter, Noted, Outcome, StageFailure, bury, cause, steps_move, stored_move
+from actors.lens.messages import Work
+from config import clock
+from config.ids import time_of, uuid7
+from config.values import replace
+from db._postgres import Connection
+from db.lens import dlq, stages
+from schemas.errors import AppError
+
+if TYPE_CHECKING:
+    from actors.lens._stage import Stage
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 5.0
+"""How long a hand-over may take before the sweep re-takes it. What a stage holds it leaves out of its sweep itself."""
+
+# Postgres gave the transaction up in favour of another one: it is not the events' fault, and they are tried again.
+CONTENDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
+
+
+class Commits:
+    """The commits of one stage. Raises Unavailable and CONTENDED for a batch, which may be committed again then."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    async def commit(self, batch: list[Outcome]) -> list[Outcome]:
+        """Commit the batch; if a row of it cannot be stored, its halves, so that one such event fails alone."""
+        try:
+            return await self._commit_once(batch)
+        except (AppError, *CONTENDED):
+            raise
+        except Exception as error:  # noqa: BLE001 - a constraint, a text, a value that no codec takes
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                return await self.commit(batch[:middle]) + await self.commit(batch[middle:])
+            if batch[0].work.carried:
+                return await self._commit_apart(batch[0])
+            return await self._bury_alone(batch[0], error, self._stage.stage)
+
+    async def commit_steps(self, works: Sequence[Work], stage: str | None = None) -> set[UUID]:
+        """Store the steps that events carry: then they wait for this (or another) `stage`; the ids of those moved."""
+        stage = stage or self._stage.stage
+        async with self._stage.room.transaction() as conn:
+            moves = [steps_move(work, stage) for work in works]
+            moved = await stages.move(conn, stage, moves, lease_seconds=LEASE_SECONDS)
+            await self._stage.store_steps(conn, [work for work in works if work.signal.event_id in moved])
+        return moved
+
+    async def _commit_apart(self, outcome: Outcome) -> list[Outcome]:
+        """One event that cannot be stored with the steps that it carries: each by itself, to tell which one it is."""
+        work, steps = replace(outcome.work, carried=()), outcome.work.carried
+        for step, stage in zip(steps, [*(each.stage for each in steps[1:]), self._stage.stage], strict=True):
+            try:
+                if not await self.commit_steps([replace(work, carried=(step,))], stage):
+                    return []
+            except (AppError, *CONTENDED):
+                raise
+            except Exception as error:  # noqa: BLE001 - as above
+                return await self._bury_alone(replace(outcome, work=work), error, step.stage)
+        return await self.commit([replace(outcome, work=work)])
+
+    async def _bury_alone(self, outcome: Outcome, error: Exception, stage: str) -> list[Outcome]:
+        event_id = outcome.work.signal.event_id
+        log.error("%s cannot store event %s", stage, event_id, exc_info=error)
+        now = clock.now()
+        failure = StageFailure("PUBLISH_ERROR" if stage == "PUBLISH" else "INTERNAL_ERROR", str(error))
+        work = outcome.work
+        buried = bury(work, (Letter(None, (*work.failures, cause(failure, now))),), now)
+        try:
+            return await self._commit_once([buried], stage)
+        except (AppError, *CONTENDED):
+            raise
+        except Exception:
+            log.exception("%s cannot bury event %s either; the sweep will bring it back", stage, event_id)
+            return []
+
+    async def _commit_once(self, batch: list[Outcome], stage: str | None = None) -> list[Outcome]:
+        stage = stage or self._stage.stage
+        notes = [outcome for outcome in batch if isinstance(outcome, Noted)]
+        moves = [outcome for outcome in batch if not isinstance(outcome, Noted)]
+        async with self._stage.room.transaction() as conn:
+            moved: set[UUID] = set()
+            if notes:  # before the moves: a note belongs to the attempt that a move ends
+                moved = await stages.note_status(conn, stage, [o.move for o in notes])
+            if moves:
+                moved |= await stages.move(conn, stage, [stored_move(o) for o in moves], lease_seconds=LEASE_SECONDS)
+            done = [outcome for outcome in batch if outcome.work.signal.event_id in moved]
+            if done:
+                if carriers := [outcome.work for outcome in done if outcome.work.carried]:
+                    await self._stage.store_steps(conn, carriers)
+                await self._stage.store(conn, done)
+                if letters := [_dead_letter(o, letter, stage) for o in done for letter in o.letters]:
+                    await dlq.insert_dead_letters(conn, letters)
+                if again := [outcome for outcome in done if outcome.work.round]:
+                    await self._close_retries(conn, again)
+        return done
+
+    async def _close_retries(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
+        cured = [(o.work.signal.event_id, model) for o in outcomes for model in self._stage.cured(o)]
+        if cured:
+            await dlq.resolve_cured(conn, self._stage.stage.lower(), cured)
+        if ended := [outcome.work.signal.event_id for outcome in outcomes if outcome.move.ended]:
+            await dlq.end_retries(conn, ended)
+
+
+def _dead_letter(outcome: Outcome, letter: Letter, stage: str) -> dlq.DeadLetter:
+    last = letter.failures[-1]
+    letter_id = uuid7()
+    return dlq.DeadLetter(
+        id=letter_id,
+        event_id=outcome.work.signal.event_id,
+        stage=stage.lower(),
+        model=letter.model,
+        reason_code=last["reason_code"],
+        error_message=last["error_message"],
+        payload=outcome.work.signal.to_dict(),
+        attempts=list(letter.failures),
+        retry_count=len(letter.failures) - 1,
+        created_at=time_of(letter_id),
+    )

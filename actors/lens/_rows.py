@@ -1,0 +1,64 @@
+"""What the stages store of an event, as rows: each stage its own, or the next one the steps that an event carries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from actors.lens.messages import Work
+from actors.lens.model import Evaluation
+from config.ids import time_of, uuid7
+from db._postgres import Connection
+from db.lens.stages import DecisionRow, Enriched, insert_decisions, insert_enriched
+
+
+async def store_enriched(conn: Connection, works: Iterable[tuple[Work, datetime]]) -> None:
+    """Store the enriched documents of events, each with when it was made."""
+    rows = []
+    for work, at in works:
+        if work.features is not None:
+            document = work.features.to_dict()
+            profile, flags = document["feature_profile"], document["quality_flags"]
+            rows.append(Enriched(work.signal.event_id, profile, flags, document, at))
+    if rows:
+        await insert_enriched(conn, rows)
+
+
+async def store_decisions(conn: Connection, works: Iterable[Work]) -> None:
+    """Store what the models decided on events, one decision per event and model, whatever ran twice."""
+    rows = [_decision_row(work, each) for work in works for each in work.evaluations]
+    if rows:
+        await insert_decisions(conn, rows)
+
+
+async def store_steps(conn: Connection, works: Sequence[Work]) -> None:
+    """Store what belongs to the steps that events carry."""
+    steps = [(work, step) for work in works for step in work.carried]
+    if enriched := [(work, step.at) for work, step in steps if step.stage == "ENRICH"]:
+        await store_enriched(conn, enriched)
+    if judged := [work for work, step in steps if step.stage == "EVALUATE"]:
+        await store_decisions(conn, judged)
+
+
+def _decision_row(work: Work, run: Evaluation) -> DecisionRow:
+    assert run.decision is not None
+    decision = run.decision.to_dict()
+    decision_id = uuid7()
+    return DecisionRow(
+        id=decision_id,
+        event_id=work.signal.event_id,
+        model=run.model,
+        symbol=work.signal.symbol,
+        event_type=work.signal.event_type,
+        decision=decision["decision"],
+        confidence=decision["confidence"],
+        entry_plan=decision["entry_plan"],
+        risk_plan=decision["risk_plan"],
+        size_pct=decision["size_pct"],
+        reasons=decision["reasons"],
+        model_version=run.model_version,
+        latency_ms=run.latency_ms,
+        tokens_used=run.tokens_used or 0,
+        prompt_hash=run.prompt_hash,
+        evaluated_at=time_of(decision_id),
+    )
