@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import marshmallow
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from schemas._fields import Choice, Items, Nested, Object, Paging, Price, Schema, Text, Timestamp, Whole
-from schemas.lens import SignalSubmission
+from schemas._fields import (
+    Choice,
+    CommaList,
+    Day,
+    Flag,
+    Identifier,
+    Items,
+    Nested,
+    Number,
+    Object,
+    Paging,
+    Price,
+    QueryFlag,
+    QueryNumber,
+    QuerySchema,
+    QueryWhole,
+    Schema,
+    Text,
+    Timestamp,
+    Whole,
+)
+from schemas._signals import Action
+from schemas.lens import Note, SignalSubmission
 
 SIGNAL = {
     "event_type": "OPEN_SIGNAL",
@@ -71,8 +96,7 @@ def outcome(schema: Schema, document: Any) -> Any:
 
 def slow(schema: type[Schema]) -> Schema:
     """The schema without the quick way."""
-    own = {"_deserialize": marshmallow.Schema._deserialize}
-    return type(f"Slow{schema.__name__}", (schema,), own)()
+    return type(f"Slow{schema.__name__}", (schema,), {"load": marshmallow.Schema.load})()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=repr)
@@ -95,6 +119,171 @@ def test_both_ways_of_loading_agree(document: Any) -> None:
 def test_hooks_of_a_schema_see_the_same(change: dict[str, Any]) -> None:
     document = SIGNAL | change
     assert outcome(SignalSubmission(), document) == outcome(slow(SignalSubmission), document)
+
+
+TEXTS = st.sampled_from(["", "a", "b", "abcde", "toolong", "é", "null", "\0"]) | st.text(max_size=6)
+DECIMALS = st.decimals() | st.sampled_from(
+    [
+        Decimal(text)
+        for text in (
+            *("0", "-0", "1E+14", "1E+15", "999999999999999.9", "1E-18", "1E-19", "0.0000001", "0.000001", "1.10"),
+            *("0.123456789012345678", "0.1234567890123456789", "1.0000000000000000000", "12345678901234.123456789012"),
+            *("1E+400", "NaN", "sNaN", "-Infinity", "1E-400", "0E-19", "1E-6", "123E-20", "12345678901234567E-18"),
+        )
+    ]
+)
+MOMENTS = st.sampled_from(
+    [
+        AT,
+        *("2024-01-15T10:30:00.1234567+05:30", "2024-01-15t10:30:00z", "2024-01-15 10:30:00Z", "2024-02-30T10:30:00Z"),
+        *("2024-01-15T10:30:00 02:00", "2024-01-15T10:30:00", "0001-01-01T00:00:00+01:00", "2024-01-15T24:00:00Z"),
+        *("2024-01-15T10:30:00Z\n", "2024-01-15", "2024-W03-1T10:30:00Z", "2024-01-15T10:30:60Z", "T 1 00:00"),
+    ]
+)
+VALUES = (
+    st.none() | st.booleans() | st.integers() | st.integers(-1, 10) | st.floats() | DECIMALS | TEXTS | MOMENTS
+) | st.sampled_from([b"ab", b"\xff", 10**400, [], {}, ["a"], ["a", ""], [None]])
+INNER = st.dictionaries(st.sampled_from(["at", "kind", "else"]), VALUES, max_size=3)
+OUTER = st.fixed_dictionaries(
+    {"name": st.just("x") | VALUES},
+    optional={
+        "count": VALUES,
+        "cost": VALUES,
+        "price": VALUES,
+        "data": VALUES | INNER,
+        "inner": VALUES | INNER,
+        "many": VALUES | st.lists(INNER | VALUES, max_size=3),
+        "texts": VALUES,
+        "shown": VALUES,
+        "else": VALUES,
+    },
+)
+
+
+class Fields(Schema):
+    """Each field that has a way of its own to be loaded quickly, with its bounds, and without."""
+
+    free = Text()
+    short = Text(max=5)
+    long = Text(min=2)
+    asked = Text(min=1, max=5, required=True, allow_none=True)
+    choice = Choice(("a", "b"), load_default="b")
+    action = Action()
+    price = Price(load_default=None)
+    number = Number(min=0, max=10)
+    above = Number(above=0)
+    whole = Whole(min=0)
+    flag = Flag()
+    at = Timestamp(load_default=lambda: datetime(2024, 1, 15, tzinfo=UTC))
+    day = Day()
+    key = Identifier(load_default=marshmallow.missing)
+    data = Object(allow_none=True)
+    texts = Items(Text(min=1))
+    note = Note()
+
+
+class Query(QuerySchema):
+    """A query's fields."""
+
+    whole = QueryWhole(min=1, max=100, load_default=50)
+    number = QueryNumber(min=0, max=1)
+    flag = QueryFlag(load_default=None)
+    list = CommaList(Choice(("a", "b")))
+    at = Timestamp()
+
+
+def known(value: Any) -> Any:
+    """Equal for the same values only: NaN for NaN, and not 1 for True or for 1.0."""
+    if isinstance(value, dict):
+        return [(key, known(each)) for key, each in value.items()]
+    return [known(each) for each in value] if isinstance(value, list) else (type(value), repr(value))
+
+
+FIELDS, SLOW_FIELDS = Fields(), slow(Fields)
+
+
+@given(OUTER | VALUES)
+def test_any_document_is_loaded_both_ways_alike(document: Any) -> None:
+    assert known(outcome(Outer(), document)) == known(outcome(slow(Outer), document))
+
+
+@given(st.sampled_from(sorted(Fields().fields)), VALUES)
+def test_any_value_of_any_field_is_loaded_both_ways_alike(name: str, value: Any) -> None:
+    document = {"asked": "a", name: value}
+    assert known(outcome(FIELDS, document)) == known(outcome(SLOW_FIELDS, document))
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "whole": TEXTS | st.integers().map(str),
+            "number": TEXTS | st.floats(-1, 2).map(str),
+            "flag": TEXTS | st.sampled_from(["true", "false", "True"]),
+            "list": TEXTS | st.sampled_from(["a,b", "a,,b ", "a,c"]),
+            "at": MOMENTS,
+            "else": TEXTS,
+        },
+    )
+)
+def test_any_query_is_loaded_both_ways_alike(query: dict[str, str]) -> None:
+    assert known(outcome(Query(), query)) == known(outcome(slow(Query), query))
+
+
+def test_what_is_right_is_loaded_without_marshmallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(marshmallow.Schema, "_do_load", None)
+    assert SignalSubmission().load(SIGNAL)["symbol"] == "BTC"
+    assert Outer().load({"name": "x", "inner": {"at": AT}})["inner"]["kind"] == "a"
+
+
+class Hooked(Schema):
+    """With hooks that are not ours to run."""
+
+    a = Whole()
+    b = Whole(attribute="c", load_default=1)
+
+    @marshmallow.pre_load
+    def double(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Before."""
+        return {key: 2 * value for key, value in data.items()}
+
+    @marshmallow.validates("a")
+    def check(self, value: int, **_: Any) -> None:
+        """One field."""
+        if value > 4:
+            raise ValidationError("much")
+
+    @marshmallow.post_load(pass_original=True)
+    def end(self, data: dict[str, Any], original: dict[str, Any], **_: Any) -> tuple[Any, Any]:
+        """With what there was."""
+        return data, original
+
+
+def test_a_schema_with_other_hooks_is_left_to_marshmallow() -> None:
+    assert Hooked().load({"a": 2}) == ({"a": 4, "c": 1}, {"a": 2})
+    with pytest.raises(ValidationError, match="much"):
+        Hooked().load({"a": 3})
+
+
+def test_what_a_last_hook_refuses_is_told() -> None:
+    class Refusing(Schema):
+        """Raises at the end."""
+
+        a = Whole()
+
+        @marshmallow.post_load
+        def refuse(self, data: dict[str, Any], **_: Any) -> None:
+            """Always."""
+            raise ValidationError({"a": ["no"]})
+
+    assert outcome(Refusing(), {"a": 1}) == outcome(slow(Refusing), {"a": 1}) == {"a": ["no"]}
+
+
+def test_many_at_once_go_marshmallows_own_way() -> None:
+    assert Inner(many=True).load([{"at": AT}]) == [Inner().load({"at": AT})]
+    assert Inner().load([{"at": AT}], many=True) == [Inner().load({"at": AT})]
+    assert Paging(unknown=marshmallow.INCLUDE).load({"x": "1"})["x"] == "1"
+    assert Inner().load({"at": AT, "x": 1}, unknown=marshmallow.EXCLUDE) == Inner().load({"at": AT})
 
 
 def test_a_query_may_hold_what_nobody_asked_for() -> None:
