@@ -8,6 +8,8 @@ from typing import Protocol
 import httptools
 from tornado.httputil import HTTPHeaders, HTTPInputError, RequestStartLine
 
+from handlers._headers import Headers
+
 METHOD_BYTES = 32  # the longest of IANA's registry has 17
 
 _METHOD = re.compile(rb"[!#$%%&'*+.^_`|~0-9A-Za-z-]{1,%d}" % METHOD_BYTES)  # or the first part of one
@@ -61,7 +63,7 @@ class RequestParser:
         self._method: str | None = None  # unless it is the one that llhttp has read
         self._url = b""
         self._head_bytes = 0
-        self._headers = HTTPHeaders()
+        self._headers = Headers()
         self._offer: RequestStartLine | None = None  # of another protocol
 
     def close(self) -> None:
@@ -136,7 +138,7 @@ class RequestParser:
         self._begun += 1
         self._in_message = self._in_head = self._is_moving = True
         self._head_bytes = 0
-        self._url, self._headers = b"", HTTPHeaders()
+        self._url, self._headers = b"", Headers()
 
     def on_url(self, url: bytes) -> None:
         self._url += url
