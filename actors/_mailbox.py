@@ -50,6 +50,8 @@ class Limits:
     call_seconds: float = 5.0  # a call without an answer is given up, so that the next can leave
     retry_base_seconds: float = 0.02
     retry_max_seconds: float = 0.5
+    pause_seconds_each: float = 0.0  # after a batch of several, for each of its messages: the next one grows meanwhile
+    pause_seconds: float = 0.0  # at most
 
 
 # future (None: told, not asked), deadline (loop time), key, message, command id, suspect. A plain tuple: it is made for
@@ -70,6 +72,7 @@ class Mailbox:
         self._limits = limits or Limits()
         self._waiting: deque[_Entry] = deque()
         self._under_way: list[_Entry] = []
+        self._sent = 0  # messages in the last batch
         self._failing = False  # the last call failed, the next has not been answered yet
         self._closing = False
         self._batch_limit = self._limits.batch_messages  # lower for a while after a batch that was too large
@@ -207,6 +210,7 @@ class Mailbox:
         while True:
             if self._waiting:
                 self._under_way = self._take()
+                self._sent = len(self._under_way)
                 try:
                     await self._deliver()
                 except Exception:
@@ -214,6 +218,7 @@ class Mailbox:
                     for entry in self._under_way:
                         _fail(entry, Internal())
                 self._depth.set(len(self._waiting))
+                await self._pause()
             elif self._closing:
                 return
             else:
@@ -222,6 +227,12 @@ class Mailbox:
                 self._wake_up = self._loop.create_future()
                 await self._wake_up
                 self._wake_up = None
+
+    async def _pause(self) -> None:
+        """Let the next batch grow where messages are many. One that comes alone costs no other a wait."""
+        pause = min(self._sent * self._limits.pause_seconds_each, self._limits.pause_seconds)
+        if self._sent > 1 and pause > 0 and len(self._waiting) < self._sent and not self._closing:
+            await asyncio.sleep(pause)
 
     def _take(self) -> list[_Entry]:
         batch: list[_Entry] = []

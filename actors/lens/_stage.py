@@ -151,6 +151,9 @@ class Stage(Behaviour):
         """Whose dead letters of this stage the outcome shows to be cured: models, and None for the stage itself."""
         return () if isinstance(outcome, (Noted, Retried, Buried)) else (None,)
 
+    def rest(self) -> None:
+        """Do what can wait until everything that has come is begun: write figures, say."""
+
     def note(self, outcome: Noted) -> None:
         """Have something stored of an event that stays: committed with whatever else is finished."""
         self._finish(outcome)
@@ -182,6 +185,7 @@ class Stage(Behaviour):
             if not self._taken:
                 self._arrived.clear()
                 self._hand_on()
+                self.rest()
             await asyncio.sleep(0)
 
     def _begin(self, work: Work, *, may_carry: bool) -> None:
