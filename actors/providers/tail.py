@@ -32,9 +32,9 @@ from schemas.feed import FEED_CHANNEL
 log = logging.getLogger(__name__)
 
 PAGE = 500  # signals of one transaction: some 20 ms
-COMPANY_SECONDS = 0.05  # a signal waits so long for others: a page costs a millisecond whatever it holds,
-CROWD = 20  # and where so many came together, the next ones wait longer: they cost half as much in pages of 100
-CROWD_SECONDS = 0.3  # still well within the second in which boards have moved
+COMPANY_SECONDS = 0.05  # a signal waits so long for others: a page costs milliseconds whatever it holds,
+COMPANY_SECONDS_EACH = 0.025  # and longer for each that came before: a flow is read three times a second
+CROWD_SECONDS = 0.3  # at most: still well within the second in which boards have moved
 POLL_SECONDS = 1.0  # without a word from Redis
 PAGE_SECONDS = 5.0
 RETRY_SECONDS = (0.1, 5.0)
@@ -61,7 +61,7 @@ class Tail:
         self._records: OrderedDict[UUID, RecordRow] = OrderedDict()  # as they are stored; least recently used first
         self._streaks: dict[StreakKey, Streak] = {}  # of those records
         self._page = PAGE
-        self._came = 0  # signals of the last page
+        self._came = 1  # signals of the last page
 
     @property
     def figures(self) -> Mapping[str, float]:
@@ -103,7 +103,7 @@ class Tail:
             try:
                 async with asyncio.timeout(POLL_SECONDS * random.uniform(0.9, 1.1)):  # noqa: S311
                     await self._wake.wait()
-                    await asyncio.sleep(COMPANY_SECONDS if self._came < CROWD else CROWD_SECONDS)
+                    await asyncio.sleep(min(COMPANY_SECONDS + COMPANY_SECONDS_EACH * (self._came - 1), CROWD_SECONDS))
             except TimeoutError:
                 pass
 
