@@ -62,6 +62,10 @@ class Evaluate(Stage):
     next_actor = PUBLISH
     carries = True  # what is judged at once is judged by a local model, which says the same again
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._seconds: list[float] = []  # that the local model took, not written yet
+
     async def start(self, room: Room) -> None:
         """Open the archive, which this process also tends, before the first commit."""
         self._archive = open_archive(room.settings, room.pool)
@@ -76,7 +80,6 @@ class Evaluate(Stage):
     async def prepare(self) -> None:
         """Open the configured models."""
         self._models = open_models(self.room.settings)
-        self._seconds: list[float] = []  # that the local model took, not written yet
 
     async def close(self) -> None:
         """Give back their connections."""

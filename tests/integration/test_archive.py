@@ -320,6 +320,23 @@ async def has_documents(mongo: MongoServer) -> bool:
     return bool(mongo.documents())
 
 
+async def test_what_the_local_model_alone_has_judged_reaches_mongodb_too(
+    quick: Settings, mongo: MongoServer, eager: None
+) -> None:
+    async with pipeline(quick.replace(mongo_url=mongo.url)) as (actors, conn):
+        [event_id] = await post(actors, submit())
+        assert await finished(conn, [event_id]) == ["PUBLISHED"]
+
+        async def ask() -> bool:
+            return await has_documents(mongo)
+
+        await until(ask)
+        await emptied(conn)
+        document = await actors.behaviours[EVALUATE]._archive.fetch(event_id)  # type: ignore[attr-defined]
+        assert [each["model"] for each in document["evaluations"]] == ["technical"]
+        assert document["features"]["feature_profile"] == "trend_follow_v1"
+
+
 async def test_a_mongodb_that_answers_nothing_delays_no_signal(
     quick: Settings, mongo: MongoServer, eager: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

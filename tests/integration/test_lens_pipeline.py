@@ -106,13 +106,17 @@ class ScriptedEvaluate(Evaluate):
 
 @asynccontextmanager
 async def pipeline(
-    settings: Settings, *, enrich: Enrich | None = None, evaluate: Evaluate | None = None
+    settings: Settings,
+    *,
+    enrich: Enrich | None = None,
+    evaluate: Evaluate | None = None,
+    publish: Publish | None = None,
 ) -> AsyncIterator[tuple[LocalActors, asyncpg.Connection[Any]]]:
     behaviours = {
         INTAKE: Intake(),
         ENRICH: enrich or Enrich(),
         EVALUATE: evaluate or Evaluate(),
-        PUBLISH: Publish(),
+        PUBLISH: publish or Publish(),
     }
     assert settings.database_url is not None
     pool = await create_pool(settings.database_url, 1, name="test")

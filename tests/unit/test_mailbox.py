@@ -189,6 +189,42 @@ async def test_a_message_under_way_past_its_deadline_is_answered_but_not_called_
         assert done == ["late", "next"]
 
 
+async def test_under_load_the_next_batch_waits_for_company_and_a_lone_message_never_does() -> None:
+    actor = Actor()
+    async with a_mailbox(actor, pause_seconds_each=0.02, pause_seconds=0.1) as mailbox:
+        loop = asyncio.get_running_loop()
+
+        async def ask(count: int) -> float:
+            began = loop.time()
+            await asyncio.gather(*(mailbox.ask("k", Say("x")) for _ in range(count)))
+            return loop.time() - began
+
+        assert await ask(1) < 0.05
+        assert await ask(1) < 0.05
+        await ask(4)  # after which the next one waits 80 ms
+        began = loop.time()
+        first = spawn(ask(1), name="first")
+        await asyncio.sleep(0.02)
+        second = spawn(ask(1), name="second")
+        await asyncio.gather(first, second)
+        assert loop.time() - began > 0.06
+        assert [len(batch) for batch in actor.batches] == [1, 1, 4, 2]
+
+
+async def test_a_batch_as_large_as_the_last_one_waits_for_nobody() -> None:
+    actor = Actor()
+    actor.open.clear()
+    async with a_mailbox(actor, pause_seconds_each=1.0, pause_seconds=1.0) as mailbox:
+        asked = [spawn(mailbox.ask("k", Say("x")), name="asked") for _ in range(3)]
+        await until(lambda: len(actor.batches) == 1)
+        asked += [spawn(mailbox.ask("k", Say("x")), name="asked") for _ in range(3)]
+        await until(lambda: mailbox.depth == 3)
+        actor.open.set()
+        async with asyncio.timeout(0.9):
+            assert await asyncio.gather(*asked) == ["x"] * 6
+        assert [len(batch) for batch in actor.batches] == [3, 3]
+
+
 async def test_deadlines_of_any_order_are_met() -> None:
     actor = Actor()
     actor.open.clear()

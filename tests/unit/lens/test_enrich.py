@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 from actors._behaviour import Room
 from actors.lens._outcomes import Advanced, Rejected
@@ -25,7 +25,7 @@ class SlowMarket(SimulatedMarketData):
         return None
 
 
-async def enrich_with(market: SimulatedMarketData, **settings: float) -> Enrich:
+async def enrich_with(market: SimulatedMarketData, **settings: Any) -> Enrich:
     stage = Enrich()
     stage.room = cast(Room, SimpleNamespace(settings=Settings.load(env_file=None).replace(**settings)))
     await stage.prepare()
@@ -54,6 +54,12 @@ async def test_what_is_young_enough_came_back_or_meets_no_gate_waits_for_the_mar
     assert isinstance(await stage.work(again), Advanced)
     stage = await enrich_with(SlowMarket())
     assert stage.work_at_once(aged(3600)) is None
+
+
+async def test_features_go_on_uncommitted_only_to_a_local_model() -> None:
+    assert (await enrich_with(SlowMarket())).carries
+    assert not (await enrich_with(SlowMarket(), lens_models=("technical", "claude"))).carries
+    assert not (await enrich_with(SlowMarket(), lens_models=("claude",))).carries
 
 
 async def test_the_gate_of_drift_is_passed_with_the_market_s_answers() -> None:

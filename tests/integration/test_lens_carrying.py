@@ -1,0 +1,209 @@
+"""What is done at once travels uncommitted to the next commit: stored there in full, or told apart if it cannot be."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from actors._messages import Delivery, decode, encode
+from actors.lens._outcomes import Outcome, StageFailure
+from actors.lens.enrich import Enrich
+from actors.lens.evaluate import Evaluate
+from actors.lens.messages import ENRICH, EVALUATE, INTAKE, PUBLISH, Process, RetryDeadLetter, Work
+from actors.lens.model import QueryFailure
+from actors.lens.publish import Publish
+from config.settings import Settings
+from config.values import replace
+from db.lens.reads import get_event
+from tests.integration.test_lens_pipeline import ScriptedEvaluate, ScriptedModel, pipeline, post
+from tests.lens_factory import finished, submit, until
+
+WHOLE = ["RECEIVED", "ENQUEUED", "ENRICHED", "MODEL_DONE", "PUBLISHED"]
+NUL = "a\0b"  # which Postgres takes in no text
+
+
+class HeldPublish(Publish):
+    """Publish that waits with each event, and fails as often as it is told to, until the test lets it go on."""
+
+    def __init__(self, *, failures: int = 0, at_once: bool = False) -> None:
+        super().__init__()
+        self.failures = failures
+        self.at_once = at_once
+        self.held: list[Work] = []
+        self.released = asyncio.Event()
+
+    def work_at_once(self, work: Work) -> Outcome:
+        if self.at_once and self.failures:
+            self.failures -= 1
+            raise StageFailure("PUBLISH_ERROR", "the score fails")
+        return None if not self.at_once else super().work_at_once(work)  # type: ignore[return-value]
+
+    async def work(self, work: Work) -> Outcome:
+        self.held.append(work)
+        await self.released.wait()
+        return super().work_at_once(work)
+
+
+class PoisonedEnrich(Enrich):
+    """Finds features that cannot be stored, for one symbol."""
+
+    def work_at_once(self, work: Work) -> Outcome | None:
+        outcome = super().work_at_once(work)
+        if outcome is None or work.signal.symbol != "POISON":
+            return outcome
+        assert outcome.work.features is not None
+        features = replace(outcome.work.features, failures=(QueryFailure("mid", "TIMEOUT", NUL),))
+        return replace(outcome, work=replace(outcome.work, features=features))
+
+
+class PoisonedEvaluate(Evaluate):
+    """Decides what cannot be stored, for one symbol."""
+
+    def work_at_once(self, work: Work) -> Outcome | None:
+        outcome = super().work_at_once(work)
+        if outcome is None or work.signal.symbol != "POISON":
+            return outcome
+        [run] = outcome.work.evaluations
+        assert run.decision is not None
+        run = replace(run, decision=replace(run.decision, reasons=(NUL,)))
+        return replace(outcome, work=replace(outcome.work, evaluations=(run,)))
+
+
+class PoisonedPublish(Publish):
+    """Scores so that it cannot be stored, for one symbol, until it is cured."""
+
+    is_cured = False
+
+    def work_at_once(self, work: Work) -> Outcome:
+        outcome: Any = super().work_at_once(work)
+        if self.is_cured or work.signal.symbol != "POISON":
+            return outcome  # type: ignore[no-any-return]
+        return replace(outcome, score=replace(outcome.score, reasoning=NUL))
+
+
+async def stored(conn: asyncpg.Connection[Any], event_id: UUID) -> tuple[str, str, int, int]:
+    """Stage and status of the event's row, how many enriched documents and decisions it has."""
+    row = await conn.fetchrow("SELECT stage, status FROM lens_progress WHERE event_id = $1", event_id)
+    assert row is not None
+    counts = [
+        await conn.fetchval(f"SELECT count(*) FROM {table} WHERE event_id = $1", event_id)
+        for table in ("lens_enriched", "lens_decisions")
+    ]
+    return row["stage"], row["status"], counts[0], counts[1]
+
+
+async def test_what_publication_keeps_waiting_is_stored_before_it_waits(settings: Settings) -> None:
+    publish = HeldPublish()
+    async with pipeline(settings, publish=publish) as (actors, conn):
+        [event_id] = await post(actors, submit())
+
+        async def held() -> bool:
+            return bool(publish.held)
+
+        await until(held)
+        assert await stored(conn, event_id) == ("PUBLISH", "MODEL_DONE", 1, 1)
+        assert publish.held[0].carried == ()
+        publish.released.set()
+        assert await finished(conn, [event_id]) == ["PUBLISHED"]
+        event = await get_event(conn, event_id)
+        assert event is not None
+        assert [line["status"] for line in event.timeline] == WHOLE
+
+
+async def test_nothing_is_written_between_acceptance_and_publication(settings: Settings) -> None:
+    async with pipeline(settings) as (actors, conn):
+        await conn.execute("CREATE TABLE written (event_id uuid, stage text, status text)")
+        await conn.execute(
+            """CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+               $$ BEGIN INSERT INTO written VALUES (new.event_id, new.stage, new.status); RETURN new; END $$;
+               CREATE TRIGGER noted AFTER INSERT OR UPDATE ON lens_progress FOR EACH ROW EXECUTE FUNCTION note()"""
+        )
+        ids = await post(actors, *(submit(symbol=f"S{n}") for n in range(30)))
+        assert set(await finished(conn, ids)) == {"PUBLISHED"}
+        rows = await conn.fetch("SELECT stage, status, count(*) FROM written GROUP BY 1, 2")
+        assert {tuple(row) for row in rows} == {("ENRICH", "ENQUEUED", 30), ("COMPLETE", "PUBLISHED", 30)}
+        for event_id in ids:
+            assert await stored(conn, event_id) == ("COMPLETE", "PUBLISHED", 1, 1)
+
+
+async def test_a_failed_attempt_of_publication_stores_the_steps_before_it(settings: Settings) -> None:
+    publish = HeldPublish(failures=1, at_once=True)
+    slow = settings.replace(lens_retry_base_seconds=1.0)
+    async with pipeline(slow, publish=publish) as (actors, conn):
+        [event_id] = await post(actors, submit())
+
+        async def failed() -> bool:
+            return await conn.fetchval("SELECT attempt FROM lens_progress WHERE event_id = $1", event_id) == 1
+
+        await until(failed)
+        assert await stored(conn, event_id) == ("PUBLISH", "MODEL_DONE", 1, 1)
+        assert await finished(conn, [event_id]) == ["PUBLISHED"]
+        event = await get_event(conn, event_id)
+        assert event is not None
+        assert [line["status"] for line in event.timeline] == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("poisoned", "letter", "left"),
+    [
+        (ENRICH, ("enrich", "INTERNAL_ERROR"), (0, 0)),
+        (EVALUATE, ("evaluate", "INTERNAL_ERROR"), (1, 0)),
+        (PUBLISH, ("publish", "PUBLISH_ERROR"), (1, 1)),
+    ],
+)
+async def test_a_step_that_cannot_be_stored_is_told_by_its_stage_and_stops_no_other(
+    settings: Settings, poisoned: str, letter: tuple[str, str], left: tuple[int, int]
+) -> None:
+    enrich = PoisonedEnrich() if poisoned == ENRICH else None
+    evaluate = PoisonedEvaluate() if poisoned == EVALUATE else None
+    publish = PoisonedPublish() if poisoned == PUBLISH else None
+    async with pipeline(settings, enrich=enrich, evaluate=evaluate, publish=publish) as (actors, conn):
+        ids = await post(actors, *(submit(symbol=symbol) for symbol in ("BTC", "POISON", "ETH", "SOL")))
+        assert await finished(conn, ids) == ["PUBLISHED", "FAILED", "PUBLISHED", "PUBLISHED"]
+        assert await stored(conn, ids[1]) == ("DEAD_LETTER", "FAILED", *left)
+        [row] = await conn.fetch("SELECT id, stage, reason_code FROM lens_dlq")
+        assert (row["stage"], row["reason_code"]) == letter
+        if publish is not None:
+            publish.is_cured = True
+            await actors.mailbox(INTAKE).ask("", RetryDeadLetter(row["id"], None))
+
+            async def published() -> bool:
+                return await stored(conn, ids[1]) == ("COMPLETE", "PUBLISHED", 1, 1)
+
+            await until(published)
+
+
+async def test_a_stage_with_other_models_than_its_sender_believed_stores_before_it_asks(settings: Settings) -> None:
+    # As in a rolling restart: enrich still believes that the one model is the local one.
+    slow, quick = ScriptedModel("claude"), ScriptedModel("gemini")
+    async with pipeline(settings, evaluate=ScriptedEvaluate(slow, quick)) as (actors, conn):
+        [event_id] = await post(actors, submit())
+        assert await finished(conn, [event_id]) == ["PUBLISHED"]
+        assert await stored(conn, event_id) == ("COMPLETE", "PUBLISHED", 1, 2)
+        assert (slow.asked, quick.asked) == (1, 1)
+
+
+async def test_what_is_delivered_twice_on_its_way_is_published_once(settings: Settings) -> None:
+    async with pipeline(settings) as (actors, conn):
+        sent: list[Process] = []
+        mailbox = actors.mailbox(PUBLISH)
+        tell = mailbox.tell
+
+        def twice(key: str, message: Any) -> bool:
+            sent.append(message)
+            return tell(key, message) and tell(key, message)
+
+        mailbox.tell = twice  # type: ignore[method-assign]
+        ids = await post(actors, *(submit() for _ in range(10)))
+        assert set(await finished(conn, ids)) == {"PUBLISHED"}
+        for message in sent:  # and once more, when it is long done
+            assert message.work[0].carried, "it came with its steps"
+            await actors.behaviours[PUBLISH].process([Delivery("", decode(encode(message)))])
+        await asyncio.sleep(0.3)
+        assert await conn.fetchval("SELECT count(*) FROM signals") == 10
+        assert await conn.fetchval("SELECT last_seq FROM feed_counter") == 10
+        assert await conn.fetchval("SELECT count(*) FROM lens_decisions") == 10
