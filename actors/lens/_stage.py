@@ -184,8 +184,9 @@ class Stage(Behaviour):
                     self._active.pop(event_id, None)
             if not self._taken:
                 self._arrived.clear()
-                self._hand_on()
                 self.rest()
+            if not self._taken or len(self._carried) + len(self._waiting) >= MAX_COMMIT:
+                self._hand_on()
             await asyncio.sleep(0)
 
     def _begin(self, work: Work, *, may_carry: bool) -> None:
