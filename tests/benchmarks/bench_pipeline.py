@@ -11,6 +11,9 @@ generator is a process of its own on the same machine, and its CPU is counted ap
 - full: as many as 64 connections can send in `--seconds`, each its next when the last one is answered: what the server
   sustains, since of a rate that is offered no more than that rate can come out.
 
+Each part says how much of the processors the host took away meanwhile: on a virtual machine that others share, a tail
+latency or a throughput of a minute in which it took a tenth says little about the server.
+
 `--check` exits with 1 if a figure misses its TARGETS.
 """
 
@@ -30,6 +33,7 @@ from typing import Any
 
 import asyncpg
 import orjson
+import psutil
 import uvloop
 
 from config.tasks import cancel, spawn
@@ -81,12 +85,14 @@ class Bench:
         self.server = server
         self.port = int(server.settings["PORT"])
         self.figures: dict[str, float] = {}
+        self._stolen = Stolen()
 
     async def calm(self, seconds: float) -> None:
         """Latency where nothing queues."""
         listener = Listener(footprint.valkey_url(self.server))
         await listener.start()
         load = Load(self.port, _requests(), 16, seconds, rate=CALM_RATE, keep_bodies=True)
+        self._stolen.begin()
         report = await asyncio.to_thread(run, load)
         due = {orjson.loads(body)["event_id"]: at for at, body in report.bodies}
         with suppress(TimeoutError):
@@ -97,7 +103,7 @@ class Bench:
         self.figures["POST p99 ms at 50/s"] = report.latency_ms(0.99)
         for share, name in ((0.5, "p50"), (0.99, "p99")):
             self.figures[f"end to end {name} ms at 50/s"] = lags[int(len(lags) * share)] * 1000
-        print(f"calm: {len(lags)} signals at {CALM_RATE:g}/s")
+        print(f"calm: {len(lags)} signals at {CALM_RATE:g}/s ({self._stolen.share()})")
         print(f"  POST        p50 {report.latency_ms(0.5):6.1f}   p99 {report.latency_ms(0.99):6.1f} ms")
         print(
             "  end to end  p50 {:6.1f}   p99 {:6.1f} ms".format(*(lags[int(len(lags) * s)] * 1000 for s in (0.5, 0.99)))
@@ -111,7 +117,7 @@ class Bench:
         after, later = await footprint.look(self.server), scrape(self.server.url)
         cpu = difference(after.cpu, before.cpu)
         self.figures["CPU seconds per 1000"] = sum(cpu.values()) / flow.accepted * 1000
-        flow.show(f"steady: {rate:g}/s offered for {seconds:g} s")
+        flow.show(f"steady: {rate:g}/s offered for {seconds:g} s ({self._stolen.share()})")
         print(f"  CPU seconds per 1000 signals: {self.figures['CPU seconds per 1000']:.2f}")
         for kind, spent in cpu.items():
             if spent / flow.accepted >= 1e-5:
@@ -124,12 +130,13 @@ class Bench:
     async def full(self, seconds: float) -> None:
         """What the server takes when everybody pushes."""
         flow = await self._flow(Load(self.port, _requests(), CONNECTIONS, seconds))
-        flow.show(f"full: {CONNECTIONS} connections for {seconds:g} s")
+        flow.show(f"full: {CONNECTIONS} connections for {seconds:g} s ({self._stolen.share()})")
         self.figures["published per second"] = flow.published_per_second
         self.figures["most events under way"] = flow.most_under_way
 
     async def _flow(self, load: Load) -> Flow:
         conn = await asyncpg.connect(footprint.postgres_url(self.server))
+        self._stolen.begin()
         try:
             return await _follow(conn, load)
         finally:
@@ -143,6 +150,25 @@ class Bench:
             await conn.close()
         print("  from one line of the timeline to the next, p50 / p99 ms: ", end="")
         print(", ".join(f"{row[0]} {row[1][0]:.0f} / {row[1][1]:.0f}" for row in rows))
+
+
+class Stolen:
+    """How much of the processors' time the host gave to others (`steal` of /proc/stat) since `begin`."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """From now on."""
+        self._before = psutil.cpu_times()
+
+    def share(self) -> str:
+        """In words."""
+        now, before = psutil.cpu_times(), self._before
+        if not hasattr(now, "steal"):
+            return "what the host took is not known here"
+        spent = sum(now) - sum(before)
+        return f"the host took {(now.steal - before.steal) / max(spent, 1e-9):.0%} of the processors"
 
 
 @dataclass
