@@ -117,8 +117,8 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
 def log_access(level: int, template: str, *values: object, request_id: str, **extra: object) -> None:
     """A line of the access log, as `Logger.log` would write it with this `extra`.
 
-    A record and its way through Ray's factory, filters and locks cost thrice the line: there is none where nobody but
-    the handler of `configure_logging` would see it.
+    A record and its way through Ray's factory, filters and locks cost more than the line: there is none where nobody
+    but the handler of `configure_logging` would see it.
     """
     if not _access.isEnabledFor(level):
         return

@@ -1,4 +1,4 @@
-"""Tornado's headers for a fifth of their time: the same names, values, order and refusals."""
+"""Tornado's headers in less than half of their time: the same names, values, order and refusals."""
 
 from __future__ import annotations
 
