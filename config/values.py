@@ -20,5 +20,6 @@ class Value(msgspec.Struct, frozen=True, gc=False):
     """A record with the fields that its class annotates, by position or by name, as in a dataclass.
 
     `replace` makes another one. It is equal to one of the same class with equal fields, and hashable if those are. The
-    collector does not look at it (`gc=False`), so nothing that holds it may be put into it afterwards.
+    collector does not look at it (`gc=False`), so nothing that holds it may be put into it afterwards. It is pickled by
+    position: a new field comes last and has a default, or a process of the version before fills others with its values.
     """

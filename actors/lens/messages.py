@@ -122,10 +122,10 @@ class Work(Value):
     """One event on its way through the stages, with all that the next one needs to know of it.
 
     `failures` are those of this stage so far, as the dead-letter queue shows them. `carried` are the steps before this
-    one that Postgres does not have yet, oldest first: there, the event still waits for the first of them. The rest is
-    only of an event that came back from that queue, for the `round`-th time: its exact prices if they were edited, the
-    models that are to be `asked` (None: all), and, if it was published before, the models whose decisions were
-    `announced` then.
+    one that Postgres does not have yet, oldest first: there, the event still waits for the first of them. Only of an
+    event that came back from that queue, for the `round`-th time, are its exact prices if they were edited, the models
+    that are to be `asked` (None: all), and, if it was published before, the models whose decisions were `announced`
+    then.
     """
 
     signal: RawSignal
@@ -134,10 +134,10 @@ class Work(Value):
     failures: tuple[dict[str, Any], ...] = ()
     features: Features | None = None
     evaluations: tuple[Evaluation, ...] = ()
-    carried: tuple[Step, ...] = ()
     edited_prices: tuple[Decimal, Decimal] | None = None  # entry price, size
     asked: tuple[str, ...] | None = None
     announced: tuple[str, ...] | None = None
+    carried: tuple[Step, ...] = ()
 
     @property
     def ungated(self) -> bool:
