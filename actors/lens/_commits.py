@@ -14,7 +14,7 @@ from actors.lens.messages import Work
 from config import clock
 from config.ids import time_of, uuid7
 from config.values import replace
-from db._postgres import Connection
+from db._postgres import Connection, loudness
 from db.lens import dlq, stages
 from schemas.errors import AppError
 
@@ -36,19 +36,24 @@ class Commits:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
 
-    async def commit(self, batch: list[Outcome]) -> list[Outcome]:
-        """Commit the batch; if a row of it cannot be stored, its halves, so that one such event fails alone."""
+    async def commit(self, batch: list[Outcome], done: list[Outcome]) -> None:
+        """Commit the batch; if a row of it cannot be stored, its halves, so that one such event fails alone.
+
+        What is committed is added to `done`, a part of the batch also when the rest raises.
+        """
         try:
-            return await self._commit_once(batch)
+            done += await self._commit_once(batch)
         except (AppError, *CONTENDED):
             raise
         except Exception as error:  # noqa: BLE001 - a constraint, a text, a value that no codec takes
             if len(batch) > 1:
                 middle = len(batch) // 2
-                return await self.commit(batch[:middle]) + await self.commit(batch[middle:])
-            if batch[0].work.carried:
-                return await self._commit_apart(batch[0])
-            return await self._bury_alone(batch[0], error, self._stage.stage)
+                await self.commit(batch[:middle], done)
+                await self.commit(batch[middle:], done)
+            elif batch[0].work.carried:
+                await self._commit_apart(batch[0], done)
+            else:
+                done += await self._bury_alone(batch[0], error, self._stage.stage)
 
     async def commit_steps(self, works: Sequence[Work], stage: str | None = None) -> set[UUID]:
         """Store the steps that events carry: then they wait for this (or another) `stage`; the ids of those moved."""
@@ -59,18 +64,31 @@ class Commits:
             await self._stage.store_steps(conn, [work for work in works if work.signal.event_id in moved])
         return moved
 
-    async def _commit_apart(self, outcome: Outcome) -> list[Outcome]:
+    async def free(self, works: Sequence[Work]) -> None:
+        """Have the sweeps take at once, and not after a lease, events whose steps could not be stored from here.
+
+        Perhaps it took longer than a lease, and whoever moved them without us has handed them over again: where they
+        were still held, that was dropped.
+        """
+        try:
+            async with self._stage.room.connection() as conn:
+                await stages.free(conn, [work.signal.event_id for work in works])
+        except Exception as error:  # noqa: BLE001 - of whatever kind, they wait for their leases then
+            log.log(loudness(error), "%s cannot free %d events: %s", self._stage.stage, len(works), error)
+
+    async def _commit_apart(self, outcome: Outcome, done: list[Outcome]) -> None:
         """One event that cannot be stored with the steps that it carries: each by itself, to tell which one it is."""
         work, steps = replace(outcome.work, carried=()), outcome.work.carried
         for step, stage in zip(steps, [*(each.stage for each in steps[1:]), self._stage.stage], strict=True):
             try:
                 if not await self.commit_steps([replace(work, carried=(step,))], stage):
-                    return []
+                    return
             except (AppError, *CONTENDED):
                 raise
             except Exception as error:  # noqa: BLE001 - as above
-                return await self._bury_alone(replace(outcome, work=work), error, step.stage)
-        return await self.commit([replace(outcome, work=work)])
+                done += await self._bury_alone(replace(outcome, work=work), error, step.stage)
+                return
+        await self.commit([replace(outcome, work=work)], done)
 
     async def _bury_alone(self, outcome: Outcome, error: Exception, stage: str) -> list[Outcome]:
         event_id = outcome.work.signal.event_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -125,6 +126,13 @@ def stored_move(outcome: Outcome) -> Move:
 def stored(work: Work) -> Work:
     """The work once what it carried is stored."""
     return replace(work, carried=()) if work.carried else work
+
+
+def overtaken(batch: Sequence[Outcome], done: Sequence[Outcome]) -> list[Work]:
+    """Of a batch of which `done` is committed, what came with steps and moved on without them."""
+    moved = {outcome.work.signal.event_id for outcome in done}
+    carriers = [outcome.work for outcome in batch if outcome.work.carried]
+    return [work for work in carriers if work.signal.event_id not in moved]
 
 
 def steps_move(work: Work, stage: str) -> Move:

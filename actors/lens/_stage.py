@@ -41,6 +41,7 @@ from actors.lens._outcomes import (
     carry,
     cause,
     fail,
+    overtaken,
     stored,
 )
 from actors.lens._recall import recall, recall_facts
@@ -222,8 +223,10 @@ class Stage(Behaviour):
         for work in works:
             if work.signal.event_id in moved:
                 spawn(self._attempt(stored(work)), name=f"{self.stage} {work.signal.event_id}")
-            else:
+        if lost := [work for work in works if work.signal.event_id not in moved]:
+            for work in lost:
                 self._active.pop(work.signal.event_id, None)
+            await self._commits.free(lost)
 
     async def _attempt(self, work: Work) -> None:
         try:
@@ -260,12 +263,17 @@ class Stage(Behaviour):
                 await asyncio.sleep(linger)
             batch = self._finished[:limit]
             linger = linger_after(len(batch))
+            done: list[Outcome] = []
             try:
-                done = await self._commits.commit(batch)
+                await self._commits.commit(batch, done)
             except (Unavailable, *CONTENDED) as error:
                 # Perhaps it was too much at once for a deadline: go on with less.
                 delay, limit = min(max(delay * 2, 0.1), 2.0), max(limit // 2, 1)
                 log.log(loudness(error), "%s cannot commit %d events: %s", self.stage, len(batch), error)
+                if done:  # what was committed before
+                    settled = set(map(id, done))
+                    self._finished = [each for each in self._finished if id(each) not in settled]
+                    await self._tell(done, done)
                 await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311
                 continue
             delay, limit = 0.0, min(limit * 2, MAX_COMMIT)
@@ -278,6 +286,8 @@ class Stage(Behaviour):
         self._let_go(batch, done)
         if done:
             await self._announce(done)
+        if len(done) < len(batch) and (works := overtaken(batch, done)):
+            await self._commits.free(works)
 
     def _let_go(self, batch: Sequence[Outcome], done: Sequence[Outcome]) -> None:
         """Count what the stage is through with, and hand on what of it is `done` and goes on."""

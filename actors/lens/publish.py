@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -47,7 +48,7 @@ class Publish(Stage):
 
     async def prepare(self) -> None:
         """Start with nothing known."""
-        self._stored: list[NewSignal] = []
+        self._stored: dict[UUID, NewSignal] = {}  # of the batch that is being committed
         self._archive = open_archive(self.room.settings, self.room.pool)
         self._scored = ScoredSignals(self.room)
 
@@ -87,7 +88,6 @@ class Publish(Stage):
 
     async def store(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
         """Store the signals in the order of their events."""
-        self._stored = []
         scored = [outcome for outcome in outcomes if isinstance(outcome, Published) and outcome.score is not None]
         if not scored:
             return
@@ -98,7 +98,8 @@ class Publish(Stage):
             _make(outcome, cards[outcome.work.signal.source], first + place) for place, outcome in enumerate(scored)
         ]
         await insert_signals(conn, signals)
-        self._stored = signals
+        # A batch may take several transactions, some in vain: what became of it is known when it is told.
+        self._stored |= {signal.id: signal for signal in signals}
 
     async def _providers(self, conn: Connection, sources: set[str]) -> dict[str, ProviderCard]:
         candidates = {source: provider_candidates(source) for source in sources}
@@ -115,14 +116,17 @@ class Publish(Stage):
 
     async def committed(self, outcomes: Sequence[Outcome]) -> None:
         """Send the batch to the gateways: the feed, and the decisions for internal subscribers."""
+        stored, self._stored = self._stored, {}
+        published = [outcome for outcome in outcomes if isinstance(outcome, Published)]
+        signals = [stored[outcome.work.signal.event_id] for outcome in published if outcome.score is not None]
         items = [
             FeedItem(s.feed_seq, s.asset_category, s.asset_type, s.score, str(s.provider_id), s.feed_data.encode())
-            for s in self._stored
+            for s in sorted(signals, key=attrgetter("feed_seq"))
         ]
         decisions = [
             decision_item(outcome.work.signal, each.model, each.decision, outcome.at)
-            for outcome in outcomes
-            if isinstance(outcome, Published) and outcome.at is not None
+            for outcome in published
+            if outcome.at is not None
             for each in outcome.work.evaluations
             if each.decision is not None and each.model not in (outcome.work.announced or ())
         ]

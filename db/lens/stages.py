@@ -226,6 +226,17 @@ async def claim(
     return list(await conn.fetch(CLAIM, stage, regardless, busy, limit, lease_seconds))
 
 
+FREE = """
+UPDATE lens_progress SET lease_until = now()
+WHERE event_id = ANY ($1::uuid[]) AND finished_at IS NULL AND due_at <= now() AND lease_until > now()
+"""
+
+
+async def free(conn: Connection, event_ids: Sequence[UUID]) -> None:
+    """Let go of events that are due: the sweep of the stage which they wait for takes them, unless it holds them."""
+    await conn.execute(FREE, event_ids)
+
+
 OPEN_BY_STAGE = "SELECT stage, count(*) FROM lens_progress WHERE finished_at IS NULL GROUP BY stage"
 
 
