@@ -32,7 +32,7 @@ T = TypeVar("T")
 # Every kind of actor of the system.
 SPECS: tuple[ActorSpec, ...] = (
     # A commit costs its process some 3 ms whatever it holds: under load twice as many signals share one.
-    ActorSpec(INTAKE, "actors.lens.intake:Intake", limits=Limits(pause_seconds_each=0.001, pause_seconds=0.02)),
+    ActorSpec(INTAKE, "actors.lens.intake:Intake", limits=Limits(pause_seconds_each=0.0005, pause_seconds=0.015)),
     ActorSpec(ENRICH, "actors.lens.enrich:Enrich"),
     ActorSpec(EVALUATE, "actors.lens.evaluate:Evaluate"),
     ActorSpec(PUBLISH, "actors.lens.publish:Publish"),
