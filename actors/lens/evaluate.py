@@ -49,6 +49,9 @@ REASONS: dict[ModelStatus, ReasonCode] = {
     "RATE_LIMITED": "RATE_LIMITED",
 }
 
+MOST_SECONDS = 1_000
+"""Times of the local model that are kept to be written together."""
+
 
 class Evaluate(Stage):
     """Owns the events that wait for the models' judgement.
@@ -99,6 +102,8 @@ class Evaluate(Stage):
         except Exception:  # noqa: BLE001
             return None
         self._seconds.append(time.perf_counter() - began)
+        if len(self._seconds) >= MOST_SECONDS:  # so many come that there is no rest
+            self.rest()
         return advance(replace(work, evaluations=(run,)), status="MODEL_DONE", stage="PUBLISH", timeline=[_done(run)])
 
     def rest(self) -> None:
