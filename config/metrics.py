@@ -54,17 +54,21 @@ MAIL_LETTERS = Counter(
 EVENTS_ACCEPTED = Counter("tradestream_lens_events_accepted_total", "Raw signals answered with 201.")
 STAGE_SECONDS = Histogram(
     "tradestream_lens_stage_seconds",
-    "Time from taking an event into a stage's memory to the commit of its transition.",
+    "Time from taking an event into a stage's memory to the commit of its transition, or to its uncommitted hand-over.",
     ("stage",),
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0),
 )
-STAGE_OUTCOMES = Counter("tradestream_lens_stage_outcomes_total", "Attempts that ended.", ("stage", "outcome"))
+STAGE_OUTCOMES = Counter(
+    "tradestream_lens_stage_outcomes_total",
+    "Attempts that ended. advanced: handed on, committed or not; one that got lost on the way is made again.",
+    ("stage", "outcome"),
+)
 STAGE_ACTIVE = Gauge(
     "tradestream_lens_stage_active", "Events in a stage's memory.", ("stage",), multiprocess_mode="livesum"
 )
 STAGE_DEPTH = Gauge(
     "tradestream_lens_stage_depth",
-    "Events before a stage, in Postgres.",
+    "Events before a stage, in Postgres. What is handed on uncommitted counts where it was accepted or stored last.",
     ("stage",),
     multiprocess_mode="livemostrecent",
 )

@@ -136,6 +136,7 @@ class Tail:
                         self._cursor = await records.get_cursor(conn, *self._place)
                     page = await records.read_log(conn, self._cursor, self._page)
                     if not page:
+                        self._came = 1  # it is quiet: the next one has no company to wait for
                         return False
                     reached = page[-1].feed_seq
                     reckoning = await self._apply(conn, [each for each in page if self._is_ours(each.provider_id)])
