@@ -31,6 +31,7 @@ from config import clock
 from config.ids import time_of, uuid7
 from config.settings import Settings
 from config.tasks import spawn
+from config.values import replace
 from db._migrate import migrate
 from db._redis import create_redis
 from db.lens.dlq import LetterFilters
@@ -256,8 +257,7 @@ async def test_one_that_postgres_refuses_is_a_dead_letter_and_its_neighbours_are
 
     def poisoned(signal: Scored, *rest: Any) -> NewSignal:
         row = make(signal, *rest)
-        object.__setattr__(row, "tier", "a\0b" if signal.reasoning in ("3", "6") else row.tier)
-        return row
+        return replace(row, tier="a\0b") if signal.reasoning in ("3", "6") else row
 
     monkeypatch.setattr(scored_module, "_make", poisoned)
     refused = counted("redis", "refused")
@@ -412,8 +412,7 @@ async def test_a_retry_that_postgres_refuses_is_one_more_failed_attempt(
 
     def poisoned(signal: Scored, *rest: Any) -> NewSignal:
         row = make(signal, *rest)
-        object.__setattr__(row, "tier", "a\0b")
-        return row
+        return replace(row, tier="a\0b")
 
     async with world(settings, intake=True) as here:
         await here.publish(message(score=101))
