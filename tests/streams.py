@@ -27,6 +27,7 @@ from handlers._access import AUDIENCE, ISSUER
 from handlers._limits import Limiter
 from handlers._services import Services
 from schemas.feed import FEED_CHANNEL, FeedItem, encode_batch
+from server._http1 import HttpServer
 from server.app import Application, http_server
 from server.feed import Feed
 
@@ -51,6 +52,7 @@ class Gateway:
     pool: Pool
     redis: Redis
     application: Application
+    http: HttpServer
 
 
 class NoActors:
@@ -85,7 +87,7 @@ async def gateway(settings: Settings, *, port: int = 0, **options: Any) -> Async
         stack.push_async_callback(server.close_all_connections)
         stack.push_async_callback(server.stop)
         stack.push_async_callback(feed.stop)
-        yield Gateway(feed, bound_port, pool, redis, application)
+        yield Gateway(feed, bound_port, pool, redis, application, server)
 
 
 async def until(ask: Callable[[], Any], *, seconds: float = 10.0, what: str = "") -> Any:

@@ -13,6 +13,7 @@ from server._http1.connection import Connection
 
 SWEEP_SECONDS = 1.0  # how often deadlines are looked at: one timer for all connections
 CLOSE_SECONDS = 1.0  # for connections to tell their requests that they have gone
+LATE_SECONDS = 0.1  # for the first words of those that came last
 
 Refusal = Callable[[int, str], bytes]  # status and what is wrong: a body
 
@@ -74,6 +75,8 @@ class HttpServer:
                 await loop.connect_accepted_socket(lambda: Connection(self), each)
             except OSError:  # it has gone
                 each.close()
+        if accepted:
+            await asyncio.sleep(LATE_SECONDS)  # what they ask is on its way: until then nobody would see them wait
 
     async def close_all_connections(self) -> None:
         """End what is open, requests in the middle included."""

@@ -26,7 +26,9 @@ async def stream() -> None:
     settings = Settings.load(env_file=None)
     async with gateway(settings, port=settings.port) as server:
         await stopping.wait()
+        await server.http.stop()  # as server/main does: who reconnects comes to the other gateway
         await server.feed.drain(settings.drain_seconds)
+        await server.application.gateway.lifecycle.until_idle(1.0)
 
 
 def main() -> None:
