@@ -31,6 +31,11 @@ def derived_uuid7(milliseconds: int, seed: bytes) -> uuid.UUID:
     return uuid.UUID(int=(high << 64) | (0b10 << 62) | (bits & ((1 << 62) - 1)))
 
 
+def milliseconds_of(moment: datetime) -> int:
+    """A moment in Unix milliseconds, cut as everywhere; exact."""
+    return (moment - _EPOCH) // _MILLISECOND
+
+
 def time_of(identifier: uuid.UUID) -> datetime:
     """When a UUIDv7 was made, to the millisecond."""
     return _EPOCH + (identifier.int >> 80) * _MILLISECOND

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from actors.lens.messages import Work
 from actors.lens.model import Evaluation
-from config.ids import time_of, uuid7
+from config import clock
+from config.ids import derived_uuid7, milliseconds_of, time_of
 from db._postgres import Connection
 from db.lens.stages import DecisionRow, Enriched, insert_decisions, insert_enriched
 
@@ -43,7 +44,9 @@ async def store_steps(conn: Connection, works: Sequence[Work]) -> None:
 def _decision_row(work: Work, run: Evaluation) -> DecisionRow:
     assert run.decision is not None
     decision = run.decision.to_dict()
-    decision_id = uuid7()
+    # By its time: however late it is stored, it is as old as its line of the timeline.
+    ended_ms = milliseconds_of(run.at or clock.now())
+    decision_id = derived_uuid7(ended_ms, work.signal.event_id.bytes + run.model.encode())
     return DecisionRow(
         id=decision_id,
         event_id=work.signal.event_id,

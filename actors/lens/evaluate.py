@@ -159,7 +159,7 @@ class Evaluate(Stage):
             log.exception("model %s failed on event %s", model.name, work.signal.event_id)
             run = _failed(model, "API_ERROR", f"{type(error).__name__}: {error}", began)
         _seconds_of(run.model, run.status).observe(time.perf_counter() - began)
-        return run
+        return run if run.at is not None else replace(run, at=clock.now())
 
     def _conclude(self, work: Work, timeline: list[dict[str, Any]], *, at_least: float) -> Outcome:
         answered = {each.model for each in work.evaluations}
@@ -206,7 +206,7 @@ def _seconds_of(model: str, status: str) -> Histogram:
 
 
 def _done(run: Evaluation) -> dict[str, Any]:
-    return entry("MODEL_DONE", clock.now(), {"model": run.model})
+    return entry("MODEL_DONE", run.at or clock.now(), {"model": run.model})
 
 
 def _failed(model: Model, status: ModelStatus, error: str, began: float) -> Evaluation:

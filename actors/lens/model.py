@@ -329,8 +329,8 @@ class Evaluation(Value):
     """One model's run on one signal. `decision` is set exactly when `status` is SUCCESS, `error` when it is not.
 
     A failure may say more than its status: the `reason_code`, whether another attempt could end otherwise (`is_final`
-    if not), and how long the model's vendor asks to be left alone. The `transcript` is of the process that asked: it
-    is neither pickled nor part of the JSON form.
+    if not), and how long the model's vendor asks to be left alone. `at` is when it ended. The `transcript` is of the
+    process that asked: it is not pickled. Neither of these two is part of the JSON form.
     """
 
     model: str
@@ -344,6 +344,7 @@ class Evaluation(Value):
     reason_code: ModelReason | None = None
     is_final: bool = False
     retry_after_seconds: float | None = None
+    at: datetime | None = None
     transcript: Transcript | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -353,7 +354,7 @@ class Evaluation(Value):
     def to_dict(self) -> dict[str, Any]:
         document = Value.to_dict(self)
         document["decision"] = None if self.decision is None else self.decision.to_dict()
-        del document["transcript"]
+        del document["at"], document["transcript"]
         return document
 
     @classmethod

@@ -25,7 +25,8 @@ from actors.lens.models import Model
 from actors.lens.models.technical import TechnicalModel
 from actors.lens.publish import Publish
 from actors.lens.scoring import opportunity_score
-from config.ids import uuid7
+from config.clock import rfc3339
+from config.ids import time_of, uuid7
 from config.settings import Settings
 from config.values import replace
 from db._postgres import create_pool
@@ -179,6 +180,10 @@ async def test_a_signal_goes_through_every_stage_to_the_feed(settings: Settings)
         assert times == sorted(times)
         assert event.feature_profile == "trend_follow_v1"
         assert [each["model"] for each in event.decisions] == ["technical"]
+        decided = await conn.fetchrow("SELECT id, evaluated_at FROM lens_decisions WHERE event_id = $1", event_id)
+        assert decided is not None
+        assert rfc3339(decided["evaluated_at"]) == times[3], "as old as its line, however late it is stored"
+        assert time_of(decided["id"]) == decided["evaluated_at"]
         row = await conn.fetchrow("SELECT * FROM signals WHERE id = $1", event_id)
         assert row is not None
         assert (row["feed_seq"], row["action"], row["direction"]) == (1, "buy", "long")
@@ -336,7 +341,7 @@ async def test_a_failing_model_leaves_its_own_dead_letter_and_the_others_publish
         assert await finished(conn, [event_id]) == ["PUBLISHED"]
         event = await get_event(conn, event_id)
         assert event is not None
-        assert sorted(each["model"] for each in event.decisions) == ["claude", "gemini"]
+        assert [each["model"] for each in event.decisions] == ["claude", "gemini"], "in the order of their answers"
         done = [line["details"]["model"] for line in event.timeline if line["status"] == "MODEL_DONE"]
         assert done == ["claude", "gemini"]
         assert (good.asked, flaky.asked, bad.asked) == (1, 3, 4), "an answer is asked for once, a failure four times"

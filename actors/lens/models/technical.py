@@ -6,6 +6,7 @@ import time
 
 from actors.lens.model import Evaluation, Features, RawSignal
 from actors.lens.technical import MODEL, MODEL_VERSION, evaluate
+from config import clock
 
 
 class TechnicalModel:
@@ -24,7 +25,7 @@ class TechnicalModel:
         began = time.perf_counter()
         decision = evaluate(signal, features)
         latency_ms = round((time.perf_counter() - began) * 1000)
-        return Evaluation(self.name, self.version, "SUCCESS", latency_ms, decision, tokens_used=0)
+        return Evaluation(self.name, self.version, "SUCCESS", latency_ms, decision, tokens_used=0, at=clock.now())
 
     async def close(self) -> None:
         """Nothing to give back."""
