@@ -66,6 +66,14 @@ class Schema(LoadingSchema):
 
     error_messages = {"unknown": "unknown field", "type": "must be an object"}  # noqa: RUF012 - marshmallow's own name
 
+    def handle_error(self, error: ValidationError, data: Any, *, many: bool, **options: Any) -> None:
+        """Tell of unknown fields behind the others and as they were given; marshmallow tells in the order of a set."""
+        messages = error.messages
+        if isinstance(data, Mapping) and isinstance(messages, dict):
+            known = {field.data_key or name for name, field in self.fields.items()}
+            unknown = [name for name in data if name not in known and name in messages]
+            messages |= {name: messages.pop(name) for name in unknown}
+
     def dump(self, obj: Any, *, many: bool | None = None) -> Any:
         """The object, a mapping or anything with attributes, as plain values for the JSON encoder.
 

@@ -20,6 +20,7 @@ from schemas.errors import (
     ValidationFailed,
     all_errors,
 )
+from schemas.lens import SignalSubmission
 from schemas.problem import Problem
 
 
@@ -89,6 +90,15 @@ def test_nested_fields_are_dotted_and_items_indexed() -> None:
         FieldError("other", "unknown field"),
     }
     assert to_app_error(caught.value).status == 400
+
+
+def test_unknown_fields_are_told_last_and_in_their_order() -> None:
+    names = [f"n{number * 7919 % 1000}" for number in range(20)]  # a set of them has another order in each process
+    with pytest.raises(ValidationError) as caught:
+        SignalSubmission().load({names[0]: 1, "event_type": "OPEN", **dict.fromkeys(names, 1)})
+    told = [each.field for each in field_errors(caught.value.messages)]
+    assert told[: -len(names)] == [name for name in SignalSubmission().load_fields if name in told]
+    assert told[-len(names) :] == names
 
 
 def test_a_body_of_a_thousand_unknown_fields_gets_a_short_answer() -> None:
