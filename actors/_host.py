@@ -24,7 +24,7 @@ from config import clock, collector, metrics, tasks
 from config.log import configure_logging
 from config.settings import Settings
 from db import actors as sql
-from db._postgres import Pool, create_pool, transaction
+from db._postgres import Pool, create_pool, show_pool, transaction
 from db._redis import create_redis
 from schemas.errors import ActorUnavailable, AppError, Fenced, Internal, Unavailable
 
@@ -180,8 +180,10 @@ class Host:
                 await self._start_once()
             except Exception as error:
                 self._trouble = error
-                level = logging.WARNING if isinstance(error, Unavailable) else logging.ERROR
-                log.log(level, "%s: cannot start (attempt %d)", self.name, attempt, exc_info=error)
+                if isinstance(error, Unavailable):
+                    log.warning("%s: cannot start (attempt %d): %s", self.name, attempt, error)
+                else:
+                    log.error("%s: cannot start (attempt %d)", self.name, attempt, exc_info=error)
                 await self._leave()
             else:
                 self._trouble = None
@@ -231,6 +233,8 @@ class Host:
         if self._behaviour is not None:
             for figure, value in self._behaviour.figures().items():
                 metrics.ACTOR_FIGURES.labels(self.name, figure).set(value)
+        if self._room is not None:
+            show_pool(self._room.pool, self.name)
 
     def _count(self, replies: Sequence[Any], seconds: float) -> None:
         self._batches += 1

@@ -134,6 +134,12 @@ ACTOR_FIGURES = Gauge(
 )
 
 # The streams, by gateway. `kind`: sse, ws or lens; `reason`: an error's code, or GONE for a client that left.
+POOL_CONNECTIONS = Gauge(
+    "tradestream_postgres_pool_connections",
+    "Connections to Postgres in the pools of gateways and actors, every few seconds: open ones, and those in use.",
+    ("owner", "state"),
+    multiprocess_mode="livesum",
+)
 STREAMS_OPEN = Gauge("tradestream_streams_open", "Open streams.", ("kind",), multiprocess_mode="livesum")
 STREAM_ENDED = Counter("tradestream_streams_ended_total", "Streams that ended.", ("kind", "reason"))
 STREAM_DELIVERIES = Counter("tradestream_stream_deliveries_total", "Signals and decisions handed to a client's socket.")

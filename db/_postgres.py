@@ -13,6 +13,7 @@ import asyncpg
 import asyncpg.pool
 import orjson
 
+from config import metrics
 from schemas.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -68,6 +69,13 @@ async def create_pool(dsn: str, size: int, *, name: str) -> Pool:
             "jit": "off",  # compiling costs tens of milliseconds: more than any statement here takes
         },
     )
+
+
+def show_pool(pool: Pool, owner: str) -> None:
+    """Bring the metrics of a pool up to date."""
+    size, idle = pool.get_size(), pool.get_idle_size()
+    metrics.POOL_CONNECTIONS.labels(owner, "open").set(size)
+    metrics.POOL_CONNECTIONS.labels(owner, "in_use").set(size - idle)
 
 
 @asynccontextmanager

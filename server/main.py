@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 import uvloop
 from tornado.netutil import bind_sockets
@@ -21,7 +22,7 @@ from config import collector, metrics
 from config.log import configure_logging
 from config.settings import ConfigurationError, Settings
 from config.tasks import cancel, spawn
-from db._postgres import create_pool
+from db._postgres import Pool, create_pool, show_pool
 from db._redis import create_redis
 from handlers._accounts import Accounts
 from handlers._limits import Limiter
@@ -39,6 +40,7 @@ LAST_SECONDS = 1.0  # of the drain: for closing connections
 CLOSE_SECONDS = 2.0  # for pools and Ray; the supervisor waits for 3 s beyond the drain
 
 RETRY_SECONDS = (1.0, 15.0)
+POOL_SECONDS = 5.0  # between two looks at how many connections are in use
 
 
 class Process:
@@ -104,6 +106,8 @@ class Process:
         assert settings.redis_url is not None
         pool = await create_pool(settings.database_url, settings.database_pool_size, name=f"gateway {os.getpid()}")
         self._opened.callback(pool.terminate)
+        showing = spawn(_show_pool(pool), name="show the pool")
+        self._opened.push_async_callback(partial(cancel, showing))
         redis = create_redis(settings.redis_url)
         self._opened.push_async_callback(redis.aclose)
         directory = Directory(settings)
@@ -141,6 +145,12 @@ class Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+
+
+async def _show_pool(pool: Pool) -> None:
+    while True:
+        show_pool(pool, "gateway")
+        await asyncio.sleep(POOL_SECONDS)
 
 
 async def _insist(attempt: Callable[[], Awaitable[object]], what: str) -> None:

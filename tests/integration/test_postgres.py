@@ -12,9 +12,10 @@ from decimal import Decimal
 
 import asyncpg
 import pytest
+from prometheus_client import REGISTRY
 
 from db import _postgres
-from db._postgres import Pool, connection, create_pool, database_errors, loudness, transaction
+from db._postgres import Pool, connection, create_pool, database_errors, loudness, show_pool, transaction
 from db._redis import REDIS_ERRORS, create_redis
 from schemas.errors import DatabaseUnavailable, DeadlineExceeded
 from server._instance import Instance
@@ -212,6 +213,19 @@ async def test_a_statement_that_takes_too_long_is_given_up(postgres: BreakablePo
         assert await select(pool) == 1
         async with connection(pool, deadline_seconds=None) as conn:
             await conn.execute("SELECT pg_sleep(0.2)")
+
+
+async def test_how_much_of_a_pool_is_in_use_is_told(postgres: BreakablePostgres) -> None:
+    def told(state: str) -> float | None:
+        labels = {"owner": "test", "state": state}
+        return REGISTRY.get_sample_value("tradestream_postgres_pool_connections", labels)
+
+    async with a_pool(postgres.url, 3) as pool:
+        async with connection(pool), connection(pool):
+            show_pool(pool, "test")
+            assert (told("open"), told("in_use")) == (2, 2)
+        show_pool(pool, "test")
+        assert (told("open"), told("in_use")) == (2, 0)
 
 
 async def test_an_exhausted_pool_makes_callers_wait_a_bounded_time(postgres: BreakablePostgres) -> None:
