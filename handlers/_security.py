@@ -18,7 +18,9 @@ SECURITY_HEADERS = (
 )
 HSTS = ("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 
-_EXPOSED = "X-Request-ID, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, ETag"
+_EXPOSED = (
+    "X-Request-ID, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, ETag, Idempotent-Replayed"
+)
 _ALLOWED_HEADERS = "Authorization, Content-Type, If-None-Match, Last-Event-ID, X-Idempotency-Key, X-Request-ID"
 _PREFLIGHT_SECONDS = "600"  # Chromium caps it at two hours, and a changed configuration should be felt sooner
 

@@ -196,6 +196,7 @@ async def test_a_page_of_a_configured_origin_may_read_the_answers() -> None:
         response = await client.get("/health", Origin="https://tradestream.io")
         assert response.headers["Access-Control-Allow-Origin"] == "https://tradestream.io"
         assert response.headers["Access-Control-Allow-Credentials"] == "true"
+        assert "Idempotent-Replayed" in response.headers["Access-Control-Expose-Headers"]
         failure = await client.get("/nothing", Origin="https://tradestream.io")
         assert failure.headers["Access-Control-Allow-Origin"] == "https://tradestream.io"
         for origin in ("https://evil.example", "null", "https://tradestream.io.evil.example", "http://tradestream.io"):
