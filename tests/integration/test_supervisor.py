@@ -165,7 +165,9 @@ sys.exit(130 if interrupted else 0)
 
 def read(terminal: int, output: bytearray, seconds: float) -> bool:
     """Wait for what comes next; False at the end."""
-    assert select.select([terminal], [], [], seconds)[0], output.decode()
+    waiting = select.poll()  # not select(), which takes no descriptor past 1023
+    waiting.register(terminal, select.POLLIN)
+    assert waiting.poll(seconds * 1000), output.decode()
     try:
         data = os.read(terminal, 65536)
     except OSError:  # how Linux says that the other side of a terminal is closed
