@@ -13,12 +13,10 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-import asyncpg
-
 from actors._fencing import Fence
 from actors._messages import Delivery, decode, encode
 from db import actors as sql
-from db._postgres import Connection, is_unavailable
+from db._postgres import CONTENDED, Connection, is_unavailable
 from schemas.errors import AppError, DatabaseUnavailable, Fenced, Internal
 
 log = logging.getLogger(__name__)
@@ -29,7 +27,6 @@ log = logging.getLogger(__name__)
 Apply = Callable[[Connection, Sequence[Delivery]], Awaitable[Sequence[Any]]]
 
 ATTEMPTS = 3  # of a transaction that Postgres gave up in favour of another one
-_CONTENDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 
 
 async def write_batch(fence: Fence, batch: Sequence[Delivery], attempt: Callable[[], Apply]) -> list[Any]:
@@ -61,7 +58,7 @@ async def _apply_once(fence: Fence, batch: Sequence[Delivery], attempt: Callable
             raise
         except _AppliedMeanwhile:
             look_up_all = True
-        except _CONTENDED as error:
+        except CONTENDED as error:
             log.warning("%s: contended, attempt %d: %s", fence.actor, tried, error)
             await asyncio.sleep(random.uniform(0, 0.02 * tried))  # noqa: S311 - spreads load, guards nothing
         except Exception as error:
@@ -121,7 +118,7 @@ async def _apply_alone(conn: Connection, apply: Apply, delivery: Delivery) -> An
         async with conn.transaction():
             [reply] = await apply(conn, [delivery])
             return reply
-    except (DatabaseUnavailable, Fenced, *_CONTENDED):
+    except (DatabaseUnavailable, Fenced, *CONTENDED):
         raise
     except Exception as error:
         if is_unavailable(error):

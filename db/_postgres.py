@@ -35,6 +35,9 @@ REMIND_SECONDS = 30.0  # between two lines of one outage
 FLAP_SECONDS = 1.0  # between the first lines of two
 _APPLICATION_NAME_BYTES = 63  # NAMEDATALEN - 1: Postgres cuts what is longer
 
+# Postgres gave the transaction up in favour of another one: it is nobody's fault, and may be tried again.
+CONTENDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
+
 # What the server says when it, and not the statement, is the trouble.
 _SERVER_TROUBLE = (
     asyncpg.PostgresConnectionError,  # 08: lost, refused, rejected

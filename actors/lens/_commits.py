@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import asyncpg
-
 from actors.lens._outcomes import Letter, Noted, Outcome, StageFailure, bury, cause, steps_move, stored_move
 from actors.lens.messages import Work
 from config import clock
 from config.ids import time_of, uuid7
 from config.values import replace
-from db._postgres import Connection, loudness
+from db._postgres import CONTENDED, Connection, loudness
 from db.lens import dlq, stages
 from schemas.errors import AppError
 
@@ -25,9 +23,6 @@ log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 5.0
 """How long a hand-over may take before the sweep re-takes it. What a stage holds it leaves out of its sweep itself."""
-
-# Postgres gave the transaction up in favour of another one: it is not the events' fault, and they are tried again.
-CONTENDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 
 
 class Commits:

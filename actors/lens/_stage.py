@@ -25,7 +25,7 @@ import asyncpg
 
 from actors._behaviour import Behaviour, Room
 from actors._messages import Delivery
-from actors.lens._commits import CONTENDED, LEASE_SECONDS, Commits
+from actors.lens._commits import LEASE_SECONDS, Commits
 from actors.lens._handover import linger_after
 from actors.lens._outcomes import (
     Advanced,
@@ -49,7 +49,7 @@ from actors.lens._rows import store_steps
 from actors.lens.messages import Process, Work
 from config import clock, metrics
 from config.tasks import cancel, spawn
-from db._postgres import Connection, loudness
+from db._postgres import CONTENDED, Connection, loudness
 from db.lens import stages
 from schemas.errors import AppError, Unavailable
 

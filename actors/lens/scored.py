@@ -9,7 +9,6 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import orjson
 from redis.exceptions import RedisError
 
@@ -19,7 +18,7 @@ from actors.lens.publication import PRICED, describe_provider, provider_candidat
 from actors.lens.scoring import tier_of
 from actors.lens.symbols import asset_category
 from config.clock import rfc3339
-from db._postgres import Connection
+from db._postgres import CONTENDED, Connection
 from db.signals import (
     NewSignal,
     ProviderCard,
@@ -37,7 +36,6 @@ log = logging.getLogger(__name__)
 WRITE_SECONDS = 5.0
 """For one batch: 500 rows take 50 ms, but they wait for the stage's own commits."""
 
-_CONTENDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 _DIRECTIONS = {"buy": "long", "yes": "long", "sell": "short", "no": "short", "hold": None}
 _ENTRIES = {"option": "premium", "prediction": "probability"}
 _SAFE_INTEGER = 2**53
@@ -61,7 +59,7 @@ class ScoredSignals:
             stored = await self._store([signal for _, signal in numbered])
         except AppError:
             raise
-        except _CONTENDED as error:
+        except CONTENDED as error:
             raise DatabaseUnavailable("The database is contended") from error
         except Exception as error:  # a constraint, a text, a value that no codec takes
             if len(numbered) == 1:

@@ -285,6 +285,20 @@ async def test_nothing_waits_for_the_collector() -> None:
         assert len(handlers) == 4
 
 
+async def test_who_came_last_is_heard_before_all_connections_are_closed() -> None:
+    async with serving() as server:
+        client = socket.create_connection(("127.0.0.1", server.port))  # the loop stands still
+        stopping = spawn(server.http.stop(), name="stop")
+        await asyncio.sleep(0.02)
+        client.sendall(GET)
+        await stopping
+        await server.http.close_all_connections()  # as at the end of a drain in which nothing seemed to be open
+        client.setblocking(False)
+        peer = Peer(*await asyncio.open_connection(sock=client))
+        server.peers.append(peer)
+        assert (await peer.response()).body == b"GET /"
+
+
 async def test_a_server_that_is_closed_takes_no_connection_that_was_on_its_way() -> None:
     http = HttpServer(App(), refusal=lambda *_: b"", idle_seconds=5, body_seconds=5, header_bytes=1000)
     sockets = bind_sockets(0, "127.0.0.1")
