@@ -56,6 +56,8 @@ class Walk(DeadLetters):
         found = metrics.expected(200)
         if "# TYPE tradestream_" not in metrics.text or "text/plain" not in metrics.headers.get("Content-Type", ""):
             found.append("no Prometheus text")
+        if 'tradestream_postgres_pool_connections{owner="gateway",state="in_use"}' not in metrics.text:
+            found.append("no use of the gateway's pool")
         self.findings.add(f"GET {BASE}/metrics", found)
 
     async def methods(self) -> None:
