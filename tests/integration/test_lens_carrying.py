@@ -27,20 +27,19 @@ NUL = "a\0b"  # which Postgres takes in no text
 
 
 class HeldPublish(Publish):
-    """Publish that waits with each event, and fails as often as it is told to, until the test lets it go on."""
+    """Publish that fails as often as it is told to, then waits with each event until the test lets it go on."""
 
-    def __init__(self, *, failures: int = 0, at_once: bool = False) -> None:
+    def __init__(self, *, failures: int = 0) -> None:
         super().__init__()
         self.failures = failures
-        self.at_once = at_once
         self.held: list[Work] = []
         self.released = asyncio.Event()
 
     def work_at_once(self, work: Work) -> Outcome:
-        if self.at_once and self.failures:
+        if self.failures:
             self.failures -= 1
             raise StageFailure("PUBLISH_ERROR", "the score fails")
-        return None if not self.at_once else super().work_at_once(work)  # type: ignore[return-value]
+        return None  # type: ignore[return-value]
 
     async def work(self, work: Work) -> Outcome:
         self.held.append(work)
@@ -131,16 +130,18 @@ async def test_nothing_is_written_between_acceptance_and_publication(settings: S
 
 
 async def test_a_failed_attempt_of_publication_stores_the_steps_before_it(settings: Settings) -> None:
-    publish = HeldPublish(failures=1, at_once=True)
-    slow = settings.replace(lens_retry_base_seconds=1.0)
-    async with pipeline(slow, publish=publish) as (actors, conn):
+    publish = HeldPublish(failures=1)
+    quick = settings.replace(lens_retry_base_seconds=0.05)
+    async with pipeline(quick, publish=publish) as (actors, conn):
         [event_id] = await post(actors, submit())
 
-        async def failed() -> bool:
-            return await conn.fetchval("SELECT attempt FROM lens_progress WHERE event_id = $1", event_id) == 1
+        async def held() -> bool:
+            return bool(publish.held)
 
-        await until(failed)
+        await until(held)
+        assert publish.held[0].attempt == 1
         assert await stored(conn, event_id) == ("PUBLISH", "MODEL_DONE", 1, 1)
+        publish.released.set()
         assert await finished(conn, [event_id]) == ["PUBLISHED"]
         event = await get_event(conn, event_id)
         assert event is not None
