@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -11,6 +10,7 @@ from typing import Any, Literal, Protocol
 import jwt
 
 from config._variables import Network
+from config.addresses import Address, counted_address, parse_address
 from config.settings import Settings
 from schemas.errors import Forbidden, Unauthorized
 
@@ -18,8 +18,6 @@ ISSUER = "tradestream.io"
 AUDIENCE = "tradestream-api"
 OUTSIDER = "Access denied. This API is only accessible from internal network."
 DEMO_REFUSED = "Demo users cannot access this resource"
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +81,11 @@ class Caller:
         """The user's id, or None without a token (and for a demo token, which is nobody's)."""
         return None if self.claims is None or self.claims.is_demo else self.claims.subject
 
+    @property
+    def counted_address(self) -> str:
+        """What limits per client address count by."""
+        return counted_address(self.address)
+
 
 class Revocations(Protocol):
     """Which sessions have been ended before their tokens expired."""
@@ -109,7 +112,7 @@ class Gatekeeper:
         The chain is read from the right, past trusted proxies, to the first address that is none. An entry that is not
         an address ends the walk: who wrote it is known, who it stands for is not, so it is never internal.
         """
-        client = _parse_address(peer)
+        client = parse_address(peer)
         if client is None:
             return Caller(peer, is_internal=False)
         chain = forwarded_for.split(",") if forwarded_for else []
@@ -117,7 +120,7 @@ class Gatekeeper:
             entry = chain.pop().strip()
             if not entry:
                 continue
-            hop = _parse_address(_without_port(entry))
+            hop = parse_address(_without_port(entry))
             if hop is None:
                 return Caller(str(client), is_internal=False)
             client = hop
@@ -209,17 +212,6 @@ def _bearer(authorization: str) -> str:
     if scheme.lower() != "bearer" or not token.strip():
         raise _invalid_token("Invalid token")
     return token.strip()
-
-
-def _parse_address(text: str) -> Address | None:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address):
-        # A dual-stack socket shows IPv4 peers so; and a scope is this machine's name for a link, not the peer's.
-        return address.ipv4_mapped or ipaddress.IPv6Address(int(address))
-    return address
 
 
 def _without_port(entry: str) -> str:

@@ -196,7 +196,7 @@ class GatewayHandler(tornado.web.RequestHandler):
             rule = STANDARD  # who is nobody is counted by the address: guessing tokens is limited here, too
         if services is None or (rule.limit == 0 and counted_user is None):
             return
-        self._verdict = await services.limiter.check(rule, name, self.caller.address, counted_user)
+        self._verdict = await services.limiter.check(rule, name, self.caller.counted_address, counted_user)
         if self._verdict is not None:
             self._announce(self._verdict)
             if not self._verdict.allowed:

@@ -112,9 +112,9 @@ def viewer_of(caller: Caller) -> Viewer:
     """Who holds the stream, as the feed needs to know it."""
     claims = caller.claims
     if claims is None or claims.is_demo:
-        return Viewer(caller.address, expires_at=None if claims is None else claims.expires_at)
+        return Viewer(caller.counted_address, expires_at=None if claims is None else claims.expires_at)
     return Viewer(
-        caller.address,
+        caller.counted_address,
         user_id=claims.subject,
         session_id=claims.session_id,
         is_demo=False,

@@ -96,7 +96,10 @@ class SignalFilter:
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who holds a stream open. `user_id` is None without a token and for a demo token; `expires_at` is Unix time."""
+    """Who holds a stream open. `user_id` is None without a token and for a demo token; `expires_at` is Unix time.
+
+    `address` is what limits count by: `config.addresses.counted_address`.
+    """
 
     address: str
     user_id: str | None = None

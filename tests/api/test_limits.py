@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from config._variables import networks
 from config.settings import Settings
 from db._redis import create_redis
 from handlers._access import AUTHENTICATED, OPTIONAL, PUBLIC, permission
@@ -156,3 +157,20 @@ def test_the_limit_of_a_user_is_configured_and_documented() -> None:
     assert rules["PUT /public per user"].window_seconds == 3600
     text = build_document(ROUTES, LIMITED).decode()
     assert "At most 5 requests a minute from one address.\\n\\nAt most 3 requests an hour by one user." in text
+
+
+@pytest.mark.parametrize("url", ["redis", "away"])
+async def test_all_addresses_of_one_ipv6_network_are_one_client(redis_url: str, url: str) -> None:
+    """The kind: a limit per address, where its subject has 2^64 addresses. With Redis and without it."""
+    proxied = LIMITED.replace(trusted_proxies=networks("127.0.0.1/32"))
+    async with limited(redis_url if url == "redis" else "redis://127.0.0.1:1", proxied) as (client, _):
+        answers = [
+            (await client.get("/public", X_Forwarded_For=address)).status
+            for address in ("2001:db8:1:2::1", "2001:db8:1:2:ffff::7", "2001:db8:1:2::3", "2001:db8:1:3::1")
+        ]
+        assert answers == [200, 200, 429, 200]
+        mapped = [
+            (await client.get("/public", X_Forwarded_For=address)).status
+            for address in ("::ffff:198.51.100.7", "198.51.100.7", "::ffff:198.51.100.7", "::ffff:198.51.100.8")
+        ]
+        assert mapped == [200, 200, 429, 200]

@@ -45,6 +45,16 @@ async def test_one_address_may_have_twenty_streams_open(settings: Settings) -> N
         await stack.enter_async_context(stream(server.port))
 
 
+async def test_all_addresses_of_one_ipv6_network_share_the_streams_of_one(settings: Settings) -> None:
+    trusting = settings.internal_networks[:1]
+    async with serving(settings, trusted_proxies=trusting, **LIMITED) as (server, _), AsyncExitStack() as stack:
+        for number in range(20):
+            headers = {"X-Forwarded-For": f"2001:db8:0:7::{number:x}"}
+            await stack.enter_async_context(stream(server.port, headers=headers))
+        await refused(server, 429, "RATE_LIMITED", headers={"X-Forwarded-For": "2001:db8:0:7:1234::1"})
+        await stack.enter_async_context(stream(server.port, headers={"X-Forwarded-For": "2001:db8:0:8::1"}))
+
+
 async def test_one_user_may_have_five_streams_open_at_any_address(settings: Settings) -> None:
     trusting = settings.internal_networks[:1]
     async with serving(settings, trusted_proxies=trusting, **LIMITED) as (server, _), AsyncExitStack() as stack:
