@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import random
 import re
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
+from operator import attrgetter
 from types import TracebackType
 from typing import Any
 from uuid import UUID
@@ -46,20 +48,22 @@ log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
 
-class _AnyMethod(tuple[str, ...]):
-    """Tornado refuses a method that it does not know before `prepare`; we do it there, in our shape."""
-
-    __slots__ = ()
-
-    def __contains__(self, method: object) -> bool:
-        return True
+# What a request's method calls. A method that is not here is called by nothing: `prepare` refuses it, on every path.
+_CALLS: Mapping[str, Callable[[Any], Callable[..., Awaitable[None] | None]]] = {
+    "DELETE": attrgetter("delete"),
+    "GET": attrgetter("get"),
+    "HEAD": attrgetter("head"),
+    "OPTIONS": attrgetter("options"),
+    "PATCH": attrgetter("patch"),
+    "POST": attrgetter("post"),
+    "PUT": attrgetter("put"),
+}
 
 
 @tornado.web.stream_request_body  # so that a refusal comes before the body, and not after it has filled the memory
 class GatewayHandler(tornado.web.RequestHandler):
     """Alone, it answers for unknown paths and methods, and preflights. Subclasses name what they serve."""
 
-    SUPPORTED_METHODS = _AnyMethod()
     while_starting = False  # whether it works without the services
 
     caller: Caller
@@ -82,7 +86,58 @@ class GatewayHandler(tornado.web.RequestHandler):
 
     def _execute(self, transforms: list[OutputTransform], *args: bytes, **kwargs: bytes) -> Any:
         # Tornado would make a task of it too, in half as much time again.
-        return spawn(super()._execute(transforms, *args, **kwargs), name="request")
+        return spawn(self._serve(transforms, kwargs), name="request")
+
+    async def _serve(self, transforms: list[OutputTransform], arguments: dict[str, bytes]) -> None:
+        # As Tornado's own, which would call whatever attribute is named like the request's method.
+        self._transforms = transforms
+        prepared: asyncio.Future[None] = self._prepared_future  # type: ignore[assignment]  # set for streamed bodies
+        try:
+            self.path_kwargs = {name: self.decode_argument(value, name) for name, value in arguments.items()}
+            self._cross_origin_protection()
+            await self.prepare()
+            if not prepared.done():
+                prepared.set_result(None)
+            if not self._finished and await self._has_body():
+                await self._call()
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                self._fail(error)  # what the handler waited for was cancelled, not the handler
+                return
+            if not self._finished:
+                self.send_error(500)
+            raise
+        except Exception as error:  # noqa: BLE001 - it is rendered, and logged unless it is ours
+            self._fail(error)
+        finally:
+            if not prepared.done():
+                prepared.set_result(None)  # the connection waits for it
+            self._leave()  # whatever became of it: a drain waits for nobody else
+
+    async def _has_body(self) -> bool:
+        # Waits for all of it; false when the client goes before.
+        try:
+            await self.request._body_future  # noqa: SLF001 - Tornado's own way to say so
+        except StreamClosedError:
+            return False
+        return True
+
+    async def _call(self) -> None:
+        if self._refusal is not None:
+            self._end_refusal(self._refusal)
+            return
+        called = _CALLS[self.request.method or ""](self)(**self.path_kwargs)
+        if called is not None:
+            await called
+        if self._auto_finish and not self._finished:
+            self.finish()
+
+    def _fail(self, error: BaseException) -> None:
+        try:
+            self._handle_request_exception(error)
+        except Exception:
+            log.exception("%s %s failed to fail", self.request.method, self.match.pattern)
 
     def clear(self) -> None:
         """Tornado's own formats the time anew for each response."""
@@ -218,14 +273,12 @@ class GatewayHandler(tornado.web.RequestHandler):
     @property
     def declared(self) -> Endpoint | None:
         """What the method that was asked for declares."""
-        method = "get" if self.request.method == "HEAD" else (self.request.method or "").lower()
-        return endpoint_of(getattr(self, method, None))
+        call = _CALLS.get("GET" if self.request.method == "HEAD" else self.request.method or "")
+        return None if call is None else endpoint_of(call(self))
 
     def _refuse(self, refusal: AppError) -> None:
         self._refusal = refusal
         self._chunks.clear()
-        # Tornado calls the method by its name once the body is there: from now on that is this one.
-        setattr(self, (self.request.method or "").lower(), self._end_refusal)
         declared = declared_bytes(self.request.headers)
         if declared is None or declared > BODY_BYTES:
             self._answered_early = True
@@ -235,10 +288,9 @@ class GatewayHandler(tornado.web.RequestHandler):
             self.write(body)
             self.flush()
 
-    async def _end_refusal(self, **_: Any) -> None:
-        assert self._refusal is not None
+    def _end_refusal(self, refusal: AppError) -> None:
         if not self._answered_early:
-            raise self._refusal
+            raise refusal
         self.finish()
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:

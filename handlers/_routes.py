@@ -15,6 +15,7 @@ from handlers._endpoint import endpoint_of
 from handlers._limits import STANDARD, Rule
 
 INTERNAL_PREFIX = "/api/v1"
+WHOLE_SERVER = "*"
 FOUND = 4096  # paths whose rows are remembered, most requests ask for one of few:
 FOUND_CHARACTERS = 200  # short ones, so that strangers who invent paths fill a few megabytes at most
 _PARAMETER = re.compile(r"\{([a-z_]+)(:path)?\}")
@@ -65,12 +66,15 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What the table says of a request. `route` is None for an unknown path, and for a method that the path lacks."""
+    """What the table says of a request.
+
+    `route` is None for an unknown path, for a method that the path or the whole server lacks, and for `OPTIONS *`.
+    """
 
     route: Route | None
     pattern: str = "unmatched"
     access: Access = PUBLIC
-    methods: str = ""  # as in `Allow`; empty for an unknown path
+    methods: str = ""  # as in `Allow`; empty for an unknown path, which is 404
     arguments: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -99,6 +103,9 @@ class RouteTable:
             self._open += [None] * len(path.names) + [path]
         # One expression for all: each alternative ends in an empty group, whose number tells which one it was.
         self._expression = re.compile("|".join(expressions) or r"(?!)")
+        offered = {each.method: each for each in routes}
+        self._offered = frozenset(offered) | {"HEAD", "OPTIONS"}
+        self._methods = _allow(offered)  # of the server as a whole
         self._remembered = functools.lru_cache(maxsize=FOUND)(self._find)
 
     def find(self, method: str, path: str) -> Match:
@@ -118,8 +125,10 @@ class RouteTable:
                 if len(arguments) < len(found.names):
                     found = None
         if found is None:
-            outside = path == INTERNAL_PREFIX or path.startswith(INTERNAL_PREFIX + "/")
-            return Match(None, access=INTERNAL if outside else PUBLIC)
+            inside = path == INTERNAL_PREFIX or path.startswith(INTERNAL_PREFIX + "/")
+            # A method that nothing here has is refused as such, and `*` is the server itself (RFC 9110 § 9.3.7).
+            is_whole = method not in self._offered or (method == "OPTIONS" and path == WHOLE_SERVER)
+            return Match(None, access=INTERNAL if inside else PUBLIC, methods=self._methods if is_whole else "")
         route = found.routes.get("GET" if method == "HEAD" else method)
         # The network's border is the path's, whatever the method.
         access = route.access if route is not None else next(iter(found.routes.values())).access

@@ -13,6 +13,10 @@ from handlers._headers import Headers
 METHOD_BYTES = 32  # the longest of IANA's registry has 17
 
 _METHOD = re.compile(rb"[!#$%%&'*+.^_`|~0-9A-Za-z-]{1,%d}" % METHOD_BYTES)  # or the first part of one
+# Those of other protocols, which llhttp knows and refuses here, where the application would say what is wrong.
+_FOREIGN = re.compile(
+    rb"(?:ANNOUNCE|DESCRIBE|FLUSH|GET_PARAMETER|PAUSE|PLAY|RECORD|REDIRECT|SETUP|SET_PARAMETER|SOURCE|TEARDOWN) "
+)
 _VERSIONS = frozenset({"1.0", "1.1"})
 
 
@@ -93,6 +97,9 @@ class RequestParser:
             raise HeadTooLarge("it goes on and on")
 
     def _parse(self, data: bytes, *, is_new: bool) -> None:
+        if is_new and _FOREIGN.match(data) is not None:
+            end = data.index(b" ")
+            data = self._begin_anew(data[:end].decode(), data[end:])
         while data:
             try:
                 self._parser.feed_data(data)
