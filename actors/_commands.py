@@ -14,7 +14,8 @@ from typing import Any
 from uuid import UUID
 
 from actors._fencing import Fence
-from actors._messages import Delivery, decode, encode
+from actors._messages import Delivery
+from actors._replies import UnreadableReply, decode_reply, encode_reply
 from db import actors as sql
 from db._postgres import CONTENDED, Connection, is_unavailable
 from schemas.errors import AppError, DatabaseUnavailable, Fenced, Internal
@@ -88,7 +89,15 @@ async def _transact(
     if not known:
         return list(answers)
     rest = iter(answers)
-    return [decode(known[each.command_id]) if each.command_id in known else next(rest) for each in batch]
+    return [_recall(each, known[each.command_id]) if each.command_id in known else next(rest) for each in batch]
+
+
+def _recall(delivery: Delivery, stored: bytes) -> Any:
+    """The stored answer. One that cannot be read is an error for its sender alone: the command was applied."""
+    try:
+        return decode_reply(delivery.message, stored)
+    except UnreadableReply as error:
+        return as_reply(error)
 
 
 async def _find_applied(
@@ -108,7 +117,7 @@ async def _remember(fence: Fence, conn: Connection, batch: Sequence[Delivery], r
         # An error changed nothing, so a repetition may well be judged anew.
         if each.command_id is not None and not isinstance(reply, AppError):
             ids.append(UUID(bytes=each.command_id))
-            encoded.append(encode(reply))
+            encoded.append(encode_reply(each.message, reply))
     if ids and not await sql.store_commands(conn, fence.actor, ids, encoded):
         raise _AppliedMeanwhile
 
