@@ -1,7 +1,9 @@
 """Days in a row: which calendar day an instant is in somebody's time zone, and what it does to a streak. Pure.
 
-A change of zone never breaks a streak and never counts a date twice: dates only go forward, and a streak is over only
-when both the zone that was in force at the last activity and the one that is in force now have left a day out.
+Two activities are two days only if a midnight of the zone that is in force now lies between their instants, however
+their dates are called: whoever moves over the date line within a minute has not lived another day. A date never counts
+twice. A streak is over only when both the zone that was in force at the last activity and the one that is in force now
+have left a day out.
 """
 
 from __future__ import annotations
@@ -10,21 +12,56 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
+from operator import attrgetter
+from typing import Any
 from zoneinfo import ZoneInfo
 
 _DAY = timedelta(days=1)
+_MOMENT = timedelta(microseconds=1)
+_QUARTER_SECONDS = 900  # midnights are at full quarters of an hour of UTC, wherever one is
 
 
 @dataclass(frozen=True, slots=True)
 class Streak:
-    """A run of days, and the longest there ever was. Days are dates in the zone that was in force on them."""
+    """A run of days, and the longest there ever was. Days are dates in the zone that was in force on them.
+
+    What is None had no column yet when the streak was stored: its days counted, and it was last seen at the day's end.
+    """
 
     current: int
     longest: int
     started_on: date
-    last_on: date  # the latest day that counted
+    last_on: date  # the latest day with an activity; it counts, unless no midnight was before it
     seen_on: date  # the day of the latest activity in `zone`; before last_on after a move to the west
     zone: str
+    counted_on: date | None = None  # the latest day that counted
+    counted_at: datetime | None = None  # the activity that made it count
+    seen_at: datetime | None = None  # the latest activity, to the quarter of an hour in which no midnight can be
+
+
+_of_row = attrgetter(
+    "current_count",
+    "longest_count",
+    "started_on",
+    "last_on",
+    "seen_on",
+    "zone",
+    "counted_on",
+    "counted_at",
+    "seen_at",
+)
+_of_streak = attrgetter(*Streak.__match_args__)
+
+
+def from_row(row: Any) -> Streak:
+    """A streak as it was stored, in either of the tables of them."""
+    return Streak(*_of_row(row))
+
+
+def to_columns(streak: Streak) -> tuple[Any, ...]:
+    """A streak as it is stored: what follows the owner and the type in either of the tables."""
+    columns: tuple[Any, ...] = _of_streak(streak)
+    return columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +77,16 @@ def record(streak: Streak | None, at: datetime, zone: str) -> tuple[Streak, Run 
     """The streak after an activity, and the one that ended by it: a day was left out. Repeating it changes nothing."""
     day = local_day(at, zone)
     if streak is None:
-        return Streak(1, 1, day, day, day, zone), None
-    if day <= streak.last_on:
-        moved = zone != streak.zone or day > streak.seen_on
-        return (replace(streak, seen_on=day, zone=zone) if moved else streak), None
+        return _begun(1, day, at, zone), None
+    if at < _seen_at(streak, at):
+        return streak, None
+    if day <= _counted_on(streak) or day <= local_day(_counted_at(streak, at), zone):
+        return _seen(streak, day, at, zone), None
     if not is_alive(streak, at, zone):
         ended = Run(streak.current, streak.started_on, streak.last_on)
-        return Streak(1, streak.longest, day, day, day, zone), ended
-    count = streak.current + 1
-    return Streak(count, max(streak.longest, count), streak.started_on, day, day, zone), None
+        return _begun(streak.longest, day, at, zone), ended
+    count, last = streak.current + 1, max(streak.last_on, day)
+    return Streak(count, max(streak.longest, count), streak.started_on, last, day, zone, day, at, at), None
 
 
 def record_all(streak: Streak | None, instants: Sequence[datetime], zone: str) -> tuple[Streak | None, Sequence[Run]]:
@@ -63,9 +101,8 @@ def record_all(streak: Streak | None, instants: Sequence[datetime], zone: str) -
 
 def is_alive(streak: Streak, at: datetime, zone: str) -> bool:
     """Whether no day has been left out until now: an activity now would go on with it."""
-    return local_day(at, zone) <= _following(streak.last_on, zone) or (
-        local_day(at, streak.zone) <= _following(streak.seen_on, streak.zone)
-    )
+    seen = _seen_at(streak, at)
+    return any(local_day(at, each) <= _following(local_day(seen, each), each) for each in (zone, streak.zone))
 
 
 def local_day(at: datetime, zone: str) -> date:
@@ -76,6 +113,47 @@ def local_day(at: datetime, zone: str) -> date:
 def next_midnight(at: datetime, zone: str) -> datetime:
     """When the calendar day of `at` is over in a zone, in UTC."""
     return _midnight(local_day(at, zone) + _DAY, zone)
+
+
+def _begun(longest: int, day: date, at: datetime, zone: str) -> Streak:
+    return Streak(1, longest, day, day, day, zone, day, at, at)
+
+
+def _seen(streak: Streak, day: date, at: datetime, zone: str) -> Streak:
+    """The streak with its latest activity; the same one where the instant says nothing that is not known."""
+    before = streak.seen_at
+    if zone == streak.zone and before is not None and _quarter(before) == _quarter(at):
+        return streak
+    return replace(
+        streak,
+        last_on=max(streak.last_on, day),
+        seen_on=day,
+        zone=zone,
+        counted_on=_counted_on(streak),
+        counted_at=_counted_at(streak, at),
+        seen_at=at,
+    )
+
+
+def _quarter(at: datetime) -> int:
+    return int(at.timestamp()) // _QUARTER_SECONDS
+
+
+def _seen_at(streak: Streak, now: datetime) -> datetime:
+    """The latest activity: by its date, at the end of that day or now, where no instant of that date is known."""
+    at = streak.seen_at
+    if at is not None and local_day(at, streak.zone) == streak.seen_on:
+        return at
+    return min(_midnight(streak.seen_on + _DAY, streak.zone) - _MOMENT, now)
+
+
+def _counted_on(streak: Streak) -> date:
+    return streak.last_on if streak.counted_on is None else min(streak.counted_on, streak.last_on)
+
+
+def _counted_at(streak: Streak, now: datetime) -> datetime:
+    seen = _seen_at(streak, now)
+    return seen if streak.counted_at is None else min(streak.counted_at, seen)
 
 
 def _following(day: date, zone: str) -> date:

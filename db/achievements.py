@@ -25,6 +25,9 @@ class StreakRow:
     last_on: date
     seen_on: date
     zone: str
+    counted_on: date | None
+    counted_at: datetime | None
+    seen_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ async def load_progress(conn: Connection, user_ids: Sequence[UUID]) -> list[Prog
     return [ProgressRow(row[0], row[1], row[2], tuple(row[3]), tuple(row[4])) for row in rows]
 
 
-_STREAK = """user_id, streak_type, current_count, longest_count, started_on, last_on, seen_on, zone"""
+_STREAK = ", ".join(StreakRow.__match_args__)
 
 LOAD_STREAKS = f"SELECT {_STREAK} FROM user_streaks WHERE user_id = ANY ($1::uuid[])"
 
@@ -97,10 +100,12 @@ async def load_streaks(conn: Connection, user_ids: Sequence[UUID]) -> list[Strea
 
 UPSERT_STREAKS = f"""
 INSERT INTO user_streaks ({_STREAK})
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::int[], $5::date[], $6::date[], $7::date[], $8::text[])
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::int[], $5::date[], $6::date[], $7::date[], $8::text[],
+                     $9::date[], $10::timestamptz[], $11::timestamptz[])
 ON CONFLICT (user_id, streak_type) DO UPDATE SET
     current_count = excluded.current_count, longest_count = excluded.longest_count, started_on = excluded.started_on,
-    last_on = excluded.last_on, seen_on = excluded.seen_on, zone = excluded.zone
+    last_on = excluded.last_on, seen_on = excluded.seen_on, zone = excluded.zone, counted_on = excluded.counted_on,
+    counted_at = excluded.counted_at, seen_at = excluded.seen_at
 """
 
 
@@ -177,14 +182,17 @@ class ShownStreakRow:
     last_on: date
     seen_on: date
     zone: str
+    counted_on: date | None
+    counted_at: datetime | None
+    seen_at: datetime | None
 
 
-STREAKS = """
-SELECT streak_type, current_count, longest_count, started_on, last_on, seen_on, zone
-FROM user_streaks WHERE user_id = $1
+_SHOWN_STREAK = ", ".join(ShownStreakRow.__match_args__)
+
+STREAKS = f"""
+SELECT {_SHOWN_STREAK} FROM user_streaks WHERE user_id = $1
 UNION ALL
-SELECT streak_type, current_count, longest_count, started_on, last_on, seen_on, zone
-FROM provider_streaks WHERE provider_id = $1
+SELECT {_SHOWN_STREAK} FROM provider_streaks WHERE provider_id = $1
 """
 
 

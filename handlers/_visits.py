@@ -72,9 +72,15 @@ class Visits:
             self._came.set()
 
     def forget(self, subject: str) -> None:
-        """Whether this user has come today is a new question: their day may be another one."""
-        self._until.pop(subject, None)
+        """Whether this user has come today is a new question: their day may be another one.
+
+        They have come just now: it was they who changed their zone, and that they were there until then must be known
+        before it is asked whether the new zone has left a day out.
+        """
+        was_here = self._until.pop(subject, None) is not None
         self._telling.discard(subject)
+        if was_here:
+            self.note(subject)
 
     async def settle(self, subject: str) -> None:
         """Wait, not for long, until this user's visit has been told."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from actors.streaks import Streak, is_alive
+from actors.streaks import from_row, is_alive
 from actors.users.achievements import ACHIEVEMENTS, Facts, due, nearest, points
 from actors.users.messages import USERS, ProviderFacts, progress_key
 from config.clock import now
@@ -139,5 +139,4 @@ def _current(row: ShownStreakRow, at: datetime, zone: str) -> int:
     """The count as it is today: a row says how it was at the last activity."""
     if row.streak_type == "profitable_signal":  # no matter of days
         return row.current_count
-    streak = Streak(row.current_count, row.longest_count, row.started_on, row.last_on, row.seen_on, row.zone)
-    return row.current_count if is_alive(streak, at, zone) else 0
+    return row.current_count if is_alive(from_row(row), at, zone) else 0

@@ -65,12 +65,12 @@ class StatusOfEvent(GatewayHandler):
 
     @endpoint("Get where an event stands", responds=EventStatus(), errors=(404, 503))
     async def get(self, event_id: str) -> object:
-        """`duration_ms` is counted from `received_at` to the end, or to now."""
+        """`duration_ms` of an event that has ended is its timeline's last line minus its first; else it runs to now."""
         async with connection(self.services.pool) as conn:
             row = await reads.get_status(conn, known_id(event_id, "Event"))
         if row is None:
             raise NotFound("Event not found")
-        duration = (row.finished_at or now()) - row.received_at
+        duration = (row.ended_at or now()) - row.began_at
         return {
             "event_id": row.event_id,
             "status": row.status,

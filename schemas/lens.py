@@ -211,12 +211,16 @@ class Event(EventItem):
 
 
 class EventStatus(Schema):
-    """Where an event stands. `duration_ms` runs until it ends."""
+    """Where an event stands."""
 
     event_id = Identifier(required=True)
     status = Choice(STATUSES, required=True)
     current_stage = Choice(STAGES, required=True)
-    duration_ms = Whole(required=True)
+    duration_ms = Whole(
+        min=0,
+        required=True,
+        metadata={"description": "Of an event that has ended: its timeline's last line minus its first. Else to now."},
+    )
 
 
 class DecisionsQuery(Paging):

@@ -89,10 +89,7 @@ class Reckoning:
 
     def streak_rows(self) -> list[StreakRow]:
         """The streaks that changed, as they are stored."""
-        return [
-            StreakRow(*key, each.current, each.longest, each.started_on, each.last_on, each.seen_on, each.zone)
-            for key, each in self.streaks.items()
-        ]
+        return [StreakRow(*key, *streaks.to_columns(each)) for key, each in self.streaks.items()]
 
     def _queue(self, place: Place) -> deque[tuple[OutcomeRow, bool]]:
         return self._waiting.setdefault(place, deque())
@@ -148,7 +145,10 @@ class Reckoning:
             day = streaks.local_day(signal.created_at, zone)
             goes_on = before is not None and record.current_streak > 1
             started, last = (before.started_on, max(before.last_on, day)) if goes_on and before else (day, day)
-            self.streaks[key] = Streak(record.current_streak, record.longest_streak, started, last, day, zone)
+            at = signal.created_at
+            self.streaks[key] = Streak(
+                record.current_streak, record.longest_streak, started, last, day, zone, last, at, at
+            )
         elif ended and before is not None:
             self.ended.append(RunRow(*key, ended, before.started_on, before.last_on))
             self.streaks[key] = replace(before, current=0)

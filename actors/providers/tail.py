@@ -21,7 +21,7 @@ from actors.providers.messages import provider_key
 from actors.providers.news import Changed
 from actors.providers.reckoning import Reckoning, StreakKey, places_to_close
 from actors.providers.record import figures_of
-from actors.streaks import Streak
+from actors.streaks import Streak, from_row
 from db._postgres import Connection
 from db._redis import REDIS_ERRORS
 from db.providers import outcomes, records, streaks
@@ -195,9 +195,7 @@ class Tail:
             self._records.update(loaded)
             people = [each.provider_id for each in loaded.values() if not each.is_system]
             for row in await streaks.load_streaks(conn, people) if people else ():
-                self._streaks[row.provider_id, row.streak_type] = Streak(
-                    row.current_count, row.longest_count, row.started_on, row.last_on, row.seen_on, row.zone
-                )
+                self._streaks[row.provider_id, row.streak_type] = from_row(row)
         return self._records
 
     def _remember(self, reckoning: Reckoning) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from actors.streaks import from_row
 from actors.users.account import Account
 from actors.users.library import Library
-from actors.users.progress import Progress, streak_of
+from actors.users.progress import Progress
 from actors.users.social import Talk
 from db import achievements, social
 from db._postgres import Connection
@@ -50,7 +51,7 @@ async def load_progresses(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID
         row.user_id: Progress(
             row.user_id,
             row.referrer_id if row.acted_at is None else None,
-            {each.streak_type: streak_of(each) for each in streaks[row.user_id]},
+            {each.streak_type: from_row(each) for each in streaks[row.user_id]},
             frozenset(row.unlocked),
             frozenset(row.qualified),
         )

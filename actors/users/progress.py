@@ -10,7 +10,7 @@ from uuid import UUID
 
 from actors._messages import Message
 from actors._virtual import Decision
-from actors.streaks import Streak, record
+from actors.streaks import Streak, record, to_columns
 from actors.users.achievements import Facts, due
 from actors.users.changes import Change
 from actors.users.messages import Activity, FirstFollow, ProviderFacts, Qualify
@@ -48,7 +48,7 @@ def _activity(progress: Progress, message: Activity) -> Result:
     if streak == before:
         return Decision(progress)
     user_id, kind = progress.user_id, message.streak
-    changes: list[Change] = [streak_row(user_id, kind, streak)]
+    changes: list[Change] = [StreakRow(user_id, kind, *to_columns(streak))]
     if ended is not None:
         changes.append(EndedStreakRow(user_id, kind, ended.count, ended.started_on, ended.ended_on))
     state = replace(progress, streaks={**progress.streaks, kind: streak})
@@ -89,25 +89,6 @@ _RULES: Mapping[type[Message[Any]], Callable[[Progress, Any], Result]] = {
     FirstFollow: _first_follow,
     Qualify: _qualify,
 }
-
-
-def streak_row(user_id: UUID, kind: StreakType, streak: Streak) -> StreakRow:
-    """A streak as it is stored."""
-    return StreakRow(
-        user_id,
-        kind,
-        streak.current,
-        streak.longest,
-        streak.started_on,
-        streak.last_on,
-        streak.seen_on,
-        streak.zone,
-    )
-
-
-def streak_of(row: StreakRow) -> Streak:
-    """A streak as it was stored."""
-    return Streak(row.current_count, row.longest_count, row.started_on, row.last_on, row.seen_on, row.zone)
 
 
 def _act(progress: Progress, at: datetime) -> tuple[Progress, list[Change]]:

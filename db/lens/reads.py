@@ -56,13 +56,13 @@ class EventDetail:
 
 @dataclass(frozen=True, slots=True)
 class EventStatus:
-    """Where an event stands. `finished_at` is None while it is under way."""
+    """Where an event stands. `ended_at` is its timeline's last line, and None while it is under way."""
 
     event_id: UUID
     status: str
     stage: str
-    received_at: datetime
-    finished_at: datetime | None
+    began_at: datetime  # the timeline's first line
+    ended_at: datetime | None
 
 
 GET_EVENT = """
@@ -86,8 +86,11 @@ async def get_event(conn: Connection, event_id: UUID) -> EventDetail | None:
     return None if row is None else EventDetail(*row)
 
 
+# Not by `finished_at`, the time of the commit: whoever reads the timeline must count the same.
 GET_STATUS = """
-SELECT event_id, p.status, p.stage, e.received_at, p.finished_at
+SELECT event_id, p.status, p.stage, coalesce((p.timeline->0->>'timestamp')::timestamptz, e.received_at),
+       CASE WHEN p.finished_at IS NOT NULL
+       THEN coalesce((p.timeline->-1->>'timestamp')::timestamptz, p.finished_at) END
 FROM lens_events e JOIN lens_progress p USING (event_id) WHERE event_id = $1
 """
 

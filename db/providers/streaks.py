@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Literal
 from uuid import UUID
 
@@ -25,6 +25,9 @@ class StreakRow:
     last_on: date
     seen_on: date
     zone: str
+    counted_on: date | None
+    counted_at: datetime | None
+    seen_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,12 @@ async def load_zones(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, str]:
 
 UPSERT_STREAKS = f"""
 INSERT INTO provider_streaks ({_STREAK})
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::int[], $5::date[], $6::date[], $7::date[], $8::text[])
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::int[], $5::date[], $6::date[], $7::date[], $8::text[],
+                     $9::date[], $10::timestamptz[], $11::timestamptz[])
 ON CONFLICT (provider_id, streak_type) DO UPDATE SET
     current_count = excluded.current_count, longest_count = excluded.longest_count, started_on = excluded.started_on,
-    last_on = excluded.last_on, seen_on = excluded.seen_on, zone = excluded.zone
+    last_on = excluded.last_on, seen_on = excluded.seen_on, zone = excluded.zone, counted_on = excluded.counted_on,
+    counted_at = excluded.counted_at, seen_at = excluded.seen_at
 """
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import orjson
 import pytest
 
@@ -81,8 +83,38 @@ async def test_the_documents_example_is_accepted_and_its_whole_story_can_be_read
         status = (await client.get(f"/api/v1/events/{event_id}/status")).json
         assert not lens.EventStatus().validate(status)
         assert (status["status"], status["current_stage"]) == ("PUBLISHED", "COMPLETE")
-        assert 0 <= status["duration_ms"] < 15_000
+        assert status["duration_ms"] == spanned_ms(event["timeline"]) < 15_000
         assert (await client.get(f"/api/v1/events/{event_id}/status")).json == status
+
+
+def spanned_ms(timeline: list[dict[str, Any]]) -> int:
+    first, last = (datetime.fromisoformat(timeline[place]["timestamp"]) for place in (0, -1))
+    return (last - first) // timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize("ending", ["PUBLISHED", "REJECTED", "FAILED"])
+async def test_the_duration_of_an_event_that_has_ended_is_that_of_its_timeline(
+    unlimited: Settings, ending: str
+) -> None:
+    """The kind: two numbers of one thing, here of one event's time, that come from two clocks and disagree."""
+    async with gateway(unlimited) as client:
+        event_id = (await client.post("/api/v1/signals", SIGNAL)).json["event_id"]
+        await ended(client, event_id)
+        conn = await asyncpg.connect(unlimited.database_url)
+        try:
+            await conn.execute(
+                "UPDATE lens_progress SET status = $2, finished_at = '2024-01-15T10:31:00Z', timeline = $3::text::jsonb"
+                " WHERE event_id = $1",
+                UUID(event_id),
+                ending,
+                """[{"status": "RECEIVED", "timestamp": "2024-01-15T10:30:00.123Z"},
+                    {"status": "ENQUEUED", "timestamp": "2024-01-15T10:30:00.125Z"},
+                    {"status": "ENDED", "timestamp": "2024-01-15T10:30:04.510Z"}]""",
+            )
+        finally:
+            await conn.close()
+        status = (await client.get(f"/api/v1/events/{event_id}/status")).json
+        assert (status["status"], status["duration_ms"]) == (ending, 4387)
 
 
 async def test_prices_come_back_with_all_their_digits(unlimited: Settings) -> None:

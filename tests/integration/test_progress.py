@@ -232,7 +232,11 @@ async def test_every_gateway_hears_that_a_user_has_moved(settings: Settings, mon
             remembered = gateway.visits._until
             await until(lambda: forgotten(remembered, browser.claims["sub"]))
             found = (await get(there, "/api/achievements/streaks"))["streaks"][0]
-            assert (found["current_count"], found["last_activity_date"]) == (2, "2026-02-02")
+            # The date of where they are now; another day only when midnight comes there.
+            assert (found["current_count"], found["last_activity_date"]) == (1, "2026-02-02")
+            clock.set("UTC", "2026-02-02 10:00")
+            found = (await get(there, "/api/achievements/streaks"))["streaks"][0]
+            assert (found["current_count"], found["last_activity_date"]) == (2, "2026-02-03")
         finally:
             await gateway.visits.stop()
 

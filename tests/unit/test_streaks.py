@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.streaks import Run, Streak, is_alive, local_day, next_midnight, record, record_all
+from actors.streaks import Run, Streak, from_row, is_alive, local_day, next_midnight, record, record_all, to_columns
+from db.achievements import StreakRow
 
 ZONES = (
     "UTC",
@@ -105,6 +107,63 @@ def test_a_journey_there_and_back_does_not_break_either() -> None:
     assert (streak.current, ended) == (2, None)
 
 
+@pytest.mark.parametrize(
+    ("at", "first", "then", "days"),
+    [
+        ("2026-01-01 12:00", "UTC", "Pacific/Kiritimati", 1),  # its midnight was two hours ago
+        ("2026-01-01 10:29", "Pacific/Honolulu", "Pacific/Apia", 1),
+        ("2026-07-01 15:30", "America/New_York", "Asia/Tokyo", 1),
+        ("2026-01-01 09:59", "UTC", "Pacific/Kiritimati", 2),  # a midnight of the zone moved to is in that minute
+    ],
+)
+def test_a_hop_over_dates_is_a_day_only_with_a_midnight_in_between(at: str, first: str, then: str, days: int) -> None:
+    """The kind: a number of days that comes from names of days, not from time that has passed."""
+    begun, _ = record(None, local("UTC", at), first)
+    for seconds in (60, 90, 120):
+        begun, ended = record(begun, local("UTC", at) + timedelta(seconds=seconds), then)
+        assert (begun.current, ended) == (days, None)
+
+
+def test_who_hops_and_comes_back_loses_no_day_and_gains_none() -> None:
+    streak, _ = record(None, local("UTC", "2026-01-01 12:00"), "UTC")
+    for text, zone in (("12:01", "Pacific/Kiritimati"), ("12:02", "UTC"), ("12:03", "Pacific/Honolulu")):
+        streak, _ = record(streak, local("UTC", f"2026-01-01 {text}"), zone)
+        assert streak.current == 1
+    for day in (2, 3):
+        streak, ended = record(streak, local("UTC", f"2026-01-0{day} 12:00"), "UTC")
+        assert (streak.current, ended) == (day, None)
+
+
+def test_the_zones_of_a_whole_day_make_no_more_than_the_dates_of_it() -> None:
+    """Whoever chases midnight around the earth sees one every hour; each date of them counts once."""
+    streak: Streak | None = None
+    begin = local("UTC", "2026-01-01 00:30")
+    for hour in range(48):
+        zone = f"Etc/GMT{(hour + 12) % 24 - 11:+d}"
+        streak, _ = record(streak, begin + timedelta(hours=hour), zone)
+    assert streak is not None
+    assert streak.current <= 4
+
+
+def test_a_streak_of_dates_alone_goes_on() -> None:
+    """As it was stored before there were instants."""
+    old = Streak(5, 7, date(2026, 1, 1), date(2026, 1, 5), date(2026, 1, 5), "Europe/Vienna")
+    assert record(old, local("Europe/Vienna", "2026-01-05 20:00"), "Europe/Vienna")[0].current == 5
+    assert record(old, local("Europe/Vienna", "2026-01-06 00:00"), "Europe/Vienna")[0].current == 6
+    hopped, _ = record(old, local("Europe/Vienna", "2026-01-05 20:00"), "Pacific/Kiritimati")
+    assert hopped.current == 5
+    again, ended = record(hopped, local("Europe/Vienna", "2026-01-06 09:00"), "Europe/Vienna")
+    assert (again.current, ended) == (6, None)
+    assert is_alive(old, local("Europe/Vienna", "2026-01-06 23:59"), "Europe/Vienna")
+    assert record(old, local("Europe/Vienna", "2026-01-07 00:00"), "Europe/Vienna")[0].current == 1
+
+
+def test_a_stored_streak_is_the_same_one() -> None:
+    streak, _ = record(None, local("UTC", "2026-01-01 12:00"), "UTC")
+    row = StreakRow(UUID(int=1), "login", *to_columns(streak))
+    assert from_row(row) == streak
+
+
 def test_idleness_breaks_a_streak_also_when_its_owner_moves() -> None:
     streak, _ = after("America/New_York", "2026-01-01 12:00")
     streak, ended = record(streak, local("Asia/Tokyo", "2026-01-04 00:30"), "Asia/Tokyo")
@@ -183,3 +242,47 @@ def test_a_date_never_counts_twice_and_repeating_changes_nothing(at: datetime, s
         assert streak.longest >= streak.current
     assert streak is not None
     assert total + streak.current <= len(dates)
+
+
+@given(instants, st.lists(st.tuples(st.integers(0, 60 * 60), zones), min_size=1, max_size=60))
+def test_two_days_have_a_midnight_of_the_present_zone_between_them_and_only_a_day_left_out_ends_a_run(
+    at: datetime, steps: list[tuple[int, str]]
+) -> None:
+    """The kind: over whatever hops, clock changes and the date line, days are counted by instants in one zone."""
+    streak: Streak | None = None
+    counted = seen = at
+    last_zone = "UTC"
+    for minutes, zone in steps:
+        at += timedelta(minutes=minutes)
+        before = streak
+        streak, ended = record(streak, at, zone)
+        if before is None:
+            counted = at
+        elif ended is not None:
+            for each in (zone, last_zone):
+                first, now = local_day(seen, each), local_day(at, each)
+                assert next_midnight(next_midnight(seen, each), each) <= at, "two midnights, in both zones"
+                assert now > first
+            counted = at
+        elif streak.current > before.current:
+            assert next_midnight(counted, zone) <= at
+            counted = at
+        seen, last_zone = at, zone
+
+
+@given(instants, st.lists(st.tuples(st.integers(0, 26 * 60), zones), min_size=1, max_size=60), zones)
+def test_who_stays_at_last_counts_every_day_from_then_on(at: datetime, steps: list[tuple[int, str]], home: str) -> None:
+    streak: Streak | None = None
+    for minutes, zone in steps:
+        at += timedelta(minutes=minutes)
+        streak, _ = record(streak, at, zone)
+    for _ in range(2):  # of which the first may have a date that has counted elsewhere
+        at = next_midnight(at, home)
+        streak, ended = record(streak, at, home)
+        assert ended is None
+    for _ in range(3):
+        at = next_midnight(at, home)
+        before = streak
+        streak, ended = record(streak, at, home)
+        assert before is not None
+        assert (streak.current, ended) == (before.current + 1, None)
