@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -57,6 +58,7 @@ _COUNT = Range(min=1)
 _URL = Regexp(r"^https?://[^/]", error="a URL that begins with http:// or https://")
 _SENDER = Regexp(r"^[^\r\n]+@[^\r\n]+$", error="a sender, as in TradeStream <no-reply@tradestream.io>")
 _NAME = Length(min=1, max=200)
+_HOST_NAME = re.compile(r"\.?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _NETWORKS = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 _ORIGINS = "https://tradestream.io,https://www.tradestream.io,http://localhost:3000"
 
@@ -172,6 +174,12 @@ class Settings:
     )
     trusted_proxies: tuple[Network, ...] = _setting("TRUSTED_PROXIES", "networks", "")
     internal_networks: tuple[Network, ...] = _setting("INTERNAL_NETWORKS", "networks", _NETWORKS)
+    allowed_hosts: tuple[str, ...] = _setting(
+        "ALLOWED_HOSTS",
+        "names",
+        "",
+        help="names beyond API_URL's for /api/v1, /metrics and WebSockets; .example.com is all under it",
+    )
 
     # Streams
     heartbeat_seconds: float = _setting("HEARTBEAT_SECONDS", "float", 15.0, check=_POSITIVE)
@@ -316,6 +324,11 @@ class Settings:
             problems.append("KAFKA_BOOTSTRAP_SERVERS: needs a driver: pip install '.[kafka]'")
         problems += [
             f"CORS_ORIGINS: {origin!r} is not an origin" for origin in self.cors_origins if not _is_origin(origin)
+        ]
+        problems += [
+            f"ALLOWED_HOSTS: {name!r} is not the name of a host (nor .name, for all under it)"
+            for name in self.allowed_hosts
+            if _HOST_NAME.fullmatch(name) is None
         ]
         if self.is_production:
             problems += self._production_problems()

@@ -70,10 +70,14 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The origin of a request: `address` is the client behind the trusted proxies."""
+    """The origin of a request: `address` is the client behind the trusted proxies.
+
+    `is_relayed`: who is at `address` says that it speaks for others, and is no trusted proxy.
+    """
 
     address: str
     is_internal: bool
+    is_relayed: bool = False
     claims: Claims | None = None
 
     @property
@@ -107,33 +111,42 @@ class Gatekeeper:
         self.locate = lru_cache(maxsize=4096)(self._locate)
 
     def _locate(self, peer: str, forwarded_for: str | None) -> Caller:
-        """The caller's address and whether it is internal.
+        """The caller's address, whether it is internal, and whether others are behind it.
 
         The chain is read from the right, past trusted proxies, to the first address that is none. An entry that is not
         an address ends the walk: who wrote it is known, who it stands for is not, so it is never internal.
         """
         client = parse_address(peer)
         if client is None:
-            return Caller(peer, is_internal=False)
+            return Caller(peer, is_internal=False, is_relayed=forwarded_for is not None)
         chain = forwarded_for.split(",") if forwarded_for else []
+        is_direct = True
         while chain and _within(client, self._trusted):
             entry = chain.pop().strip()
             if not entry:
                 continue
+            is_direct = False
             hop = parse_address(_without_port(entry))
             if hop is None:
                 return Caller(str(client), is_internal=False)
             client = hop
-        return Caller(str(client), is_internal=_within(client, self._internal))
+        is_proxy = _within(client, self._trusted)
+        is_relayed = not is_proxy and (
+            forwarded_for is not None if is_direct else any(entry.strip() for entry in chain)
+        )
+        return Caller(str(client), _within(client, self._internal), is_relayed)
 
     async def identify(self, caller: Caller, access: Access, authorization: str | None, query: str | None) -> Caller:
         """The caller with the claims of their token, if the policy asks for one. Raises Unauthorized.
 
-        `authorization` is the header, `query` the `?access_token=`; the header counts where both are there.
+        `authorization` is the header, `query` the `?access_token=`; the header counts where both are there. Schemes
+        other than Bearer are not ours (a proxy's, a staging site's): they name nobody.
         """
         if access.identity == "ignored":
             return caller
-        text = _bearer(authorization) if authorization is not None else query if access.query_token else None
+        text = None if authorization is None else _bearer(authorization)
+        if text is None and access.query_token:
+            text = query
         if text is None:
             return caller
         claims = self.read_token(text)
@@ -207,9 +220,12 @@ def _invalid_token(message: str) -> Unauthorized:
     return Unauthorized(message, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
 
 
-def _bearer(authorization: str) -> str:
+def _bearer(authorization: str) -> str | None:
+    # The token, or None for another scheme. Raises Unauthorized for a Bearer without a token.
     scheme, _, token = authorization.strip().partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    if scheme.lower() != "bearer":
+        return None
+    if not token.strip():
         raise _invalid_token("Invalid token")
     return token.strip()
 

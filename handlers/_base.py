@@ -24,7 +24,7 @@ from config.ids import parse_uuid
 from config.log import request_id as current_request_id
 from config.tasks import spawn
 from db._postgres import loudness
-from handlers._access import Caller, check_network, check_policy
+from handlers._access import Caller, check_policy
 from handlers._body import BODY_BYTES, LINGER_BYTES, check_body_headers, declared_bytes, has_body
 from handlers._endpoint import Endpoint, endpoint_of
 from handlers._errors import error_body, error_headers, to_app_error
@@ -65,6 +65,7 @@ class GatewayHandler(tornado.web.RequestHandler):
     """Alone, it answers for unknown paths and methods, and preflights. Subclasses name what they serve."""
 
     while_starting = False  # whether it works without the services
+    is_socket = False  # whether it is upgraded to a WebSocket, which no CORS guards
 
     caller: Caller
     _headers: Headers
@@ -156,7 +157,8 @@ class GatewayHandler(tornado.web.RequestHandler):
         headers, settings = self._headers, self.gateway.settings
         headers.put(SECURITY_HEADERS)
         headers["X-Request-ID"] = self.request_id
-        headers.put(cors_headers(self.request.headers.get("Origin"), settings.cors_origins))
+        if not self.match.access.internal:
+            headers.put(cors_headers(self.request.headers.get("Origin"), settings.cors_origins))
         if settings.is_production:
             headers.put((HSTS,))
         if self.gateway.lifecycle.state == "draining":
@@ -196,8 +198,13 @@ class GatewayHandler(tornado.web.RequestHandler):
         gateway, match, headers = self.gateway, self.match, self.request.headers
         # Several X-Forwarded-For headers are one list (RFC 9110 § 5.3), and Tornado joins them so.
         self.caller = gateway.gatekeeper.locate(self.request.remote_ip or "", headers.get("X-Forwarded-For"))
+        if self.caller.is_relayed and self.caller.is_internal:
+            gateway.border.warn(self.caller)
         if match.access.internal:
-            check_network(self.caller)
+            method, host = self.request.method or "", self.request.host
+            gateway.border.check(self.caller, method, host, headers, is_socket=self.is_socket)
+        elif self.is_socket:
+            gateway.border.check_host(self.request.host)
         route = match.route
         if route is None:
             if not match.methods:
@@ -312,7 +319,8 @@ class GatewayHandler(tornado.web.RequestHandler):
         """The answer to a preflight."""
         self.set_header("Allow", self.match.methods)
         if "Access-Control-Allow-Origin" in self._headers:
-            for name, value in preflight_headers(self.match.methods):
+            asked = self.request.headers.get("Access-Control-Request-Headers")
+            for name, value in preflight_headers(self.match.methods, asked):
                 self.set_header(name, value)
         self.clear_header("Content-Type")
         self.set_status(204)

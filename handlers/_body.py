@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from functools import lru_cache
 from typing import Any
 
 from tornado.httputil import HTTPHeaders
@@ -15,7 +15,7 @@ BODY_BYTES = 64 << 10
 # the connection and destroys the answer on its way. So this much more is read and thrown away first.
 LINGER_BYTES = 8 << 20
 
-_JSON = re.compile(r"\s*application/json\s*(;\s*charset\s*=\s*\"?utf-8\"?\s*)?;?\s*", re.IGNORECASE)
+_CHARSETS = frozenset({"utf-8", "utf8"})  # JSON has no other, and many clients name it
 
 
 def has_body(headers: HTTPHeaders) -> bool:
@@ -31,10 +31,29 @@ def declared_bytes(headers: HTTPHeaders) -> int | None:
 
 def check_body_headers(headers: HTTPHeaders) -> None:
     """Raise UnsupportedMediaType or PayloadTooLarge for a body that will not be read."""
-    if _JSON.fullmatch(headers.get("Content-Type", "")) is None or "Content-Encoding" in headers:
+    if not _is_json(headers.get("Content-Type", "")):
         raise UnsupportedMediaType
+    if "Content-Encoding" in headers and not _is_plain(headers["Content-Encoding"]):
+        raise UnsupportedMediaType("Compressed bodies are not read", headers={"Accept-Encoding": "identity"})
     if (declared_bytes(headers) or 0) > BODY_BYTES:
         raise PayloadTooLarge
+
+
+@lru_cache(maxsize=64)
+def _is_json(content_type: str) -> bool:
+    # Parameters other than the character set mean nothing to JSON, and are left to whoever sends them.
+    kind, _, rest = content_type.partition(";")
+    if kind.strip().lower() != "application/json":
+        return False
+    for each in rest.split(";"):
+        name, _, value = each.partition("=")
+        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in _CHARSETS:
+            return False
+    return True
+
+
+def _is_plain(codings: str) -> bool:
+    return all(each.strip().lower() in {"identity", ""} for each in codings.split(","))
 
 
 def parse_json(body: bytes) -> dict[str, Any]:

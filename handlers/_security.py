@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
@@ -22,6 +23,9 @@ _EXPOSED = (
     "X-Request-ID, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, ETag, Idempotent-Replayed"
 )
 _ALLOWED_HEADERS = "Authorization, Content-Type, If-None-Match, Last-Event-ID, X-Idempotency-Key, X-Request-ID"
+_ASKED = 100  # headers of a preflight; browsers ask for one of each name
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _PREFLIGHT_SECONDS = "600"  # Chromium caps it at two hours, and a changed configuration should be felt sooner
 
 
@@ -36,12 +40,17 @@ def cors_headers(origin: str | None, allowed: Collection[str]) -> tuple[tuple[st
     )
 
 
-def preflight_headers(methods: str) -> tuple[tuple[str, str], ...]:
-    """What a preflight is answered beside `cors_headers`."""
+def preflight_headers(methods: str, asked: str | None) -> tuple[tuple[str, str], ...]:
+    """What a preflight is answered beside `cors_headers`. `asked`: the headers that the page wants to send.
+
+    They are allowed, whichever they are: what a page of an allowed origin sends is read or not read as a program's is.
+    """
+    names = [name for each in (asked or "").split(",")[:_ASKED] if _TOKEN.fullmatch(name := each.strip(" \t"))]
     return (
         ("Access-Control-Allow-Methods", methods),
-        ("Access-Control-Allow-Headers", _ALLOWED_HEADERS),
+        ("Access-Control-Allow-Headers", ", ".join(names) or _ALLOWED_HEADERS),
         ("Access-Control-Max-Age", _PREFLIGHT_SECONDS),
+        ("Vary", "Origin, Access-Control-Request-Headers"),
     )
 
 
@@ -51,3 +60,10 @@ def is_own_page(origin: str, host: str, api_url: str) -> bool:
     The scheme is that of API_URL: a proxy may have taken TLS off, and a page that came without it is not ours.
     """
     return origin.lower() == f"{urlsplit(api_url).scheme}://{host}".lower()
+
+
+def is_page_of(origin: str, host: str) -> bool:
+    """Whether a page of `origin` came from `host`, over whichever scheme: a proxy may have taken TLS off."""
+    scheme, _, authority = origin.lower().partition("://")
+    port = _DEFAULT_PORTS.get(scheme)
+    return port is not None and authority.removesuffix(port) == host.lower().removesuffix(port)

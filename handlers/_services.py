@@ -16,6 +16,7 @@ from db._postgres import Pool
 from db._totals import Totals
 from handlers._access import Gatekeeper
 from handlers._accounts import Accounts
+from handlers._border import Border
 from handlers._limits import Limiter, Rule
 from handlers._profiles import Profiles
 from handlers._readiness import Readiness
@@ -98,6 +99,7 @@ class Gateway:
 
     settings: Settings
     gatekeeper: Gatekeeper
+    border: Border
     revoked: RevokedSessions
     limits: Mapping[str, Rule]  # by route name: the table's, and what RATE_LIMITS says instead
     openapi: Callable[[], bytes]  # the encoded document

@@ -13,6 +13,8 @@ class SocketHandler(GatewayHandler, PushedSocket):
     In this order of bases: of the one hook that both have, `on_connection_close`, ours calls Tornado's.
     """
 
+    is_socket = True
+
     def check_handshake(self) -> None:
         """Raise for a request that is not a handshake of RFC 6455, version 13."""
         headers = self.request.headers
@@ -27,7 +29,10 @@ class SocketHandler(GatewayHandler, PushedSocket):
         await PushedSocket.get(self)
 
     def check_origin(self, origin: str) -> bool:
-        """Tornado's hook for pages of another origin: CORS does not cover WebSockets, this has to."""
+        """Tornado's hook for pages of another origin: CORS does not cover WebSockets, this has to.
+
+        The border has refused them before where the route is internal.
+        """
         if not super().check_origin(origin):
             raise Forbidden("This origin may not connect")
         return True

@@ -16,6 +16,7 @@ from config.metrics import http_requests
 from config.settings import Settings
 from handlers._access import Gatekeeper
 from handlers._base import GatewayHandler
+from handlers._border import Border
 from handlers._errors import error_body
 from handlers._json import encode
 from handlers._revocations import RevokedSessions
@@ -45,6 +46,7 @@ class Application(tornado.web.Application):
         self.gateway = Gateway(
             settings=settings,
             gatekeeper=Gatekeeper(settings, revoked),
+            border=Border(settings),
             revoked=revoked,
             limits=effective_limits(routes, settings),
             openapi=functools.cache(lambda: build_document(routes, settings)),

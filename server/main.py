@@ -63,6 +63,7 @@ class Process:
         sockets = bind_sockets(self._settings.port, self._settings.host, backlog=BACKLOG, reuse_port=True)
         await self._http.listen(sockets, backlog=BACKLOG)
         log.info("gateway %d listens on %s:%d", os.getpid(), self._settings.host, self._settings.port)
+        spawn(self._app.gateway.border.learn_own_name(), name="learn this machine's name")
         starting = spawn(self._start(), name="start the services")
         starting.add_done_callback(self._started)
         await self._stop.wait()

@@ -38,6 +38,13 @@ class Response:
     headers: HTTPHeaders
     body: bytes
 
+    @classmethod
+    def read(cls, data: bytes) -> Response:
+        """The one that a connection has brought before it was closed."""
+        head, _, body = data.decode("latin-1").partition("\r\n\r\n")
+        status, _, rest = head.partition("\r\n")
+        return cls(int(status.split(" ")[1]), HTTPHeaders.parse(rest), body.encode("latin-1"))
+
     @property
     def json(self) -> Any:
         return orjson.loads(self.body)

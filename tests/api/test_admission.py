@@ -204,16 +204,36 @@ async def test_a_page_of_a_configured_origin_may_read_the_answers() -> None:
 
 
 async def test_a_preflight_is_answered() -> None:
-    async with serving() as client:
-        asked = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
-        response = await client.request("OPTIONS", "/api/v1/signals", headers=asked)
+    async with serving(routes=ROUTES) as client:
+        asked = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "DELETE"}
+        response = await client.request("OPTIONS", "/public", headers=asked)
         assert (response.status, response.body) == (204, b"")
-        assert response.headers["Access-Control-Allow-Methods"] == "OPTIONS, POST"
+        assert response.headers["Access-Control-Allow-Methods"] == "DELETE, GET, HEAD, OPTIONS"
         assert "X-Idempotency-Key" in response.headers["Access-Control-Allow-Headers"]
-        foreign = await client.request("OPTIONS", "/api/v1/signals", headers={"Origin": "https://evil.example"})
+        foreign = await client.request("OPTIONS", "/public", headers={"Origin": "https://evil.example"})
         assert foreign.status == 204
         assert "Access-Control-Allow-Methods" not in foreign.headers
         (await client.request("OPTIONS", "/nothing", headers=asked)).problem(404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed"),
+    [
+        ("x-trace-id", "x-trace-id"),
+        ("authorization,sentry-trace, baggage ,x-b3-sampled", "authorization, sentry-trace, baggage, x-b3-sampled"),
+        ("Cache-Control", "Cache-Control"),  # a polyfilled EventSource's
+        ("x-good,x bad,é,,x:bad,(x)", "x-good"),
+    ],
+)
+async def test_a_page_of_a_configured_origin_may_send_any_header(asked: str, allowed: str) -> None:
+    """The kind: a list of headers that is one behind what browsers' libraries send (tracing, caching)."""
+    async with serving() as client:
+        headers = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": asked}
+        response = await client.request("OPTIONS", "/health", headers={"Origin": "https://tradestream.io", **headers})
+        assert response.headers["Access-Control-Allow-Headers"] == allowed
+        assert "Access-Control-Request-Headers" in response.headers["Vary"]
+        foreign = await client.request("OPTIONS", "/health", headers={"Origin": "https://evil.example", **headers})
+        assert "Access-Control-Allow-Headers" not in foreign.headers
 
 
 async def test_production_asks_for_https() -> None:

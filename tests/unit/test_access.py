@@ -81,6 +81,30 @@ def test_the_client_is_the_rightmost_address_that_is_no_trusted_proxy(
     assert gatekeeper("10.9.0.0/16").locate(peer, forwarded).address == client
 
 
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "relayed"),
+    [
+        ("127.0.0.1", None, False),
+        ("127.0.0.1", "198.51.100.7", True),
+        ("::ffff:127.0.0.1", "198.51.100.7", True),
+        ("::1", "unknown", True),
+        ("192.168.1.1", "", True),  # the header is there
+        ("10.9.0.1", "198.51.100.7", False),  # the trusted proxy
+        ("10.9.0.1", "10.0.0.2", False),
+        ("10.9.0.1", None, False),
+        ("10.9.0.1", "198.51.100.7, 10.0.0.2", True),  # behind it one that nobody configured
+        ("10.9.0.1", "nonsense, 10.0.0.2", True),
+        ("10.9.0.1", " , 10.0.0.2", False),
+        ("10.9.0.1", "198.51.100.7, 10.9.0.2", False),
+    ],
+)
+def test_who_speaks_for_others_and_is_no_trusted_proxy_is_a_relay(
+    peer: str, forwarded: str | None, relayed: bool
+) -> None:
+    """The kind: a proxy's own address that stands for everybody behind it."""
+    assert gatekeeper("10.9.0.0/16").locate(peer, forwarded).is_relayed is relayed
+
+
 @pytest.mark.parametrize("entry", ["unknown", "10.0.0.1 evil", "_hidden", "999.1.1.1", "10.0.0.1/8"])
 def test_what_is_no_address_is_never_internal(entry: str) -> None:
     assert not gatekeeper("10.9.0.0/16").locate("10.9.0.1", entry).is_internal
@@ -153,10 +177,29 @@ async def test_an_unsigned_token_is_refused() -> None:
         await gatekeeper().identify(STRANGER, OPTIONAL, f"Bearer {header_and_claims}", None)
 
 
-@pytest.mark.parametrize("header", ["Basic dXNlcjpwYXNz", "Bearer", "Bearer ", "Bearer a.b", "garbage", ""])
-async def test_an_authorization_that_is_no_bearer_token_is_refused(header: str) -> None:
+@pytest.mark.parametrize("header", ["Bearer", "Bearer ", "Bearer a.b", "bearer Basic", "BEARER a, Bearer b"])
+async def test_a_bearer_that_is_no_token_is_refused(header: str) -> None:
     with pytest.raises(Unauthorized):
         await gatekeeper().identify(STRANGER, OPTIONAL, header, None)
+
+
+OTHERS = [
+    *("Basic dXNlcjpwYXNz", "Digest username=x, realm=y", "Negotiate YII=", "ApiKey 1", "garbage", "", " "),
+    *("Bearers a.b.c", "Basic dXNlcjpwYXNz,Bearer a.b.c"),
+]
+
+
+@pytest.mark.parametrize("header", OTHERS)
+async def test_a_scheme_that_is_not_ours_names_nobody(header: str) -> None:
+    """The kind: credentials for somebody else, as a proxy's or a staging site's, taken for bad ones of ours."""
+    keeper = gatekeeper()
+    assert (await keeper.identify(STRANGER, OPTIONAL, header, None)).claims is None
+    assert (await keeper.identify(STRANGER, OPTIONAL.with_query_token, header, None)).claims is None
+    named = await keeper.identify(STRANGER, OPTIONAL.with_query_token, header, token())
+    assert named.claims is not None, "the query's token counts: an EventSource sends what its site was opened with"
+    nobody = await keeper.identify(STRANGER, AUTHENTICATED, header, None)
+    with pytest.raises(Unauthorized):
+        check_policy(nobody, AUTHENTICATED)
 
 
 async def test_a_public_route_does_not_look_at_tokens() -> None:

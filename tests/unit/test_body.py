@@ -75,7 +75,12 @@ def test_any_bytes_are_an_object_or_a_validation_error(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "content_type",
-    ["application/json", "Application/JSON", "application/json; charset=utf-8", 'application/json;charset="UTF-8"'],
+    [
+        *("application/json", "Application/JSON", "application/json; charset=utf-8", "application/json;"),
+        *('application/json;charset="UTF-8"', 'application/json; charset="utf8"'),
+        *("application/json; charset=utf8", "application/json;charset=UTF8", "application/json; charset = utf-8 ;"),
+        *("application/json; odata=verbose", "application/json; profile=x; charset=utf8", " application/json ;"),
+    ],
 )
 def test_json_is_accepted_however_it_is_spelled(content_type: str) -> None:
     check_body_headers(HTTPHeaders({"Content-Type": content_type, "Content-Length": str(BODY_BYTES)}))
@@ -83,16 +88,31 @@ def test_json_is_accepted_however_it_is_spelled(content_type: str) -> None:
 
 @pytest.mark.parametrize(
     "content_type",
-    ["", "text/plain", "application/jsonp", "application/json; charset=latin-1", "text/json", "application/json, x/y"],
+    [
+        *("", "text/plain", "application/jsonp", "application/json; charset=latin-1", "text/json"),
+        *("application/json, x/y", "application/json; charset=utf-16", "application/json; charset=", ";charset=utf8"),
+        *("application/json x", "application/json;charset=utf8,text/plain"),
+        "application/json; charset=utf-8; charset=latin-1",
+    ],
 )
 def test_other_content_types_are_refused(content_type: str) -> None:
     with pytest.raises(UnsupportedMediaType):
         check_body_headers(HTTPHeaders({"Content-Type": content_type}))
 
 
-def test_a_compressed_body_is_refused() -> None:
-    with pytest.raises(UnsupportedMediaType):
-        check_body_headers(HTTPHeaders({"Content-Type": "application/json", "Content-Encoding": "gzip"}))
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "identity, gzip", "x"])
+def test_a_compressed_body_is_refused(coding: str) -> None:
+    with pytest.raises(UnsupportedMediaType) as caught:
+        check_body_headers(HTTPHeaders({"Content-Type": "application/json", "Content-Encoding": coding}))
+    assert caught.value.headers == {"Accept-Encoding": "identity"}
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", " identity ", "identity, identity", ""])
+def test_a_body_that_is_said_not_to_be_compressed_is_read(coding: str) -> None:
+    """The kind: a header that spells out the default, taken for something else."""
+    headers = HTTPHeaders({"Content-Type": "application/json"})
+    headers["Content-Encoding"] = coding
+    check_body_headers(headers)
 
 
 def test_the_type_is_judged_before_the_size() -> None:
