@@ -5,7 +5,7 @@ from __future__ import annotations
 from db._postgres import Connection
 from schemas.feed import FeedItem
 
-_COLUMNS = "feed_seq, asset_category, asset_type, score, provider_id::text, feed_data"
+_COLUMNS = "feed_seq, asset_category, asset_type, coalesce(passing_score, score), provider_id::text, feed_data"
 
 FETCH_AFTER = f"SELECT {_COLUMNS} FROM signals WHERE feed_seq > $1 ORDER BY feed_seq LIMIT $2"
 

@@ -38,6 +38,17 @@ REACTIONS_JSON = (
 )
 """The kinds of signal_counters `c` that are not zero; all may be null."""
 
+_TERMS_JSON = """
+    ',"event_type":"' || s.event_type || '","direction":' || coalesce('"' || s.direction || '"', 'null')
+    || ',"entry_price":' || CASE WHEN s.entry_price < 'Infinity' THEN trim_scale(s.entry_price)::text ELSE 'null' END
+    || {commentary} || ',"received_at":'
+    || coalesce(to_char(s.received_at AT TIME ZONE 'UTC', '"\\""YYYY-MM-DD"T"HH24:MI:SS.MS"Z\\""'), 'null')
+"""
+TERMS_JSON = _TERMS_JSON.format(commentary="""',"commentary":' || coalesce(to_json(s.commentary)::text, 'null')""")
+"""What signals `s` say of the positions that they open or close, as more keys of an object."""
+
+TERMS_JSON_BUT_COMMENTARY = _TERMS_JSON.format(commentary="''")
+
 TODAY = """
 JOIN providers p ON p.user_id = s.provider_id
 LEFT JOIN provider_stats t ON t.provider_id = s.provider_id
@@ -95,7 +106,7 @@ string_agg(
     || ',"asset_data":' || split_part(split_part(s.feed_data, ',"asset_data":', 2), ',"reactions":{{', 1)
     || ',"reactions":' || {REACTIONS_JSON}
     || ',"comment_count":' || coalesce(c.comments, 0)
-    || ',"created_at":"' || left(split_part(s.feed_data, ',"created_at":"', 2), 24) || '"}}',
+    || ',"created_at":"' || left(split_part(s.feed_data, ',"created_at":"', 2), 24) || '"' || {TERMS_JSON} || '}}',
     ',' ORDER BY page.created_at DESC, page.id DESC)
 """
 _ITEMS = f"{_AGGREGATE} FROM page JOIN signals s USING (id) {TODAY}"
@@ -174,6 +185,10 @@ class SignalRow:
     symbol: str
     action: str
     event_type: str
+    direction: str | None
+    entry_price: Decimal | None
+    commentary: str | None
+    received_at: datetime | None
     is_position: bool  # it opened, or closes, something whose return can be told
     score: int
     tier: str
@@ -195,7 +210,8 @@ class SignalRow:
 
 
 GET_SIGNAL = f"""
-SELECT s.id, s.asset_type, s.asset_category, s.symbol, s.action, s.event_type,
+SELECT s.id, s.asset_type, s.asset_category, s.symbol, s.action, s.event_type, s.direction,
+       CASE WHEN s.entry_price < 'Infinity' THEN s.entry_price END, s.commentary, s.received_at,
        s.direction IS NOT NULL AND s.entry_price IS NOT NULL, s.score, s.tier, s.confidence, s.factors,
        s.strategy_breakdown, s.market_context, s.reasoning, s.asset_data, s.created_at,
        ({PROVIDER_JSON})::json, ({REACTIONS_JSON})::json,

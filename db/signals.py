@@ -94,22 +94,30 @@ class NewSignal(Value):
     asset_data: dict[str, Any]
     feed_data: str
     created_at: datetime
+    received_at: datetime | None = None
+    passing_score: int | None = None  # what a stream's min_score is compared with; None: `score`
+
+    @property
+    def score_to_pass(self) -> int:
+        """What a stream's `min_score` is compared with."""
+        return self.score if self.passing_score is None else self.passing_score
 
 
 INSERT_SIGNALS = """
 INSERT INTO signals (id, feed_seq, provider_id, asset_type, asset_category, symbol, action, event_type, direction,
                      entry_price, size, score, tier, confidence, factors, strategy_breakdown, market_context, reasoning,
-                     commentary, asset_data, feed_data, created_at)
+                     commentary, asset_data, feed_data, created_at, received_at, passing_score)
 SELECT s.id, s.feed_seq, s.provider_id, s.asset_type, s.asset_category, s.symbol, s.action, s.event_type, s.direction,
        coalesce(s.entry_price, e.entry_price), coalesce(s.size, e.size), s.score, s.tier, s.confidence, s.factors,
-       s.strategy_breakdown::jsonb, s.market_context, s.reasoning, s.commentary, s.asset_data, s.feed_data, s.created_at
+       s.strategy_breakdown::jsonb, s.market_context, s.reasoning, s.commentary, s.asset_data, s.feed_data,
+       s.created_at, s.received_at, s.passing_score
 FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
             $9::text[], $10::numeric[], $11::numeric[], $12::smallint[], $13::text[], $14::float8[],
             $15::jsonb[], $16::text[], $17::jsonb[], $18::text[], $19::text[], $20::jsonb[], $21::text[],
-            $22::timestamptz[])
+            $22::timestamptz[], $23::timestamptz[], $24::smallint[])
      AS s (id, feed_seq, provider_id, asset_type, asset_category, symbol, action, event_type, direction, entry_price,
            size, score, tier, confidence, factors, strategy_breakdown, market_context, reasoning, commentary,
-           asset_data, feed_data, created_at)
+           asset_data, feed_data, created_at, received_at, passing_score)
 LEFT JOIN lens_events e ON e.event_id = s.id
 """
 
@@ -140,4 +148,6 @@ async def insert_signals(conn: Connection, rows: Sequence[NewSignal]) -> None:
         [r.asset_data for r in rows],
         [r.feed_data for r in rows],
         [r.created_at for r in rows],
+        [r.received_at for r in rows],
+        [r.passing_score for r in rows],
     )

@@ -224,6 +224,7 @@ def _describe(signal: SignalRow) -> dict[str, Any]:
     return document | {
         "signal_id": signal.id,
         "action": signal.action.upper(),
+        "entry_price": None if signal.entry_price is None else float(signal.entry_price),
         "opportunity_score": signal.score,
         "opportunity_tier": signal.tier,
         "opportunity_factors": signal.factors,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from schemas._fields import Choice, Flag, Schema, Text, Whole
+from schemas._fields import Choice, Flag, Number, Schema, Text, Timestamp, Whole
 
 ACTIONS = ("buy", "sell", "hold", "yes", "no")
 REACTIONS = ("like", "fire", "rocket", "sad")
@@ -18,6 +18,26 @@ class Action(Choice):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         return super()._deserialize(value.lower() if isinstance(value, str) else value, attr, data, **kwargs)
+
+
+EVENT_TYPES = ("OPEN_SIGNAL", "CLOSE_SIGNAL")
+
+
+class Terms(Schema):
+    """What a signal says of the position that it opens or closes, beyond the document. Null: it is not known."""
+
+    event_type = Choice(EVENT_TYPES)
+    direction = Choice(
+        ("long", "short"),
+        allow_none=True,
+        metadata={"description": "The side of the position that it opens or closes; null: it is about none."},
+    )
+    entry_price = Number(allow_none=True, metadata={"description": "What it opens or closes at, as its provider says."})
+    commentary = Text(allow_none=True)
+    received_at = Timestamp(
+        allow_none=True,
+        metadata={"description": "When this server received it; null: before that was kept."},
+    )
 
 
 class ProviderCard(Schema):

@@ -18,7 +18,10 @@ DECISIONS_CHANNEL = "tradestream:decisions"
 
 
 class FeedItem(Value):
-    """A published signal as the fan-out needs it: its place, what filters look at, and its JSON."""
+    """A published signal as the fan-out needs it: its place, what filters look at, and its JSON.
+
+    `score` is what `min_score` is compared with: of a close, that of the signal which it closes if that is higher.
+    """
 
     feed_seq: int
     asset_category: str

@@ -25,7 +25,7 @@ from schemas._fields import (
     Whole,
 )
 from schemas._people import Prose
-from schemas._signals import ACTIONS, Action, ProviderCard, ReactionCounts
+from schemas._signals import ACTIONS, Action, ProviderCard, ReactionCounts, Terms
 from schemas._symbols import CATEGORY_OF
 from schemas.assets import AssetData, asset_problems, store_asset
 from schemas.social import Comment
@@ -65,7 +65,7 @@ class AllSignalsQuery(SignalsQuery):
     provider_id = Identifier(load_default=None)
 
 
-class SignalItem(Schema):
+class SignalItem(Terms):
     """A published signal in a list."""
 
     id = Text(required=True, metadata={"format": "uuid"})
@@ -135,7 +135,7 @@ class SignalOutcome(Schema):
     closed_by = Identifier(allow_none=True, metadata={"description": "The signal that closed it."})
 
 
-class Signal(Schema):
+class Signal(Terms):
     """A published signal in full. What an external system did not say of one that it scored is null."""
 
     signal_id = Text(required=True, metadata={"format": "uuid"})

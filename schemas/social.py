@@ -6,7 +6,7 @@ from typing import Any
 
 from schemas._fields import Choice, Flag, Identifier, Nested, Paging, QueryWhole, Schema, Text, Timestamp, Whole
 from schemas._people import is_plain_text
-from schemas._signals import ACTIONS, REACTIONS, Action, ProviderCard, ReactionCounts
+from schemas._signals import ACTIONS, REACTIONS, Action, ProviderCard, ReactionCounts, Terms
 
 COMMENT_CHARACTERS = 500
 
@@ -115,7 +115,7 @@ class FeedQuery(Paging):
     action = Action(load_default=None)
 
 
-class FeedItem(Schema):
+class FeedItem(Terms):
     """A published signal of somebody whom the caller follows."""
 
     signal_id = Text(required=True, metadata={"format": "uuid"})

@@ -13,12 +13,12 @@ from marshmallow.validate import Length
 from config.settings import MODELS
 from schemas._fields import Choice, CommaList, Identifier, QuerySchema, QueryWhole
 from schemas._problems import cut_name
+from schemas._signals import EVENT_TYPES
 from schemas._symbols import is_symbol
 from schemas.assets import ASSET_DATA
 
 CATEGORIES = ("crypto", "equities", "forex", "prediction")
 ASSET_TYPES = tuple(ASSET_DATA)
-EVENT_TYPES = ("OPEN_SIGNAL", "CLOSE_SIGNAL")
 MAX_PROVIDERS = 500  # as many as a user can follow
 
 
@@ -114,7 +114,9 @@ class StreamQuery(QuerySchema):
 
     categories = CommaList(Choice(CATEGORIES), metadata={"description": "Only signals of these asset categories."})
     asset_types = CommaList(Choice(ASSET_TYPES), metadata={"description": "Only signals of these asset types."})
-    min_score = QueryWhole(min=0, max=100, metadata={"description": "Only signals with at least this score."})
+    min_score = QueryWhole(
+        min=0, max=100, metadata={"description": "Only signals with at least this score, and the closes of those."}
+    )
     provider_ids = CommaList(
         Identifier(),
         validate=Length(max=MAX_PROVIDERS, error=f"must have at most {MAX_PROVIDERS} values"),

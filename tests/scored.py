@@ -30,6 +30,10 @@ LIST_ITEM: dict[str, Any] = {
 """The document's own example, but for the provider's id, of which it shows nothing."""
 
 
+TERMS = ("event_type", "direction", "entry_price", "commentary", "received_at")
+"""What an item shows beyond the document's, in this order."""
+
+
 def scored(**changes: Any) -> dict[str, Any]:
     """The example with some fields changed; a field that is `...` is left out."""
     return {name: value for name, value in {**LIST_ITEM, **changes}.items() if value is not ...}

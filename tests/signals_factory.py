@@ -41,12 +41,12 @@ async def publish(pool: Pool, drafts: Sequence[dict[str, Any]]) -> list[NewSigna
     """
     async with transaction(pool) as conn:
         first = await take_feed_seq(conn, len(drafts))
-        rows = [await _make(conn, first + place, **draft) for place, draft in enumerate(drafts)]
+        rows = [await make(conn, first + place, **draft) for place, draft in enumerate(drafts)]
         await insert_signals(conn, rows)
     return rows
 
 
-async def _make(
+async def make(
     conn: Connection,
     feed_seq: int,
     *,
@@ -56,6 +56,7 @@ async def _make(
     reasoning: str = "RSI oversold bounce. 4/5 strategies agree.",
     **changes: Any,
 ) -> NewSignal:
+    """A signal that is not stored yet, at its place."""
     provider_id = provider_id or uuid7()
     await ensure_system_providers(conn, {provider_id: f"source {next(_numbers)}"})
     cards = await get_providers(conn, [provider_id])

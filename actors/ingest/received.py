@@ -77,7 +77,7 @@ def read(message: Received) -> Scored | LostMessage:
 
 def as_scored(fields: Mapping[str, Any], arrived_at: datetime) -> Scored:
     """The signal of loaded fields."""
-    return Scored(**{**fields, "created_at": fields["created_at"] or arrived_at})
+    return Scored(**{**fields, "created_at": fields["created_at"] or arrived_at, "received_at": arrived_at})
 
 
 def describe(error: ValidationFailed) -> str:

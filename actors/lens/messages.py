@@ -174,6 +174,7 @@ class Scored(Value):
     price: Decimal | None
     asset_data: dict[str, Any]
     created_at: datetime
+    received_at: datetime | None = None
 
 
 class Placed(Value):

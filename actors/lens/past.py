@@ -9,6 +9,7 @@ from uuid import UUID
 from actors._behaviour import Room
 from actors.lens.messages import Past, Placed
 from actors.lens.model import Features
+from actors.lens.openers import with_passing_scores
 from actors.lens.publication import make_signal
 from actors.lens.scored import WRITE_SECONDS, find_or_make_providers
 from db._postgres import Connection
@@ -30,7 +31,7 @@ async def publish_past(room: Room, signals: Sequence[Past]) -> Placed:
         known = await known_signals(conn, [each.signal.event_id for each in signals])
         fresh = list({each.signal.event_id: each for each in signals if each.signal.event_id not in known}.values())
         if fresh:
-            rows = await _rows(conn, fresh)
+            rows = await with_passing_scores(conn, await _rows(conn, fresh))
             await insert_signals(conn, rows)
             await begin_before(conn, _first(rows))
     return Placed(len(fresh), len(signals) - len(fresh), {})
@@ -60,5 +61,6 @@ def _row(past: Past, provider: ProviderCard, feed_seq: int) -> NewSignal:
         provider=provider,
         feed_seq=feed_seq,
         published_at=past.published_at,
+        received_at=past.published_at,
         prices=(past.entry_price, past.size),
     )

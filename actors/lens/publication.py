@@ -14,9 +14,9 @@ import orjson
 from actors.lens.model import Decision, Features, RawSignal, Score
 from actors.lens.symbols import asset_category
 from config.clock import rfc3339
-from config.ids import parse_uuid
+from config.ids import parse_uuid, time_of
 from db.signals import NewSignal, ProviderCard
-from schemas.feed import DecisionItem
+from schemas.feed import DecisionItem, FeedItem
 
 _SYSTEM_PROVIDERS = uuid.UUID("6ba26a43-6b9f-5d2b-8f0c-6f1f3f6b9d10")
 """The UUIDv5 namespace of providers that exist only as the `source` of Lens events. Never to be changed."""
@@ -56,6 +56,19 @@ def describe_provider(card: ProviderCard) -> dict[str, Any]:
     }
 
 
+def describe_terms(
+    event_type: str, direction: str | None, entry_price: Decimal | float | None, commentary: str | None, at: datetime
+) -> dict[str, Any]:
+    """What a signal says of the position that it opens or closes, wherever it is shown; `at`: when it was received."""
+    return {
+        "event_type": event_type,
+        "direction": direction,
+        "entry_price": None if entry_price is None else float(entry_price),
+        "commentary": commentary,
+        "received_at": rfc3339(at),
+    }
+
+
 def make_signal(
     signal: RawSignal,
     features: Features,
@@ -65,14 +78,18 @@ def make_signal(
     feed_seq: int,
     published_at: datetime,
     prices: tuple[Decimal, Decimal] | None = None,
+    received_at: datetime | None = None,
 ) -> NewSignal:
     """The row of a signal that is being published, its feed JSON included.
 
-    `prices` are the exact entry price and size; None: those of the event, copied in Postgres.
+    `prices` are the exact entry price and size; None: those of the event, copied in Postgres. `received_at`, if it is
+    not given, is that of the event's id.
     """
     entry_price, size = prices or (None, None)
     asset_data = asset_data_of(signal, features)
     category = asset_category(signal.asset_type)
+    direction = "long" if signal.signal_direction.endswith("long") else "short"
+    received_at = received_at or time_of(signal.event_id)
     item: dict[str, Any] = {
         "id": str(signal.event_id),
         "asset_type": signal.asset_type,
@@ -86,6 +103,7 @@ def make_signal(
         "reactions": {},
         "comment_count": 0,
         "created_at": rfc3339(published_at),
+        **describe_terms(signal.event_type, direction, signal.entry_price, signal.commentary, received_at),
     }
     if "price" in asset_data:
         item["price"] = asset_data["price"]
@@ -98,7 +116,7 @@ def make_signal(
         symbol=signal.symbol,
         action=score.action,
         event_type=signal.event_type,
-        direction="long" if signal.signal_direction.endswith("long") else "short",
+        direction=direction,
         entry_price=entry_price,
         size=size,
         score=score.opportunity_score,
@@ -112,6 +130,19 @@ def make_signal(
         asset_data=asset_data,
         feed_data=orjson.dumps(item).decode(),
         created_at=published_at,
+        received_at=received_at,
+    )
+
+
+def feed_item(signal: NewSignal) -> FeedItem:
+    """The published signal as the gateways are told of it."""
+    return FeedItem(
+        signal.feed_seq,
+        signal.asset_category,
+        signal.asset_type,
+        signal.score_to_pass,
+        str(signal.provider_id),
+        signal.feed_data.encode(),
     )
 
 

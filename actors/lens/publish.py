@@ -17,14 +17,15 @@ from actors.lens._outcomes import Outcome, advance, entry
 from actors.lens._stage import Stage
 from actors.lens.messages import PublishPast, PublishScored, Work
 from actors.lens.model import Score
+from actors.lens.openers import with_passing_scores
 from actors.lens.past import publish_past
-from actors.lens.publication import decision_item, make_signal, provider_candidates, system_provider_id
+from actors.lens.publication import decision_item, feed_item, make_signal, provider_candidates, system_provider_id
 from actors.lens.scored import ScoredSignals
 from actors.lens.scoring import score_signal
 from config import clock
 from db._postgres import Connection
 from db.signals import NewSignal, ProviderCard, ensure_system_providers, get_providers, insert_signals, take_feed_seq
-from schemas.feed import DECISIONS_CHANNEL, FEED_CHANNEL, FeedItem, encode_batch, encode_decisions
+from schemas.feed import DECISIONS_CHANNEL, FEED_CHANNEL, encode_batch, encode_decisions
 
 log = logging.getLogger(__name__)
 
@@ -94,9 +95,10 @@ class Publish(Stage):
         scored.sort(key=lambda outcome: outcome.work.signal.event_id)
         cards = await self._providers(conn, {outcome.work.signal.source for outcome in scored})
         first = await take_feed_seq(conn, len(scored))
-        signals = [
+        made = [
             _make(outcome, cards[outcome.work.signal.source], first + place) for place, outcome in enumerate(scored)
         ]
+        signals = await with_passing_scores(conn, made, priced=True)
         await insert_signals(conn, signals)
         # A batch may take several transactions, some in vain: what became of it is known when it is told.
         self._stored |= {signal.id: signal for signal in signals}
@@ -119,10 +121,7 @@ class Publish(Stage):
         stored, self._stored = self._stored, {}
         published = [outcome for outcome in outcomes if isinstance(outcome, Published)]
         signals = [stored[outcome.work.signal.event_id] for outcome in published if outcome.score is not None]
-        items = [
-            FeedItem(s.feed_seq, s.asset_category, s.asset_type, s.score, str(s.provider_id), s.feed_data.encode())
-            for s in sorted(signals, key=attrgetter("feed_seq"))
-        ]
+        items = [feed_item(s) for s in sorted(signals, key=attrgetter("feed_seq"))]
         decisions = [
             decision_item(outcome.work.signal, each.model, each.decision, outcome.at)
             for outcome in published

@@ -14,7 +14,15 @@ from redis.exceptions import RedisError
 
 from actors._behaviour import Room
 from actors.lens.messages import Placed, Scored
-from actors.lens.publication import PRICED, describe_provider, provider_candidates, system_provider_id
+from actors.lens.openers import with_passing_scores
+from actors.lens.publication import (
+    PRICED,
+    describe_provider,
+    describe_terms,
+    feed_item,
+    provider_candidates,
+    system_provider_id,
+)
 from actors.lens.scoring import tier_of
 from actors.lens.symbols import asset_category
 from config.clock import rfc3339
@@ -29,7 +37,7 @@ from db.signals import (
     take_feed_seq,
 )
 from schemas.errors import AppError, DatabaseUnavailable
-from schemas.feed import FEED_CHANNEL, FeedItem, encode_batch
+from schemas.feed import FEED_CHANNEL, encode_batch
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +82,7 @@ class ScoredSignals:
         await self._announce(stored)
         return Placed(len(stored), len(numbered) - len(stored), {})
 
-    async def _store(self, signals: Sequence[Scored]) -> list[NewSignal]:
+    async def _store(self, signals: Sequence[Scored]) -> Sequence[NewSignal]:
         async with self._room.transaction(deadline_seconds=WRITE_SECONDS) as conn:
             known = await known_signals(conn, [each.id for each in signals])
             fresh: dict[UUID, Scored] = {}
@@ -87,17 +95,15 @@ class ScoredSignals:
             named = {each.source: each.provider_name for each in reversed(fresh.values())}
             cards = await find_or_make_providers(conn, named)
             first = await take_feed_seq(conn, len(fresh))
-            rows = [_make(each, cards[each.source], first + place) for place, each in enumerate(fresh.values())]
+            made = [_make(each, cards[each.source], first + place) for place, each in enumerate(fresh.values())]
+            rows = await with_passing_scores(conn, made)
             await insert_signals(conn, rows)
         return rows
 
     async def _announce(self, stored: Sequence[NewSignal]) -> None:
         if not stored:
             return
-        items = [
-            FeedItem(s.feed_seq, s.asset_category, s.asset_type, s.score, str(s.provider_id), s.feed_data.encode())
-            for s in stored
-        ]
+        items = [feed_item(s) for s in stored]
         try:
             await self._room.redis.publish(FEED_CHANNEL, encode_batch(items))
         except (RedisError, OSError) as error:
@@ -138,6 +144,10 @@ def _make(signal: Scored, provider: ProviderCard, feed_seq: int) -> NewSignal:
         "comment_count": 0,
         "created_at": rfc3339(signal.created_at),
     }
+    entry_price = _entry_price(signal)
+    item |= describe_terms(
+        "OPEN_SIGNAL", _DIRECTIONS[signal.action], entry_price, None, signal.received_at or signal.created_at
+    )
     if signal.price is not None:
         item["price"] = _number(signal.price)
     elif "price" in asset_data:
@@ -152,7 +162,7 @@ def _make(signal: Scored, provider: ProviderCard, feed_seq: int) -> NewSignal:
         action=signal.action,
         event_type="OPEN_SIGNAL",
         direction=_DIRECTIONS[signal.action],
-        entry_price=_entry_price(signal),
+        entry_price=entry_price,
         size=None,
         score=signal.score,
         tier=tier_of(signal.score),
@@ -165,6 +175,7 @@ def _make(signal: Scored, provider: ProviderCard, feed_seq: int) -> NewSignal:
         asset_data=asset_data,
         feed_data=orjson.dumps(item).decode(),
         created_at=signal.created_at,
+        received_at=signal.received_at or signal.created_at,
     )
 
 

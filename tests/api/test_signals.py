@@ -16,7 +16,8 @@ from actors.lens.messages import PUBLISH, PublishScored, Scored
 from actors.lens.publish import Publish
 from actors.users.messages import USERS
 from actors.users.users import Users
-from config.ids import uuid7
+from config.clock import rfc3339
+from config.ids import time_of, uuid7
 from config.settings import Settings
 from db.public_signals import FRESH
 from db.signals import NewSignal
@@ -41,6 +42,11 @@ KEYS = [
     "reactions",
     "comment_count",
     "created_at",
+    "event_type",
+    "direction",
+    "entry_price",
+    "commentary",
+    "received_at",
 ]
 ALICE, BOB = uuid7(), uuid7()
 DRAFTS: list[dict[str, Any]] = [
@@ -311,6 +317,11 @@ async def test_a_detail_is_the_documents(settings: Settings) -> None:
             "user_reactions": [],
             "comments": [],
             "created_at": orjson.loads(row.feed_data)["created_at"],
+            "event_type": "OPEN_SIGNAL",
+            "direction": "long",
+            "entry_price": 42000.5,
+            "commentary": None,
+            "received_at": rfc3339(time_of(row.id)),
         }
         assert list(detail["opportunity_factors"]) == list(FACTORS)
         assert list(detail["strategy_breakdown"][0]) == ["name", "signal", "score"]

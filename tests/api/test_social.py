@@ -13,7 +13,8 @@ import pytest
 
 from actors.users.messages import Profile
 from config import clock
-from config.ids import uuid7
+from config.clock import rfc3339
+from config.ids import time_of, uuid7
 from config.settings import Settings
 from handlers import social as handlers
 from schemas.social import Comment, Feed, PageOfComments, Reacted
@@ -402,6 +403,10 @@ async def test_the_feed_is_what_those_one_follows_have_published(settings: Setti
             "reactions": {"fire": 1},
             "comment_count": 1,
             "created_at": "2026-03-01T12:01:00.000Z",
+            "event_type": "OPEN_SIGNAL",
+            "direction": "long",
+            "entry_price": 42000.5,
+            "received_at": rfc3339(time_of(rows[0].id)),
         }
         assert [each["action"] for each in found["signals"]] == ["YES", "SELL", "BUY", "BUY"]
         assert found["signals"][0]["commentary"] is None

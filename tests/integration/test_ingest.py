@@ -42,7 +42,7 @@ from schemas.ingest import SCORED_SIGNALS, signal_id
 from tests.breakable import breakable_postgres
 from tests.integration.ingest_world import World, counted, ids, world
 from tests.lens_factory import until
-from tests.scored import LIST_ITEM, message, numbered, scored
+from tests.scored import LIST_ITEM, TERMS, message, numbered, scored
 from tests.services import valkey_server
 
 
@@ -123,7 +123,7 @@ async def test_its_fields_are_those_of_a_signal_of_the_pipeline(settings: Settin
     async with world(settings) as here:
         await here.publish(message(price=67420))
         [row] = await here.stored(1)
-        assert list(orjson.loads(row["feed_data"])) == [*LIST_ITEM, "price"]
+        assert list(orjson.loads(row["feed_data"])) == [*LIST_ITEM, *TERMS, "price"]
 
 
 @pytest.mark.parametrize(

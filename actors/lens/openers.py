@@ -1,0 +1,68 @@
+"""What a stream's `min_score` is compared with: a close passes wherever the signal that it closes has passed."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+
+from config.values import replace
+from db._postgres import Connection
+from db.openers import Logged, logged_of
+from db.providers.outcomes import Place
+from db.signals import NewSignal
+
+
+async def with_passing_scores(
+    conn: Connection, signals: Sequence[NewSignal], *, priced: bool = False
+) -> Sequence[NewSignal]:
+    """The signals of a batch, in the feed's order; to be called once their places are taken.
+
+    `priced`: those without a price get their event's in Postgres.
+    """
+    closes = Counter(_place_of(each) for each in signals if _is_close(each) and _has_terms(each, priced))
+    if not closes:
+        return signals
+    return add_passing_scores(signals, await logged_of(conn, closes), priced=priced)
+
+
+def add_passing_scores(
+    signals: Sequence[NewSignal], logged: Mapping[Place, Sequence[Logged]], *, priced: bool = False
+) -> list[NewSignal]:
+    """The signals with the score that a filter looks at, where it is not their own; `logged` came before them."""
+    waiting = {place: _still_open(before) for place, before in logged.items()}
+    found = []
+    for signal in signals:
+        if _has_terms(signal, priced):
+            place = _place_of(signal)
+            if not _is_close(signal):
+                waiting.setdefault(place, deque()).append(signal.score)
+            elif scores := waiting.get(place):
+                opened_with = scores.popleft()
+                if opened_with > signal.score:
+                    signal = replace(signal, passing_score=opened_with)
+        found.append(signal)
+    return found
+
+
+def _still_open(logged: Sequence[Logged]) -> deque[int]:
+    scores: deque[int] = deque()
+    for each in logged:
+        if each.opens:
+            scores.append(each.score)
+        elif scores:
+            scores.popleft()
+    return scores
+
+
+def _is_close(signal: NewSignal) -> bool:
+    return signal.event_type == "CLOSE_SIGNAL"
+
+
+def _has_terms(signal: NewSignal, priced: bool) -> bool:
+    price = signal.entry_price
+    return signal.direction is not None and (priced if price is None else price.is_finite() and price > 0)
+
+
+def _place_of(signal: NewSignal) -> Place:
+    assert signal.direction is not None
+    return signal.provider_id, signal.symbol, signal.direction

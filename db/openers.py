@@ -1,0 +1,61 @@
+"""Which signals the next closes will close, as far as the feed goes: known before track records have read it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from db._postgres import Connection
+from db.providers.outcomes import Place
+
+MOST_UNREAD = 10_000
+"""Signals of one place that track records have not read yet. They are milliseconds behind; past this a close is
+compared with its own score alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A signal of a place that opens or closes there, in the order of the feed."""
+
+    opens: bool
+    score: int
+
+
+# Record and outcomes of a provider are written in one transaction, and this is one statement: so what the records have
+# taken in and what they have not adds up to the feed. The rule is that of `db.providers.outcomes.oldest_open`.
+LOGGED_OF = f"""
+WITH wanted AS (
+    SELECT w.*, coalesce(t.applied_seq, 0) AS applied_seq
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int[]) AS w (provider_id, symbol, direction, closes)
+    LEFT JOIN provider_stats t ON t.provider_id = w.provider_id
+), unread AS MATERIALIZED (
+    SELECT w.provider_id, w.symbol, w.direction, s.feed_seq, s.event_type = 'OPEN_SIGNAL' AS opens, s.score
+    FROM wanted w CROSS JOIN LATERAL (
+        SELECT s.feed_seq, s.event_type, s.score FROM signals s
+        WHERE s.provider_id = w.provider_id AND s.feed_seq > w.applied_seq AND s.symbol = w.symbol
+          AND s.direction = w.direction AND s.entry_price > 0 AND s.entry_price < 'Infinity'
+        ORDER BY s.feed_seq LIMIT {MOST_UNREAD}
+    ) s
+), waiting AS (
+    SELECT w.provider_id, w.symbol, w.direction, o.opened_seq, true, s.score
+    FROM wanted w CROSS JOIN LATERAL (
+        SELECT o.signal_id, o.opened_seq FROM signal_outcomes o
+        WHERE o.provider_id = w.provider_id AND o.symbol = w.symbol AND o.direction = w.direction
+          AND o.status = 'PENDING'
+        ORDER BY o.opened_seq
+        LIMIT w.closes + (SELECT count(*) FROM unread u WHERE NOT u.opens AND
+                          (u.provider_id, u.symbol, u.direction) = (w.provider_id, w.symbol, w.direction))
+    ) o JOIN signals s ON s.id = o.signal_id
+)
+SELECT * FROM waiting UNION ALL SELECT * FROM unread ORDER BY 4
+"""
+
+
+async def logged_of(conn: Connection, wanted: Mapping[Place, int]) -> Mapping[Place, list[Logged]]:
+    """What is needed of each place to tell what its next closes (so many as are wanted) close, in the feed's order."""
+    columns = list(zip(*wanted, strict=True))
+    found: defaultdict[Place, list[Logged]] = defaultdict(list)
+    for row in await conn.fetch(LOGGED_OF, *columns, list(wanted.values())):
+        found[row[0], row[1], row[2]].append(Logged(row[4], row[5]))
+    return found
