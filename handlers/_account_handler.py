@@ -17,7 +17,7 @@ from db.users.accounts import Person
 from handlers._access import Claims
 from handlers._accounts import Accounts
 from handlers._base import GatewayHandler
-from handlers._security import is_own_page
+from handlers._security import cookies_named, is_own_page
 from handlers._tokens import ACCESS_SECONDS
 from schemas.errors import Forbidden, Unauthorized
 
@@ -74,7 +74,19 @@ class AccountHandler(GatewayHandler):
             raise Unauthorized("The account of this token does not exist")
         return person
 
-    async def begin_session(self, person: Person, checked_hash: str | None) -> dict[str, Any]:
+    def sole_cookie(self, name: str) -> str | None:
+        """The cookie of this name; None without one. Raises Unauthorized for two, even if they are alike.
+
+        A page of a sibling domain can plant one that is sent beside ours, and a browser does not say which is whose.
+        """
+        found = cookies_named(self.request.headers.get_list("Cookie"), name)
+        if len(found) > 1:
+            raise Unauthorized(f"There are {len(found)} cookies of the name {name}")
+        return found[0] if found else None
+
+    async def begin_session(
+        self, person: Person, checked_hash: str | None, new_hash: str | None = None
+    ) -> dict[str, Any]:
         """Sign the user in: the answer to a login, with its cookie. Raises Unauthorized."""
         refresh_token = self.accounts.refresh.first()
         signed_in = await self.ask_account(
@@ -86,6 +98,7 @@ class AccountHandler(GatewayHandler):
                 self.request.headers.get("User-Agent"),
                 self.caller.address,
                 now(),
+                new_hash,
             ),
         )
         self.gateway.revoked.add(signed_in.revoked)
@@ -134,6 +147,8 @@ class AccountHandler(GatewayHandler):
         if origin is None or origin in settings.cors_origins:
             return
         declared = self.declared
-        touches_cookie = (declared is not None and declared.sets_cookie) or self.get_cookie(REFRESH_COOKIE)
+        touches_cookie = (declared is not None and declared.sets_cookie) or cookies_named(
+            self.request.headers.get_list("Cookie"), REFRESH_COOKIE
+        )
         if touches_cookie and not is_own_page(origin, self.request.host, settings.api_url):
             raise Forbidden("This origin is not allowed")

@@ -19,7 +19,14 @@ from tornado.httpclient import AsyncHTTPClient, HTTPError, HTTPRequest
 from config.clock import now
 from config.keys import derive_key, derive_token, encode_token
 from config.settings import Settings
-from schemas._people import NAME_CHARACTERS, is_email, is_https_url, is_plain_text, normalise_email
+from schemas._people import (
+    NAME_CHARACTERS,
+    is_email,
+    is_https_url,
+    is_plain_text,
+    normalise_email,
+    normalise_text,
+)
 
 STATE_LIFETIME = timedelta(minutes=10)
 TIMEOUT_SECONDS = 10.0
@@ -189,15 +196,16 @@ def openid_user(provider: str, claims: Any) -> OAuthUser:
     """The user of OpenID Connect's standard claims. Raises ProviderFailed."""
     if not isinstance(claims, Mapping):
         raise ProviderFailed("the userinfo is no object")
-    # Some providers write booleans as text.
-    verified = claims.get("email_verified") in (True, "true")
-    email = claims.get("email") if verified else None
+    verified = claims.get("email_verified")
+    # Some providers write booleans as text. Nothing else is true: to Python, 1 equals True.
+    email = claims.get("email") if verified is True or (isinstance(verified, str) and verified == "true") else None
     return _user(provider, claims.get("sub"), email, claims.get("name"), claims.get("picture"))
 
 
 def github_user(user: Any, emails: Any) -> OAuthUser:
     """The user of GitHub's `/user` and `/user/emails`. Raises ProviderFailed."""
-    if not isinstance(user, Mapping) or not isinstance(user.get("id"), int):
+    # To Python, true is the number 1: one account for everybody of whom that is said.
+    if not isinstance(user, Mapping) or type(user.get("id")) is not int:
         raise ProviderFailed("the user has no id")
     listed = emails if isinstance(emails, list) else []
     usable = [
@@ -225,7 +233,9 @@ def _user(provider: str, subject: Any, email: Any, name: Any, picture: Any) -> O
 def _display_name(name: Any, address: str) -> str:
     least, most = NAME_CHARACTERS
     for candidate in (name if isinstance(name, str) else "", address.partition("@")[0]):
-        visible = "".join(each for each in candidate if unicodedata.category(each)[0] != "C" or each == "\u200d")
+        visible = "".join(
+            each for each in normalise_text(candidate) if unicodedata.category(each)[0] != "C" or each == "\u200d"
+        )
         text = " ".join(visible.split())[:most].strip()
         if len(text) >= least:
             return text

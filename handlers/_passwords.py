@@ -11,11 +11,13 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 import bcrypt
 
+from schemas._people import normalise_text
 from schemas.errors import Overloaded
 
 COST = 12  # 2¹² rounds, about a quarter of a second of a core
@@ -35,6 +37,14 @@ def prehash(key: bytes, password: str) -> bytes:
     return base64.b64encode(hmac.digest(key, password.encode(), hashlib.sha384))
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Of a password: whether it is right, and whether its hash should be made anew, in the form that is stored now."""
+
+    matches: bool
+    is_outdated: bool = False
+
+
 class Passwords:
     """Hashes and checks passwords. bcrypt releases the interpreter's lock, so threads are enough."""
 
@@ -47,12 +57,24 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """The hash to store. Raises Overloaded."""
-        return await self._run(partial(_hash, prehash(self._key, password), self._cost))
+        return await self._run(partial(_hash, prehash(self._key, normalise_text(password)), self._cost))
 
     async def check(self, password: str, stored: str | None) -> bool:
-        """Whether this is the password; it takes the same time without one (None). Raises Overloaded."""
-        matches = await self._run(partial(_check, prehash(self._key, password), (stored or NO_HASH).encode()))
-        return matches and stored is not None
+        """Whether this is the password, as `judge` finds. Raises Overloaded."""
+        return (await self.judge(password, stored)).matches
+
+    async def judge(self, password: str, stored: str | None) -> Verdict:
+        """Whether this is the password; it takes the same time without one (None). Raises Overloaded.
+
+        It is compared in Unicode's NFC, as it is stored. Versions before stored it as it was typed: a password that has
+        another form is tried in that, too, whoever's it is, so that time tells nothing.
+        """
+        forms = dict.fromkeys((normalise_text(password), password))
+        for form in forms:
+            matches = await self._run(partial(_check, prehash(self._key, form), (stored or NO_HASH).encode()))
+            if matches and stored is not None:
+                return Verdict(matches=True, is_outdated=form != normalise_text(password))
+        return Verdict(matches=False)
 
     def close(self) -> None:
         """Drop what waits; what is being computed ends unheard."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from urllib.parse import urlsplit
 
 # An API's answer loads nothing and is shown by nobody; the documentation page has a policy of its own.
@@ -67,3 +67,16 @@ def is_page_of(origin: str, host: str) -> bool:
     scheme, _, authority = origin.lower().partition("://")
     port = _DEFAULT_PORTS.get(scheme)
     return port is not None and authority.removesuffix(port) == host.lower().removesuffix(port)
+
+
+def cookies_named(headers: Iterable[str], name: str) -> list[str]:
+    """The values of all cookies of this name in a request's `Cookie` headers, in order, quotes taken off.
+
+    Tornado keeps one of each name. What it would take for this name counts: space around a name is no part of it.
+    """
+    pairs = (part.partition("=") for header in headers for part in header.split(";"))
+    return [_unquoted(value.strip()) for found, _, value in pairs if found.strip() == name]
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) >= 2 and value[0] == value[-1] == '"' else value

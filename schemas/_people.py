@@ -26,6 +26,11 @@ def normalise_email(text: str) -> str:
     return text.strip().lower()
 
 
+def normalise_text(text: str) -> str:
+    """As names and passwords are stored and compared: what keyboards write in several ways is one (Unicode's NFC)."""
+    return unicodedata.normalize("NFC", text)
+
+
 def is_email(text: str) -> bool:
     """Whether a normalised address is one that mail can be sent to."""
     local, at, domain = text.rpartition("@")
@@ -82,7 +87,7 @@ class DisplayName(Text):
     }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text = str(super()._deserialize(value, attr, data, **kwargs)).strip(" ")
+        text = normalise_text(super()._deserialize(value, attr, data, **kwargs)).strip(" ")
         if not is_plain_text(text):
             raise self.make_error("control")
         text = text.strip()

@@ -20,7 +20,7 @@ from schemas._fields import (
     Whole,
 )
 from schemas._passwords import LONGEST, SHORTEST, password_problem
-from schemas._people import AnyEmail, DisplayName, Email, HttpsUrl, Prose
+from schemas._people import AnyEmail, DisplayName, Email, HttpsUrl, Prose, normalise_text
 
 PERMISSIONS = (
     "read:signals",
@@ -35,13 +35,16 @@ PERMISSIONS = (
 
 _PASSWORD = {"description": f"{SHORTEST}-{LONGEST} characters of any kind; not a common one, not the e-mail."}
 _TOKEN = {"description": "From the link in the mail. It is good once."}
+_VERIFICATION = {
+    "description": "From the link in the mail. Once the address is verified, a used one is as good as before."
+}
 
 
 class NewPassword(Text):
     """A password to be set. Whether it is the e-mail is the schema's, or the handler's, to check."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        password: str = super()._deserialize(value, attr, data, **kwargs)
+        password = normalise_text(super()._deserialize(value, attr, data, **kwargs))
         problem = password_problem(password)
         if problem is not None:
             raise ValidationError(problem)
@@ -126,15 +129,15 @@ class LogoutQuery(QuerySchema):
 
 
 class TokenQuery(QuerySchema):
-    """The link in the mail."""
+    """The link in the mail. A missing token is refused; whether it is a good one is found out when it is posted."""
 
-    token = Text(load_default="", metadata=_TOKEN)
+    token = Text(load_default="", max=200, metadata=_VERIFICATION)
 
 
 class TokenBody(Schema):
     """The token of the link in the mail."""
 
-    token = one_time_token()
+    token = Text(min=1, max=200, required=True, metadata=_VERIFICATION)
 
 
 class AddressBody(Schema):

@@ -22,7 +22,7 @@ from schemas._fields import (
     Timestamp,
     Whole,
 )
-from schemas._people import DisplayName, HttpsUrl, Prose, is_plain_text
+from schemas._people import DisplayName, HttpsUrl, Prose, is_plain_text, normalise_text
 from schemas.signals import SignalItem
 from schemas.users import RISKS
 
@@ -52,7 +52,7 @@ class Specialty(Text):
     default_error_messages = {"control": "must not contain control characters"}  # noqa: RUF012
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text = str(super()._deserialize(value, attr, data, **kwargs)).strip()
+        text = normalise_text(super()._deserialize(value, attr, data, **kwargs)).strip()
         if not is_plain_text(text):
             raise self.make_error("control")
         return text

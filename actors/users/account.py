@@ -10,7 +10,7 @@ from uuid import UUID
 
 from actors._messages import Message
 from actors._virtual import Decision
-from actors.users.changes import EMAIL_TAKEN, Change, Changed, Created, LinkUsed, PasswordSet, SessionEnded
+from actors.users.changes import EMAIL_TAKEN, Change, Changed, Created, LinkUsed, PasswordSet, SessionEnded, Unreferred
 from actors.users.messages import (
     ChangeCode,
     ChangePassword,
@@ -76,6 +76,8 @@ def _register(account: Account, message: Register) -> Result:
 def _sign_in(account: Account, row: AccountRow, message: SignIn) -> Result:
     if message.checked_hash is not None and message.checked_hash != row.password_hash:
         raise Unauthorized(BAD_CREDENTIALS)
+    if message.new_hash is not None:
+        row = replace(row, password_hash=message.new_hash)
     sessions = _live(account.sessions, message.at)
     surplus = tuple(sessions)[: max(0, len(sessions) - SESSIONS + 1)]
     begun = SessionRow(
@@ -93,6 +95,8 @@ def _sign_in(account: Account, row: AccountRow, message: SignIn) -> Result:
     kept = {key: each for key, each in sessions.items() if key not in surplus}
     changes: tuple[Change, ...] = (begun, RefreshRow(begun.current_hash, begun.id, row.id, message.at))
     changes += tuple(map(SessionEnded, surplus))
+    if message.new_hash is not None:
+        changes += (Changed(row),)
     return Decision(
         Account(row, kept | {begun.id: begun}), SignedIn(Profile.of(row), message.session_id, surplus), changes
     )
@@ -161,6 +165,8 @@ def _set_password(account: Account, row: AccountRow, new_hash: str, kept: UUID |
 
 
 def _verify_email(account: Account, row: AccountRow, message: VerifyEmail) -> Result:
+    if row.email_verified:
+        return Decision(account, Profile.of(row))
     verified = replace(row, email_verified=True)
     return Decision(
         replace(account, row=verified), Profile.of(verified), (LinkUsed(message.link_hash), Changed(verified))
@@ -171,9 +177,17 @@ def _link_identity(account: Account, row: AccountRow, message: LinkIdentity) -> 
     identity = IdentityRow(message.provider, message.subject, row.id, message.at)
     if row.email_verified:
         return Decision(account, (), (identity,))
-    claimed = replace(row, email_verified=True, password_hash=None)
+    # Nothing of whoever made it may stay: not the password, not the name and picture, not whom it was brought by.
+    claimed = replace(
+        row,
+        email_verified=True,
+        password_hash=None,
+        display_name=message.display_name or row.display_name,
+        avatar_url=message.avatar_url,
+        bio=None,
+    )
     ended = tuple(account.sessions)
-    changes: tuple[Change, ...] = (identity, Changed(claimed), PasswordSet(row.id))
+    changes: tuple[Change, ...] = (identity, Changed(claimed), PasswordSet(row.id), Unreferred(row.id))
     changes += tuple(map(SessionEnded, ended))
     return Decision(Account(claimed, {}), ended, changes)
 

@@ -60,6 +60,13 @@ class PasswordSet:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreferred:
+    """An account that nobody has brought after all; only while that does not count yet."""
+
+    user_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class Unwatched:
     """A symbol that leaves a watchlist."""
 
@@ -108,6 +115,7 @@ Change = (
     | SessionEnded
     | LinkUsed
     | PasswordSet
+    | Unreferred
     | IdentityRow
     | ReferralRow
     | CodeRow
@@ -152,6 +160,8 @@ async def save_accounts(conn: Connection, changes: Sequence[Change]) -> None:
         raise Conflict("This login is linked already")
     if brought := of_kind(changes, ReferralRow):
         await accounts.insert_referrals(conn, brought)
+    if unreferred := of_kind(changes, Unreferred):
+        await accounts.delete_referrals(conn, [each.user_id for each in unreferred])
     if codes := of_kind(changes, CodeRow):
         await _change_codes(conn, codes)
     if letters := of_kind(changes, LetterRow):

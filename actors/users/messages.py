@@ -104,7 +104,8 @@ class Register(Message[Profile]):
 class SignIn(Message[SignedIn]):
     """Begin a session. Raises Unauthorized when the password that was checked is not the account's any more.
 
-    `checked_hash` is the hash that the password was checked against; None after an OAuth sign-in.
+    `checked_hash` is the hash that the password was checked against; None after an OAuth sign-in. `new_hash` is one of
+    the same password that takes its place.
     """
 
     session_id: UUID
@@ -113,6 +114,7 @@ class SignIn(Message[SignedIn]):
     user_agent: str | None
     ip: str
     at: datetime
+    new_hash: str | None = None
 
 
 class Refresh(Message[SignedIn | Refused]):
@@ -157,7 +159,10 @@ class ResetPassword(Message[tuple[UUID, ...]]):
 
 
 class VerifyEmail(Message[Profile]):
-    """The address is the user's: a mailed link was followed. Raises ValidationFailed on `token`."""
+    """The address is the user's: a mailed link was followed. Raises ValidationFailed on `token`.
+
+    Of an address that is verified nothing changes.
+    """
 
     link_hash: bytes
 
@@ -166,12 +171,15 @@ class LinkIdentity(Message[tuple[UUID, ...]]):
     """Let an OAuth user whose provider has verified the address sign in to this account.
 
     An account whose own address was never verified loses its password and its sessions (their ids are the answer):
-    whoever made it may not own the address. Raises Conflict when the OAuth user signs in elsewhere.
+    whoever made it may not own the address. So do its name, its picture and its referrer: `display_name` and
+    `avatar_url`, as the provider has them, take their place. Raises Conflict when the OAuth user signs in elsewhere.
     """
 
     provider: str
     subject: str
     at: datetime
+    display_name: str | None = None
+    avatar_url: str | None = None
 
 
 class EditProfile(Message[Profile]):

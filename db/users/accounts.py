@@ -172,5 +172,16 @@ async def insert_referrals(conn: Connection, referrals: Sequence[ReferralRow]) -
     )
 
 
+# One that has been acted upon is its owners' (see 0007).
+DELETE_REFERRALS = """
+DELETE FROM referrals WHERE referee_id = ANY ($1::uuid[]) AND status = 'pending' AND acted_at IS NULL
+"""
+
+
+async def delete_referrals(conn: Connection, referee_ids: Sequence[UUID]) -> None:
+    """Forget who brought these users, where they have done nothing yet that counts."""
+    await conn.execute(DELETE_REFERRALS, referee_ids)
+
+
 def _columns(accounts: Sequence[AccountRow]) -> list[list[object]]:
     return [[getattr(each, name) for each in accounts] for name in AccountRow.__match_args__]

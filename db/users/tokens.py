@@ -33,6 +33,20 @@ async def find_link(conn: Connection, token_hash: bytes, purpose: Purpose) -> Li
     return None if row is None else LinkHolder(*row)
 
 
+# A mailed link may be opened twice: by a scanner that runs scripts and then by a person, or by an impatient one.
+FIND_VERIFICATION = """
+SELECT t.user_id, u.email FROM one_time_tokens t JOIN users u ON u.id = t.user_id
+WHERE t.hash = $1 AND t.purpose = 'verification'
+  AND ((t.used_at IS NULL AND t.expires_at > now()) OR (t.used_at IS NOT NULL AND u.email_verified))
+"""
+
+
+async def find_verification(conn: Connection, token_hash: bytes) -> LinkHolder | None:
+    """Whose link to verify an address this is, if it can still be followed, or was and the address is verified."""
+    row = await conn.fetchrow(FIND_VERIFICATION, token_hash)
+    return None if row is None else LinkHolder(*row)
+
+
 USE_LINKS = """
 UPDATE one_time_tokens SET used_at = now()
 WHERE hash = ANY ($1::bytea[]) AND used_at IS NULL AND expires_at > now()

@@ -31,13 +31,15 @@ class Logins(AccountHandler):
         async with connection(self.services.pool) as conn:
             person = await accounts.find_by_email(conn, body["email"])
         stored = None if person is None else person.account.password_hash
-        if not await self.accounts.passwords.check(body["password"], stored) or person is None:
+        verdict = await self.accounts.passwords.judge(body["password"], stored)
+        if not verdict.matches or person is None:
             LOGINS.labels("password", "bad_credentials").inc()
             raise Unauthorized(BAD_CREDENTIALS)
         if not person.account.email_verified:
             LOGINS.labels("password", "unverified").inc()
             raise Forbidden("Email not verified")
-        granted = await self.begin_session(person, stored)
+        new_hash = await self.accounts.passwords.hash(body["password"]) if verdict.is_outdated else None
+        granted = await self.begin_session(person, stored, new_hash)
         LOGINS.labels("password", "granted").inc()
         return granted
 
@@ -53,7 +55,7 @@ class Refreshes(AccountHandler):
     )
     async def post(self) -> object:
         """The cookie is rotated; presenting one that was rotated out ends its session."""
-        token = self.get_cookie(REFRESH_COOKIE)
+        token = self.sole_cookie(REFRESH_COOKIE)
         if not token or len(token) > TOKEN_CHARACTERS:
             raise Unauthorized("A refresh token is required")
         presented = token_hash(token)

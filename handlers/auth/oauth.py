@@ -21,7 +21,7 @@ from handlers._endpoint import endpoint
 from handlers._oauth import STATE_LIFETIME, OAuthProvider, OAuthUser, ProviderFailed, code_challenge
 from handlers.auth.registration import free_code
 from schemas.auth import CallbackQuery
-from schemas.errors import Conflict, NotFound, Unavailable
+from schemas.errors import Conflict, NotFound, Unauthorized, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -93,13 +93,19 @@ class OAuthCallback(OAuthHandler):
         self._go_on({name: granted[name] for name in ("access_token", "token_type", "expires_in")})
 
     async def _check_state(self, provider: OAuthProvider, state: str | None) -> None:
-        expires_at = self.accounts.oauth.states.check(provider.name, state, self.get_cookie(STATE_COOKIE))
+        expires_at = self.accounts.oauth.states.check(provider.name, state, self._state_cookie())
         self.clear_cookie(STATE_COOKIE, path=STATE_PATH, **self.cookie_flags)
         if expires_at is None or state is None:
             raise _Refused("invalid_state")
         async with transaction(self.services.pool) as conn:
             if not await tokens.use_state(conn, token_hash(state), expires_at):
                 raise _Refused("invalid_state")
+
+    def _state_cookie(self) -> str | None:
+        try:
+            return self.sole_cookie(STATE_COOKIE)
+        except Unauthorized:
+            raise _Refused("invalid_state") from None
 
     async def _identify(self, provider: OAuthProvider, query: dict[str, Any]) -> OAuthUser:
         if query["error"] == "access_denied":
@@ -128,7 +134,8 @@ class OAuthCallback(OAuthHandler):
         raise Unavailable("This login is being set up; try again")
 
     async def _link(self, known: Person, user: OAuthUser) -> None:
-        ended = await self.ask_account(known.account.id, LinkIdentity(user.provider, user.subject, now()))
+        message = LinkIdentity(user.provider, user.subject, now(), user.display_name, user.avatar_url)
+        ended = await self.ask_account(known.account.id, message)
         self.gateway.revoked.add(ended)
 
     async def _register(self, user: OAuthUser, email: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import secrets
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 from actors.users.changes import EMAIL_TAKEN
@@ -100,26 +101,27 @@ class Registrations(AccountHandler):
 class EmailVerification(AccountHandler):
     """`/auth/verify-email`"""
 
-    @endpoint("Follow the link of the verification letter", query=TokenQuery(), status=302, errors=(400, 503))
+    @endpoint("Follow the link of the verification letter", query=TokenQuery(), status=302, errors=(400,))
     async def get(self, query: dict[str, Any]) -> None:
-        """Sends the browser on to the login. HEAD, with which mail programs look at links, does not use it up."""
-        await self._verify(query["token"], InvalidQuery, follow=self.request.method != "HEAD")
-        self.redirect(f"{self.services.settings.frontend_url.rstrip('/')}/login?verified=true")
+        """Sends the browser on to the page that posts the token, and verifies nothing: mail scanners open links.
+
+        The token is in the fragment, which no server sees and no page passes on.
+        """
+        if not query["token"]:
+            raise InvalidQuery.of("token", BAD_TOKEN)
+        frontend = self.gateway.settings.frontend_url.rstrip("/")
+        self.redirect(f"{frontend}/verify-email#token={quote(query['token'], safe='')}")
 
     @endpoint("Verify an e-mail address", body=TokenBody(), responds=Said(), errors=(503,))
     async def post(self, body: dict[str, Any]) -> object:
-        """For a page that has taken the token out of the link."""
-        await self._verify(body["token"], ValidationFailed)
-        return {"message": "The e-mail address is verified"}
-
-    async def _verify(self, token: str, refusal: type[ValidationFailed], *, follow: bool = True) -> None:
-        link = token_hash(token)
+        """For a page that has taken the token out of the link. Again is as good as once."""
+        link = token_hash(body["token"])
         async with connection(self.services.pool) as conn:
-            holder = await tokens.find_link(conn, link, "verification")
+            holder = await tokens.find_verification(conn, link)
         if holder is None:
-            raise refusal.of("token", BAD_TOKEN)
-        if follow:
-            await self.ask_account(holder.user_id, VerifyEmail(link))
+            raise ValidationFailed.of("token", BAD_TOKEN)
+        await self.ask_account(holder.user_id, VerifyEmail(link))
+        return {"message": "The e-mail address is verified"}
 
 
 class VerificationLetters(AccountHandler):

@@ -35,17 +35,24 @@ def write_letter(
     if purpose == "verification":
         link = f"{settings.api_url.rstrip('/')}/auth/verify-email?{urlencode({'token': token})}"
         subject = "Verify your e-mail address"
-        lines = (
-            "Welcome to TradeStream. Please verify your e-mail address by opening this link:",
-            "The link is good once, for 24 hours. If you did not register, ignore this letter.",
-        )
+        lines = [
+            "Welcome to TradeStream. To verify your e-mail address, open this link and press the button there:",
+            link,
+            "The link is good for 24 hours. If you did not register, ignore this letter, and press nothing.",
+        ]
+        if not settings.is_production:  # there, FRONTEND_URL has the page
+            lines.append(
+                f"Without that page: curl {settings.api_url.rstrip('/')}/auth/verify-email "
+                f"-H 'Content-Type: application/json' -d '{{\"token\":\"{token}\"}}'"
+            )
     elif purpose == "reset":
         link = f"{settings.frontend_url.rstrip('/')}/reset-password?{urlencode({'token': token})}"
         subject = "Reset your password"
-        lines = (
+        lines = [
             "Somebody, hopefully you, asked to reset the password of your TradeStream account. Open this link:",
+            link,
             "The link is good once, for one hour. If it was not you, ignore this letter: nothing has changed.",
-        )
+        ]
     else:
         assert_never(purpose)
     return Letter(
@@ -54,6 +61,11 @@ def write_letter(
         sender=settings.mail_from,
         recipient=recipient,
         subject=subject,
-        text=f"{lines[0]}\n\n{link}\n\n{lines[1]}\n",
-        html=f'<p>{lines[0]}</p><p><a href="{html.escape(link)}">{html.escape(link)}</a></p><p>{lines[1]}</p>',
+        text="\n\n".join(lines) + "\n",
+        html="".join(f"<p>{_with_link(line, link)}</p>" for line in lines),
     )
+
+
+def _with_link(line: str, link: str) -> str:
+    shown = html.escape(line)
+    return f'<a href="{shown}">{shown}</a>' if line == link else shown

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import bcrypt
 import pytest
 
 from config.settings import Settings
-from tests.accounts import PASSWORD, accounts_world
+from handlers._passwords import prehash
+from tests.accounts import CHEAP, PASSWORD, accounts_world
 
 ADDRESS = "trader@example.com"
 OTHER = "quite another horse"
@@ -34,9 +36,11 @@ async def test_a_person_registers_verifies_logs_in_and_stays(settings: Settings)
         browser = world.browser()
         assert (await browser.login(ADDRESS)).problem(403, "FORBIDDEN")["message"] == "Email not verified"
         token = await world.letter(ADDRESS)
-        (await browser.send("HEAD", f"/auth/verify-email?token={token}")).expect(302)
-        verified = await browser.send("GET", f"/auth/verify-email?token={token}")
-        assert verified.expect(302).headers["Location"] == f"{settings.frontend_url}/login?verified=true"
+        for method in ("HEAD", "GET"):
+            led_on = await browser.send(method, f"/auth/verify-email?token={token}")
+            assert led_on.expect(302).headers["Location"] == f"{settings.frontend_url}/verify-email#token={token}"
+        assert (await browser.login(ADDRESS)).problem(403, "FORBIDDEN")["message"] == "Email not verified"
+        (await browser.send("POST", "/auth/verify-email", {"token": token})).expect(200)
         answer = (await browser.login("TRADER@example.com ")).expect(200)
         assert {key: answer.json[key] for key in ("token_type", "expires_in", "is_demo")} == {
             "token_type": "Bearer",
@@ -152,12 +156,34 @@ async def test_a_token_opens_only_what_it_was_mailed_for(settings: Settings) -> 
         await browser.send("POST", "/auth/forgot-password", {"email": ADDRESS})
         reset = await world.letter(ADDRESS)
         (await browser.send("POST", "/auth/verify-email", {"token": reset})).problem(400, "VALIDATION_ERROR")
-        (await browser.send("POST", "/auth/verify-email", {"token": verification})).expect(200)
-        (await browser.send("POST", "/auth/verify-email", {"token": verification})).problem(400, "VALIDATION_ERROR")
-        for nonsense in ("", "nonsense", "a" * 43):
+        for _ in range(2):  # a used link of an address that is verified has done what it is for
+            (await browser.send("POST", "/auth/verify-email", {"token": verification})).expect(200)
+        for nonsense in ("nonsense", "a" * 43):
+            (await browser.send("POST", "/auth/verify-email", {"token": nonsense})).problem(400, "VALIDATION_ERROR")
+        for nonsense in ("", "a" * 201):
             answer = await browser.send("GET", f"/auth/verify-email?token={nonsense}")
             assert answer.problem(400, "VALIDATION_ERROR")["message"] == "Invalid query parameters"
         (await browser.send("GET", "/auth/verify-email")).problem(400, "VALIDATION_ERROR")
+        for odd in ("a%0d%0aSet-Cookie%3Ax%3Dy", "a%23b%26c", "%3Cscript%3E"):
+            led_on = (await browser.send("GET", f"/auth/verify-email?token={odd}")).expect(302)
+            assert led_on.headers["Location"].lower() == f"{settings.frontend_url}/verify-email#token={odd}".lower()
+
+
+async def test_a_link_that_has_expired_is_no_proof_also_where_the_address_is_verified(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        await world.register(ADDRESS)
+        first = await world.letter(ADDRESS)
+        await world.client.post("/auth/resend-verification", {"email": ADDRESS})
+        second = await world.letter(ADDRESS)
+        await world.execute("UPDATE one_time_tokens SET used_at = now()")
+        browser = world.browser()
+        used = await browser.send("POST", "/auth/verify-email", {"token": first})
+        used.problem(400, "VALIDATION_ERROR")  # used, but the address is not verified
+        await world.execute("UPDATE one_time_tokens SET used_at = NULL")
+        (await browser.send("POST", "/auth/verify-email", {"token": first})).expect(200)
+        await world.execute("UPDATE one_time_tokens SET expires_at = now() - interval '1 minute'")
+        (await browser.send("POST", "/auth/verify-email", {"token": first})).expect(200)
+        (await browser.send("POST", "/auth/verify-email", {"token": second})).problem(400, "VALIDATION_ERROR")
 
 
 async def test_a_letter_that_got_lost_is_sent_again_and_both_links_are_good_until_one_is_followed(
@@ -303,3 +329,48 @@ async def test_the_limits_of_the_contract_hold_for_each_route(settings: Settings
             for _ in range(10):
                 (await browser.send("GET", path)).problem(404, "NOT_FOUND")
             (await browser.send("GET", path)).problem(429, "RATE_LIMITED")
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9 \u00e0 la cr\u00e8me", "cafe\u0301 a\u0300 la cre\u0300me"
+
+
+async def test_a_password_is_the_same_however_a_keyboard_writes_it(settings: Settings) -> None:
+    """The kind of fault: one text in two codings is two texts. macOS composes what other systems leave in pieces."""
+    async with accounts_world(settings) as world:
+        for address, typed in (("a@example.com", COMPOSED), ("b@example.com", DECOMPOSED)):
+            await world.register(address, password=typed)
+            token = await world.letter(address)
+            await world.client.post("/auth/verify-email", {"token": token})
+            for other in (COMPOSED, DECOMPOSED):
+                (await world.browser().login(address, other)).expect(200)
+        browser = world.browser()
+        await browser.login("a@example.com", DECOMPOSED)
+        change = {"current_password": DECOMPOSED, "new_password": "\u1112\u1161\u11ab horse battery"}
+        (await browser.send("POST", "/auth/change-password", change)).expect(200)
+        (await world.browser().login("a@example.com", "\ud55c horse battery")).expect(200)
+
+
+async def test_a_hash_from_before_of_a_password_in_pieces_still_opens_and_is_made_anew(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        raw = prehash(settings.password_pepper.encode(), DECOMPOSED)
+        user = await world.verified(ADDRESS)
+        before = bcrypt.hashpw(raw, bcrypt.gensalt(CHEAP)).decode()
+        await world.execute("UPDATE users SET password_hash = $1 WHERE id = $2", before, user)
+        await world.forget()
+        (await world.browser().login(ADDRESS, COMPOSED)).problem(401, "UNAUTHORIZED")
+        (await world.browser().login(ADDRESS, DECOMPOSED + "x")).problem(401, "UNAUTHORIZED")
+        first = world.browser()
+        (await first.login(ADDRESS, DECOMPOSED)).expect(200)
+        for form in (COMPOSED, DECOMPOSED):
+            (await world.browser().login(ADDRESS, form)).expect(200)
+        (await first.send("GET", "/auth/me")).expect(200)
+        assert await world.value("SELECT password_hash FROM users WHERE id = $1", user) != before
+
+
+async def test_names_are_stored_in_one_form(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        registered = await world.register(ADDRESS, display_name="Zoe\u0308")
+        assert registered.json["display_name"] == "Zo\u00eb"
+        browser = await world.logged_in("b@example.com")
+        edited = await browser.send("PATCH", "/auth/me", {"display_name": "\u1112\u1161\u11ab\u1112\u1161\u11ab"})
+        assert edited.json["display_name"] == "\ud55c\ud55c"

@@ -6,9 +6,12 @@ import asyncio
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
+import pytest
+
 from config.clock import now
 from config.ids import uuid7
 from config.settings import Settings
+from handlers._security import cookies_named
 from tests.accounts import PASSWORD, Browser, accounts_world, gateway_of
 
 ADDRESS = "trader@example.com"
@@ -125,3 +128,47 @@ async def test_sessions_that_end_while_redis_is_away_are_refused_all_the_same(se
         (await there.send("GET", "/auth/me")).expect(200)
         (await browser.send("POST", "/auth/logout")).expect(200)
         await refused_within_a_second(there)
+
+
+async def test_two_refresh_cookies_are_one_too_many(settings: Settings) -> None:
+    """The kind of fault: of two values of one name the reader takes one, and whoever sent the other chose which.
+
+    A page of a sibling domain can plant a cookie that is sent beside ours; then the visitor works in the planter's
+    account without noticing it.
+    """
+    async with accounts_world(settings) as world:
+        victim, attacker = await world.logged_in(ADDRESS), await world.logged_in("eve@example.com")
+        own, planted = victim.refresh_token, attacker.refresh_token
+        client = world.client
+        for sent in (
+            f"refresh_token={own}; refresh_token={planted}",
+            f"refresh_token={planted}; refresh_token={own}",
+            f"refresh_token={own}; refresh_token={own}",
+            f'refresh_token={own}; refresh_token="{planted}"',
+            f"refresh_token={own};refresh_token={planted}",
+            f"refresh_token={own}; refresh_token=",
+            f"refresh_token={own}; a=b; \trefresh_token ={planted}",
+        ):
+            answer = await client.request("POST", "/auth/refresh", headers={"Cookie": sent})
+            answer.problem(401, "UNAUTHORIZED")
+        sent = f'refresh_token_={planted}; x=refresh_token; refresh_token="{own}"; Refresh_Token={planted}'
+        answer = await client.request("POST", "/auth/refresh", headers={"Cookie": sent})
+        assert (answer.status, answer.json["user"]["email"]) == (200, ADDRESS)
+        assert (await attacker.refresh()).status == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "values"),
+    [
+        ([], []),
+        (["refresh_token=a"], ["a"]),
+        (["refresh_token=a", "refresh_token=b"], ["a", "b"]),
+        (['refresh_token="a b"; c=refresh_token=d'], ["a b"]),
+        (["refresh_token"], [""]),
+        (["=refresh_token=a"], []),
+        (["refresh_token=a=b="], ["a=b="]),
+        (["\u00a0refresh_token\u2003=a; refresh_token=b"], ["a", "b"]),
+    ],
+)
+def test_cookies_are_read_by_name_all_of_them(headers: list[str], values: list[str]) -> None:
+    assert cookies_named(headers, "refresh_token") == values

@@ -237,6 +237,48 @@ async def test_an_account_that_was_never_verified_is_taken_from_whoever_made_it(
         (await world.browser().login("ann@example.com", "a horse of her own")).expect(200)
 
 
+async def test_a_scanner_that_opens_the_link_verifies_nothing_and_the_owner_gets_an_account_without_traces(
+    settings: Settings, issuer: str
+) -> None:
+    """The kind of fault: somebody else's preparations (a password, a session, a name, a referral) outlive the owner's
+    arrival, because what a program does by itself, opening a link, counts as what only the owner does.
+    """
+    async with google_world(settings, issuer) as world:
+        king = await world.verified("king@example.com")
+        code = await world.value("SELECT referral_code FROM users WHERE id = $1", king)
+        squatter = world.browser()
+        await world.register("ann@example.com", display_name="Send me money", referral_code=code)
+        await world.client.post("/auth/forgot-password", {"email": "ann@example.com"})
+        token = await world.letter("ann@example.com")
+        for method in ("GET", "HEAD", "GET"):
+            (await squatter.send(method, f"/auth/verify-email?token={token}")).expect(302)
+        (await squatter.login("ann@example.com")).problem(403, "FORBIDDEN")
+        owner = world.browser()
+        await sign_in(owner, "ann")
+        (await squatter.login("ann@example.com")).problem(401, "UNAUTHORIZED")
+        me = (await owner.send("GET", "/auth/me")).expect(200).json
+        assert (me["display_name"], me["avatar_url"]) == ("Ann Ämter", "https://example.com/ann.png")
+        [session] = (await owner.send("GET", "/auth/sessions")).json["sessions"]
+        assert session["current"]
+        assert await world.value("SELECT count(*) FROM referrals") == 0
+        # The letter that was on its way all the time is worth no more than a word.
+        (await squatter.send("POST", "/auth/verify-email", {"token": token})).expect(200)
+        (await squatter.login("ann@example.com")).problem(401, "UNAUTHORIZED")
+
+
+async def test_two_state_cookies_are_no_state(settings: Settings, issuer: str) -> None:
+    """A page of a sibling domain can plant the cookie of a login that it began, beside the browser's own."""
+    async with google_world(settings, issuer) as world:
+        browser, attacker = world.browser(), world.browser()
+        back = await Person("ann").allow(await start(attacker))
+        await start(browser)
+        planted = f"oauth_state={browser.cookies['oauth_state'][1]}; oauth_state={attacker.cookies['oauth_state'][1]}"
+        browser.cookies = {}
+        parts = urlsplit(back)
+        answer = await browser.send("GET", f"{parts.path}?{parts.query}", headers={"Cookie": planted})
+        assert told(answer) == {"error": "invalid_state"}
+
+
 async def test_who_signs_in_twice_at_once_for_the_first_time_has_one_account(settings: Settings, issuer: str) -> None:
     async with google_world(settings, issuer) as world:
         browsers = [world.browser() for _ in range(4)]
@@ -351,7 +393,7 @@ def test_a_user_without_an_id_is_a_failure(claims: Any) -> None:
         openid_user("google", claims)
 
 
-@pytest.mark.parametrize("user", [None, [], {}, {"id": "583231"}, {"id": None}])
+@pytest.mark.parametrize("user", [None, [], {}, {"id": "583231"}, {"id": None}, {"id": True}, {"id": 7.0}])
 def test_a_github_user_without_an_id_is_a_failure(user: Any) -> None:
     with pytest.raises(ProviderFailed):
         github_user(user, [])
@@ -363,7 +405,12 @@ def test_a_github_user_without_an_id_is_a_failure(user: Any) -> None:
         ({"email": "A@B.org", "email_verified": True}, "a@b.org", "Trader"),
         ({"email": "ann@b.org", "email_verified": "true"}, "ann@b.org", "ann"),
         ({"email": "ann@b.org", "email_verified": "false"}, None, "Trader"),
-        ({"email": "ann@b.org", "email_verified": 1}, "ann@b.org", "ann"),
+        ({"email": "ann@b.org", "email_verified": 1}, None, "Trader"),
+        ({"email": "ann@b.org", "email_verified": 1.0}, None, "Trader"),
+        ({"email": "ann@b.org", "email_verified": "True"}, None, "Trader"),
+        ({"email": "ann@b.org", "email_verified": [True]}, None, "Trader"),
+        ({"email": "ann@b.org", "email_verified": {"true": True}}, None, "Trader"),
+        ({"name": "Zoe\u0308"}, None, "Zo\u00eb"),
         ({"email": "ann@b.org"}, None, "Trader"),
         ({"email": 7, "email_verified": True, "name": 7}, None, "Trader"),
         ({"email": "ann@b.org\r\nBcc: x@y.org", "email_verified": True}, None, "Trader"),
@@ -373,5 +420,6 @@ def test_a_github_user_without_an_id_is_a_failure(user: Any) -> None:
     ],
 )
 def test_what_a_provider_says_is_checked(claims: dict[str, Any], email: str | None, name: str) -> None:
+    """The kind of fault: what equals true, or is truthy, is not what the provider says when it says true."""
     user = openid_user("google", {"sub": "g-1"} | claims)
     assert (user.email, user.display_name) == (email, name)
