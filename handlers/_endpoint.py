@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from marshmallow import RAISE, ValidationError, fields
 
 from handlers._body import parse_json
-from schemas._fields import CommaList, Schema
+from schemas._fields import CommaList, LastGiven, Schema
 from schemas._problems import DETAILS, cut_name, field_errors
 from schemas.errors import FieldError, InvalidQuery, ValidationFailed
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from handlers._base import GatewayHandler
 
 Method = Callable[..., Awaitable[Any]]
+_BRACKETS = re.compile(r"\[[0-9]{0,9}\]")
+
 Header = str | fields.Field[Any]  # what it means, or the field that describes it
 
 
@@ -108,10 +111,14 @@ def load_body(schema: Schema, body: bytes) -> Any:
 
 
 def load_query(schema: Schema, arguments: Mapping[str, Sequence[bytes]]) -> Any:
-    """The validated query. A parameter may be repeated where it is a list. Raises InvalidQuery.
+    """The validated query. Raises InvalidQuery.
+
+    A list may be written with commas, repeated, or with brackets (`a[]`, `a[0]`), as clients' libraries do. Whatever is
+    no list may be given once: nobody knows which of two values was meant.
 
     Unknown parameters are ignored, but by a schema that forbids them.
     """
+    arguments = _without_brackets(schema, arguments)
     given: dict[str, str] = {}
     problems: list[FieldError] = []
     if schema.unknown == RAISE:
@@ -123,6 +130,8 @@ def load_query(schema: Schema, arguments: Mapping[str, Sequence[bytes]]) -> Any:
         values = arguments.get(key)
         if values is None:
             continue
+        if isinstance(each, LastGiven):
+            values = values[-1:]
         if len(values) > 1 and not isinstance(each, CommaList):
             problems.append(FieldError(key, "is given more than once"))
             continue
@@ -143,3 +152,16 @@ def load_query(schema: Schema, arguments: Mapping[str, Sequence[bytes]]) -> Any:
     if problems:
         raise InvalidQuery(details=problems)
     return loaded
+
+
+def _without_brackets(schema: Schema, arguments: Mapping[str, Sequence[bytes]]) -> Mapping[str, Sequence[bytes]]:
+    """The arguments with those of lists under the names that the schema has."""
+    if not any("[" in name for name in arguments):
+        return arguments
+    lists = {each.data_key or name for name, each in schema.load_fields.items() if isinstance(each, CommaList)}
+    found: dict[str, list[bytes]] = {}
+    for name, values in arguments.items():
+        base, bracket, rest = name.partition("[")
+        is_list = base in lists and _BRACKETS.fullmatch(bracket + rest) is not None
+        found.setdefault(base if is_list else name, []).extend(values)
+    return found

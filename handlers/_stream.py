@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
-from tornado.httputil import HTTPHeaders
+from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler
 
@@ -28,7 +28,8 @@ EVENT_STREAM_HEADERS = (
     ("Cache-Control", "no-cache, no-transform"),
     ("X-Accel-Buffering", "no"),  # nginx passes each event on as it comes
 )
-RECONNECT = b"retry: 2000\n\n"
+# The first line of the first event, whichever that is: some clients deliver a block that has no data as an empty event.
+RECONNECT = b"retry: 2000\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
 EVENT_ID = re.compile(r"(sess-[0-9a-f]{16}):([1-9][0-9]{0,14})")
@@ -130,6 +131,24 @@ async def admit(gateway: Gateway, feed: Feed, caller: Caller, wanted: SignalFilt
         feed.abandon(opening)
         raise Unauthorized("The session of this token has ended")
     return opening
+
+
+def last_event_ids(request: HTTPServerRequest, *, header_first: bool = True) -> list[str]:
+    """The ids that a client says it received last, the one that counts first.
+
+    An EventSource sends the header. Who cannot (polyfills, WebSockets, a page that begins with what it has kept) uses
+    the query: `last_event_id`, or as polyfills call it, `lastEventId`, `Last-Event-Id`. They put theirs last.
+    """
+    header = request.headers.get("Last-Event-ID", "")
+    queried = [
+        each.decode("utf-8", "replace")
+        for name, values in request.query_arguments.items()
+        if name.replace("-", "").replace("_", "").lower() == "lasteventid"
+        for each in values
+    ][::-1]
+    given = [header, *queried] if header_first else [*queried, header]
+    # What is an id at all comes before what is none: a broken one shall not hide another.
+    return sorted(filter(None, given), key=lambda each: EVENT_ID.fullmatch(each) is None)
 
 
 def takes_events(accept: str | None) -> bool:

@@ -24,6 +24,7 @@ from handlers._stream import (
     admit,
     chunk,
     is_passing,
+    last_event_ids,
     later,
     response_head,
     take_socket,
@@ -43,11 +44,16 @@ _RESUME = {"Last-Event-ID": "The id of the last event received: the stream goes 
 class _Opening(GatewayHandler):
     """The opening of a stream. One that goes on after an event is counted by a limit of its own."""
 
+    header_first = True  # an EventSource keeps its URL, and says in the header what it received since
+
     def limit_name(self, route: Route) -> str:
         """Streams that end together come back together, and a 429 would end an EventSource for good."""
-        queried = self.request.query_arguments.get("last_event_id", [])
-        given = [self.request.headers.get("Last-Event-ID", ""), *(each.decode("latin-1") for each in queried)]
-        return route.resume_limit_name if any(map(EVENT_ID.fullmatch, given)) else route.name
+        given = self.last_event_id()
+        return route.resume_limit_name if given and EVENT_ID.fullmatch(given) else route.name
+
+    def last_event_id(self) -> str | None:
+        """The event that the client received last, as it says."""
+        return next(iter(last_event_ids(self.request, header_first=self.header_first)), None)
 
 
 class SignalStream(_Opening):
@@ -74,7 +80,8 @@ class SignalStream(_Opening):
 
         All but `error` have the id `{session_id}:{n}`, n = 1, 2, 3 … without a gap. Who sends the last id as
         `Last-Event-ID` within 15 minutes, to any gateway, gets what they have missed, once and in order, under the same
-        numbers (`"resumed": true`); an EventSource does so by itself.
+        numbers (`"resumed": true`); an EventSource does so by itself. The id may be in the query too, as `last_event_id`
+        or `lastEventId`.
 
         | Code of an `error` | What to do |
         |---|---|
@@ -104,8 +111,7 @@ class SignalStream(_Opening):
         if chunked:
             self.set_header("Transfer-Encoding", "chunked")
         feed: Feed = self.services.feed
-        last_event_id = self.request.headers.get("Last-Event-ID") or query.get("last_event_id")
-        opening = await admit(self.gateway, feed, self.caller, SignalFilter.of(query), last_event_id)
+        opening = await admit(self.gateway, feed, self.caller, SignalFilter.of(query), self.last_event_id())
         head = response_head(self._headers) + (chunk(RECONNECT) if chunked else RECONNECT)
         try:
             if self._is_gone:
@@ -144,6 +150,8 @@ class SignalStream(_Opening):
 class SignalSocket(_Opening, SocketHandler):
     """`/api/signals/ws`"""
 
+    header_first = False
+
     @endpoint(
         "Stream signals as WebSocket messages", query=StreamQuery(), status=101, errors=(400, 503), headers=_RESUME
     )
@@ -154,8 +162,7 @@ class SignalSocket(_Opening, SocketHandler):
         """
         self.check_handshake()
         feed: Feed = self.services.feed
-        last_event_id = query.get("last_event_id") or self.request.headers.get("Last-Event-ID")
-        self._opening = await admit(self.gateway, feed, self.caller, SignalFilter.of(query), last_event_id)
+        self._opening = await admit(self.gateway, feed, self.caller, SignalFilter.of(query), self.last_event_id())
         try:
             await self.shake_hands()
         finally:

@@ -364,6 +364,10 @@ class CommaList(fields.Field[list[Any]]):
         return found
 
 
+class LastGiven(Text):
+    """A text in a query string of which the last one counts, where others may be given once only."""
+
+
 class Paging(QuerySchema):
     """`limit` and `offset` of a list; a subclass may set another default."""
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
-from marshmallow import fields
 from marshmallow.validate import Length
 
 from config.settings import MODELS
-from schemas._fields import Choice, CommaList, Identifier, QuerySchema, QueryWhole
+from schemas._fields import Choice, CommaList, Identifier, LastGiven, QuerySchema, QueryWhole
 from schemas._problems import cut_name
 from schemas._signals import EVENT_TYPES
 from schemas._symbols import is_symbol
@@ -122,8 +121,11 @@ class StreamQuery(QuerySchema):
         validate=Length(max=MAX_PROVIDERS, error=f"must have at most {MAX_PROVIDERS} values"),
         metadata={"description": "Only signals of these providers."},
     )
-    last_event_id = fields.String(
+    last_event_id = LastGiven(
         metadata={"description": "Resume after this event, for clients that cannot send the header Last-Event-ID."}
+    )
+    last_event_id_of_polyfill = LastGiven(
+        data_key="lastEventId", metadata={"description": "The same, as polyfills send it."}
     )
 
 

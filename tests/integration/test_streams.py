@@ -48,6 +48,38 @@ async def test_the_head_is_that_of_an_event_stream_that_no_proxy_holds_back(sett
         assert reader.retry == [2000]
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_no_block_is_without_data_and_the_first_line_says_when_to_come_back(
+    settings: Settings, version: str
+) -> None:
+    """The kind: what is no event (`retry`, a comment) in a block of its own, which some clients deliver all the same."""
+    async with serving(settings, heartbeat_seconds=0.2) as (server, publisher):
+        reader = await connect(server.port, version=version)
+        await publisher.publish(*drafts(2))
+        blocks = [await reader.content.readuntil(b"\n\n") for _ in range(5)]
+        spawn(server.feed.drain(1.0), name="drain")
+        while b"SERVER_DRAINING" not in blocks[-1]:
+            blocks.append(await reader.content.readuntil(b"\n\n"))
+        await reader.close()
+    assert blocks[0].startswith(b"retry: 2000\nevent: session_start\nid: sess-")
+    assert all(b"\ndata: " in block and b"event: " in block for block in blocks)
+
+
+@pytest.mark.parametrize("name", ["last_event_id", "lastEventId", "Last-Event-Id", "Last-Event-ID", "lastEventID"])
+async def test_the_last_id_is_taken_by_every_name_that_polyfills_have_for_it(settings: Settings, name: str) -> None:
+    async with serving(settings) as (server, publisher):
+        async with stream(server.port) as reader:
+            pass
+        places = await publisher.publish(*drafts(2))
+        # A polyfill leaves what the page's URL says, and puts its own behind it.
+        first, query = reader.last_id, {"last_event_id": "nonsense", name: reader.last_id}
+        async with stream(server.port, **query) as again:
+            assert again.events[0].data["resumed"] is True
+            assert await again.signals(2) == places
+        async with stream(server.port, headers={"Last-Event-ID": again.last_id}, **{name: first}) as third:
+            assert third.events[0].number == again.events[-1].number + 1
+
+
 async def test_a_session_starts_and_numbers_its_events_from_one(settings: Settings) -> None:
     async with serving(settings) as (server, publisher), stream(server.port) as reader:
         start = reader.events[0]
