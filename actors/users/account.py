@@ -10,7 +10,7 @@ from uuid import UUID
 
 from actors._messages import Message
 from actors._virtual import Decision
-from actors.users.changes import EMAIL_TAKEN, Change, Changed, Created, LinkUsed, PasswordSet, SessionEnded, Unreferred
+from actors.users.changes import EMAIL_TAKEN, Change, Changed, Created, LinkUsed, PasswordSet, SessionEnded
 from actors.users.messages import (
     ChangeCode,
     ChangePassword,
@@ -187,7 +187,7 @@ def _link_identity(account: Account, row: AccountRow, message: LinkIdentity) -> 
         bio=None,
     )
     ended = tuple(account.sessions)
-    changes: tuple[Change, ...] = (identity, Changed(claimed), PasswordSet(row.id), Unreferred(row.id))
+    changes: tuple[Change, ...] = (identity, Changed(claimed, is_claimed=True), PasswordSet(row.id))
     changes += tuple(map(SessionEnded, ended))
     return Decision(Account(claimed, {}), ended, changes)
 

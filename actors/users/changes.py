@@ -33,9 +33,10 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """An account that is there."""
+    """An account that is there. `is_claimed`: by its owner, from whoever made it, so nobody has brought them here."""
 
     account: AccountRow
+    is_claimed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,6 @@ class LinkUsed:
 @dataclass(frozen=True, slots=True)
 class PasswordSet:
     """Mailed links to reset this user's password are void."""
-
-    user_id: UUID
-
-
-@dataclass(frozen=True, slots=True)
-class Unreferred:
-    """An account that nobody has brought after all; only while that does not count yet."""
 
     user_id: UUID
 
@@ -115,7 +109,6 @@ Change = (
     | SessionEnded
     | LinkUsed
     | PasswordSet
-    | Unreferred
     | IdentityRow
     | ReferralRow
     | CodeRow
@@ -160,8 +153,8 @@ async def save_accounts(conn: Connection, changes: Sequence[Change]) -> None:
         raise Conflict("This login is linked already")
     if brought := of_kind(changes, ReferralRow):
         await accounts.insert_referrals(conn, brought)
-    if unreferred := of_kind(changes, Unreferred):
-        await accounts.delete_referrals(conn, [each.user_id for each in unreferred])
+    if claimed := [each.account.id for each in of_kind(changes, Changed) if each.is_claimed]:
+        await accounts.delete_referrals(conn, claimed)
     if codes := of_kind(changes, CodeRow):
         await _change_codes(conn, codes)
     if letters := of_kind(changes, LetterRow):

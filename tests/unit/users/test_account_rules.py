@@ -225,6 +225,22 @@ def test_linking_takes_an_unverified_account_from_whoever_made_it() -> None:
     assert kinds(decision.changes) == [IdentityRow, Changed, PasswordSet, SessionEnded]
 
 
+def test_linking_an_unverified_account_takes_the_providers_name_and_picture_and_drops_the_rest() -> None:
+    account = an_account(email_verified=False, display_name="Squatter", avatar_url="https://a.example/x", bio="x")
+    for message, name, picture in (
+        (LinkIdentity("google", "g-1", NOON, "Ann", "https://a.example/ann"), "Ann", "https://a.example/ann"),
+        (LinkIdentity("google", "g-1", NOON), "Squatter", None),
+    ):
+        row = rules.decide(account, message).state.row
+        assert row is not None
+        assert (row.display_name, row.avatar_url, row.bio) == (name, picture, None)
+
+
+def test_a_second_proof_of_an_address_changes_nothing() -> None:
+    decision = rules.decide(an_account(), VerifyEmail(b"link"))
+    assert decision.changes == ()
+
+
 def test_an_edit_sets_what_it_names_and_nothing_else() -> None:
     account = an_account(bio="before", display_name="Kept")
     decision = rules.decide(account, EditProfile({"bio": None}))
