@@ -31,6 +31,7 @@ from handlers._errors import error_body, error_headers, to_app_error
 from handlers._headers import Headers
 from handlers._json import encode
 from handlers._limits import STANDARD, Verdict
+from handlers._negotiation import NegotiatingHandler
 from handlers._routes import Match, Route
 from handlers._security import HSTS, SECURITY_HEADERS, cors_headers, preflight_headers
 from handlers._services import Gateway, Services
@@ -61,7 +62,7 @@ _CALLS: Mapping[str, Callable[[Any], Callable[..., Awaitable[None] | None]]] = {
 
 
 @tornado.web.stream_request_body  # so that a refusal comes before the body, and not after it has filled the memory
-class GatewayHandler(tornado.web.RequestHandler):
+class GatewayHandler(NegotiatingHandler):
     """Alone, it answers for unknown paths and methods, and preflights. Subclasses name what they serve."""
 
     while_starting = False  # whether it works without the services
@@ -73,7 +74,6 @@ class GatewayHandler(tornado.web.RequestHandler):
     _refusal: AppError | None = None
     _answered_early = False
     _in_flight = False
-    conditional = False
 
     def initialize(self, match: Match, gateway: Gateway) -> None:
         """Tornado's constructor."""
@@ -333,10 +333,6 @@ class GatewayHandler(tornado.web.RequestHandler):
         if declared.status != 200:
             self.set_status(declared.status)
         self.finish(document if isinstance(document, bytes) else encode(document))
-
-    def compute_etag(self) -> str | None:
-        """Only for what changes slowly: hashing each answer would cost more than it saves."""
-        return super().compute_etag() if self.conditional else None
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """The one way to fail. Called by Tornado with what a handler raised."""

@@ -17,6 +17,7 @@ from db._totals import Totals
 from handlers._access import Gatekeeper
 from handlers._accounts import Accounts
 from handlers._border import Border
+from handlers._compression import Compressor
 from handlers._limits import Limiter, Rule
 from handlers._profiles import Profiles
 from handlers._readiness import Readiness
@@ -104,6 +105,7 @@ class Gateway:
     limits: Mapping[str, Rule]  # by route name: the table's, and what RATE_LIMITS says instead
     openapi: Callable[[], bytes]  # the encoded document
     collect_metrics: Callable[[], Awaitable[tuple[bytes, str]]]  # the text and its media type
+    compressor: Compressor = field(default_factory=Compressor)
     readiness: Readiness = field(default_factory=Readiness)
     visits: Visits = field(default_factory=Visits)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
