@@ -24,6 +24,7 @@ LONGEST_REASON = 200
 _FARTHEST_OFFSET_BPS = 10_000  # a limit order at zero
 _MOST_DETAILS = 20
 _FENCED = re.compile(r"```[A-Za-z0-9]*[ \t]*\r?\n(?P<inside>.*?)\s*```", re.DOTALL)
+USUAL_ATR_MULTIPLE = 2.0
 _PLAIN = {"Missing data for required field.": "is required", "Field may not be null.": "must not be null"}
 
 
@@ -96,11 +97,15 @@ class CloseDecision(ModelDecision):
 _SCHEMAS: Mapping[str, Schema] = {"OPEN_SIGNAL": OpenDecision(), "CLOSE_SIGNAL": CloseDecision()}
 
 
-def load_decision(answer: str, event_type: str) -> dict[str, Any]:
+def load_decision(
+    answer: str, event_type: str, *, direction: str | None = None, entry_price: float | None = None
+) -> dict[str, Any]:
     """The decision in a model's answer, in the form of `actors.lens.model.Decision.to_dict`.
 
     A code fence around the object is taken off; any other text beside it, an unknown field, a field given twice, NaN or
-    a number in quotes is not forgiven. Raises ValidationFailed; `problem_text` puts it into words that name the field.
+    a number in quotes is not forgiven. Nor is what contradicts itself: to enter with nothing, a stop that does not say
+    where it is, or stands where the position wins (on which side of the signal's `entry_price` that is, is known by its
+    `direction`). Raises ValidationFailed; `problem_text` puts it into words that name the field.
     """
     document = _parse(answer)
     try:
@@ -110,6 +115,10 @@ def load_decision(answer: str, event_type: str) -> dict[str, Any]:
     assert isinstance(loaded, dict)
     for plan in ("entry_plan", "risk_plan"):
         loaded[plan] = {name: value for name, value in loaded[plan].items() if value is not None}
+    if contradictions := [*_size_problem(loaded), *_stop_problem(loaded["risk_plan"], direction, entry_price)]:
+        raise ValidationFailed(details=contradictions)
+    if loaded["risk_plan"]["stop_method"] == "atr":
+        loaded["risk_plan"].setdefault("atr_multiple", USUAL_ATR_MULTIPLE)
     return loaded
 
 
@@ -144,6 +153,26 @@ def response_schema(event_type: str) -> dict[str, Any]:
             "reasons": {"type": "array", "items": {"type": "string"}},
         }
     )
+
+
+def _size_problem(decision: Mapping[str, Any]) -> Iterator[FieldError]:
+    if decision["decision"] == "FOLLOW_ENTER" and decision["size_pct"] <= 0:
+        yield FieldError("size_pct", "must be greater than 0 with FOLLOW_ENTER")
+
+
+def _stop_problem(plan: Mapping[str, Any], direction: str | None, entry_price: float | None) -> Iterator[FieldError]:
+    if plan["stop_method"] == "trailing" and "trail_pct" not in plan:
+        yield FieldError("risk_plan.trail_pct", "is required with stop_method trailing")
+    if plan["stop_method"] != "fixed":
+        return
+    level = plan.get("stop_level")
+    if level is None:
+        yield FieldError("risk_plan.stop_level", "is required with stop_method fixed")
+    elif direction is not None and entry_price is not None:
+        is_long = direction.endswith("long")
+        if (level >= entry_price) if is_long else (level <= entry_price):
+            side, position = ("below", "long") if is_long else ("above", "short")
+            yield FieldError("risk_plan.stop_level", f"must be {side} the entry price for a {position} position")
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

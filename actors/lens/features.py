@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -10,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from actors.lens.indicators import (
+    change_in_an_hour,
     frame_of,
     hourly_of,
     imbalance,
@@ -34,6 +36,7 @@ from actors.lens.model import (
     Query,
     RawSignal,
 )
+from config.values import replace
 
 STALE_SIGNAL_SECONDS: Final = 300
 STALE_ENTRY_BPS: Final = 200
@@ -64,7 +67,7 @@ def build_features(signal: RawSignal, snapshot: MarketSnapshot, profile: Feature
     with np.errstate(all="ignore"):  # what overflows is not finite, and so becomes None
         frames, hourly = _frames(candles, snapshot.candle_unit, now_ms, flags)
     price = mid or next((frame.close for frame in frames.values() if frame.close), signal.entry_price)
-    drift_bps = None if mid is None else number((mid - signal.entry_price) / mid * 1e4)
+    drift_bps = None if mid is None else drift_of(mid, signal.entry_price)
     age_seconds = age_of(signal, now)
     flags.check_signal(age_seconds, drift_bps)
     context = _NO_CONTEXT if profile == "trend_follow_v1" else _context(snapshot, flags)
@@ -93,6 +96,14 @@ def build_features(signal: RawSignal, snapshot: MarketSnapshot, profile: Feature
         flags=flags.collect(snapshot),
         failures=snapshot.failures,
     )
+
+
+def drift_of(mid: float, entry_price: float) -> float:
+    """How far the mid is from the entry price, in basis points: of a logarithm, since the prices of a market multiply.
+
+    By (mid − entry)/mid no entry below the market would be farther from it than 10 000, not even a millionth of it.
+    """
+    return 1e4 * (math.log(mid) - math.log(entry_price)) if mid != entry_price else 0.0
 
 
 def age_of(signal: RawSignal, now: datetime) -> float:
@@ -168,6 +179,8 @@ def _usable(snapshot: MarketSnapshot, interval: Interval, now_ms: int, flags: _F
     if candles is None or len(candles) == 0:
         flags.missing.append(CANDLES_QUERY[interval])
         return None
+    if candles.filled:
+        flags.missing.append(CANDLES_QUERY[interval])  # some of them; the interval is worth more than what it lacks
     # The last candle closes one interval after it opened; when the next one has closed too, it should have been here.
     if now_ms - candles.last_open_ms > 2 * INTERVAL_SECONDS[interval] * 1000:
         flags.stale.append(CANDLES_QUERY[interval])
@@ -187,7 +200,9 @@ def _frames(
         else:
             frames[interval] = frame_of(each, unit)
         flags.check_frame(interval, frames[interval])
-    return frames, hourly
+    quarters = candles.get("15m")
+    change = None if quarters is None else change_in_an_hour(quarters, now_ms)
+    return frames, hourly if change is None else replace(hourly, price_change=change)
 
 
 def _context(snapshot: MarketSnapshot, flags: _Flags) -> AssetContext:

@@ -28,6 +28,7 @@ _VOLATILITY_CANDLES: Final = 24
 _LEVEL_CANDLES: Final = 120  # five days of hours
 _SWING_CANDLES: Final = 3  # a swing low is the lowest of itself and three candles on either side
 _BOOK_LEVELS: Final = 10
+_HOUR_MS: Final = 3_600_000
 
 # What was computed of a run of candles, for as long as somebody holds it: venues and the simulated market hand the same
 # run to every signal of a symbol until its next candle.
@@ -53,6 +54,22 @@ def hourly_of(candles: Candles, now_ms: int, unit: float = 1.0) -> tuple[Frame, 
         known = _hours[candles] = (is_complete, *_hour(candles, is_complete))
     _, frame, hourly = known
     return (frame, hourly) if unit == 1.0 else (_scale_frame(frame, unit), _scale_hourly(hourly, unit))
+
+
+def change_in_an_hour(candles: Candles, now_ms: int) -> float | None:
+    """The last close against the price an hour before now, a fraction; None where the candles do not say.
+
+    Within the candle in which that hour began the price is taken to have gone straight from its open to its close.
+    """
+    interval_ms = INTERVAL_SECONDS[candles.interval] * 1000
+    before = candles.last_open_ms + _HOUR_MS - now_ms  # the last candle opened so long after that moment
+    if before <= 0:
+        return None  # and nothing is known since
+    back = -(-before // interval_ms)
+    if back >= len(candles):
+        return None
+    opened, closed, last = (float(candles.ohlcv[row, at]) for row, at in ((0, -1 - back), (3, -1 - back), (3, -1)))
+    return number(last / (opened + (closed - opened) * (back * interval_ms - before) / interval_ms) - 1)
 
 
 def support_and_resistance(candles: Candles, price: float, unit: float = 1.0) -> tuple[float | None, float | None]:
@@ -97,6 +114,8 @@ def _hour(candles: Candles, is_complete: bool) -> tuple[Frame, Hourly]:
     frame, closes, rsi, histogram = _indicators(candles)
     scale = float(candles.ohlcv[3, -1])
     band, band_previous = _percent_b(closes)
+    complete = closes.size - (1 if is_complete else 2)
+    opened = float(candles.ohlcv[0, complete]) if complete >= 0 else None
     ratio, channel_high, channel_low = _channel(candles, is_complete)
     return frame, Hourly(
         rsi_14_previous=_at(rsi, -2),
@@ -107,8 +126,9 @@ def _hour(candles: Candles, is_complete: bool) -> tuple[Frame, Hourly]:
         volume_ratio=ratio,
         channel_high=channel_high,
         channel_low=channel_low,
-        price_change=number(1 / closes[-2] - 1) if closes.size > 1 else None,
+        price_change=number(closes[complete] / closes[complete - 1] - 1) if complete > 0 else None,
         volatility=_volatility(candles),
+        volume_change=None if opened is None else number(candles.ohlcv[3, complete] / opened - 1),
     )
 
 
@@ -216,6 +236,7 @@ def _scale_hourly(hourly: Hourly, unit: float) -> Hourly:
         channel_low=_times(hourly.channel_low, unit),
         price_change=hourly.price_change,
         volatility=hourly.volatility,
+        volume_change=hourly.volume_change,
     )
 
 

@@ -90,14 +90,16 @@ class Candles(Value, eq=False, weakref=True, gc=True):
 
     `ohlcv` is a C-contiguous float64 array of shape (5, n), rows open, high, low, close, volume: TA-Lib takes a row
     without a copy. `last_open_ms` is when the last candle opened, in Unix milliseconds; it may still be forming.
+    `filled` of them were left out by the venue, since nobody traded: flat at the close before, without volume.
     """
 
     interval: Interval
     last_open_ms: int
     ohlcv: NDArray[np.float64]
+    filled: int = 0
 
     @classmethod
-    def checked(cls, interval: Interval, last_open_ms: int, ohlcv: NDArray[np.float64]) -> Self:
+    def checked(cls, interval: Interval, last_open_ms: int, ohlcv: NDArray[np.float64], filled: int = 0) -> Self:
         """The candles, if they can be true: for adapters. Raises ValueError."""
         ohlcv = np.ascontiguousarray(ohlcv, dtype=np.float64)
         if ohlcv.ndim != 2 or ohlcv.shape[0] != 5 or ohlcv.shape[1] == 0:
@@ -109,7 +111,7 @@ class Candles(Value, eq=False, weakref=True, gc=True):
             raise ValueError("a candle with a price of zero or less, or a negative volume")
         if (high < np.maximum(opened, close)).any() or (low > np.minimum(opened, close)).any():
             raise ValueError("a candle whose high or low does not enclose its open and close")
-        return cls(interval, last_open_ms, ohlcv)
+        return cls(interval, last_open_ms, ohlcv, filled)
 
     def __len__(self) -> int:
         return int(self.ohlcv.shape[1])
@@ -201,8 +203,10 @@ class Hourly(Value):
     `macd_cross_age`: candles since the histogram changed its sign (0: at the last one), None if not of late.
     `percent_b`: place in the Bollinger band (20, 2σ), 0 at the lower line, 1 at the upper.
     `volume_ratio`: volume of the last complete candle ÷ mean of the 20 before it.
+    `volume_change`: what that candle did: (close − open)/open.
     `channel_high`, `channel_low`: the extremes of those 20.
-    `price_change`: against the close of the candle before the last, a fraction.
+    `price_change`: the price now against that of an hour ago, a fraction; by the last complete hour where the 15m
+    candles do not tell.
     `volatility`: sample standard deviation of (close − open)/open over the last 24 candles.
     """
 
@@ -216,13 +220,23 @@ class Hourly(Value):
     channel_low: float | None = None
     price_change: float | None = None
     volatility: float | None = None
+    volume_change: float | None = None
+
+
+class Position(Value):
+    """What a signal to close is about: where it was opened, and its result at the signal's price, as a fraction."""
+
+    opening_price: float
+    result: float
 
 
 class Features(Value):
     """A signal's enrichment. `price` is the current price: the mid, else the freshest close, else the entry price.
 
-    `drift_bps` is (mid − entry price)/mid in basis points: above zero where the market is above the entry.
-    `order_book_imbalance` is −1 (only asks) to 1 (only bids).
+    `drift_bps` is 10 000 · ln(mid/entry price): above zero where the market is above the entry, and as far from zero at
+    a tenth of it as at ten times.
+    `order_book_imbalance` is −1 (only asks) to 1 (only bids). `position` is looked up for the models that are asked in
+    words; it is no part of the enriched document.
     """
 
     profile: FeatureProfile
@@ -241,13 +255,14 @@ class Features(Value):
     order_book_imbalance: float | None = None
     flags: QualityFlags = field(default_factory=QualityFlags)
     failures: tuple[QueryFailure, ...] = ()
+    position: Position | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The enriched document: `feature_profile` and `quality_flags` as the API shows them, and everything else."""
         document = Value.to_dict(self)
         document["feature_profile"] = document.pop("profile")
         document["quality_flags"] = self.flags.to_dict()
-        del document["flags"]
+        del document["flags"], document["position"]
         document["frames"] = {interval: frame.to_dict() for interval, frame in self.frames.items()}
         document["hourly"] = self.hourly.to_dict()
         document["failures"] = [failure.to_dict() for failure in self.failures]

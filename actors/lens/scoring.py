@@ -26,6 +26,7 @@ from actors.lens.model import (
     VoteSide,
 )
 from actors.lens.strategies import consensus, vote
+from schemas.decisions import DECISIONS_ON
 
 CONFIDENCE_POINTS: Final = 25
 EXPECTED_RETURN_POINTS: Final = 30
@@ -103,13 +104,14 @@ def public_action(direction: Direction, asset_type: AssetType) -> Action:
 
 
 def model_confidence(event_type: EventType, evaluations: Sequence[Evaluation]) -> float:
-    """The mean over the successful models of their confidence if they follow the signal, else of 1 − it; 0 without any.
+    """The mean over the successful models of their confidence if they follow the signal, else of what is left to it.
 
-    An OPEN is followed by FOLLOW_ENTER, a CLOSE by FOLLOW_EXIT.
+    An OPEN is followed by FOLLOW_ENTER, a CLOSE by FOLLOW_EXIT; 0 without any model. What a model is not sure of is
+    shared by the other decisions: an OPEN, to which IGNORE is the only other, has all of it, a CLOSE half of it.
     """
-    following = FOLLOWING[event_type]
+    following, others = FOLLOWING[event_type], len(DECISIONS_ON[event_type]) - 1
     shares = [
-        each.decision.confidence if each.decision.decision == following else 1 - each.decision.confidence
+        each.decision.confidence if each.decision.decision == following else (1 - each.decision.confidence) / others
         for each in evaluations
         if each.decision is not None
     ]

@@ -92,7 +92,8 @@ def ema_trend(frame: Frame, _: Hourly) -> float:
 def volume_breakout(frame: Frame, hourly: Hourly) -> float:
     """The price leaves the 20-candle channel on volume: 0.3 + 0.4·min(volume ratio − 1, 1) + 0.3·min(excess/ATR, 1).
 
-    Inside the channel its place in it, −1 to 1, weighs 0.3 at twice the usual volume and nothing at the usual one.
+    Inside the channel its place in it, −1 to 1, weighs 0.3 at twice the usual volume and nothing at the usual one. The
+    volume counts for the side to which its own candle went, and for no other.
     """
     close, atr, ratio = frame.close, frame.atr_14, hourly.volume_ratio
     high, low = hourly.channel_high, hourly.channel_low
@@ -100,6 +101,9 @@ def volume_breakout(frame: Frame, hourly: Hourly) -> float:
         return 0.0
     volume = max(0.0, min(ratio - 1, 1.0))
     excess = close - high if close > high else close - low if close < low else 0.0
+    side = excess or (close - low) - (high - close)
+    if hourly.volume_change is not None and hourly.volume_change * side < 0:
+        volume = 0.0
     if excess:
         return math.copysign(0.3 + 0.4 * volume + 0.3 * min(abs(excess) / atr, 1.0), excess)
     if high == low:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from actors.lens.features import STALE_ENTRY_BPS, drift_of
 from actors.lens.model import (
     Decision,
     DecisionKind,
@@ -142,8 +143,9 @@ def _momentum(features: Features) -> list[_Evidence]:
     elif rsi is not None:  # stretched: it tends to come back
         value = math.copysign(0.4 + 0.6 * (abs(rsi - 50) - 20) / 30, 50 - rsi)
         evidence.append(_Evidence(_RSI_WEIGHT, value, "rsi_oversold", "rsi_overbought"))
-    if hourly.volume_ratio is not None and hourly.price_change is not None:
-        value = math.copysign(_clamp(max(hourly.volume_ratio - 1, 0.0)), hourly.price_change)
+    change = hourly.price_change if hourly.volume_change is None else hourly.volume_change
+    if hourly.volume_ratio is not None and change is not None:
+        value = math.copysign(_clamp(max(hourly.volume_ratio - 1, 0.0)), change) if change else 0.0
         evidence.append(_Evidence(_VOLUME_WEIGHT, value, "volume_confirms_rise", "volume_confirms_fall"))
     return evidence
 
@@ -190,19 +192,27 @@ def _risk_plan(
 ) -> tuple[RiskPlan, float]:
     """The plan, and how far its stop is from the price, as a fraction of it."""
     price = features.price
+    base = _losing_side(price, signal.entry_price, side)
     hour = features.frames.get("1h")
     atr_share = 0.0 if hour is None or not hour.atr_14 else hour.atr_14 / price
     multiple = 1.0 if kind == "TIGHTEN_STOP" else 2.0
     distance = multiple * atr_share
     if not 1e-6 <= distance < 0.5:  # no ATR, none to speak of, or one that would put the stop out of the world
         distance = 0.01 * multiple
-        return RiskPlan("fixed", stop_level=_stop_level(signal, price, side * distance)), distance
-    room = None if signal.liquidation_price is None else side * (price - signal.liquidation_price) / price
+        return RiskPlan("fixed", stop_level=_stop_level(signal, base, side * distance)), distance
+    room = None if signal.liquidation_price is None else side * (base - signal.liquidation_price) / base
     if room is not None and 0 < room <= distance:
-        return RiskPlan("fixed", stop_level=_stop_level(signal, price, side * room / 2)), room / 2
+        return RiskPlan("fixed", stop_level=_stop_level(signal, base, side * room / 2)), room / 2
     if kind in ("FOLLOW_ENTER", "HOLD") and support >= HOLD_SUPPORT:
         return RiskPlan("trailing", trail_pct=max(0.01, round(distance * 150, 2))), distance * 1.5
     return RiskPlan("atr", atr_multiple=multiple), distance
+
+
+def _losing_side(price: float, entry_price: float, side: int) -> float:
+    """Of the current price and the entry that is still to be had, the one that loses: a stop is beyond both."""
+    if abs(drift_of(price, entry_price)) > STALE_ENTRY_BPS:
+        return price
+    return min(price, entry_price) if side > 0 else max(price, entry_price)
 
 
 def _stop_level(signal: RawSignal, price: float, below: float) -> float:

@@ -22,6 +22,7 @@ from actors.lens.model import Evaluation
 from actors.lens.models import Model, open_models
 from config import clock
 from config.settings import Settings
+from schemas.decisions import response_schema
 from tests.lens_factory import until
 from tests.peers.model_apis import GOOD, GOOD_EXIT, ModelPeer, Turn, cuts, hangs, raw, redirects, resets, says, status
 from tests.peers.model_dialects import DIALECTS, TOKENS_IN, TOKENS_OUT, VENDORS
@@ -54,6 +55,31 @@ async def judged(name: str, *turns: Turn, **changes: Any) -> Evaluation:
         return run
 
 
+def question_hash(name: str, template: str, **changes: Any) -> str:
+    """The hash of all that a decision depends on but the signal."""
+    settings = Settings.load(env_file=None)
+    vendor = {"chatgpt": "openai", "gemini": "google", "claude": "anthropic", "deepseek": "deepseek"}[name]
+    question = {
+        "model": name,
+        "model_id": getattr(settings, f"{vendor}_model"),
+        "template": hashlib.sha256((PROMPTS / template).read_bytes()).hexdigest(),
+        "schema": response_schema("OPEN_SIGNAL"),
+        "temperature": settings.lens_model_temperature,
+        "max_tokens": settings.lens_model_max_tokens,
+    }
+    return hashlib.sha256(orjson.dumps(question | changes, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+async def test_the_prompt_s_hash_is_of_all_that_was_asked_and_how() -> None:
+    """The kind: a fingerprint of a part, by which two questions that differ in the rest pass for one."""
+    one = await judged("chatgpt")
+    hotter = await judged("chatgpt", lens_model_temperature=0.9)
+    longer = await judged("chatgpt", lens_model_max_tokens=2000)
+    assert hotter.prompt_hash == question_hash("chatgpt", "open_signal.v2.md", temperature=0.9)
+    assert longer.prompt_hash == question_hash("chatgpt", "open_signal.v2.md", max_tokens=2000)
+    assert len({one.prompt_hash, hotter.prompt_hash, longer.prompt_hash}) == 3
+
+
 @each_model
 async def test_a_good_answer_becomes_a_decision_with_its_costs_and_its_transcript(name: str) -> None:
     run = await judged(name)
@@ -61,11 +87,24 @@ async def test_a_good_answer_becomes_a_decision_with_its_costs_and_its_transcrip
     assert run.decision is not None
     assert run.decision.to_dict() == {**GOOD, "risk_plan": {"stop_method": "atr", "atr_multiple": 2.0}}
     assert run.tokens_used == TOKENS_IN + TOKENS_OUT
-    assert run.prompt_hash == hashlib.sha256((PROMPTS / "open_signal.v1.md").read_bytes()).hexdigest()
+    assert run.prompt_hash == question_hash(name, "open_signal.v2.md")
     assert run.transcript is not None
-    assert run.transcript.prompt == "open_signal.v1"
+    assert run.transcript.prompt == "open_signal.v2"
     assert orjson.loads(run.transcript.answer or "") == GOOD
     assert '"entry_price":42000.5' in run.transcript.user
+
+
+@each_model
+async def test_an_answer_that_contradicts_itself_is_in_the_wrong_form(name: str) -> None:
+    fixed = {"stop_method": "fixed", "stop_level": 42001, "atr_multiple": None, "trail_pct": None}
+    for changes, field in (
+        ({"size_pct": 0}, "size_pct"),
+        ({"risk_plan": fixed}, "risk_plan.stop_level"),
+        ({"risk_plan": fixed | {"stop_method": "trailing"}}, "risk_plan.trail_pct"),
+    ):
+        run = await judged(name, says(GOOD | changes))
+        assert (run.status, run.decision, run.is_final) == ("SCHEMA_ERROR", None, False)
+        assert field in (run.error or "")
 
 
 @each_model

@@ -12,6 +12,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from actors.lens.market import CANDLE_COUNT
 from actors.lens.model import INTERVAL_SECONDS, AssetContext, Candles, Interval, OrderBook, Quote
@@ -95,7 +96,8 @@ def order_book_of(document: Any, coin: str, now_ms: int) -> OrderBook | None:
 def candles_of(document: Any, coin: str, interval: Interval, now_ms: int) -> Candles | None:
     """`candleSnapshot`: [{"t", "T", "s", "i", "o", "c", "h", "l", "v", "n"}, …], oldest first; None where it is empty.
 
-    `t` is the open time in Unix milliseconds. The last `CANDLE_COUNT` are kept, the last of which may be forming.
+    `t` is the open time in Unix milliseconds. The last `CANDLE_COUNT` are kept, the last of which may be forming. One
+    that the venue left out, because nobody traded, stands at the close before it, without volume.
     """
     if not isinstance(document, list):
         if document is None:
@@ -113,16 +115,33 @@ def candles_of(document: Any, coin: str, interval: Interval, now_ms: int) -> Can
     if identities != {(coin, interval)}:
         raise ValueError("candles of another coin or interval")
     interval_ms = INTERVAL_SECONDS[interval] * 1000
-    if opened_ms.ndim != 1 or (np.diff(opened_ms) != interval_ms).any():
-        raise ValueError("candles that are out of order, doubled or with a gap")
+    steps = np.diff(opened_ms) if opened_ms.ndim == 1 else np.zeros(1, dtype=np.int64)
+    if (steps <= 0).any() or (steps % interval_ms).any():
+        raise ValueError("candles that are out of order, doubled or not of their interval")
     last_open_ms = int(opened_ms[-1])
     if last_open_ms % interval_ms or not 0 < last_open_ms < now_ms + interval_ms:
         raise ValueError("candles that did not open when candles do")
     if ohlcv.ndim != 2:
         raise ValueError("a candle without all of its numbers")
-    candles = Candles.checked(interval, last_open_ms, ohlcv.T)
+    candles = Candles.checked(interval, last_open_ms, *_filled(ohlcv.T, steps // interval_ms))
     candles.ohlcv.setflags(write=False)  # shared by all signals
     return candles
+
+
+def _filled(ohlcv: NDArray[np.float64], steps: NDArray[np.int64]) -> tuple[NDArray[np.float64], int]:
+    """The candles with those that were left out, `steps` from each to the next; and how many of the last were."""
+    missing = int(steps.sum()) - steps.size
+    if not missing:
+        return ohlcv, 0
+    # Beyond the ones that are kept a gap may be as wide as it likes.
+    repeats = np.append(np.minimum(steps, CANDLE_COUNT), 1)
+    places = np.cumsum(repeats) - repeats  # of those that the venue has
+    whole = np.repeat(ohlcv, repeats, axis=1)
+    is_filled = np.ones(whole.shape[1], dtype=bool)
+    is_filled[places] = False
+    whole[:3, is_filled] = whole[3, is_filled]
+    whole[4, is_filled] = 0.0
+    return whole[:, -CANDLE_COUNT:], int(is_filled[-CANDLE_COUNT:].sum())
 
 
 def _side(levels: Any, *, descending: bool) -> tuple[tuple[float, float], ...]:

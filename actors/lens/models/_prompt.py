@@ -14,7 +14,7 @@ import orjson
 
 from actors.lens.model import EventType, Features, RawSignal
 
-PROMPTS: Final[dict[EventType, str]] = {"OPEN_SIGNAL": "open_signal.v1.md", "CLOSE_SIGNAL": "close_signal.v1.md"}
+PROMPTS: Final[dict[EventType, str]] = {"OPEN_SIGNAL": "open_signal.v2.md", "CLOSE_SIGNAL": "close_signal.v2.md"}
 """The file for each type of event. A released file never changes, its hash being stored: a change is a new version."""
 
 _SIGNIFICANT_DIGITS: Final = 8  # as many as prices have; the rest of a double costs tokens and says nothing
@@ -66,7 +66,7 @@ def load_template(file_name: str) -> Template:
 
 
 def _signal(signal: RawSignal, features: Features) -> dict[str, Any]:
-    return {
+    document: dict[str, Any] = {
         "event_type": signal.event_type,
         "direction": signal.signal_direction,
         "asset_type": signal.asset_type,
@@ -75,6 +75,9 @@ def _signal(signal: RawSignal, features: Features) -> dict[str, Any]:
         "liquidation_price": signal.liquidation_price,
         "age_seconds": features.age_seconds,
     }
+    if signal.event_type == "CLOSE_SIGNAL":
+        document["position"] = None if features.position is None else features.position.to_dict()
+    return document
 
 
 def _market(features: Features) -> dict[str, Any]:

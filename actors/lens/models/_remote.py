@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
+
+import orjson
 
 from actors.lens.model import Decision, Evaluation, EventType, Features, RawSignal, Transcript
 from actors.lens.models._failures import ModelFailure
@@ -60,6 +63,7 @@ class RemoteModel(ABC):
         self.version = options.model
         self.timeout_seconds = options.timeout_seconds + _GRACE_SECONDS
         self._options = options
+        self._hashes: dict[EventType, str] = {}
         self._gate = Gate(self.vendor, options.concurrency)
 
     async def judge(self, signal: RawSignal, features: Features) -> Evaluation:
@@ -71,7 +75,7 @@ class RemoteModel(ABC):
         failure: ModelFailure | None = None
         try:
             answer = await self._answer(str(signal.event_id), prompt, signal.event_type)
-            decision = self._decide(answer, signal.event_type)
+            decision = self._decide(answer, signal)
         except ModelFailure as error:
             failure = error
         return Evaluation(
@@ -82,7 +86,7 @@ class RemoteModel(ABC):
             decision=decision,
             error=None if failure is None else self._without_secrets(failure.message),
             tokens_used=None if answer is None else answer.tokens_used,
-            prompt_hash=prompt.sha256,
+            prompt_hash=self._question_hash(signal.event_type, prompt),
             reason_code=None if failure is None else failure.reason,
             is_final=failure is not None and failure.is_final,
             retry_after_seconds=None if failure is None else failure.retry_after_seconds,
@@ -107,7 +111,7 @@ class RemoteModel(ABC):
             except TimeoutError:
                 raise ModelFailure("TIMEOUT", f"{self.vendor}: no answer within {seconds:g} s") from None
 
-    def _decide(self, answer: Answer, event_type: EventType) -> Decision:
+    def _decide(self, answer: Answer, signal: RawSignal) -> Decision:
         why = f" ({answer.stop_reason})" if answer.stop_reason else ""
         if answer.ending == "refused":
             raise ModelFailure("MODEL_ERROR", f"{self.vendor}: the model refused to answer{why}", is_final=True)
@@ -119,9 +123,29 @@ class RemoteModel(ABC):
         if not answer.text.strip():
             raise ModelFailure("MODEL_ERROR", f"{self.vendor}: the answer is empty{why}")
         try:
-            return Decision.from_dict(load_decision(answer.text, event_type))
+            loaded = load_decision(
+                answer.text, signal.event_type, direction=signal.signal_direction, entry_price=signal.entry_price
+            )
+            return Decision.from_dict(loaded)
         except ValidationFailed as error:
             raise ModelFailure("SCHEMA_ERROR", f"{self.vendor}: {problem_text(error)}") from None
+
+    def _question_hash(self, event_type: EventType, prompt: Prompt) -> str:
+        """The hash of all that a decision depends on but the signal: template, schema, model and parameters."""
+        found = self._hashes.get(event_type)
+        if found is None:
+            options = self._options
+            question = {
+                "model": self.name,
+                "model_id": options.model,
+                "template": prompt.sha256,
+                "schema": response_schema(event_type),
+                "temperature": options.temperature,
+                "max_tokens": options.max_tokens,
+            }
+            found = hashlib.sha256(orjson.dumps(question, option=orjson.OPT_SORT_KEYS)).hexdigest()
+            self._hashes[event_type] = found
+        return found
 
     def _without_secrets(self, message: str) -> str:
         return message.replace(self._options.api_key, "***")[:_LONGEST_ERROR]

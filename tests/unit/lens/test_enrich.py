@@ -73,5 +73,5 @@ async def test_the_gate_of_drift_is_passed_with_the_market_s_answers() -> None:
     stage = await enrich_with(FarMarket(), lens_reject_drift_bps=50.0)
     outcome = stage.work_at_once(aged(30))
     assert isinstance(outcome, Rejected)
-    assert outcome.move.timeline[0]["details"]["reason"].startswith("entry price is 909.1 bps from the market")
+    assert outcome.move.timeline[0]["details"]["reason"].startswith("entry price is 953.1 bps from the market")
     assert isinstance(stage.work_at_once(aged(30, round_=1)), Advanced)

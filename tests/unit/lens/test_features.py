@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import math
+from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,13 +128,57 @@ def test_a_signal_is_stale_past_three_hundred_seconds(seconds, stale):
 
 @pytest.mark.parametrize(
     ("entry", "drift", "stale"),
-    [(98.0, 200.0, ()), (97.99, 201.0, ("entry_price",)), (102.0, -200.0, ()), (102.01, -201.0, ("entry_price",))],
+    [
+        (98.02, 199.99, ()),
+        (98.01, 201.01, ("entry_price",)),
+        (102.02, -199.99, ()),
+        (102.03, -200.97, ("entry_price",)),
+    ],
 )
 def test_an_entry_price_is_stale_past_two_hundred_basis_points_from_the_mid(entry, drift, stale):
     snapshot = replace(ask(make_request(entry_price=100.0)), quote=Quote(100.0, NOW_MS))
     features = _build(snapshot, entry_price=entry)
-    assert features.drift_bps == pytest.approx(drift)
+    assert features.drift_bps == pytest.approx(drift, abs=0.01)
     assert features.flags.stale_data == stale
+
+
+@pytest.mark.parametrize(("entry", "drift"), [(10.0, 1e4 * math.log(10)), (1000.0, -1e4 * math.log(10)), (100.0, 0.0)])
+def test_a_tenth_of_the_price_and_ten_times_it_are_equally_far(entry, drift):
+    """The kind: a distance with an end on one side, behind which anything passes a gate that is farther out."""
+    snapshot = replace(ask(make_request(entry_price=100.0)), quote=Quote(100.0, NOW_MS))
+    assert _build(snapshot, entry_price=entry).drift_bps == pytest.approx(drift)
+
+
+@pytest.mark.parametrize("entry", [1e-6, 1e-18, 1e14])
+def test_no_entry_price_is_too_far_for_the_gate(entry):
+    snapshot = replace(ask(make_request(entry_price=1.0)), quote=Quote(1.0, NOW_MS))
+    features = _build(snapshot, entry_price=entry)
+    assert abs(features.drift_bps) > 1e5
+    assert drift_rejection(features.drift_bps, 10_000) is not None
+
+
+def test_the_change_of_an_hour_is_one_hours_at_every_minute_of_it():
+    """The kind: a number that is named after an interval and spans a part of it."""
+    path = np.exp(np.arange(60) * 0.0025)  # one per cent an hour
+    for minutes in (0.1, 5, 14.9):
+        now = datetime(2026, 2, 15, 12, 0, tzinfo=UTC) + timedelta(minutes=minutes)
+        open_ms = int(datetime(2026, 2, 15, 12, 0, tzinfo=UTC).timestamp() * 1000)
+        closes = path.copy()
+        closes[-1] = path[-2] * math.exp(0.0025 * minutes / 15)
+        quarters = replace(make_candles(closes, "15m"), last_open_ms=open_ms)
+        hours = replace(make_candles([1.0, 1.02, 1.02 * 1.01, 1.02 * 1.01 * 1.0001]), last_open_ms=open_ms)
+        snapshot = MarketSnapshot(candles={"15m": quarters, "1h": hours})
+        change = build_features(make_signal(), snapshot, "full_v1", now).hourly.price_change
+        assert change == pytest.approx(math.exp(0.01) - 1, rel=1e-3)
+        alone = build_features(make_signal(), MarketSnapshot(candles={"1h": hours}), "full_v1", now)
+        assert alone.hourly.price_change == pytest.approx(0.01), "the last hour that is complete"
+
+
+def test_candles_that_were_filled_are_flagged_and_used():
+    candles = make_candles(walk(1), "4h")
+    features = _build(replace(ask(make_request()), candles={"4h": replace(candles, filled=2)}))
+    assert "candles_4h" in features.flags.missing_data
+    assert features.frames["4h"].ema_50 is not None
 
 
 def test_the_price_is_the_mid_else_the_freshest_close_else_the_entry_price():

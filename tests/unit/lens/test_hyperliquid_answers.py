@@ -182,7 +182,7 @@ def test_no_candles_are_no_data() -> None:
     [
         (lambda rows: rows.reverse(), "out of order"),
         (lambda rows: rows.insert(1, rows[1]), "doubled"),
-        (lambda rows: rows.pop(2), "gap"),
+        (lambda rows: rows[1].update(t=rows[1]["t"] + 1), "not of their interval"),
         (lambda rows: rows[1].update(s="ETH"), "another coin"),
         (lambda rows: rows[1].update(i="4h"), "another coin or interval"),
         (lambda rows: rows[1].pop("c"), "all of its numbers"),
@@ -205,6 +205,31 @@ def test_candles_that_cannot_be_true_are_refused(change: Any, message: str) -> N
     change(rows)
     with pytest.raises(ValueError, match=message):
         candles_of(rows, "BTC", "1h", NOW_MS)
+
+
+def test_candles_that_the_venue_left_out_stand_at_the_close_before_without_volume() -> None:
+    """The kind: a quiet market, or one detail of it, that costs all of the interval."""
+    rows = hours(6)
+    rows[1].update(c="10.75", h="11.5")
+    del rows[2:4]
+    candles = candles_of(rows, "BTC", "1h", NOW_MS)
+    assert candles is not None
+    assert (len(candles), candles.filled) == (6, 2)
+    assert candles.ohlcv[:, 2].tolist() == candles.ohlcv[:, 3].tolist() == [10.75, 10.75, 10.75, 10.75, 0.0]
+    assert candles.ohlcv[:, 4].tolist() == [10.0, 11.0, 9.5, 10.5, 1234.5]
+    assert candles.last_open_ms == NOW_MS // HOUR_MS * HOUR_MS
+    assert not candles.ohlcv.flags.writeable
+
+
+@pytest.mark.parametrize(("gap", "filled"), [(5, 5), (299, 298), (5_000_000, 298)])
+def test_a_gap_is_filled_as_far_as_candles_are_kept(gap: int, filled: int) -> None:
+    rows = hours(3)
+    rows[0]["t"] -= gap * HOUR_MS
+    candles = candles_of(rows, "BTC", "1h", NOW_MS)
+    assert candles is not None
+    assert candles.filled == filled
+    assert len(candles) == min(gap + 3, 300)
+    assert candles.ohlcv[4, -2:].tolist() == [1234.5, 1234.5]
 
 
 @pytest.mark.parametrize("document", [{}, "candles", 5, True])

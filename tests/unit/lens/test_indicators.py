@@ -15,6 +15,7 @@ from actors.lens.indicators import (
     _frames,
     _hours,
     _levels,
+    change_in_an_hour,
     frame_of,
     hourly_of,
     imbalance,
@@ -58,11 +59,12 @@ def test_the_hours_details_equal_talib_and_the_statistics_module():
     assert hourly.macd_histogram_previous == pytest.approx(talib.MACD(close, 12, 26, 9)[2][-2], rel=1e-9)
     assert hourly.percent_b == pytest.approx((close[-1] - lower[-1]) / (upper[-1] - lower[-1]), rel=1e-6)
     assert hourly.percent_b_previous == pytest.approx((close[-2] - lower[-2]) / (upper[-2] - lower[-2]), rel=1e-6)
-    assert hourly.price_change == pytest.approx(close[-1] / close[-2] - 1)
+    assert hourly.price_change == pytest.approx(close[-2] / close[-3] - 1)
     returns = [float((c - o) / o) for o, c in zip(opened[-24:], close[-24:], strict=True)]
     assert hourly.volatility == pytest.approx(statistics.stdev(returns), rel=1e-9)
     # The last candle still forms: the one before it counts, against the twenty before that.
     assert hourly.volume_ratio == pytest.approx(volume[-2] / volume[-22:-2].mean())
+    assert hourly.volume_change == pytest.approx(close[-2] / opened[-2] - 1)
     assert (hourly.channel_high, hourly.channel_low) == (high[-22:-2].max(), low[-22:-2].min())
 
 
@@ -97,6 +99,27 @@ def test_the_volume_of_a_complete_last_candle_counts():
     candles = make_candles(walk(1, 40), volume=volume)
     assert hourly_of(candles, NOW_MS)[1].volume_ratio == pytest.approx(1.0)
     assert hourly_of(candles, NOW_MS + HOUR_MS)[1].volume_ratio == pytest.approx(2.5)
+
+
+def test_a_volume_has_the_sign_of_its_own_candle():
+    """The kind: two numbers of two candles that are read as one."""
+    closes = np.full(40, 100.0)
+    closes[-2:] = 90.0, 99.0  # fell on high volume; the hour that is under way rises
+    volume = np.full(40, 100.0)
+    volume[-2] = 300.0
+    hourly = hourly_of(make_candles(closes, volume=volume), NOW_MS)[1]
+    assert (hourly.volume_ratio, hourly.volume_change) == pytest.approx((3.0, -0.1))
+    complete = hourly_of(make_candles(closes[:-1], volume=volume[:-1]), NOW_MS + HOUR_MS)[1]
+    assert complete.volume_change == pytest.approx(-0.1)
+
+
+def test_the_change_of_an_hour_needs_candles_that_reach_back_so_far():
+    quarters = make_candles([100.0, 101.0, 102.0, 103.0, 104.0], "15m")
+    begin = quarters.last_open_ms
+    assert change_in_an_hour(quarters, begin) == pytest.approx(104 / 100 - 1)
+    assert change_in_an_hour(quarters, begin + 15 * 60_000) == pytest.approx(104 / 100 - 1)
+    assert change_in_an_hour(make_candles([100.0] * 4, "15m"), begin) is None
+    assert change_in_an_hour(quarters, begin + HOUR_MS) is None, "nothing is known of that hour"
 
 
 def test_three_hundred_candles_warm_the_slowest_average_up():

@@ -76,6 +76,8 @@ def test_a_decision_must_fit_the_event(event_type: str, decision: str) -> None:
         ({"confidence": True}, "confidence: must be a number"),
         ({"confidence": None}, "confidence: must not be null"),
         ({"size_pct": 101}, "size_pct: must be between 0 and 100"),
+        ({"size_pct": 0}, "size_pct: must be greater than 0 with FOLLOW_ENTER"),
+        ({"size_pct": 0.0, "decision": "FOLLOW_ENTER"}, "size_pct: must be greater than 0 with FOLLOW_ENTER"),
         ({"size_pct": 10**400}, "size_pct: must be between -10^300 and 10^300"),
         ({"reasons": []}, "reasons: must have 1-10 items"),
         ({"reasons": ["x"] * 11}, "reasons: must have 1-10 items"),
@@ -112,6 +114,68 @@ def test_what_is_wrong_with_an_answer_names_its_field(changes: dict[str, Any], e
 )
 def test_what_is_wrong_with_a_plan_names_its_field(plan: str, field: str, value: Any, expected: str) -> None:
     assert problem(answer(**{plan: ANSWER[plan] | {field: value}})) == f"{plan}.{field}: {expected}"
+
+
+def with_stop(**plan: Any) -> str:
+    return answer(risk_plan={"stop_level": None, "atr_multiple": None, "trail_pct": None} | plan)
+
+
+@pytest.mark.parametrize(
+    ("direction", "plan", "expected"),
+    [
+        ("long", {"stop_method": "fixed"}, "risk_plan.stop_level: is required with stop_method fixed"),
+        ("long", {"stop_method": "fixed", "trail_pct": 3}, "risk_plan.stop_level: is required with stop_method fixed"),
+        ("long", {"stop_method": "trailing"}, "risk_plan.trail_pct: is required with stop_method trailing"),
+        (
+            "short",
+            {"stop_method": "trailing", "stop_level": 9},
+            "risk_plan.trail_pct: is required with stop_method trailing",
+        ),
+        (
+            "long",
+            {"stop_method": "fixed", "stop_level": 100},
+            "risk_plan.stop_level: must be below the entry price for a long",
+        ),
+        (
+            "long",
+            {"stop_method": "fixed", "stop_level": 101},
+            "risk_plan.stop_level: must be below the entry price for a long",
+        ),
+        (
+            "short",
+            {"stop_method": "fixed", "stop_level": 99},
+            "risk_plan.stop_level: must be above the entry price for a short",
+        ),
+    ],
+)
+def test_a_stop_that_contradicts_itself_is_refused(direction: str, plan: dict[str, Any], expected: str) -> None:
+    """The kind: fields that are right one by one and nonsense together."""
+    for event_type, prefix, decision in (("OPEN_SIGNAL", "", "IGNORE"), ("CLOSE_SIGNAL", "close_", "HOLD")):
+        text = with_stop(**plan).replace("FOLLOW_ENTER", decision)
+        with pytest.raises(ValidationFailed) as caught:
+            load_decision(text, event_type, direction=f"{prefix}{direction}", entry_price=100.0)
+        assert problem_text(caught.value).startswith(expected)
+
+
+def test_a_stop_that_says_enough_is_taken_and_an_atr_s_multiple_is_two() -> None:
+    for direction, level in (("long", 99.5), ("short", 100.5)):
+        text = with_stop(stop_method="fixed", stop_level=level)
+        assert load_decision(text, "OPEN_SIGNAL", direction=direction, entry_price=100.0)["risk_plan"] == {
+            "stop_method": "fixed",
+            "stop_level": level,
+        }
+    assert load_decision(with_stop(stop_method="trailing", trail_pct=1.5), "OPEN_SIGNAL")["risk_plan"] == {
+        "stop_method": "trailing",
+        "trail_pct": 1.5,
+    }
+    assert load_decision(with_stop(stop_method="atr"), "OPEN_SIGNAL")["risk_plan"] == {
+        "stop_method": "atr",
+        "atr_multiple": 2.0,
+    }
+
+
+def test_who_ignores_a_signal_enters_with_nothing() -> None:
+    assert load_decision(answer(decision="IGNORE", size_pct=0), "OPEN_SIGNAL")["size_pct"] == 0
 
 
 @pytest.mark.parametrize(
@@ -160,8 +224,8 @@ def test_the_schema_for_the_vendors_and_the_check_of_the_answer_have_the_same_fi
         st.sampled_from(DECISIONS_ON["OPEN_SIGNAL"]),
         st.floats(0, 1),
         st.none() | st.floats(-10_000, 10_000),
-        st.none() | st.floats(1e-9, 1e12),
-        st.integers(0, 100) | st.floats(0, 100),
+        st.floats(1e-9, 1e12),
+        st.integers(1, 100) | st.floats(1e-6, 100),
         st.lists(st.text("abcxyz_é ", min_size=1, max_size=200), min_size=1, max_size=10),
     )
 )

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.lens.model import Position
 from actors.lens.models._prompt import PROMPTS, load_template, render
+from config.values import replace
 from schemas.decisions import (
     DECISIONS_ON,
     load_decision,
@@ -22,6 +24,8 @@ from tests.unit.lens.factories import bare_features, make_features, make_signal
 RELEASED = {
     "open_signal.v1.md": "fea752f77fe9794b1a31f5dae80f72a4ab6b00bce6463c6e5aeb40dc3805e867",
     "close_signal.v1.md": "7799d7f3dfe7ae68018310f9e7b17f1d67127450e7841133dded8e9cace6ce4c",
+    "open_signal.v2.md": "425d32bf4b6af004acf27b0dcee91b9ab938c9a250c14da3304ec00e353e6852",
+    "close_signal.v2.md": "f2356a0f611c6fd45760ed3d227ad96e3cbd1c9802122c095035fcce82fafb9b",
 }
 
 
@@ -72,6 +76,23 @@ def test_a_prompt_holds_the_features_rounded_and_in_order() -> None:
     assert list(market) == sorted(market)
     assert {"15m", "1h", "4h"} == set(market["frames"])
     assert market["quality_flags"] == {"missing_data": [], "stale_data": [], "provider_errors": []}
+
+
+def test_a_prompt_to_close_says_what_would_be_closed() -> None:
+    """The kind: a judge that is asked without what the question is about."""
+    closing = make_signal(event_type="CLOSE_SIGNAL", signal_direction="close_short")
+    features = make_features(closing)
+
+    def told(features: Any) -> Any:
+        return json.loads(render(closing, features).user.partition("The signal:\n")[2].partition("\n")[0])["position"]
+
+    assert told(features) is None
+    assert told(replace(features, position=Position(40000.0, -0.0500125))) == {
+        "opening_price": 40000.0,
+        "result": -0.0500125,
+    }
+    assert '"position"' not in render(make_signal(), features).user
+    assert "position" not in features.to_dict()
 
 
 @given(text=st.text(max_size=600))

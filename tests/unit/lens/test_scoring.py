@@ -23,6 +23,7 @@ from actors.lens.scoring import (
     tier_of,
 )
 from config.values import replace
+from schemas.decisions import DECISIONS_ON
 from tests.unit.lens.factories import (
     NOW,
     assert_is_json,
@@ -129,9 +130,17 @@ def test_the_confidence_of_a_model_that_does_not_follow_counts_reversed():
     assert model_confidence("OPEN_SIGNAL", [follows, ignores]) == pytest.approx(0.45)
 
 
-@pytest.mark.parametrize(("kind", "share"), [("FOLLOW_EXIT", 0.7), ("HOLD", 0.3), ("TIGHTEN_STOP", 0.3)])
+@pytest.mark.parametrize(("kind", "share"), [("FOLLOW_EXIT", 0.7), ("HOLD", 0.15), ("TIGHTEN_STOP", 0.15)])
 def test_a_close_is_followed_by_an_exit_only(kind, share):
+    """Two models that do not follow say the same of an exit as one that follows with what they leave to it."""
     assert model_confidence("CLOSE_SIGNAL", [make_evaluation(kind, 0.7)]) == pytest.approx(share)
+
+
+def test_what_models_leave_to_all_that_an_event_allows_is_no_more_than_the_whole():
+    """The kind: shares of one whole that add up to more than it."""
+    for event_type, kinds in DECISIONS_ON.items():
+        shares = [model_confidence(event_type, [make_evaluation(kind, 1 / len(kinds))]) for kind in kinds]
+        assert shares == pytest.approx([1 / len(kinds)] * len(kinds))
 
 
 def test_a_failed_model_has_no_say():

@@ -88,6 +88,12 @@ def test_volume_breakout_votes_outside_the_channel_on_volume(close, ratio, evide
     assert volume_breakout(Frame(close=close, atr_14=1.0), hourly) == pytest.approx(evidence)
 
 
+@pytest.mark.parametrize(("change", "evidence"), [(0.02, 0.65), (None, 0.65), (0.0, 0.65), (-0.02, 0.45)])
+def test_a_volume_confirms_the_side_to_which_its_own_candle_went(change, evidence):
+    hourly = Hourly(volume_ratio=1.5, channel_high=110.0, channel_low=90.0, volume_change=change)
+    assert volume_breakout(Frame(close=110.5, atr_14=1.0), hourly) == pytest.approx(evidence)
+
+
 def test_a_vote_is_buy_or_sell_from_a_half_on_and_hold_below():
     def rsi(value):
         return vote(bare_features({"1h": Frame(rsi_14=value)}))[0]
