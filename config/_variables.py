@@ -5,12 +5,15 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from marshmallow import ValidationError
 from marshmallow.validate import Length, OneOf, Range, Regexp, Validator
+
+from config._urls import HostPorts, Url, postgres_url
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -24,12 +27,15 @@ class _BadItem(ValueError):
 
 
 def read_variable(text: str, spec: Mapping[str, Any]) -> Any:
-    """The value of a setting that is given as `text`. Raises ValueError: what is given, and what is expected.
+    """The value of a setting that is given as `text`, trimmed. Raises ValueError: what is given, and what is expected.
 
     `spec`: `parse` is one of the kinds below, `check` a validator or None, `secret` whether the text must not be shown.
     """
+    text = text.strip()  # a value that was pasted or read from a file often ends with a line break
     shown = "what is given" if spec["secret"] else repr(_shortened(text))
     convert, _ = _KINDS[spec["parse"]]
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise ValueError(f"{shown} holds a line break or another control character")
     try:
         value = convert(text)
         if value is not None and spec["check"] is not None:
@@ -117,21 +123,25 @@ _KINDS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "bool": (_flag, "true or false"),
     "path": (_path, "a path"),
     "optional": (lambda text: text or None, "a text"),
+    "postgres": (lambda text: postgres_url(text) if text else None, "a text"),
     "optional_float": (lambda text: _number(text) if text else None, "a number"),
     "names": (_names, "a list separated by commas"),
     "networks": (networks, "a list of networks"),
     "limits": (_limits, "a list of limits"),
 }
+_OPTIONAL = frozenset({"optional", "optional_float"})
 
 
 def _expectation(spec: Mapping[str, Any]) -> str:
     check, kind = spec["check"], _KINDS[spec["parse"]][1]
-    return _bounded(kind, check) + (", or nothing" if spec["parse"].startswith("optional") else "")
+    return _bounded(kind, check) + (", or nothing" if spec["parse"] in _OPTIONAL and not spec["secret"] else "")
 
 
 def _bounded(kind: str, check: Validator | None) -> str:
     if isinstance(check, OneOf):
         return f"one of {', '.join(check.choices)}"
+    if isinstance(check, Url | HostPorts):
+        return check.expected
     if isinstance(check, Regexp):
         return check.error
     if isinstance(check, Length):

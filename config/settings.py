@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
+import secrets
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import environs
+from marshmallow import ValidationError
 from marshmallow.validate import Length, OneOf, Range, Regexp, Validator
 
+from config._entropy import weakness
+from config._env_file import environment, put_into_environment, read_env_file, unknown_names
+from config._urls import HostPorts, RedisUrl, Url, is_local
 from config._variables import Network, default_value, dump_variable, read_variable
 from config.model_sdks import missing_extra
 
@@ -28,8 +32,15 @@ MODEL_KEYS = {
     "deepseek": "deepseek_api_key",
 }
 
-DEVELOPMENT_JWT_SECRET = "development-only-secret-that-signs-nothing-of-value"  # noqa: S105
-MINIMUM_SECRET_BYTES = 32  # RFC 7518 § 3.2: an HS256 key is at least as long as the hash
+# RFC 7518 § 3.2: a key is at least as long as the hash.
+MINIMUM_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
+MINIMUM_PEPPER_BYTES = 16
+# Until something that lasts is put in its place (server/_secrets.py), an unset JWT_SECRET is this process's own.
+PROCESS_SECRET = secrets.token_urlsafe(64)
+PEPPER_LABEL = "tradestream.password.v1"
+# Was the default once, and is in copies of the old example.env: whoever has read this can forge a token with it.
+_PUBLISHED = "development-only-secret-that-signs-nothing-of-value"
+_MAKE_ONE = "`openssl rand -base64 48` makes one"
 
 
 class ConfigurationError(Exception):
@@ -55,7 +66,12 @@ def _setting(
 
 _POSITIVE = Range(min=0, min_inclusive=False)
 _COUNT = Range(min=1)
-_URL = Regexp(r"^https?://[^/]", error="a URL that begins with http:// or https://")
+_URL = Url("http", "https", error="a URL that begins with http:// or https://")
+_POSTGRES_URL = Url("postgresql", needs_host=False, error="a URL as in postgresql://user:password@host:5432/database")
+_MONGO_URL = Regexp(r"^mongodb(\+srv)?://[^\s/]+", error="a URL as in mongodb://host:27017/database")
+_RAY_ADDRESS = HostPorts(error="host:port of a running Ray", words=frozenset({"auto"}))
+_KAFKA_SERVERS = HostPorts(error="host:port, or several separated by commas", several=True)
+_API_KEY = Regexp(r"^[!-~]+$", error="one word of printable ASCII characters")
 _SENDER = Regexp(r"^[^\r\n]+@[^\r\n]+$", error="a sender, as in TradeStream <no-reply@tradestream.io>")
 _NAME = Length(min=1, max=200)
 _HOST_NAME = re.compile(r"\.?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
@@ -93,15 +109,22 @@ class Settings:
 
     # The services behind it
     database_url: str | None = _setting(
-        "DATABASE_URL", "optional", None, secret=True, help="unset: an embedded PostgreSQL under DATA_DIR"
+        "DATABASE_URL",
+        "postgres",
+        None,
+        check=_POSTGRES_URL,
+        secret=True,
+        help="unset: an embedded PostgreSQL under DATA_DIR",
     )
     database_pool_size: int = _setting(
         "DATABASE_POOL_SIZE", "int", 10, check=Range(min=1, max=1000), help="connections per gateway process"
     )
     redis_url: str | None = _setting(
-        "REDIS_URL", "optional", None, secret=True, help="unset: an embedded Valkey under DATA_DIR"
+        "REDIS_URL", "optional", None, check=RedisUrl(), secret=True, help="unset: an embedded Valkey under DATA_DIR"
     )
-    ray_address: str | None = _setting("RAY_ADDRESS", "optional", None, help="unset: a local Ray")
+    ray_address: str | None = _setting(
+        "RAY_ADDRESS", "optional", None, check=_RAY_ADDRESS, help="host:port of a running Ray; unset: a local one"
+    )
     ray_dashboard_port: int = _setting(
         "RAY_DASHBOARD_PORT",
         "int",
@@ -110,7 +133,11 @@ class Settings:
         help="0 starts the local Ray without its dashboard",
     )
     kafka_bootstrap_servers: str | None = _setting(
-        "KAFKA_BOOTSTRAP_SERVERS", "optional", None, help="host:port, host:port: reads the topic scored-signals"
+        "KAFKA_BOOTSTRAP_SERVERS",
+        "optional",
+        None,
+        check=_KAFKA_SERVERS,
+        help="host:port, host:port: reads the topic scored-signals",
     )
     kafka_group: str = _setting(
         "KAFKA_GROUP",
@@ -120,17 +147,30 @@ class Settings:
         help="under which offsets are committed: one for each deployment that reads the topic",
     )
     mongo_url: str | None = _setting(
-        "MONGO_URL", "optional", None, secret=True, help="unset: the Lens archive lives in Postgres"
+        "MONGO_URL",
+        "optional",
+        None,
+        check=_MONGO_URL,
+        secret=True,
+        help="unset: the Lens archive lives in Postgres",
     )
 
     # Accounts
-    jwt_secret: str = _setting("JWT_SECRET", "str", DEVELOPMENT_JWT_SECRET, secret=True)
+    jwt_secret: str = _setting(
+        "JWT_SECRET",
+        "str",
+        "",
+        secret=True,
+        help="unset in development: made at the first start, in DATA_DIR/jwt.secret; production needs 32 random bytes",
+    )
     jwt_algorithm: str = _setting("JWT_ALGORITHM", "str", "HS256", check=OneOf(("HS256", "HS384", "HS512")))
-    password_pepper: str = _setting("PASSWORD_PEPPER", "str", "tradestream.password.v1", secret=True)
-    google_client_id: str | None = _setting("GOOGLE_CLIENT_ID", "optional", None)
-    google_client_secret: str | None = _setting("GOOGLE_CLIENT_SECRET", "optional", None, secret=True)
-    github_client_id: str | None = _setting("GITHUB_CLIENT_ID", "optional", None)
-    github_client_secret: str | None = _setting("GITHUB_CLIENT_SECRET", "optional", None, secret=True)
+    password_pepper: str = _setting(
+        "PASSWORD_PEPPER", "str", PEPPER_LABEL, secret=True, help="production needs one of its own, never changed again"
+    )
+    google_client_id: str | None = _setting("GOOGLE_CLIENT_ID", "optional", None, check=_API_KEY)
+    google_client_secret: str | None = _setting("GOOGLE_CLIENT_SECRET", "optional", None, check=_API_KEY, secret=True)
+    github_client_id: str | None = _setting("GITHUB_CLIENT_ID", "optional", None, check=_API_KEY)
+    github_client_secret: str | None = _setting("GITHUB_CLIENT_SECRET", "optional", None, check=_API_KEY, secret=True)
     google_authorize_url: str = _setting(
         "GOOGLE_AUTHORIZE_URL", "str", "https://accounts.google.com/o/oauth2/v2/auth", check=_URL
     )
@@ -146,7 +186,12 @@ class Settings:
     )
     github_api_url: str = _setting("GITHUB_API_URL", "str", "https://api.github.com", check=_URL)
     resend_api_key: str | None = _setting(
-        "RESEND_API_KEY", "optional", None, secret=True, help="unset: mail is written to the Maildir DATA_DIR/mail"
+        "RESEND_API_KEY",
+        "optional",
+        None,
+        check=_API_KEY,
+        secret=True,
+        help="unset: mail is written to the Maildir DATA_DIR/mail",
     )
     resend_base_url: str = _setting("RESEND_BASE_URL", "str", "https://api.resend.com", check=_URL)
     mail_from: str = _setting("MAIL_FROM", "str", "TradeStream <no-reply@tradestream.io>", check=_SENDER)
@@ -211,10 +256,10 @@ class Settings:
     lens_reject_age_seconds: float | None = _setting("LENS_REJECT_AGE_SECONDS", "optional_float", None, check=_POSITIVE)
     lens_reject_drift_bps: float | None = _setting("LENS_REJECT_DRIFT_BPS", "optional_float", None, check=_POSITIVE)
     lens_archive_days: int = _setting("LENS_ARCHIVE_DAYS", "int", 180, check=_COUNT)
-    openai_api_key: str | None = _setting("OPENAI_API_KEY", "optional", None, secret=True)
-    google_api_key: str | None = _setting("GOOGLE_API_KEY", "optional", None, secret=True)
-    anthropic_api_key: str | None = _setting("ANTHROPIC_API_KEY", "optional", None, secret=True)
-    deepseek_api_key: str | None = _setting("DEEPSEEK_API_KEY", "optional", None, secret=True)
+    openai_api_key: str | None = _setting("OPENAI_API_KEY", "optional", None, check=_API_KEY, secret=True)
+    google_api_key: str | None = _setting("GOOGLE_API_KEY", "optional", None, check=_API_KEY, secret=True)
+    anthropic_api_key: str | None = _setting("ANTHROPIC_API_KEY", "optional", None, check=_API_KEY, secret=True)
+    deepseek_api_key: str | None = _setting("DEEPSEEK_API_KEY", "optional", None, check=_API_KEY, secret=True)
     openai_base_url: str = _setting("OPENAI_BASE_URL", "str", "https://api.openai.com/v1", check=_URL)
     google_base_url: str = _setting("GOOGLE_BASE_URL", "str", "https://generativelanguage.googleapis.com", check=_URL)
     anthropic_base_url: str = _setting("ANTHROPIC_BASE_URL", "str", "https://api.anthropic.com", check=_URL)
@@ -257,29 +302,37 @@ class Settings:
     )
 
     @classmethod
-    def load(cls, env_file: Path | None = Path(".env")) -> Settings:
-        """Read the environment, and under it `env_file`; validate all of it, or raise `ConfigurationError`."""
-        env = environs.Env()
-        if env_file is not None and env_file.is_file():
-            env.read_env(env_file, recurse=False)
-        values, problems = {}, []
+    def load(
+        cls, env_file: Path | None = Path(".env"), *, checks: Iterable[Callable[[Settings], list[str]]] = ()
+    ) -> Settings:
+        """Read the environment, and under it `env_file`; validate all of it, or raise `ConfigurationError`.
+
+        `checks` find what is wrong with settings that are valid by themselves, `NAME: what` each; all is told at once.
+        """
+        in_file, problems = ({}, []) if env_file is None or env_file.is_dir() else read_env_file(env_file)
+        known = [each.metadata["name"] for each in dataclasses.fields(cls)]
+        problems += unknown_names(known, in_file, environment())
+        given, values = in_file | environment(), {}
         for each in dataclasses.fields(cls):
             values[each.name] = default_value(each.metadata)
-            text = env.str(each.metadata["name"], None)
+            text = given.get(each.metadata["name"])
             if text is None:
                 continue
             try:
                 values[each.name] = read_variable(text, each.metadata)
             except ValueError as error:
                 problems.append(f"{each.metadata['name']}: {error}")
-        if env.str("API_URL", None) is None:
+        if "API_URL" not in given:
             values["api_url"] = f"http://127.0.0.1:{values['port']}"
+        values["jwt_secret"] = values["jwt_secret"] or PROCESS_SECRET
         settings = cls(**values)
         # What is no value at all has its default here, of which nothing more is said.
         faulty = {problem.partition(":")[0] for problem in problems}
-        problems += [each for each in settings._contradictions() if each.partition(":")[0] not in faulty]
+        for find in (cls._contradictions, *checks):
+            problems += [each for each in find(settings) if each.partition(":")[0] not in faulty]
         if problems:
             raise ConfigurationError(problems)
+        put_into_environment(in_file)
         return settings
 
     @property
@@ -330,9 +383,27 @@ class Settings:
             for name in self.allowed_hosts
             if _HOST_NAME.fullmatch(name) is None
         ]
+        for vendor in ("GOOGLE", "GITHUB"):
+            names = [f"{vendor}_CLIENT_ID", f"{vendor}_CLIENT_SECRET"]
+            missing = [name for name in names if not getattr(self, name.lower())]
+            if len(missing) == 1:
+                other = next(name for name in names if name not in missing)
+                problems.append(f"{missing[0]}: is not set, and {other} is: sign-in needs both, or neither")
+        if self.ray_address is None and self.port == self.ray_dashboard_port:
+            problems.append(f"RAY_DASHBOARD_PORT: is {self.port}, and so is PORT")
+        if self.jwt_secret == _PUBLISHED:
+            problems.append("JWT_SECRET: is published in old examples; unset, development makes one of its own")
+        elif self.is_production:
+            problems += self._secret_problems()
         if self.is_production:
             problems += self._production_problems()
         return problems
+
+    def _secret_problems(self) -> list[str]:
+        if self.jwt_secret == PROCESS_SECRET:
+            return [f"JWT_SECRET: production needs a secret of its own; {_MAKE_ONE}"]
+        reason = weakness(self.jwt_secret, least_bytes=MINIMUM_SECRET_BYTES[self.jwt_algorithm])
+        return [f"JWT_SECRET: {reason}; {_MAKE_ONE}"] if reason is not None else []
 
     def _production_problems(self) -> list[str]:
         problems = []
@@ -342,10 +413,23 @@ class Settings:
             problems.append("REDIS_URL: production does not run on the embedded Valkey")
         if self.market_data_source == "simulated":
             problems.append("MARKET_DATA: production does not run on simulated market data")
-        if self.jwt_secret == DEVELOPMENT_JWT_SECRET:
-            problems.append("JWT_SECRET: production needs a secret of its own")
-        elif len(self.jwt_secret.encode()) < MINIMUM_SECRET_BYTES:
-            problems.append(f"JWT_SECRET: shorter than {MINIMUM_SECRET_BYTES} bytes")
+        if self.password_pepper == PEPPER_LABEL:
+            problems.append(f"PASSWORD_PEPPER: production needs one of its own; {_MAKE_ONE}")
+        elif (reason := weakness(self.password_pepper, least_bytes=MINIMUM_PEPPER_BYTES)) is not None:
+            problems.append(f"PASSWORD_PEPPER: {reason}; {_MAKE_ONE}")
+        if self.resend_api_key is None:
+            problems.append("RESEND_API_KEY: without it letters stay in a folder; Resend is the only way out so far")
+        for name in ("API_URL", "FRONTEND_URL"):
+            url = getattr(self, name.lower())
+            if is_local(url):
+                problems.append(f"{name}: {url!r} leads to this machine; production needs what its users can reach")
+            elif urlsplit(url).scheme != "https":
+                problems.append(f"{name}: {url!r} is not https, and production's tokens and cookies must be encrypted")
+        problems += [
+            f"CORS_ORIGINS: {origin!r} is local: any program on a user's machine could speak for them"
+            for origin in self.cors_origins
+            if _is_origin(origin) and is_local(origin)
+        ]
         return problems
 
 
@@ -358,5 +442,9 @@ def describe_settings() -> list[tuple[str, str, str]]:
 
 
 def _is_origin(text: str) -> bool:
+    try:
+        _URL(text)
+    except ValidationError:
+        return False
     parts = urlsplit(text)
-    return parts.scheme in {"http", "https"} and bool(parts.netloc) and not (parts.path or parts.query)
+    return not (parts.path or parts.query or parts.fragment or "@" in parts.netloc)

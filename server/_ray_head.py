@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import secrets
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from server._http import http_get
 from server._instance import Instance
 from server._ports import free_ports
 from server._process import Launch
+from server._secrets import kept_secret
 from server._service import NotReady, Run, Service, ServiceError
 
 OBJECT_STORE_BYTES = 120 << 20  # batches of messages are small and short-lived; Ray's default is a third of the memory
@@ -54,7 +54,7 @@ class RayHead(Service):
         self._short.unlink(missing_ok=True)
         self._short.symlink_to(self.sessions)
         self.tidy()
-        _create_token(self._instance)
+        kept_secret(_token_path(self._instance))
         self._port, self._health_port = free_ports(2)
 
     def launch(self) -> Launch:
@@ -141,14 +141,6 @@ def ray_binary() -> Path:
 
 def _token_path(instance: Instance) -> Path:
     return instance.data_dir / "ray.token"
-
-
-def _create_token(instance: Instance) -> None:
-    path = _token_path(instance)
-    if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
 
 
 def _remove(path: Path) -> None:

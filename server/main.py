@@ -28,6 +28,7 @@ from handlers._accounts import Accounts
 from handlers._limits import Limiter
 from handlers._services import Services
 from schemas.errors import AppError
+from server._secrets import with_kept_secrets
 from server.app import Application, http_server
 from server.feed import Feed
 from server.mail import Mailer
@@ -176,6 +177,7 @@ def main() -> int:
         missing = [name for name in ("database_url", "redis_url", "ray_address") if getattr(settings, name) is None]
         if missing:
             raise ConfigurationError(f"{name.upper()}: a gateway does not start it; run.py does" for name in missing)
+        settings = with_kept_secrets(settings)  # what the supervisor starts has it already
         effective_limits(routes_for(settings), settings)  # raises for a route of RATE_LIMITS that is not there
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - logging is configured by what is wrong here

@@ -21,6 +21,7 @@ from server._logfile import LogFile
 from server._plan import GATEWAY_COMMAND, MIGRATE_COMMAND, Plan, compose
 from server._ports import check_ports, held_port
 from server._process import Reaper, become_subreaper
+from server._secrets import with_kept_secrets
 from server._service import Service, ServiceError
 from server._terminal import own_terminal
 from server._unit import Policy, StartFailed, Unit, run_to_end
@@ -244,6 +245,7 @@ async def serve(
     try:
         ended = await instance.end_processes()  # of a run that was killed
         instance.create_directories()
+        settings = with_kept_secrets(settings)
         check_ports(settings)
         log = LogFile(instance.log_dir / "supervisor.log")
         with contextlib.closing(log):

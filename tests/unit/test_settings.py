@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import secrets
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from config.settings import DEVELOPMENT_JWT_SECRET, ConfigurationError, Settings, describe_settings
+from config._entropy import weakness
+from config._variables import read_variable
+from config.settings import ConfigurationError, Settings, describe_settings
+from tests.services import REPOSITORY
+
+STRONG = "5kJx0mVw2Qn8Rt4Zp7Ly1Hc6Bd9Gf3Sa0Ue5Io2"
+PRODUCTION = {
+    "ENVIRONMENT": "production",
+    "DATABASE_URL": "postgresql://tradestream@db/tradestream",
+    "REDIS_URL": "redis://cache:6379/0",
+    "JWT_SECRET": STRONG,
+    "PASSWORD_PEPPER": STRONG[::-1],
+    "RESEND_API_KEY": "re_Ab3dE6gH9",
+    "API_URL": "https://api.example.com",
+    "FRONTEND_URL": "https://www.example.com",
+    "CORS_ORIGINS": "https://www.example.com",
+}
 
 
 @pytest.fixture
@@ -62,13 +83,14 @@ def test_what_is_no_value_and_what_contradicts_the_rest_are_told_at_once(environ
         environment, ENVIRONMENT="production", PORT="abc", JWT_SECRET="short", MARKET_DATA="simulated", WORKERS="many"
     )
     assert [each.partition(":")[0] for each in problems] == [
-        *("PORT", "WORKERS", "DATABASE_URL", "REDIS_URL", "MARKET_DATA", "JWT_SECRET")
+        *("PORT", "WORKERS", "JWT_SECRET", "DATABASE_URL", "REDIS_URL", "MARKET_DATA", "PASSWORD_PEPPER"),
+        *("RESEND_API_KEY", "API_URL", "FRONTEND_URL", "CORS_ORIGINS"),
     ]
 
 
 def test_what_is_no_value_is_told_once(environment: pytest.MonkeyPatch) -> None:
-    problems = problems_of(environment, ENVIRONMENT="production", MARKET_DATA="real", JWT_SECRET=DEVELOPMENT_JWT_SECRET)
-    assert [each.partition(":")[0] for each in problems] == ["MARKET_DATA", "DATABASE_URL", "REDIS_URL", "JWT_SECRET"]
+    problems = problems_of(environment, **PRODUCTION | {"MARKET_DATA": "real", "REDIS_URL": ""})
+    assert [each.partition(":")[0] for each in problems] == ["MARKET_DATA", "REDIS_URL"]
 
 
 def test_no_secret_is_told(environment: pytest.MonkeyPatch) -> None:
@@ -115,3 +137,185 @@ def test_settings_survive_the_way_to_a_child_process(environment: pytest.MonkeyP
     for name, value in settings.to_environment().items():
         environment.setenv(name, value)
     assert Settings.load(env_file=None) == settings
+
+
+def test_production_starts_with_settings_that_are_fit_for_it(environment: pytest.MonkeyPatch) -> None:
+    for name, value in PRODUCTION.items():
+        environment.setenv(name, value)
+    assert Settings.load(env_file=None).is_production
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("JWT_SECRET", "", "JWT_SECRET: production needs a secret of its own"),
+        ("JWT_SECRET", "a" * 64, "JWT_SECRET: can be guessed"),
+        ("JWT_SECRET", "0123456789abcdef" * 4, "JWT_SECRET: can be guessed"),
+        ("JWT_SECRET", "your-256-bit-secret-your-256-bit-secret", "JWT_SECRET: can be guessed"),
+        ("JWT_SECRET", "GENERATE_A_RANDOM_SECRET_KEY_AT_LEAST_64_CHARS", "JWT_SECRET: can be guessed"),
+        ("JWT_SECRET", STRONG[:31], "JWT_SECRET: shorter than 32 bytes"),
+        ("PASSWORD_PEPPER", "tradestream.password.v1", "PASSWORD_PEPPER: production needs one of its own"),
+        ("PASSWORD_PEPPER", "passwordpasswordpassword", "PASSWORD_PEPPER: can be guessed"),
+        ("RESEND_API_KEY", "", "RESEND_API_KEY: without it letters stay in a folder"),
+        ("API_URL", "http://api.example.com", "API_URL: 'http://api.example.com' is not https"),
+        ("API_URL", "https://127.0.0.1:8000", "API_URL: 'https://127.0.0.1:8000' leads to this machine"),
+        ("FRONTEND_URL", "https://localhost", "FRONTEND_URL: 'https://localhost' leads to this machine"),
+        ("FRONTEND_URL", "https://[::ffff:127.0.0.1]", "FRONTEND_URL: 'https://[::ffff:127.0.0.1]' leads to"),
+        ("CORS_ORIGINS", "https://a.example,http://localhost:3000", "CORS_ORIGINS: 'http://localhost:3000' is local"),
+        ("CORS_ORIGINS", "https://app.localhost", "CORS_ORIGINS: 'https://app.localhost' is local"),
+    ],
+)
+def test_production_refuses_what_is_fine_on_a_laptop_only(
+    environment: pytest.MonkeyPatch, name: str, given: str, said: str
+) -> None:
+    """The kind: a default or an example that is safe while nobody else can reach the server."""
+    [problem] = problems_of(environment, **PRODUCTION | {name: given})
+    assert problem.startswith(said)
+
+
+@pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
+def test_a_secret_is_as_long_as_its_algorithm_wants(environment: pytest.MonkeyPatch, algorithm: str) -> None:
+    [problem] = problems_of(environment, **PRODUCTION | {"JWT_ALGORITHM": algorithm})
+    assert problem.startswith(f"JWT_SECRET: shorter than {(algorithm == 'HS384' and 48) or 64} bytes")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: secrets.token_hex(16),
+        lambda: secrets.token_urlsafe(24),
+        lambda: str(uuid.UUID(bytes=secrets.token_bytes(16), version=4)),
+    ],
+)
+def test_what_is_random_is_never_taken_for_words(make: Callable[[], str]) -> None:
+    assert [each for each in (make() for _ in range(200)) if weakness(each, least_bytes=32)] == []
+
+
+def test_the_secret_that_was_published_signs_nothing_in_development_either(environment: pytest.MonkeyPatch) -> None:
+    published = "development-only-secret-that-signs-nothing-of-value"
+    [problem] = problems_of(environment, JWT_SECRET=published)
+    assert problem.startswith("JWT_SECRET: is published in old examples")
+
+
+def test_without_a_secret_every_process_has_one_of_its_own(environment: pytest.MonkeyPatch) -> None:
+    code = "from config.settings import Settings; print(Settings.load(env_file=None).jwt_secret)"
+    made = {subprocess.check_output([sys.executable, "-c", code], cwd=REPOSITORY, text=True).strip() for _ in range(2)}
+    made.add(Settings.load(env_file=None).jwt_secret)
+    assert len(made) == 3
+    assert all(len(each) > 80 for each in made)
+
+
+@pytest.mark.parametrize("name", ["JWT_SECRET", "OPENAI_API_KEY", "API_URL", "DATA_DIR", "GOOGLE_CLIENT_ID"])
+def test_every_kind_of_value_is_trimmed(environment: pytest.MonkeyPatch, name: str) -> None:
+    """The kind: a line break or blanks that came along from a file or a clipboard."""
+    plain = "https://api.example.com" if name == "API_URL" else STRONG
+    environment.setenv("GOOGLE_CLIENT_SECRET", STRONG if name.startswith("GOOGLE") else "")
+    environment.setenv(name, f" \t{plain}\r\n")
+    assert str(getattr(Settings.load(env_file=None), name.lower())) == plain
+
+
+@pytest.mark.parametrize("character", ["\n", "\r", "\0", "\x1b"])
+def test_no_value_holds_a_control_character(environment: pytest.MonkeyPatch, character: str) -> None:
+    if character == "\0":  # no environment can hold it
+        with pytest.raises(ValueError, match="what is given holds a line break") as caught:
+            read_variable(f"sk-{character}x", {"parse": "str", "check": None, "secret": True})
+        assert "sk-" not in str(caught.value)
+        return
+    assert problems_of(environment, OPENAI_API_KEY=f"sk-1{character}2") == [
+        "OPENAI_API_KEY: what is given holds a line break or another control character"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("REDIS_URL", "foo", "what is given is not a URL as in redis://host:6379/0"),
+        ("REDIS_URL", "redis://cache:port/0", "what is given is not a URL as in redis://"),
+        ("REDIS_URL", "redis://cache/first", "what is given is not a URL as in redis://"),
+        ("REDIS_URL", "unix://", "what is given is not a URL as in redis://"),
+        ("RAY_ADDRESS", "foo", "'foo' is not host:port of a running Ray"),
+        ("RAY_ADDRESS", "head:70000", "'head:70000' is not host:port of a running Ray"),
+        ("DATABASE_URL", "foo", "what is given is not a URL as in postgresql://"),
+        ("DATABASE_URL", "mysql://db/x", "what is given is not a URL as in postgresql://"),
+        ("DATABASE_URL", "postgresql://db:five/x", "what is given is not a URL as in postgresql://"),
+        ("MONGO_URL", "localhost:27017", "what is given is not a URL as in mongodb://"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a:9092,b", "'a:9092,b' is not host:port"),
+        ("OPENAI_API_KEY", "ключ", "what is given is not one word of printable ASCII characters"),
+        ("GITHUB_TOKEN_URL", "https://github.com:https/x", "'https://github.com:https/x' is not a URL"),
+        ("GOOGLE_CLIENT_ID", "me", "GOOGLE_CLIENT_SECRET: is not set, and GOOGLE_CLIENT_ID is"),
+        ("GITHUB_CLIENT_SECRET", "s3cr3t", "GITHUB_CLIENT_ID: is not set, and GITHUB_CLIENT_SECRET is"),
+        ("RAY_DASHBOARD_PORT", "8000", "RAY_DASHBOARD_PORT: is 8000, and so is PORT"),
+    ],
+)
+def test_an_address_that_is_none_is_told_before_anybody_tries_it(
+    environment: pytest.MonkeyPatch, name: str, given: str, expected: str
+) -> None:
+    """The kind: settings that were taken as they came, and failed a minute later in a child or not at all."""
+    [problem] = problems_of(environment, **{name: given})
+    assert expected in problem
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("postgres://u:p@db/x", "postgresql://u:p@db/x"),
+        ("postgresql+asyncpg://u:p@db:5432/x", "postgresql://u:p@db:5432/x"),
+        ("postgresql+psycopg://u:p@db/x?sslmode=require", "postgresql://u:p@db/x?sslmode=require"),
+        ("postgresql+asyncpg://db/x?ssl=true&prepared_statement_cache_size=0", "postgresql://db/x?sslmode=require"),
+        ("postgresql:///x?host=/run/postgresql", "postgresql:///x?host=/run/postgresql"),
+    ],
+)
+def test_a_database_is_found_however_other_programs_write_it(
+    environment: pytest.MonkeyPatch, given: str, taken: str
+) -> None:
+    environment.setenv("DATABASE_URL", given)
+    assert Settings.load(env_file=None).database_url == taken
+
+
+def test_everything_wrong_with_a_file_is_told_by_line_and_without_values(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The kind: lines of `.env` that were passed over in silence."""
+    (tmp_path / ".env").write_text(
+        "# a comment\nPORT 9001\nexport WORKERS=2\nDATABASE_URI=x\nLENS_RETRYS=1\n"
+        "JWT_SECRET='hunter2\nLENS_SPEED=3\nWORKERS=3\nPOSTGRES_PASSWORD=y\n"
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load(tmp_path / ".env")
+    said = str(caught.value)
+    for each in (
+        *("line 2 is not NAME=value", "line 6 is not NAME=value", "line 8 gives WORKERS again, after line 3"),
+        *("DATABASE_URI: there is no such setting; did you mean DATABASE_URL?", "did you mean LENS_RETRIES?"),
+        "LENS_SPEED: there is no such setting",
+    ):
+        assert each in said
+    assert len(caught.value.problems) == 6
+    assert "hunter2" not in said
+
+
+def test_a_file_that_is_not_text_is_told(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"PORT=9\xff\n")
+    with pytest.raises(ConfigurationError, match="is not UTF-8"):
+        Settings.load(tmp_path / ".env")
+
+
+def test_a_file_may_begin_with_a_mark_and_end_lines_as_windows_does(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_bytes("\ufeffPORT=9001\r\nWORKERS=2\r\n".encode())
+    settings = Settings.load(tmp_path / ".env")
+    assert (settings.port, settings.workers) == (9001, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("LENS_RETRYS", "LENS_RETRIES"), ("JWT_SECERT", "JWT_SECRET"), ("WORKER", "WORKERS")]
+)
+def test_a_slip_in_the_environment_is_told(environment: pytest.MonkeyPatch, name: str, meant: str) -> None:
+    assert problems_of(environment, **{name: "1"}) == [f"{name}: there is no such setting; did you mean {meant}?"]
+
+
+def test_names_that_are_somebody_elses_are_left_alone(environment: pytest.MonkeyPatch) -> None:
+    given = {"REDIS_TLS_URL": "x", "HOSTNAME": "x", "PORTS": "x", "GOOGLE_CLOUD_PROJECT": "x", "DATABASE_URI": "x"}
+    for name, value in (given | {"DATABASE_URL": "postgresql://db/x"}).items():
+        environment.setenv(name, value)
+    assert Settings.load(env_file=None).database_url == "postgresql://db/x"
