@@ -106,6 +106,13 @@ class Settings:
         check=Range(min=0, max=600),
         help="time in which open requests and streams are ended on SIGTERM",
     )
+    drain_delay_seconds: float = _setting(
+        "DRAIN_DELAY_SECONDS",
+        "float",
+        0.0,
+        check=Range(min=0, max=600),
+        help="goes on serving for so long after SIGTERM, /ready red, while balancers take it out; then drains",
+    )
 
     # The services behind it
     database_url: str | None = _setting(

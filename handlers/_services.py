@@ -67,9 +67,12 @@ class Services:
 
 @dataclass(slots=True)
 class Lifecycle:
-    """`starting` → `serving` → `draining`, and how many requests are being answered."""
+    """`starting` → `serving` → `leaving` → `draining`, and how many requests are being answered.
 
-    state: Literal["starting", "serving", "draining"] = "starting"
+    Who is leaving serves as ever, but is not ready any more: whoever sends requests here is being told so.
+    """
+
+    state: Literal["starting", "serving", "leaving", "draining"] = "starting"
     in_flight: int = 0
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -80,8 +80,8 @@ class SignalStream(_Opening):
 
         All but `error` have the id `{session_id}:{n}`, n = 1, 2, 3 … without a gap. Who sends the last id as
         `Last-Event-ID` within 15 minutes, to any gateway, gets what they have missed, once and in order, under the same
-        numbers (`"resumed": true`); an EventSource does so by itself. The id may be in the query too, as `last_event_id`
-        or `lastEventId`.
+        numbers (`"resumed": true`); an EventSource does so by itself. The query may say the id, too: `last_event_id` or
+        `lastEventId`.
 
         | Code of an `error` | What to do |
         |---|---|

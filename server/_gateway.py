@@ -31,7 +31,7 @@ class Gateway(Service):
         """`environment` makes a child's whole environment from its name."""
         self.name = f"gateway-{number}"
         self.title = f"Gateway {number}" if settings.workers > 1 else "Gateway"
-        self.stop_steps = ((SIGTERM, settings.drain_seconds + MARGIN_SECONDS),)
+        self.stop_steps = ((SIGTERM, settings.drain_delay_seconds + settings.drain_seconds + MARGIN_SECONDS),)
         self._settings = settings
         self._command = command
         self._environment = environment

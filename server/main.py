@@ -130,9 +130,13 @@ class Process:
 
     async def _drain(self) -> None:
         lifecycle, seconds = self._app.gateway.lifecycle, self._settings.drain_seconds
+        was_serving = lifecycle.state == "serving"
+        if was_serving and self._settings.drain_delay_seconds:
+            lifecycle.state = "leaving"
+            log.info("leaving: serves on for %.0f s", self._settings.drain_delay_seconds)
+            await asyncio.sleep(self._settings.drain_delay_seconds)
         ends_at = time.monotonic() + max(0.0, seconds - LAST_SECONDS)
         log.info("draining: %d requests, up to %.0f s", lifecycle.in_flight, seconds)
-        was_serving = lifecycle.state == "serving"
         lifecycle.state = "draining"
         # A balancer that asks /ready sees red before a connection is refused.
         await asyncio.sleep(min(1.0, seconds / 10))

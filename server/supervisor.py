@@ -28,6 +28,10 @@ from server._unit import Policy, StartFailed, Unit, run_to_end
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
+SAME_WISH_SECONDS = 2.0
+"""One wish to end comes as several signals: from the terminal and from make, from a manager that signals a whole group.
+What comes later is a person who will not wait."""
+
 
 class Supervisor:
     """Runs one plan. A child that dies is started again; when Ray's head dies, the gateways start again with it."""
@@ -38,6 +42,7 @@ class Supervisor:
         self._console = console
         self._policy = policy or Policy()
         self._stopping = asyncio.Event()
+        self._asked_at = 0.0
         self._hurry = asyncio.Event()
         self._keepers: dict[str, asyncio.Task[Any]] = {}
         self._units: dict[str, Unit] = {}
@@ -218,9 +223,12 @@ class Supervisor:
                 loop.remove_signal_handler(number)
 
     def _on_signal(self) -> None:
-        if self._stopping.is_set():
+        moment = asyncio.get_running_loop().time()
+        if not self._stopping.is_set():
+            self._asked_at = moment
+            self._stopping.set()
+        elif moment - self._asked_at > SAME_WISH_SECONDS:
             self._hurry.set()
-        self._stopping.set()
 
 
 async def _outcome(work: Callable[[], Awaitable[None]]) -> StartFailed | ServiceError | None:
@@ -258,6 +266,8 @@ async def serve(
                 await Supervisor(plan, instance, console).run(
                     lambda dashboard_is_up: ready_lines(settings, instance, dashboard_is_up=dashboard_is_up)
                 )
+                for number in _SIGNALS:  # all has ended: the second half of the wish must not look like a fault
+                    signal.signal(number, signal.SIG_IGN)
     finally:
         instance.release()
 

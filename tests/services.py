@@ -144,6 +144,11 @@ class Server:
         assert self._process is not None
         return self._process.wait(seconds)
 
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs."""
+        assert self._process is not None
+        return self._process.poll()
+
     def kill(self) -> None:
         """SIGKILL to the supervisor alone: what it leaves behind is the next start's problem."""
         self.stop(signal.SIGKILL)

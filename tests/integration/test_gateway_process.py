@@ -22,6 +22,7 @@ from tests.api.serving import SIGNAL, Client
 from tests.services import Ray, free_ports, ray_head
 
 DRAIN_SECONDS = 3.0
+DELAY_SECONDS = 2.0
 
 
 @pytest.fixture
@@ -80,7 +81,8 @@ async def ended(child: subprocess.Popen[bytes], *, seconds: float) -> int:
 
 
 async def test_it_listens_at_once_serves_when_ready_and_drains(settings: Settings, ray: Ray) -> None:
-    with process(settings, ray.environment, ray_address=ray.address) as (client, child):
+    changes = {"ray_address": ray.address, "drain_delay_seconds": DELAY_SECONDS}
+    with process(settings, ray.environment, **changes) as (client, child):
         await answers(client, "/health", 200)
         starting = await client.get("/ready")
         assert starting.status == 503
@@ -95,12 +97,21 @@ async def test_it_listens_at_once_serves_when_ready_and_drains(settings: Setting
         writer, stream = await _open_stream(client)
         child.send_signal(signal.SIGTERM)
         began = time.monotonic()
-        await answers(client, "/ready", 503, seconds=2)
-        told = await asyncio.wait_for(_read_until(stream, b"SERVER_DRAINING"), DRAIN_SECONDS)
-        assert b"event: error" in told
+        await answers(client, "/ready", 503, seconds=1)
+        # Who has not heard of it yet is served as ever: requests, connections kept open, streams.
+        late, late_stream = await _open_stream(client)
+        accepted = await client.post("/api/v1/signals", SIGNAL)
+        assert accepted.status == 201
+        assert "Connection" not in accepted.headers
+        assert time.monotonic() - began < DELAY_SECONDS, "too slow a machine to tell"
+        for reader in (stream, late_stream):
+            told = await asyncio.wait_for(_read_until(reader, b"SERVER_DRAINING"), DELAY_SECONDS + DRAIN_SECONDS)
+            assert time.monotonic() - began >= DELAY_SECONDS
+            assert b"event: error" in told
+        late.close()
         writer.close()
-        assert await ended(child, seconds=DRAIN_SECONDS + 3) == 0
-        assert time.monotonic() - began < DRAIN_SECONDS + 1
+        assert await ended(child, seconds=DELAY_SECONDS + DRAIN_SECONDS + 3) == 0
+        assert time.monotonic() - began < DELAY_SECONDS + DRAIN_SECONDS + 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -52,7 +52,7 @@ async def test_the_head_is_that_of_an_event_stream_that_no_proxy_holds_back(sett
 async def test_no_block_is_without_data_and_the_first_line_says_when_to_come_back(
     settings: Settings, version: str
 ) -> None:
-    """The kind: what is no event (`retry`, a comment) in a block of its own, which some clients deliver all the same."""
+    """The kind: what is no event (`retry`, a comment) in a block of its own, which some clients deliver."""
     async with serving(settings, heartbeat_seconds=0.2) as (server, publisher):
         reader = await connect(server.port, version=version)
         await publisher.publish(*drafts(2))

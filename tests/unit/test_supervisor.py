@@ -198,13 +198,32 @@ async def test_a_signal_during_the_start_stops_what_was_started(world: World) ->
     world.instance.release()
 
 
-async def test_a_second_signal_does_not_wait_for_a_child_that_will_not_end(world: World) -> None:
+# Takes its time to end, and says what it was asked.
+SLOW = "trap 'sleep 1; echo drained; exit 0' TERM; echo up $$; while :; do sleep 0.02; done"
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_signals_of_one_moment_are_one_wish(world: World, second: signal.Signals) -> None:
+    """The kind: one wish to end that comes by several ways is taken for impatience, and streams are cut."""
+    async with supervised(world, Plan([world.service("gateway", SLOW)])) as running:
+        for number in (signal.SIGTERM, second, second, signal.SIGINT):
+            os.kill(os.getpid(), number)
+            await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            await running
+    assert "drained" in (world.instance.log_dir / "gateway.log").read_text()
+
+
+async def test_a_second_signal_does_not_wait_for_a_child_that_will_not_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.supervisor.SAME_WISH_SECONDS", 0.2)
     stubborn = world.service("gateway", "trap '' TERM; echo up $$; while :; do sleep 0.02; done")
     stubborn.stop_steps = ((signal.SIGTERM, 60.0),)
     async with supervised(world, Plan([stubborn])) as running:
         os.kill(os.getpid(), signal.SIGTERM)
         await until(lambda: "stopping" in world.story or stubborn.pids)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.3)
         os.kill(os.getpid(), signal.SIGTERM)
         async with asyncio.timeout(5):
             await running
