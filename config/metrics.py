@@ -20,6 +20,11 @@ HTTP_REQUEST_SECONDS = Histogram(
     ("method", "route", "status"),
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
 )
+HTTP_TURNED_AWAY = Counter(
+    "tradestream_http_connections_turned_away_total",
+    "Connections that were closed at once, because there were too many: in all, or from one address.",
+    ("bound",),
+)
 
 # Accounts. `method`: password, or the name of an OAuth provider.
 LOGINS = Counter(

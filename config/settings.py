@@ -233,6 +233,35 @@ class Settings:
         help="names beyond API_URL's for /api/v1, /metrics and WebSockets; .example.com is all under it",
     )
 
+    idle_seconds: float = _setting(
+        "IDLE_SECONDS",
+        "float",
+        150.0,
+        check=_POSITIVE,
+        help="after which an idle connection is closed: longer than the proxy in front keeps it, or answers get lost",
+    )
+    unread_bytes: int = _setting(
+        "UNREAD_BYTES",
+        "int",
+        64 << 10,
+        check=_COUNT,
+        help="of answers that a client does not take: then nothing more of it is read until it does",
+    )
+    max_connections: int = _setting(
+        "MAX_CONNECTIONS",
+        "int",
+        20_000,
+        check=_COUNT,
+        help="open HTTP connections per gateway process; streams and sockets have their own bounds",
+    )
+    max_connections_per_address: int = _setting(
+        "MAX_CONNECTIONS_PER_ADDRESS",
+        "int",
+        500,
+        check=_COUNT,
+        help="of those from one address (IPv6: /64); TRUSTED_PROXIES and loopback count in all only",
+    )
+
     # Streams
     heartbeat_seconds: float = _setting("HEARTBEAT_SECONDS", "float", 15.0, check=_POSITIVE)
     stream_max_seconds: float = _setting("STREAM_MAX_SECONDS", "float", 3600.0, check=_POSITIVE)

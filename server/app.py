@@ -12,7 +12,7 @@ import tornado.web
 from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 
 from config.log import log_access
-from config.metrics import http_requests
+from config.metrics import HTTP_TURNED_AWAY, http_requests
 from config.settings import Settings
 from handlers._access import Gatekeeper
 from handlers._base import GatewayHandler
@@ -22,16 +22,19 @@ from handlers._json import encode
 from handlers._revocations import RevokedSessions
 from handlers._routes import Route, RouteTable
 from handlers._services import Gateway
-from schemas.errors import PayloadTooLarge, ValidationFailed
-from server._http1 import HttpServer
+from schemas.errors import AppError, PayloadTooLarge, Unavailable, ValidationFailed
+from server._http1 import ConnectionLimits, HttpServer
 from server._metrics import collect_metrics
 from server.openapi import build_document
 from server.routes import effective_limits, routes_for
 
-IDLE_SECONDS = 75.0  # longer than the 60 s after which the usual proxies close: the side that closes must not be ours
+HEAD_SECONDS = 30.0  # for at most 16 KiB
+UNREAD_SECONDS = 60.0  # without a byte of an answer being taken, as for streams
 BODY_SECONDS = 15.0  # for at most 64 KiB that are kept, or what is read to be thrown away
 HEADER_BYTES = 16 << 10
+DETACHED_BUFFERS = 4  # of STREAM_BUFFER_BYTES, past which a stream is told to come back: then it must be closed at once
 
+_REFUSALS: dict[int, type[AppError]] = {ValidationFailed.status: ValidationFailed, Unavailable.status: Unavailable}
 _QUIET = frozenset({"/health", "/ready", "/metrics", "/api/v1/health", "/api/v1/ready", "/api/v1/metrics"})
 
 
@@ -89,15 +92,24 @@ class Application(tornado.web.Application):
 
 def http_server(app: Application) -> HttpServer:
     """The server of the application, with every bound that HTTP/1.1 needs."""
+    settings = app.gateway.settings
     return HttpServer(
         app,
-        refusal=_malformed,
-        idle_seconds=IDLE_SECONDS,
+        refusal=_refusal,
+        idle_seconds=settings.idle_seconds,
+        head_seconds=HEAD_SECONDS,
         body_seconds=BODY_SECONDS,
+        unread_seconds=UNREAD_SECONDS,
         header_bytes=HEADER_BYTES,
+        unread_bytes=settings.unread_bytes,
+        detached_bytes=DETACHED_BUFFERS * settings.stream_buffer_bytes,
+        limits=ConnectionLimits(
+            settings.max_connections, settings.max_connections_per_address, settings.trusted_proxies
+        ),
+        on_turned_away=lambda bound: HTTP_TURNED_AWAY.labels(bound).inc(),
     )
 
 
-def _malformed(status: int, message: str) -> bytes:
-    error = ValidationFailed(message) if status == ValidationFailed.status else PayloadTooLarge(message)
+def _refusal(status: int, message: str) -> bytes:
+    error = _REFUSALS.get(status, PayloadTooLarge)(message)
     return encode(error_body(error, secrets.token_hex(8)))

@@ -22,6 +22,7 @@ __all__ = ["App", "Peer", "on_both_loops", "serving", "until"]
 
 HEADER_BYTES = 4000
 LARGE_BYTES = 8 << 20
+WHOLE = b"x" * (1 << 20)
 
 
 def on_both_loops(test: Callable[[], Awaitable[None]]) -> Any:
@@ -49,7 +50,7 @@ class App(tornado.web.Application):
         rows = {
             "/": _Echo, "/slow": _Slow, "/streamed": _Streamed, "/early": _Early, "/chunks": _Chunks,
             "/nothing": _Nothing, "/large": _Large, "/close": _Closing, "/split": _Split, "/broken": _Broken,
-            "/socket": _Socket, "/detached": _Detached,
+            "/socket": _Socket, "/detached": _Detached, "/whole": _Whole, "/pushed": _Pushed,
         }  # fmt: skip
         super().__init__(list(rows.items()), log_function=lambda _: None)
 
@@ -130,6 +131,25 @@ class _Large(_Handler):
                 self.application.seen.append("part")
         except StreamClosedError:
             self.application.seen.append("lost")
+
+
+class _Whole(_Handler):
+    def get(self) -> None:
+        self.finish(WHOLE)
+
+
+class _Pushed(_Handler):
+    """A detached stream that is written to without a look at what its client takes."""
+
+    async def get(self) -> None:
+        stream = self.detach()
+        try:
+            while not self.application.go.is_set():
+                stream.write(b"x" * 10_000)
+                self.application.seen.append("pushed")
+                await asyncio.sleep(0)
+        except StreamClosedError:
+            self.application.seen.append("closed")
 
 
 class _Closing(_Handler):
@@ -216,10 +236,12 @@ class Peer:
 
 
 @asynccontextmanager
-async def serving(*, idle: float = 30.0, body: float = 30.0) -> AsyncIterator[Server]:
+async def serving(*, idle: float = 30.0, body: float = 30.0, **options: Any) -> AsyncIterator[Server]:
     """The application's server on a free port of loopback; afterwards nothing of it may be left."""
     app = App()
-    server = HttpServer(app, refusal=_refusal, idle_seconds=idle, body_seconds=body, header_bytes=HEADER_BYTES)
+    server = HttpServer(
+        app, refusal=_refusal, idle_seconds=idle, body_seconds=body, header_bytes=HEADER_BYTES, **options
+    )
     sockets = bind_sockets(0, "127.0.0.1")
     running = Server(app, server, sockets[0].getsockname()[1])
     await server.listen(sockets)

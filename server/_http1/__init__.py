@@ -5,6 +5,7 @@ than the work of a small answer (docs/adr/0011). What it gives to the applicatio
 interface of `tornado.httputil.HTTPConnection` for each request, and an `IOStream` for who detaches a connection.
 """
 
+from server._http1.limits import ConnectionLimits
 from server._http1.server import HttpServer
 
-__all__ = ["HttpServer"]
+__all__ = ["ConnectionLimits", "HttpServer"]

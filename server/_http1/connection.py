@@ -7,17 +7,16 @@ import logging
 import math
 import os
 import socket
-import time
 from collections import deque
-from http.client import responses
 from typing import TYPE_CHECKING, cast
 
-from tornado.httputil import HTTPHeaders, RequestStartLine, format_timestamp
+from tornado.httputil import HTTPHeaders, RequestStartLine
 from tornado.iostream import IOStream, StreamClosedError
 
 from server._http1.detached import DetachedStream
 from server._http1.exchange import Exchange
-from server._http1.parser import BadRequest, RequestParser
+from server._http1.parser import BadRequest, Incomplete, RequestParser
+from server._http1.unsent import unsent_bytes
 
 if TYPE_CHECKING:
     from server._http1.server import HttpServer
@@ -33,6 +32,9 @@ PIECE_BYTES = 16 << 10  # parsed at a time, so that a packet of small requests d
 class Connection(asyncio.Protocol):
     """Requests are answered one after the other, in their order.
 
+    While more than `unread_bytes` of answers wait for the client, no request is begun and nothing is read. A client
+    that says that it will send no more (half-closes) gets its answers all the same.
+
     It is what asyncio calls a protocol and the parser a receiver; for Tornado it is the context of its requests.
     """
 
@@ -47,6 +49,7 @@ class Connection(asyncio.Protocol):
         self.drained: asyncio.Future[None] | None = None  # likewise
         self.done: asyncio.Future[None] = self.loop.create_future()
         self.done.set_result(None)
+        self.is_counted = False  # among those that may be open
         self._parser = RequestParser(self, server.header_bytes)
         self._held = b""  # what has come and is not parsed yet
         self._current: Exchange | None = None  # which is handed on and answered
@@ -55,19 +58,26 @@ class Connection(asyncio.Protocol):
         self._refusal = b""  # the last answer, once those before it have been given
         self._is_paused = self._is_detached = False
         self._is_deaf = False  # what comes is thrown away
+        self._is_ended = False  # the client sends no more
         self._is_closing = False  # the last answer has been given
+        self._is_timed = False  # a head has begun, and has its own deadline
         self._discarded_bytes = 0
+        self._written_bytes = self._taken_bytes = 0
 
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        # Once there were too many, it goes on when all of them have left: the last answer is taken before the next.
+        self.transport.set_write_buffer_limits(high=self.server.unread_bytes, low=0)
         address = transport.get_extra_info("peername")
         if isinstance(address, tuple):
             self.remote_ip = address[0]
-        self.server.connections.add(self)
-        if self.server.is_closed:
+        refusal = self.server.enter(self)
+        if self.server.is_closed or refusal == b"":
             self.abort()
+        elif refusal is not None:
+            self._linger(refusal)
 
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
@@ -79,17 +89,23 @@ class Connection(asyncio.Protocol):
         self.go_on()
 
     def eof_received(self) -> bool:
-        return False  # the client has gone; the transport sends what it holds, and closes
+        """Whether to keep the connection: as long as something is to be answered."""
+        self._is_ended = True
+        if not self._is_closing:  # or else that is what we wait for
+            self.go_on()
+        return not self._is_closing and not self.transport.is_closing()
 
     def pause_writing(self) -> None:
         self.drained = self.loop.create_future()
-        self.write_deadline = self.loop.time() + self.server.idle_seconds
+        self.write_deadline = self.loop.time() + self.server.unread_seconds
+        self._taken_bytes = self._written_bytes - unsent_bytes(self.transport)
 
     def resume_writing(self) -> None:
         self.write_deadline = math.inf
         if self.drained is not None:
             self.drained.set_result(None)
             self.drained = None
+        self.loop.call_soon(self.go_on)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.server.gone(self)
@@ -111,7 +127,8 @@ class Connection(asyncio.Protocol):
     ) -> None:
         exchange = Exchange(self, start_line, headers, keep_alive=keep_alive, is_tunnel=is_tunnel)
         self._incoming = exchange
-        if self._current is None and not self._waiting:
+        self._is_timed = False
+        if self._current is None and not self._waiting and self.drained is None:
             self._current = exchange
         else:
             self._waiting.append(exchange)
@@ -142,6 +159,7 @@ class Connection(asyncio.Protocol):
             future.set_exception(StreamClosedError())
             future.exception()  # whoever does not wait for it does not care
             return future
+        self._written_bytes += len(data)
         self.transport.write(data)
         if self.drained is None:
             return self.done
@@ -152,11 +170,11 @@ class Connection(asyncio.Protocol):
     def go_on(self) -> None:
         """Hand on what has come, as far as it is wanted now."""
         while True:
-            if self._current is None and self._waiting and not self.is_gone:
+            if self._current is None and self._waiting and self.drained is None and not self.is_gone:
                 self._current = self._waiting.popleft()
             if self._current is not None and not self._current.is_read:
                 self._current.go_on()
-            if not self._held or self._waiting or self._is_deaf:
+            if not self._held or self._waiting or self._is_deaf or (self.drained is not None and not self._incoming):
                 break
             piece, self._held = self._held[:PIECE_BYTES], self._held[PIECE_BYTES:]
             try:
@@ -164,7 +182,13 @@ class Connection(asyncio.Protocol):
             except BadRequest as error:
                 if not self._is_deaf:  # or else it came after the last request
                     self._refuse(error, self._incoming)
-        self._read_or_pause()
+        if self._current is None and not self._is_timed and self._parser.is_in_head:
+            self._is_timed = True
+            self.deadline = min(self.deadline, self.loop.time() + self.server.head_seconds)
+        if self._is_ended:
+            self._end()
+        else:
+            self._read_or_pause()
 
     def refuse_current(self, reason: str) -> None:
         """Refuse the request that is being handed on, with all that came after it."""
@@ -177,6 +201,7 @@ class Connection(asyncio.Protocol):
             return
         self._current = None
         self.deadline = self.loop.time() + self.server.idle_seconds
+        self._is_timed = False
         if not exchange.keep_alive:
             if exchange.is_complete:
                 self.transport.close()  # when what is written has been sent
@@ -186,6 +211,10 @@ class Connection(asyncio.Protocol):
             self.loop.call_soon(self.go_on)
         elif self._refusal:
             self._linger(self._refusal)
+        elif self._is_ended:
+            self.transport.close()
+        elif self._parser.is_in_head:
+            self.loop.call_soon(self.go_on)
 
     def detach(self, unsent: bytes, received: bytes) -> IOStream:
         """The socket as Tornado's stream; nothing of it is ours any more. Raises StreamClosedError."""
@@ -196,7 +225,7 @@ class Connection(asyncio.Protocol):
         connection.setblocking(False)
         self._is_detached = True
         self.transport.abort()  # closes its own descriptor, and says nothing to the client
-        stream = DetachedStream(connection, received + self._held)
+        stream = DetachedStream(connection, received + self._held, self.server.detached_bytes)
         self._held = b""
         if unsent:
             stream.write(unsent)
@@ -206,11 +235,34 @@ class Connection(asyncio.Protocol):
         """Close now."""
         self.transport.abort()
 
+    # What the server calls.
+
+    def is_late(self, now: float) -> bool:
+        """Whether to give up: the client does not say what it has to, or does not read. One that reads has time."""
+        is_slow = now > self.deadline
+        if not is_slow and now <= self.write_deadline:
+            return False
+        unsent = unsent_bytes(self.transport)
+        taken, before = self._written_bytes - unsent, self._taken_bytes
+        self._taken_bytes = taken
+        if not unsent or taken <= before or (is_slow and self._current is not None):
+            return True
+        more = now + self.server.unread_seconds
+        if is_slow:
+            self.deadline = more
+        if self.write_deadline < now:
+            self.write_deadline = more
+        return False
+
     # Our own.
 
     def _read_or_pause(self) -> None:
         exchange = self._current
-        has_enough = bool(self._waiting) or (exchange is not None and exchange.waiting_bytes > WAITING_BYTES)
+        has_enough = (
+            bool(self._waiting)
+            or (exchange is not None and exchange.waiting_bytes > WAITING_BYTES)
+            or (self.drained is not None and not self._incoming)
+        )
         is_paused = has_enough and not self._is_deaf
         if is_paused == self._is_paused or self.transport.is_closing():
             return
@@ -220,17 +272,23 @@ class Connection(asyncio.Protocol):
         else:
             self.transport.resume_reading()
 
+    def _end(self) -> None:
+        # The client sends no more: what is whole is answered, what is not cannot be.
+        if self.is_gone or self._is_deaf or (self._held and (self._waiting or self.drained is not None)):
+            return  # `finished` closes; or the rest is looked at later
+        if self._incoming is not None and not self._incoming.is_complete:
+            self._refuse(Incomplete("it ends within a body"), self._incoming)
+        elif self._parser.is_in_head:
+            self._refuse(Incomplete("it ends within a head"), None)
+        elif self._current is None and not self._waiting:
+            self.transport.close()
+
     def _refuse(self, error: BadRequest, broken: Exchange | None) -> None:
         """Say what is wrong, after the answers to what came before it; then close. The head of `broken` was right."""
-        log.info("malformed HTTP from %s: %s", self.remote_ip, error)
+        if not isinstance(error, Incomplete):  # whoever goes in the middle is no news
+            log.info("malformed HTTP from %s: %s", self.remote_ip, error)
         self._is_deaf, self._held, self._incoming = True, b"", None
-        body = self.server.refusal(error.status, error.message)
-        head = (
-            f"HTTP/1.1 {error.status} {responses[error.status]}\r\nDate: {format_timestamp(time.time())}\r\n"
-            "Connection: close\r\nContent-Type: application/json; charset=utf-8\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
-        self._refusal = head.encode() + body
+        self._refusal = self.server.refuse(error.status, error.message)
         if broken is not None and broken is self._current:
             self._current = None
             self._linger(b"" if broken.has_head else self._refusal)  # what is half an answer stays one
@@ -246,12 +304,16 @@ class Connection(asyncio.Protocol):
         if self.is_gone:
             return
         if data:
+            self._written_bytes += len(data)
             self.transport.write(data)
         is_behind = self.transport.get_write_buffer_size() > 0
-        self.deadline = self.loop.time() + (self.server.idle_seconds if is_behind else LINGER_SECONDS)
+        self.deadline = self.loop.time() + (self.server.unread_seconds if is_behind else LINGER_SECONDS)
         self._is_closing = self._is_deaf = True
         self._held = b""
         self._waiting.clear()
+        if self._is_ended:
+            self.transport.close()  # nothing more can arrive
+            return
         self.transport.write_eof()
         if self._is_paused:
             self._is_paused = False

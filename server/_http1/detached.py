@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 from tornado.iostream import IOStream
 
 
 class DetachedStream(IOStream):
-    """A stream whose first bytes have been read already."""
+    """A stream whose first bytes have been read already, and whose client must read what is written.
 
-    def __init__(self, connection: socket.socket, received: bytes) -> None:
+    Who writes has a bound of its own, and tells the client when it is reached. Here is the last one, whoever writes:
+    with more than `unread_bytes` waiting the next write closes.
+    """
+
+    def __init__(self, connection: socket.socket, received: bytes, unread_bytes: int) -> None:
         super().__init__(connection)
         self._received = received
+        self._unread_bytes = unread_bytes
+
+    def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
+        """Raises StreamClosedError."""
+        if len(self._write_buffer) > self._unread_bytes:
+            self.close()
+        return super().write(data)
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
         """Tornado's hook."""

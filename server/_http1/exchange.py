@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _NO_BODY = frozenset({204, 304})
 _SWITCHING_PROTOCOLS = 101
+_LARGE_BYTES = 32 << 10  # what is not copied to be put behind its head: many connections share one file's content
 
 
 class Exchange(HTTPConnection):
@@ -173,7 +174,13 @@ class Exchange(HTTPConnection):
         if code == _SWITCHING_PROTOCOLS:  # what follows it goes over the detached stream, and so does this
             self._unsent += data
             return self.context.done
-        return self.context.send(data + self._framed(chunk) if chunk else data)
+        if not chunk:
+            return self.context.send(data)
+        framed = self._framed(chunk)
+        if len(framed) < _LARGE_BYTES:
+            return self.context.send(data + framed)
+        self.context.send(data)
+        return self.context.send(framed)
 
     def write(self, chunk: bytes) -> asyncio.Future[None]:
         """Go on with the answer. Raises HTTPOutputError when it gets longer than its Content-Length."""

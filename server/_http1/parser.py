@@ -17,6 +17,8 @@ _METHOD = re.compile(rb"[!#$%%&'*+.^_`|~0-9A-Za-z-]{1,%d}" % METHOD_BYTES)  # or
 _FOREIGN = re.compile(
     rb"(?:ANNOUNCE|DESCRIBE|FLUSH|GET_PARAMETER|PAUSE|PLAY|RECORD|REDIRECT|SETUP|SET_PARAMETER|SOURCE|TEARDOWN) "
 )
+_ABSOLUTE = re.compile(rb"https?://([^/?#@\\]+)([/?][^#]*)?", re.IGNORECASE)
+_HOST = re.compile(r"[\w.~%!$&'()*+;=:\[\]-]*", re.ASCII)
 _VERSIONS = frozenset({"1.0", "1.1"})
 
 
@@ -32,6 +34,12 @@ class HeadTooLarge(BadRequest):
 
     status = 431
     message = "The request's head is too large"
+
+
+class Incomplete(BadRequest):
+    """The client has ended its side in the middle of a request."""
+
+    message = "The request is incomplete"
 
 
 class Receiver(Protocol):
@@ -69,6 +77,11 @@ class RequestParser:
         self._head_bytes = 0
         self._headers = Headers()
         self._offer: RequestStartLine | None = None  # of another protocol
+
+    @property
+    def is_in_head(self) -> bool:
+        """Whether the first part of a head has come, and not all of it."""
+        return self._in_head or bool(self._start)
 
     def close(self) -> None:
         """Nothing more is fed. Both know us: together we would wait for the collector."""
@@ -165,12 +178,29 @@ class RequestParser:
         coding = self._headers.get("Transfer-Encoding")
         if version not in _VERSIONS or (coding is not None and (version != "1.1" or coding.lower() != "chunked")):
             raise HTTPInputError("a version or a transfer coding that we do not know")
+        if self._url[:1] != b"/":
+            self._url = self._target(method, version)
         start_line = RequestStartLine(method, self._url.decode("latin-1"), f"HTTP/{version}")
         if self._parser.should_upgrade():
             self._offer = start_line  # llhttp stops here, and so says where the head ends
         else:
             keep_alive = self._parser.should_keep_alive()
             self._receiver.begin_request(start_line, self._headers, keep_alive=keep_alive, is_tunnel=False)
+
+    def _target(self, method: str, version: str) -> bytes:
+        # Of a request in absolute-form, which a server must take (RFC 9112 § 3.2.2): the path, and what Host says is
+        # replaced by what the target says. All servers read it so, and what looks at Host later must, too.
+        if self._url == b"*" or method == "CONNECT":
+            return self._url
+        absolute = _ABSOLUTE.fullmatch(self._url)
+        if absolute is None:
+            raise BadRequest("a target in none of the four forms")
+        given = self._headers.get("Host", "" if version == "1.0" else None)
+        if given is not None and _HOST.fullmatch(given):  # Tornado refuses what is missing, wrong or there twice
+            self._headers["Host"] = absolute[1].decode("latin-1")
+        if absolute[2]:
+            return absolute[2] if absolute[2][:1] == b"/" else b"/" + absolute[2]
+        return b"*" if method == "OPTIONS" else b"/"
 
     def on_body(self, chunk: bytes) -> None:
         self._is_moving = True

@@ -5,15 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Sequence
+from http.client import responses
 
-from tornado.httputil import HTTPServerConnectionDelegate
+from tornado.httputil import HTTPServerConnectionDelegate, format_timestamp
 
 from server._http1.connection import Connection
+from server._http1.limits import ConnectionLimits
 
 SWEEP_SECONDS = 1.0  # how often deadlines are looked at: one timer for all connections
 CLOSE_SECONDS = 1.0  # for connections to tell their requests that they have gone
 LATE_SECONDS = 0.1  # for the first words of those that came last
+
+TURNED_AWAY = 256  # connections that are told that there are too many, at once; others are just closed
+RETRY_SECONDS = 5  # after which those may try again
+UNREAD_BYTES = 64 << 10
+KERNEL_BYTES = 128 << 10  # that wait in the kernel to be sent: enough for any network, and far less than it would take
+RECEIVE_BYTES = 64 << 10  # that the kernel takes for us, and so we at a time: as much as the largest body
 
 Refusal = Callable[[int, str], bytes]  # status and what is wrong: a body
 
@@ -21,8 +30,10 @@ Refusal = Callable[[int, str], bytes]  # status and what is wrong: a body
 class HttpServer:
     """Serves an application. `refusal` makes the body that tells of a request which HTTP itself does not allow.
 
-    A connection is closed when no whole head of a request has come `idle_seconds` after the last answer, or not all of
-    a body `body_seconds` after its head, or when its client leaves an answer unread for `idle_seconds`.
+    A connection is closed when no request has begun `idle_seconds` after the last answer, its head has not come
+    `head_seconds` after it began, or its body not `body_seconds` after its head; or when the client takes nothing of an
+    answer for `unread_seconds`. Of answers that are not taken at most `unread_bytes` and one wait; of what is written
+    to a detached stream `detached_bytes`. `limits` bounds the connections, and `on_turned_away` hears by which bound.
     """
 
     def __init__(
@@ -33,13 +44,26 @@ class HttpServer:
         idle_seconds: float,
         body_seconds: float,
         header_bytes: int,
+        head_seconds: float | None = None,  # as idle_seconds, and so is the next
+        unread_seconds: float | None = None,
+        unread_bytes: int = UNREAD_BYTES,
+        detached_bytes: int = 4 << 20,
+        limits: ConnectionLimits | None = None,
+        on_turned_away: Callable[[str], None] = lambda bound: None,
     ) -> None:
         self.app = app
         self.refusal = refusal
         self.idle_seconds = idle_seconds
         self.body_seconds = body_seconds
         self.header_bytes = header_bytes
+        self.head_seconds = idle_seconds if head_seconds is None else head_seconds
+        self.unread_seconds = idle_seconds if unread_seconds is None else unread_seconds
+        self.unread_bytes = unread_bytes
+        self.detached_bytes = detached_bytes
         self.connections: set[Connection] = set()
+        self._limits = limits
+        self._on_turned_away = on_turned_away
+        self._turned_away = 0  # and still told so
         self._listeners: list[tuple[asyncio.Server, socket.socket]] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._all_gone: asyncio.Future[None] | None = None
@@ -49,6 +73,7 @@ class HttpServer:
         """Accept connections from now on; the sockets are closed by `stop`."""
         loop = asyncio.get_running_loop()
         for each in sockets:
+            _bound_kernel(each)
             own = each.dup()  # the listener closes its own before the last connections are accepted
             listener = await loop.create_server(lambda: Connection(self), sock=each, backlog=backlog)
             self._listeners.append((listener, own))
@@ -91,9 +116,36 @@ class HttpServer:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._all_gone, CLOSE_SECONDS)
 
+    def enter(self, connection: Connection) -> bytes | None:
+        """A connection has been made. If that is one too many: what to tell it before it is closed, if anything."""
+        self.connections.add(connection)
+        bound = None if self._limits is None else self._limits.enter(connection.remote_ip)
+        connection.is_counted = bound is None
+        if bound is None:
+            return None
+        self._on_turned_away(bound)
+        self._turned_away += 1
+        if self._turned_away > TURNED_AWAY:
+            return b""
+        return self.refuse(503, "Too many connections", f"Retry-After: {RETRY_SECONDS}\r\n")
+
+    def refuse(self, status: int, message: str, headers: str = "") -> bytes:
+        """A whole answer, the last one of its connection."""
+        body = self.refusal(status, message)
+        head = (
+            f"HTTP/1.1 {status} {responses[status]}\r\nDate: {format_timestamp(time.time())}\r\n"
+            f"Connection: close\r\n{headers}Content-Type: application/json; charset=utf-8\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
+
     def gone(self, connection: Connection) -> None:
         """A connection has ended."""
         self.connections.discard(connection)
+        if not connection.is_counted:
+            self._turned_away -= 1
+        elif self._limits is not None:
+            self._limits.leave(connection.remote_ip)
         if not self.connections and self._all_gone is not None and not self._all_gone.done():
             self._all_gone.set_result(None)
 
@@ -101,5 +153,13 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         now = loop.time()
         for each in [each for each in self.connections if min(each.deadline, each.write_deadline) < now]:
-            each.abort()
+            if each.is_late(now):
+                each.abort()
         self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
+
+
+def _bound_kernel(listening: socket.socket) -> None:
+    # What it accepts inherits both.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+    with contextlib.suppress(AttributeError, OSError):  # Linux has it, and TCP
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)

@@ -1,0 +1,183 @@
+"""Answers that nobody takes: they hold up their own connection, and never fill the memory.
+
+The kind: something is written for whoever asks, as often as they ask, without a look at what they have taken. So one
+connection that pipelined `GET /api/openapi.json` and read nothing took gigabytes. Siblings: small answers by the
+thousand, answers that come in parts, refusals, detached streams, pings and questions over WebSockets
+(`test_unread_sockets.py`), and input that is kept for later.
+`python -m tests.benchmarks.bench_unread` shows what such clients cost a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+import pytest
+
+from server._http1 import server as http1
+from server._http1.connection import Connection
+from server._http1.server import RECEIVE_BYTES
+from server._http1.unsent import unsent_bytes
+from tests.http1 import LARGE_BYTES, WHOLE, Server, on_both_loops, serving, until
+
+GET = b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n"
+UNREAD_BYTES = 16 << 10
+
+
+@pytest.fixture(autouse=True)
+def frequent_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deadlines of tests are short."""
+    monkeypatch.setattr(http1, "SWEEP_SECONDS", 0.02)
+
+
+async def _pour(server: Server, data: bytes, *, seconds: float = 0.3) -> tuple[socket.socket, Connection, int]:
+    """A connection that sends this over and over until nothing is taken any more, and never reads."""
+    peer = socket.socket()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    peer.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", server.port))
+    await until(lambda: bool(server.http.connections))
+    (connection,) = server.http.connections
+    data *= 1 + (256 << 10) // len(data)
+    sent, last, ends_at = 0, time.monotonic(), time.monotonic() + 15
+    while time.monotonic() - last < seconds and time.monotonic() < ends_at:
+        try:
+            sent += peer.send(memoryview(data)[sent % len(data) :])
+            last = time.monotonic()
+        except BlockingIOError:
+            pass
+        await asyncio.sleep(0.001)
+    assert time.monotonic() < ends_at, "it is taken without end"
+    return peer, connection, sent
+
+
+@pytest.mark.parametrize(
+    ("data", "largest"),
+    [
+        (GET % b"/whole" * 50, len(WHOLE)),
+        (GET % b"/" * 500, 1000),
+        (GET % b"/chunks" * 500, 1000),
+        (GET % b"/large" * 50, 1 << 16),
+        (b"HEAD / HTTP/1.1\r\nHost: test\r\n\r\n" * 500, 1000),
+        (GET % b"/absent" * 500, 1000),
+        (b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 60000\r\n\r\n" + b"x" * 60_000, 60_000),
+        (b"POST /streamed HTTP/1.1\r\nHost: test\r\nContent-Length: 60000\r\n\r\n" + b"x" * 60_000, 60_000),
+    ],
+    ids=["whole", "small", "chunked", "flushed", "head", "refused", "body", "streamed body"],
+)
+def test_whatever_is_asked_for_what_waits_is_bounded(data: bytes, largest: int) -> None:
+    @on_both_loops
+    async def check() -> None:
+        async with serving(unread_bytes=UNREAD_BYTES) as server:
+            peer, connection, _ = await _pour(server, data)
+            try:
+                assert connection.transport.get_write_buffer_size() <= UNREAD_BYTES + largest + 1000
+                assert len(connection._held) <= 3 * RECEIVE_BYTES
+                assert len(connection._waiting) <= 1000
+                seen = len(server.app.seen)
+                await asyncio.sleep(0.1)
+                assert len(server.app.seen) == seen
+            finally:
+                peer.close()
+            await until(lambda: not server.http.connections)
+
+    (mark,) = check.pytestmark
+    for run in mark.args[1]:
+        check(run)
+
+
+@on_both_loops
+async def test_a_client_that_reads_at_last_gets_everything_in_order() -> None:
+    async with serving(unread_bytes=UNREAD_BYTES) as server:
+        peer = await server.connect(receive_buffer=4096)
+        for number in range(5):
+            peer.get("/whole")
+            peer.get(f"/?{number}")
+        await until(lambda: server.app.seen == ["/whole"])
+        await asyncio.sleep(0.1)
+        assert server.app.seen == ["/whole"]
+        for number in range(5):
+            assert (await peer.response()).body == WHOLE
+            assert (await peer.response()).body == b"GET /?%d" % number
+        assert await peer.is_alive()
+
+
+@on_both_loops
+async def test_a_client_that_takes_nothing_is_closed_and_one_that_reads_slowly_gets_everything() -> None:
+    async with serving(idle=0.2, unread_seconds=0.2, unread_bytes=UNREAD_BYTES) as server:
+        for paths in (["/whole"], ["/whole", "/close"], ["/large"]):
+            idler = await server.connect(receive_buffer=4096)
+            reader, began = await server.connect(receive_buffer=32 << 10), time.monotonic()
+            for path in paths:
+                idler.get(path)
+                reader.get(path, "Connection: close" if path == paths[-1] else "X: 1")
+            await until(lambda: len(server.http.connections) == 2)
+            received, size = 0, LARGE_BYTES if paths == ["/large"] else len(WHOLE)
+            while part := await reader.reader.read(1 << 20):
+                if received // (size // 16) < (received + len(part)) // (size // 16):
+                    await asyncio.sleep(0.03)
+                received += len(part)
+            assert received > size
+            assert time.monotonic() - began > 0.3  # longer than one that takes nothing is borne
+            await until(lambda: not server.http.connections)
+            idler.writer.transport.abort()
+
+
+@on_both_loops
+async def test_what_the_kernel_holds_for_a_client_counts_as_not_taken() -> None:
+    async with serving() as server:
+        peer = await server.connect(receive_buffer=4096)
+        peer.get("/whole")
+        await until(lambda: server.app.seen == ["/whole"])
+        await asyncio.sleep(0.05)
+        (connection,) = server.http.connections
+        assert unsent_bytes(connection.transport) > connection.transport.get_write_buffer_size()
+        await peer.response()
+        await until(lambda: unsent_bytes(connection.transport) == 0)
+
+
+@on_both_loops
+async def test_a_detached_stream_that_nobody_reads_is_closed() -> None:
+    async with serving(detached_bytes=100_000) as server:
+        peer = await server.connect(receive_buffer=4096)
+        peer.get("/pushed")
+        await until(lambda: server.app.seen[-1:] == ["closed"])
+        peer.writer.transport.abort()
+        await asyncio.sleep(0)
+
+
+@on_both_loops
+async def test_one_files_content_is_not_copied_for_each_who_does_not_read_it() -> None:
+    async with serving() as server:
+        written: list[object] = []
+        peer = await server.connect(receive_buffer=4096)
+        await until(lambda: bool(server.http.connections))
+        (connection,) = server.http.connections
+        send = connection.send
+
+        def watched(data: bytes) -> asyncio.Future[None]:
+            written.append(data)
+            return send(data)
+
+        connection.send = watched  # type: ignore[method-assign]
+        peer.get("/whole")
+        assert (await peer.response()).body == WHOLE
+        assert any(each is WHOLE for each in written)
+
+
+@on_both_loops
+async def test_a_head_has_its_own_time_also_on_a_connection_that_may_be_idle_for_long() -> None:
+    async with serving(idle=30, head_seconds=0.15) as server:
+        fresh, used, unknown = [await server.connect() for _ in range(3)]
+        idle = await server.connect()
+        assert await used.is_alive()
+        fresh.say(b"GET / HTTP/1.1\r\nHost:")
+        used.say(b"GET / HTTP/1.1\r\nHost:")
+        unknown.say(b"BRE")
+        for peer in (fresh, used, unknown):
+            try:
+                assert await peer.rest() == b""
+            except ConnectionResetError:
+                pass
+        assert await idle.is_alive()
