@@ -91,7 +91,13 @@ class Settings:
         check=OneOf(("development", "production")),
         help="production refuses embedded services and weak secrets",
     )
-    host: str = _setting("HOST", "str", "127.0.0.1", check=Length(min=1), help="address the gateways listen on")
+    host: str = _setting(
+        "HOST",
+        "str",
+        "127.0.0.1",
+        check=Length(min=1),
+        help="address the gateways listen on; with this machine's own, 127.0.0.1, also on ::1: it is localhost",
+    )
     port: int = _setting("PORT", "int", 8000, check=Range(min=1, max=65535), help="port all gateways share")
     workers: int = _setting("WORKERS", "int", 1, check=Range(min=1, max=64), help="gateway processes on this machine")
     data_dir: Path = _setting(
@@ -205,9 +211,9 @@ class Settings:
     api_url: str = _setting(
         "API_URL",
         "str",
-        "http://127.0.0.1:8000",
+        "http://localhost:8000",
         check=_URL,
-        help="where clients reach this server: links in letters, OAuth callbacks; unset: 127.0.0.1 and PORT",
+        help="where clients reach this server: links in letters, OAuth callbacks; unset: localhost and PORT",
     )
     frontend_url: str = _setting(
         "FRONTEND_URL", "str", "http://localhost:3000", check=_URL, help="where browsers are sent on to"
@@ -359,7 +365,7 @@ class Settings:
             except ValueError as error:
                 problems.append(f"{each.metadata['name']}: {error}")
         if "API_URL" not in given:
-            values["api_url"] = f"http://127.0.0.1:{values['port']}"
+            values["api_url"] = f"http://localhost:{values['port']}"
         values["jwt_secret"] = values["jwt_secret"] or PROCESS_SECRET
         settings = cls(**values)
         # What is no value at all has its default here, of which nothing more is said.

@@ -28,6 +28,7 @@ from handlers._accounts import Accounts
 from handlers._limits import Limiter
 from handlers._services import Services
 from schemas.errors import AppError
+from server._ports import listening_hosts
 from server._secrets import with_kept_secrets
 from server.app import Application, http_server
 from server.feed import Feed
@@ -61,7 +62,11 @@ class Process:
         The exit status: 0, or 1 when the start failed in a way that trying again does not mend.
         """
         self._catch_signals()
-        sockets = bind_sockets(self._settings.port, self._settings.host, backlog=BACKLOG, reuse_port=True)
+        sockets = [
+            each
+            for host in listening_hosts(self._settings.host)
+            for each in bind_sockets(self._settings.port, host, backlog=BACKLOG, reuse_port=True)
+        ]
         await self._http.listen(sockets, backlog=BACKLOG)
         log.info("gateway %d listens on %s:%d", os.getpid(), self._settings.host, self._settings.port)
         spawn(self._app.gateway.border.learn_own_name(), name="learn this machine's name")

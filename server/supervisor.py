@@ -15,11 +15,10 @@ from config.settings import Settings
 from config.tasks import cancel, spawn
 from server._actor_logs import POLL_SECONDS, ActorLogs
 from server._console import Console
-from server._gateway import loopback
 from server._instance import Instance
 from server._logfile import LogFile
 from server._plan import GATEWAY_COMMAND, MIGRATE_COMMAND, Plan, compose
-from server._ports import check_ports, held_port
+from server._ports import check_ports, held_port, shown_host
 from server._process import Reaper, become_subreaper
 from server._secrets import with_kept_secrets
 from server._service import Service, ServiceError
@@ -274,8 +273,7 @@ async def serve(
 
 def ready_lines(settings: Settings, instance: Instance, *, dashboard_is_up: bool) -> list[str]:
     """Where everything is, and what to try first."""
-    host = loopback(settings.host)
-    api = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    api = f"http://{shown_host(settings.host)}:{settings.port}"
     lines = ["", f"  API            {api}", f"  Documentation  {api}/api/docs", f"  Metrics        {api}/metrics"]
     if settings.ray_address is None and settings.ray_dashboard_port:
         token = instance.data_dir / "ray.token"

@@ -24,7 +24,7 @@ from tests.peers.github import CLIENT_SECRET as GITHUB_SECRET
 from tests.peers.github import GitHub, github_api
 from tests.peers.openid import CLIENT_ID, CLIENT_SECRET, Person, openid_provider
 
-API = "http://127.0.0.1:8000"  # where browsers are said to reach us: the tests go to the real port instead
+API = "http://localhost:8000"  # where browsers are said to reach us: the tests go to the real port instead
 FRONTEND = "http://localhost:3000/auth/callback"
 
 

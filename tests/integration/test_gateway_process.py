@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from config.settings import Settings
+from server._ports import listening_hosts
 from tests.api.serving import SIGNAL, Client
 from tests.services import Ray, free_ports, ray_head
 
@@ -124,6 +125,21 @@ async def test_without_its_services_it_lives_is_red_and_ends_when_told(
         assert (await client.get("/ready")).status == 503
         (await client.post("/api/v1/signals", SIGNAL)).problem(503, "SERVICE_UNAVAILABLE")
         child.send_signal(number)
+        assert await ended(child, seconds=DRAIN_SECONDS + 3) == 0
+
+
+@pytest.mark.skipif(len(listening_hosts("127.0.0.1")) < 2, reason="this machine has no IPv6")
+async def test_it_is_localhost_by_either_protocol(settings: Settings) -> None:
+    """Some clients try only the first address of `localhost`, the name under which the server is printed."""
+    nowhere = {"database_url": "postgresql://postgres@127.0.0.1:1/x", "redis_url": "redis://127.0.0.1:1"}
+    with process(settings, {"PATH": "/usr/bin:/bin"}, ray_address="127.0.0.1:1", **nowhere) as (client, child):
+        await answers(client, "/health", 200)
+        for host in ("127.0.0.1", "::1"):
+            reader, writer = await asyncio.open_connection(host, client.port)
+            writer.write(f"GET /metrics HTTP/1.1\r\nHost: localhost:{client.port}\r\n\r\n".encode())
+            assert b" 200 " in await asyncio.wait_for(reader.readline(), 5)
+            writer.close()
+        child.send_signal(signal.SIGTERM)
         assert await ended(child, seconds=DRAIN_SECONDS + 3) == 0
 
 

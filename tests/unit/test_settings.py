@@ -115,9 +115,9 @@ def test_a_flag_is_read_however_it_is_spelled(environment: pytest.MonkeyPatch, t
 
 
 def test_links_lead_to_the_port_that_is_served_unless_said_otherwise(environment: pytest.MonkeyPatch) -> None:
-    assert Settings.load(env_file=None).api_url == "http://127.0.0.1:8000"
+    assert Settings.load(env_file=None).api_url == "http://localhost:8000"
     environment.setenv("PORT", "9001")
-    assert Settings.load(env_file=None).api_url == "http://127.0.0.1:9001"
+    assert Settings.load(env_file=None).api_url == "http://localhost:9001"
     environment.setenv("API_URL", "https://api.example.com")
     assert Settings.load(env_file=None).api_url == "https://api.example.com"
 

@@ -73,8 +73,8 @@ def test_the_doctor_names_what_is_wrong(environment: pytest.MonkeyPatch) -> None
 def test_the_ready_lines_can_be_copied(tmp_path: Path) -> None:
     settings = Settings.load(env_file=None).replace(host="0.0.0.0", port=8123, ray_dashboard_port=0, ray_address=None)
     text = "\n".join(ready_lines(settings, Instance(tmp_path), dashboard_is_up=False))
-    assert "http://127.0.0.1:8123/api/docs" in text
-    assert "curl -N http://127.0.0.1:8123/api/signals/stream" in text
+    assert "http://localhost:8123/api/docs" in text
+    assert "curl -N http://localhost:8123/api/signals/stream" in text
     assert f"-d '{EXAMPLE_BODY}'" in text
     assert "Ray dashboard" not in text
 
