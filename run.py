@@ -144,7 +144,9 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _refuse(what: str, reasons: Sequence[str]) -> int:
-    print(f"{what}:", *(f"  {line}" for line in reasons), sep="\n", file=sys.stderr)
+    from config.masking import redact
+
+    print(f"{what}:", *(f"  {redact(line)}" for line in reasons), sep="\n", file=sys.stderr)
     return 1
 
 

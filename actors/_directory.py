@@ -22,6 +22,7 @@ from actors.leaderboards.messages import LEADERBOARDS
 from actors.lens.messages import ENRICH, EVALUATE, INTAKE, PUBLISH
 from actors.providers.messages import PROVIDERS
 from actors.users.messages import USERS
+from config.masking import redact
 from config.settings import Settings
 from schemas.errors import ActorUnavailable, AppError
 
@@ -242,4 +243,4 @@ def _in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
 
 def _first_line(error: BaseException) -> str:
     """What a Ray error is about. The rest of its text holds addresses, process ids and tracebacks."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+    return f"{type(error).__name__}: {redact(str(error)).strip().partition(chr(10))[0][:200]}"

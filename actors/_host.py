@@ -22,6 +22,7 @@ from actors._mailbox import Limits
 from actors._messages import UNDECODABLE, Delivery, decode, encode_replies
 from config import clock, collector, metrics, tasks
 from config.log import configure_logging
+from config.masking import redact
 from config.settings import Settings
 from db import actors as sql
 from db._postgres import Pool, create_pool, show_pool, transaction
@@ -69,6 +70,7 @@ class Host:
     """
 
     def __init__(self, spec: ActorSpec, shard: int, specs: tuple[ActorSpec, ...], settings: Settings) -> None:
+        settings.protect_secrets()
         configure_logging(settings.log_level, settings.log_format)
         self.name = spec.name_of(shard)
         self._spec = spec
@@ -116,7 +118,7 @@ class Host:
         return {
             "name": self.name,
             "ready": self._behaviour is not None and not self._draining,
-            "trouble": None if self._trouble is None else str(self._trouble),
+            "trouble": None if self._trouble is None else redact(str(self._trouble)),
             "epoch": 0 if self._room is None else self._room.epoch,
             "pid": os.getpid(),
             "host": socket.gethostname(),

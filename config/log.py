@@ -1,11 +1,10 @@
-"""Logging: one line per record as text or JSON, the request's id in each, and never a token."""
+"""Logging: one line per record as text or JSON, the request's id in each, and never a token or a secret."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-import re
 import sys
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Any, TextIO
 import orjson
 
 from config.clock import rfc3339
+from config.masking import redact
 
 ACCESS = "tradestream.access"
 """The logger with a line for each request, written by `log_access`."""
@@ -27,8 +27,6 @@ MOST_LINES = 500
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 """The id of the request that the current task serves; `-` outside of one."""
 
-# A stream's token travels in its URL, and a URL gets into records that are not ours: a library's, a traceback's.
-_SECRETS = re.compile(r"((?:access_|refresh_)?token=|Bearer )[^\s&\"'<>\\]+", re.IGNORECASE)
 _access = logging.getLogger(ACCESS)
 _root = logging.getLogger()
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
@@ -136,11 +134,6 @@ def _only_handler() -> GatheringHandler | None:
     return handler if isinstance(handler, GatheringHandler) and _access.propagate else None
 
 
-def redact(text: str) -> str:
-    """The text without the values of tokens."""
-    return _SECRETS.sub(r"\1***", text) if "oken=" in text or "earer " in text else text
-
-
 class TextFormatter(logging.Formatter):
     """`2024-01-15T10:30:00.123Z INFO  handlers.access [request id] message`, then the traceback, if any."""
 
@@ -174,7 +167,7 @@ class JsonFormatter(logging.Formatter):
         message = record.getMessage()
         document = _document(record.created, record.levelname, record.name, request_id, message, vars(record))
         if record.exc_info:
-            document["traceback"] = redact(self.formatException(record.exc_info))
+            document["traceback"] = self.formatException(record.exc_info)
         return _json(document)
 
 
@@ -190,16 +183,17 @@ def _document(
         "level": level,
         "logger": logger,
         "request_id": request_id,
-        "message": redact(message),
+        "message": message,
     }
     return document | {key: value for key, value in extra.items() if key not in _STANDARD}
 
 
 def _json(document: dict[str, Any]) -> str:
     try:
-        return orjson.dumps(document, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        line = orjson.dumps(document, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:  # a lone surrogate, in a text that somebody sent, or an integer past 64 bits
-        return json.dumps(document, default=str, separators=(",", ":"))
+        line = json.dumps(document, default=str, separators=(",", ":"))
+    return redact(line)  # all of it: what comes as `extra` too
 
 
 def _add_request_id(record: logging.LogRecord) -> bool:

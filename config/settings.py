@@ -22,6 +22,7 @@ from config._entropy import weakness
 from config._env_file import environment, put_into_environment, read_env_file, unknown_names
 from config._urls import HostPorts, RedisUrl, Url, is_local
 from config._variables import Network, default_value, dump_variable, read_variable
+from config.masking import protect
 from config.model_sdks import missing_extra
 
 MODELS = ("chatgpt", "gemini", "claude", "deepseek", "technical")
@@ -376,6 +377,14 @@ class Settings:
             raise ConfigurationError(problems)
         put_into_environment(in_file)
         return settings
+
+    def __post_init__(self) -> None:
+        self.protect_secrets()
+
+    def protect_secrets(self) -> None:
+        """Keep the secrets out of this process's logs and error texts; after unpickling it has to be called."""
+        given = [getattr(self, each.name) for each in dataclasses.fields(self) if each.metadata["secret"]]
+        protect(*(value for value in given if value != PEPPER_LABEL))
 
     @property
     def is_production(self) -> bool:

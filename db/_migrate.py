@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
+from config.masking import redact
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 WAIT_SECONDS = 60.0  # for the database to be there, and for another process that migrates
@@ -22,6 +24,9 @@ _LOCK_KEY = 0x7472_6164_6573_7472  # "tradestr"
 
 class MigrationError(Exception):
     """The database could not be brought to the current schema; the text has dbmate's own words."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
 
 
 async def migrate(database_url: str, folder: Path = MIGRATIONS, *, wait_seconds: float = WAIT_SECONDS) -> list[str]:

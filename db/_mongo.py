@@ -14,6 +14,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, PyMongoError
 
+from config.masking import redact
 from schemas.errors import ArchiveUnavailable
 
 DATABASE = "tradestream"  # unless the URL names one
@@ -57,7 +58,7 @@ class Collection:
             return _refused(error, documents)
         except _UNFIT as error:
             if len(documents) == 1:
-                return {documents[0]["_id"]: f"{type(error).__name__}: {error}"}
+                return {documents[0]["_id"]: redact(f"{type(error).__name__}: {error}")}
             refused: dict[UUID, str] = {}
             for document in documents:
                 refused |= await self.merge([document], items=items, most=most)
@@ -113,4 +114,6 @@ def _refused(error: BulkWriteError, documents: Sequence[dict[str, Any]]) -> dict
 
 def _unavailable(error: PyMongoError) -> ArchiveUnavailable:
     # Cut: the driver describes its whole view of the topology.
-    return ArchiveUnavailable(f"The archive's MongoDB is unavailable: {type(error).__name__}: {str(error)[:200]}")
+    return ArchiveUnavailable(
+        f"The archive's MongoDB is unavailable: {type(error).__name__}: {redact(str(error))[:200]}"
+    )

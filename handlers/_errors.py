@@ -7,6 +7,7 @@ from typing import Any
 import tornado.web
 from marshmallow import ValidationError
 
+from config.masking import redact
 from schemas._problems import field_errors
 from schemas.errors import (
     AppError,
@@ -40,7 +41,7 @@ def _framework_error(error: tornado.web.HTTPError) -> AppError:
 
 def error_body(error: AppError, request_id: str) -> dict[str, Any]:
     """The response body. `detail` is what clients of the public document read, `error` those of the Lens document."""
-    document: dict[str, Any] = {"code": error.code, "message": error.message}
+    document: dict[str, Any] = {"code": error.code, "message": redact(error.message)}
     if error.details:
         document["details"] = [{"field": each.field, "message": each.message} for each in error.details]
     if error.retry_after is not None:
@@ -51,7 +52,7 @@ def error_body(error: AppError, request_id: str) -> dict[str, Any]:
 
 def _detail(error: AppError) -> str:
     if not error.details:
-        return error.message
+        return redact(error.message)
     return "; ".join(f"{each.field}: {each.message}" if each.field else each.message for each in error.details)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from config.clock import now
+from config.masking import redact
 from config.tasks import spawn
 from db._postgres import Pool, connection
 from schemas.errors import ActorUnavailable, AppError, DatabaseUnavailable
@@ -57,9 +58,11 @@ class Readiness:
         if time.monotonic() - self._probed_at >= CACHE_SECONDS:
             if self._probing is None or self._probing.done():
                 self._probing = spawn(self._probe(services), name="probe the dependencies")
-            self._found = await asyncio.shield(self._probing)
+            found = await asyncio.shield(self._probing)
+        else:
+            found = self._found
         serving = gateway.lifecycle.state == "serving"
-        return Report(serving and all(self._found[name] == "ok" for name in _NEEDED), self._found)
+        return Report(serving and all(found[name] == "ok" for name in _NEEDED), found)
 
     async def _probe(self, services: Services) -> dict[str, str]:
         probes: dict[str, Callable[[], Awaitable[object]]] = {
@@ -68,8 +71,9 @@ class Readiness:
             "ray": lambda: _every_actor(services.directory),
         }
         answers = await asyncio.gather(*(_try(name, probe) for name, probe in probes.items()))
-        self._probed_at = time.monotonic()
-        return dict(zip(probes, answers, strict=True))
+        # Together: whoever asks between the two would take an answer of the last time for one of now.
+        self._found, self._probed_at = dict(zip(probes, answers, strict=True)), time.monotonic()
+        return self._found
 
 
 async def _select(pool: Pool) -> None:
@@ -101,6 +105,6 @@ def _reason(name: str, error: Exception) -> str:
     if isinstance(cause, ConnectionRefusedError):
         return "connection refused"
     if isinstance(error, AppError):
-        return error.message
+        return redact(error.message)
     log.warning("%s is not ready: %s: %s", name, type(error).__name__, error)
     return "unavailable"

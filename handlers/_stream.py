@@ -14,6 +14,7 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler
 
+from config.masking import redact
 from handlers._access import Caller
 from handlers._limits import Verdict
 from schemas.errors import AppError, Overloaded, Unauthorized, Unavailable
@@ -171,7 +172,7 @@ def later(error: AppError, verdict: Verdict | None) -> bytes:
     if verdict is not None and 2 * verdict.used > verdict.limit:
         wait_ms += 1000 * verdict.reset_seconds
         retry_after = max(retry_after, verdict.reset_seconds)
-    data = orjson.dumps({"code": error.code, "message": error.message, "retry_after": retry_after})
+    data = orjson.dumps({"code": error.code, "message": redact(error.message), "retry_after": retry_after})
     return b"retry: %d\nevent: error\ndata: %b\n\n" % (wait_ms, data)
 
 

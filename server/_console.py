@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from config.clock import now, rfc3339
+from config.masking import redact
 from server._logfile import LogFile
 
 LINE_BYTES = 64 << 10
@@ -52,6 +53,7 @@ class Console:
 
     def say(self, text: str = "") -> None:
         """Print lines."""
+        text = redact(text)
         self._print(f"{text}\n")
         if self._log is not None and text:
             self._log.write("".join(f"{rfc3339(now())} {line}\n" for line in text.splitlines()).encode())

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from actors.lens.messages import Step, Work
 from config.clock import rfc3339
+from config.masking import redact
 from config.values import Value, replace
 from db.archive import RunRow
 from db.lens.stages import Move
@@ -35,9 +36,9 @@ class StageFailure(Exception):
     def __init__(
         self, reason_code: ReasonCode, message: str, *, retryable: bool = True, retry_after: float = 0.0
     ) -> None:
-        super().__init__(message)
+        self.message = redact(message)
+        super().__init__(self.message)
         self.reason_code = reason_code
-        self.message = message
         self.retryable = retryable
         self.retry_after = retry_after
 

@@ -37,6 +37,7 @@ from actors.lens.models import Model, open_models
 from actors.lens.models.technical import TechnicalModel
 from actors.lens.technical import MODEL
 from config import clock, metrics
+from config.masking import redact
 from config.values import replace
 from db._postgres import Connection
 
@@ -211,7 +212,7 @@ def _done(run: Evaluation) -> dict[str, Any]:
 
 def _failed(model: Model, status: ModelStatus, error: str, began: float) -> Evaluation:
     latency_ms = round((time.perf_counter() - began) * 1000)
-    return Evaluation(model.name, model.version, status, latency_ms, error=error)
+    return Evaluation(model.name, model.version, status, latency_ms, error=redact(error))
 
 
 def _cause(run: Evaluation) -> dict[str, Any]:

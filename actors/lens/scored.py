@@ -26,6 +26,7 @@ from actors.lens.publication import (
 from actors.lens.scoring import tier_of
 from actors.lens.symbols import asset_category
 from config.clock import rfc3339
+from config.masking import redact
 from db._postgres import CONTENDED, Connection
 from db.signals import (
     NewSignal,
@@ -73,7 +74,7 @@ class ScoredSignals:
             if len(numbered) == 1:
                 [(place, signal)] = numbered
                 log.error("the scored signal %s cannot be stored", signal.id, exc_info=error)
-                return Placed(0, 0, {place: f"{type(error).__name__}: {error}"})
+                return Placed(0, 0, {place: redact(f"{type(error).__name__}: {error}")})
             middle = len(numbered) // 2
             first, second = await self._publish(numbered[:middle]), await self._publish(numbered[middle:])
             return Placed(

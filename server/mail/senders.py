@@ -14,6 +14,7 @@ from typing import Protocol
 import orjson
 from tornado.httpclient import AsyncHTTPClient, HTTPError, HTTPRequest
 
+from config.masking import redact
 from config.settings import Settings
 from server.mail.letters import Letter
 
@@ -26,7 +27,7 @@ class NotSent(Exception):
     """The letter has not left. `for_good`: trying again is of no use; `retry_after`: seconds that the server wants."""
 
     def __init__(self, reason: str, *, for_good: bool = False, retry_after: float = 0.0) -> None:
-        super().__init__(reason)
+        super().__init__(redact(reason))
         self.for_good = for_good
         self.retry_after = retry_after
 
@@ -86,10 +87,10 @@ class ResendSender:
 
 
 def _refusal(error: HTTPError) -> NotSent:
-    said = b"" if error.response is None else error.response.body[:300]
+    said = b"" if error.response is None else error.response.body[:10_000]
     wanted = "" if error.response is None else error.response.headers.get("Retry-After", "")
     return NotSent(
-        f"{error.code} {said.decode('utf-8', 'replace')}".strip(),
+        redact(f"{error.code} {said.decode('utf-8', 'replace')}".strip())[:300],
         for_good=error.code in _FOR_GOOD,
         retry_after=min(float(wanted), 3600.0) if wanted.isascii() and wanted.isdigit() else 0.0,
     )

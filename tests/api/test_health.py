@@ -14,6 +14,7 @@ from config.settings import Settings
 from db._postgres import create_pool
 from db._redis import create_redis
 from handlers import _readiness
+from handlers._readiness import Readiness, Report
 from schemas import health
 from schemas.errors import ActorUnavailable
 from tests.api.serving import Client, serving
@@ -98,6 +99,23 @@ async def test_a_storm_of_probes_costs_one(settings: Settings) -> None:
         responses = await asyncio.gather(*(client.get("/ready") for _ in range(100)))
         assert {response.status for response in responses} == {200}
         assert actors.asked <= 2
+
+
+async def test_who_asks_in_the_moment_when_the_first_probe_ends_is_answered(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kind: a shared answer whose time is written before the answer is, so that between them it is the last one."""
+    probe, late = Readiness._probe, list[asyncio.Task[Report]]()
+    async with gateway(settings, Actors()) as client:
+
+        async def probe_and_ask_again(readiness: Readiness, services: Any) -> dict[str, str]:
+            found = await probe(readiness, services)
+            late.append(asyncio.create_task(readiness.report(client.application.gateway)))  # noqa: TID251 - kept here
+            return found
+
+        monkeypatch.setattr(Readiness, "_probe", probe_and_ask_again)
+        assert (await client.get("/ready")).status == 200
+        assert (await late[0]).is_ready
 
 
 async def test_it_is_not_ready_while_it_drains_or_starts(settings: Settings) -> None:

@@ -19,6 +19,7 @@ import orjson
 from actors.lens._unreadable import unreadable
 from actors.lens.model import FailureReason
 from config import clock
+from config.masking import redact
 
 MAX_BODY_BYTES: Final = 10 << 20  # the largest real answer is below 100 kB
 _MAX_RETRY_AFTER_SECONDS: Final = 300.0  # a mistaken header must not end the market data for a day
@@ -40,9 +41,9 @@ class CallFailed(Exception):
         *,
         is_outage: bool | None = None,
     ) -> None:
-        super().__init__(message)
+        self.message = redact(message)
+        super().__init__(self.message)
         self.reason: FailureReason = reason
-        self.message = message
         self.retry_after_seconds = retry_after_seconds
         self.is_outage = reason in {"TIMEOUT", "NETWORK_ERROR"} if is_outage is None else is_outage
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from actors.lens.model import ModelReason, ModelStatus
 from config import clock
+from config.masking import redact
 
 LONGEST_WAIT_SECONDS: Final = 60.0
 """The longest wait that a vendor may ask for: limits are per minute. What takes longer (a day's quota, a month's
@@ -43,9 +44,9 @@ class ModelFailure(Exception):
         is_final: bool = False,
         retry_after_seconds: float | None = None,
     ) -> None:
-        super().__init__(message)
+        self.message = redact(message)
+        super().__init__(self.message)
         self.reason: ModelReason = reason
-        self.message = message
         self.is_final = is_final or (retry_after_seconds or 0.0) > LONGEST_WAIT_SECONDS
         self.retry_after_seconds = retry_after_seconds
 
@@ -108,4 +109,5 @@ def _detail(body: object) -> str:
         if isinstance(found, Mapping) and name in found:
             found = found[name]
     text = found if isinstance(found, str) else ""
-    return " ".join(text.split())[:_LONGEST_DETAIL]
+    # Before it is cut: of a secret that was cut in two nobody would know the first half.
+    return redact(" ".join(text.split()))[:_LONGEST_DETAIL]

@@ -15,6 +15,7 @@ from actors.lens.model import Decision, Evaluation, EventType, Features, RawSign
 from actors.lens.models._failures import ModelFailure
 from actors.lens.models._gate import Gate
 from actors.lens.models._prompt import Prompt, render
+from config.masking import protect
 from schemas.decisions import load_decision, problem_text, response_schema
 from schemas.errors import ValidationFailed
 
@@ -60,6 +61,7 @@ class RemoteModel(ABC):
     vendor: str  # begins every error message
 
     def __init__(self, options: Options) -> None:
+        protect(options.api_key)
         self.version = options.model
         self.timeout_seconds = options.timeout_seconds + _GRACE_SECONDS
         self._options = options
@@ -84,7 +86,7 @@ class RemoteModel(ABC):
             status="SUCCESS" if failure is None else failure.status,
             latency_ms=round((time.perf_counter() - began) * 1000),
             decision=decision,
-            error=None if failure is None else self._without_secrets(failure.message),
+            error=None if failure is None else failure.message[:_LONGEST_ERROR],
             tokens_used=None if answer is None else answer.tokens_used,
             prompt_hash=self._question_hash(signal.event_type, prompt),
             reason_code=None if failure is None else failure.reason,
@@ -146,9 +148,6 @@ class RemoteModel(ABC):
             found = hashlib.sha256(orjson.dumps(question, option=orjson.OPT_SORT_KEYS)).hexdigest()
             self._hashes[event_type] = found
         return found
-
-    def _without_secrets(self, message: str) -> str:
-        return message.replace(self._options.api_key, "***")[:_LONGEST_ERROR]
 
 
 def _transcript(prompt: Prompt, answer: Answer | None) -> Transcript:
