@@ -13,6 +13,7 @@ from tests.streams import until
 
 SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "nginx.conf"
 CHANGES = (("server 127.0.0.1:8000 ", "server 127.0.0.1:{upstream} "), ("listen 80 ", "listen 127.0.0.1:{port} "))
+LOG = "access_log /var/log/nginx/tradestream.log "
 LATEST = (("worker_processes auto;", "worker_processes 1;"), ("worker_rlimit_nofile 65536;", ""))
 
 
@@ -21,9 +22,9 @@ async def behind_nginx(program: str, folder: Path, upstream: int) -> AsyncIterat
     """The port of an nginx in front of the gateways on `upstream`."""
     [port] = free_ports(1)
     text = await asyncio.to_thread(SHIPPED.read_text)
-    for old, new in (*CHANGES, *LATEST):
+    for old, new in (*CHANGES, *LATEST, (LOG, f"access_log {folder}/failures.log ")):
         assert text.count(old) == 1, old
-        text = text.replace(old, new.format(upstream=upstream, port=port))
+        text = text.replace(old, new.replace("{upstream}", str(upstream)).replace("{port}", str(port)))
     await asyncio.to_thread(folder.mkdir)
     await asyncio.to_thread((folder / "nginx.conf").write_text, text)
     orders = f"daemon off; pid {folder}/nginx.pid;" + (" user root root;" if os.geteuid() == 0 else "")
