@@ -19,6 +19,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPError, HTTPRequest
 from config.clock import now
 from config.keys import derive_key, derive_token, encode_token
 from config.settings import Settings
+from schemas._names import visible, without_idle_characters
 from schemas._people import (
     NAME_CHARACTERS,
     is_email,
@@ -233,10 +234,8 @@ def _user(provider: str, subject: Any, email: Any, name: Any, picture: Any) -> O
 def _display_name(name: Any, address: str) -> str:
     least, most = NAME_CHARACTERS
     for candidate in (name if isinstance(name, str) else "", address.partition("@")[0]):
-        visible = "".join(
-            each for each in normalise_text(candidate) if unicodedata.category(each)[0] != "C" or each == "\u200d"
-        )
-        text = " ".join(visible.split())[:most].strip()
-        if len(text) >= least:
+        known = "".join(each for each in normalise_text(candidate) if unicodedata.category(each) != "Cn")
+        text = " ".join(without_idle_characters(known).split())[:most].strip()
+        if len(visible(text)) >= least:
             return text
     return "Trader"

@@ -43,5 +43,7 @@ def _document(found: ProviderDetail) -> dict[str, Any]:
     document = {name: getattr(found, name) for name in found.__slots__}
     document["stats"] = {name: document.pop(name) for name in _STATS}
     document["is_verified"] = found.verification_level != "none"
+    if found.former_name is None:
+        del document["former_name"], document["former_name_until"]
     document["recent_signals"] = orjson.Fragment(found.recent_signals)
     return document

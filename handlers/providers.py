@@ -93,5 +93,5 @@ class MyProvider(ProviderHandler):
     @endpoint("Edit one's own provider profile", body=ProviderChange(), responds=ProviderProfile(), errors=(409, 503))
     async def patch(self, body: dict[str, Any]) -> object:
         """What is named is set; all is answered."""
-        await self.ask_provider(EditProvider(body))
+        await self.ask_provider(EditProvider(body, now()))
         return await self.describe(self.user_id)

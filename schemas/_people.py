@@ -8,9 +8,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from schemas._fields import Text
+from schemas._names import has_idle_characters, visible
 
 EMAIL_CHARACTERS = 254  # RFC 5321 § 4.5.3.1.3, less the angle brackets
 NAME_CHARACTERS = (2, 50)
+IDLE_CHARACTERS = "must not contain characters that show nothing"
 URL_CHARACTERS = 2000
 
 _LOCAL = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
@@ -79,20 +81,31 @@ class AnyEmail(Text):
 
 
 class DisplayName(Text):
-    """A name of 2-50 visible characters, trimmed."""
+    """A name of 2-50 visible characters, trimmed, its spaces plain ones.
+
+    `may_idle`: whoever takes the name looks for characters that show nothing, after it has compared it with others'.
+    """
 
     default_error_messages = {  # noqa: RUF012
         "length": f"must have {NAME_CHARACTERS[0]}-{NAME_CHARACTERS[1]} characters",
         "control": "must not contain control characters",
+        "idle": IDLE_CHARACTERS,
     }
+
+    def __init__(self, *, may_idle: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self._may_idle = may_idle
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text = normalise_text(super()._deserialize(value, attr, data, **kwargs)).strip(" ")
         if not is_plain_text(text):
             raise self.make_error("control")
-        text = text.strip()
-        if not NAME_CHARACTERS[0] <= len(text) <= NAME_CHARACTERS[1]:
+        text = "".join(" " if unicodedata.category(each) == "Zs" else each for each in text).strip()
+        least, most = NAME_CHARACTERS
+        if not least <= len(text) <= most or len(visible(text).strip()) < least:
             raise self.make_error("length")
+        if not self._may_idle and has_idle_characters(text):
+            raise self.make_error("idle")
         return text
 
 

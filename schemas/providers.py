@@ -22,6 +22,7 @@ from schemas._fields import (
     Timestamp,
     Whole,
 )
+from schemas._names import RENAME_DAYS
 from schemas._people import DisplayName, HttpsUrl, Prose, is_plain_text, normalise_text
 from schemas.signals import SignalItem
 from schemas.users import RISKS
@@ -30,6 +31,8 @@ SORTS = ("followers", "win_rate", "return", "streak")
 VERIFICATION_LEVELS = ("none", "basic", "pro", "elite")
 SPECIALTIES = 10
 SPECIALTY_CHARACTERS = 30
+
+_NAME = "2-50 characters. Nobody has it or one like it: case, width, what shows nothing, Unicode's confusables count."
 
 _HANDLE = re.compile(r"@?([A-Za-z0-9_]{1,15})")
 
@@ -161,6 +164,10 @@ class ProviderProfile(Schema):
     is_verified = Flag(required=True)
     verification_level = Choice(VERIFICATION_LEVELS, required=True)
     verified_at = Timestamp(required=True, allow_none=True)
+    former_name = Text(
+        metadata={"description": f"Only for {RENAME_DAYS} days after another name was taken: the one before."}
+    )
+    former_name_until = Timestamp(metadata={"description": "Until then nobody else may take the former name."})
     recent_signals = ReadySignals(SignalItem, many=True, required=True)
     is_following = Flag(required=True)
     created_at = Timestamp(required=True)
@@ -180,12 +187,12 @@ class ProfileFields(Schema):
 
 
 class NewProvider(ProfileFields):
-    """Who becomes a provider. The name is nobody else's, ignoring case."""
+    """Who becomes a provider. The name is nobody else's, nor does it look like it."""
 
-    display_name = DisplayName(required=True, metadata={"description": "2-50 characters."})
+    display_name = DisplayName(may_idle=True, required=True, metadata={"description": _NAME})
 
 
 class ProviderChange(ProfileFields):
     """What is named is set; null takes it away."""
 
-    display_name = DisplayName(metadata={"description": "2-50 characters; nobody else's, ignoring case."})
+    display_name = DisplayName(may_idle=True, metadata={"description": f"{_NAME} Once in {RENAME_DAYS} days."})

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from actors._messages import Message
+from config.clock import now
+from config.values import field
 from db.providers.follows import FollowRow
 
 PROVIDERS = "providers"
@@ -48,7 +50,7 @@ class SetNotify(Message[FollowRow]):
 class Become(Message[None]):
     """Make a user a provider. `profile` has at least `display_name`; the names are those of ProfileRow.
 
-    Raises Conflict when it is one, and when the name is taken, ignoring case.
+    Raises Conflict when it is one, and when the name is taken or looks like one that is.
     """
 
     profile: Mapping[str, Any]
@@ -56,11 +58,15 @@ class Become(Message[None]):
 
 
 class EditProvider(Message[None]):
-    """Set what is named of a person's profile. Raises Forbidden for no provider, Conflict for a name that is taken."""
+    """Set what is named of a person's profile. Raises Forbidden for no provider.
+
+    Raises Conflict for a name that is taken, and for a second one in 30 days.
+    """
 
     idempotent: ClassVar[bool] = True
 
     changes: Mapping[str, Any]
+    at: datetime = field(default_factory=now)
 
 
 class CatchUp(Message[int]):

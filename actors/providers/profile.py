@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from actors.providers.messages import Become, EditProvider
 from db.providers.profiles import ProfileRow
-from schemas.errors import Conflict, Forbidden
+from schemas._confusables import name_key, skeletons
+from schemas._names import RENAME_DAYS, has_idle_characters
+from schemas._people import IDLE_CHARACTERS
+from schemas.errors import Conflict, Forbidden, ValidationFailed
 
+RENAMING = timedelta(days=RENAME_DAYS)
 NAME_TAKEN = "This display name is taken"
 
 
@@ -24,20 +27,35 @@ def become(known: ProfileRow | None, user_id: UUID, message: Become) -> ProfileR
 
 
 def edit(known: ProfileRow | None, message: EditProvider) -> ProfileRow:
-    """The profile after an edit. Raises Forbidden for who is no provider."""
+    """The profile after an edit. Raises Forbidden for who is no provider, Conflict for a second name in 30 days."""
     if known is None or known.is_system:
         raise Forbidden("You are not a provider")
-    return _with(known, message.changes)
+    edited = _with(known, message.changes)
+    if edited.name_key == known.name_key:
+        return edited
+    if known.renamed_at is not None and message.at - known.renamed_at < RENAMING:
+        raise Conflict(f"A provider is renamed once in {RENAME_DAYS} days")
+    return replace(
+        edited,
+        renamed_at=message.at,
+        former_name=known.display_name,
+        former_key=known.name_key,
+        former_skeletons=skeletons(known.display_name),
+    )
 
 
-def name_key(display_name: str) -> str:
-    """A name as names are compared: ignoring case, forms of letters and width, and how many spaces there are."""
-    return " ".join(unicodedata.normalize("NFKC", display_name).casefold().split())
+def check_characters(display_name: str) -> None:
+    """Raise ValidationFailed for a name with characters that show nothing and do nothing."""
+    if has_idle_characters(display_name):
+        raise ValidationFailed.of("display_name", IDLE_CHARACTERS)
 
 
 def _with(profile: ProfileRow, changes: Mapping[str, Any]) -> ProfileRow:
     changed = replace(profile, **changes)
-    return replace(changed, name_key=name_key(changed.display_name), specialties=tuple(changed.specialties))
+    if changed.display_name != profile.display_name:
+        looks = skeletons(changed.display_name)
+        changed = replace(changed, name_key=name_key(changed.display_name), name_skeletons=looks)
+    return replace(changed, specialties=tuple(changed.specialties))
 
 
 def _blank(user_id: UUID, at: datetime) -> ProfileRow:

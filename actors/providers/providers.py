@@ -16,6 +16,7 @@ from actors._commands import Apply, write_batch
 from actors._messages import Delivery
 from actors.providers.following import Ledger
 from actors.providers.messages import Become, EditProvider, Follow, SetNotify, Unfollow
+from actors.providers.naming import check_name
 from actors.providers.news import Changed, tell
 from actors.providers.profile import NAME_TAKEN, become, edit
 from actors.providers.record import figures_of
@@ -141,8 +142,11 @@ class _Commands:
             return error
         if row == known:
             return None
-        if (known is None or row.name_key != known.name_key) and await profiles.name_taken(conn, row):
-            return Conflict(NAME_TAKEN)
+        if known is None or row.display_name != known.display_name:
+            try:
+                await check_name(conn, row, message.at)
+            except AppError as error:
+                return error
         try:
             async with conn.transaction():
                 await profiles.upsert_profile(conn, row)

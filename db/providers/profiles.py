@@ -10,11 +10,15 @@ from uuid import UUID
 from db._postgres import Connection
 from db._where import WHERE, filtered
 from db.public_signals import RECENT_OF_PROVIDER, json_array
+from schemas._names import RENAME_DAYS
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileRow:
-    """A provider's row. `name_key` is its name as names are compared; None for a system provider."""
+    """A provider's row. `name_key` is its name as names are compared; None for a system provider.
+
+    `name_skeletons` is what the name looks like. The name before the present one was in force until `renamed_at`.
+    """
 
     user_id: UUID
     display_name: str
@@ -29,6 +33,11 @@ class ProfileRow:
     risk_level: str | None
     specialties: Sequence[str]
     created_at: datetime
+    name_skeletons: Sequence[str] | None = None
+    renamed_at: datetime | None = None
+    former_name: str | None = None
+    former_key: str | None = None
+    former_skeletons: Sequence[str] | None = None
 
 
 _COLUMNS = ", ".join(ProfileRow.__match_args__)
@@ -41,27 +50,74 @@ async def load_profiles(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, Pro
     return {row[0]: ProfileRow(*row) for row in await conn.fetch(LOAD_PROFILES, ids)}
 
 
-NAME_TAKEN = """
-SELECT EXISTS (SELECT FROM providers WHERE name_key = $1 AND user_id <> $3)
-    OR EXISTS (SELECT FROM providers WHERE is_system AND lower(display_name) = lower($2))
+# Two owners may store names that look alike at once, which no index forbids: the second waits for the first here.
+NAMING_LOCK = "SELECT pg_advisory_xact_lock(0x6e616d65)"  # "name"
+
+# Names of nothing but ASCII are not compared by their looks. A system provider has no key of its own.
+_LOOKS = "p.{prefix}_skeletons && $4 AND NOT ($5 AND p.{name} ~ '^[ -~]*$')"
+NAME_TAKEN = f"""
+SELECT EXISTS (SELECT FROM providers p WHERE p.name_key = $2 AND p.user_id <> $1)
+    OR EXISTS (SELECT FROM providers p WHERE p.is_system AND lower(p.display_name) = lower($3))
+    OR EXISTS (SELECT FROM providers p WHERE p.user_id <> $1 AND {_LOOKS.format(prefix="name", name="display_name")})
+    OR EXISTS (
+        SELECT FROM providers p WHERE p.former_key = $2 AND p.user_id <> $1 AND p.renamed_at > $6
+    )
+    OR EXISTS (
+        SELECT FROM providers p WHERE p.user_id <> $1 AND p.renamed_at > $6
+            AND {_LOOKS.format(prefix="former", name="former_name")}
+    )
 """
 
 
-async def name_taken(conn: Connection, profile: ProfileRow) -> bool:
-    """Whether another provider has this name."""
-    taken: bool = await conn.fetchval(NAME_TAKEN, profile.name_key, profile.display_name, profile.user_id)
+async def name_taken(conn: Connection, profile: ProfileRow, *, plain: bool, formers_since: datetime) -> bool:
+    """Whether another provider has this name or one like it, or had it until after `formers_since`.
+
+    `plain`: the name is not compared by its looks with others that are plain, too. Until the transaction ends nobody
+    else can take a name.
+    """
+    await conn.execute(NAMING_LOCK)
+    taken: bool = await conn.fetchval(
+        NAME_TAKEN,
+        profile.user_id,
+        profile.name_key,
+        profile.display_name,
+        profile.name_skeletons,
+        plain,
+        formers_since,
+    )
     return taken
+
+
+WITHOUT_SKELETONS = "SELECT user_id, display_name FROM providers WHERE name_skeletons IS NULL LIMIT $1"
+
+
+async def without_skeletons(conn: Connection, limit: int) -> list[tuple[UUID, str]]:
+    """Providers of which it is not stored what their names look like: id and name."""
+    return [(row[0], row[1]) for row in await conn.fetch(WITHOUT_SKELETONS, limit)]
+
+
+FILL_SKELETONS = """
+UPDATE providers p SET name_skeletons = string_to_array(n.skeletons, E'\\n')
+FROM unnest($1::uuid[], $2::text[]) AS n (user_id, skeletons)
+WHERE p.user_id = n.user_id AND p.name_skeletons IS NULL
+"""
+
+
+async def fill_skeletons(conn: Connection, rows: Sequence[tuple[UUID, Sequence[str]]]) -> None:
+    """Store what names look like."""
+    await conn.execute(FILL_SKELETONS, [each[0] for each in rows], ["\n".join(each[1]) for each in rows])
 
 
 # Two owners may store the same name at once: the second waits for the first, and then finds it taken.
 UPSERT_PROFILE = f"""
 INSERT INTO providers AS p ({_COLUMNS})
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 ON CONFLICT (user_id) DO UPDATE SET
     display_name = excluded.display_name, name_key = excluded.name_key, avatar_url = excluded.avatar_url,
     bio = excluded.bio, strategy_description = excluded.strategy_description, banner_url = excluded.banner_url,
     website_url = excluded.website_url, twitter_handle = excluded.twitter_handle, risk_level = excluded.risk_level,
-    specialties = excluded.specialties
+    specialties = excluded.specialties, name_skeletons = excluded.name_skeletons, renamed_at = excluded.renamed_at,
+    former_name = excluded.former_name, former_key = excluded.former_key, former_skeletons = excluded.former_skeletons
 """
 
 
@@ -160,9 +216,13 @@ class ProviderDetail:
     signal_likes_total: int
     verification_level: str
     verified_at: datetime | None
+    former_name: str | None
+    former_name_until: datetime | None
     is_following: bool
     recent_signals: bytes  # a JSON array, the newest first
 
+
+FORMER = f"interval '{RENAME_DAYS} days'"
 
 # A system provider has no figures until its owner has read its first signal. The arrays are hidden from the planner in
 # sub-selects: or else each call is planned anew for their lengths, at twice the cost.
@@ -172,6 +232,8 @@ SELECT w.place, p.user_id, p.display_name, p.bio, p.strategy_description, p.avat
        coalesce(s.win_count, 0), coalesce(s.loss_count, 0), s.win_rate, s.avg_return, coalesce(s.total_return, 0),
        s.sharpe_ratio, coalesce(s.max_drawdown, 0), coalesce(s.current_streak, 0), coalesce(s.longest_streak, 0),
        coalesce(s.follower_count, 0), coalesce(l.likes, 0), coalesce(s.verification_level, 'none'), s.verified_at,
+       CASE WHEN p.renamed_at > now() - {FORMER} THEN p.former_name END,
+       CASE WHEN p.renamed_at > now() - {FORMER} THEN p.renamed_at + {FORMER} END,
        f.follower_id IS NOT NULL, r.signals
 FROM unnest((SELECT $1::uuid[]), (SELECT $2::uuid[])) WITH ORDINALITY w (provider_id, viewer, place)
 JOIN providers p ON p.user_id = w.provider_id

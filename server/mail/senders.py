@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import email.policy
 import email.utils
-import mailbox
 import os
 from email.message import EmailMessage
 from pathlib import Path
@@ -110,8 +109,10 @@ class MaildirSender:
             raise NotSent(f"{type(error).__name__}: {error}") from None
 
     def _write(self, letter: Letter) -> None:
-        self._folder.parent.mkdir(parents=True, exist_ok=True)
-        mailbox.Maildir(self._folder, create=True)
+        # Not by `mailbox.Maildir`, which takes a folder that another thread is making for a whole one.
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in ("tmp", "new", "cur"):
+            (self._folder / part).mkdir(mode=0o700, exist_ok=True)
         name = f"{int(letter.written_at.timestamp())}.{letter.id}.tradestream"
         unfinished = self._folder / "tmp" / f"{name}.{os.getpid()}"
         unfinished.write_bytes(as_message(letter).as_bytes())

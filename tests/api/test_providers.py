@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from config.clock import now
 from config.settings import Settings
 from db._postgres import transaction
 from tests.accounts import Browser, token_of
@@ -110,6 +112,86 @@ async def test_a_name_is_one_providers_alone_ignoring_case(settings: Settings, t
         assert (await other.send("PATCH", ME, {"display_name": "ÜBERtrader"})).expect(200).json["display_name"] == (
             "ÜBERtrader"
         )
+
+
+TWINS = [
+    *[("Crypto King", each) for each in ("Crурto King", "𝐂rypto King", "Сrypto King", "Crypto\u2002King")],
+    *[("Crypto King", each) for each in ("Crypto\u3164King", "Crypto\u2800King", "Crypto King\u2800")],
+    *[("CryptoKing", each) for each in ("CRYPTO\u200dKING", "Crypto\u3164King")],
+]
+
+
+@pytest.mark.parametrize(("taken", "twin"), TWINS)
+async def test_a_name_that_looks_like_anothers_is_taken(settings: Settings, taken: str, twin: str) -> None:
+    """The kind of fault: texts that differ to a program and are one to the eye. Also in the order of arrival."""
+    async with providers_world(settings) as world:
+        first = await new_provider(world, "king@example.com", taken)
+        other = await world.logged_in("other@example.com")
+        problem = (await other.send("POST", BECOME, {"display_name": twin})).problem(409, "CONFLICT")
+        assert problem["message"] == "This display name is taken"
+        (await other.send("POST", BECOME, {"display_name": "Other"})).expect(201)
+        (await other.send("PATCH", ME, {"display_name": twin})).problem(409, "CONFLICT")
+        assert (await first.send("PATCH", ME, {"bio": "x"})).status == 200
+
+
+async def test_idle_characters_are_refused_where_the_name_is_free(settings: Settings) -> None:
+    async with providers_world(settings) as world:
+        other = await world.logged_in("other@example.com")
+        for name in ("Cry\u200dpto", "Cry\u3164pto", "Crypto\u2800"):
+            assert await refused_fields(other, "POST", BECOME, {"display_name": name}) == ["display_name"]
+        for name, email in (("Иван", "i@example.com"), ("👩\u200d💻 Ann", "a@example.com"), ("Ill", "x@example.com")):
+            await new_provider(world, email, name)
+        (await other.send("POST", BECOME, {"display_name": "lll"})).expect(201)
+
+
+async def test_names_of_before_and_of_sources_are_compared_too(settings: Settings) -> None:
+    """Rows that no owner has written have no skeleton yet; those that are alike already keep their names."""
+    async with providers_world(settings) as world:
+        async with transaction(world.pool) as conn:
+            await add_system_provider(conn, "strategy_alpha")
+            await add_system_provider(conn, "ѕtrategy_alpha")
+        king = await new_provider(world, "king@example.com", "King")
+        await world.execute("UPDATE providers SET name_skeletons = NULL")
+        browser = await world.logged_in("alpha@example.com")
+        for name in ("strategy_аlpha", "Кing"):
+            (await browser.send("POST", BECOME, {"display_name": name})).problem(409, "CONFLICT")
+        assert await world.value("SELECT count(*) FROM providers WHERE name_skeletons IS NULL") == 0
+        (await king.send("PATCH", ME, {"display_name": "KING"})).expect(200)
+
+
+async def test_a_provider_is_renamed_once_in_thirty_days_and_its_former_name_stays(settings: Settings) -> None:
+    """The kind of fault: a track record that changes its name overnight, and the name that is free for others then."""
+    async with providers_world(settings) as world:
+        king = await new_provider(world, "king@example.com", "Crypto King")
+        shown = (await king.send("PATCH", ME, {"display_name": "CRYPTO KING", "bio": "x"})).expect(200).json
+        assert "former_name" not in shown
+        shown = (await king.send("PATCH", ME, {"display_name": "Queen"})).expect(200).json
+        assert (shown["display_name"], shown["former_name"]) == ("Queen", "CRYPTO KING")
+        until = datetime.fromisoformat(shown["former_name_until"])
+        assert timedelta(days=29.9) < until - now() < timedelta(days=30.1)
+        for name in ("Third", "Crypto King"):
+            (await king.send("PATCH", ME, {"display_name": name})).problem(409, "CONFLICT")
+        assert (await king.send("PATCH", ME, {"display_name": "Queen", "bio": "y"})).expect(200).json["bio"] == "y"
+        other = await world.logged_in("other@example.com")
+        for name in ("crypto king", "Crурto King"):
+            (await other.send("POST", BECOME, {"display_name": name})).problem(409, "CONFLICT")
+        public = (await other.send("GET", f"/api/providers/{king.claims['sub']}")).expect(200).json
+        assert public["former_name"] == "CRYPTO KING"
+        await world.execute("UPDATE providers SET renamed_at = renamed_at - interval '30 days 1 minute'")
+        public = (await other.send("GET", f"/api/providers/{king.claims['sub']}")).expect(200).json
+        assert "former_name" not in public
+        (await other.send("POST", BECOME, {"display_name": "Crypto King"})).expect(201)
+        (await king.send("PATCH", ME, {"display_name": "Third"})).expect(200)
+
+
+async def test_of_many_who_want_names_that_look_alike_at_once_one_gets_it(settings: Settings) -> None:
+    async with providers_world(settings) as world:
+        browsers = [await world.logged_in(f"t{n}@example.com") for n in range(6)]
+        names = ["King Kong", "Кing Kong", "King Коng", "Κing Kong", "Kіng Kong", "King Kоng"]
+        answers = await asyncio.gather(
+            *(each.send("POST", BECOME, {"display_name": name}) for name, each in zip(names, browsers, strict=True))
+        )
+        assert sorted(each.status for each in answers) == [201, *[409] * 5]
 
 
 async def test_nobody_takes_the_name_of_a_source(settings: Settings) -> None:

@@ -1,0 +1,22 @@
+-- migrate:up
+
+-- What names look like, by Unicode's confusables: two that share a skeleton look alike. SQL cannot tell; providers/{k}
+-- fills what is missing, of system providers too, before it compares names, and names that are alike already stay.
+-- The name before the present one, which nobody else may take for 30 days.
+ALTER TABLE providers
+    ADD COLUMN name_skeletons   text[],
+    ADD COLUMN renamed_at       timestamptz,
+    ADD COLUMN former_name      text,
+    ADD COLUMN former_key       text,
+    ADD COLUMN former_skeletons text[];
+CREATE INDEX providers_skeletons ON providers USING gin (name_skeletons);
+CREATE INDEX providers_former_skeletons ON providers USING gin (former_skeletons) WHERE former_skeletons IS NOT NULL;
+CREATE INDEX providers_former_key ON providers (former_key) WHERE former_key IS NOT NULL;
+CREATE INDEX providers_without_skeletons ON providers (user_id) WHERE name_skeletons IS NULL;
+
+-- migrate:down
+
+DROP INDEX providers_without_skeletons, providers_former_key, providers_former_skeletons, providers_skeletons;
+ALTER TABLE providers
+    DROP COLUMN name_skeletons, DROP COLUMN renamed_at, DROP COLUMN former_name, DROP COLUMN former_key,
+    DROP COLUMN former_skeletons;
