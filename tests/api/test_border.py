@@ -131,6 +131,23 @@ async def test_two_hosts_are_none() -> None:
         assert (await ask(client, "GET", "/metrics", "evil.example", "X-Forwarded-Host: localhost")).status == 403
 
 
+@pytest.mark.parametrize(
+    ("target", "host", "statuses"),
+    [
+        ("http://evil.example/api/v1/nothing", "localhost", {403}),
+        ("http://evil.example/metrics", "evil.example", {403}),
+        ("HTTP://evil.example:8000/api/v1/dlq", "127.0.0.1", {403}),
+        ("http://localhost:8000/api/v1/nothing", "evil.example", {404}),  # RFC 9112 § 3.2.2: the target's counts
+        ("http://[::1]:8000/api/v1/nothing", "localhost", {404}),
+        ("http://localhost@evil.example/metrics", "localhost", {400, 403}),
+        ("http://evil.example@localhost/metrics", "localhost", {400, 403}),
+    ],
+)
+async def test_the_name_in_an_absolute_target_counts(target: str, host: str, statuses: set[int]) -> None:
+    async with serving() as client:
+        assert (await ask(client, "GET", target, host)).status in statuses
+
+
 def test_the_machines_own_names_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "Box.Corp.Example")
     border = Border(SETTINGS)
