@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import random
+import resource
 import signal
 import sys
 import time
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 4096  # as the kernel's own bound: a restart brings back all streams at once
 LAST_SECONDS = 1.0  # of the drain: for closing connections
+DESCRIPTORS = 1 << 16
 CLOSE_SECONDS = 2.0  # for pools and Ray; the supervisor waits for 3 s beyond the drain
 
 RETRY_SECONDS = (1.0, 15.0)
@@ -179,6 +181,14 @@ async def _insist(attempt: Callable[[], Awaitable[object]], what: str) -> None:
         pause = min(pause * 2, most)
 
 
+def _allow_descriptors() -> None:
+    # Each connection is one. Systems give out 1024 and allow far more; MAX_CONNECTIONS and MAX_STREAMS are our bounds.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main() -> int:
     """The exit status: 0 after a drain, 1 for what nobody foresaw, 2 for a configuration that cannot be used."""
     try:
@@ -192,6 +202,7 @@ def main() -> int:
         print(error, file=sys.stderr)  # noqa: T201 - logging is configured by what is wrong here
         return 2
     configure_logging(settings.log_level, settings.log_format)
+    _allow_descriptors()
     uvloop.run(_serve(settings))
     return 1  # not reached: _serve ends the process, or raises
 
