@@ -14,6 +14,7 @@ BODY_BYTES = 64 << 10
 # A client that is refused before its body has arrived must still be able to read why: closing on unread bytes resets
 # the connection and destroys the answer on its way. So this much more is read and thrown away first.
 LINGER_BYTES = 8 << 20
+MOST_DIGITS = 20  # of 2^64, past which no HTTP parser goes
 
 _CHARSETS = frozenset({"utf-8", "utf8"})  # JSON has no other, and many clients name it
 
@@ -26,7 +27,8 @@ def has_body(headers: HTTPHeaders) -> bool:
 def declared_bytes(headers: HTTPHeaders) -> int | None:
     """The length that the client announced, or None for a chunked body (and for nonsense, which Tornado refuses)."""
     text = headers.get("Content-Length", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+    digits = text.lstrip("0") or text[:1]
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS else None
 
 
 def check_body_headers(headers: HTTPHeaders) -> None:
