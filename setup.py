@@ -96,6 +96,7 @@ setup(
         "handlers",
         "handlers.auth",
         "schemas",
+        "schemas.examples",
         "server",
         "server._http1",
         "server.demo",

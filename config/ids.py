@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +11,8 @@ import uuid_utils
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+# uuid.UUID also takes braces, a URN, and whatever int() takes: underscores, blanks, the digits of other scripts.
+_CANONICAL = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _UNKNOWN = uuid.SafeUUID.unknown
 
 _new, _set = object.__new__, object.__setattr__  # a UUID's own __setattr__ refuses
@@ -55,9 +58,4 @@ def last_id(until: datetime) -> uuid.UUID:
 
 def parse_uuid(text: str) -> uuid.UUID | None:
     """The UUID in its canonical 36-character form, or None: a malformed id is an unknown one."""
-    if len(text) != 36:
-        return None
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        return None
+    return uuid.UUID(text) if len(text) == 36 and _CANONICAL.fullmatch(text) else None

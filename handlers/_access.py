@@ -169,7 +169,7 @@ class Gatekeeper:
             return _claims(payload)
         except jwt.ExpiredSignatureError:
             raise _invalid_token("Token has expired") from None
-        except (jwt.InvalidTokenError, KeyError, TypeError, ValueError):
+        except (jwt.InvalidTokenError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
             raise _invalid_token("Invalid token") from None
 
 

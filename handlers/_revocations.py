@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from uuid import UUID
 
-import orjson
 from redis.asyncio import Redis
 
 from actors.users.users import REVOCATIONS_CHANNEL
@@ -21,6 +20,7 @@ from db._redis import REDIS_ERRORS
 from db.users.sessions import revoked_since
 from handlers._access import Claims
 from handlers._tokens import ACCESS_SECONDS
+from schemas._json import parse_texts
 from schemas.errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class RevokedSessions:
                     pause = least
                     async for message in news.listen():
                         if message["type"] == "message":
-                            self.add(orjson.loads(message["data"]))
+                            self.add(parse_texts(message["data"]))
             except REDIS_ERRORS as error:
                 if pause == least:  # once for each time that it goes
                     log.warning("Redis tells of no revoked sessions: %s", type(error).__name__)

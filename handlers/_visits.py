@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import orjson
 from redis.asyncio import Redis
 
 from actors.streaks import local_day, next_midnight
@@ -25,6 +24,7 @@ from config.ids import parse_uuid
 from db import achievements
 from db._postgres import connection
 from db._redis import REDIS_ERRORS
+from schemas._json import parse_texts
 from schemas.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Visits:
                     pause = least
                     async for message in news.listen():
                         if message["type"] == "message":
-                            for subject in orjson.loads(message["data"]):
+                            for subject in parse_texts(message["data"]):
                                 self.forget(subject)
             except REDIS_ERRORS as error:
                 log.warning("Redis tells of no changed settings: %s", type(error).__name__)

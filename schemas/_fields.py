@@ -20,12 +20,12 @@ from marshmallow import ValidationError, fields, validate
 
 from config.clock import rfc3339
 from config.ids import parse_uuid
+from schemas._json import DOUBLE_DIGITS, MOST_DEPTH, is_plain
 from schemas._loading import LoadingSchema
 
 PRICE_DIGITS = 15  # before the point: more than any market's price or size
 PRICE_DECIMALS = 18  # after it: the smallest unit of the usual tokens
 _LEAST_PLAIN = -6  # the power of ten below which Decimal writes an exponent
-_DOUBLE_DIGITS = 300  # before the point: near the end of a double's range
 _QUERY_DIGITS = 15  # of an integer in a query
 _SAFE_INTEGER = 2**53  # past it a JSON number is no longer exact in JavaScript
 
@@ -42,6 +42,12 @@ def _length_message(least: int | None, most: int | None) -> str:
     if most is None:
         return "must not be empty" if least == 1 else f"must have at least {least} characters"
     return f"must have {least}-{most} characters" if least else f"must have at most {most} characters"
+
+
+def _items_message(least: int | None, most: int | None) -> str:
+    if most is None:
+        return f"must have at least {least} items"
+    return f"must have {least}-{most} items" if least else f"must have at most {most} items"
 
 
 def _range(least: float | None, most: float | None) -> Sequence[validate.Validator]:
@@ -182,7 +188,7 @@ class Number(AsItIs, fields.Float):
 
     default_error_messages = {  # noqa: RUF012
         "invalid": "must be a number",
-        "large": f"must be between -10^{_DOUBLE_DIGITS} and 10^{_DOUBLE_DIGITS}",
+        "large": f"must be between -10^{DOUBLE_DIGITS} and 10^{DOUBLE_DIGITS}",
         "above": "must be greater than {above}",
     }
 
@@ -201,7 +207,7 @@ class Number(AsItIs, fields.Float):
         number = _number(value)
         if number is None:
             raise self.make_error("invalid")
-        if number.adjusted() >= _DOUBLE_DIGITS:
+        if number.adjusted() >= DOUBLE_DIGITS:
             raise self.make_error("large")
         if self.above is not None and number <= self.above:
             raise self.make_error("above", above=self.above)
@@ -263,9 +269,10 @@ class Day(fields.String):
     """A calendar date, `2026-03-15`, kept as that text."""
 
     default_error_messages = {"invalid": "must be a date, as in 2026-03-15"}  # noqa: RUF012
+    _FORM = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")  # date.fromisoformat also takes the days of weeks
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        if not isinstance(value, str) or len(value) != len("2026-03-15"):
+        if not isinstance(value, str) or self._FORM.fullmatch(value) is None:
             raise self.make_error("invalid")
         try:
             return date.fromisoformat(value).isoformat()
@@ -289,9 +296,27 @@ class Identifier(fields.UUID):
 
 
 class Items(fields.List[Any]):
-    """A JSON array."""
+    """A JSON array of `min` to `max` items. How many there are is checked first: reading all of too many takes long."""
 
     default_error_messages = {"invalid": "must be an array"}  # noqa: RUF012
+
+    def __init__(
+        self,
+        inner: fields.Field[Any],
+        *,
+        min: int | None = None,  # noqa: A002
+        max: int | None = None,  # noqa: A002
+        **options: Any,
+    ) -> None:
+        self.bounds = (
+            None if min is None and max is None else validate.Length(min=min, max=max, error=_items_message(min, max))
+        )
+        super().__init__(inner, **options)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        if self.bounds is not None and isinstance(value, list):
+            self.bounds(value)
+        return super()._deserialize(value, attr, data, **kwargs)
 
 
 class Nested(fields.Nested):
@@ -301,9 +326,19 @@ class Nested(fields.Nested):
 
 
 class Object(AsItIs, fields.Dict):
-    """A JSON object of any content."""
+    """A JSON object of any content that every reader of JSON can take."""
 
-    default_error_messages = {"invalid": "must be an object"}  # noqa: RUF012
+    default_error_messages = {  # noqa: RUF012
+        "invalid": "must be an object",
+        "plain": f"must be nested at most {MOST_DEPTH} deep, its numbers between -10^{DOUBLE_DIGITS} and "
+        f"10^{DOUBLE_DIGITS}",
+    }
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        document = super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]  # marshmallow's
+        if not is_plain(document):
+            raise self.make_error("plain")
+        return document
 
 
 class QueryWhole(Whole):

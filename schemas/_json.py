@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-from decimal import Decimal
+from collections.abc import Callable, Iterator
+from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
+
+import orjson
 
 from schemas._problems import DETAILS, cut_name
 from schemas.errors import FieldError, ValidationFailed
 
+MOST_DEPTH = 64
+"""Of what is kept as it is: readers of JSON stop between 250 and 1 000, and so does what sends it to an actor."""
+
+DOUBLE_DIGITS = 300
+"""Before a number's first digit, or behind its point: near the ends of a double's range."""
+
 _UNSTORABLE = "a NUL or half of a surrogate pair"
-_ESCAPED = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_ESCAPED = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+# Past this power of ten nothing can be meant, and a Decimal's own arithmetic begins to fail: abs() of 1e1000000 does.
+_MOST_EXPONENT = 1_000
+_FAR_EXPONENT = re.compile(r"[0-9][eE][+-]?0*[1-9][0-9]{3}")
+_MOST_DIGITS = 4_300  # of an integer: int() refuses more, since reading them takes quadratic time
 
 
 def parse_object(data: bytes, what: str) -> dict[str, Any]:
@@ -22,27 +35,81 @@ def parse_object(data: bytes, what: str) -> dict[str, Any]:
     if not data.strip():
         raise ValidationFailed(f"{what} is empty")
     try:
-        document = _DECODER.decode(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        document = decode(text, what)
     except UnicodeDecodeError:
         raise ValidationFailed(f"{what} is not valid UTF-8") from None
-    except json.JSONDecodeError as error:
-        message = f"{error.msg} at line {error.lineno} column {error.colno}"
-        raise ValidationFailed(f"{what} is not valid JSON: {message}") from None
-    except _NotANumber as error:
-        raise ValidationFailed(f"{what} is not valid JSON: {error} is not a number") from None
-    except RecursionError:
+    except NotJson as error:
+        raise ValidationFailed(f"{what} is not valid JSON: {error}") from None
+    except TooDeep:
         raise ValidationFailed(f"{what} is nested too deeply") from None
-    except ValueError:  # an integer of thousands of digits
-        raise ValidationFailed(f"{what} holds a number that is too long") from None
     if not isinstance(document, dict):
         raise ValidationFailed(f"{what} must be a JSON object")
-    if _ESCAPED.search(data) is not None:
-        _check_text(document, what)
+    if "\\" in text and _ESCAPED.search(text) is not None:
+        _check(document, _text_problem, f"{what} holds {_UNSTORABLE}")
     return document
 
 
-class _NotANumber(Exception):
-    """`NaN` or `Infinity`, which are no JSON."""
+class NotJson(Exception):
+    """The text is no JSON; why, and where."""
+
+
+class TooDeep(Exception):
+    """The text is nested deeper than the parser can follow."""
+
+
+def decode(text: str, what: str) -> Any:
+    """The JSON value. Raises NotJson, TooDeep, or ValidationFailed with the place of what is not taken in `what`."""
+    try:
+        document = _decode_by(_DECODER, text)
+        is_odd = _FAR_EXPONENT.search(text) is not None
+    except (ValueError, InvalidOperation):  # a number that Python has no value for
+        document = _decode_by(_LENIENT, text)
+        is_odd = True
+    if is_odd:
+        _check(document, _number_problem, f"{what} holds {_NO_NUMBER}")
+    return document
+
+
+def _decode_by(decoder: json.JSONDecoder, text: str) -> Any:
+    try:
+        return decoder.decode(text)
+    except json.JSONDecodeError as error:
+        raise NotJson(f"{error.msg} at line {error.lineno} column {error.colno}") from None
+    except RecursionError:
+        raise TooDeep from None
+
+
+def parse_texts(data: bytes) -> list[str]:
+    """The JSON array of texts in a message of one of our own channels. Raises ValueError for anything else."""
+    found = orjson.loads(data)
+    if not isinstance(found, list) or not all(type(each) is str for each in found):
+        raise ValueError("not a list of texts")
+    return found
+
+
+def is_plain(document: object) -> bool:
+    """Whether every reader of JSON can take it: not too deep, and no number past a double."""
+    pending = [(document, 1)]
+    while pending:
+        value, depth = pending.pop()
+        if isinstance(value, (dict, list)):
+            if depth > MOST_DEPTH:
+                return False
+            pending += [(each, depth + 1) for each in (value.values() if isinstance(value, dict) else value)]
+        elif isinstance(value, Decimal):
+            if abs(value.adjusted()) > DOUBLE_DIGITS:
+                return False
+        elif type(value) is int and value.bit_length() > 900:  # 270 digits
+            return False
+    return True
+
+
+_NO_NUMBER = "a number that is too long"
+
+
+class _TooLong:
+    """In place of a number that Python has no value for."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -50,45 +117,79 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         seen: set[str] = set()
         name = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValidationFailed.of(cut_name(_printable(name)), "is given more than once")
+        raise ValidationFailed.of(cut_name(printable(name)), "is given more than once")
     return found
 
 
 def _constant(name: str) -> NoReturn:
-    raise _NotANumber(name)
+    raise NotJson(f"{name} is not a number")
+
+
+def _lenient_decimal(text: str) -> object:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return _TooLong()
+
+
+def _lenient_int(text: str) -> object:
+    return int(text) if len(text) <= _MOST_DIGITS else _TooLong()
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=Decimal, parse_constant=_constant)
+# Of the same text, to name what has no value: reading every number by functions of ours would cost each body.
+_LENIENT = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_float=_lenient_decimal, parse_int=_lenient_int, parse_constant=_constant
+)
 
 
-def _check_text(document: object, what: str) -> None:
+def _number_problem(value: object) -> str | None:
+    is_wrong = abs(value.adjusted()) > _MOST_EXPONENT if isinstance(value, Decimal) else isinstance(value, _TooLong)
+    return f"is {_NO_NUMBER}" if is_wrong else None
+
+
+def _text_problem(value: object) -> str | None:
     # JSON can spell what UTF-8 and Postgres cannot hold. Only texts with such an escape are searched.
+    return f"must not hold {_UNSTORABLE}" if isinstance(value, str) and not _is_storable(value) else None
+
+
+def _check(document: object, problem_of: Callable[[object], str | None], message: str) -> None:
+    """Raise ValidationFailed with the places of values, and of names, that have the problem."""
     problems: list[FieldError] = []
-    pending: list[tuple[str, object]] = [("", document)]
-    while pending and len(problems) < DETAILS:
-        place, value = pending.pop()
-        if isinstance(value, str):
-            if not _is_storable(value):
-                problems.append(FieldError(cut_name(place), f"must not hold {_UNSTORABLE}"))
-        elif isinstance(value, dict):
-            inside = f"{place}." if place else ""
-            named = [(inside + _printable(name), each) for name, each in value.items()]
-            problems += [
-                FieldError(cut_name(path), f"must not hold {_UNSTORABLE} in its name")
-                for (path, _), name in zip(named, value, strict=True)
-                if not _is_storable(name)
-            ]
-            pending += reversed(named)
-        elif isinstance(value, list):
-            pending += reversed([(f"{place}.{index}", each) for index, each in enumerate(value)])
+    for place, value, is_name in _walk(document):
+        problem = problem_of(value)
+        if problem is not None:
+            problems.append(FieldError(cut_name(place), f"{problem} in its name" if is_name else problem))
+            if len(problems) == DETAILS:
+                break
     if problems:
-        raise ValidationFailed(f"{what} holds {_UNSTORABLE}", details=problems[:DETAILS])
+        raise ValidationFailed(message, details=problems)
+
+
+def _walk(document: object) -> Iterator[tuple[str, object, bool]]:
+    """Every value with its place, and every name of an object with the place of its value, in the text's order."""
+    pending: list[tuple[str, object]] = [("", document)]
+    while pending:
+        place, value = pending.pop()
+        if isinstance(value, dict):
+            inside = f"{cut_name(place)}." if place else ""
+            named = [(inside + printable(name), name, each) for name, each in value.items()]
+            for path, name, _ in named:
+                yield path, name, True
+            pending += [(path, each) for path, _, each in reversed(named)]
+        elif isinstance(value, list):
+            inside = cut_name(place)
+            pending += reversed(
+                [(f"{inside}.{index}" if place else str(index), each) for index, each in enumerate(value)]
+            )
+        else:
+            yield place, value, False
 
 
 def _is_storable(text: str) -> bool:
     return (text.isascii() and "\0" not in text) or not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text)
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """The name as it can be told: what cannot be encoded, as JSON escapes it."""
     return name if _is_storable(name) else name.replace("\0", "\\u0000").encode(errors="backslashreplace").decode()

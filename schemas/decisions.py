@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
-from typing import Any, NoReturn
+from typing import Any
 
-from marshmallow import ValidationError, validate
+from marshmallow import ValidationError
 
 from schemas._fields import Choice, Items, Nested, Number, Schema, Text
+from schemas._json import NotJson, TooDeep, decode, printable
 from schemas.errors import FieldError, ValidationFailed
 
 DECISIONS_ON: Mapping[str, tuple[str, ...]] = {
@@ -75,11 +74,7 @@ class ModelDecision(Schema):
     entry_plan = Nested(PlannedEntry, required=True)
     risk_plan = Nested(PlannedExit, required=True)
     size_pct = Number(min=0, max=100, required=True)
-    reasons = Items(
-        Reason(min=1, max=LONGEST_REASON),
-        required=True,
-        validate=validate.Length(min=1, max=MOST_REASONS, error=f"must have 1-{MOST_REASONS} items"),
-    )
+    reasons = Items(Reason(min=1, max=LONGEST_REASON), min=1, max=MOST_REASONS, required=True)
 
 
 class OpenDecision(ModelDecision):
@@ -185,33 +180,14 @@ def _parse(answer: str) -> dict[str, Any]:
     if fenced is not None:
         text = fenced["inside"]
     try:
-        document = _DECODER.decode(text)
-    except json.JSONDecodeError as error:
-        raise ValidationFailed(f"not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
-    except RecursionError:
+        document = decode(text, "the answer")
+    except NotJson as error:
+        raise ValidationFailed(f"not JSON: {error}") from None
+    except TooDeep:
         raise ValidationFailed("not usable JSON: nested too deeply") from None
-    except ValueError:  # an integer of thousands of digits
-        raise ValidationFailed("not usable JSON: a number that is too long") from None
     if not isinstance(document, dict):
         raise ValidationFailed("not a JSON object")
     return document
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValidationFailed.of(name[:100], "is given more than once")
-        found[name] = value
-    return found
-
-
-def _constant(name: str) -> NoReturn:
-    raise ValidationFailed(f"not JSON: {name} is not a number")
-
-
-# Not orjson: it takes the last of two equal keys, and reads numbers as doubles, which `Number` does not take.
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=Decimal, parse_constant=_constant)
 
 
 def _field_errors(messages: object, prefix: str) -> Iterator[FieldError]:
@@ -224,4 +200,4 @@ def _field_errors(messages: object, prefix: str) -> Iterator[FieldError]:
             yield from _field_errors(inner, prefix)
     else:
         text = str(messages)
-        yield FieldError(prefix[:100], _PLAIN.get(text, text))
+        yield FieldError(printable(prefix[:100]), _PLAIN.get(text, text))

@@ -48,7 +48,7 @@ def encode_batch(items: Sequence[FeedItem]) -> bytes:
 
 def decode_batch(message: bytes) -> list[FeedItem]:
     """The signals of a Redis message. Raises ValueError for anything that `encode_batch` did not make."""
-    return [FeedItem(*values) for values in _split(message, 5)]
+    return [FeedItem(*values) for values in _split(message, (int, str, str, int, str))]
 
 
 def encode_decisions(items: Sequence[DecisionItem]) -> bytes:
@@ -58,22 +58,22 @@ def encode_decisions(items: Sequence[DecisionItem]) -> bytes:
 
 def decode_decisions(message: bytes) -> list[DecisionItem]:
     """The decisions of a Redis message. Raises ValueError for anything that `encode_decisions` did not make."""
-    return [DecisionItem(*values) for values in _split(message, 3)]
+    return [DecisionItem(*values) for values in _split(message, (str, str, str))]
 
 
 def _join(headers: Sequence[tuple[object, ...]], bodies: Sequence[bytes]) -> bytes:
     return b"\n".join((orjson.dumps(headers), b"".join(bodies)))
 
 
-def _split(message: bytes, width: int) -> Iterator[list[Any]]:
-    # Each header is `width` fields and the length of the body, which is yielded in the length's place.
+def _split(message: bytes, kinds: tuple[type, ...]) -> Iterator[list[Any]]:
+    # Each header is fields of these kinds and the length of the body, which is yielded in the length's place.
     head, separator, body = message.partition(b"\n")
     if not separator:
         raise ValueError("not a feed message")
     start = 0
     try:
         for *fields, size in orjson.loads(head):
-            if len(fields) != width or type(size) is not int or size < 0:
+            if tuple(map(type, fields)) != kinds or type(size) is not int or size < 0:
                 raise ValueError("not a feed message")
             yield [*fields, body[start : start + size]]
             start += size

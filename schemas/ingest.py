@@ -70,7 +70,7 @@ class _Score(Whole):
     """An integer, also one written with a fraction of zero: other systems keep scores as floats."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        if isinstance(value, Decimal) and value.is_finite() and abs(value) < 1000 and value == value.to_integral():
+        if isinstance(value, Decimal) and value.is_finite() and value.adjusted() < 3 and value == value.to_integral():
             value = int(value)
         return super()._deserialize(value, attr, data, **kwargs)
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from marshmallow import ValidationError, post_load, validates_schema
-from marshmallow.validate import Length
 
 from config.clock import now
 from schemas._fields import Choice, Identifier, Items, Nested, Number, Price, Schema, Text, Timestamp, Whole
@@ -26,7 +25,7 @@ class PastScore(Schema):
     opportunity_score = Whole(min=0, max=100, required=True)
     opportunity_tier = Choice(TIERS, required=True)
     opportunity_factors = Nested(Factors, required=True)
-    strategy_breakdown = Items(Nested(StrategyVote), required=True)
+    strategy_breakdown = Items(Nested(StrategyVote), max=20, required=True)
     reasoning = Text(min=1, max=5000, required=True)
     market_context = Nested(MarketContext, required=True)
 
@@ -67,11 +66,7 @@ class PastSignal(Schema):
 class PastSignals(Schema):
     """Signals in the order in which they were published."""
 
-    signals = Items(
-        Nested(PastSignal),
-        required=True,
-        validate=Length(min=1, max=MOST_PAST, error=f"must have 1-{MOST_PAST} items"),
-    )
+    signals = Items(Nested(PastSignal), min=1, max=MOST_PAST, required=True)
 
 
 class PastPlaced(Schema):

@@ -6,8 +6,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from marshmallow import ValidationError
-
 from schemas._fields import (
     Choice,
     Flag,
@@ -64,15 +62,11 @@ class Specialty(Text):
 class Specialties(Items):
     """At most ten, each once ignoring case."""
 
-    default_error_messages = {"many": f"must have at most {SPECIALTIES} items"}  # noqa: RUF012
-
     def __init__(self, **options: Any) -> None:
-        super().__init__(Specialty(min=1, max=SPECIALTY_CHARACTERS), **options)
+        super().__init__(Specialty(min=1, max=SPECIALTY_CHARACTERS), max=SPECIALTIES, **options)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         given: Sequence[Any] = super()._deserialize(value, attr, data, **kwargs)
-        if len(given) > SPECIALTIES:
-            raise ValidationError(self.error_messages["many"])
         first: dict[str, str] = {}
         for each in given:
             first.setdefault(each.casefold(), each)

@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import orjson
 from marshmallow.validate import Length
 
 from config.settings import MODELS
 from schemas._fields import Choice, CommaList, Identifier, LastGiven, QuerySchema, QueryWhole
+from schemas._json import parse_object
 from schemas._problems import cut_name
 from schemas._signals import EVENT_TYPES
 from schemas._symbols import is_symbol
 from schemas.assets import ASSET_DATA
+from schemas.errors import ValidationFailed
 
 CATEGORIES = ("crypto", "equities", "forex", "prediction")
 ASSET_TYPES = tuple(ASSET_DATA)
@@ -180,15 +181,19 @@ class Pong:
 
 def parse_command(message: str | bytes) -> Subscribe | Unsubscribe | Ping | Pong:
     """What a Lens socket's client said. Raises SocketProblem."""
-    try:
-        document = orjson.loads(message) if isinstance(message, str) else None
-    except orjson.JSONDecodeError:
-        document = None
-    if not isinstance(document, dict):
+    if not isinstance(message, str):
         raise SocketProblem("INVALID_MESSAGE", "A message must be a JSON object")
+    try:
+        document = parse_object(message.encode("utf-8", "surrogatepass"), "A message")
+    except ValidationFailed as error:
+        why = "; ".join(f"{each.field}: {each.message}" for each in error.details) or error.message
+        raise SocketProblem("INVALID_MESSAGE", f"A message must be a JSON object: {why}") from None
     if "action" not in document:
-        if document.get("type") in {"ping", "pong"}:
-            return Ping() if document["type"] == "ping" else Pong()
+        match document.get("type"):  # by equality: a value from outside may be no key of a table
+            case "ping":
+                return Ping()
+            case "pong":
+                return Pong()
         raise SocketProblem("INVALID_MESSAGE", "A message needs an action: subscribe or unsubscribe")
     match document["action"]:
         case "subscribe":
@@ -197,8 +202,10 @@ def parse_command(message: str | bytes) -> Subscribe | Unsubscribe | Ping | Pong
         case "unsubscribe":
             _check_names(document, {"action"})
             return Unsubscribe()
-        case action:
-            raise SocketProblem("INVALID_ACTION", f"Unknown action: {action}")
+        case str(action):
+            raise SocketProblem("INVALID_ACTION", f"Unknown action: {cut_name(action)}")
+        case _:
+            raise SocketProblem("INVALID_ACTION", "Unknown action: it must be subscribe or unsubscribe")
 
 
 def _check_names(document: Mapping[str, Any], known: Set[str]) -> None:
@@ -215,7 +222,7 @@ def _parse_subscribe(filters: object) -> Subscribe:
         raise SocketProblem("INVALID_FILTER", "filters must be an object")
     for name in filters:
         if name not in {"model", "symbol", "event_type"}:
-            raise SocketProblem("INVALID_FILTER", f"Unknown filter: {name}")
+            raise SocketProblem("INVALID_FILTER", f"Unknown filter: {cut_name(name)}")
     symbols = _values(filters, "symbol", None)
     for symbol in symbols or ():
         if not is_symbol(symbol):
@@ -239,7 +246,7 @@ def _values(filters: Mapping[str, Any], name: str, vocabulary: tuple[str, ...] |
         if not isinstance(each, str):
             raise SocketProblem("INVALID_FILTER", f"{name} must be a string or a list of strings")
         if vocabulary is not None and each not in vocabulary:
-            raise SocketProblem("INVALID_FILTER", f"Unknown {name}: {each}")
+            raise SocketProblem("INVALID_FILTER", f"Unknown {name}: {cut_name(each)}")
     if not values:
         raise SocketProblem("INVALID_FILTER", f"{name} must not be empty")
     return frozenset(values)

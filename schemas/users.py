@@ -29,6 +29,7 @@ from schemas._symbols import normalise_symbol
 
 RISKS = ("conservative", "moderate", "aggressive")
 ACTIONS = ("BUY", "SELL", "HOLD", "YES", "NO")
+MOST_ACTIONS = 100  # each may be named again, and counts once
 THEMES = ("dark", "light", "system")
 FILTER_BYTES = 8 << 10
 FILTER_DEPTH = 16
@@ -53,7 +54,7 @@ class Actions(Items):
     """Actions to show, each once."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(Choice(ACTIONS), **options)
+        super().__init__(Choice(ACTIONS), max=MOST_ACTIONS, **options)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         return tuple(dict.fromkeys(super()._deserialize(value, attr, data, **kwargs)))
@@ -94,7 +95,7 @@ class Filters(Object):
     }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        given: Any = super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]  # marshmallow's
+        given: Any = super()._deserialize(value, attr, data, **kwargs)
         document = self._plain(given, FILTER_DEPTH)
         if len(orjson.dumps(document)) > FILTER_BYTES:
             raise self.make_error("large")

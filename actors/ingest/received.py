@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
@@ -18,7 +17,7 @@ from actors.lens.messages import Scored
 from config import clock
 from config.ids import derived_uuid7, time_of, uuid7
 from db.ingest import LostMessage
-from schemas._json import parse_object
+from schemas._json import is_plain, parse_object
 from schemas.errors import ValidationFailed
 from schemas.ingest import MESSAGE_BYTES, load_scored
 
@@ -29,8 +28,6 @@ Way = Literal["redis", "kafka"]
 KEPT_BYTES = 1 << 20
 """Of a message that is too large: all that Kafka lets through by default."""
 
-_DEPTH = 64  # of a payload that is kept as it is: readers of JSON stop between 250 and 1 000
-_DIGITS = 300  # past it a number is no double any more
 _CLOCKS_DIFFER_MS = 86_400_000
 
 
@@ -92,7 +89,7 @@ def lost(
 
     Else it is `{"raw": text}` or, of what is no text, `{"raw_base64": …}`; with `bytes`, its length, if it is cut.
     """
-    if document is not None and _is_plain(document):
+    if document is not None and is_plain(document):
         payload = message.data.decode()
     else:
         payload = orjson.dumps(_raw(message)).decode()
@@ -109,20 +106,3 @@ def _raw(message: Received) -> dict[str, Any]:
     if "\0" in text:
         return {"raw_base64": base64.b64encode(message.data).decode(), **cut}
     return {"raw": text, **cut}
-
-
-def _is_plain(document: object) -> bool:
-    """Whether every reader of JSON can take it: not too deep, and no number past a double."""
-    pending = [(document, 1)]
-    while pending:
-        value, depth = pending.pop()
-        if isinstance(value, (dict, list)):
-            if depth > _DEPTH:
-                return False
-            pending += [(each, depth + 1) for each in (value.values() if isinstance(value, dict) else value)]
-        elif isinstance(value, Decimal):
-            if abs(value.adjusted()) > _DIGITS:
-                return False
-        elif type(value) is int and value.bit_length() > 900:  # 270 digits
-            return False
-    return True

@@ -56,7 +56,10 @@ class Record:
         try:
             owner, wanted = orjson.loads(document)
             record = cls(int(epoch), int(n), owner, SignalFilter.from_document(wanted), marks)
+            hash(record)
         except (TypeError, AttributeError) as error:
             raise ValueError("not the record of a session") from error
+        if type(owner) is not str:
+            raise ValueError("not the record of a session")
         unpack_marks(marks)
         return record

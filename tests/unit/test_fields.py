@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from marshmallow import ValidationError
 
-from schemas._fields import Number, Paging, Price, QueryNumber, QueryWhole, Timestamp
+from schemas._fields import Day, Items, Number, Object, Paging, Price, QueryNumber, QueryWhole, Text, Timestamp
 from schemas.assets import OptionData
 
 
@@ -59,3 +59,26 @@ def test_a_number_past_all_bounds_is_told_so() -> None:
     huge = Decimal("1e400")
     assert problem(Price(), huge) == "must be less than 10^15"
     assert problem(Number(), huge) == "must be between -10^300 and 10^300"
+
+
+@pytest.mark.parametrize("text", ["2026-W11-7", "20260315", "2026-3-15", "٢٠٢٦-03-15", "2026-03-15T00"])
+def test_a_date_has_one_form(text: str) -> None:
+    assert problem(Day(), text) == "must be a date, as in 2026-03-15"
+
+
+def test_too_many_items_are_refused_before_they_are_read() -> None:
+    """A body of 64 KiB has tens of thousands of items, and reading each would hold the loop for a second."""
+    field = Items(Text(min=2), min=1, max=3)
+    assert problem(field, [1] * 30_000) == "must have 1-3 items"
+    assert problem(field, []) == "must have 1-3 items"
+    assert problem(Items(Text(), max=3), ["a"] * 4) == "must have at most 3 items"
+    assert field.deserialize(["ab", "cd"]) == ["ab", "cd"]
+
+
+def test_an_object_of_any_content_is_one_that_every_reader_of_json_takes() -> None:
+    nested: dict[str, object] = {}
+    for _ in range(100):
+        nested = {"a": nested}
+    for document in (nested, {"a": [Decimal("1e400")]}, {"a": 10**400}, {"a": Decimal("1e-400")}):
+        assert problem(Object(), document).startswith("must be nested at most 64 deep")
+    assert Object().deserialize({"a": [Decimal("1e300"), {"b": None}]}) == {"a": [Decimal("1e300"), {"b": None}]}

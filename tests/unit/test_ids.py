@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from config.ids import first_id, last_id, time_of, uuid7
+from config.ids import first_id, last_id, parse_uuid, time_of, uuid7
 
 AT = datetime(2026, 1, 15, 10, 30, 0, 204_000, UTC)
 
@@ -54,3 +54,21 @@ def test_before_the_epoch_there_are_no_ids(moment: datetime) -> None:
 def test_any_offset_and_the_last_year_are_taken() -> None:
     assert first_id(AT.astimezone(timezone(timedelta(hours=5, minutes=30)))) == first_id(AT)
     assert time_of(last_id(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))).year == 9999
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "550e8400-e29b-41d4-a716-44665544000\u0660",
+        "5_0e8400-e29b-41d4-a716-446655440000",
+        " 50e8400-e29b-41d4-a716-446655440000",
+        "{550e8400-e29b-41d4-a71-44665544000}",
+        "urn:uuid:550e8400-e29b-41d4-a716-446",
+        "550e-8400e29b-41d4-a716-446655440000",
+    ],
+)
+def test_what_only_looks_like_a_uuid_is_none(text: str) -> None:
+    """int() takes underscores, blanks and other scripts' digits, and a UUID is read by it."""
+    assert len(text) == 36
+    assert parse_uuid(text) is None
+    assert parse_uuid("550E8400-e29b-41d4-a716-446655440000") is not None

@@ -151,6 +151,6 @@ def _retry_after_seconds(header: str) -> float | None:
     except ValueError:
         try:
             seconds = email.utils.parsedate_to_datetime(header).timestamp() - clock.now().timestamp()
-        except ValueError:
+        except (ValueError, TypeError, LookupError, OverflowError):  # what email.utils raises of nonsense
             return None
     return min(seconds, _MAX_RETRY_AFTER_SECONDS) if math.isfinite(seconds) and seconds > 0 else None

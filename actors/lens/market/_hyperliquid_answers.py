@@ -53,7 +53,9 @@ class Contexts:
         universe, contexts = document[0].get("universe"), document[1]
         if not isinstance(universe, list) or not isinstance(contexts, list) or len(universe) != len(contexts):
             raise ValueError("contexts that do not match their universe")
-        if len(universe) > _MOST_COINS or not all(isinstance(each, dict) and "name" in each for each in universe):
+        if len(universe) > _MOST_COINS or not all(
+            isinstance(each, dict) and type(each.get("name")) is str for each in universe
+        ):
             raise ValueError("a universe with a coin without a name")
         self._contexts: dict[str, Any] = {
             each["name"]: context for each, context in zip(universe, contexts, strict=True)
@@ -85,7 +87,7 @@ def order_book_of(document: Any, coin: str, now_ms: int) -> OrderBook | None:
     levels, time_ms = _field(document, "levels"), _field(document, "time")
     if not isinstance(levels, list) or len(levels) != 2:
         raise ValueError("a book without its two sides")
-    if not isinstance(time_ms, int) or time_ms <= 0:
+    if type(time_ms) is not int or time_ms <= 0:
         raise ValueError("a book without its time")
     bids, asks = (_side(levels[0], descending=True), _side(levels[1], descending=False))
     if bids and asks and bids[0][0] >= asks[0][0]:
@@ -168,7 +170,7 @@ def _field(document: dict[str, Any], name: str) -> Any:
 
 def _finite(value: Any, what: str) -> float:
     try:
-        number = float(value)
+        number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{what} that is no number") from None
     if not math.isfinite(number):

@@ -24,6 +24,9 @@ _STATUS_OF: Final[dict[ModelReason, ModelStatus]] = {
     "PROVIDER_ERROR": "API_ERROR",
     "MODEL_ERROR": "API_ERROR",
 }
+UNREADABLE: Final = (AttributeError, TypeError, LookupError, ValueError, ArithmeticError, RecursionError)
+"""What reading an answer of another form than the vendor's raises: the SDKs do not check what they parse."""
+
 _MAY_PASS: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY})
 _LONGEST_DETAIL: Final = 300
 
@@ -80,21 +83,22 @@ def nonsense(vendor: str) -> ModelFailure:
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """The seconds of `retry-after-ms` or `Retry-After` (RFC 9110 § 10.2.3: seconds or a date); None without a wait."""
-    milliseconds = _number(headers.get("retry-after-ms", ""))
+    milliseconds = positive(headers.get("retry-after-ms", ""))
     if milliseconds is not None:
         return milliseconds / 1000
     header = headers.get("retry-after", "")
-    seconds = _number(header)
+    seconds = positive(header)
     if seconds is not None:
         return seconds
     try:
         wait = email.utils.parsedate_to_datetime(header).timestamp() - clock.now().timestamp()
-    except ValueError:
+    except UNREADABLE:
         return None
     return wait if wait > 0 else None
 
 
-def _number(text: str) -> float | None:
+def positive(text: str) -> float | None:
+    """The number in a text from a vendor; None where there is none that can be waited for."""
     try:
         number = float(text)
     except ValueError:

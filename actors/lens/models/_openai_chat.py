@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 import openai
 from openai.types.chat import ChatCompletion
 
-from actors.lens.models._failures import ModelFailure, nonsense, refused, retry_after
+from actors.lens.models._failures import UNREADABLE, ModelFailure, nonsense, refused, retry_after
 from actors.lens.models._http import open_client, time_limits, unreachable
 from actors.lens.models._prompt import Prompt
 from actors.lens.models._remote import Answer, Options, RemoteModel
@@ -56,17 +56,17 @@ class ChatModel(RemoteModel):
             raise self._refused(error) from error
         except openai.APIConnectionError as error:
             raise unreachable(self.vendor, error.__cause__) from error
-        except (openai.OpenAIError, ValueError) as error:
+        except (openai.OpenAIError, *UNREADABLE) as error:
             raise nonsense(self.vendor) from error
         try:
             return _read(completion)
-        except (AttributeError, TypeError, LookupError, ValueError) as error:  # the SDK does not check what it parses
+        except UNREADABLE as error:
             raise nonsense(self.vendor) from error
 
     def _refused(self, error: openai.APIStatusError) -> ModelFailure:
         wait = retry_after(error.response.headers)
         body = error.body if error.body is not None else error.response.text
-        is_final = error.code in _SPENT  # 429 too, but no pause brings the money back
+        is_final = str(error.code) in _SPENT  # 429 too, but no pause brings the money back
         return refused(self.vendor, error.status_code, body, retry_after_seconds=wait, is_final=is_final)
 
 
@@ -74,7 +74,7 @@ def _read(completion: ChatCompletion) -> Answer:
     choice = completion.choices[0]
     message = choice.message
     usage = completion.usage
-    tokens = None if usage is None else int(usage.total_tokens)
+    tokens = None if usage is None else usage.total_tokens
     if message.refusal:
         return Answer(str(message.refusal), "refused", f"refusal: {message.refusal}"[:200], tokens)
     reason = str(choice.finish_reason)

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from actors.lens.model import Decision, Evaluation, EventType, Features, RawSignal, Transcript
-from actors.lens.models._failures import ModelFailure
+from actors.lens.models._failures import UNREADABLE, ModelFailure, nonsense
 from actors.lens.models._gate import Gate
 from actors.lens.models._prompt import Prompt, render
 from config.masking import protect
@@ -21,6 +21,7 @@ from schemas.errors import ValidationFailed
 
 _GRACE_SECONDS: Final = 1.0
 _LONGEST_ERROR: Final = 500
+_MOST_TOKENS: Final = 2**31 - 1  # what the database's column holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,7 @@ class RemoteModel(ABC):
             latency_ms=round((time.perf_counter() - began) * 1000),
             decision=decision,
             error=None if failure is None else failure.message[:_LONGEST_ERROR],
-            tokens_used=None if answer is None else answer.tokens_used,
+            tokens_used=None if answer is None else _count(answer.tokens_used),
             prompt_hash=self._question_hash(signal.event_type, prompt),
             reason_code=None if failure is None else failure.reason,
             is_final=failure is not None and failure.is_final,
@@ -112,6 +113,8 @@ class RemoteModel(ABC):
                     return await self._ask(prompt, response_schema(event_type))
             except TimeoutError:
                 raise ModelFailure("TIMEOUT", f"{self.vendor}: no answer within {seconds:g} s") from None
+            except UNREADABLE as error:  # where a dialect or its SDK did not foresee it
+                raise nonsense(self.vendor) from error
 
     def _decide(self, answer: Answer, signal: RawSignal) -> Decision:
         why = f" ({answer.stop_reason})" if answer.stop_reason else ""
@@ -148,6 +151,11 @@ class RemoteModel(ABC):
             found = hashlib.sha256(orjson.dumps(question, option=orjson.OPT_SORT_KEYS)).hexdigest()
             self._hashes[event_type] = found
         return found
+
+
+def _count(tokens: object) -> int | None:
+    """What a vendor says it took; None for what is no number of tokens."""
+    return tokens if type(tokens) is int and 0 <= tokens <= _MOST_TOKENS else None
 
 
 def _transcript(prompt: Prompt, answer: Answer | None) -> Transcript:

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 import anthropic
 from anthropic.types import Message, ThinkingConfigParam
 
-from actors.lens.models._failures import ModelFailure, nonsense, refused, retry_after
+from actors.lens.models._failures import UNREADABLE, ModelFailure, nonsense, refused, retry_after
 from actors.lens.models._http import open_client, time_limits, unreachable
 from actors.lens.models._prompt import Prompt
 from actors.lens.models._remote import Answer, Options, RemoteModel
@@ -65,17 +65,17 @@ class Claude(RemoteModel):
             raise self._refused(error) from error
         except anthropic.APIConnectionError as error:
             raise unreachable(self.vendor, error.__cause__) from error
-        except (anthropic.AnthropicError, ValueError) as error:
+        except (anthropic.AnthropicError, *UNREADABLE) as error:
             raise nonsense(self.vendor) from error
         try:
             return _read(message)
-        except (AttributeError, TypeError, LookupError, ValueError) as error:  # the SDK does not check what it parses
+        except UNREADABLE as error:
             raise nonsense(self.vendor) from error
 
     def _refused(self, error: anthropic.APIStatusError) -> ModelFailure:
         wait = retry_after(error.response.headers)
         body = error.body if error.body is not None else error.response.text
-        is_final = error.error_code == _SPENT  # 429 too, but no pause brings the money back
+        is_final = str(error.error_code) == _SPENT  # 429 too, but no pause brings the money back
         return refused(self.vendor, error.status_code, body, retry_after_seconds=wait, is_final=is_final)
 
 

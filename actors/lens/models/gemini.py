@@ -9,7 +9,7 @@ import httpx2
 from google import genai
 from google.genai import errors, types
 
-from actors.lens.models._failures import ModelFailure, nonsense, refused, retry_after
+from actors.lens.models._failures import UNREADABLE, ModelFailure, nonsense, positive, refused, retry_after
 from actors.lens.models._http import open_client, unreachable
 from actors.lens.models._prompt import Prompt
 from actors.lens.models._remote import Answer, Options, RemoteModel
@@ -69,17 +69,18 @@ class Gemini(RemoteModel):
             raise self._refused(error) from error
         except httpx2.RequestError as error:
             raise unreachable(self.vendor, error) from error
-        except (ValueError, TypeError, AttributeError) as error:  # JSON of other shapes
+        except UNREADABLE as error:  # JSON of other shapes
             raise nonsense(self.vendor) from error
         try:
             return _read(response)
-        except (AttributeError, TypeError, LookupError, ValueError) as error:
+        except UNREADABLE as error:
             raise nonsense(self.vendor) from error
 
     def _refused(self, error: errors.APIError) -> ModelFailure:
         headers: Mapping[str, str] = getattr(error.response, "headers", {})
         wait = retry_after(headers) or _retry_delay(error.details)
-        return refused(self.vendor, error.code, error.details, retry_after_seconds=wait)
+        status = getattr(error.response, "status_code", error.code)  # the SDK's own is what the body says it is
+        return refused(self.vendor, status, error.details, retry_after_seconds=wait)
 
 
 def _read(response: types.GenerateContentResponse) -> Answer:
@@ -102,8 +103,8 @@ def _retry_delay(details: Any) -> float | None:
     try:
         infos = details["error"]["details"]
         delay = next(each["retryDelay"] for each in infos if each.get("@type") == _RETRY_INFO)
-        return float(delay.removesuffix("s")) or None
-    except (KeyError, TypeError, AttributeError, ValueError, StopIteration):
+        return positive(delay.removesuffix("s"))
+    except (*UNREADABLE, StopIteration):
         return None
 
 
