@@ -36,14 +36,15 @@ class Profiles:
     async def _read(self, wanted: Sequence[tuple[UUID, UUID | None]]) -> list[bytes | None]:
         async with connection(self._pool) as conn:
             details = await load_details(conn, wanted)
-        return [None if each is None else encode(_PROFILE.dump(_document(each))) for each in details]
+        return [None if each is None else encode(_document(each)) for each in details]
 
 
 def _document(found: ProviderDetail) -> dict[str, Any]:
     document = {name: getattr(found, name) for name in found.__slots__}
     document["stats"] = {name: document.pop(name) for name in _STATS}
     document["is_verified"] = found.verification_level != "none"
-    if found.former_name is None:
-        del document["former_name"], document["former_name_until"]
     document["recent_signals"] = orjson.Fragment(found.recent_signals)
-    return document
+    shown: dict[str, Any] = _PROFILE.dump(document)
+    if found.former_name is None:
+        del shown["former_name"], shown["former_name_until"]
+    return shown
