@@ -153,7 +153,7 @@ class SignalSocket(_Opening, SocketHandler):
     header_first = False
 
     @endpoint(
-        "Stream signals as WebSocket messages", query=StreamQuery(), status=101, errors=(400, 503), headers=_RESUME
+        "Stream signals as WebSocket messages", query=StreamQuery(), status=101, errors=(400, 403, 503), headers=_RESUME
     )
     async def get(self, query: dict[str, Any]) -> None:  # type: ignore[override]  # an endpoint may be any awaitable
         """The events, errors and resuming of `GET /api/signals/stream` as JSON messages `{"event", "id", "data"}`.
