@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import ActorDiedError, RayError
 
-from actors._host import NAMESPACE, ActorSpec, Figures, remote_host
+from actors._host import NAMESPACE, Figures, HostedActor, remote_host
 from actors._mailbox import Limits, Mailbox, Undelivered
+from actors._placement import ActorProcess, ActorSpec, place
 from actors.ingest import INGEST
 from actors.leaderboards.messages import LEADERBOARDS
 from actors.lens.messages import ENRICH, EVALUATE, INTAKE, PUBLISH
@@ -93,35 +94,36 @@ def _signal_handlers_kept() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-class RayTransport:
-    """Carries batches to one named actor; looks it up, or creates it, when it has no living one at hand."""
+class RayProcess:
+    """The way to a process of actors; looks it up, or creates it, when it has no living one at hand."""
 
-    def __init__(self, spec: ActorSpec, shard: int, specs: tuple[ActorSpec, ...], settings: Settings) -> None:
-        self._host = remote_host(spec, shard)
-        self._arguments = (spec, shard, specs, settings)
+    def __init__(self, process: ActorProcess, processes: tuple[ActorProcess, ...], settings: Settings) -> None:
+        self.actor_names = process.actor_names
+        self._host = remote_host(process)
+        self._arguments = (process, processes, settings)
         self._handle: Any = None
         self._search: asyncio.Future[Any] | None = None
 
-    async def send(self, batch: bytes) -> bytes:
-        """See Transport."""
+    async def send(self, actor: str, batch: bytes) -> bytes:
+        """The encoded replies of an actor. Raises Undelivered."""
         try:
-            answer: bytes = await (await self._living()).deliver.remote(batch)
+            answer: bytes = await (await self._living()).deliver.remote(actor, batch)
         except (RayError, ValueError) as error:
             self._note(error)
             raise Undelivered(_first_line(error)) from None
         return answer
 
-    async def ping(self) -> Figures:
-        """What the actor says of itself. Raises RayError, ValueError."""
+    async def ping(self) -> dict[str, Figures]:
+        """What its actors say of themselves. Raises RayError, ValueError."""
         try:
-            figures: Figures = await (await self._living()).ping.remote()
+            figures: dict[str, Figures] = await (await self._living()).ping.remote()
         except (RayError, ValueError) as error:
             self._note(error)
             raise
         return figures
 
     async def drain(self, seconds: float) -> bool:
-        """Let the actor finish, and end it for good. Raises RayError, ValueError."""
+        """Let the actors finish, and end the process for good. Raises RayError, ValueError."""
         handle, self._handle = await self._living(), None
         try:
             finished: bool = await handle.drain.remote(seconds)
@@ -147,17 +149,37 @@ class RayTransport:
             self._handle = None
 
 
-class Directory:
-    """The actors as one process sees them: a gateway, or an actor that writes to others. Belongs to one event loop."""
+class RayTransport:
+    """Carries batches to one actor."""
 
-    def __init__(self, settings: Settings, specs: Sequence[ActorSpec] = SPECS) -> None:
-        everything = tuple(specs)
-        self._specs = {spec.kind: spec for spec in everything}
-        self._transports: dict[str, RayTransport] = {
-            spec.name_of(shard): RayTransport(spec, shard, everything, settings)
-            for spec in everything
-            for shard in range(spec.shards)
-        }
+    def __init__(self, process: RayProcess, actor: str) -> None:
+        self._process = process
+        self._actor = actor
+
+    async def send(self, batch: bytes) -> bytes:
+        """See Transport."""
+        return await self._process.send(self._actor, batch)
+
+
+class Directory:
+    """The actors as one process sees them: a gateway, or a process of actors. Belongs to one event loop.
+
+    In a process of actors `processes` is how its creator has placed all of them, and `neighbours` are its own.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        specs: Sequence[ActorSpec] = SPECS,
+        *,
+        processes: tuple[ActorProcess, ...] | None = None,
+        neighbours: Mapping[str, HostedActor] | None = None,
+    ) -> None:
+        placed = place(specs, settings.actor_placement) if processes is None else processes
+        self._neighbours = neighbours or {}
+        self._specs = {spec.kind: spec for process in placed for spec, _ in process.actors}
+        self._processes = [RayProcess(each, placed, settings) for each in placed]
+        self._by_actor = {name: process for process in self._processes for name in process.actor_names}
         self._mailboxes: dict[str, Mailbox] = {}
 
     async def start(self) -> None:
@@ -166,7 +188,7 @@ class Directory:
         Raises ActorUnavailable that names those which did not within 60 s, and why.
         """
         deadline = asyncio.get_running_loop().time() + CREATE_SECONDS
-        waiting = dict.fromkeys(self._transports, "no answer")
+        waiting = dict.fromkeys(self._by_actor, "no answer")
         while waiting:
             for name, answer in (await self._ping(tuple(waiting))).items():
                 if isinstance(answer, AppError):
@@ -187,12 +209,14 @@ class Directory:
         name = spec.name_of(shard_of(key, spec.shards) if spec.shards > 1 else 0)
         mailbox = self._mailboxes.get(name)
         if mailbox is None:
-            mailbox = self._mailboxes[name] = Mailbox(name, self._transports[name], spec.limits)
+            neighbour = self._neighbours.get(name)
+            transport = RayTransport(self._by_actor[name], name) if neighbour is None else None
+            mailbox = self._mailboxes[name] = Mailbox(name, transport, spec.limits, neighbour=neighbour)
         return mailbox
 
     async def probe(self) -> Mapping[str, Figures | AppError]:
         """What each actor says of itself within a second, or why it does not; `ready` is false while it starts."""
-        return await self._ping(tuple(self._transports), seconds=PROBE_SECONDS)
+        return await self._ping(tuple(self._by_actor), seconds=PROBE_SECONDS)
 
     async def close(self) -> None:
         """Empty and close the mailboxes. The actors stay."""
@@ -201,21 +225,25 @@ class Directory:
     async def stop_actors(self, seconds: float = 10.0) -> bool:
         """Let every actor finish what it does and end it for good; whether all did. The next start creates them."""
         finished = await asyncio.gather(
-            *(transport.drain(seconds) for transport in self._transports.values()), return_exceptions=True
+            *(process.drain(seconds) for process in self._processes), return_exceptions=True
         )
         return all(each is True for each in finished)
 
     async def _ping(self, names: Sequence[str], seconds: float = CREATE_SECONDS) -> dict[str, Figures | AppError]:
-        async def one(name: str) -> Figures | AppError:
+        async def one(process: RayProcess) -> Mapping[str, Figures | AppError]:
             try:
                 async with asyncio.timeout(seconds):
-                    return await self._transports[name].ping()
+                    return await process.ping()
             except TimeoutError:
-                return ActorUnavailable(f"{name} does not answer")
+                return {name: ActorUnavailable(f"{name} does not answer") for name in process.actor_names}
             except (RayError, ValueError) as error:
-                return ActorUnavailable(f"{name}: {_first_line(error)}")
+                return {name: ActorUnavailable(f"{name}: {_first_line(error)}") for name in process.actor_names}
 
-        return dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))
+        asked = dict.fromkeys(self._by_actor[name] for name in names)
+        found: dict[str, Figures | AppError] = {}
+        for answers in await asyncio.gather(*map(one, asked)):
+            found |= answers
+        return {name: found[name] for name in names}
 
 
 def _in_thread(call: Callable[[], T]) -> asyncio.Future[T]:

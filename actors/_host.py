@@ -1,4 +1,4 @@
-"""The process of an actor: the only class that is made remote. It gives a Behaviour its room and its batches."""
+"""The process of some actors: the only class that is made remote. Each actor gets its room and its batches."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ import random
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
+from redis.asyncio import Redis
 
 from actors._behaviour import Behaviour, Room
 from actors._fencing import Fence
-from actors._mailbox import Limits
 from actors._messages import UNDECODABLE, Delivery, decode, encode_replies
+from actors._placement import ActorProcess, ActorSpec
 from config import clock, collector, metrics, tasks
 from config.log import configure_logging
 from config.masking import redact
 from config.settings import Settings
 from db import actors as sql
-from db._postgres import Pool, create_pool, show_pool, transaction
+from db._postgres import Pool, create_pool, loudness, show_pool, transaction
 from db._redis import create_redis
 from schemas.errors import ActorUnavailable, AppError, Fenced, Internal, Unavailable
+
+if TYPE_CHECKING:
+    from actors._directory import Directory
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +38,8 @@ NAMESPACE = "tradestream"
 
 # A sender whose deadline has passed repeats nothing, and nobody repeats by hand later than this.
 COMMAND_RETENTION_SECONDS = 3600.0
-_EXPIRE_EVERY_SECONDS = 60.0
+_SHOW_EVERY_SECONDS = 10.0
+_EXPIRE_ROUNDS = 6  # of showing: once a minute
 _EXPIRE_AT_ONCE = 2000  # some 40 ms of Postgres's time
 
 _START_PATIENCE_SECONDS = 1.0  # a batch that comes during the start waits for it this long
@@ -46,37 +50,117 @@ _EXIT_FENCED = 3
 Figures = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class ActorSpec:
-    """A kind of actor: its name in Ray, what it does, over how many processes it is spread, and its bounds."""
-
-    kind: str
-    behaviour: str  # "actors.lens.intake:Intake"
-    shards: int = 1
-    pool_size: int = 4  # Postgres connections per process, at least 2 (a take-over may need two): batches side by side
-    limits: Limits = field(default_factory=Limits)
-
-    def name_of(self, shard: int) -> str:
-        """The name in Ray: the kind, and the shard where there are several."""
-        return self.kind if self.shards == 1 else f"{self.kind}/{shard}"
-
-
 class Host:
-    """One shard of one kind of actor, in a process of its own.
+    """The actors of one process.
 
-    Guarantee: a batch is answered when its Behaviour says so, under this process's epoch; when another process has
-    taken a newer one, this process ends. A crash loses what the Behaviour keeps in memory only; Ray starts the process
+    Guarantee: a batch is answered when its Behaviour says so, under the epoch of its actor; when another process has
+    taken a newer one, this process ends. A crash loses what the Behaviours keep in memory only; Ray starts the process
     again.
     """
 
-    def __init__(self, spec: ActorSpec, shard: int, specs: tuple[ActorSpec, ...], settings: Settings) -> None:
+    def __init__(self, process: ActorProcess, processes: tuple[ActorProcess, ...], settings: Settings) -> None:
         settings.protect_secrets()
         configure_logging(settings.log_level, settings.log_format)
+        self.name = process.name
+        self._shared = Shared(process, processes, settings)
+        self._actors = {
+            spec.name_of(shard): HostedActor(spec, shard, settings, self._shared) for spec, shard in process.actors
+        }
+        self._shared.neighbours.update(self._actors)
+        for actor in self._actors.values():
+            actor.start()
+        self._upkeep = tasks.spawn(self._shared.keep_up(), name=f"{self.name}: upkeep")
+
+    def __repr__(self) -> str:
+        return self.name
+
+    async def deliver(self, actor: str, batch: bytes) -> bytes:
+        """Have an actor process an encoded batch; the encoded replies, errors among them as values."""
+        return await self._actors[actor].deliver(batch)
+
+    async def ping(self) -> dict[str, Figures]:
+        """What each actor says of itself."""
+        return {name: actor.ping() for name, actor in self._actors.items()}
+
+    async def drain(self, seconds: float) -> bool:
+        """Take no more batches, finish those under way, stop. Whether all were finished within `seconds`."""
+        finished = await asyncio.gather(*(actor.drain(seconds) for actor in self._actors.values()))
+        await tasks.cancel(self._upkeep)
+        await self._shared.close()
+        return all(finished)
+
+
+class Shared:
+    """What the actors of a process have in common: connections, and the way to other actors."""
+
+    def __init__(self, process: ActorProcess, processes: tuple[ActorProcess, ...], settings: Settings) -> None:
+        self.neighbours: dict[str, HostedActor] = {}
+        self._process = process
+        self._processes = processes
+        self._settings = settings
+        self._pool: Pool | None = None
+        self._redis: Redis | None = None
+        self._directory: Directory | None = None
+
+    async def pool(self) -> Pool:
+        """The connections to Postgres. None is open yet."""
+        if self._pool is None:
+            assert self._settings.database_url is not None, "whoever creates actors knows where Postgres is"
+            name = f"tradestream {self._process.name}"
+            pool = await create_pool(self._settings.database_url, self._process.pool_size, name=name)
+            if self._pool is None:
+                self._pool = pool
+        return self._pool
+
+    @property
+    def redis(self) -> Redis:
+        """The client of Redis."""
+        if self._redis is None:
+            assert self._settings.redis_url is not None, "whoever creates actors knows where Redis is"
+            self._redis = create_redis(self._settings.redis_url)
+        return self._redis
+
+    @property
+    def directory(self) -> Directory:
+        """The way to all actors; to those of this process without Ray."""
+        if self._directory is None:
+            from actors._directory import Directory  # it creates Hosts
+
+            self._directory = Directory(self._settings, processes=self._processes, neighbours=self.neighbours)
+        return self._directory
+
+    async def keep_up(self) -> None:
+        """Forget old commands and show the pool, again and again."""
+        for round_number in itertools.count(1):
+            await asyncio.sleep(_SHOW_EVERY_SECONDS * random.uniform(0.9, 1.1))  # noqa: S311 - spreads load
+            if self._pool is None:
+                continue
+            show_pool(self._pool, self._process.name)
+            if round_number % _EXPIRE_ROUNDS == 0:
+                try:
+                    await _expire_commands(self._pool)
+                except Exception as error:  # noqa: BLE001 - whatever it is, the next round tries again
+                    log.log(loudness(error), "%s: old commands stay for now: %s", self._process.name, error)
+
+    async def close(self) -> None:
+        """End all of it."""
+        if self._directory is not None:
+            await self._directory.close()
+        if self._redis is not None:
+            await self._redis.aclose()
+        if self._pool is not None:
+            self._pool.terminate()  # what matters is committed, and an open transaction must not stay
+
+
+class HostedActor:
+    """One actor in its process: started, given its batches, counted, stopped."""
+
+    def __init__(self, spec: ActorSpec, shard: int, settings: Settings, shared: Shared) -> None:
         self.name = spec.name_of(shard)
         self._spec = spec
         self._shard = shard
-        self._specs = specs
         self._settings = settings
+        self._shared = shared
         self._since = clock.now()
         self._behaviour: Behaviour | None = None  # set while it takes batches
         self._room: Room | None = None
@@ -87,12 +171,11 @@ class Host:
         self._idle = asyncio.Event()
         self._idle.set()
         self._batch_seconds = metrics.ACTOR_BATCH_SECONDS.labels(self.name)
+        self._starter: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to start, in the background."""
         self._starter = tasks.spawn(self._start(), name=f"{self.name}: start")
-
-    def __repr__(self) -> str:
-        return self.name
-
-    # --- its messages
 
     async def deliver(self, batch: bytes) -> bytes:
         """Process an encoded batch; the encoded replies, errors among them as values. Raises nothing."""
@@ -101,19 +184,27 @@ class Host:
         except Exception:
             log.exception("%s: a batch cannot be read", self.name)
             return UNDECODABLE
+        return encode_replies(await self.process(deliveries))
+
+    async def send(self, batch: Sequence[Delivery]) -> Sequence[Any]:
+        """Process the batch of a neighbour in this process, to the end, also if the neighbour gives up waiting."""
+        return await asyncio.shield(tasks.spawn(self.process(batch), name=f"{self.name}: batch of a neighbour"))
+
+    async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
+        """Process a batch; the replies, errors among them as values. Raises nothing."""
         self._in_progress += 1
         self._idle.clear()
         started = time.perf_counter()
         try:
-            replies = await self._process(deliveries)
+            replies = await self._process(batch)
         finally:
             self._in_progress -= 1
             if not self._in_progress:
                 self._idle.set()
         self._count(replies, time.perf_counter() - started)
-        return encode_replies(replies)
+        return replies
 
-    async def ping(self) -> Figures:
+    def ping(self) -> Figures:
         """Who this is and how busy: `name`, `ready`, `epoch`, `pid`, … and what the Behaviour says of itself."""
         return {
             "name": self.name,
@@ -135,7 +226,8 @@ class Host:
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
-                await tasks.cancel(self._starter)
+                if self._starter is not None:
+                    await tasks.cancel(self._starter)
                 if self._behaviour is not None:
                     await self._behaviour.stop()
         except TimeoutError:
@@ -143,8 +235,6 @@ class Host:
         finally:
             await self._leave()
         return True
-
-    # --- how
 
     async def _process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
         try:
@@ -197,28 +287,22 @@ class Host:
             await asyncio.sleep(random.uniform(0.5, 1.0) * longest)  # noqa: S311 - spreads load, guards nothing
 
     async def _start_once(self) -> None:
-        from actors._directory import Directory  # it creates Hosts
-
-        settings = self._settings
-        assert settings.database_url is not None, "whoever creates actors knows where Postgres is"
-        assert settings.redis_url is not None, "whoever creates actors knows where Redis is"
-        pool = await create_pool(settings.database_url, self._spec.pool_size, name=f"tradestream {self.name}")
+        pool = await self._shared.pool()
         room = Room(
             name=self.name,
             shard=self._shard,
             shards=self._spec.shards,
-            settings=settings,
+            settings=self._settings,
             pool=pool,
-            redis=create_redis(settings.redis_url),
+            redis=self._shared.redis,
             fence=Fence(pool, self.name, on_lost=_end_process),
-            directory=Directory(settings, self._specs),
+            directory=self._shared.directory,
         )
         self._room = room
         await room.fence.take()
         behaviour = _load(self._spec.behaviour)
         await behaviour.start(room)
-        room.every(_EXPIRE_EVERY_SECONDS, lambda: _expire_commands(pool), name="expire commands")
-        room.every(_EXPIRE_EVERY_SECONDS / 6, self._show_figures, name="figures")
+        room.every(_SHOW_EVERY_SECONDS, self._show_figures, name="figures")
         self._behaviour = behaviour
         collector.settle()
 
@@ -227,16 +311,11 @@ class Host:
         room, self._room = self._room, None
         if room is not None:
             await room.close()
-            await room.directory.close()
-            await room.redis.aclose()
-            room.pool.terminate()  # what matters is committed, and an open transaction must not stay
 
     async def _show_figures(self) -> None:
         if self._behaviour is not None:
             for figure, value in self._behaviour.figures().items():
                 metrics.ACTOR_FIGURES.labels(self.name, figure).set(value)
-        if self._room is not None:
-            show_pool(self._room.pool, self.name)
 
     def _count(self, replies: Sequence[Any], seconds: float) -> None:
         self._batches += 1
@@ -249,15 +328,14 @@ class Host:
             metrics.ACTOR_MESSAGES.labels(self.name, "OK").inc(len(replies) - len(errors))
 
 
-def remote_host(spec: ActorSpec, shard: int) -> Any:
-    """The Ray actor class of a shard, with every option it has; `.remote(...)` gets it if it exists, or creates it.
+def remote_host(process: ActorProcess) -> Any:
+    """The Ray actor class of a process, with every option it has; `.remote(...)` gets it if it exists, or creates it.
 
-    Its class is named after its kind (`LensEnrich`), so that `ps` and the dashboard tell the processes apart.
+    Its class is named after what it holds (`LensIntake`), so that `ps` and the dashboard tell the processes apart.
     """
-    title = "".join(word.capitalize() for word in spec.kind.replace("/", " ").replace("_", " ").split())
-    cls = type(title, (Host,), {"__doc__": Host.__doc__})
+    cls = type(process.title, (Host,), {"__doc__": Host.__doc__})
     return ray.remote(cls).options(
-        name=spec.name_of(shard),
+        name=process.name,
         namespace=NAMESPACE,
         lifetime="detached",  # it outlives the gateway that happened to create it
         get_if_exists=True,

@@ -11,14 +11,14 @@ import logging
 import math
 import random
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import uuid_utils
 
-from actors._messages import UNDECODABLE, Message, decode, encode
+from actors._messages import UNDECODABLE, Delivery, Message, decode, encode
 from config import metrics, tasks
 from schemas.errors import ActorUnavailable, AppError, DeadlineExceeded, Internal, Overloaded
 
@@ -32,10 +32,17 @@ class Undelivered(Exception):
 
 
 class Transport(Protocol):
-    """What carries batches to the actor."""
+    """What carries batches to an actor in another process."""
 
     async def send(self, batch: bytes) -> bytes:
         """The encoded replies. Raises Undelivered; it is sent again then, perhaps to another process."""
+
+
+class Neighbour(Protocol):
+    """An actor in this process."""
+
+    async def send(self, batch: Sequence[Delivery]) -> Sequence[Any]:
+        """The replies. The batch is processed to the end whether or not somebody waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +73,17 @@ class Mailbox:
     again under the same command id applies it once. A failed call is repeated by itself while somebody still waits.
     """
 
-    def __init__(self, name: str, transport: Transport, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        transport: Transport | None,
+        limits: Limits | None = None,
+        *,
+        neighbour: Neighbour | None = None,
+    ) -> None:
         self.name = name
         self._transport = transport
+        self._neighbour = neighbour  # instead of a transport
         self._limits = limits or Limits()
         self._waiting: deque[_Entry] = deque()
         self._under_way: list[_Entry] = []
@@ -248,11 +263,11 @@ class Mailbox:
         """Send the batch under way until it is answered or nobody waits for it any more."""
         attempt = 0
         while self._under_way:
-            payload = self._encode_batch(again=attempt > 0)
-            if not self._under_way:
+            exchange = self._exchange(again=attempt > 0)
+            if exchange is None:
                 break
             try:
-                answer = await self._call(payload)
+                replies = await self._call(exchange)
             except Undelivered as error:
                 attempt += 1
                 self._retries.inc()
@@ -265,30 +280,46 @@ class Mailbox:
             if self._failing:
                 self._failing = False
                 log.warning("%s answers again", self.name)
-            self._settle(answer)
+            self._settle(replies)
         self._under_way = []
 
-    async def _call(self, payload: bytes) -> bytes:
+    def _exchange(self, *, again: bool) -> Coroutine[Any, Any, Sequence[Any] | None] | None:
+        """The exchange of the batch under way for its replies (None: it cannot be read). None when nothing is left."""
+        if self._neighbour is not None:
+            return self._neighbour.send(
+                [Delivery(e[2], e[3], e[4], e[5] or (again and e[4] is not None)) for e in self._under_way]
+            )
+        payload = self._encode_batch(again=again)
+        return self._travel(payload) if self._under_way else None
+
+    async def _travel(self, payload: bytes) -> Sequence[Any] | None:
+        assert self._transport is not None
+        answer = await self._transport.send(payload)
+        if answer == UNDECODABLE:
+            return None
+        if self._batch_bytes * 2 <= self._limits.batch_bytes:
+            self._batch_limit = min(self._limits.batch_messages, self._batch_limit * 2)
+        replies: Sequence[Any] = decode(answer)
+        return replies
+
+    async def _call(self, exchange: Coroutine[Any, Any, Sequence[Any] | None]) -> Sequence[Any] | None:
         self._batch_messages.observe(len(self._under_way))
         self._depth.set(len(self._waiting))
         assert self._loop is not None
         started = self._loop.time()
         try:
             async with asyncio.timeout(self._limits.call_seconds):
-                return await self._transport.send(payload)
+                return await exchange
         except TimeoutError:
             raise Undelivered(f"no answer for {self._limits.call_seconds} s") from None
         finally:
             self._call_seconds.observe(self._loop.time() - started)
 
-    def _settle(self, answer: bytes) -> None:
+    def _settle(self, replies: Sequence[Any] | None) -> None:
         entries = self._under_way
-        if answer == UNDECODABLE:
+        if replies is None:
             self._isolate(entries)
             return
-        if self._batch_bytes * 2 <= self._limits.batch_bytes:
-            self._batch_limit = min(self._limits.batch_messages, self._batch_limit * 2)
-        replies = decode(answer)
         assert len(replies) == len(entries), f"{len(replies)} replies to {len(entries)} messages"
         for entry, reply in zip(entries, replies, strict=True):
             future = entry[0]

@@ -139,6 +139,12 @@ class Settings:
     ray_address: str | None = _setting(
         "RAY_ADDRESS", "optional", None, check=_RAY_ADDRESS, help="host:port of a running Ray; unset: a local one"
     )
+    actor_placement: str = _setting(
+        "ACTOR_PLACEMENT",
+        "str",
+        "together",
+        help="which actors share a process: together (one machine), spread (none), or groups (ARCHITECTURE.md)",
+    )
     ray_dashboard_port: int = _setting(
         "RAY_DASHBOARD_PORT",
         "int",

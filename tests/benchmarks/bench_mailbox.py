@@ -25,7 +25,7 @@ import ray
 import uvloop
 
 from actors._directory import Directory, connect, disconnect
-from actors._host import ActorSpec
+from actors._placement import ActorSpec
 from config.settings import Settings
 from db import actors as sql
 from tests.breakable import ray_for_this_process

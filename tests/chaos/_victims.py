@@ -41,10 +41,9 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
-def _stage(name: str) -> Victim:
-    title = "ray::" + "".join(word.capitalize() for word in name.split("/"))
-    # While a call is under way Ray appends its name: "ray::LensIntake.deliver".
-    return Victim(name, "ray", lambda process: _title(process).partition(".")[0].strip() == title)
+def _actors(name: str, title: str) -> Victim:
+    # While a call is under way Ray appends its name: "ray::Lens.deliver".
+    return Victim(name, "ray", lambda process: _title(process).partition(".")[0].strip() == f"ray::{title}")
 
 
 def _binary(name: str) -> Callable[[psutil.Process], bool]:
@@ -60,7 +59,12 @@ def _is_backend(process: psutil.Process) -> bool:
     return _title(process).startswith("postgres: tradestream")
 
 
-INTAKE, ENRICH, EVALUATE, PUBLISH = (_stage(f"lens/{name}") for name in ("intake", "enrich", "evaluate", "publish"))
+# Where actors share a process (ACTOR_PLACEMENT=together).
+LENS, CORE = _actors("the pipeline", "Lens"), _actors("the owners of accounts and records", "Core")
+# Where each has its own (spread).
+INTAKE, ENRICH, EVALUATE, PUBLISH = (
+    _actors(f"lens/{name}", f"Lens{name.capitalize()}") for name in ("intake", "enrich", "evaluate", "publish")
+)
 GATEWAY = Victim("gateway", "gateway-1", lambda _: True)
 GATEWAY_2 = Victim("the second gateway", "gateway-2", lambda _: True)
 VALKEY = Victim("Valkey", "valkey", lambda _: True)
@@ -69,4 +73,5 @@ BACKEND = Victim("a Postgres backend", "postgres", _is_backend)
 RAYLET = Victim("Ray's raylet", "ray", _binary("raylet"), recovery_seconds=120.0)
 GCS = Victim("Ray's GCS", "ray", _binary("gcs_server"), recovery_seconds=120.0)
 
-EVERY: Sequence[Victim] = (INTAKE, ENRICH, EVALUATE, PUBLISH, GATEWAY, VALKEY, POSTGRES, BACKEND, RAYLET, GCS)
+EVERY: Sequence[Victim] = (LENS, CORE, GATEWAY, VALKEY, POSTGRES, BACKEND, RAYLET, GCS)
+STAGES: Sequence[Victim] = (INTAKE, ENRICH, EVALUATE, PUBLISH)

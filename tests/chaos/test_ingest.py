@@ -9,14 +9,13 @@ import asyncpg
 import psutil
 import pytest
 
-from tests.chaos._victims import POSTGRES, PUBLISH, Victim, _stage
+from tests.chaos._victims import CORE, LENS, POSTGRES, Victim
 from tests.chaos.test_lens_durability import database
 from tests.lens_factory import until
 from tests.peers.kafka import KafkaBroker
 from tests.scored import numbered
 from tests.services import Server
 
-INGEST = _stage("ingest")
 BATCH, EVERY_TENTH = 2_000, 10
 
 
@@ -27,7 +26,7 @@ async def test_what_kafka_brings_is_stored_once_whoever_is_killed(tmp_path: Path
         with Server(tmp_path / "data", KAFKA_BOOTSTRAP_SERVERS=broker.servers) as server:
             server.start()
             await asyncio.to_thread(server.wait_ready, 90)
-            for turn, victim in enumerate((INGEST, PUBLISH, POSTGRES, INGEST)):
+            for turn, victim in enumerate((CORE, LENS, POSTGRES, CORE)):
                 start = turn * BATCH
                 messages = [
                     b"bad %d" % n if n % EVERY_TENTH == 0 else each

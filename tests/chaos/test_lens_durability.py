@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from config import clock
 from config.tasks import cancel, spawn
 from db._postgres import Connection
 from tests.chaos._clients import Follower, KeepAlive, Producers
-from tests.chaos._victims import EVERY, INTAKE, PUBLISH, VALKEY, Victim
+from tests.chaos._victims import CORE, EVERY, LENS, STAGES, VALKEY, Victim
 from tests.lens_factory import EXAMPLE
 from tests.services import Server, status_of
 from tests.streams import until
@@ -36,17 +37,30 @@ SYMBOLS = ("BTC", "ETH", "SOL", "DOGE", "ADA")
 SLOWEST_SECONDS = 4.0
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One system for all tests of this module: it must also survive one loss after the other."""
-    data_dir = tmp_path_factory.mktemp("durability") / "data"
+@contextmanager
+def system(data_dir: Path, placement: str) -> Iterator[Server]:
+    """One system for many tests: it must also survive one loss after the other."""
     settings = {"RATE_LIMIT_ENABLED": "false", "HEARTBEAT_SECONDS": "2", "LENS_RETRY_BASE_SECONDS": "0.2"}
-    with Server(data_dir, **settings) as running:
+    with Server(data_dir, ACTOR_PLACEMENT=placement, **settings) as running:
         running.start().wait_ready(90)
         yield running
 
 
-@pytest.mark.parametrize("victim", [INTAKE, PUBLISH, VALKEY], ids=str)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The system whose actors share processes."""
+    with system(tmp_path_factory.mktemp("together") / "data", "together") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def spread(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The system with a process for each actor."""
+    with system(tmp_path_factory.mktemp("spread") / "data", "spread") as running:
+        yield running
+
+
+@pytest.mark.parametrize("victim", [LENS, CORE, VALKEY], ids=str)
 async def test_a_killed_process_loses_and_doubles_no_signal(server: Server, victim: Victim) -> None:
     await survive(server, victim, SHORT)
 
@@ -55,6 +69,12 @@ async def test_a_killed_process_loses_and_doubles_no_signal(server: Server, vict
 @pytest.mark.parametrize("victim", EVERY, ids=str)
 async def test_each_part_may_die_with_500_signals_in_flight(server: Server, victim: Victim) -> None:
     await survive(server, victim, FULL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", STAGES, ids=str)
+async def test_each_stage_may_die_alone_with_500_signals_in_flight(spread: Server, victim: Victim) -> None:
+    await survive(spread, victim, FULL)
 
 
 @dataclass

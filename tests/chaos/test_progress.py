@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from actors._directory import Directory, connect, disconnect
-from actors._host import ActorSpec
+from actors._placement import ActorSpec
 from actors.users.messages import USERS, Activity, FirstFollow, ProviderFacts, account_key, progress_key
 from config.settings import Settings
 from db._postgres import Pool, create_pool

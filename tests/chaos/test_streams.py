@@ -33,7 +33,7 @@ from server._embedded_valkey import EmbeddedValkey
 from tests.chaos._clients import BROKEN, KeepAlive
 from tests.chaos._event_source import Page, Published, Wish
 from tests.chaos._stream_server import COMMAND
-from tests.chaos._victims import GATEWAY, GATEWAY_2, POSTGRES, PUBLISH, VALKEY, Victim
+from tests.chaos._victims import GATEWAY, GATEWAY_2, LENS, POSTGRES, VALKEY, Victim
 from tests.lens_factory import EXAMPLE
 from tests.services import Server, status_of, wait_until
 from tests.streams import ALICE, BOB, Draft, Publisher, until
@@ -77,7 +77,7 @@ async def test_200_pages_miss_nothing_when_gateways_valkey_and_postgres_are_kill
 async def test_200_pages_miss_nothing_when_each_part_of_the_whole_system_is_killed(whole: Server) -> None:
     async with posting(whole) as feed:
         providers = [system_provider_id(source) for source in SOURCES[:2]]
-        await survive(whole, feed, wishes(*providers), 2 * [GATEWAY, VALKEY, PUBLISH, POSTGRES, GATEWAY_2])
+        await survive(whole, feed, wishes(*providers), 2 * [GATEWAY, VALKEY, LENS, POSTGRES, GATEWAY_2])
 
 
 def wishes(one: object, other: object) -> list[Wish]:

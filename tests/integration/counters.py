@@ -139,16 +139,24 @@ class Counters(Virtual[int, Changed]):
 class Forwarder(Behaviour):
     """Owns nothing; passes additions on to the counters, as one stage of a pipeline does to the next."""
 
+    counters: ClassVar[str] = "test/counters"
+
     async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
         """The counters' answers."""
 
         async def forward(each: Delivery) -> int | AppError:
             try:
-                return await self.room.mailbox("test/counters", each.key).ask(each.key, each.message)
+                return await self.room.mailbox(self.counters, each.key).ask(each.key, each.message)
             except AppError as error:
                 return error
 
         return await asyncio.gather(*map(forward, batch))
+
+
+class NeighbourForwarder(Forwarder):
+    """Passes additions on to counters that run in its own process."""
+
+    counters: ClassVar[str] = "near/counters"
 
 
 class Plain(Behaviour):

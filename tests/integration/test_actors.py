@@ -20,7 +20,8 @@ import ray
 
 from actors import _directory
 from actors._directory import Directory, connect, disconnect
-from actors._host import NAMESPACE, ActorSpec
+from actors._host import NAMESPACE
+from actors._placement import ActorSpec
 from config.ids import uuid7
 from config.settings import Settings
 from config.tasks import cancel, spawn
@@ -182,6 +183,68 @@ async def test_one_actor_writes_to_another(world: World) -> None:
     async with gateway(world) as directory:
         assert await directory.mailbox(FORWARDER, key).ask(key, Add(7)) == 7
         assert await directory.mailbox(COUNTERS, key).ask(key, Total()) == 7
+
+
+NEAR, NEAR_FORWARDER = "near/counters", "near/forwarder"
+NEIGHBOURS = (
+    ActorSpec(NEAR, "tests.integration.counters:Counters", shards=2),
+    ActorSpec(NEAR_FORWARDER, "tests.integration.counters:NeighbourForwarder"),
+)
+
+
+@asynccontextmanager
+async def neighbours(world: World) -> AsyncIterator[Directory]:
+    """Three actors in one process, as a gateway sees them."""
+    settings = world.settings.replace(actor_placement=f"near={NEAR}+{NEAR_FORWARDER}@1")
+    directory = Directory(settings, NEIGHBOURS)
+    await directory.start()
+    try:
+        yield directory
+    finally:
+        await directory.close()
+
+
+async def test_actors_of_one_process_keep_their_names_and_reach_each_other_without_ray(world: World) -> None:
+    keys = [new_key("near") for _ in range(20)]
+    async with neighbours(world) as directory:
+        probe = await directory.probe()
+        assert set(probe) == {f"{NEAR}/0", f"{NEAR}/1", NEAR_FORWARDER}
+        assert len({(await figures_of(directory, name))["pid"] for name in probe}) == 1
+        assert repr(ray.get_actor(f"{NEAR}/0+{NEAR}/1+{NEAR_FORWARDER}", namespace=NAMESPACE)).startswith("Actor(Near")
+        forwarder = directory.mailbox(NEAR_FORWARDER, "")
+        assert await forwarder.ask_many([(key, Add(7)) for key in keys]) == [7] * 20
+        assert [await directory.mailbox(NEAR, key).ask(key, Total()) for key in keys] == [7] * 20
+        with pytest.raises(AppError):
+            await forwarder.ask(keys[0], Fail("NotFound"))
+
+
+async def test_neighbours_whose_process_is_killed_lose_nothing_acknowledged(world: World) -> None:
+    key = new_key("near killed")
+    async with neighbours(world) as directory, database(world) as conn:
+        forwarder = directory.mailbox(NEAR_FORWARDER, key)
+        for turn in range(3):
+            tags = [f"{turn}/{n}" for n in range(50)]
+            for tag in tags:
+                await eventually(lambda tag=tag: forwarder.ask(key, Add(tag=tag)))  # type: ignore[misc]
+            await kill(directory, NEAR_FORWARDER)
+            await eventually(lambda: directory.mailbox(NEAR, key).ask(key, Total()))
+        rows = await conn.fetch("SELECT DISTINCT tag FROM additions WHERE id = $1", key)
+        assert {row[0] for row in rows} == {f"{turn}/{n}" for turn in range(3) for n in range(50)}
+
+
+async def test_one_actor_that_was_taken_over_ends_its_process_with_its_neighbours(world: World) -> None:
+    key = new_key("near taken over")
+    async with neighbours(world) as directory, database(world) as conn:
+        mailbox = directory.mailbox(NEAR, key)
+        assert await mailbox.ask(key, Add(1)) == 1
+        before = await figures_of(directory, NEAR_FORWARDER)
+        for shard in (0, 1):
+            await sql.take_epoch(conn, f"{NEAR}/{shard}", "another process")
+        command = uuid7()
+        await eventually(lambda: mailbox.ask(key, Add(1), command_id=command))
+        await eventually(lambda: directory.mailbox(NEAR_FORWARDER, key).ask(key, Add(1)))
+        assert (await figures_of(directory, NEAR_FORWARDER))["pid"] != before["pid"]
+        assert await directory.stop_actors(5.0)
 
 
 async def test_messages_of_one_sender_to_one_key_are_applied_in_their_order(world: World) -> None:
