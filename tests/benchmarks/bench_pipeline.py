@@ -1,12 +1,13 @@
 """The whole pipeline, from POST to PUBLISHED, over a whole server: what it carries, what it costs, what it leaves.
 
-    python -m tests.benchmarks.bench_pipeline [--quick] [--rate 1000] [--seconds 30] [--check]
+    python -m tests.benchmarks.bench_pipeline [--quick] [--rate 1000] [--seconds 30] [--placement spread] [--check]
 
 A `run.py serve` of its own with fsync on, simulated market data, the technical model and no rate limits; the load
-generator is a process of its own on the same machine, and its CPU is counted apart. Three parts:
+generator is a process of its own on the same machine, and its CPU is counted apart. Four parts:
 
+- rest: from the start to ready, and the memory of all processes when nothing happens;
 - calm: 50 signals a second; POST, and end to end: from when a request was due until a gateway could have its signal
-  from Redis, which is after the commit;
+  from Redis, which is after the commit; CPU of all processes for each signal;
 - steady: `--rate` signals a second for `--seconds`; CPU by kind of process, where the time goes, what is left behind;
 - full: as many as 64 connections can send in `--seconds`, each its next when the last one is answered: what the server
   sustains, since of a rate that is offered no more than that rate can come out.
@@ -87,8 +88,17 @@ class Bench:
         self.figures: dict[str, float] = {}
         self._stolen = Stolen()
 
+    async def rest(self, began: float) -> None:
+        """What the system holds when nothing happens."""
+        ready = time.monotonic() - began
+        memory = (await footprint.look(self.server)).memory
+        self.figures["MiB at rest"] = sum(memory.values()) / 2**20
+        print(f"rest: ready after {ready:.1f} s, {self.figures['MiB at rest']:.0f} MiB")
+        print("  " + ", ".join(f"{kind} {size / 2**20:.0f}" for kind, size in sorted(memory.items())))
+
     async def calm(self, seconds: float) -> None:
         """Latency where nothing queues."""
+        before = footprint.processes(self.server)[0]
         listener = Listener(footprint.valkey_url(self.server))
         await listener.start()
         load = Load(self.port, _requests(), 16, seconds, rate=CALM_RATE, keep_bodies=True)
@@ -98,6 +108,7 @@ class Bench:
         with suppress(TimeoutError):
             await asyncio.to_thread(wait_until, lambda: due.keys() <= listener.arrivals.keys(), 5.0)
         await listener.stop()
+        cpu = difference(footprint.processes(self.server)[0], before)
         lags = sorted(listener.arrivals[each] - at for each, at in due.items() if each in listener.arrivals)
         assert len(lags) == report.answered, f"{report.answered} accepted, {len(lags)} published: {report.statuses}"
         self.figures["POST p99 ms at 50/s"] = report.latency_ms(0.99)
@@ -108,6 +119,9 @@ class Bench:
         print(
             "  end to end  p50 {:6.1f}   p99 {:6.1f} ms".format(*(lags[int(len(lags) * s)] * 1000 for s in (0.5, 0.99)))
         )
+        self.figures["CPU ms a signal at 50/s"] = sum(cpu.values()) / len(lags) * 1000
+        print(f"  CPU of all processes for one signal, ms: {self.figures['CPU ms a signal at 50/s']:.1f}; ", end="")
+        print(", ".join(f"{kind} {spent / len(lags) * 1000:.1f}" for kind, spent in cpu.items() if spent > 0.05))
         await self._timeline(len(lags))
 
     async def steady(self, rate: float, seconds: float) -> None:
@@ -304,10 +318,13 @@ def _show_growth(after: Footprint, before: Footprint, signals: int) -> None:
 
 async def measure(options: argparse.Namespace) -> int:
     """All parts; 1 with `--check` if a target is missed."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, Server(Path(folder) / "data", **SETTINGS) as server:
+    settings = SETTINGS | {"ACTOR_PLACEMENT": options.placement}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, Server(Path(folder) / "data", **settings) as server:
+        began = time.monotonic()
         server.start()
         await asyncio.to_thread(server.wait_ready)
         bench = Bench(server)
+        await bench.rest(began)
         await asyncio.to_thread(run, Load(bench.port, _requests(), 16, 3.0, rate=200.0))
         await asyncio.sleep(1.0)
         await bench.calm(5.0 if options.quick else 20.0)
@@ -332,6 +349,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--rate", type=float, default=1000.0)
     parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--placement", default="together", help="ACTOR_PLACEMENT")
     return uvloop.run(measure(parser.parse_args()))
 
 
