@@ -18,7 +18,8 @@ import uvloop
 from tornado.netutil import bind_sockets
 
 from actors import _directory
-from actors._directory import Directory
+from actors._directory import SPECS, Directory
+from actors._placement import place
 from config import collector, metrics
 from config.log import configure_logging
 from config.settings import ConfigurationError, Settings
@@ -198,6 +199,7 @@ def main() -> int:
             raise ConfigurationError(f"{name.upper()}: a gateway does not start it; run.py does" for name in missing)
         settings = with_kept_secrets(settings)  # what the supervisor starts has it already
         effective_limits(routes_for(settings), settings)  # raises for a route of RATE_LIMITS that is not there
+        place(SPECS, settings.actor_placement)
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - logging is configured by what is wrong here
         return 2
