@@ -52,7 +52,7 @@ def compose(
     )
 
     def environment(child: str) -> dict[str, str]:
-        joined = settings.replace(ray_address=head.address) if head is not None else settings
+        joined = settings.replace(ray_address=head.address) if head is not None and head.has_port else settings
         return {
             **inherited_environment(),
             **(ray_environment(instance) if head is not None else {}),

@@ -44,8 +44,13 @@ class RayHead(Service):
 
     @property
     def address(self) -> str:
-        """`host:port` of the GCS, for `ray.init`."""
+        """`host:port` of the GCS, for `ray.init`; its port is chosen by `prepare`."""
         return f"127.0.0.1:{self._port}"
+
+    @property
+    def has_port(self) -> bool:
+        """Whether `address` is known. Children that start before Ray (a migration) do not join it."""
+        return self._port != 0
 
     async def prepare(self, run: Run) -> None:
         """Sweep the last session, keep its logs; choose ports."""
