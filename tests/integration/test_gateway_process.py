@@ -170,7 +170,11 @@ def test_it_names_all_that_it_cannot_start_without(tmp_path: Path) -> None:
 
 def test_it_refuses_a_limit_for_a_route_that_is_not_there(tmp_path: Path) -> None:
     nowhere = Settings.load(None).replace(
-        data_dir=tmp_path, database_url="x", redis_url="x", ray_address="x", rate_limits=(("GET /nowhere", 1),)
+        data_dir=tmp_path,
+        database_url="postgresql://localhost/nothing",
+        redis_url="redis://localhost",
+        ray_address="localhost:1",
+        rate_limits=(("GET /nowhere", 1),),
     )
     child = subprocess.run(
         [sys.executable, "-m", "server.main"], env=nowhere.to_environment(), capture_output=True, check=False
