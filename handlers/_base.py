@@ -30,7 +30,7 @@ from handlers._endpoint import Endpoint, endpoint_of
 from handlers._errors import error_body, error_headers, to_app_error
 from handlers._headers import Headers
 from handlers._json import encode
-from handlers._limits import STANDARD, Verdict
+from handlers._limits import STANDARD, Gate, Verdict
 from handlers._negotiation import NegotiatingHandler
 from handlers._routes import Match, Route
 from handlers._security import HSTS, SECURITY_HEADERS, cors_headers, preflight_headers
@@ -248,6 +248,10 @@ class GatewayHandler(NegotiatingHandler):
         """The name of the limit that counts the request for its address: a hook."""
         return route.name
 
+    def limit_gate(self) -> str | None:
+        """A key of Redis without which the request is counted by the route's own limit all the same: a hook."""
+        return None
+
     async def _count(self, route: Route, user: str | None) -> None:
         limits, services = self.gateway.limits, self.gateway.services
         name = self.limit_name(route)
@@ -258,7 +262,10 @@ class GatewayHandler(NegotiatingHandler):
             rule = STANDARD  # who is nobody is counted by the address: guessing tokens is limited here, too
         if services is None or (rule.limit == 0 and counted_user is None):
             return
-        self._verdict = await services.limiter.check(rule, name, self.caller.counted_address, counted_user)
+        gate = None
+        if name is not route.name and (key := self.limit_gate()) is not None:
+            gate = Gate(key, limits.get(route.name, STANDARD), route.name)
+        self._verdict = await services.limiter.check(rule, name, self.caller.counted_address, counted_user, gate)
         if self._verdict is not None:
             self._announce(self._verdict)
             if not self._verdict.allowed:

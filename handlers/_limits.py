@@ -24,18 +24,26 @@ BATCH = 200  # checks in one round trip; the script holds up all of Redis for ab
 WAITING = 2_000  # requests that may wait for the next round trip; those past it are counted here
 LOCAL_KEYS = 10_000  # counters kept while Redis is away, about 8 MB; the one silent longest goes first
 
-# KEYS: a counter each. ARGV: limit, window in ms, "1" for a sliding one, "1" for one that goes on with the request of
-# the counter before it: it counts only what that one has let in. Answer: allowed, used, reset in ms; for each.
+# KEYS: a counter each. ARGV: limit, window in ms, "1" for a sliding one, and how it goes with the one before it: "1"
+# goes on with its request, and counts only what that one has let in. "2" is no counter but a gate: whether its key is
+# there decides which of those that follow counts, "3" or else "4". Answer: allowed, used, reset in ms; for each. What
+# does not count answers -1 for used.
 # A sliding window is the list of the times of those let in, so it is exact; its length is bounded by the limit.
 SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local answer = {}
-local allowed
+local allowed, there
 for i, key in ipairs(KEYS) do
   local limit, window = tonumber(ARGV[i * 4 - 3]), tonumber(ARGV[i * 4 - 2])
   local used, reset
-  if ARGV[i * 4] == '1' and not allowed then
+  local way = ARGV[i * 4]
+  if way == '2' then
+    there = redis.call('EXISTS', key) == 1
+    allowed, used, reset = true, -1, 0
+  elseif (way == '3' and not there) or (way == '4' and there) then
+    used, reset = -1, 0
+  elseif way == '1' and not allowed then
     used, reset = 0, 0
   elseif ARGV[i * 4 - 1] == '1' then
     local oldest = tonumber(redis.call('LINDEX', key, 0))
@@ -107,12 +115,25 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Gate:
+    """Whether a key is there decides which rule counts: if it is not, `rule` does, under the name `route`."""
+
+    key: str
+    rule: Rule
+    route: str
+
+
+_GOES_ON, _GATE, _IF_THERE, _IF_NOT = 1, 2, 3, 4
+
+
+@dataclass(frozen=True, slots=True)
 class _Check:
     key: str
     limit: int
     window_seconds: int
     sliding: bool
     announce_from: int = 0
+    way: int = 0  # see SCRIPT
 
     def verdict(self, allowed: bool, used: int, reset_seconds: float) -> Verdict:
         return Verdict(
@@ -132,27 +153,39 @@ class Limiter:
         self._standard_limit = standard_limit
         self._enabled = enabled
         self._local = LocalCounters()
-        self._waiting: deque[tuple[_Request, asyncio.Future[Verdict]]] = deque()
+        self._waiting: deque[tuple[_Request, asyncio.Future[Verdict | None]]] = deque()
         self._busy = False
         self._away_until = 0.0
         self._probe: asyncio.Task[None] | None = None
 
-    async def check(self, rule: Rule, route: str, address: str, user: tuple[Rule, str] | None = None) -> Verdict | None:
+    async def check(
+        self,
+        rule: Rule,
+        route: str,
+        address: str,
+        user: tuple[Rule, str] | None = None,
+        gate: Gate | None = None,
+    ) -> Verdict | None:
         """Count one request from `address` on `route`; with `user` (a rule and an id) that user's as well.
+
+        With `gate`, which excludes `user`, its rule counts instead where its key is not there.
 
         Refused by either, it is refused: then a user is not charged for what their address may not. The answer is the
         verdict that refuses, or the one that leaves less; None where nothing limits it.
         """
         if not self._enabled:
             return None
-        counted = [(rule, address)] if user is None else [(rule, address), (user[0], f"user:{user[1]}")]
-        request = tuple(each for rule, who in counted if (each := self._counter(rule, route, who)) is not None)
-        if not request:
+        if gate is None:
+            counted = [(rule, address)] if user is None else [(rule, address), (user[0], f"user:{user[1]}")]
+            request = tuple(each for rule, who in counted if (each := self._counter(rule, route, who)) is not None)
+        else:
+            request = self._gated(gate, self._counter(rule, route, address), address)
+        if not request or request[-1].way == _GATE:
             return None
         if self._is_away() or len(self._waiting) >= WAITING:
             return self._local.count_request(request)
         if self._busy:
-            future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+            future: asyncio.Future[Verdict | None] = asyncio.get_running_loop().create_future()
             self._waiting.append((request, future))
             return await future
         self._busy = True
@@ -175,6 +208,14 @@ class Limiter:
         finally:
             self._busy = False
 
+    def _gated(self, gate: Gate, counter: _Check | None, address: str) -> _Request:
+        other = self._counter(gate.rule, gate.route, address)
+        ways = [(counter, _IF_THERE), (other, _IF_NOT)]
+        return (
+            _Check(gate.key, 0, 0, sliding=False, way=_GATE),
+            *(replace(each, way=way) for each, way in ways if each is not None),
+        )
+
     def _counter(self, rule: Rule, route: str, subject: str) -> _Check | None:
         limit = self._standard_limit if rule.limit is None else rule.limit
         if limit == 0:
@@ -182,18 +223,18 @@ class Limiter:
         key = f"tradestream:limit:{route}:{subject}"
         return _Check(key, limit, rule.window_seconds, rule.sliding, rule.announce_from)
 
-    async def _count(self, requests: Sequence[_Request]) -> list[Verdict]:
+    async def _count(self, requests: Sequence[_Request]) -> list[Verdict | None]:
         if self._is_away():
             return [self._local.count_request(each) for each in requests]
-        counters = [(check, int(place > 0)) for request in requests for place, check in enumerate(request)]
+        counters = [(check, check.way or int(place > 0)) for request in requests for place, check in enumerate(request)]
         try:
             async with asyncio.timeout(ROUND_TRIP_SECONDS):
                 answer = await self._script(
                     keys=[check.key for check, _ in counters],
                     args=[
                         each
-                        for check, goes_on in counters
-                        for each in (check.limit, check.window_seconds * 1000, int(check.sliding), goes_on)
+                        for check, way in counters
+                        for each in (check.limit, check.window_seconds * 1000, int(check.sliding), way)
                     ],
                 )
         except (*REDIS_ERRORS, TimeoutError) as error:
@@ -202,7 +243,9 @@ class Limiter:
             return [self._local.count_request(each) for each in requests]
         verdicts = iter(
             [
-                check.verdict(answer[i * 3] == 1, answer[i * 3 + 1], answer[i * 3 + 2] / 1000)
+                None
+                if answer[i * 3 + 1] < 0
+                else check.verdict(answer[i * 3] == 1, answer[i * 3 + 1], answer[i * 3 + 2] / 1000)
                 for i, (check, _) in enumerate(counters)
             ]
         )
@@ -234,12 +277,15 @@ class LocalCounters:
         self._capacity = capacity
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
 
-    def count_request(self, request: _Request) -> Verdict:
-        """Count one request by all of its counters, up to the one that refuses it."""
-        verdicts: list[Verdict] = []
+    def count_request(self, request: _Request) -> Verdict | None:
+        """Count one request by all of its counters, up to the one that refuses it. A gate's key is taken for there."""
+        verdicts: list[Verdict | None] = []
         for check in request:
-            verdicts.append(self.count(check))
-            if not verdicts[-1].allowed:
+            if check.way in {_GATE, _IF_NOT}:
+                continue
+            verdict = self.count(check)
+            verdicts.append(verdict)
+            if not verdict.allowed:
                 break
         return _decisive(verdicts)
 
@@ -265,6 +311,8 @@ class LocalCounters:
         return check.verdict(allowed, used, times[0] + check.window_seconds - now)
 
 
-def _decisive(verdicts: Sequence[Verdict]) -> Verdict:
-    """The verdict that refuses, or else the one that leaves less."""
-    return next((each for each in verdicts if not each.allowed), min(verdicts, key=lambda each: each.remaining))
+def _decisive(verdicts: Sequence[Verdict | None]) -> Verdict | None:
+    """The verdict that refuses, or else the one that leaves less; None where nothing has counted."""
+    found = [each for each in verdicts if each is not None]
+    refused = next((each for each in found if not each.allowed), None)
+    return refused or min(found, key=lambda each: each.remaining, default=None)

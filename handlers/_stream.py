@@ -7,7 +7,7 @@ import random
 import re
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import orjson
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
@@ -17,12 +17,9 @@ from tornado.websocket import WebSocketHandler
 from config.masking import redact
 from handlers._access import Caller
 from handlers._limits import Verdict
-from schemas.errors import AppError, Overloaded, Unauthorized, Unavailable
+from schemas.errors import AppError, Overloaded, Unavailable
 from schemas.feed import DecisionItem
 from schemas.stream import SignalFilter, Viewer
-
-if TYPE_CHECKING:
-    from handlers._services import Gateway
 
 EVENT_STREAM_HEADERS = (
     ("Content-Type", "text/event-stream; charset=utf-8"),
@@ -57,6 +54,9 @@ class Duplex(Protocol):
 
     def pushed_bytes(self) -> int:
         """What has been pushed and has not left yet."""
+
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 when it is closed."""
 
     def hang_up(self, code: int, reason: str) -> None:
         """Close with the WebSocket's closing handshake."""
@@ -93,8 +93,15 @@ class Feed(Protocol):
     def decisions(self) -> Decisions:
         """The Lens sockets."""
 
-    async def admit(self, viewer: Viewer, wanted: SignalFilter, last_event_id: str | None) -> Any:
+    def session_key(self, last_event_id: str) -> str | None:
+        """The key that Redis has while the session of an event's id exists; None: it does, or nothing can be told."""
+
+    async def admit(
+        self, viewer: Viewer, wanted: SignalFilter, last_event_id: str | None, *, is_reconnect: bool = False
+    ) -> Any:
         """A stream that may be opened now, with its session new or resumed.
+
+        `is_reconnect`: the client says that the connection on which it got that event is over.
 
         It counts as open: it must be given to `open_stream`, `open_socket` or `abandon`. Raises RateLimited,
         Unavailable.
@@ -110,11 +117,12 @@ class Feed(Protocol):
         """The client has gone before its stream was opened."""
 
 
-def viewer_of(caller: Caller) -> Viewer:
+def viewer_of(caller: Caller, peer: str) -> Viewer:
     """Who holds the stream, as the feed needs to know it."""
-    claims = caller.claims
+    claims, is_proxied = caller.claims, caller.address != peer
     if claims is None or claims.is_demo:
-        return Viewer(caller.counted_address, expires_at=None if claims is None else claims.expires_at)
+        expires_at = None if claims is None else claims.expires_at
+        return Viewer(caller.counted_address, expires_at=expires_at, is_proxied=is_proxied)
     return Viewer(
         caller.counted_address,
         user_id=claims.subject,
@@ -122,16 +130,8 @@ def viewer_of(caller: Caller) -> Viewer:
         is_demo=False,
         is_provider=claims.is_provider,
         expires_at=claims.expires_at,
+        is_proxied=is_proxied,
     )
-
-
-async def admit(gateway: Gateway, feed: Feed, caller: Caller, wanted: SignalFilter, last_event_id: str | None) -> Any:
-    """`Feed.admit`, for a caller whose login session may end while the stream's is looked up. Raises Unauthorized."""
-    opening = await feed.admit(viewer_of(caller), wanted, last_event_id)
-    if caller.claims is not None and await gateway.revoked.is_revoked(caller.claims):
-        feed.abandon(opening)
-        raise Unauthorized("The session of this token has ended")
-    return opening
 
 
 def last_event_ids(request: HTTPServerRequest, *, header_first: bool = True) -> list[str]:
@@ -230,6 +230,13 @@ class PushedSocket(WebSocketHandler):
     def pushed_bytes(self) -> int:
         """See `Duplex.pushed_bytes`."""
         return self._waiting_bytes
+
+    def fileno(self) -> int:
+        """See `Duplex.fileno`."""
+        try:
+            return int(self._stream().socket.fileno())
+        except StreamClosedError:
+            return -1
 
     def hang_up(self, code: int, reason: str) -> None:
         """See `Duplex.hang_up`."""

@@ -21,7 +21,6 @@ from handlers._stream import (
     EVENT_STREAM_HEADERS,
     RECONNECT,
     Feed,
-    admit,
     chunk,
     is_passing,
     last_event_ids,
@@ -29,9 +28,10 @@ from handlers._stream import (
     response_head,
     take_socket,
     takes_events,
+    viewer_of,
 )
 from handlers._submissions import IDEMPOTENCY_KEY, KEY_HEADER, hand_in
-from schemas.errors import AppError, NotFound
+from schemas.errors import AppError, NotFound, Unauthorized
 from schemas.lens import SignalAccepted
 from schemas.signals import AllSignalsQuery, NewSignal, PageOfSignals, Signal
 from schemas.stream import SignalFilter, StreamQuery
@@ -50,6 +50,23 @@ class _Opening(GatewayHandler):
         """Streams that end together come back together, and a 429 would end an EventSource for good."""
         given = self.last_event_id()
         return route.resume_limit_name if given and EVENT_ID.fullmatch(given) else route.name
+
+    def limit_gate(self) -> str | None:
+        """Only a session that exists can be gone on with: an invented id is an opening like any."""
+        services = self.gateway.services
+        return None if services is None else services.feed.session_key(self.last_event_id() or "")
+
+    async def admit(self, query: dict[str, Any]) -> Any:
+        """`Feed.admit`, for who may be logged out while their stream's session is looked up. Raises Unauthorized."""
+        feed, given = self.services.feed, self.last_event_id()
+        viewer = viewer_of(self.caller, self.request.remote_ip or "")
+        # Only an EventSource that comes back sends the header: its last connection is over, whatever a proxy says.
+        is_reconnect = given is not None and given == self.request.headers.get("Last-Event-ID")
+        opening = await feed.admit(viewer, SignalFilter.of(query), given, is_reconnect=is_reconnect)
+        if self.caller.claims is not None and await self.gateway.revoked.is_revoked(self.caller.claims):
+            feed.abandon(opening)
+            raise Unauthorized("The session of this token has ended")
+        return opening
 
     def last_event_id(self) -> str | None:
         """The event that the client received last, as it says."""
@@ -73,7 +90,7 @@ class SignalStream(_Opening):
 
         | Event | Data |
         |---|---|
-        | `session_start` | `session_id, timestamp, is_demo, resumed, filters`; the first one of each connection |
+        | `session_start` | `session_id, timestamp, is_demo, resumed, resume_error?, filters`; each connection's first |
         | `signal` | an item of `GET /api/signals`, and its `price` if the asset has one |
         | `heartbeat` | `timestamp, connected_providers`; every 15 s if nothing else is configured |
         | `error` | `code`, `retry_after` (seconds) where waiting helps; the last one, the server closes |
@@ -81,7 +98,15 @@ class SignalStream(_Opening):
         All but `error` have the id `{session_id}:{n}`, n = 1, 2, 3 … without a gap. Who sends the last id as
         `Last-Event-ID` within 15 minutes, to any gateway, gets what they have missed, once and in order, under the same
         numbers (`"resumed": true`); an EventSource does so by itself. The query may say the id, too: `last_event_id` or
-        `lastEventId`.
+        `lastEventId`. Who is not resumed is told why (`"resumed": false`):
+
+        | `resume_error` | What it means |
+        |---|---|
+        | `unknown` | no session has, or had, such an event |
+        | `expired` | it ended more than 15 minutes ago, or remembers only later events |
+        | `identity` | it is another reader's: begun with another token, or without one, or open at this moment |
+
+        A second reader with the last id of one that is open gets a session of its own, and in it what follows that id.
 
         | Code of an `error` | What to do |
         |---|---|
@@ -111,7 +136,7 @@ class SignalStream(_Opening):
         if chunked:
             self.set_header("Transfer-Encoding", "chunked")
         feed: Feed = self.services.feed
-        opening = await admit(self.gateway, feed, self.caller, SignalFilter.of(query), self.last_event_id())
+        opening = await self.admit(query)
         head = response_head(self._headers) + (chunk(RECONNECT) if chunked else RECONNECT)
         try:
             if self._is_gone:
@@ -162,7 +187,7 @@ class SignalSocket(_Opening, SocketHandler):
         """
         self.check_handshake()
         feed: Feed = self.services.feed
-        self._opening = await admit(self.gateway, feed, self.caller, SignalFilter.of(query), self.last_event_id())
+        self._opening = await self.admit(query)
         try:
             await self.shake_hands()
         finally:

@@ -107,6 +107,7 @@ class Viewer:
     is_demo: bool = True
     is_provider: bool = False
     expires_at: float | None = None
+    is_proxied: bool = False  # the connection is a proxy's
 
 
 class StreamQuery(QuerySchema):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import fcntl
 import os
 import socket
+import sys
+import termios
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -27,6 +30,7 @@ _SIGNAL = b"event: signal\nid: %b:%d%b"
 _SIGNAL_CHUNK = b"%x\r\nevent: signal\nid: %b:%b%b\r\n"  # the same in a chunk, put together once
 _SIGNAL_BYTES = len(_SIGNAL) - len(b"%b%d%b")
 RECEIVE_BYTES = 4096
+PING = b"\x89\x00"
 
 
 class State(enum.Enum):
@@ -63,6 +67,7 @@ class Client(ABC):
         "deadline",
         "deadline_code",
         "epoch",
+        "first",
         "group",
         "is_fetching",
         "is_replaying",
@@ -81,6 +86,7 @@ class Client(ABC):
         self.session = session
         self.viewer = viewer
         self.n = n
+        self.first = n + 1  # the number of its session_start
         self.cursor = cursor
         self.epoch = epoch
         self.marks = b""
@@ -124,6 +130,14 @@ class Client(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close the connection; what waits is lost."""
+
+    @abstractmethod
+    def probe(self) -> None:
+        """Send something that means nothing, for the other end to acknowledge; not where more than that waits."""
+
+    @abstractmethod
+    def unacknowledged(self) -> int | None:
+        """How many bytes the other end has not acknowledged yet; None where the system does not tell."""
 
 
 class SseClient(Client):
@@ -207,6 +221,15 @@ class SseClient(Client):
             pass
         self._socket.close()
 
+    def probe(self) -> None:
+        """Send the line of a comment, which belongs to whatever event comes next."""
+        if not self._pending and self._fd >= 0:
+            self._transmit(chunk(b":\n") if self._is_chunked else b":\n")
+
+    def unacknowledged(self) -> int | None:
+        """See `Client.unacknowledged`."""
+        return queued_bytes(self._fd)
+
     def _transmit(self, data: bytes) -> bool:
         if self._pending:
             data = self._pending + data
@@ -288,6 +311,15 @@ class SocketClient(Client):
         if not self._is_hanging_up:
             self._duplex.abort()
 
+    def probe(self) -> None:
+        """Send a ping."""
+        if not self._duplex.pushed_bytes():
+            self._transmit(PING)
+
+    def unacknowledged(self) -> int | None:
+        """See `Client.unacknowledged`."""
+        return queued_bytes(self._duplex.fileno())
+
     def _transmit(self, frames: bytes) -> bool:
         try:
             future = self._duplex.push(frames)
@@ -304,6 +336,16 @@ class SocketClient(Client):
             self.outlet.lost(self)
         elif not self._duplex.pushed_bytes():
             self.outlet.flushed(self)
+
+
+def queued_bytes(fd: int) -> int | None:
+    """What the peer of a socket has not acknowledged yet; None if it is closed, or the system does not tell."""
+    if fd < 0:
+        return None
+    try:
+        return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return None
 
 
 def error_data(code: str, retry_after: int | None) -> bytes:

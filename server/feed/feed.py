@@ -19,19 +19,20 @@ from config.settings import Settings
 from config.tasks import cancel, spawn
 from db._postgres import Pool
 from handlers._stream import Duplex
-from schemas.errors import Unavailable
+from schemas.errors import RateLimited, Unavailable
 from schemas.feed import FeedItem
 from schemas.stream import SignalFilter, Viewer
 from server.feed.client import Client, SocketClient, SseClient
 from server.feed.decisions import DecisionHub
 from server.feed.fanout import Fanout
 from server.feed.history import History
+from server.feed.holders import Claimant, Holders
 from server.feed.limits import StreamLimits
 from server.feed.marks import pack_marks
 from server.feed.presence import Presence
 from server.feed.pulse import Pulse
 from server.feed.records import Record
-from server.feed.resume import Opening, Resumer
+from server.feed.resume import Anew, Opening, Resumer
 from server.feed.ring import Payload, Ring, Signal
 from server.feed.sessions import RESUME_SECONDS, SessionStore
 from server.feed.source import Source
@@ -56,7 +57,10 @@ class Feed:
         self._ring_signals = ring_signals
         self._ring = Ring(capacity=ring_signals)
         history = History(pool, self._ring)
-        self._store = SessionStore(redis, pool, ttl_seconds=RESUME_SECONDS + 2 * settings.heartbeat_seconds)
+        self._clients: dict[bytes, Client] = {}
+        self._holders = Holders(redis, find=self._clients.get, drop=self._drop)
+        ttl_seconds = RESUME_SECONDS + 2 * settings.heartbeat_seconds
+        self._store = SessionStore(redis, pool, ttl_seconds=ttl_seconds, gateway=self._holders.gateway)
         self._presence = Presence(redis)
         self._fanout = Fanout(self._ring, history, buffer_bytes=settings.stream_buffer_bytes, on_gone=self._forget)
         self._pulse = Pulse(
@@ -75,9 +79,9 @@ class Feed:
             on_subscribed=self._resave,
             on_lost=self._check,
             make_room=lambda: self._fanout.reach(self._ring.last - ring_signals // 2),
+            letters=(self._holders.channel, self._holders.hear),
         )
-        self._resumer = Resumer(self._fanout, self._ring, history, self._source, self._store)
-        self._clients: dict[bytes, Client] = {}
+        self._resumer = Resumer(self._fanout, self._ring, history, self._source, self._store, self._holders)
         self._drain_ends_at: float | None = None
         self._has_followed = False
         self._task: asyncio.Task[None] | None = None
@@ -137,24 +141,32 @@ class Feed:
         except TimeoutError:
             pass
 
-    async def admit(self, viewer: Viewer, wanted: SignalFilter, last_event_id: str | None) -> Opening:
+    async def admit(
+        self, viewer: Viewer, wanted: SignalFilter, last_event_id: str | None, *, is_reconnect: bool = False
+    ) -> Opening:
         """See `handlers._stream.Feed`."""
         if self._drain_ends_at is not None:
             left = self._drain_ends_at - asyncio.get_running_loop().time()
             raise Unavailable("The server is shutting down", retry_after=max(1, round(left)))
         if not self._source.loaded.is_set():
             raise Unavailable("The feed is starting")
-        self._release_predecessor(viewer, last_event_id)
-        self.limits.enter(viewer)
+        await self._count_in(viewer, last_event_id, is_reconnect)
+        opening: Opening | None = None
         try:
-            opening = await self._resumer.resume(viewer, wanted, last_event_id)
-            if opening is None:
-                opening = await self._begin_session(viewer, wanted)
+            found = await self._resumer.resume(viewer, wanted, last_event_id, is_reconnect=is_reconnect)
+            opening = found if isinstance(found, Opening) else await self._begin_session(viewer, wanted, found)
             await self.limits.share(viewer, opening.session)
             return opening
         except BaseException:
+            if opening is not None:
+                self._holders.release(opening.session)
             self.limits.leave(viewer)
             raise
+
+    def session_key(self, last_event_id: str) -> str | None:
+        """See `handlers._stream.Feed`."""
+        session, _ = self._resumer.parse(last_event_id)
+        return None if session in self._clients else self._store.key_of(session)
 
     def open_stream(self, opening: Opening, connection: socket.socket, head: bytes, *, chunked: bool) -> None:
         """See `handlers._stream.Feed`."""
@@ -175,6 +187,7 @@ class Feed:
 
     def abandon(self, opening: Opening) -> None:
         """See `handlers._stream.Feed`."""
+        self._holders.release(opening.session)
         self.limits.leave(opening.viewer, opening.session)
 
     def end_streams(self, code: str, *, user_id: str | None = None, session_id: str | None = None) -> int:
@@ -209,21 +222,35 @@ class Feed:
         self._has_followed = True
         spawn(self._pulse.record_all(), name="record all sessions")
 
-    async def _begin_session(self, viewer: Viewer, wanted: SignalFilter) -> Opening:
+    async def _begin_session(self, viewer: Viewer, wanted: SignalFilter, anew: Anew) -> Opening:
         session = b"sess-" + secrets.token_hex(8).encode()
-        marks = [(1, self._fanout.place)]
-        opening = Opening(viewer, wanted, session, n=0, cursor=self._fanout.place, epoch=1, marks=marks)
+        cursor = self._fanout.place if anew.cursor is None else anew.cursor
+        marks = [(1, cursor)]
+        opening = Opening(viewer, wanted, session, n=0, cursor=cursor, epoch=1, marks=marks, resume_error=anew.error)
         await self._store.save([(session, opening.record())])
         return opening
 
-    def _release_predecessor(self, viewer: Viewer, last_event_id: str | None) -> None:
+    async def _count_in(self, viewer: Viewer, last_event_id: str | None, is_reconnect: bool) -> None:
         # A client that comes back while its old connection has not been found dead shall not be one too many.
-        session, _ = self._resumer.parse(last_event_id)
-        old = self._clients.get(session)
-        if old is not None and old.viewer.user_id == viewer.user_id:
+        session, n = self._resumer.parse(last_event_id)
+        claimant, old = Claimant(session, n, is_reconnect), self._clients.get(session)
+        if old is None or old.viewer.user_id != viewer.user_id or not await self._holders.is_held_here(claimant):
+            self.limits.enter(viewer)
+            return
+        try:
+            self.limits.enter(viewer)
+        except RateLimited:
+            # A proxy keeps the connections of clients that have vanished, and acknowledges for them.
+            if not old.viewer.is_proxied:
+                raise
             self._fanout.drop(old)
+            self.limits.enter(viewer)
+
+    def _drop(self, client: Client) -> None:
+        self._fanout.drop(client)
 
     def _enter(self, client: Client, opening: Opening) -> None:
+        self._holders.release(client.session)
         other = self._clients.get(client.session)  # resumed here twice at once: the later take-over counts
         if other is not None and other.epoch > client.epoch:
             client.close()
@@ -245,6 +272,8 @@ class Feed:
             "resumed": opening.is_resumed,
             "filters": opening.filter.to_document(),
         }
+        if opening.resume_error is not None:
+            document["resume_error"] = opening.resume_error
         self._fanout.begin(client, b"session_start", Payload(orjson.dumps(document)))
 
     def _set_deadline(self, client: Client) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import orjson
 
@@ -15,7 +15,8 @@ from server.feed.marks import unpack_marks
 class Record:
     """A session as it is remembered. `owner` is the user's id, or empty for anybody who is not signed in.
 
-    Each take-over by another connection raises `epoch`; `n` is the number of the newest mark.
+    Each take-over by another connection raises `epoch`; `n` is the number of the newest mark. `holder` is the gateway
+    that has stored it.
     """
 
     epoch: int
@@ -23,6 +24,7 @@ class Record:
     owner: str
     filter: SignalFilter
     marks: bytes
+    holder: str = field(default="", compare=False)
 
     @classmethod
     def of(cls, client: Client) -> Record:
@@ -43,9 +45,12 @@ class Record:
         """What is left where an older record was: it takes that one's place and can be resumed by nobody."""
         return replace(self, marks=b"")
 
-    def encode(self) -> bytes:
-        """`<epoch> <n> <owner and filter as JSON>\\n<marks>`: Redis reads the two numbers."""
-        document = orjson.dumps([self.owner, self.filter.to_document()])
+    def encode(self, holder: str = "") -> bytes:
+        """`<epoch> <n> <owner and filter as JSON>\\n<marks>`: Redis reads the two numbers.
+
+        The holder stands among the filter's fields, where gateways of an earlier version pass it over.
+        """
+        document = orjson.dumps([self.owner, {**self.filter.to_document(), "held_by": holder}])
         return b"%d %d %b\n%b" % (self.epoch, self.n, document, self.marks)
 
     @classmethod
@@ -55,11 +60,12 @@ class Record:
         epoch, n, document = head.split(b" ", 2)
         try:
             owner, wanted = orjson.loads(document)
-            record = cls(int(epoch), int(n), owner, SignalFilter.from_document(wanted), marks)
+            holder = wanted.get("held_by", "")
+            record = cls(int(epoch), int(n), owner, SignalFilter.from_document(wanted), marks, holder)
             hash(record)
         except (TypeError, AttributeError) as error:
             raise ValueError("not the record of a session") from error
-        if type(owner) is not str:
+        if type(owner) is not str or type(holder) is not str:
             raise ValueError("not the record of a session")
         unpack_marks(marks)
         return record

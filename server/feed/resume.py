@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from handlers._stream import EVENT_ID
 from schemas.errors import Unavailable
 from schemas.stream import SignalFilter, Viewer
 from server.feed.fanout import Fanout
 from server.feed.history import History
+from server.feed.holders import Claimant, Holders
 from server.feed.marks import Mark, Seeker, floor_mark, pack_marks, unpack_marks
 from server.feed.records import Record
 from server.feed.ring import Ring
@@ -32,6 +34,7 @@ class Opening:
     cursor: int
     epoch: int
     marks: list[Mark]
+    resume_error: str | None = None  # why it does not go on after the event that was asked for
 
     @property
     def is_resumed(self) -> bool:
@@ -43,15 +46,32 @@ class Opening:
         return Record(self.epoch, self.marks[-1][0], self.viewer.user_id or "", self.filter, pack_marks(self.marks))
 
 
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """A session has to be begun: `error` says why none is gone on with, `cursor` where it starts, if not at the end."""
+
+    error: Literal["unknown", "expired", "identity"] | None = None
+    cursor: int | None = None
+
+
 class Resumer:
     """Looks sessions up and takes them over."""
 
-    def __init__(self, fanout: Fanout, ring: Ring, history: History, source: Source, store: SessionStore) -> None:
+    def __init__(
+        self,
+        fanout: Fanout,
+        ring: Ring,
+        history: History,
+        source: Source,
+        store: SessionStore,
+        holders: Holders,
+    ) -> None:
         self._fanout = fanout
         self._ring = ring
         self._history = history
         self._source = source
         self._store = store
+        self._holders = holders
 
     @staticmethod
     def parse(last_event_id: str | None) -> tuple[bytes, int]:
@@ -59,30 +79,48 @@ class Resumer:
         match = EVENT_ID.fullmatch(last_event_id or "")
         return (match[1].encode(), int(match[2])) if match else (b"", 0)
 
-    async def resume(self, viewer: Viewer, wanted: SignalFilter, last_event_id: str | None) -> Opening | None:
-        """The stream that goes on after an event, or None for an id that is unknown, foreign or expired.
+    async def resume(
+        self, viewer: Viewer, wanted: SignalFilter, last_event_id: str | None, *, is_reconnect: bool
+    ) -> Opening | Anew:
+        """The stream that goes on after an event, or why another begins. One that goes on is claimed until `release`.
 
-        Raises DatabaseUnavailable where the place must be looked up in Postgres.
+        A session that somebody else holds is left alone: another begins, after the same event. Raises
+        DatabaseUnavailable where the place must be looked up in Postgres.
         """
         session, n = self.parse(last_event_id)
         if not session:
-            return None
+            return Anew("unknown" if last_event_id else None)
+        claimant, cursor = Claimant(session, n, is_reconnect), None
         for _ in range(ATTEMPTS):
             record = await self._store.load(session)
-            if record is None or record.owner != (viewer.user_id or ""):
-                return None
+            if record is None:
+                return Anew("expired" if await self._store.was_there(session) else "unknown")
+            if record.owner != (viewer.user_id or ""):
+                return Anew("identity")
             marks = unpack_marks(record.marks)
             cursor = await self._locate(marks, n, record.filter)
             if cursor is None:
-                return None
+                return Anew("expired" if marks and n < marks[0][0] else "unknown")
+            if await self._holders.is_held(claimant, record.holder) or not self._holders.claim(session):
+                return Anew("identity", cursor)
             # Marks count under the filter that was in force: under another one the earlier ones say nothing.
             kept = [mark for mark in marks if mark[0] < n] if record.filter == wanted else []
             opening = Opening(
                 viewer, wanted, session, n, cursor, record.epoch + 1, [*kept, (n, cursor), (n + 1, cursor)]
             )
-            if not await self._store.save([(session, opening.record())], take_over=True):
+            if await self._takes_over(opening):
                 return opening
-        return None
+        return Anew("identity", cursor)
+
+    async def _takes_over(self, opening: Opening) -> bool:
+        try:
+            refused = await self._store.save([(opening.session, opening.record())], take_over=True)
+        except BaseException:
+            self._holders.release(opening.session)
+            raise
+        if refused:
+            self._holders.release(opening.session)
+        return not refused
 
     async def _locate(self, marks: Sequence[Mark], n: int, wanted: SignalFilter) -> int | None:
         # The place a client has reached that has seen event n; None if there has been no such event.

@@ -38,13 +38,15 @@ ASK_AGAIN_SECONDS = (0.1, 1.0)  # first and longest pause
 # Clients come back within seconds. A session that ended here longer ago has most likely gone on elsewhere: told again,
 # its record could outlive a newer one.
 RECENT_SECONDS = 10.0
+KNOWN_SECONDS = 86_400  # how long it is remembered that there was a session
 KEPT_LOCALLY = 5_000  # sessions that ended here, for when nothing else is there: about 4 MB
 
 # KEYS: the sessions. ARGV: the time to live in ms; 1 for a take-over, which wants a higher epoch; then for each session
 # its epoch, its n and its record. Answer: the indexes of those refused. A record of the same epoch with a higher n is
-# kept: a command that was given up as lost can arrive after a later one.
-SAVE = """
-local refused = {}
+# kept: a command that was given up as lost can arrive after a later one. That a session has been is remembered for
+# longer than its record: who comes back then is told that it has expired, and not that nobody knows it.
+SAVE = f"""
+local refused = {{}}
 local over = ARGV[2] == '1'
 for i, key in ipairs(KEYS) do
   local epoch, n = tonumber(ARGV[i * 3]), tonumber(ARGV[i * 3 + 1])
@@ -54,6 +56,7 @@ for i, key in ipairs(KEYS) do
     refused[#refused + 1] = i - 1
   elseif stored < epoch or newest <= n then
     redis.call('SET', key, ARGV[i * 3 + 2], 'PX', ARGV[1])
+    if over or stored < 0 then redis.call('SET', key .. ':was', '', 'EX', {KNOWN_SECONDS}) end
   end
 end
 return refused
@@ -66,11 +69,13 @@ class SessionStore:
     `is_behind`: Redis lacks records, which is made up for when it is back.
     """
 
-    def __init__(self, redis: Redis, pool: Pool, *, ttl_seconds: float) -> None:
+    def __init__(self, redis: Redis, pool: Pool, *, ttl_seconds: float, gateway: str = "") -> None:
+        """`gateway`: who is recorded as the holder of what is saved."""
         self.is_behind = False
         self.is_away = False
         self._redis = redis
         self._pool = pool
+        self._gateway = gateway
         self._ttl = timedelta(seconds=ttl_seconds)
         self._unsettled_until = 0.0
         self._away_since = float("-inf")
@@ -100,6 +105,20 @@ class SessionStore:
             if loop.time() >= max(began + PATIENCE_SECONDS, min(began, self._away_since) + RESTART_SECONDS):
                 return newest
             await asyncio.sleep(backoff.next())
+
+    async def was_there(self, session: bytes) -> bool:
+        """Whether there has been such a session within the last day, as far as Redis knows."""
+        try:
+            async with asyncio.timeout(ROUND_TRIP_SECONDS):
+                return bool(await self._redis.exists(_key(session) + b":was"))
+        except (*REDIS_ERRORS, TimeoutError):
+            return False
+
+    def key_of(self, session: bytes) -> str | None:
+        """The key that Redis has while the session exists; None while it may lack some, or if it is known here."""
+        if self.is_away or self.is_behind or not self._is_settled or session in self._ended:
+            return None
+        return _key(session).decode()
 
     async def save(self, records: Sequence[tuple[bytes, Record]], *, take_over: bool = False) -> set[bytes]:
         """Store records; answers the sessions that another gateway has taken over since.
@@ -207,7 +226,7 @@ class SessionStore:
         keys = [_key(session) for session, _ in records]
         args: list[bytes | int] = [int(self._ttl.total_seconds() * 1000), int(take_over)]
         for _, record in records:
-            args += (record.epoch, record.n, record.encode())
+            args += (record.epoch, record.n, record.encode(self._gateway))
         try:
             async with asyncio.timeout(ROUND_TRIP_SECONDS):
                 refused = await self._redis.eval(SAVE, len(keys), *keys, *args)
@@ -217,7 +236,7 @@ class SessionStore:
         return {records[index][0] for index in refused}
 
     async def _save_in_postgres(self, records: Sequence[tuple[bytes, Record]], take_over: bool) -> set[bytes]:
-        rows = [(session.decode(), record.epoch, record.n, record.encode()) for session, record in records]
+        rows = [(session.decode(), record.epoch, record.n, record.encode(self._gateway)) for session, record in records]
         try:
             async with connection(self._pool, deadline_seconds=DATABASE_SECONDS) as conn:
                 refused = await save_sessions(conn, rows, self._ttl, take_over=take_over)

@@ -58,10 +58,12 @@ class Source:
         on_subscribed: Callable[[], None],
         on_lost: Callable[[], None],
         make_room: Callable[[], Awaitable[None]],
+        letters: tuple[str, Callable[[bytes], None]],
     ) -> None:
         """`make_room` waits until more can be delivered: Postgres can be faster than ten thousand sockets.
 
-        `on_subscribed` and `on_lost`: the subscription was made, anew perhaps, or lost.
+        `letters`: this gateway's own channel, and who is told what comes there. `on_subscribed` and `on_lost`:
+        the subscription was made, anew perhaps, or lost.
         """
         self.is_connected = False
         self.loaded = asyncio.Event()
@@ -73,6 +75,7 @@ class Source:
         self._on_subscribed = on_subscribed
         self._on_lost = on_lost
         self._make_room = make_room
+        self._own_channel, self._read_letter = letters
         self._wake = asyncio.Event()
         self._fetching = asyncio.Lock()
         self._heard_at = 0.0
@@ -179,7 +182,7 @@ class Source:
 
     async def _follow(self, backoff: Backoff) -> None:
         async with self._redis.pubsub() as pubsub:
-            await pubsub.subscribe(FEED_CHANNEL, DECISIONS_CHANNEL)
+            await pubsub.subscribe(FEED_CHANNEL, DECISIONS_CHANNEL, self._own_channel)
             is_silent = False
             while True:
                 message = await pubsub.get_message(timeout=PING_SECONDS)
@@ -206,6 +209,8 @@ class Source:
             return
         elif channel == FEED_CHANNEL.encode():
             self._take(message["data"])
+        elif channel == self._own_channel.encode():
+            self._read_letter(message["data"])
         else:
             self._decide(_decode(decode_decisions, message["data"]))
 

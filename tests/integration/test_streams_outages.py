@@ -139,6 +139,7 @@ async def test_sessions_are_recorded_again_when_redis_comes_back_empty(
         session = reader.events[0].data["session_id"]
         await until(lambda: second.redis.exists(f"tradestream:stream:{session}"))
         places = await publisher.publish(Draft())
+        await reader.close()
         async with stream(second.port, headers={"Last-Event-ID": reader.last_id}) as again:
             assert again.events[0].data["resumed"] is True
             assert again.events[0].number == reader.numbers[-1] + 1
@@ -150,6 +151,7 @@ async def test_a_resume_waits_for_a_redis_that_restarts(settings: Settings, valk
     async with serving(settings) as (first, _), serving(settings) as (second, _), stream(first.port) as reader:
         valkey.stop()
         await until(lambda: not second.feed.is_connected)
+        await reader.close()
         opening = spawn(_resume(second.port, reader.last_id), name="resume")
         await until(lambda: second.feed.limits.open == 1)
         valkey.start()

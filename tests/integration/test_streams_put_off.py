@@ -156,28 +156,67 @@ async def test_reconnects_have_a_limit_of_their_own(settings: Settings) -> None:
         for number in range(20):  # each comes back, by the header and by the query
             last_id = readers[number % 10].last_id
             options = {"headers": {"Last-Event-ID": last_id}} if number < 10 else {"last_event_id": last_id}
+            await readers[number % 10].close()
             again = await stack.enter_async_context(stream(server.port, **options))
             assert again.events[0].data["resumed"] is True
             assert again.headers["X-Ratelimit-Limit"] == "120"
             readers[number % 10] = again
-        for last_event_id in ("", "sess-1:1", "nonsense", OF_NOBODY[:-1] + "0"):
+        for last_event_id in ("", "sess-1:1", "nonsense", OF_NOBODY[:-1] + "0", OF_NOBODY):
             assert await status(server, **{"Last-Event-ID": last_event_id}) == 429
 
 
 async def test_reconnects_are_limited_all_the_same(settings: Settings) -> None:
     limits = (("GET /api/signals/stream resumed", 3), ("GET /api/signals/ws resumed", 2))
     async with serving(settings, rate_limits=limits) as server:
-        assert [await status(server, **{"Last-Event-ID": OF_NOBODY}) for _ in range(4)] == [200, 200, 200, 429]
+        async with stream(server.port) as reader:
+            pass
+        known = reader.last_id
+        assert [await status(server, **{"Last-Event-ID": known}) for _ in range(4)] == [200, 200, 200, 429]
         assert await status(server) == 200
-        assert [await handshake(server, last_event_id=OF_NOBODY) for _ in range(3)] == [101, 101, 429]
+        assert [await handshake(server, last_event_id=known) for _ in range(3)] == [101, 101, 429]
         assert await handshake(server) == 101
+
+
+async def test_an_id_that_no_session_knows_counts_as_an_opening(settings: Settings) -> None:
+    """The kind: a claim that costs nothing to make is believed for the sake of a limit. By header, query and socket."""
+    async with serving(settings) as server:
+        numbers = iter(range(100))
+
+        def invented() -> str:
+            return f"sess-{next(numbers):016x}:7"
+
+        tries = [await status(server, **{"Last-Event-ID": invented()}) for _ in range(6)]
+        for _ in range(4):
+            reader = await connect(server.port, lastEventId=invented())
+            await reader.close()
+            tries.append(reader.status)
+        assert tries == [200] * 10
+        assert await status(server, **{"Last-Event-ID": invented()}) == 429
+        assert await status(server) == 429
+        assert [await handshake(server, last_event_id=invented()) for _ in range(11)] == [101] * 10 + [429]
 
 
 async def test_reconnects_of_sockets_have_a_limit_of_their_own_too(settings: Settings) -> None:
     async with serving(settings) as server:
+        async with stream(server.port) as reader:
+            pass
         assert [await handshake(server) for _ in range(11)] == [101] * 10 + [429]
-        assert [await handshake(server, last_event_id=OF_NOBODY) for _ in range(11)] == [101] * 11
-        assert [await handshake(server, header=OF_NOBODY) for _ in range(3)] == [101] * 3
+        assert [await handshake(server, last_event_id=reader.last_id) for _ in range(11)] == [101] * 11
+        assert [await handshake(server, header=reader.last_id) for _ in range(3)] == [101] * 3
+
+
+async def test_a_session_that_redis_may_have_lost_counts_as_known(settings: Settings) -> None:
+    """A restart of Redis brings everybody back before the gateways have told it again of their sessions."""
+    async with serving(settings) as server, AsyncExitStack() as stack:
+        readers = [await stack.enter_async_context(stream(server.port)) for _ in range(10)]
+        await server.redis.flushall()
+        await server.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: not server.feed._store._is_settled)
+        assert server.feed.session_key(OF_NOBODY) is None
+        for reader in readers:
+            await reader.close()
+            assert await status(server, **{"Last-Event-ID": reader.last_id}) == 200
+        await until(lambda: server.feed.session_key(OF_NOBODY) is not None)
 
 
 async def handshake(server: Gateway, *, last_event_id: str = "", header: str = "") -> int:
