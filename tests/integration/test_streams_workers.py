@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,7 +22,9 @@ from tests.chaos._stream_server import COMMAND
 from tests.services import Server
 from tests.streams import BOB, Draft, Publisher, Reader, connect, stream, token, until
 
+SECRET = secrets.token_hex(32)
 SETTINGS = {
+    "JWT_SECRET": SECRET,
     "WORKERS": "2",
     "HEARTBEAT_SECONDS": "0.5",
     "RATE_LIMITS": "GET /api/signals/stream=100000",
@@ -34,7 +37,7 @@ async def test_two_processes_on_one_port_are_one_server(tmp_path: Path) -> None:
     with Server(tmp_path / "data", command=COMMAND, **SETTINGS) as server:
         server.start()
         await until(lambda: "Ctrl-C stops everything" in server.output, seconds=60)
-        settings = Settings.load(env_file=None).replace(data_dir=server.data_dir)
+        settings = Settings.load(env_file=None).replace(data_dir=server.data_dir, jwt_secret=SECRET)
         async with publishing(server) as publisher:
             await everybody_gets_the_same_sequence(server, publisher)
             await limits_count_what_both_have_open(server, settings)
