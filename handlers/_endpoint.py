@@ -41,6 +41,7 @@ class Endpoint:
     headers: Mapping[str, Header] = field(default_factory=dict)  # of the request, that it looks at
     media_type: str = "application/json"
     sets_cookie: str | None = None  # what becomes of the refresh cookie
+    answers: Mapping[str, str] = field(default_factory=dict)  # headers of the answer beside those that all have
 
 
 def endpoint(
@@ -57,6 +58,7 @@ def endpoint(
     headers: Mapping[str, Header] | None = None,
     media_type: str = "application/json",
     sets_cookie: str | None = None,
+    answers: Mapping[str, str] | None = None,
 ) -> Callable[[Method], Method]:
     """Declare a method of a handler.
 
@@ -77,6 +79,7 @@ def endpoint(
         headers=dict(headers or {}),
         media_type=media_type,
         sets_cookie=sets_cookie,
+        answers=dict(answers or {}),
     )
 
     def decorate(method: Method) -> Method:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from importlib import resources
+from pathlib import Path
 
 from handlers._base import GatewayHandler
 from handlers._compression import BEST_LEVEL, compress
@@ -12,11 +13,14 @@ from handlers._endpoint import endpoint
 from schemas.errors import NotFound
 
 DOCUMENT_PATH = "/api/openapi.json"
+STREAMS_PATH = "/api/docs/streams.md"
+_STREAMS = Path(__file__).parents[1] / "docs" / "streams.md"
 _FILES = {
     "swagger-ui.css": "text/css; charset=utf-8",
     "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
     "favicon-32x32.png": "image/png",
     "start.js": "text/javascript; charset=utf-8",
+    _STREAMS.name: "text/markdown; charset=utf-8",
 }
 # Swagger UI sets style attributes, and its icons are data: URLs. The start script is a file: no inline script runs.
 _PAGE_POLICY = (
@@ -110,6 +114,8 @@ _prepared: dict[str, tuple[bytes, str, bytes]] = {}  # by name: the file, its ET
 def _prepare(name: str) -> tuple[bytes, str, bytes]:
     if name == "start.js":
         content = _START.encode()
+    elif name == _STREAMS.name:
+        content = _STREAMS.read_bytes()
     else:
         content = resources.files("swagger_ui").joinpath("static", name).read_bytes()
     tag = hashlib.sha1(content, usedforsecurity=False).hexdigest()

@@ -43,6 +43,19 @@ _CATEGORIES: Sequence[tuple[AssetCategory, str, str]] = (
 _TICKER = re.compile(r"[A-Za-z0-9._-]{1,20}(/[A-Za-z0-9._-]{1,20})?")
 _PAIR = re.compile(r"([A-Za-z]{3})/([A-Za-z]{3})")
 _OPTION = re.compile(r"[A-Za-z0-9._-]{1,20} (?P<strike>[0-9]{1,9}(\.[0-9]{1,6})?)[CcPp] (?P<expiry>[0-9/-]{3,10})")
+# By name: the schema of `asset_data`, the asset types that have it, and what their symbols look like in a request.
+ASSET_FORMS: Mapping[str, tuple[str, Sequence[AssetType], str | None]] = MappingProxyType(
+    {
+        "Spot": ("SpotData", ("crypto", "stock", "etf"), f"^{_TICKER.pattern}$"),
+        "Forex": ("SpotData", ("forex",), r"^[A-Za-z]{3}/[A-Za-z]{3}$"),
+        "Option": (
+            "OptionData",
+            ("option",),
+            r"^[A-Za-z0-9._-]{1,20} [0-9]{1,9}(\.[0-9]{1,6})?[CcPp] [0-9/-]{3,10}$",
+        ),
+        "Prediction": ("PredictionData", ("prediction",), None),
+    }
+)
 _EXPIRY = re.compile(r"(?P<m>[0-9]{1,2})/(?P<d>[0-9]{1,2})(/(?P<y>[0-9]{2}|[0-9]{4}))?")
 _ISO_EXPIRY = re.compile(r"(?P<y>[0-9]{4})-(?P<m>[0-9]{2})-(?P<d>[0-9]{2})")
 _A_LEAP_YEAR = 2024  # an expiry without its year may be the 29th of February

@@ -32,6 +32,7 @@ DIRECTIONS = {"OPEN_SIGNAL": ("long", "short"), "CLOSE_SIGNAL": ("close_long", "
 STATUSES = ("RECEIVED", "ENQUEUED", "ENRICHED", "MODEL_DONE", "PUBLISHED", "REJECTED", "FAILED")
 STAGES = ("ENQUEUE", "ENRICH", "EVALUATE", "PUBLISH", "COMPLETE", "DEAD_LETTER")
 DECISIONS = ("FOLLOW_ENTER", "IGNORE", "FOLLOW_EXIT", "HOLD", "TIGHTEN_STOP")
+MODEL_STATUSES = ("SUCCESS", "TIMEOUT", "API_ERROR", "SCHEMA_ERROR", "RATE_LIMITED")
 DLQ_STAGES = ("enqueue", "enrich", "evaluate", "publish")
 REASON_CODES = (
     "VALIDATION_ERROR",
@@ -295,7 +296,7 @@ class ModelMeta(Schema):
     model_name = Text(required=True)
     model_version = Text(required=True)
     latency_ms = Whole(required=True)
-    status = Choice(("SUCCESS", "TIMEOUT", "API_ERROR", "SCHEMA_ERROR", "RATE_LIMITED"), required=True)
+    status = Choice(MODEL_STATUSES, required=True)
     tokens_used = Whole(required=True, allow_none=True)
 
 

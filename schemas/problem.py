@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from schemas._fields import Nested, Schema, Text, Whole
+from schemas._fields import Choice, Nested, Schema, Text, Whole
+from schemas.errors import all_errors
+
+CODES = tuple(sorted({each.code for each in all_errors()}))
 
 
 class FieldProblem(Schema):
@@ -15,7 +18,7 @@ class FieldProblem(Schema):
 class ProblemInfo(Schema):
     """What went wrong. `details` only for validation, `retry_after` (seconds) only where retrying helps."""
 
-    code = Text(required=True)
+    code = Choice(CODES, required=True)
     message = Text(required=True)
     details = Nested(FieldProblem, many=True)
     retry_after = Whole(min=1)

@@ -12,7 +12,7 @@ import orjson
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
-from marshmallow import Schema, fields
+from marshmallow import Schema
 
 from config.settings import Settings
 from handlers._access import Access
@@ -21,10 +21,13 @@ from handlers._body import BODY_BYTES
 from handlers._endpoint import Endpoint, endpoint_of
 from handlers._limits import Rule
 from handlers._routes import Route
+from handlers.docs import STREAMS_PATH
 from schemas import _fields as own
-from schemas.assets import AssetData
 from schemas.examples import EXAMPLES
 from schemas.problem import Problem
+from server._document import refine
+from server._openapi_fields import own_keywords
+from server._openapi_headers import HEADERS, headers_of
 
 VERSION = "1.0.0"
 DESCRIPTION = f"""\
@@ -39,6 +42,23 @@ any offset in, UTC with milliseconds out. Every response carries `X-Request-ID`.
 request that carries the refresh cookie, or whose answer sets or drops it, is refused with 403 when it has an `Origin`
 that is neither in `CORS_ORIGINS` nor this server's own.
 """
+_TAGS = {
+    "Docs": "This documentation.",
+    "Health": "Whether the server is there, and can do its work.",
+    "Ready": "Whether the server can do its work.",
+    "Metrics": "Figures for Prometheus.",
+    "Auth": "Accounts, sessions, logins.",
+    "User": "What a user keeps.",
+    "Assets": "What there are signals of.",
+    "Signals": "The public signals, as lists and as streams.",
+    "Social": "Reactions, comments, follows.",
+    "Leaderboards": "Who is ahead.",
+    "Achievements": "What was achieved, and what is done in a row.",
+    "Referrals": "Who brought whom.",
+    "Join": "Links of referrals.",
+    "Providers": "Who publishes.",
+    "Lens": "The internal API: raw signals, their events, decisions, dead letters.",
+}
 _COOKIE_USE = (
     f"Set by the login; sent under `{REFRESH_PATH}` alone. HttpOnly, SameSite=Lax; Secure when the API has https."
 )
@@ -63,22 +83,35 @@ def build_document(routes: Sequence[Route], settings: Settings) -> bytes:
         openapi_version="3.1.0",
         info={"description": DESCRIPTION},
         servers=[{"url": "/"}],
+        externalDocs={
+            "url": STREAMS_PATH,
+            "description": "The streams and the Lens socket: events, ids, resuming, codes, what goes over the wire.",
+        },
+        tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
         plugins=[plugin],
     )
     converter = plugin.converter
     assert isinstance(converter, OpenAPIConverter)
-    converter.add_attribute_function(_own_keywords)
+    converter.add_attribute_function(own_keywords)
     for name, scheme in _SECURITY_SCHEMES.items():
         spec.components.security_scheme(name, scheme)
-    spec.components.header(
-        "RequestId", {"schema": {"type": "string"}, "description": "The request's `X-Request-ID`, or one made for it."}
-    )
+    for name, header in HEADERS.items():
+        spec.components.header(name, header)
     for route in routes:
         declared = endpoint_of(getattr(route.handler, route.method.lower()))
         assert declared is not None  # the route table checks it
         operation = _operation(route, declared, converter, settings)
         spec.path(path=route.template, operations={route.method.lower(): operation})
-    return orjson.dumps(spec.to_dict())
+    document = spec.to_dict()
+    for name, described in _described(plugin).items():
+        document["components"]["schemas"][name].setdefault("description", described)
+    return orjson.dumps(refine(document))
+
+
+def _described(plugin: MarshmallowPlugin) -> dict[str, str]:
+    """The docstring of each schema that the document shows."""
+    assert plugin.converter is not None
+    return {name: inspect.cleandoc(key[0].__doc__ or "") for key, name in plugin.converter.refs.items()}
 
 
 def _class_of(schema: type[Schema] | Schema | str) -> type[Any]:
@@ -132,7 +165,7 @@ def _tag(route: Route) -> str:
     parts = [part for part in route.path.split("/") if part]
     if parts[:2] == ["api", "v1"]:
         return "Lens"
-    if not parts:
+    if not parts or parts[-1] == "openapi.json":
         return "Docs"
     return (parts[1] if parts[0] == "api" else parts[0]).partition(".")[0].capitalize()
 
@@ -147,6 +180,8 @@ def _parameters(route: Route, declared: Endpoint, converter: OpenAPIConverter) -
         }
         for name in route.parameters
     ]
+    if declared.conditional:
+        found.append(_header_parameter("If-None-Match", "The `ETag` of what the client has: 304 if it still is so."))
     for name, field in (declared.query.load_fields if declared.query else {}).items():
         schema = converter.field2property(field)
         parameter: dict[str, Any] = {"name": field.data_key or name, "in": "query", "schema": schema}
@@ -157,13 +192,22 @@ def _parameters(route: Route, declared: Endpoint, converter: OpenAPIConverter) -
         found.append(parameter)
     for name, header in declared.headers.items():
         if isinstance(header, str):
-            found.append({"name": name, "in": "header", "description": header, "schema": {"type": "string"}})
+            found.append(_header_parameter(name, header))
         else:
             found.append({"name": name, "in": "header", "schema": converter.field2property(header)})
     return found
 
 
+def _header_parameter(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+
+
 def _responses(route: Route, declared: Endpoint) -> dict[str, Any]:
+
+    def _response(status: int) -> dict[str, Any]:
+        described = http.HTTPStatus(status).phrase
+        return {"description": described, "headers": headers_of(route, declared, status)}
+
     responses: dict[int, dict[str, Any]] = {declared.status: _response(declared.status)}
     if declared.responds is not None:
         responses[declared.status]["content"] = _content(declared.media_type, declared.responds)
@@ -175,7 +219,7 @@ def _responses(route: Route, declared: Endpoint) -> dict[str, Any]:
             "description": f"`{REFRESH_COOKIE}`. {declared.sets_cookie}",
             "example": f"{REFRESH_COOKIE}=…; HttpOnly; Max-Age={REFRESH_SECONDS}; Path={REFRESH_PATH}; SameSite=Lax",
         }
-        responses[declared.status]["headers"]["Set-Cookie"] = cookie
+        responses[declared.status]["headers"] |= {"Set-Cookie": cookie}
     if declared.conditional:
         responses[304] = _response(304)
     for status in _error_statuses(route, declared):
@@ -186,9 +230,16 @@ def _responses(route: Route, declared: Endpoint) -> dict[str, Any]:
 
 
 def _error_statuses(route: Route, declared: Endpoint) -> set[int]:
+    """What follows from the table: a handler only declares what its own rules answer."""
     statuses = {500, *declared.errors}
-    if declared.query is not None:
+    if not getattr(route.handler, "while_starting", False):
+        statuses.add(503)  # while it starts, drains, or what it needs is away
+    if declared.query is not None or declared.headers:
         statuses.add(400)
+    if any(name.endswith("_id") for name in route.parameters):
+        statuses.add(404)
+    if route.method != "GET":
+        statuses.add(413)
     if declared.body is not None:
         statuses |= {400, 413, 415}
     if route.access.internal:
@@ -199,13 +250,9 @@ def _error_statuses(route: Route, declared: Endpoint) -> set[int]:
         statuses.add(403)
     if route.path.startswith(REFRESH_PATH + "/"):  # a foreign origin, with the cookie
         statuses.add(403)
-    if route.limit.limit != 0:
+    if route.limit.limit != 0 or route.user_limit is not None:
         statuses.add(429)
     return statuses
-
-
-def _response(status: int) -> dict[str, Any]:
-    return {"description": http.HTTPStatus(status).phrase, "headers": {"X-Request-ID": "RequestId"}}
 
 
 def _content(media_type: str, schema: Schema) -> dict[str, Any]:
@@ -225,19 +272,3 @@ def _security(access: Access) -> list[dict[str, list[str]]]:
     if access.query_token:
         schemes.append({"streamToken": []})
     return schemes if access.identity == "required" else [*schemes, {}]
-
-
-def _own_keywords(self: OpenAPIConverter, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
-    """What the library cannot know of our fields."""
-    if isinstance(field, own.Price):
-        return {"exclusiveMinimum": 0}
-    if isinstance(field, own.Number) and field.above is not None:
-        return {"exclusiveMinimum": field.above}
-    if isinstance(field, own.Day):
-        return {"format": "date"}
-    if isinstance(field, own.CommaList):
-        return {"type": "array", "items": self.field2property(field.inner)}
-    if isinstance(field, AssetData):
-        alternatives = [self.resolve_nested_schema(each) for each in field.alternatives]
-        return {"anyOf": [*alternatives, {"type": "null"}] if field.allow_none else alternatives}
-    return {}

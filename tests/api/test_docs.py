@@ -98,9 +98,17 @@ def test_parameters_say_what_they_take() -> None:
     parameters = {each["name"]: each for each in DOCUMENT["paths"]["/api/v1/events"]["get"]["parameters"]}
     assert parameters["limit"]["schema"] == {"type": "integer", "default": 50, "minimum": 1, "maximum": 100}
     assert parameters["since"]["schema"]["format"] == "date-time"
-    assert "PUBLISHED" in parameters["status"]["schema"]["enum"]
+    assert parameters["status"]["schema"] == {"$ref": "#/components/schemas/EventState"}
+    assert "PUBLISHED" in DOCUMENT["components"]["schemas"]["EventState"]["enum"]
     [path] = DOCUMENT["paths"]["/api/v1/events/{event_id}/status"]["get"]["parameters"]
-    assert path == {"name": "event_id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+    assert path["description"]
+    assert path == {
+        "name": "event_id",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "format": "uuid"},
+        "description": path["description"],
+    }
 
 
 async def test_the_document_is_served_once_and_then_confirmed() -> None:

@@ -1,0 +1,60 @@
+"""What our own fields mean in JSON Schema: what they check, which the library that reads marshmallow cannot know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
+from marshmallow import fields
+
+from schemas import _fields as own
+from schemas import _people as people
+from schemas import users
+from schemas._passwords import LONGEST, SHORTEST
+from schemas.assets import AssetData
+from schemas.auth import NewPassword
+from schemas.lens import Note
+from schemas.providers import Handle
+from schemas.referrals import CODE_CHARACTERS, Code
+from schemas.social import COMMENT_CHARACTERS, Words
+
+_NOT_BLANK = r"\S"
+
+
+def own_keywords(self: OpenAPIConverter, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
+    """The keywords of a field; those of the most special class that it is of come last."""
+    found: dict[str, Any] = {}
+    for kind, keywords in _KEYWORDS:
+        if isinstance(field, kind):
+            found |= keywords
+    if isinstance(field, own.Number) and field.above is not None:
+        found["exclusiveMinimum"] = field.above
+    if isinstance(field, own.Items) and field.bounds is not None:
+        found |= {
+            name: bound
+            for name, bound in (("minItems", field.bounds.min), ("maxItems", field.bounds.max))
+            if bound is not None
+        }
+    if isinstance(field, own.CommaList):
+        found |= {"type": "array", "items": self.field2property(field.inner)}
+    if isinstance(field, AssetData):
+        alternatives = [self.resolve_nested_schema(each) for each in field.alternatives]
+        found |= {"anyOf": [*alternatives, {"type": "null"}] if field.allow_none else alternatives}
+    return found
+
+
+_KEYWORDS: tuple[tuple[type, dict[str, Any]], ...] = (
+    (own.Price, {"exclusiveMinimum": 0, "exclusiveMaximum": 10**own.PRICE_DIGITS}),
+    (own.Day, {"format": "date"}),
+    (own.QueryFlag, {"enum": [True, False]}),
+    (people.Email, {"format": "email", "maxLength": people.EMAIL_CHARACTERS}),
+    (people.HttpsUrl, {"format": "uri", "maxLength": people.URL_CHARACTERS, "pattern": "^https://"}),
+    (people.DisplayName, {"minLength": people.NAME_CHARACTERS[0], "maxLength": people.NAME_CHARACTERS[1]}),
+    (NewPassword, {"minLength": SHORTEST, "maxLength": LONGEST}),
+    (Note, {"pattern": _NOT_BLANK}),
+    (Words, {"minLength": 1, "maxLength": COMMENT_CHARACTERS, "pattern": _NOT_BLANK}),
+    (Handle, {"pattern": r"^\s*@?[A-Za-z0-9_]{1,15}\s*$"}),
+    (Code, {"pattern": f"^[A-Za-z0-9]{{{CODE_CHARACTERS[0]},{CODE_CHARACTERS[1]}}}$"}),
+    (users.Name, {"pattern": _NOT_BLANK}),
+    (users.Symbol, {"pattern": _NOT_BLANK}),
+)
