@@ -235,7 +235,8 @@ class Settings:
         "limits",
         "",
         help="other numbers for single routes, as in `POST /auth/login=20,GET /api/signals=300`; "
-        "`GET /api/signals/stream resumed=300` is for streams that go on after an event",
+        "`GET /api/signals/stream resumed=300` is for streams that go on after an event, "
+        "`POST /auth/login wrong=20` for wrong passwords per account in 15 minutes",
     )
     trusted_proxies: tuple[Network, ...] = _setting("TRUSTED_PROXIES", "networks", "")
     internal_networks: tuple[Network, ...] = _setting("INTERNAL_NETWORKS", "networks", _NETWORKS)

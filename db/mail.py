@@ -54,7 +54,7 @@ async def insert_letters(conn: Connection, letters: Sequence[LetterRow]) -> None
 
 
 # Several senders take different letters: what one has locked, the others skip. A verified address gets no letter to
-# verify it.
+# verify it, and one that is not gets none about an account that it may know nothing of.
 CLAIM_LETTERS = """
 WITH claimed AS (
     UPDATE mail_outbox SET attempts = attempts + 1, due_at = now() + make_interval(secs => $2)
@@ -66,6 +66,7 @@ WITH claimed AS (
 SELECT c.id, c.purpose, c.email, c.created_at, c.attempts, u.id, u.display_name
 FROM claimed c
 LEFT JOIN users u ON u.email = c.email AND NOT (c.purpose = 'verification' AND u.email_verified)
+    AND NOT (c.purpose = 'attempts' AND NOT u.email_verified)
 ORDER BY c.created_at, c.id
 """
 

@@ -7,19 +7,23 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from actors._messages import Message
-from actors.users.messages import USERS, SignedIn, SignIn, account_key
+from actors.users.account import cut_agent
+from actors.users.messages import USERS, RequestLetter, SignedIn, SignIn, account_key, address_key
+from config.addresses import counted_address
 from config.clock import now
 from config.ids import parse_uuid, uuid7
 from config.keys import token_hash
 from db._postgres import connection
-from db.users import accounts
+from db.users import accounts, sessions
 from db.users.accounts import Person
 from handlers._access import Claims
 from handlers._accounts import Accounts
+from handlers._attempts import FAILURES, TOO_MANY_WRONG, WRONG_PASSWORDS
 from handlers._base import GatewayHandler
+from handlers._passwords import Verdict
 from handlers._security import cookies_named, is_own_page
 from handlers._tokens import ACCESS_SECONDS
-from schemas.errors import Forbidden, Unauthorized
+from schemas.errors import Forbidden, RateLimited, Unauthorized
 
 REFRESH_COOKIE = "refresh_token"
 REFRESH_PATH = "/auth"
@@ -73,6 +77,39 @@ class AccountHandler(GatewayHandler):
         if person is None:
             raise Unauthorized("The account of this token does not exist")
         return person
+
+    async def hash_password(self, password: str) -> str:
+        """The hash to store. Raises Overloaded and RateLimited."""
+        return await self.accounts.passwords.hash(password, self.caller.counted_address)
+
+    async def check_password(self, email: str, password: str, stored: str | None) -> Verdict:
+        """Whether it is the password of whoever has the address. Raises Overloaded and RateLimited.
+
+        After some wrong ones for one account, wherever they came from, strangers may try one now and then; a device
+        that the user has been on before may try the right one at any time.
+        """
+        attempts = self.accounts.attempts
+        is_known = False
+        if attempts.slowed(email):
+            is_known = await self._is_known_device(email)
+            if not is_known:
+                attempts.take_turn(email)
+        verdict = await self.accounts.passwords.judge(password, stored, self.caller.counted_address)
+        if not verdict.matches:
+            rule = self.gateway.limits.get(WRONG_PASSWORDS, FAILURES)
+            if await attempts.count(self.services.limiter, rule, email):
+                await self.ask_owner(address_key(email), RequestLetter(uuid7(), "attempts", now()))
+            if is_known and (seconds := attempts.slowed(email)):
+                raise RateLimited(TOO_MANY_WRONG, retry_after=seconds)
+        return verdict
+
+    async def _is_known_device(self, email: str) -> bool:
+        presented = cookies_named(self.request.headers.get_list("Cookie"), REFRESH_COOKIE)
+        async with connection(self.services.pool) as conn:
+            devices = await sessions.find_devices(conn, email, [token_hash(each) for each in presented[:2]])
+        agent = cut_agent(self.request.headers.get("User-Agent"))
+        here = (self.caller.counted_address, agent)
+        return any(each.has_cookie or (counted_address(each.ip), each.user_agent) == here for each in devices)
 
     def sole_cookie(self, name: str) -> str | None:
         """The cookie of this name; None without one. Raises Unauthorized for two, even if they are alike.

@@ -6,8 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 
 from config.settings import Settings
+from handlers._attempts import Attempts
 from handlers._oauth import OAuthClient
-from handlers._passwords import Passwords
+from handlers._passwords import WAITING_OF_ONE, Passwords
 from handlers._tokens import AccessTokens, RefreshTokens
 
 
@@ -19,13 +20,14 @@ class Accounts:
     access: AccessTokens
     refresh: RefreshTokens
     oauth: OAuthClient
+    attempts: Attempts = field(default_factory=Attempts)
     registering: dict[str, asyncio.Future[None]] = field(default_factory=dict)  # by address
 
     @classmethod
     def of(cls, settings: Settings) -> Accounts:
         """By the settings."""
         return cls(
-            Passwords(settings.password_pepper),
+            Passwords(settings.password_pepper, waiting_of_one=WAITING_OF_ONE if settings.rate_limit_enabled else None),
             AccessTokens(settings.jwt_secret, settings.jwt_algorithm),
             RefreshTokens.of(settings),
             OAuthClient(settings),

@@ -1,35 +1,37 @@
-"""Password hashes, computed beside the event loop by a bounded number of threads."""
+"""Password hashes, computed beside the event loop by a bounded number of threads, whose time addresses share alike."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
 import sys
 import threading
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any
 
 import bcrypt
 
 from schemas._people import normalise_text
-from schemas.errors import Overloaded
+from schemas.errors import Overloaded, RateLimited
 
 COST = 12  # 2¹² rounds, about a quarter of a second of a core
-WAITING = 64  # hashes that may wait for a thread, some 15 s of two cores' work; past it the caller gets 503
+WAITING = 64  # hashes that may wait for a thread, some 15 s of two cores' work; past it somebody gets 503
+WAITING_OF_ONE = 8  # of one address: what ten logins a minute need at their worst
 DEADLINE_SECONDS = 15.0
+BUSY_SECONDS = 2  # after which an address whose hashes wait may come again: its eight are done by then
 # Below the loop's own thread, so that the kernel runs the loop first whenever it has something to do.
 NICENESS = 10
 
 # Of nobody's password: checking against it takes as long as against a real one.
 NO_HASH = "$2b$12$YFV6ALR3daCcSlz0NjEqjOoa0X9dhAF0m9Ju/sx5g85ZBnYmDquXK"
-
-T = TypeVar("T")
 
 
 def prehash(key: bytes, password: str) -> bytes:
@@ -45,52 +47,131 @@ class Verdict:
     is_outdated: bool = False
 
 
-class Passwords:
-    """Hashes and checks passwords. bcrypt releases the interpreter's lock, so threads are enough."""
+@dataclass(eq=False, slots=True)
+class _Job:
+    """A hash that is wanted. `outcome` is the caller's."""
 
-    def __init__(self, pepper: str, *, threads: int | None = None, waiting: int = WAITING, cost: int = COST) -> None:
+    work: Callable[[], Any]
+    address: str
+    outcome: asyncio.Future[Any]
+
+
+class Passwords:
+    """Hashes and checks passwords. bcrypt releases the interpreter's lock, so threads are enough.
+
+    What waits, waits by address, and each address has its turn: who sends many waits for their own. Of one address at
+    most `waiting_of_one` wait (None: as many as of all). Past `waiting` of all, whoever has most waiting loses one.
+    """
+
+    def __init__(
+        self,
+        pepper: str,
+        *,
+        threads: int | None = None,
+        waiting: int = WAITING,
+        waiting_of_one: int | None = None,
+        cost: int = COST,
+    ) -> None:
         self._key = pepper.encode()
         self._cost = cost
-        self._threads = threads or max(1, min(4, os.cpu_count() or 1))
-        self._executor = ThreadPoolExecutor(self._threads, "password", initializer=_step_back)
-        self._places = threading.BoundedSemaphore(self._threads + waiting)
+        self._free = threads or max(1, min(4, os.cpu_count() or 1))
+        self._executor = ThreadPoolExecutor(self._free, "password", initializer=_step_back)
+        self._most = waiting
+        self._most_of_one = waiting_of_one
+        self._waiting: OrderedDict[str, deque[_Job]] = OrderedDict()  # by address, whose turn is next first
 
-    async def hash(self, password: str) -> str:
-        """The hash to store. Raises Overloaded."""
-        return await self._run(partial(_hash, prehash(self._key, normalise_text(password)), self._cost))
+    async def hash(self, password: str, address: str = "") -> str:
+        """The hash to store; wanted by a client at `address`. Raises Overloaded and RateLimited."""
+        work = partial(_hash, prehash(self._key, normalise_text(password)), self._cost)
+        hashed: str = await self._run(work, address)
+        return hashed
 
-    async def check(self, password: str, stored: str | None) -> bool:
-        """Whether this is the password, as `judge` finds. Raises Overloaded."""
-        return (await self.judge(password, stored)).matches
+    async def check(self, password: str, stored: str | None, address: str = "") -> bool:
+        """Whether this is the password, as `judge` finds. Raises Overloaded and RateLimited."""
+        return (await self.judge(password, stored, address)).matches
 
-    async def judge(self, password: str, stored: str | None) -> Verdict:
-        """Whether this is the password; it takes the same time without one (None). Raises Overloaded.
+    async def judge(self, password: str, stored: str | None, address: str = "") -> Verdict:
+        """Whether this is the password; it takes the same time without one (None). Raises Overloaded and RateLimited.
 
         It is compared in Unicode's NFC, as it is stored. Versions before stored it as it was typed: a password that has
         another form is tried in that, too, whoever's it is, so that time tells nothing.
         """
         forms = dict.fromkeys((normalise_text(password), password))
         for form in forms:
-            matches = await self._run(partial(_check, prehash(self._key, form), (stored or NO_HASH).encode()))
-            if matches and stored is not None:
+            work = partial(_check, prehash(self._key, form), (stored or NO_HASH).encode())
+            if await self._run(work, address) and stored is not None:
                 return Verdict(matches=True, is_outdated=form != normalise_text(password))
         return Verdict(matches=False)
 
     def close(self) -> None:
         """Drop what waits; what is being computed ends unheard."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+        for jobs in self._waiting.values():
+            for job in jobs:
+                job.outcome.cancel()
+        self._waiting.clear()
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        if not self._places.acquire(blocking=False):
-            raise Overloaded
-        job = self._executor.submit(work)
-        # A place is free when a thread is, not when a caller has lost patience.
-        job.add_done_callback(lambda _: self._places.release())
+    async def _run(self, work: Callable[[], Any], address: str) -> Any:
+        job = _Job(work, address, asyncio.get_running_loop().create_future())
+        if self._free:
+            self._start(job)
+        else:
+            self._queue(job)
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
-                return await asyncio.wrap_future(job)
+                return await job.outcome
         except TimeoutError:
-            raise Overloaded from None
+            raise Overloaded(retry_after=BUSY_SECONDS) from None
+        finally:
+            self._forget(job)
+
+    def _queue(self, job: _Job) -> None:
+        of_one = self._waiting.get(job.address, ())
+        if self._most_of_one is not None and len(of_one) >= self._most_of_one:
+            raise RateLimited("Too many passwords wait to be checked for this address", retry_after=BUSY_SECONDS)
+        if sum(map(len, self._waiting.values())) >= self._most:
+            longest = max(self._waiting.values(), key=len, default=deque[_Job]())
+            if len(longest) <= len(of_one) + 1:
+                raise Overloaded(retry_after=BUSY_SECONDS)
+            loser = longest.pop()  # the one that came last: it would have waited longest
+            if not loser.outcome.done():
+                loser.outcome.set_exception(Overloaded(retry_after=BUSY_SECONDS))
+        self._waiting.setdefault(job.address, deque()).append(job)
+
+    def _forget(self, job: _Job) -> None:
+        """What its caller waits for no more need not be computed, unless a thread has it already."""
+        jobs = self._waiting.get(job.address)
+        if jobs is not None and job in jobs:
+            jobs.remove(job)
+            if not jobs:
+                del self._waiting[job.address]
+
+    def _start(self, job: _Job) -> None:
+        self._free -= 1
+        loop = asyncio.get_running_loop()
+
+        def tell(done: Future[Any]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._end, job, done)
+
+        self._executor.submit(job.work).add_done_callback(tell)
+
+    def _end(self, job: _Job, done: Future[Any]) -> None:
+        # A place is free when a thread is, not when a caller has lost patience.
+        self._free += 1
+        if not job.outcome.done():
+            if done.cancelled():
+                job.outcome.cancel()
+            elif (failure := done.exception()) is not None:
+                job.outcome.set_exception(failure)
+            else:
+                job.outcome.set_result(done.result())
+        if self._waiting:
+            address, jobs = self._waiting.popitem(last=False)
+            following = jobs.popleft()
+            if jobs:
+                self._waiting[address] = jobs
+            self._start(following)
 
 
 def _hash(prehashed: bytes, cost: int) -> str:

@@ -24,6 +24,7 @@ from handlers import (
     users,
 )
 from handlers._access import AUTHENTICATED, COOKIE_HOLDER, INTERNAL, OPTIONAL, PUBLIC, permission
+from handlers._attempts import FAILURES, WRONG_PASSWORDS
 from handlers._limits import EXEMPT, Rule
 from handlers._routes import Route
 from handlers.auth import login, oauth, passwords, profile, registration
@@ -168,12 +169,14 @@ def routes_for(settings: Settings) -> Sequence[Route]:
 def effective_limits(routes: Sequence[Route], settings: Settings) -> Mapping[str, Rule]:
     """The rules by route (`GET /x`, `GET /x per user`, `GET /x resumed`), with RATE_LIMITS' numbers for the table's.
 
+    And the rule of WRONG_PASSWORDS.
     Where RATE_LIMITS lets in more openings than resumes and does not name those, they are as many. Raises
     ConfigurationError for a route that is not in the table.
     """
     rules = {route.name: route.limit for route in routes}
     rules |= {route.user_limit_name: route.user_limit for route in routes if route.user_limit is not None}
     rules |= {route.resume_limit_name: route.resume_limit for route in routes if route.resume_limit is not None}
+    rules[WRONG_PASSWORDS] = FAILURES
     unknown = [name for name, _ in settings.rate_limits if name not in rules]
     if unknown:
         raise ConfigurationError(f"RATE_LIMITS: there is no route {name!r}" for name in unknown)

@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from email.message import Message
 from http.cookies import SimpleCookie
 from typing import Any
 from uuid import UUID
@@ -71,9 +72,7 @@ class World:
 
     async def letter(self, address: str) -> str:
         """The token of the link in the oldest unread letter to the address, which is sent now if it waits."""
-        mailer = Mailer(self.settings, self.pool)
-        while await mailer.send_due():
-            pass
+        await self.send_mail()
         folder = mailbox.Maildir(self.settings.data_dir / "mail")
         for key in sorted(folder.keys()):
             message = email.message_from_bytes(folder.get_bytes(key), policy=email.policy.default)
@@ -83,6 +82,17 @@ class World:
                 assert match is not None
                 return match[1].decode()
         raise AssertionError(f"there is no unread letter to {address}")
+
+    async def send_mail(self) -> None:
+        """Send what waits."""
+        mailer = Mailer(self.settings, self.pool)
+        while await mailer.send_due():
+            pass
+
+    def letters(self, subject: str) -> list[Message]:
+        """Those that were sent, with that subject."""
+        folder = self.settings.data_dir / "mail"
+        return [each for each in mailbox.Maildir(folder) if each["Subject"] == subject] if folder.exists() else []
 
     async def letters_to(self, address: str) -> int:
         """How many letters wait or were sent."""

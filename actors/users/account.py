@@ -86,7 +86,7 @@ def _sign_in(account: Account, row: AccountRow, message: SignIn) -> Result:
         created_at=message.at,
         last_used_at=message.at,
         expires_at=message.at + SESSION_LIFETIME,
-        user_agent=_cut(message.user_agent),
+        user_agent=cut_agent(message.user_agent),
         ip=message.ip,
         current_hash=message.refresh_hash,
         previous_hash=None,
@@ -124,7 +124,7 @@ def _refresh(account: Account, row: AccountRow, message: Refresh) -> Result:
         session,
         last_used_at=message.at,
         expires_at=message.at + SESSION_LIFETIME,
-        user_agent=_cut(message.user_agent),
+        user_agent=cut_agent(message.user_agent),
         ip=message.ip,
         current_hash=message.successor,
         previous_hash=message.presented,
@@ -226,5 +226,6 @@ def _without(account: Account, ended: tuple[UUID, ...]) -> Account:
     return Account(account.row, {key: each for key, each in account.sessions.items() if key not in ended})
 
 
-def _cut(user_agent: str | None) -> str | None:
+def cut_agent(user_agent: str | None) -> str | None:
+    """A `User-Agent` as sessions store it."""
     return None if user_agent is None else user_agent[:USER_AGENT_CHARACTERS]

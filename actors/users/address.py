@@ -18,6 +18,7 @@ from schemas.errors import Internal
 # Anybody may ask for letters to any address, from as many addresses of the network as they have.
 LETTERS = 5
 WINDOW = timedelta(hours=1)
+WINDOWS: Mapping[Purpose, tuple[int, timedelta]] = {"attempts": (1, timedelta(days=1))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,9 @@ def decide(address: Address, message: Message[Any]) -> Decision[Address, Change]
     """What `message` leads to."""
     if not isinstance(message, RequestLetter):
         raise Internal(f"an address does not take {type(message).__name__}")
-    recent = tuple(each for each in address.asked_at.get(message.purpose, ()) if message.at - each < WINDOW)
-    if len(recent) >= LETTERS:
+    most, window = WINDOWS.get(message.purpose, (LETTERS, WINDOW))
+    recent = tuple(each for each in address.asked_at.get(message.purpose, ()) if message.at - each < window)
+    if len(recent) >= most:
         return Decision(address)
     state = Address(address.email, {**address.asked_at, message.purpose: (*recent, message.at)})
     return Decision(state, None, (LetterRow(message.letter_id, message.purpose, address.email, message.at),))

@@ -206,7 +206,7 @@ class ChangeCode(Message[str]):
 
 
 class RequestLetter(Message[None]):
-    """Queue a letter to whoever has the address; past a few per hour and purpose it is dropped in silence."""
+    """Queue a letter to whoever has the address; past a few per hour (or day) and purpose it is dropped in silence."""
 
     letter_id: UUID
     purpose: Purpose

@@ -116,6 +116,29 @@ async def find_holder(conn: Connection, refresh_hash: bytes) -> Holder | None:
     return None if row is None else Holder(*row)
 
 
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where a user has been signed in. `has_cookie`: it is the one whose refresh token is presented."""
+
+    ip: str
+    user_agent: str | None
+    has_cookie: bool
+
+
+# The latest ones, ended or not. Whoever nobody is has none, found at the same cost.
+FIND_DEVICES = """
+SELECT s.ip, s.user_agent, s.id = ANY (ARRAY(SELECT session_id FROM refresh_tokens WHERE hash = ANY ($2::bytea[])))
+FROM sessions s JOIN users u ON u.id = s.user_id
+WHERE u.email = $1
+ORDER BY s.last_used_at DESC LIMIT 200
+"""
+
+
+async def find_devices(conn: Connection, email: str, presented: Sequence[bytes]) -> list[Device]:
+    """Where whoever has the address was signed in within the last weeks; `presented` are hashes of refresh tokens."""
+    return [Device(*row) for row in await conn.fetch(FIND_DEVICES, email, presented)]
+
+
 HAD_SESSION = "SELECT true FROM sessions WHERE id = $1 AND user_id = $2"
 
 

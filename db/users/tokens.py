@@ -10,7 +10,7 @@ from uuid import UUID
 
 from db._postgres import Connection
 
-Purpose = Literal["verification", "reset"]
+Purpose = Literal["verification", "reset", "attempts"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,14 +31,14 @@ class Logins(AccountHandler):
         async with connection(self.services.pool) as conn:
             person = await accounts.find_by_email(conn, body["email"])
         stored = None if person is None else person.account.password_hash
-        verdict = await self.accounts.passwords.judge(body["password"], stored)
+        verdict = await self.check_password(body["email"], body["password"], stored)
         if not verdict.matches or person is None:
             LOGINS.labels("password", "bad_credentials").inc()
             raise Unauthorized(BAD_CREDENTIALS)
         if not person.account.email_verified:
             LOGINS.labels("password", "unverified").inc()
             raise Forbidden("Email not verified")
-        new_hash = await self.accounts.passwords.hash(body["password"]) if verdict.is_outdated else None
+        new_hash = await self.hash_password(body["password"]) if verdict.is_outdated else None
         granted = await self.begin_session(person, stored, new_hash)
         LOGINS.labels("password", "granted").inc()
         return granted

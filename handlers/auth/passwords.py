@@ -43,7 +43,7 @@ class PasswordResets(AccountHandler):
         problems = new_password_problems(body["new_password"], holder.email)
         if problems:
             raise ValidationFailed(details=problems)
-        new_hash = await self.accounts.passwords.hash(body["new_password"])
+        new_hash = await self.hash_password(body["new_password"])
         self.gateway.revoked.add(await self.ask_account(holder.user_id, ResetPassword(link, new_hash)))
         return {"message": "The password is set; please log in"}
 
@@ -56,11 +56,11 @@ class PasswordChanges(AccountHandler):
         """Ends every other session of the user."""
         account = (await self.find_caller()).account
         problems = new_password_problems(body["new_password"], account.email)
-        if not await self.accounts.passwords.check(body["current_password"], account.password_hash):
+        if not (await self.check_password(account.email, body["current_password"], account.password_hash)).matches:
             problems.insert(0, FieldError("current_password", "is wrong"))
         if problems:
             raise ValidationFailed(details=problems)
-        new_hash = await self.accounts.passwords.hash(body["new_password"])
+        new_hash = await self.hash_password(body["new_password"])
         ended = await self.ask_account(
             account.id, ChangePassword(account.password_hash, new_hash, self.session_id, now())
         )

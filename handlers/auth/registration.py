@@ -84,7 +84,7 @@ class Registrations(AccountHandler):
                 raise Conflict(EMAIL_TAKEN)
             referrer_id = await self._find_referrer(conn, body["referral_code"])
             code = await free_code(conn)
-        password_hash = await self.accounts.passwords.hash(body["password"])
+        password_hash = await self.hash_password(body["password"])
         account = AccountRow(uuid7(), email, False, password_hash, body["display_name"], None, None, code, now())
         return await self.ask_account(account.id, Register(account, uuid7(), referrer_id))
 

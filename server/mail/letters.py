@@ -5,13 +5,14 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import assert_never, get_args
 from urllib.parse import urlencode
 from uuid import UUID
 
 from config.settings import Settings
 from db.users.tokens import Purpose
 
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 LIFETIMES: dict[Purpose, timedelta] = {"verification": timedelta(hours=24), "reset": timedelta(hours=1)}
 
 
@@ -52,6 +53,16 @@ def write_letter(
             "Somebody, hopefully you, asked to reset the password of your TradeStream account. Open this link:",
             link,
             "The link is good once, for one hour. If it was not you, ignore this letter: nothing has changed.",
+        ]
+    elif purpose == "attempts":
+        link = settings.frontend_url
+        subject = "Wrong passwords for your account"
+        lines = [
+            "Somebody has tried several wrong passwords for your TradeStream account. None of them let anybody in.",
+            "On devices where you have logged in before you get in as always; elsewhere it may take a minute.",
+            "If it was you, and you have forgotten the password, ask for another one there:",
+            link,
+            "If it was not you, there is nothing to do, as long as you use this password nowhere else.",
         ]
     else:
         assert_never(purpose)

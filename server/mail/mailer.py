@@ -16,7 +16,7 @@ from db import mail
 from db._postgres import Pool, connection, transaction
 from db.mail import ClaimedLetter
 from schemas.errors import DatabaseUnavailable
-from server.mail.letters import LIFETIMES, write_letter
+from server.mail.letters import LIFETIMES, PURPOSES, write_letter
 from server.mail.senders import NotSent, Sender, sender_of
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Mailer:
                 [
                     (token_hash(self._token(each)), each.user_id, each.purpose, LIFETIMES[each.purpose].total_seconds())
                     for each in letters
-                    if each.user_id is not None
+                    if each.user_id is not None and each.purpose in LIFETIMES
                 ],
             )
         results = await asyncio.gather(*map(self._send, letters), return_exceptions=True)
@@ -74,7 +74,7 @@ class Mailer:
         """Tell the metrics what waits. Raises DatabaseUnavailable."""
         async with connection(self._pool) as conn:
             waiting = await mail.measure_outbox(conn)
-        for purpose in LIFETIMES:
+        for purpose in PURPOSES:
             count, oldest = waiting.get(purpose, (0, 0.0))
             MAIL_WAITING.labels(purpose).set(count)
             MAIL_OLDEST_SECONDS.labels(purpose).set(oldest)

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlers._passwords import COST, NO_HASH, Passwords, prehash
+from handlers._passwords import COST, NO_HASH, Passwords, Verdict, prehash
 from schemas._passwords import password_problem
-from schemas.errors import Overloaded
+from schemas.errors import Overloaded, RateLimited
 
 CHEAP = 4  # the least that bcrypt takes
 
@@ -103,6 +103,73 @@ async def test_a_caller_who_leaves_gives_the_place_back_only_when_the_thread_is_
         except Overloaded:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.01)
+    passwords.close()
+
+
+async def test_who_sends_many_waits_for_their_own_and_nobody_else_does() -> None:
+    """The kind of fault: one queue for all, so that whoever fills it decides how long everybody else waits."""
+    passwords = Passwords("pepper", threads=2, waiting_of_one=8, cost=CHEAP + 2)
+    stored = await passwords.hash("correct horse")
+    order: list[str] = []
+
+    async def check(address: str) -> None:
+        await passwords.check("wrong horse", stored, address)
+        order.append(address)
+
+    flood = [asyncio.ensure_future(check("192.0.2.1")) for _ in range(72)]  # noqa: TID251 - awaited below
+    await asyncio.sleep(0)
+    others = [asyncio.ensure_future(check(f"198.51.100.{n}")) for n in range(5)]  # noqa: TID251 - awaited below
+    await asyncio.gather(*others)
+    # What is being computed, and one of the flood's for each of the others': never its whole queue.
+    assert order.count("192.0.2.1") <= 2 + 5
+    results = await asyncio.gather(*flood, return_exceptions=True)
+    refused = [each for each in results if isinstance(each, RateLimited)]
+    assert len(refused) == 72 - 2 - 8
+    assert all(each.retry_after for each in refused)
+    assert results.count(None) == 10
+    passwords.close()
+
+
+async def test_where_all_places_are_taken_whoever_has_most_gives_one_up() -> None:
+    """Many addresses together are a flood, too; the one that has a single login waiting keeps its place."""
+    passwords = Passwords("pepper", threads=1, waiting=6, waiting_of_one=4, cost=CHEAP + 2)
+    stored = await passwords.hash("correct horse")
+    running = asyncio.ensure_future(passwords.check("x", stored, "a"))  # noqa: TID251 - awaited below
+    await asyncio.sleep(0)
+    many = [asyncio.ensure_future(passwords.check("x", stored, "b")) for _ in range(4)]  # noqa: TID251 - awaited below
+    few = [asyncio.ensure_future(passwords.check("x", stored, f"c{n}")) for n in range(4)]  # noqa: TID251 - awaited below
+    late = [asyncio.ensure_future(passwords.check("x", stored, "b")) for _ in range(2)]  # noqa: TID251 - awaited below
+    results = await asyncio.gather(running, *many, *few, *late, return_exceptions=True)
+    assert [type(each) for each in results[1:5]].count(Overloaded) == 2
+    assert results[5:9] == [False] * 4
+    assert {type(each) for each in results[9:]} <= {Overloaded, RateLimited}
+    passwords.close()
+
+
+async def test_a_caller_who_leaves_the_queue_leaves_it_to_others() -> None:
+    passwords = Passwords("pepper", threads=1, waiting=2, waiting_of_one=2, cost=CHEAP + 2)
+    stored = await passwords.hash("correct horse")
+    running = asyncio.ensure_future(passwords.check("x", stored, "a"))  # noqa: TID251 - awaited below
+    await asyncio.sleep(0)
+    gone = [asyncio.ensure_future(passwords.check("x", stored, "b")) for _ in range(2)]  # noqa: TID251 - cancelled
+    await asyncio.sleep(0)
+    for each in gone:
+        each.cancel()
+    await asyncio.gather(*gone, return_exceptions=True)
+    assert await asyncio.gather(*(passwords.check("x", stored, "b") for _ in range(2))) == [False, False]
+    assert await running is False
+    passwords.close()
+
+
+async def test_a_password_has_one_form_and_is_found_in_the_form_of_before(passwords: Passwords) -> None:
+    composed, decomposed = "caf\u00e9 cr\u00e8me", "cafe\u0301 cre\u0300me"
+    for stored in (await passwords.hash(composed), await passwords.hash(decomposed)):
+        assert await passwords.judge(composed, stored) == Verdict(matches=True)
+        assert await passwords.judge(decomposed, stored) == Verdict(matches=True)
+    before = bcrypt.hashpw(prehash(b"pepper", decomposed), bcrypt.gensalt(CHEAP)).decode()
+    assert await passwords.judge(decomposed, before) == Verdict(matches=True, is_outdated=True)
+    assert not await passwords.check(composed, before)
+    assert not await passwords.check(decomposed, None)
     passwords.close()
 
 
