@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from config._variables import networks
 from config.settings import Settings
@@ -146,6 +148,13 @@ async def test_two_hosts_are_none() -> None:
 async def test_the_name_in_an_absolute_target_counts(target: str, host: str, statuses: set[int]) -> None:
     async with serving() as client:
         assert (await ask(client, "GET", target, host)).status in statuses
+
+
+@given(st.text(st.sampled_from("ab1.0:[]-_@/x%é ,\\\t"), max_size=12), st.sampled_from(["", ".", ":80", ".:80", ":"]))
+def test_whatever_stands_before_a_strangers_name_does_not_make_it_ours(text: str, end: str) -> None:
+    border = Border(SETTINGS)
+    for name in (f"{text}.evil.example", f"{text}evil.example", f"localhost{text}.evil.example"):
+        assert not border.knows_host(name + end)
 
 
 def test_the_machines_own_names_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:

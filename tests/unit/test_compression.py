@@ -7,6 +7,8 @@ import gzip
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from config.tasks import spawn
 from handlers import _compression
@@ -44,6 +46,11 @@ LARGE = b'{"n": 1}' * IN_LOOP_BYTES
 )
 def test_a_header_is_read_with_its_weights(accepted: str | None, takes: bool) -> None:
     assert takes_gzip(accepted) is takes
+
+
+@given(st.text(st.characters(max_codepoint=0xFF)) | st.text(st.sampled_from("gzip*;q=01.,- ")))
+def test_whatever_is_asked_has_an_answer(accepted: str) -> None:
+    assert takes_gzip(accepted) in {True, False}
 
 
 @pytest.mark.parametrize(
