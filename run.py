@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Sequence
 
 if sys.version_info < (3, 11):  # noqa: UP036 - it is about the interpreter that a person happens to have
     sys.exit(f"TradeStream needs Python 3.11 or newer; this is {sys.version.split()[0]}")
 
+from server._stdio import prepare_streams, printing
 
 _NO_DATABASE = "DATABASE_URL is not set, and the embedded PostgreSQL does not run"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and do it; returns the exit status."""
+    os.umask(0o077)  # whatever we and our children write is the server's user's alone
+    prepare_streams()
+    return printing(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="run.py",
         description="TradeStream: a real-time trading-signal server.",
@@ -51,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--url, --once and --small are of demo")
     try:
         return commands[options.command]()
+    except KeyboardInterrupt:  # before anything was started: from then on it is handled
+        return 130
     except ModuleNotFoundError as error:
         hint = "`make run` installs it into .venv; then use .venv/bin/python"
         print(f"{error}: not installed for {sys.executable}; {hint}", file=sys.stderr)
@@ -60,16 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve() -> int:
     from config.settings import ConfigurationError, Settings
     from server._instance import AlreadyRunning
+    from server._preflight import SERVING
     from server._service import ServiceError
     from server._unit import StartFailed
     from server.supervisor import serve
 
     try:
-        asyncio.run(serve(Settings.load()))
+        asyncio.run(serve(Settings.load(checks=SERVING)))
     except ConfigurationError as error:
         return _refuse("the configuration cannot be used", error.problems)
-    except KeyboardInterrupt:  # before anything was started: from then on it is handled
-        return 130
     except (AlreadyRunning, ServiceError, StartFailed) as error:
         return _refuse("cannot start", str(error).splitlines())
     return 0
@@ -135,10 +144,11 @@ def _doctor() -> int:
 
 def _demo(options: argparse.Namespace) -> int:
     from config.settings import ConfigurationError, Settings
+    from server._preflight import data_directory
     from server.demo.command import Options, run
 
     try:
-        return run(Settings.load(), Options(options.url, options.once, options.small))
+        return run(Settings.load(checks=[data_directory]), Options(options.url, options.once, options.small))
     except ConfigurationError as error:
         return _refuse("the configuration cannot be used", error.problems)
 

@@ -98,7 +98,7 @@ def _flag(text: str) -> bool:
 def _path(text: str) -> Path:
     if not text:
         raise ValueError(text)
-    return Path(text)
+    return Path(text).expanduser() if text.startswith("~") else Path(text)
 
 
 def _names(text: str) -> tuple[str, ...]:

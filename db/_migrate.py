@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import asyncpg
 
 from config.masking import redact
+from db._pooling import REFUSED, Pooled, refuse_pooling
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -37,6 +38,7 @@ async def migrate(database_url: str, folder: Path = MIGRATIONS, *, wait_seconds:
     deadline = time.monotonic() + wait_seconds
     conn = await _connect(database_url, deadline)
     try:
+        await _refuse_pooling(database_url)
         await _lock(conn, deadline)
         before = await _applied(conn)
         await _run_dbmate(await _dbmate_url(conn, database_url), folder)
@@ -56,6 +58,8 @@ async def _connect(url: str, deadline: float) -> asyncpg.Connection[asyncpg.Reco
     while True:
         try:
             return await asyncpg.connect(url, timeout=max(1.0, min(10.0, deadline - time.monotonic())))
+        except asyncpg.ProtocolViolationError as error:  # a pooler's words, of a parameter that it does not know
+            raise MigrationError(REFUSED.format(error)) from None
         except (asyncpg.InvalidPasswordError, asyncpg.InvalidCatalogNameError, ValueError) as error:
             raise MigrationError(f"the database refuses us: {error}") from None
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -63,6 +67,15 @@ async def _connect(url: str, deadline: float) -> asyncpg.Connection[asyncpg.Reco
                 raise MigrationError(f"the database does not answer: {str(error) or type(error).__name__}") from None
         await asyncio.sleep(pause)
         pause = min(2 * pause, 1.0)
+
+
+async def _refuse_pooling(url: str) -> None:
+    try:
+        await refuse_pooling(url)
+    except Pooled as error:
+        raise MigrationError(str(error)) from None
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise MigrationError(f"the database does not answer: {str(error) or type(error).__name__}") from None
 
 
 async def _lock(conn: asyncpg.Connection[asyncpg.Record], deadline: float) -> None:

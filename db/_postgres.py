@@ -31,6 +31,12 @@ DEADLINE_SECONDS = 1.5
 # Backstops in the server, for what a client that vanished has left running; `SET LOCAL` raises them for long work.
 STATEMENT_TIMEOUT_MS = 30_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
+SESSION_SETTINGS = {
+    "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+    "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
+    "timezone": "UTC",
+    "jit": "off",  # compiling costs tens of milliseconds: more than any statement here takes
+}
 REMIND_SECONDS = 30.0  # between two lines of one outage
 FLAP_SECONDS = 1.0  # between the first lines of two
 _APPLICATION_NAME_BYTES = 63  # NAMEDATALEN - 1: Postgres cuts what is longer
@@ -66,10 +72,7 @@ async def create_pool(dsn: str, size: int, *, name: str) -> Pool:
         reset=_keep_session,
         server_settings={
             "application_name": name.encode()[:_APPLICATION_NAME_BYTES].decode(errors="ignore"),
-            "statement_timeout": str(STATEMENT_TIMEOUT_MS),
-            "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
-            "timezone": "UTC",
-            "jit": "off",  # compiling costs tens of milliseconds: more than any statement here takes
+            **SESSION_SETTINGS,
         },
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.metadata
 import importlib.util
@@ -9,17 +10,21 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import asyncpg
+
+from config.masking import redact
 from config.settings import ConfigurationError, Settings
 from db._migrate import MigrationError, dbmate_binary
+from db._pooling import Pooled, refuse_pooling
 from server._embedded_postgres import postgres_binary
 from server._embedded_valkey import valkey_binary
 from server._instance import Instance
 from server._ports import in_use, wanted_ports
+from server._preflight import data_directory, rate_limits
 from server._ray_head import ray_binary
 from server._service import ServiceError
 
@@ -40,7 +45,7 @@ def examine(say: Callable[[str], object]) -> int:
     failed = 0
     settings: Settings | None = None
     try:
-        settings = Settings.load()
+        settings = Settings.load(checks=[rate_limits])
     except ConfigurationError as error:
         failed += 1
         for problem in error.problems:
@@ -64,12 +69,19 @@ def _checks(settings: Settings | None) -> Iterator[tuple[str, Callable[[], str]]
     yield "dbmate", lambda: _runs(dbmate_binary())
     if settings is None:
         return
-    if settings.database_url is None:
-        yield "PostgreSQL", lambda: _runs(str(postgres_binary()))
     if settings.redis_url is None:
         yield "Valkey", lambda: _runs(str(valkey_binary()))
-    instance = Instance(settings.data_dir)
-    yield "data directory", lambda: _writable(instance)
+    if settings.database_url is None:
+        yield "PostgreSQL", lambda: _runs(str(postgres_binary()))
+    else:
+        yield "database", partial(_database, settings.database_url)
+    try:
+        instance = Instance(settings.data_dir)
+    except (OSError, RuntimeError) as error:
+        reason = str(error)
+        yield "data directory", lambda: _fails(reason)
+        return
+    yield "data directory", lambda: _writable(settings, instance)
     yield "disk", lambda: _disk(instance.data_dir)
     owner = instance.owner_pid
     for name, host, port in wanted_ports(settings):
@@ -114,13 +126,33 @@ def _runs(program: str) -> str:
     return done.stdout.strip()
 
 
-def _writable(instance: Instance) -> str:
+def _writable(settings: Settings, instance: Instance) -> str:
     folder = instance.data_dir
-    existing = next(each for each in (folder, *folder.parents) if each.exists())
-    with tempfile.TemporaryFile(dir=existing):
-        pass
+    if problems := data_directory(settings):
+        raise Problem("\n".join(problems))
     owner = instance.owner_pid
     return f"{folder}, in use by the running instance (pid {owner})" if owner else f"{folder} can be written"
+
+
+def _fails(reason: str) -> str:
+    raise Problem(reason)
+
+
+def _database(url: str) -> str:
+    return asyncio.run(_look_at_database(url))
+
+
+async def _look_at_database(url: str) -> str:
+    try:
+        await refuse_pooling(url)
+        conn = await asyncpg.connect(url, timeout=5)
+        try:
+            version: str = await conn.fetchval("SHOW server_version")
+        finally:
+            conn.terminate()
+    except (Pooled, OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise Problem(redact(str(error)) or "no answer in time") from None
+    return f"PostgreSQL {version} answers"
 
 
 def _disk(folder: Path) -> str:

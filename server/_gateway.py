@@ -20,6 +20,7 @@ class Gateway(Service):
 
     start_seconds = 90.0  # on a slow machine its actors start, too
     echoes = True
+    final_exit_codes = frozenset({2})  # a configuration that cannot be used
 
     def __init__(
         self,
@@ -62,6 +63,12 @@ class Gateway(Service):
 def loopback(host: str) -> str:
     """Where to reach a server of this machine that listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - it is looked up
+
+
+def address_of(settings: Settings) -> str:
+    """The URL by which this machine reaches the server."""
+    host = loopback(settings.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
 def _holds_connection(pid: int, client_port: int) -> bool:

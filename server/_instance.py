@@ -51,19 +51,37 @@ class Instance:
         try:
             with path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return None
         except BlockingIOError:
             return _read_pid(path)
+        except OSError:  # it is not there, or not to be read: then nobody of ours holds it
+            return None
         return None
+
+    @property
+    def url(self) -> str | None:
+        """Where the running instance listens, or None: nobody runs here, or it is only starting."""
+        if self.owner_pid is None:
+            return None
+        try:
+            lines = (self.data_dir / "lock").read_text().splitlines()
+        except (OSError, UnicodeDecodeError):
+            return None
+        return lines[1] if len(lines) > 1 else None
+
+    def announce(self, url: str) -> None:
+        """Tell other programs of this directory where we listen: in the lock's second line."""
+        assert self._lock is not None
+        os.lseek(self._lock, 0, os.SEEK_END)
+        os.write(self._lock, f"{url}\n".encode())
 
     def acquire(self) -> None:
         """Take the lock for this process's life, or raise `AlreadyRunning` at once."""
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.data_dir / "lock"
         while True:
             # Python opens files close-on-exec: no child can inherit the lock and outlive us with it.
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            os.fchmod(descriptor, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -91,8 +109,13 @@ class Instance:
     def create_directories(self) -> None:
         """Make the directories, empty those that belong to one run only."""
         shutil.rmtree(self.metrics_dir, ignore_errors=True)
-        for path in (self.data_dir, self.log_dir, self.metrics_dir):
-            path.mkdir(parents=True, exist_ok=True)
+        for path in (self.data_dir, self.log_dir, self.metrics_dir.parent, self.metrics_dir):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if path != self.data_dir:  # that one may be somebody's, with more in it than ours
+                path.chmod(0o700)
+        for path in self.log_dir.iterdir():  # of versions that left them to the umask
+            if path.is_file() and not path.is_symlink():
+                path.chmod(0o600)
         # The name can be guessed and the place is everybody's: take it only if it is a directory, and ours.
         self.runtime_dir.mkdir(mode=0o700, exist_ok=True)
         status = self.runtime_dir.lstat()
@@ -175,8 +198,8 @@ def _is_postgres(process: psutil.Process) -> bool:
 
 def _read_pid(path: Path) -> int | None:
     try:
-        return int(path.read_text())
-    except (OSError, ValueError):
+        return int(path.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
         return None
 
 

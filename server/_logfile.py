@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +21,7 @@ class LogFile:
         self._recent = bytearray()
         self._size = 0
         self._file: BinaryIO | None = None
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.exists() and path.stat().st_size:
             self._shift()
         self._open()
@@ -50,7 +51,10 @@ class LogFile:
 
     def _open(self) -> None:
         with contextlib.suppress(OSError):
-            self._file = self.path.open("ab", buffering=0)
+            # Whatever the umask: a log has more in it than its reader may think.
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.fchmod(descriptor, 0o600)
+            self._file = os.fdopen(descriptor, "ab", buffering=0)
         self._size = 0
 
     def _shift(self) -> None:

@@ -57,7 +57,7 @@ def compose(
             **inherited_environment(),
             **(ray_environment(instance) if head is not None else {}),
             **joined.to_environment(),
-            **_importable(),
+            **importable(),
             **instance.marks(child),
             "PROMETHEUS_MULTIPROC_DIR": str(instance.metrics_dir),
         }
@@ -76,8 +76,8 @@ def compose(
     )
 
 
-def _importable() -> dict[str, str]:
-    """Let Ray's workers, which start elsewhere, import this repository. Installed, it is importable as it is."""
+def importable() -> dict[str, str]:
+    """What lets processes that start elsewhere, as Ray's workers, import this repository; nothing, installed."""
     if _ROOT.name == "site-packages":
         return {}
     inherited = inherited_environment().get("PYTHONPATH")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import random
 import socket
 from collections.abc import Iterator
@@ -47,11 +48,17 @@ def wanted_ports(settings: Settings) -> list[tuple[str, str, int]]:
 def in_use(name: str, host: str, port: int) -> str | None:
     """What is wrong with listening there, or None. Gateways share a port, so theirs would not notice a stranger."""
     try:
+        _address(host, port)
+    except OSError as error:
+        return f"HOST: {host!r} is no address: {(error.strerror or str(error)).lower()}"
+    try:
         family, kind, protocol, _, address = _address(host, port)
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that just ended do not count
             _bind(probe, address)
     except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            return f"HOST: {host!r} is no address of this machine"
         who = _listener(port)
         reason = f"in use by {who}" if who else (error.strerror or str(error)).lower()
         return f"{name}: port {port} on {host} is not to be had: {reason}"

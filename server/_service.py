@@ -28,6 +28,7 @@ class Service(ABC):
     title: str
     stop_steps: StopSteps = ((SIGTERM, 10.0),)
     start_seconds: float = 30.0
+    final_exit_codes: frozenset[int] = frozenset()  # with which it says that trying again would not help
     echoes: bool = False  # its log lines go to the console too
     # Asked this often once it has started, and taken for dead when it has not answered for `patience_seconds`.
     watch_seconds: float | None = None

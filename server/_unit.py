@@ -99,6 +99,7 @@ class Unit:
             await self._child.read_output(self._sink)
             where = await self._answer(self._child)
         except ServiceError as error:
+            await self.stop()
             raise StartFailed(title, str(error), "", final=True) from None
         except (NotReady, OSError) as error:
             await self.stop()
@@ -154,7 +155,10 @@ class Unit:
             await asyncio.wait({child.exited}, timeout=pause)
             if not child.running:
                 child.close()
-                raise NotReady(describe_exit(child.exited.result()))
+                code = child.exited.result()
+                if code in self.service.final_exit_codes:
+                    raise ServiceError(f"{describe_exit(code)}\n{self._log.tail()}")
+                raise NotReady(describe_exit(code))
             if time.monotonic() > deadline:
                 raise NotReady(f"not ready after {self.service.start_seconds:.0f} s: {reason}")
             pause = min(0.25, 1.5 * pause)

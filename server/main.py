@@ -192,6 +192,7 @@ def _allow_descriptors() -> None:
 
 def main() -> int:
     """The exit status: 0 after a drain, 1 for what nobody foresaw, 2 for a configuration that cannot be used."""
+    os.umask(0o077)
     try:
         settings = Settings.load()
         missing = [name for name in ("database_url", "redis_url", "ray_address") if getattr(settings, name) is None]

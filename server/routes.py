@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from config._env_file import closest
 from config.settings import ConfigurationError, Settings
 from handlers import (
     achievements,
@@ -179,10 +180,15 @@ def effective_limits(routes: Sequence[Route], settings: Settings) -> Mapping[str
     rules[WRONG_PASSWORDS] = FAILURES
     unknown = [name for name, _ in settings.rate_limits if name not in rules]
     if unknown:
-        raise ConfigurationError(f"RATE_LIMITS: there is no route {name!r}" for name in unknown)
+        raise ConfigurationError(f"RATE_LIMITS: there is no route {name!r}{_meant(name, rules)}" for name in unknown)
     given = {f"{name} resumed": limit for name, limit in settings.rate_limits if _lets_in_more(limit, rules, name)}
     given |= dict(settings.rate_limits)
     return rules | {name: rules[name].of(limit) for name, limit in given.items()}
+
+
+def _meant(name: str, rules: Mapping[str, Rule]) -> str:
+    found = closest(name, rules)
+    return "" if found is None else f"; did you mean {found!r}?"
 
 
 def _lets_in_more(limit: int, rules: Mapping[str, Rule], name: str) -> bool:

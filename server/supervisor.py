@@ -15,6 +15,7 @@ from config.settings import Settings
 from config.tasks import cancel, spawn
 from server._actor_logs import POLL_SECONDS, ActorLogs
 from server._console import Console
+from server._gateway import address_of
 from server._instance import Instance
 from server._logfile import LogFile
 from server._plan import GATEWAY_COMMAND, MIGRATE_COMMAND, Plan, compose
@@ -247,13 +248,17 @@ async def serve(
 ) -> None:
     """Serve from `settings.data_dir` until a signal. Raises `AlreadyRunning`, `ServiceError` or `StartFailed`."""
     instance = Instance(settings.data_dir)
-    instance.acquire()
+    try:
+        instance.acquire()
+    except OSError as error:
+        raise ServiceError(f"DATA_DIR: {instance.data_dir} cannot be used: {error.strerror or error}") from None
     become_subreaper()
     try:
         ended = await instance.end_processes()  # of a run that was killed
         instance.create_directories()
         settings = with_kept_secrets(settings)
         check_ports(settings)
+        instance.announce(address_of(settings))
         log = LogFile(instance.log_dir / "supervisor.log")
         with contextlib.closing(log):
             console = Console(sys.stdout, log)

@@ -26,7 +26,7 @@ import redis
 
 from config.settings import Settings
 from db._migrate import migrate
-from tests.services import postgres_server, valkey_server
+from tests.services import drop_database, postgres_server, valkey_server
 
 TEMPLATE = "template_tradestream"
 _numbers = itertools.count(1)
@@ -85,7 +85,7 @@ def database_url(servers: Servers, template: str) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
     _execute(servers.postgres_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     yield database_on(servers.postgres_url, name)
-    _drop(servers.postgres_url, name)
+    drop_database(servers.postgres_url, name)
 
 
 @pytest.fixture
@@ -107,16 +107,6 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
 def database_on(url: str, name: str) -> str:
     """The same server, another database."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-
-
-def _drop(url: str, name: str) -> None:
-    for _ in range(50):
-        try:
-            return _execute(url, f"DROP DATABASE {name} WITH (FORCE)")
-        except (asyncpg.InsufficientPrivilegeError, asyncpg.ObjectInUseError):
-            # An autovacuum worker is in it, which only a superuser may end; it is done in a moment.
-            asyncio.run(asyncio.sleep(0.1))
-    return None  # the whole server goes at the end of the run
 
 
 def _execute(url: str, statement: str) -> None:

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+import asyncpg
 import psutil
 
 from server._embedded_postgres import EmbeddedPostgres
@@ -43,6 +44,33 @@ def postgres_server(root: Path) -> Iterator[str]:
         service = EmbeddedPostgres(instance, durable=False)
         with _running(service, root / "postgres.log"):
             yield service.url
+
+
+def drop_database(url: str, name: str, seconds: float = 30.0) -> None:
+    """Drop it with whoever is connected. One that cannot be dropped stays: the whole server goes at the end of the run.
+
+    An autovacuum worker in it may be ended by a superuser only, and the role of the tests is none: without FORCE,
+    Postgres itself asks the worker to leave and waits for it.
+    """
+
+    async def drop() -> None:
+        conn = await asyncpg.connect(url)
+        try:
+            deadline, how = time.monotonic() + seconds, " WITH (FORCE)"
+            while time.monotonic() < deadline:
+                try:
+                    await conn.execute(f"DROP DATABASE IF EXISTS {name}{how}")
+                except asyncpg.InsufficientPrivilegeError:
+                    how = ""
+                except asyncpg.ObjectInUseError:
+                    how = " WITH (FORCE)"
+                    await asyncio.sleep(0.1)
+                else:
+                    return
+        finally:
+            await conn.close()
+
+    asyncio.run(drop())
 
 
 @contextmanager

@@ -114,7 +114,10 @@ class Client:
                     after = int(response.headers.get("Retry-After", 1))
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 if not self.host.was_there:
-                    raise DemoFailed(f"nobody answers at {self.host.url}: start the server first, `make run`") from None
+                    raise DemoFailed(
+                        f"nobody answers at {self.host.url}: start the server first, `make run`; "
+                        "one that runs elsewhere is found by its DATA_DIR, or by --url"
+                    ) from None
                 if away >= _AWAY_SECONDS:
                     raise DemoFailed(
                         f"{self.host.url} does not answer any more: {type(error).__name__} {error}"

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from config.settings import Settings
 from handlers.demo import instance_name
+from server._gateway import address_of
+from server._instance import Instance
 from server._terminal import own_terminal
 from server.demo._progress import Progress
 from server.demo.cast import KING, PASSWORD
@@ -53,8 +55,9 @@ def run(settings: Settings, options: Options) -> int:
 async def _run(settings: Settings, options: Options, progress: Progress) -> None:
     if settings.is_production:
         raise DemoFailed("ENVIRONMENT is production: there the demo has no business")
+    running = None if options.url else Instance(settings.data_dir).url
     markets = await asyncio.to_thread(open_markets)
-    url = options.url or f"http://{_reachable(settings.host)}:{settings.port}"
+    url = options.url or running or address_of(settings)
     host = Host(url, Letters(settings.data_dir / "mail"), progress.say)
     try:
         await _find(host, settings)
@@ -124,10 +127,6 @@ def what_to_see(url: str, provider_id: str) -> list[str]:
             for path in ("/api/referrals", "/api/achievements/me", "/api/achievements/streaks", "/api/social/feed")
         ),
     ]
-
-
-def _reachable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
 
 
 def _leaves(group: ExceptionGroup[Exception]) -> list[Exception]:

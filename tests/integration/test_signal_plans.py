@@ -20,7 +20,8 @@ from db._where import filtered
 from db.public_signals import LIST_SIGNALS, SignalFilters, count_signals, list_signals
 from db.social_feed import LIST_FEED, count_feed, list_feed
 from tests.benchmarks.community_data import fill
-from tests.conftest import Servers, _drop, _execute, database_on
+from tests.conftest import Servers, _execute, database_on
+from tests.services import drop_database
 
 SIGNALS = 100_000
 PROVIDERS = 1_000
@@ -42,7 +43,7 @@ def community(servers: Servers, template: str) -> Iterator[str]:
 
     asyncio.run(run())
     yield url
-    _drop(servers.postgres_url, name)
+    drop_database(servers.postgres_url, name)
 
 
 @asynccontextmanager

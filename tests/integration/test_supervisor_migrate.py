@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 
+from db import _pooling
 from db._migrate import _LOCK_KEY, MigrationError, migrate
 from tests.conftest import Servers, database_on
+from tests.services import drop_database
 
 _numbers = count(1)
 
@@ -22,7 +26,7 @@ def empty_url(servers: Servers) -> Iterator[str]:
     name = f"empty_{next(_numbers)}"
     asyncio.run(_execute(servers.postgres_url, f"CREATE DATABASE {name}"))
     yield database_on(servers.postgres_url, name)
-    asyncio.run(_execute(servers.postgres_url, f"DROP DATABASE {name} WITH (FORCE)"))
+    drop_database(servers.postgres_url, name)
 
 
 @pytest.fixture
@@ -84,3 +88,107 @@ async def test_waiting_has_a_deadline_for_the_lock_and_for_the_database(empty_ur
         await conn.close()
     with pytest.raises(MigrationError, match="does not answer"):
         await migrate("postgresql://tradestream@/tradestream?host=/nowhere", folder, wait_seconds=0.3)
+
+
+class Pooler:
+    """As PgBouncer in transaction mode: a client has a server connection for as long as a transaction takes."""
+
+    def __init__(self, url: str, size: int) -> None:
+        self._url = url
+        self._size = size
+        self._idle: list[asyncpg.Connection[asyncpg.Record]] = []
+        self._places = asyncio.Semaphore(size)
+        self.opened: list[asyncpg.Connection[asyncpg.Record]] = []
+
+    async def connect(self, url: str, **_: Any) -> PooledClient:
+        return PooledClient(self)
+
+    @asynccontextmanager
+    async def lease(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        async with self._places:
+            conn = self._idle.pop() if self._idle else await _open(self._url)
+            if conn not in self.opened:
+                self.opened.append(conn)
+            try:
+                yield conn
+            finally:
+                self._idle.append(conn)
+
+
+class PooledClient:
+    """What a driver sees of it."""
+
+    def __init__(self, pooler: Pooler) -> None:
+        self._pooler = pooler
+        self._held: asyncpg.Connection[asyncpg.Record] | None = None
+
+    async def execute(self, statement: str) -> None:
+        async with self._pooler.lease() as conn:
+            await conn.execute(statement)
+
+    async def fetch(self, statement: str) -> list[asyncpg.Record]:
+        if self._held is not None:
+            return await self._held.fetch(statement)
+        async with self._pooler.lease() as conn:
+            return await conn.fetch(statement)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        async with self._pooler.lease() as self._held:
+            yield
+        self._held = None
+
+    def terminate(self) -> None:
+        return
+
+
+async def _open(url: str) -> asyncpg.Connection[asyncpg.Record]:
+    return await asyncpg.connect(url)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+async def test_a_pooler_that_shares_sessions_is_refused_in_one_line(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """The kind: an address that answers every statement, and keeps neither locks nor settings between them."""
+    pooler = Pooler(empty_url, size)
+    monkeypatch.setattr(_pooling, "_ANSWER_SECONDS", 0.5)
+    with monkeypatch.context() as patch:
+        patch.setattr(_pooling, "_connect", lambda url, stack: pooler.connect(url))
+        with pytest.raises(MigrationError, match="DATABASE_URL: a pooler in transaction mode") as caught:
+            await migrate(empty_url)
+    assert len(str(caught.value).splitlines()) == 1
+    for conn in pooler.opened:
+        await conn.close()
+
+
+async def test_postgres_itself_is_no_pooler(empty_url: str) -> None:
+    await _pooling.refuse_pooling(empty_url)
+
+
+async def test_a_pooler_that_does_not_take_our_settings_is_refused_in_one_line(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(url: str, **_: Any) -> None:
+        raise asyncpg.ProtocolViolationError("unsupported startup parameter: statement_timeout")
+
+    monkeypatch.setattr(asyncpg, "connect", refuse)
+    with pytest.raises(MigrationError, match=r"DATABASE_URL: a pooler answers there.*statement_timeout") as caught:
+        await migrate(empty_url)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+async def test_a_database_is_dropped_though_a_superuser_works_in_it(servers: Servers) -> None:
+    """The kind: an autovacuum worker, which a role that is no superuser may not end, is in a test's database."""
+    name = f"busy_{next(_numbers)}"
+    await _execute(servers.postgres_url, f"CREATE DATABASE {name}")
+    superuser = database_on(servers.postgres_url, name).replace("//tradestream@", "//postgres@")
+    conn = await asyncpg.connect(superuser)
+    dropping = asyncio.create_task(asyncio.to_thread(drop_database, servers.postgres_url, name))  # noqa: TID251
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await _execute(servers.postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    assert not dropping.done()
+    await conn.close()
+    await dropping
+    with pytest.raises(asyncpg.InvalidCatalogNameError):
+        await asyncpg.connect(superuser)

@@ -283,6 +283,46 @@ def test_a_second_instance_is_refused_and_told_who_is_first(tmp_path: Path) -> N
     assert not (tmp_path / "lock").exists()
 
 
+def test_other_programs_of_the_directory_learn_where_it_listens(tmp_path: Path) -> None:
+    running, other = Instance(tmp_path), Instance(tmp_path)
+    assert other.url is None
+    running.acquire()
+    try:
+        assert (other.owner_pid, other.url) == (os.getpid(), None)  # it has only begun
+        running.announce("http://127.0.0.1:8123")
+        assert (other.owner_pid, other.url) == (os.getpid(), "http://127.0.0.1:8123")
+        assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600
+    finally:
+        running.release()
+    assert other.url is None
+
+
+def test_a_lock_that_cannot_be_read_is_nobodys(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert Instance(tmp_path / "file").owner_pid is None
+
+
+def test_logs_are_their_owners_whatever_the_umask_and_whoever_made_them(tmp_path: Path) -> None:
+    """The kind: a file that is as open as the umask of whoever starts the server leaves it."""
+    before = os.umask(0)
+    try:
+        instance = Instance(tmp_path / "data")
+        old = instance.log_dir / "postgres.log"
+        old.parent.mkdir(parents=True)
+        old.write_text("with parameters\n")
+        instance.create_directories()
+        log = LogFile(instance.log_dir / "gateway-1.log", limit_bytes=10)
+        for _ in range(5):
+            log.write(b"0123456789")
+        log.close()
+    finally:
+        os.umask(before)
+        instance.release()
+    assert {each.stat().st_mode & 0o777 for each in instance.log_dir.iterdir()} == {0o600}
+    for folder in (instance.log_dir, instance.metrics_dir):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_the_lock_is_not_inherited_by_children(tmp_path: Path) -> None:
     instance = Instance(tmp_path)
     instance.acquire()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,9 @@ def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedP
     """Run it in `folder`, with its data below."""
     environment = {**inherited_environment(), "DATA_DIR": str(folder / "data"), **settings}
     command = [sys.executable, str(REPOSITORY / "run.py"), *arguments]
-    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, env=environment, cwd=folder, capture_output=True, text=True, errors="replace", timeout=60, check=False
+    )
 
 
 def test_every_fault_of_the_configuration_is_told_and_nothing_starts(tmp_path: Path) -> None:
@@ -44,6 +47,90 @@ def test_every_fault_of_the_configuration_is_told_and_nothing_starts(tmp_path: P
         assert f"  {name}" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate", "demo", "doctor"])
+def test_no_command_ends_in_a_traceback_over_a_bad_setting(tmp_path: Path, command: str) -> None:
+    """The kind: a setting that is fine for its parser, and that something else trips over when it is used."""
+    (tmp_path / ".env").write_text("PORT 9001\nLENS_RETRYS=1\n")
+    done = run(tmp_path, command, REDIS_URL="foo", RAY_ADDRESS="foo", GITHUB_CLIENT_ID="x", DATABASE_URL="db")
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    for each in ("line 1 is not NAME=value", "did you mean LENS_RETRIES?", "REDIS_URL: ", "RAY_ADDRESS: 'foo'"):
+        assert each in said
+    assert "DATABASE_URL: " in said
+    assert "GITHUB_CLIENT_SECRET: is not set" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("file", "is no directory: it is a file"),
+        ("below a file", "is no directory: {0} is a file"),
+        ("nowhere", "is a link that leads nowhere"),
+        ("no place", "cannot be written"),
+    ],
+)
+def test_a_data_directory_that_cannot_be_is_told_with_everything_else(tmp_path: Path, kind: str, said: str) -> None:
+    place = tmp_path / "data"
+    if kind == "nowhere":
+        place.symlink_to(tmp_path / "gone")
+    elif kind != "no place":
+        place.touch()
+    chosen = {"below a file": place / "x", "no place": Path("/proc/tradestream")}.get(kind, place)
+    port = str(free_ports(1)[0])
+    limits = "GET /api/signal=3,GET /api/signals=9"
+    done = run(tmp_path, DATA_DIR=str(chosen), PORT=port, RATE_LIMITS=limits, HOST="nowhere.invalid")
+    assert done.returncode == 1
+    assert f"DATA_DIR: {str(chosen)!r} " in done.stderr
+    assert said.format(place) in done.stderr
+    assert "HOST: 'nowhere.invalid' is no address" in done.stderr
+    assert "RATE_LIMITS: there is no route 'GET /api/signal'; did you mean 'GET /api/signals'?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_read_only_data_directory_is_told(tmp_path: Path) -> None:
+    place = tmp_path / "data"
+    place.mkdir(mode=0o500)
+    done = run(tmp_path)
+    assert "cannot be written: permission denied" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "ascii:strict", "latin-1"])
+def test_output_that_knows_only_ascii_costs_no_more_than_characters(tmp_path: Path, encoding: str) -> None:
+    """The kind: what we print is UTF-8, and the stream that we print to is not."""
+    done = run(tmp_path, "doctor", PYTHONIOENCODING=encoding, PORT="x", API_URL="ü")
+    assert done.returncode == 1
+    assert "x settings      PORT: 'x' is not a whole number" in done.stdout
+    assert "+ Python" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("stream", [">&-", "2>&-", "<&- >&- 2>&-", "> /dev/full", "| true"])
+def test_streams_that_are_closed_or_broken_end_in_no_traceback(tmp_path: Path, stream: str) -> None:
+    environment = {**inherited_environment(), "DATA_DIR": str(tmp_path / "data"), "PORT": "x"}
+    command = f"{sys.executable} {REPOSITORY / 'run.py'} doctor {stream}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_a_demo_without_a_server_is_told_what_to_do(tmp_path: Path) -> None:
+    done = run(tmp_path, "demo", PORT=str(free_ports(1)[0]))
+    assert done.returncode == 1
+    assert "nobody answers at http://127.0.0.1:" in done.stderr
+    assert "make run" in done.stderr
 
 
 def test_the_embedded_database_of_a_stopped_server_cannot_be_migrated(tmp_path: Path) -> None:
