@@ -13,6 +13,7 @@ from typing import Any
 from marshmallow import ValidationError
 from marshmallow.validate import Length, OneOf, Range, Regexp, Validator
 
+from config._market import market_sources
 from config._urls import HostPorts, Url, postgres_url
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -105,6 +106,16 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
+def _market(text: str) -> str | None:
+    """The text itself: what it means is read where it is used, by the same rules."""
+    if text:
+        try:
+            market_sources(text)
+        except ValueError as error:
+            raise _BadItem(str(error)) from None
+    return text or None
+
+
 def _limits(text: str) -> tuple[tuple[str, int], ...]:
     pairs = []
     for item in _names(text):
@@ -128,6 +139,7 @@ _KINDS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "names": (_names, "a list separated by commas"),
     "networks": (networks, "a list of networks"),
     "limits": (_limits, "a list of limits"),
+    "market": (_market, "a source of market data"),
 }
 _OPTIONAL = frozenset({"optional", "optional_float"})
 

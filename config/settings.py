@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +20,7 @@ from marshmallow.validate import Length, OneOf, Range, Regexp, Validator
 
 from config._entropy import weakness
 from config._env_file import environment, put_into_environment, read_env_file, unknown_names
+from config._market import market_sources
 from config._urls import HostPorts, RedisUrl, Url, is_local
 from config._variables import Network, default_value, dump_variable, read_variable
 from config.masking import protect
@@ -288,10 +289,11 @@ class Settings:
     # Lens
     market_data: str | None = _setting(
         "MARKET_DATA",
-        "optional",
+        "market",
         None,
-        check=OneOf(("simulated", "hyperliquid")),
-        help="default: simulated in development, hyperliquid in production",
+        help="a source (simulated, hyperliquid) for all that it knows, or one for each asset type, as in "
+        "crypto:hyperliquid,stock:simulated; a type without one is published without market data; "
+        "default: simulated in development, hyperliquid in production",
     )
     hyperliquid_base_url: str = _setting("HYPERLIQUID_BASE_URL", "str", "https://api.hyperliquid.xyz", check=_URL)
     lens_models: tuple[str, ...] = _setting(
@@ -399,9 +401,9 @@ class Settings:
         return self.environment == "production"
 
     @property
-    def market_data_source(self) -> str:
-        """`simulated` or `hyperliquid`: the setting, or its default by environment."""
-        return self.market_data or ("hyperliquid" if self.is_production else "simulated")
+    def market_sources(self) -> Mapping[str, str]:
+        """The source of market data of each asset type that has one: by the setting, or its default by environment."""
+        return market_sources(self.market_data or ("hyperliquid" if self.is_production else "simulated"))
 
     @property
     def active_models(self) -> tuple[str, ...]:
@@ -469,7 +471,7 @@ class Settings:
             problems.append("DATABASE_URL: production does not run on the embedded PostgreSQL")
         if self.redis_url is None:
             problems.append("REDIS_URL: production does not run on the embedded Valkey")
-        if self.market_data_source == "simulated":
+        if "simulated" in self.market_sources.values():
             problems.append("MARKET_DATA: production does not run on simulated market data")
         if self.password_pepper == PEPPER_LABEL:
             problems.append(f"PASSWORD_PEPPER: production needs one of its own; {_MAKE_ONE}")

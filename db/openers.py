@@ -27,28 +27,32 @@ class Logged:
 LOGGED_OF = f"""
 WITH wanted AS (
     SELECT w.*, coalesce(t.applied_seq, 0) AS applied_seq
-    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int[]) AS w (provider_id, symbol, direction, closes)
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[])
+         AS w (provider_id, asset_type, symbol, direction, closes)
     LEFT JOIN provider_stats t ON t.provider_id = w.provider_id
 ), unread AS MATERIALIZED (
-    SELECT w.provider_id, w.symbol, w.direction, s.feed_seq, s.event_type = 'OPEN_SIGNAL' AS opens, s.score
+    SELECT w.provider_id, w.asset_type, w.symbol, w.direction, s.feed_seq,
+           s.event_type = 'OPEN_SIGNAL' AS opens, s.score
     FROM wanted w CROSS JOIN LATERAL (
         SELECT s.feed_seq, s.event_type, s.score FROM signals s
-        WHERE s.provider_id = w.provider_id AND s.feed_seq > w.applied_seq AND s.symbol = w.symbol
-          AND s.direction = w.direction AND s.entry_price > 0 AND s.entry_price < 'Infinity'
+        WHERE s.provider_id = w.provider_id AND s.feed_seq > w.applied_seq AND s.asset_type = w.asset_type
+          AND coalesce(s.instrument, s.symbol) = w.symbol AND s.is_ranked AND s.direction = w.direction
+          AND s.entry_price > 0 AND s.entry_price < 'Infinity'
         ORDER BY s.feed_seq LIMIT {MOST_UNREAD}
     ) s
 ), waiting AS (
-    SELECT w.provider_id, w.symbol, w.direction, o.opened_seq, true, s.score
+    SELECT w.provider_id, w.asset_type, w.symbol, w.direction, o.opened_seq, true, s.score
     FROM wanted w CROSS JOIN LATERAL (
         SELECT o.signal_id, o.opened_seq FROM signal_outcomes o
-        WHERE o.provider_id = w.provider_id AND o.symbol = w.symbol AND o.direction = w.direction
-          AND o.status = 'PENDING'
+        WHERE o.provider_id = w.provider_id AND o.asset_type = w.asset_type AND o.symbol = w.symbol
+          AND o.direction = w.direction AND o.status = 'PENDING'
         ORDER BY o.opened_seq
-        LIMIT w.closes + (SELECT count(*) FROM unread u WHERE NOT u.opens AND
-                          (u.provider_id, u.symbol, u.direction) = (w.provider_id, w.symbol, w.direction))
+        LIMIT w.closes + (
+            SELECT count(*) FROM unread u WHERE NOT u.opens AND (u.provider_id, u.asset_type, u.symbol, u.direction)
+                                                              = (w.provider_id, w.asset_type, w.symbol, w.direction))
     ) o JOIN signals s ON s.id = o.signal_id
 )
-SELECT * FROM waiting UNION ALL SELECT * FROM unread ORDER BY 4
+SELECT * FROM waiting UNION ALL SELECT * FROM unread ORDER BY 5
 """
 
 
@@ -57,5 +61,5 @@ async def logged_of(conn: Connection, wanted: Mapping[Place, int]) -> Mapping[Pl
     columns = list(zip(*wanted, strict=True))
     found: defaultdict[Place, list[Logged]] = defaultdict(list)
     for row in await conn.fetch(LOGGED_OF, *columns, list(wanted.values())):
-        found[row[0], row[1], row[2]].append(Logged(row[4], row[5]))
+        found[row[0], row[1], row[2], row[3]].append(Logged(row[5], row[6]))
     return found

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from db._instruments import key_of
 from db._postgres import Connection
 from db._totals import Totals
 from db._where import WHERE, Condition, filtered
@@ -59,7 +60,7 @@ LEFT JOIN signal_counters c ON c.signal_id = s.id
 
 @dataclass(frozen=True, slots=True)
 class SignalFilters:
-    """Every one that is not None must match. `symbol` ignores case, and without a quote finds its pair with USD too.
+    """Every one that is not None must match. `symbol` finds every spelling of its instrument: `BTC`, `btc/usd`.
 
     `action` is lower-case. No asset type is no signal.
     """
@@ -73,9 +74,7 @@ class SignalFilters:
     def conditions(self) -> Iterator[Condition]:
         """Each filter as SQL over signals `s`."""
         if self.symbol is not None:
-            yield "s.symbol_key = regexp_replace(lower({}), '/usd$', '')", self.symbol
-            if self.symbol.lower().endswith("/usd"):
-                yield "lower(s.symbol) = lower({})", self.symbol
+            yield f"s.symbol_key = {key_of('{}')}", self.symbol
         if self.action is not None:
             yield "s.action = {}", self.action
         if self.min_score is not None:

@@ -11,6 +11,7 @@ from uuid import UUID
 from config.values import Value
 from db._json import json_texts
 from db._postgres import Connection
+from db.providers.outcomes import Place
 
 
 class ProviderCard(Value):
@@ -95,7 +96,16 @@ class NewSignal(Value):
     feed_data: str
     created_at: datetime
     received_at: datetime | None = None
+    instrument: str | None = None  # what the symbol stands for; None: itself
+    is_ranked: bool = True  # whether it opens or closes a position of its provider
     passing_score: int | None = None  # what a stream's min_score is compared with; None: `score`
+
+    @property
+    def place(self) -> Place | None:
+        """Where it opens or closes a position; None: nowhere."""
+        if self.direction is None or not self.is_ranked:
+            return None
+        return self.provider_id, self.asset_type, self.instrument or self.symbol, self.direction
 
     @property
     def score_to_pass(self) -> int:
@@ -106,18 +116,18 @@ class NewSignal(Value):
 INSERT_SIGNALS = """
 INSERT INTO signals (id, feed_seq, provider_id, asset_type, asset_category, symbol, action, event_type, direction,
                      entry_price, size, score, tier, confidence, factors, strategy_breakdown, market_context, reasoning,
-                     commentary, asset_data, feed_data, created_at, received_at, passing_score)
+                     commentary, asset_data, feed_data, created_at, received_at, passing_score, instrument, is_ranked)
 SELECT s.id, s.feed_seq, s.provider_id, s.asset_type, s.asset_category, s.symbol, s.action, s.event_type, s.direction,
        coalesce(s.entry_price, e.entry_price), coalesce(s.size, e.size), s.score, s.tier, s.confidence, s.factors,
        s.strategy_breakdown::jsonb, s.market_context, s.reasoning, s.commentary, s.asset_data, s.feed_data,
-       s.created_at, s.received_at, s.passing_score
+       s.created_at, s.received_at, s.passing_score, s.instrument, s.is_ranked
 FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
             $9::text[], $10::numeric[], $11::numeric[], $12::smallint[], $13::text[], $14::float8[],
             $15::jsonb[], $16::text[], $17::jsonb[], $18::text[], $19::text[], $20::jsonb[], $21::text[],
-            $22::timestamptz[], $23::timestamptz[], $24::smallint[])
+            $22::timestamptz[], $23::timestamptz[], $24::smallint[], $25::text[], $26::bool[])
      AS s (id, feed_seq, provider_id, asset_type, asset_category, symbol, action, event_type, direction, entry_price,
            size, score, tier, confidence, factors, strategy_breakdown, market_context, reasoning, commentary,
-           asset_data, feed_data, created_at, received_at, passing_score)
+           asset_data, feed_data, created_at, received_at, passing_score, instrument, is_ranked)
 LEFT JOIN lens_events e ON e.event_id = s.id
 """
 
@@ -150,4 +160,6 @@ async def insert_signals(conn: Connection, rows: Sequence[NewSignal]) -> None:
         [r.created_at for r in rows],
         [r.received_at for r in rows],
         [r.passing_score for r in rows],
+        [r.instrument for r in rows],
+        [r.is_ranked for r in rows],
     )

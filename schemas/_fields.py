@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import cached_property
 from operator import attrgetter
 from typing import Any
@@ -25,6 +25,8 @@ from schemas._loading import LoadingSchema
 
 PRICE_DIGITS = 15  # before the point: more than any market's price or size
 PRICE_DECIMALS = 18  # after it: the smallest unit of the usual tokens
+_FINEST = Decimal(1).scaleb(-PRICE_DECIMALS)
+_EXACT = Context(prec=PRICE_DIGITS + PRICE_DECIMALS + 1)  # one digit more where rounding carries
 _LEAST_PLAIN = -6  # the power of ten below which Decimal writes an exponent
 _QUERY_DIGITS = 15  # of an integer in a query
 _SAFE_INTEGER = 2**53  # past it a JSON number is no longer exact in JavaScript
@@ -157,13 +159,15 @@ class Choice(fields.String):
 
 
 class Price(AsItIs, fields.Decimal):
-    """An exact decimal greater than 0 that a Postgres `numeric` holds: money, a price, a size."""
+    """A decimal greater than 0 that a Postgres `numeric` holds: money, a price, a size.
+
+    Exact to its 18th decimal place, half to even there: programs write floats with all their digits.
+    """
 
     default_error_messages = {  # noqa: RUF012
         "invalid": "must be a number",
         "positive": "must be greater than 0",
         "large": f"must be less than 10^{PRICE_DIGITS}",
-        "fine": f"must have at most {PRICE_DECIMALS} decimal places",
     }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Decimal:
@@ -179,7 +183,9 @@ class Price(AsItIs, fields.Decimal):
             exponent = number.as_tuple().exponent
             assert isinstance(exponent, int)  # finite: _number let it through
             if exponent < -PRICE_DECIMALS:
-                raise self.make_error("fine")
+                number = number.quantize(_FINEST, ROUND_HALF_EVEN, _EXACT)
+                if not number or number.adjusted() >= PRICE_DIGITS:
+                    raise self.make_error("large" if number else "positive")
         return number
 
 

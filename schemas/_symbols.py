@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import date
 from types import MappingProxyType
 from typing import Literal
+
+from schemas._instruments import parse_option
 
 AssetType = Literal["crypto", "stock", "option", "etf", "forex", "prediction"]
 
@@ -40,9 +41,8 @@ _CATEGORIES: Sequence[tuple[AssetCategory, str, str]] = (
 )
 
 # Ranges are spelled out: with IGNORECASE, [a-z] would also match the Kelvin sign and the long s.
-_TICKER = re.compile(r"[A-Za-z0-9._-]{1,20}(/[A-Za-z0-9._-]{1,20})?")
+_TICKER = re.compile(r"[A-Za-z0-9._:-]{1,64}(/[A-Za-z0-9._:-]{1,20})?")
 _PAIR = re.compile(r"([A-Za-z]{3})/([A-Za-z]{3})")
-_OPTION = re.compile(r"[A-Za-z0-9._-]{1,20} (?P<strike>[0-9]{1,9}(\.[0-9]{1,6})?)[CcPp] (?P<expiry>[0-9/-]{3,10})")
 # By name: the schema of `asset_data`, the asset types that have it, and what their symbols look like in a request.
 ASSET_FORMS: Mapping[str, tuple[str, Sequence[AssetType], str | None]] = MappingProxyType(
     {
@@ -56,9 +56,6 @@ ASSET_FORMS: Mapping[str, tuple[str, Sequence[AssetType], str | None]] = Mapping
         "Prediction": ("PredictionData", ("prediction",), None),
     }
 )
-_EXPIRY = re.compile(r"(?P<m>[0-9]{1,2})/(?P<d>[0-9]{1,2})(/(?P<y>[0-9]{2}|[0-9]{4}))?")
-_ISO_EXPIRY = re.compile(r"(?P<y>[0-9]{4})-(?P<m>[0-9]{2})-(?P<d>[0-9]{2})")
-_A_LEAP_YEAR = 2024  # an expiry without its year may be the 29th of February
 _FREE_TEXT_CHARACTERS = 100
 
 
@@ -77,9 +74,10 @@ def normalise_symbol(symbol: str, asset_type: AssetType) -> str:
     if asset_type == "forex":
         return _pair(symbol)
     if asset_type == "option":
-        return _option(symbol)
+        parse_option(symbol)
+        return symbol.upper()
     if not _TICKER.fullmatch(symbol):
-        raise ValueError("must be 1-20 letters, digits, '.', '_' or '-', optionally followed by '/QUOTE'")
+        raise ValueError("must be 1-64 letters, digits, '.', '_', ':' or '-', optionally followed by '/QUOTE'")
     return symbol.upper()
 
 
@@ -115,24 +113,3 @@ def _pair(symbol: str) -> str:
     if match[1].upper() == match[2].upper():
         raise ValueError("must name two different currencies")
     return symbol.upper()
-
-
-def _option(symbol: str) -> str:
-    match = _OPTION.fullmatch(symbol)
-    if match is None:
-        raise ValueError("must be UNDERLYING STRIKE(C|P) EXPIRY, as in AAPL 195C 3/15")
-    if float(match["strike"]) <= 0:
-        raise ValueError("must have a strike greater than 0")
-    expiry = _EXPIRY.fullmatch(match["expiry"]) or _ISO_EXPIRY.fullmatch(match["expiry"])
-    if expiry is None or not _is_date(expiry["y"], expiry["m"], expiry["d"]):
-        raise ValueError("must end in an expiry date, as in 3/15, 3/15/2026 or 2026-03-15")
-    return symbol.upper()
-
-
-def _is_date(year: str | None, month: str, day: str) -> bool:
-    full_year = _A_LEAP_YEAR if year is None else int(year) + (2000 if len(year) == 2 else 0)
-    try:
-        date(full_year, int(month), int(day))
-    except ValueError:
-        return False
-    return True

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 from marshmallow import ValidationError, fields
 
 from schemas._fields import Choice, Day, Flag, Nested, Number, Schema, Text
+from schemas._instruments import OptionTerms, parse_option
 from schemas._symbols import normalise_symbol
 
 
@@ -77,6 +80,8 @@ class Assets(Schema):
     categories = Nested(AssetCategoryInfo, many=True, required=True)
 
 
+_ONE_PROBABILITY = 1e-9  # two roundings of one number differ by less
+
 _SPOT = SpotData()
 ASSET_DATA: Mapping[str, Schema] = {
     "crypto": _SPOT,
@@ -107,22 +112,60 @@ def check_asset_data(asset_type: str, data: Mapping[str, Any]) -> dict[str, Any]
     return loaded
 
 
-def asset_problems(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What `symbol` and `asset_data` of a loaded signal are not for its `asset_type`, of those that are there."""
+def asset_problems(data: Mapping[str, Any], *, closes: bool = False) -> dict[str, Any]:
+    """What `symbol`, `asset_data` and `entry_price` of a loaded signal are not for its `asset_type`, of those it has.
+
+    Each in itself, and beside each other: two fields that say one thing must agree. `closes`: it ends a position, which
+    may be where its asset ends.
+    """
     problems: dict[str, Any] = {}
     if "asset_type" not in data:
         return problems
+    asset_type, described = data["asset_type"], None
     if "symbol" in data:
         try:
-            normalise_symbol(data["symbol"], data["asset_type"])
+            normalise_symbol(data["symbol"], asset_type)
         except ValueError as error:
             problems["symbol"] = str(error)
     if data.get("asset_data") is not None:
         try:
-            check_asset_data(data["asset_type"], data["asset_data"])
+            described = check_asset_data(asset_type, data["asset_data"])
         except ValidationError as error:
             problems |= error.messages_dict
+    # What is wrong in itself contradicts nothing.
+    if asset_type == "option" and described and "symbol" in data and "symbol" not in problems:
+        problems |= _option_problems(parse_option(data["symbol"]), described)
+    if asset_type == "prediction" and "asset_data" not in problems:
+        problems |= _probability_problems(data.get("entry_price"), described, closes)
     return problems
+
+
+def _option_problems(terms: OptionTerms, described: Mapping[str, Any]) -> dict[str, Any]:
+    """Where an option's data and its symbol are of two contracts."""
+    checks: dict[str, Callable[[Any], bool]] = {
+        "underlying": lambda value: value.strip().upper() == terms.underlying,
+        "strike": lambda value: Decimal(repr(value)) == terms.strike,
+        "option_type": lambda value: value == ("call" if terms.is_call else "put"),
+        "expiry": lambda value: terms.agrees_with(date.fromisoformat(value)),
+    }
+    contradicted = {
+        name: ["must agree with the symbol"]
+        for name, agrees in checks.items()
+        if described.get(name) is not None and not agrees(described[name])
+    }
+    return {"asset_data": contradicted} if contradicted else {}
+
+
+def _probability_problems(price: Decimal | None, described: Mapping[str, Any] | None, closes: bool) -> dict[str, Any]:
+    """What a prediction's price is not: the probability of YES, and the one that its data says."""
+    if price is None:
+        return {}
+    if price > 1 or (price == 1 and not closes):
+        return {"entry_price": "must be below 1: it is the probability of YES"}
+    probability = (described or {}).get("probability")
+    if probability is not None and abs(float(price) - probability) > _ONE_PROBABILITY:
+        return {"entry_price": "must agree with asset_data.probability: both are the probability of YES"}
+    return {}
 
 
 def store_asset(data: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from schemas._fields import Choice, Nested, Number, Price, Schema, Text, Timesta
 from schemas._json import parse_object
 from schemas._problems import field_errors
 from schemas._symbols import CATEGORY_OF, normalise_symbol
-from schemas.assets import AssetData, check_asset_data
+from schemas.assets import AssetData, asset_problems, check_asset_data
 from schemas.errors import ValidationFailed
 
 SCORED_SIGNALS: Final = "scored-signals"
@@ -121,10 +121,11 @@ class ScoredSignal(Schema):
             raise ValidationError(f"must be one of: {', '.join(ACTIONS)}", "action")
         if data.pop("asset_category") not in (None, CATEGORY_OF[asset_type]):
             raise ValidationError(f"must be {CATEGORY_OF[asset_type]} for asset_type {asset_type}", "asset_category")
-        try:
-            data["symbol"] = normalise_symbol(data["symbol"], asset_type)
-        except ValueError as error:
-            raise ValidationError(str(error), "symbol") from None
+        if problems := asset_problems(data | {"entry_price": data["price"]}):
+            if "entry_price" in problems:
+                problems["price"] = problems.pop("entry_price")
+            raise ValidationError(problems)
+        data["symbol"] = normalise_symbol(data["symbol"], asset_type)
         if data["created_at"] is not None and data["created_at"] > now() + _MOST_AHEAD:
             raise ValidationError("must not be in the future", "created_at")
         data["asset_data"] = check_asset_data(asset_type, data["asset_data"] or {})

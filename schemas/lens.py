@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from marshmallow import ValidationError, post_load, validates_schema
 
+from config.clock import now
 from config.settings import MODELS
 from schemas._fields import (
     AsItIs,
@@ -46,6 +48,9 @@ REASON_CODES = (
     "INTERNAL_ERROR",
 )
 
+MOST_AHEAD = timedelta(seconds=300)
+"""By so much the clock of a producer may be ahead of ours."""
+
 _EVENT_TYPE = "What the signal asks for."
 
 
@@ -76,7 +81,10 @@ class SignalSubmission(Schema):
         allow_none=True,
         metadata={"description": "Below `entry_price` for a long position, above it for a short one."},
     )
-    ts_utc = Timestamp(required=True, metadata={"description": "When the producer made the signal."})
+    ts_utc = Timestamp(
+        required=True,
+        metadata={"description": "When the producer made the signal. Up to 300 s ahead counts as now."},
+    )
     source = Text(min=1, max=100, required=True, metadata={"description": "The provider: a user's id, or a name."})
     asset_type = Choice(CATEGORY_OF, load_default="crypto")
     asset_data = AssetData(load_default=None, allow_none=True)
@@ -85,9 +93,9 @@ class SignalSubmission(Schema):
     @validates_schema(skip_on_field_errors=False)
     def check_together(self, data: Mapping[str, Any], **_: Any) -> None:
         """What only several fields together can get wrong: of those that are right in themselves, all of it at once."""
-        checks = (_direction_problem, _liquidation_problem, _source_problem)
+        checks = (_direction_problem, _liquidation_problem, _source_problem, _time_problem)
         problems: dict[str, Any] = {name: text for check in checks for name, text in check(data)}
-        problems |= asset_problems(data)
+        problems |= asset_problems(data, closes=data.get("event_type") == "CLOSE_SIGNAL")
         if problems:
             raise ValidationError(problems)
 
@@ -115,6 +123,11 @@ def _liquidation_problem(data: Mapping[str, Any]) -> Problems:
             yield "liquidation_price", "must be below entry_price for a long position"
         if not is_long and liquidation <= data["entry_price"]:
             yield "liquidation_price", "must be above entry_price for a short position"
+
+
+def _time_problem(data: Mapping[str, Any]) -> Problems:
+    if "ts_utc" in data and data["ts_utc"] > now() + MOST_AHEAD:
+        yield "ts_utc", f"must be at most {MOST_AHEAD.seconds} s ahead of the server's clock"
 
 
 def _source_problem(data: Mapping[str, Any]) -> Problems:

@@ -49,7 +49,7 @@ class PastSignal(Schema):
     @validates_schema
     def check_together(self, data: Mapping[str, Any], **_: Any) -> None:
         """What only several fields together can get wrong."""
-        problems = asset_problems(data)
+        problems = asset_problems(data, closes=data["event_type"] == "CLOSE_SIGNAL")
         if data["signal_direction"] not in DIRECTIONS[data["event_type"]]:
             problems["signal_direction"] = f"must be {' or '.join(DIRECTIONS[data['event_type']])}"
         if data["published_at"] > now():

@@ -192,7 +192,7 @@ class NewSignal(Schema):
     @validates_schema(skip_on_field_errors=False)
     def check_together(self, data: Mapping[str, Any], **_: Any) -> None:
         """What only several fields together can get wrong: of those that are right in themselves, all of it at once."""
-        problems = asset_problems(data)
+        problems = asset_problems(data, closes=data.get("close") is True)
         action = data.get("action")
         if action == "hold":
             problems["action"] = "hold opens nothing: it cannot be published"

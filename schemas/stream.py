@@ -10,6 +10,7 @@ from marshmallow.validate import Length
 
 from config.settings import MODELS
 from schemas._fields import Choice, CommaList, Identifier, LastGiven, QuerySchema, QueryWhole
+from schemas._instruments import instrument_key
 from schemas._json import parse_object
 from schemas._problems import cut_name
 from schemas._signals import EVENT_TYPES
@@ -147,12 +148,16 @@ class DecisionFilter:
     models: frozenset[str] | None = None
     symbols: frozenset[str] | None = None
     event_types: frozenset[str] | None = None
+    _instruments: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_instruments", frozenset(map(instrument_key, self.symbols or ())))
 
     def matches(self, model: str, symbol: str, event_type: str) -> bool:
-        """Whether a decision is wanted; symbols are compared in upper case."""
+        """Whether a decision is wanted; a symbol by its instrument, however it is spelled."""
         return (
             (self.models is None or model in self.models)
-            and (self.symbols is None or symbol.upper() in self.symbols)
+            and (self.symbols is None or instrument_key(symbol) in self._instruments)
             and (self.event_types is None or event_type in self.event_types)
         )
 

@@ -23,6 +23,7 @@ from config.ids import uuid7
 from config.settings import Settings
 from db._postgres import Connection, transaction
 from db.signals import NewSignal, ensure_system_providers, insert_signals, take_feed_seq
+from schemas._instruments import instrument_of, is_expired
 from tests.accounts import Browser, World, gateway_of
 from tests.local_actors import local_actors
 from tests.users_factory import NOON
@@ -41,6 +42,7 @@ class Trade:
     price: Decimal | None = Decimal(100)
     minutes: float = 0  # after noon
     asset_type: str = "crypto"
+    expiry: str | None = None  # of an option
 
 
 async def add_system_provider(conn: Connection, name: str | None = None) -> UUID:
@@ -62,6 +64,7 @@ def _signal(trade: Trade, feed_seq: int, at: datetime) -> NewSignal:
     is_long = trade.direction != "short"
     category = {"crypto": "crypto", "prediction": "prediction"}.get(trade.asset_type, "equities")
     signal_id, created_at = uuid7(), at + timedelta(minutes=trade.minutes)
+    asset_data = {} if trade.expiry is None else {"expiry": trade.expiry}
     action = "hold" if trade.direction is None else "buy" if is_long == trade.opens else "sell"
     item = {
         "id": str(signal_id),
@@ -72,7 +75,7 @@ def _signal(trade: Trade, feed_seq: int, at: datetime) -> NewSignal:
         "score": 70,
         "reasoning": "because",
         "provider": {"id": str(trade.provider_id)},
-        "asset_data": {},
+        "asset_data": asset_data,
         "reactions": {},
         "comment_count": 0,
         "created_at": rfc3339(created_at),
@@ -97,9 +100,11 @@ def _signal(trade: Trade, feed_seq: int, at: datetime) -> NewSignal:
         market_context=None,
         reasoning="because",
         commentary=None,
-        asset_data={},
+        asset_data=asset_data,
         feed_data=orjson.dumps(item).decode(),
         created_at=created_at,
+        instrument=instrument_of(trade.symbol, trade.asset_type, asset_data, created_at),
+        is_ranked=not is_expired(trade.symbol, trade.asset_type, asset_data, created_at),
     )
 
 

@@ -23,7 +23,8 @@ from db._postgres import Connection
 class Enrich(Stage):
     """Owns the events that wait for market data.
 
-    A query that fails is a quality flag and the event goes on; only without any data at all is it retried.
+    A query that fails is a quality flag and the event goes on; only without any data at all is it retried. Where there
+    is nobody to ask, since no source knows the asset type, it goes on with a flag, too.
     """
 
     stage = "ENRICH"
@@ -60,7 +61,7 @@ class Enrich(Stage):
         return MarketRequest(signal.symbol, signal.asset_type, signal.entry_price, queries, clock.now())
 
     def _enrich(self, work: Work, snapshot: MarketSnapshot, now: datetime) -> Outcome:
-        if not snapshot.has_data:
+        if not snapshot.has_data and snapshot.has_source:
             raise StageFailure("PROVIDER_ERROR", _nothing_had(snapshot))
         features = build_features(work.signal, snapshot, self._profile, now)
         if not work.ungated:

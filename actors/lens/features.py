@@ -37,6 +37,7 @@ from actors.lens.model import (
     RawSignal,
 )
 from config.values import replace
+from schemas._instruments import is_expired
 
 STALE_SIGNAL_SECONDS: Final = 300
 STALE_ENTRY_BPS: Final = 200
@@ -62,6 +63,8 @@ def build_features(signal: RawSignal, snapshot: MarketSnapshot, profile: Feature
     """
     now_ms = int(now.timestamp() * 1000)
     flags = _Flags()
+    if not snapshot.has_source:
+        return _without_market(signal, profile, now)
     mid, book = _mid_and_book(snapshot, now_ms, flags)
     candles = {interval: _usable(snapshot, interval, now_ms, flags) for interval in CANDLES_QUERY}
     with np.errstate(all="ignore"):  # what overflows is not finite, and so becomes None
@@ -69,7 +72,7 @@ def build_features(signal: RawSignal, snapshot: MarketSnapshot, profile: Feature
     price = mid or next((frame.close for frame in frames.values() if frame.close), signal.entry_price)
     drift_bps = None if mid is None else drift_of(mid, signal.entry_price)
     age_seconds = age_of(signal, now)
-    flags.check_signal(age_seconds, drift_bps)
+    flags.check_signal(signal, age_seconds, drift_bps, now)
     context = _NO_CONTEXT if profile == "trend_follow_v1" else _context(snapshot, flags)
     support = resistance = order_book_imbalance = None
     if profile == "full_v1":
@@ -96,6 +99,15 @@ def build_features(signal: RawSignal, snapshot: MarketSnapshot, profile: Feature
         flags=flags.collect(snapshot),
         failures=snapshot.failures,
     )
+
+
+def _without_market(signal: RawSignal, profile: FeatureProfile, now: datetime) -> Features:
+    """The features of a signal whose asset type has no source of market data: one flag for all that is missing."""
+    flags = _Flags()
+    flags.missing.append("market")
+    age_seconds = age_of(signal, now)
+    flags.check_signal(signal, age_seconds, None, now)
+    return Features(profile, price=signal.entry_price, age_seconds=age_seconds, flags=flags.collect(MarketSnapshot()))
 
 
 def drift_of(mid: float, entry_price: float) -> float:
@@ -132,11 +144,13 @@ class _Flags:
         self.missing: list[str] = []
         self.stale: list[str] = []
 
-    def check_signal(self, age_seconds: float, drift_bps: float | None) -> None:
+    def check_signal(self, signal: RawSignal, age_seconds: float, drift_bps: float | None, now: datetime) -> None:
         if age_seconds > STALE_SIGNAL_SECONDS:
             self.stale.append("signal")
         if drift_bps is not None and abs(drift_bps) > STALE_ENTRY_BPS:
             self.stale.append("entry_price")
+        if is_expired(signal.symbol, signal.asset_type, signal.asset_data, now):
+            self.stale.append("expiry")
 
     def check_frame(self, interval: Interval, frame: Frame) -> None:
         indicators = (

@@ -152,7 +152,7 @@ class MarketSnapshot(Value, eq=False):
     """What the queries of one request brought. A query that is neither answered nor failed had no data.
 
     The candles' prices are in units of `candle_unit`: the simulated market has one run of candles, around 1.0, for all
-    signals of a symbol, whatever their entry prices.
+    signals of a symbol, whatever their entry prices. `has_source`: whether there is anybody to ask for its asset type.
     """
 
     quote: Quote | None = None
@@ -161,10 +161,11 @@ class MarketSnapshot(Value, eq=False):
     asset_context: AssetContext | None = None
     failures: tuple[QueryFailure, ...] = ()
     candle_unit: float = 1.0
+    has_source: bool = True
 
     @property
     def has_data(self) -> bool:
-        """Whether any query brought something; without any the event cannot be enriched (`PROVIDER_ERROR`)."""
+        """Whether any query brought something; if none of a source's did, enriching has failed (`PROVIDER_ERROR`)."""
         return any(each is not None for each in (self.quote, self.order_book, self.asset_context, self.candles or None))
 
 

@@ -19,7 +19,8 @@ async def with_passing_scores(
 
     `priced`: those without a price get their event's in Postgres.
     """
-    closes = Counter(_place_of(each) for each in signals if _is_close(each) and _has_terms(each, priced))
+    places = [_place_of(each, priced) for each in signals if _is_close(each)]
+    closes = Counter(place for place in places if place is not None)
     if not closes:
         return signals
     return add_passing_scores(signals, await logged_of(conn, closes), priced=priced)
@@ -32,8 +33,8 @@ def add_passing_scores(
     waiting = {place: _still_open(before) for place, before in logged.items()}
     found = []
     for signal in signals:
-        if _has_terms(signal, priced):
-            place = _place_of(signal)
+        place = _place_of(signal, priced)
+        if place is not None:
             if not _is_close(signal):
                 waiting.setdefault(place, deque()).append(signal.score)
             elif scores := waiting.get(place):
@@ -58,11 +59,6 @@ def _is_close(signal: NewSignal) -> bool:
     return signal.event_type == "CLOSE_SIGNAL"
 
 
-def _has_terms(signal: NewSignal, priced: bool) -> bool:
+def _place_of(signal: NewSignal, priced: bool) -> Place | None:
     price = signal.entry_price
-    return signal.direction is not None and (priced if price is None else price.is_finite() and price > 0)
-
-
-def _place_of(signal: NewSignal) -> Place:
-    assert signal.direction is not None
-    return signal.provider_id, signal.symbol, signal.direction
+    return signal.place if (priced if price is None else price.is_finite() and price > 0) else None

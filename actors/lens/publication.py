@@ -16,6 +16,7 @@ from actors.lens.symbols import asset_category
 from config.clock import rfc3339
 from config.ids import parse_uuid, time_of
 from db.signals import NewSignal, ProviderCard
+from schemas._instruments import instrument_of, is_expired
 from schemas.feed import DecisionItem, FeedItem
 
 _SYSTEM_PROVIDERS = uuid.UUID("6ba26a43-6b9f-5d2b-8f0c-6f1f3f6b9d10")
@@ -90,6 +91,7 @@ def make_signal(
     category = asset_category(signal.asset_type)
     direction = "long" if signal.signal_direction.endswith("long") else "short"
     received_at = received_at or time_of(signal.event_id)
+    instrument = instrument_of(signal.symbol, signal.asset_type, signal.asset_data, published_at)
     item: dict[str, Any] = {
         "id": str(signal.event_id),
         "asset_type": signal.asset_type,
@@ -131,6 +133,8 @@ def make_signal(
         feed_data=orjson.dumps(item).decode(),
         created_at=published_at,
         received_at=received_at,
+        instrument=None if instrument == signal.symbol else instrument,
+        is_ranked=not is_expired(signal.symbol, signal.asset_type, signal.asset_data, published_at),
     )
 
 

@@ -37,6 +37,7 @@ from db.signals import (
     known_signals,
     take_feed_seq,
 )
+from schemas._instruments import instrument_of, is_expired
 from schemas.errors import AppError, DatabaseUnavailable
 from schemas.feed import FEED_CHANNEL, encode_batch
 
@@ -131,6 +132,7 @@ def _make(signal: Scored, provider: ProviderCard, feed_seq: int) -> NewSignal:
     if signal.price is not None and signal.asset_type in PRICED:
         asset_data.setdefault("price", _number(signal.price))
     category = asset_category(signal.asset_type)
+    instrument = instrument_of(signal.symbol, signal.asset_type, asset_data, signal.created_at)
     item: dict[str, Any] = {
         "id": str(signal.id),
         "asset_type": signal.asset_type,
@@ -177,6 +179,8 @@ def _make(signal: Scored, provider: ProviderCard, feed_seq: int) -> NewSignal:
         feed_data=orjson.dumps(item).decode(),
         created_at=signal.created_at,
         received_at=signal.received_at or signal.created_at,
+        instrument=None if instrument == signal.symbol else instrument,
+        is_ranked=not is_expired(signal.symbol, signal.asset_type, asset_data, signal.created_at),
     )
 
 
@@ -185,7 +189,9 @@ def _entry_price(signal: Scored) -> Decimal | None:
     if signal.price is not None:
         return signal.price
     value = signal.asset_data.get(_ENTRIES.get(signal.asset_type, "price"))
-    return Decimal(repr(value)) if value else None
+    if not value or (signal.asset_type == "prediction" and value >= 1):  # what is decided cannot be entered
+        return None
+    return Decimal(repr(value))
 
 
 def _number(price: Decimal) -> int | float:

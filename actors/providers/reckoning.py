@@ -13,6 +13,7 @@ from actors.streaks import Streak
 from db.providers.outcomes import OutcomeRow, Place, Status
 from db.providers.records import LoggedSignal, RecordRow
 from db.providers.streaks import RunRow, StreakRow, StreakType
+from schemas._instruments import spelled_alike
 
 StreakKey = tuple[UUID, StreakType]
 
@@ -35,12 +36,13 @@ def closes(signal: LoggedSignal) -> bool:
 def place_of(signal: LoggedSignal) -> Place:
     """Where it opens or closes; for a signal that does."""
     assert signal.direction is not None
-    return signal.provider_id, signal.symbol, signal.direction
+    instrument = spelled_alike(signal.symbol, signal.asset_type)
+    return signal.provider_id, signal.asset_type, instrument, signal.direction
 
 
 def _has_terms(signal: LoggedSignal) -> bool:
     price = signal.entry_price
-    return signal.direction is not None and price is not None and price.is_finite() and price > 0
+    return signal.is_ranked and signal.direction is not None and price is not None and price.is_finite() and price > 0
 
 
 class Reckoning:
@@ -67,7 +69,7 @@ class Reckoning:
         self._zones = zones
         self._waiting: dict[Place, deque[tuple[OutcomeRow, bool]]] = {}
         for each in positions:
-            self._queue((each.provider_id, each.symbol, each.direction)).append((each, True))
+            self._queue((each.provider_id, each.asset_type, each.symbol, each.direction)).append((each, True))
 
     def take(self, signal: LoggedSignal) -> None:
         """Reckon one signal in."""
@@ -97,17 +99,19 @@ class Reckoning:
     def _open(self, signal: LoggedSignal) -> None:
         assert signal.direction is not None
         assert signal.entry_price is not None
+        place = place_of(signal)
         position = OutcomeRow(
             signal.id,
             signal.provider_id,
-            signal.symbol,
+            place[2],
             signal.direction,
             signal.entry_price,
             signal.feed_seq,
             signal.created_at,
+            asset_type=signal.asset_type,
         )
         self.opened.append(position)
-        self._queue(place_of(signal)).append((position, False))
+        self._queue(place).append((position, False))
 
     def _close(self, signal: LoggedSignal) -> tuple[int, Status] | None:
         queue = self._waiting.get(place_of(signal))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from actors._virtual import Decision
 from actors.users.changes import Change, RemovalForgotten, Unwatched, ViewDeleted
 from actors.users.messages import DeleteView, EditSettings, EditView, SaveView, Unwatch, Watch
 from db.users.lists import ListName, RemovedRow, SettingsRow, ViewRow, WatchlistRow
+from schemas._instruments import spelled_alike
 from schemas.errors import Conflict, Internal, NotFound
 
 WATCHLIST = 100
@@ -55,8 +56,9 @@ def _edit_settings(library: Library, message: EditSettings) -> Result:
 
 
 def _watch(library: Library, message: Watch) -> Result:
-    item = library.watchlist.get(message.symbol)
-    if item is not None:
+    listed = _listed(library.watchlist, message.symbol)
+    if listed:
+        item = library.watchlist[listed[0]]
         changed = replace(item, **message.changes)
         state = replace(library, watchlist={**library.watchlist, item.symbol: changed})
         return Decision(state, (changed, False), () if changed == item else (changed,))
@@ -69,13 +71,24 @@ def _watch(library: Library, message: Watch) -> Result:
 
 
 def _unwatch(library: Library, message: Unwatch) -> Result:
-    if message.symbol not in library.watchlist:
-        if message.symbol in library.removed["watchlist"]:
+    listed = _listed(library.watchlist, message.symbol)
+    if not listed:
+        if _listed(library.removed["watchlist"], message.symbol):
             return Decision(library)
         raise NotFound("The symbol is not on the watchlist")
-    state, changes = _remove(library, "watchlist", message.symbol, message.at)
-    rest = {symbol: item for symbol, item in library.watchlist.items() if symbol != message.symbol}
-    return Decision(replace(state, watchlist=rest), None, (Unwatched(library.user_id, message.symbol), *changes))
+    state = library
+    changes: list[Change] = []
+    for symbol in listed:  # more than one only of what was added when each spelling was a symbol of its own
+        state, more = _remove(state, "watchlist", symbol, message.at)
+        changes += [Unwatched(library.user_id, symbol), *more]
+    rest = {symbol: item for symbol, item in library.watchlist.items() if symbol not in listed}
+    return Decision(replace(state, watchlist=rest), None, tuple(changes))
+
+
+def _listed(symbols: Iterable[str], symbol: str) -> list[str]:
+    """Those that are another spelling of `symbol`'s instrument; itself first."""
+    found = [each for each in symbols if spelled_alike(each, "crypto") == spelled_alike(symbol, "crypto")]
+    return sorted(found, key=lambda each: each != symbol)
 
 
 def _save_view(library: Library, message: SaveView) -> Result:

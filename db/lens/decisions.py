@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from config.ids import first_id, last_id
+from db._instruments import key_of
 from db._postgres import Connection
 from db._totals import Totals
 from db._where import WHERE, Condition, filtered
@@ -16,7 +17,10 @@ from db._where import WHERE, Condition, filtered
 
 @dataclass(frozen=True, slots=True)
 class DecisionFilters:
-    """Every one that is not None must match. `since` and `until` are inclusive, `symbol` ignores case."""
+    """Every one that is not None must match. `since` and `until` are inclusive.
+
+    `symbol` finds every spelling of its instrument.
+    """
 
     model: str | None = None
     symbol: str | None = None
@@ -31,7 +35,7 @@ class DecisionFilters:
         if self.model is not None:
             yield "model = {}", self.model
         if self.symbol is not None:
-            yield "lower(symbol) = lower({})", self.symbol
+            yield f"{key_of('symbol')} = {key_of('{}')}", self.symbol
         if self.event_type is not None:
             yield "event_type = {}", self.event_type
         if self.decision is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from config.ids import first_id, last_id
+from db._instruments import key_of
 from db._postgres import Connection
 from db._totals import Totals
 from db._where import WHERE, Condition, filtered
@@ -103,7 +104,10 @@ async def get_status(conn: Connection, event_id: UUID) -> EventStatus | None:
 
 @dataclass(frozen=True, slots=True)
 class EventFilters:
-    """Every one that is not None must match. `since` and `until` are inclusive, `symbol` ignores case."""
+    """Every one that is not None must match. `since` and `until` are inclusive.
+
+    `symbol` finds every spelling of its instrument.
+    """
 
     symbol: str | None = None
     event_type: str | None = None
@@ -115,7 +119,7 @@ class EventFilters:
     def conditions(self) -> Iterator[Condition]:
         """Each filter as SQL over lens_events `e` and, for the status, lens_progress `p`."""
         if self.symbol is not None:
-            yield "lower(e.symbol) = lower({})", self.symbol
+            yield f"{key_of('e.symbol')} = {key_of('{}')}", self.symbol
         if self.event_type is not None:
             yield "e.event_type = {}", self.event_type
         if self.source is not None:

@@ -13,13 +13,13 @@ from db._postgres import Connection
 
 Status = Literal["PENDING", "PROFIT", "LOSS", "BREAKEVEN"]
 
-Place = tuple[UUID, str, str]
-"""Where positions wait for their close: provider, symbol, `long` or `short`."""
+Place = tuple[UUID, str, str, str]
+"""Where positions wait for their close: provider, asset type, instrument, `long` or `short`."""
 
 
 @dataclass(slots=True)  # not frozen: made for every signal
 class OutcomeRow:
-    """An opening signal and what became of it. `returned` is in units of 1e-12."""
+    """An opening signal and what became of it. `symbol` is its instrument's; `returned` is in units of 1e-12."""
 
     signal_id: UUID
     provider_id: UUID
@@ -33,14 +33,17 @@ class OutcomeRow:
     closed_at: datetime | None = None
     closed_by: UUID | None = None
     closed_seq: int | None = None
+    asset_type: str = "crypto"
 
 
 OLDEST_OPEN = """
-SELECT o.signal_id, u.provider_id, u.symbol, u.direction, o.entry_price, o.opened_seq, o.opened_at
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int[]) AS u (provider_id, symbol, direction, wanted)
+SELECT o.signal_id, u.provider_id, u.symbol, u.direction, o.entry_price, o.opened_seq, o.opened_at, u.asset_type
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[])
+     AS u (provider_id, asset_type, symbol, direction, wanted)
 CROSS JOIN LATERAL (
     SELECT * FROM signal_outcomes s
-    WHERE s.provider_id = u.provider_id AND s.symbol = u.symbol AND s.direction = u.direction AND s.status = 'PENDING'
+    WHERE s.provider_id = u.provider_id AND s.asset_type = u.asset_type AND s.symbol = u.symbol
+      AND s.direction = u.direction AND s.status = 'PENDING'
     ORDER BY s.opened_seq LIMIT u.wanted
 ) o
 ORDER BY o.opened_seq
@@ -54,20 +57,24 @@ async def oldest_open(conn: Connection, wanted: Mapping[Place, int]) -> list[Out
         [place[0] for place in wanted],
         [place[1] for place in wanted],
         [place[2] for place in wanted],
+        [place[3] for place in wanted],
         list(wanted.values()),
     )
-    return [OutcomeRow(*row) for row in rows]
+    found = [OutcomeRow(*row[:7]) for row in rows]
+    for each, row in zip(found, rows, strict=True):
+        each.asset_type = row[7]
+    return found
 
 
 INSERT_OUTCOMES = """
 INSERT INTO signal_outcomes (signal_id, provider_id, symbol, direction, entry_price, opened_seq, opened_at, status,
-                             return, closed_at, closed_by, closed_seq)
+                             return, closed_at, closed_by, closed_seq, asset_type)
 SELECT signal_id, provider_id, symbol, direction, entry_price, opened_seq, opened_at, status, returned * 1e-12,
-       closed_at, closed_by, closed_seq
+       closed_at, closed_by, closed_seq, asset_type
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::numeric[], $6::bigint[], $7::timestamptz[], $8::text[],
-            $9::numeric[], $10::timestamptz[], $11::uuid[], $12::bigint[])
+            $9::numeric[], $10::timestamptz[], $11::uuid[], $12::bigint[], $13::text[])
      AS u (signal_id, provider_id, symbol, direction, entry_price, opened_seq, opened_at, status, returned, closed_at,
-           closed_by, closed_seq)
+           closed_by, closed_seq, asset_type)
 """
 
 
@@ -87,6 +94,7 @@ async def insert_outcomes(conn: Connection, rows: Sequence[OutcomeRow]) -> None:
         [r.closed_at for r in rows],
         [r.closed_by for r in rows],
         [r.closed_seq for r in rows],
+        [r.asset_type for r in rows],
     )
 
 
@@ -123,7 +131,7 @@ async def delete_outcomes(conn: Connection, provider_id: UUID) -> None:
 
 LOAD_OUTCOMES = """
 SELECT signal_id, provider_id, symbol, direction, entry_price, opened_seq, opened_at, status,
-       trunc(return * 1e12), closed_at, closed_by, closed_seq
+       trunc(return * 1e12), closed_at, closed_by, closed_seq, asset_type
 FROM signal_outcomes WHERE provider_id = $1 ORDER BY opened_seq
 """
 

@@ -164,7 +164,10 @@ def _values(r: RecordRow, f: Figures) -> tuple[object, ...]:
 
 @dataclass(slots=True)  # not frozen: made for every signal
 class LoggedSignal:
-    """A published signal as the feed's readers see it, in their order. Without a price it opens nothing."""
+    """A published signal as the feed's readers see it, in their order. Without a price it opens nothing.
+
+    `symbol` is its instrument's. One that is not ranked counts as a signal, and opens and closes nothing.
+    """
 
     feed_seq: int
     id: UUID
@@ -174,9 +177,14 @@ class LoggedSignal:
     direction: str | None
     entry_price: Decimal | None
     created_at: datetime
+    asset_type: str = "crypto"
+    is_ranked: bool = True
 
 
-_LOGGED = "feed_seq, id, provider_id, symbol, event_type, direction, entry_price, created_at"
+_LOGGED = (
+    "feed_seq, id, provider_id, coalesce(instrument, symbol), event_type, direction, entry_price, created_at, "
+    "asset_type, is_ranked"
+)
 
 READ_LOG = f"SELECT {_LOGGED} FROM signals WHERE feed_seq > $1 ORDER BY feed_seq LIMIT $2"
 

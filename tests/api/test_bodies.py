@@ -14,7 +14,7 @@ from tests.api.serving import SETTINGS, SIGNAL, Client, read_response, serving, 
 
 PATH = "/api/v1/signals"
 NO_TIME = "must be an RFC 3339 time with an offset, as in 2024-01-15T10:30:00Z"
-NO_TICKER = "must be 1-20 letters, digits, '.', '_' or '-', optionally followed by '/QUOTE'"
+NO_TICKER = "must be 1-64 letters, digits, '.', '_', ':' or '-', optionally followed by '/QUOTE'"
 NO_PAIR = "must be BASE/QUOTE, two three-letter currency codes, as in EUR/USD"
 NO_OPTION = "must be UNDERLYING STRIKE(C|P) EXPIRY, as in AAPL 195C 3/15"
 NOT_BELOW = "must be below entry_price for a long position"
@@ -74,7 +74,7 @@ async def test_each_field_refuses_every_wrong_type(name: str) -> None:
         ({"source": "x" * 101}, "source", "must have 1-100 characters"),
         ({"symbol": ""}, "symbol", "must have 1-100 characters"),
         ({"symbol": "BTC$"}, "symbol", NO_TICKER),
-        ({"symbol": "X" * 21}, "symbol", NO_TICKER),
+        ({"symbol": "X" * 65}, "symbol", NO_TICKER),
         ({"symbol": "EURUSD", "asset_type": "forex"}, "symbol", NO_PAIR),
         ({"symbol": "AAPL", "asset_type": "option"}, "symbol", NO_OPTION),
         ({"asset_type": "bond"}, "asset_type", "must be one of: crypto, stock, option, etf, forex, prediction"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from actors.lens.evaluate import Evaluate
 from actors.lens.intake import Intake
 from actors.lens.messages import ENRICH, EVALUATE, INTAKE, PUBLISH
 from actors.lens.publish import Publish
+from config.clock import rfc3339
 from config.ids import uuid7
 from config.settings import Settings
 from db._postgres import create_pool
@@ -138,7 +139,13 @@ async def test_prices_come_back_with_all_their_digits(unlimited: Settings) -> No
             "asset_type": "option",
             "asset_data": {"strike": 195.0, "greeks": {"delta": 0.45}},
         },
-        {"symbol": "Fed Rate Cut March", "asset_type": "prediction", "asset_data": {"probability": 0.68}},
+        {
+            "symbol": "Fed Rate Cut March",
+            "asset_type": "prediction",
+            "asset_data": {"probability": 0.68},
+            "entry_price": 0.68,
+            "liquidation_price": None,
+        },
         {"symbol": "EUR/USD", "asset_type": "forex", "asset_data": None},
         {"asset_data": {"price": 67420, "price_change_24h": -0.032}, "commentary": "Strong setup 🚀"},
         {"event_type": "CLOSE_SIGNAL", "signal_direction": "close_short", "liquidation_price": None},
@@ -151,6 +158,88 @@ async def test_every_asset_type_comes_back_as_it_was_sent(unlimited: Settings, c
         event = await ended(client, response.json["event_id"])
         assert not lens.Event().validate(event)
         assert {name: event[name] for name in changes} == changes
+
+
+OPTION = {"symbol": "AAPL 195C 3/15", "asset_type": "option", "asset_data": {"underlying": "aapl", "strike": 195.0}}
+PREDICTION = {"symbol": "Snow", "asset_type": "prediction", "entry_price": 0.68, "liquidation_price": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        (OPTION | {"asset_data": {"underlying": "MSFT"}}, "asset_data.underlying"),
+        (OPTION | {"asset_data": {"strike": 196}}, "asset_data.strike"),
+        (OPTION | {"asset_data": {"option_type": "put"}}, "asset_data.option_type"),
+        (OPTION | {"asset_data": {"expiry": "2026-03-16"}}, "asset_data.expiry"),
+        (OPTION | {"symbol": "AAPL 195C 3/15/2027", "asset_data": {"expiry": "2026-03-15"}}, "asset_data.expiry"),
+        (PREDICTION | {"entry_price": 1}, "entry_price"),
+        (PREDICTION | {"entry_price": 68}, "entry_price"),
+        (PREDICTION | {"asset_data": {"probability": 1.2}}, "asset_data.probability"),
+        (PREDICTION | {"asset_data": {"probability": 0.32}}, "entry_price"),
+    ],
+)
+async def test_two_fields_that_say_one_thing_agree(unlimited: Settings, changes: dict[str, Any], field: str) -> None:
+    """The kind: what is said twice, where nobody can tell which of the two is meant."""
+    async with gateway(unlimited) as client:
+        problem = (await client.post("/api/v1/signals", SIGNAL | changes)).problem(400, "VALIDATION_ERROR")
+        assert [each["field"] for each in problem["details"]] == [field]
+
+
+async def test_a_position_may_end_where_a_probability_does(unlimited: Settings) -> None:
+    closing = PREDICTION | {"event_type": "CLOSE_SIGNAL", "signal_direction": "close_long", "entry_price": 1}
+    async with gateway(unlimited) as client:
+        assert (await client.post("/api/v1/signals", SIGNAL | closing)).status == 201
+        closing["entry_price"] = 1.01
+        (await client.post("/api/v1/signals", SIGNAL | closing)).problem(400, "VALIDATION_ERROR")
+
+
+@pytest.mark.parametrize(("ahead", "status"), [(0, 201), (290, 201), (310, 400), (10**9, 400)])
+async def test_a_clock_may_be_ahead_by_five_minutes(unlimited: Settings, ahead: int, status: int) -> None:
+    """The kind: a time of somebody else's clock, which is believed whatever it says."""
+    async with gateway(unlimited) as client:
+        stamp = rfc3339(datetime.now(UTC) + timedelta(seconds=ahead))
+        response = await client.post("/api/v1/signals", SIGNAL | {"ts_utc": stamp})
+        assert response.status == status, response.body
+        if status == 400:
+            assert [each["field"] for each in response.json["error"]["details"]] == ["ts_utc"]
+        else:
+            event = await ended(client, response.json["event_id"])
+            assert event["enriched"]["quality_flags"]["stale_data"] == []
+
+
+async def test_more_digits_than_a_column_has_are_rounded_half_to_even(unlimited: Settings) -> None:
+    """The kind: a number as programs write it, refused for digits that nobody chose."""
+    async with gateway(unlimited) as client:
+        for sent, stored in (
+            (b"0.12345678901234567890", b"0.123456789012345679"),
+            (b"0.1000000000000000005", b"0.1"),
+            (b"0.1000000000000000015", b"0.100000000000000002"),
+        ):
+            body = orjson.dumps(SIGNAL).replace(b'"size":0.1', b'"size":' + sent)
+            response = await client.request(
+                "POST", "/api/v1/signals", headers={"Content-Type": "application/json"}, body=body
+            )
+            assert response.status == 201, response.body
+            answer = await client.get(f"/api/v1/events/{response.json['event_id']}")
+            assert orjson.loads(answer.body)["size"] == float(stored)
+            assert b'"size":' + stored in answer.body
+        body = orjson.dumps(SIGNAL).replace(b'"size":0.1', b'"size":1e-19')
+        response = await client.request(
+            "POST", "/api/v1/signals", headers={"Content-Type": "application/json"}, body=body
+        )
+        assert response.problem(400, "VALIDATION_ERROR")["details"][0]["field"] == "size"
+
+
+@pytest.mark.parametrize("symbol", ["BTC", "btc/usd", "BTC-PERP"])
+async def test_the_lists_find_each_spelling_of_an_instrument(unlimited: Settings, symbol: str) -> None:
+    async with gateway(unlimited) as client:
+        for each in ("BTC", "BTC/USD", "BTC-PERP", "BTC/EUR"):
+            event_id = (await client.post("/api/v1/signals", SIGNAL | {"symbol": each})).json["event_id"]
+            await ended(client, event_id)
+        for path in ("events", "decisions"):
+            found = (await client.get(f"/api/v1/{path}?symbol={symbol.replace('/', '%2F')}")).json
+            assert {each["symbol"] for each in found["items"]} == {"BTC", "BTC/USD", "BTC-PERP"}
+            assert found["total"] == 3
 
 
 async def test_an_idempotency_key_makes_one_event_of_many_requests(unlimited: Settings) -> None:

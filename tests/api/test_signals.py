@@ -139,9 +139,9 @@ async def test_a_text_that_looks_like_a_key_is_still_a_text(settings: Settings, 
 
 def matches(row: NewSignal, query: dict[str, Any]) -> bool:
     """What the filters mean, written down once more."""
-    wanted = query.get("symbol", "").upper()
+    wanted = query.get("symbol", "").upper().removesuffix("/USD")
     checks = {
-        "symbol": lambda: row.symbol.upper() in ({wanted} if "/" in wanted else {wanted, wanted + "/USD"}),
+        "symbol": lambda: row.symbol.upper() in {wanted, wanted + "/USD"},
         "action": lambda: row.action == query["action"].lower(),
         "min_score": lambda: row.score >= query["min_score"],
         "provider_id": lambda: str(row.provider_id) == query["provider_id"],
@@ -189,7 +189,7 @@ async def test_symbols_are_exact_and_ignore_case(settings: Settings) -> None:
             return sorted(each["symbol"] for each in (await page(world, symbol=symbol))["signals"])
 
         assert await found("btc") == ["BTC", "BTC", "BTC/USD"]
-        assert await found("BTC/USD") == ["BTC/USD"]
+        assert await found("BTC/USD") == await found("btc-perp") == ["BTC", "BTC", "BTC/USD"]
         assert await found("Btc/Eur") == ["BTC/EUR"]
         assert await found("eur") == ["EUR/USD"]
         assert await found("/usd") == []

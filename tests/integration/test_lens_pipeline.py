@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -103,6 +104,47 @@ class ScriptedEvaluate(Evaluate):
 
     async def prepare(self) -> None:
         self._models = self.models
+
+
+ASSETS = (
+    {"symbol": "AAPL", "asset_type": "stock"},
+    {"symbol": "QQQ", "asset_type": "etf"},
+    {"symbol": "EUR/USD", "asset_type": "forex", "entry_price": Decimal("1.085"), "liquidation_price": None},
+    {"symbol": "AAPL 195C 3/15/2099", "asset_type": "option", "asset_data": {"strike": 195}},
+    {"symbol": "Snow", "asset_type": "prediction", "entry_price": Decimal("0.68"), "liquidation_price": None},
+)
+
+
+async def test_a_type_that_no_source_knows_is_published_with_a_flag_and_scored_from_what_there_is(
+    settings: Settings,
+) -> None:
+    """The kind: a signal that is lost, not for what it is, but because nobody can be asked about it."""
+    async with pipeline(settings.replace(market_data="hyperliquid", lens_retries=0)) as (actors, conn):
+        ids = await post(actors, *(submit(**each) for each in ASSETS))
+        assert await finished(conn, ids) == ["PUBLISHED"] * len(ASSETS)
+        assert await conn.fetchval("SELECT count(*) FROM lens_dlq") == 0
+        for event_id in ids:
+            event = await get_event(conn, event_id)
+            assert event is not None
+            assert event.quality_flags == {"missing_data": ["market"], "stale_data": [], "provider_errors": []}
+            assert [(each["model"], each["decision"]) for each in event.decisions] == [("technical", "IGNORE")]
+            row = await conn.fetchrow("SELECT * FROM signals WHERE id = $1", event_id)
+            parts = {name: each["contribution"] for name, each in row["factors"].items()}
+            assert (parts["expected_return"], parts["consensus"], parts["volatility"]) == (0, 0, 0)
+            assert row["score"] == opportunity_score(row["factors"]) == 23  # 12.5 + 10
+            assert row["market_context"]["current_price"] == float(event.entry_price)
+
+
+async def test_an_option_that_is_over_is_published_flagged_and_not_ranked(settings: Settings) -> None:
+    async with pipeline(settings) as (actors, conn):
+        over = {"symbol": "AAPL 195C 3/15", "asset_type": "option", "asset_data": {"expiry": "2024-03-15"}}
+        ids = await post(actors, submit(**over), submit(symbol="AAPL 195C 3/15", asset_type="option"))
+        assert await finished(conn, ids) == ["PUBLISHED", "PUBLISHED"]
+        flags = [(await get_event(conn, each)).quality_flags["stale_data"] for each in ids]  # type: ignore[union-attr,index]
+        assert flags == [["expiry"], []]
+        rows = await conn.fetch("SELECT is_ranked, instrument FROM signals ORDER BY feed_seq")
+        assert [row["is_ranked"] for row in rows] == [False, True]
+        assert rows[0]["instrument"] == "AAPL 195C 2024-03-15"
 
 
 @asynccontextmanager

@@ -87,8 +87,8 @@ async def test_every_read_of_providers_takes_an_index_and_little_time(database_u
         plan = await plan_of(conn, READ_LOG, signals - 100, 500)
         assert "signals_feed_seq_key" in plan, plan
         who = UUID("00000000-0000-7000-8000-000000000007")
-        place = await conn.fetchrow("SELECT symbol FROM signals WHERE provider_id = $1 LIMIT 1", who)
-        plan = await plan_of(conn, OLDEST_OPEN, [who] * 50, [place[0]] * 50, ["long"] * 50, [2] * 50)
+        kind, symbol = await conn.fetchrow("SELECT asset_type, symbol FROM signals WHERE provider_id = $1 LIMIT 1", who)
+        plan = await plan_of(conn, OLDEST_OPEN, [who] * 50, [kind] * 50, [symbol] * 50, ["long"] * 50, [2] * 50)
         assert "signal_outcomes_open" in plan, plan
 
 

@@ -145,6 +145,49 @@ async def test_a_close_takes_up_the_oldest_open_position_on_its_symbol_and_side(
         assert [row.status for row in await owners.outcomes(who)] == ["PROFIT", "BREAKEVEN", "LOSS", "PENDING"]
 
 
+async def test_positions_are_of_one_instrument_however_it_is_spelled_and_of_one_asset_type(settings: Settings) -> None:
+    """The kind: what belongs together by its meaning and is looked for letter by letter, or without half of its key."""
+    async with owners_of(settings) as owners:
+        [who] = await owners.system_providers(1)
+        option, etf = {"asset_type": "option"}, {"asset_type": "etf"}
+        march, next_march = "2026-03-20", "2027-03-20"
+        signals = await owners.publish(
+            [
+                Trade(who, symbol="BTC"),
+                Trade(who, symbol="BTC/USD", opens=False, price=Decimal(110)),  # closes the first
+                Trade(who, symbol="SPY", **etf),
+                Trade(who, symbol="SPY", opens=False, asset_type="stock"),  # closes nothing
+                Trade(who, symbol="SPY/USD", opens=False, price=Decimal(90), **etf),
+                Trade(who, symbol="AAPL 195C 3/20", expiry=march, **option),
+                Trade(who, symbol="AAPL 195C 3/20", expiry=next_march, opens=False, **option),  # of another year
+                Trade(who, symbol="AAPL 195.0C 3/20/2026", opens=False, price=Decimal(120), **option),
+            ],
+            at=datetime(2026, 2, 15, 12, 0, tzinfo=UTC),
+        )
+        await owners.catch_up()
+        closed = {each.signal_id: (each.symbol, each.asset_type, each.closed_by) for each in await owners.outcomes(who)}
+        assert closed == {
+            signals[0].id: ("BTC", "crypto", signals[1].id),
+            signals[2].id: ("SPY", "etf", signals[4].id),
+            signals[5].id: ("AAPL 195C 2026-03-20", "option", signals[7].id),
+        }
+        record = await owners.record(who)
+        assert (record.total_signals, record.win_count, record.loss_count) == (8, 2, 1)
+        assert await owners.differences(who) == []
+
+
+async def test_an_option_that_is_over_counts_as_a_signal_and_nowhere_else(settings: Settings) -> None:
+    async with owners_of(settings) as owners:
+        [who] = await owners.system_providers(1)
+        over = {"asset_type": "option", "symbol": "AAPL 195C 3/15", "expiry": "2024-03-15"}
+        await owners.publish([Trade(who, **over), Trade(who, opens=False, price=Decimal(900), **over)])
+        await owners.catch_up()
+        record = await owners.record(who)
+        assert (record.total_signals, record.closed_count, record.return_sum) == (2, 0, 0)
+        assert await owners.outcomes(who) == []
+        assert await owners.differences(who) == []
+
+
 async def test_a_published_signal_is_in_the_record_at_once_and_without_redis_within_seconds(settings: Settings) -> None:
     async with owners_of(settings) as owners:
         [who] = await owners.system_providers(1)

@@ -127,7 +127,7 @@ def test_what_it_does_not_know_is_ignored_but_not_within_the_assets_data() -> No
         ({"id": "x" * 201}, "id: must have 1-200 characters"),
         ({"id": True}, "id: must be a string"),
         ({"symbol": ...}, "symbol: is required"),
-        ({"symbol": "B T C"}, "symbol: must be 1-20 letters"),
+        ({"symbol": "B T C"}, "symbol: must be 1-64 letters"),
         ({"action": "moon"}, "action: must be one of: buy, sell, hold, yes, no"),
         ({"action": "yes"}, "action: must be one of: buy, sell, hold"),
         ({"score": 101}, "score: must be between 0 and 100"),

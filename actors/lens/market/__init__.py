@@ -7,6 +7,9 @@ from typing import Protocol
 
 from actors.lens.model import AssetType, MarketSnapshot, Query, Value
 
+NO_SOURCE = MarketSnapshot(has_source=False)
+"""The answer to what is asked of an asset type that a source does not know."""
+
 CANDLE_COUNT = 300
 """Candles per interval. An EMA starts from a simple mean whose share decays by (1 − 2/(period + 1)) a candle: for the
 slowest one here, EMA 50, 300 candles leave 4.5e-5 of it, below a thousandth of a per cent of the price, and RSI and
@@ -30,6 +33,7 @@ class MarketData(Protocol):
 
     - a query that fails is a `QueryFailure` in the snapshot, never an exception, and the other queries' answers stay;
     - a symbol the venue does not know is no failure: there is just no data for it;
+    - of an asset type that it does not know it answers `NO_SOURCE`;
     - an answer that may be old carries the time it is of (`as_of_ms`, `last_open_ms`): what is stale is decided above;
     - candles went through `Candles.checked`, oldest first, `CANDLE_COUNT` of them if there are as many;
     - `snapshot` is bounded in time by the adapter's own deadline.

@@ -20,7 +20,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
-from actors.lens.market import CANDLE_COUNT, MarketRequest
+from actors.lens.market import CANDLE_COUNT, NO_SOURCE, MarketRequest
 from actors.lens.market._breaker import VENUE
 from actors.lens.market._cache import Cell, Cells
 from actors.lens.market._http import CallFailed, JsonApi
@@ -107,7 +107,7 @@ class HyperliquidMarketData:
     def snapshot_at_once(self, request: MarketRequest) -> MarketSnapshot | None:
         """Where every answer is young: under load, nearly always."""
         if request.asset_type != "crypto":
-            return MarketSnapshot()
+            return NO_SOURCE
         coin = self._coins.find(request.symbol)
         if coin is None:
             return None
@@ -122,7 +122,7 @@ class HyperliquidMarketData:
     async def snapshot(self, request: MarketRequest) -> MarketSnapshot:
         """The answers to the request's queries; it takes a call's time-out and the patience at most."""
         if request.asset_type != "crypto":
-            return MarketSnapshot()
+            return NO_SOURCE
         coin = self._coins.find(request.symbol) or await self._look_up(request.symbol)
         if coin is None:
             _, failure = self._mids.outcome(self._monotonic())

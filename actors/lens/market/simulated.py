@@ -28,6 +28,7 @@ from actors.lens.model import (
     OrderBook,
     Quote,
 )
+from schemas._instruments import spelled_alike
 
 Array = NDArray[np.float64]
 
@@ -92,7 +93,8 @@ class _Venue:
 def _snapshot(request: MarketRequest) -> MarketSnapshot:
     now_ms = int(request.now.timestamp() * 1000)
     queries = request.queries
-    venue_number = _pick(_VENUES, "venue", request.asset_type, request.symbol, now_ms // (_BOOK_SECONDS * 1000))
+    symbol = spelled_alike(request.symbol, request.asset_type)
+    venue_number = _pick(_VENUES, "venue", request.asset_type, symbol, now_ms // (_BOOK_SECONDS * 1000))
     venue = _venue(request.asset_type, venue_number)
     is_bounded = request.asset_type == "prediction" and request.entry_price < 1
     return MarketSnapshot(
@@ -111,8 +113,9 @@ def _snapshot(request: MarketRequest) -> MarketSnapshot:
 def _candles(request: MarketRequest, interval: Interval, now_ms: int) -> Candles:
     interval_ms = INTERVAL_SECONDS[interval] * 1000
     bucket = now_ms // interval_ms
-    trend = _pick(len(_TRENDS), "trend", request.symbol, now_ms // (_TREND_SECONDS * 1000))
-    variant = _pick(_VARIANTS, request.asset_type, request.symbol, interval, bucket)
+    symbol = spelled_alike(request.symbol, request.asset_type)
+    trend = _pick(len(_TRENDS), "trend", symbol, now_ms // (_TREND_SECONDS * 1000))
+    variant = _pick(_VARIANTS, request.asset_type, symbol, interval, bucket)
     return _run(request.asset_type, interval, trend, variant, bucket * interval_ms)
 
 

@@ -63,7 +63,7 @@ def test_numbers_within_the_description_of_an_asset_count_by_value_too() -> None
         {"ts_utc": "2024-01-15T10:30:01Z"},
         {"commentary": "0.1"},
         OPTION,
-        OPTION | {"asset_data": {"strike": 196}},
+        OPTION | {"asset_data": {"strike": 195, "premium": 4.2}},
     ],
     ids=repr,
 )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.lens.symbols import CATEGORY_OF, asset_category, describe_assets, normalise_symbol
+from schemas._instruments import instrument_of, is_expired
+from tests.unit.lens.factories import NOW
 
 
 @pytest.mark.parametrize(
@@ -18,7 +21,9 @@ from actors.lens.symbols import CATEGORY_OF, asset_category, describe_assets, no
         ("crypto", "eth/usd", "ETH/USD"),
         ("crypto", "kPEPE", "KPEPE"),
         ("stock", "BRK.B", "BRK.B"),
-        ("stock", "A" * 20, "A" * 20),
+        ("stock", "A" * 64, "A" * 64),
+        ("crypto", "binance:btcusdt", "BINANCE:BTCUSDT"),
+        ("crypto", "BTC/USDT:USDT", "BTC/USDT:USDT"),
         ("etf", "qqq", "QQQ"),
         ("forex", "eur/usd", "EUR/USD"),
         ("option", "AAPL 195C 3/15", "AAPL 195C 3/15"),
@@ -37,16 +42,17 @@ def test_a_symbol_is_stored_in_upper_case_except_a_predictions_free_text(asset_t
 @pytest.mark.parametrize(
     ("asset_type", "symbol", "says"),
     [
-        ("crypto", "", "1-20"),
-        ("crypto", "A" * 21, "1-20"),
-        ("crypto", "BTC USD", "1-20"),
-        ("crypto", " BTC", "1-20"),
-        ("crypto", "BTC\n", "1-20"),
-        ("crypto", "BTC/", "1-20"),
-        ("crypto", "BTC/USD/X", "1-20"),
-        ("crypto", "BIT\u212aOIN", "1-20"),
-        ("stock", "stra\u00dfe", "1-20"),
-        ("etf", "\u0661\u0662", "1-20"),
+        ("crypto", "", "1-64"),
+        ("crypto", "A" * 65, "1-64"),
+        ("stock", "BTC/" + "U" * 21, "1-64"),
+        ("crypto", "BTC USD", "1-64"),
+        ("crypto", " BTC", "1-64"),
+        ("crypto", "BTC\n", "1-64"),
+        ("crypto", "BTC/", "1-64"),
+        ("crypto", "BTC/USD/X", "1-64"),
+        ("crypto", "BIT\u212aOIN", "1-64"),
+        ("stock", "stra\u00dfe", "1-64"),
+        ("etf", "\u0661\u0662", "1-64"),
         ("forex", "EURUSD", "BASE/QUOTE"),
         ("forex", "EUR/USDT", "BASE/QUOTE"),
         ("forex", "EUR/eur", "different"),
@@ -67,6 +73,50 @@ def test_a_symbol_is_stored_in_upper_case_except_a_predictions_free_text(asset_t
 def test_a_malformed_symbol_is_refused_with_a_message_that_says_what_is_expected(asset_type, symbol, says):
     with pytest.raises(ValueError, match=re.escape(says)):
         normalise_symbol(symbol, asset_type)
+
+
+@pytest.mark.parametrize(
+    ("asset_type", "spellings", "others"),
+    [
+        ("crypto", ["BTC", "BTC/USD", "BTC-PERP"], ["BTC/EUR", "BTCUSD", "BTC/USDT", "WBTC"]),
+        ("stock", ["AAPL", "AAPL/USD"], ["AAPL/EUR", "AAPL.L"]),
+        ("forex", ["EUR/USD"], ["EUR/GBP"]),
+        ("prediction", ["Snow/USD"], ["Snow", "snow/USD"]),
+    ],
+)
+def test_one_instrument_has_one_name_however_it_is_spelled(asset_type, spellings, others):
+    """The kind: two names of one thing that are compared letter by letter."""
+    [name] = {instrument_of(each, asset_type, None, NOW) for each in spellings}
+    assert name not in {instrument_of(each, asset_type, None, NOW) for each in others}
+
+
+def test_an_option_is_named_with_its_full_expiry():
+    march = [
+        instrument_of(symbol, "option", data, NOW)
+        for symbol, data in [
+            ("AAPL 195C 3/15", None),
+            ("AAPL 195C 3/15", {"expiry": "2026-03-15"}),
+            ("AAPL 195.0C 03/15/2026", None),
+            ("AAPL 195C 3/15/26", None),
+            ("AAPL 195C 2026-03-15", {}),
+        ]
+    ]
+    assert set(march) == {"AAPL 195C 2026-03-15"}
+    assert instrument_of("AAPL 195C 1/16", "option", None, NOW) == "AAPL 195C 2027-01-16", "the next such date"
+    assert instrument_of("AAPL 195C 1/16", "option", {"expiry": "2026-01-16"}, NOW) == "AAPL 195C 2026-01-16"
+    assert instrument_of("SPY 450P 2/29", "option", None, NOW) == "SPY 450P 2028-02-29"
+    assert instrument_of("AAPL 195P 3/15", "option", None, NOW) not in march
+
+
+def test_an_option_is_over_at_four_in_new_york():
+    last = datetime(2026, 3, 20, 19, 59, 59, tzinfo=UTC)  # daylight saving: 15:59:59
+    for symbol, data in (("AAPL 195C 3/20/2026", None), ("AAPL 195C 3/20", {"expiry": "2026-03-20"})):
+        assert not is_expired(symbol, "option", data, last)
+        assert is_expired(symbol, "option", data, last + timedelta(seconds=1))
+    assert not is_expired("AAPL 195C 3/20", "option", None, last + timedelta(days=1)), "it is the next one's"
+    assert not is_expired("AAPL 195C 3/20/2020", "stock", {"expiry": "2020-03-20"}, last)
+    assert instrument_of("AAPL 195C 3/20", "option", None, last) == "AAPL 195C 2026-03-20"
+    assert instrument_of("AAPL 195C 3/20", "option", None, last + timedelta(seconds=1)) == "AAPL 195C 2027-03-20"
 
 
 @given(st.text(max_size=120), st.sampled_from(sorted(CATEGORY_OF)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -62,6 +63,27 @@ def test_removing_a_symbol_again_is_no_error_removing_one_that_never_was_is() ->
     assert library.decide(first.state, Unwatch("BTC/USD", NOON)).changes == ()
     with pytest.raises(NotFound):
         library.decide(first.state, Unwatch("ETH/USD", NOON))
+
+
+def test_one_instrument_is_watched_once_however_it_is_spelled() -> None:
+    """The kind: two names of one thing that make two of it."""
+    state = after(Library.empty(USER), Watch("BTC", {"notes": "hold"}, NOON))
+    item, new = library.decide(state, Watch("BTC/USD", {"alert_enabled": False}, NOON)).reply
+    assert (new, item.symbol, item.notes, item.alert_enabled) == (False, "BTC", "hold", False)
+    assert library.decide(state, Watch("BTC/EUR", {}, NOON)).reply[1] is True
+    gone = library.decide(state, Unwatch("BTC-PERP", NOON))
+    assert gone.state.watchlist == {}
+    assert Unwatched(USER, "BTC") in gone.changes
+    assert library.decide(gone.state, Unwatch("BTC/USD", NOON)).changes == ()
+
+
+def test_spellings_that_were_added_as_two_leave_together() -> None:
+    state = after(Library.empty(USER), Watch("BTC", {}, NOON))
+    twin = replace(state.watchlist["BTC"], symbol="BTC/USD")
+    state = replace(state, watchlist={**state.watchlist, "BTC/USD": twin})
+    gone = library.decide(state, Unwatch("BTC/USD", NOON))
+    assert gone.state.watchlist == {}
+    assert {each.symbol for each in gone.changes if isinstance(each, Unwatched)} == {"BTC", "BTC/USD"}
 
 
 def test_a_symbol_that_comes_back_is_not_remembered_as_removed() -> None:
