@@ -12,11 +12,16 @@ import pwd
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import jwt
 
 from server._process import Account, Launch, inherited_environment, popen
 from tests.services import REPOSITORY, free_ports, status_of, wait_until
@@ -85,12 +90,35 @@ def _serve(image: Image, path: str, data: Path, account: Account | None) -> int:
         wait_until(lambda: server.poll() is not None or _healthy(health, environment), 60)
         wait_until(lambda: server.poll() is not None or status_of(f"http://127.0.0.1:{port}/ready") == 200, 60)
         _say(f"healthy and ready after {time.monotonic() - began:.1f} s" if server.poll() is None else "it has ended")
+        _check_secret(f"http://127.0.0.1:{port}", data)
     finally:
         if server.poll() is None:
             server.send_signal(getattr(signal, image.all("STOPSIGNAL")[0]))
         code = server.wait(60)
     _say(f"stopped with {code}")
     return code
+
+
+def _check_secret(url: str, data: Path) -> None:
+    """The volume holds the secret that signs tokens, for its owner alone; what was published once signs nothing."""
+    kept = data / "jwt.secret"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600, "the secret is not its owner's alone"
+    moment = int(time.time())
+    claims = {"sub": "demo", "is_demo": True, "permissions": ["read:signals"], "sid": None, "jti": "1"}
+    claims |= {"iat": moment, "exp": moment + 900, "iss": "tradestream.io", "aud": "tradestream-api"}
+    claims |= {"email": None, "name": None, "is_provider": False, "email_verified": False}
+    secrets = ["development-only-secret-that-signs-nothing-of-value", "secret" * 8, kept.read_text()]
+    statuses = []
+    for secret in secrets:
+        request = Request(f"{url}/api/providers", headers={"Authorization": f"Bearer {jwt.encode(claims, secret)}"})
+        try:
+            with urlopen(request, timeout=10) as response:
+                statuses.append(response.status)
+        except HTTPError as error:
+            error.close()
+            statuses.append(error.code)
+    assert statuses == [401, 401, 200], f"tokens of {len(secrets)} secrets were answered {statuses}"
+    _say("the secret is on the volume, and no published one opens anything")
 
 
 def _healthy(command: list[str], environment: dict[str, str]) -> bool:

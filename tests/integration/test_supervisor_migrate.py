@@ -15,7 +15,7 @@ import pytest
 from db import _pooling
 from db._migrate import _LOCK_KEY, MigrationError, migrate
 from tests.conftest import Servers, database_on
-from tests.services import drop_database
+from tests.services import drop_database, postgres_server
 
 _numbers = count(1)
 
@@ -192,3 +192,26 @@ async def test_a_database_is_dropped_though_a_superuser_works_in_it(servers: Ser
     await dropping
     with pytest.raises(asyncpg.InvalidCatalogNameError):
         await asyncpg.connect(superuser)
+
+
+def test_no_value_of_a_statement_gets_into_the_log_of_postgres(tmp_path: Path) -> None:
+    """The kind: parameters, and the rows that errors quote: slow statements, constraints, contexts."""
+
+    async def work(url: str) -> None:
+        conn = await asyncpg.connect(url.replace("//tradestream@", "//postgres@"))  # who may have all logged
+        try:
+            await conn.execute("CREATE TABLE kept (token text UNIQUE); SET log_min_duration_statement = 0")
+            await conn.fetch("INSERT INTO kept VALUES ($1)", "a-secret-parameter")
+            with pytest.raises(asyncpg.UniqueViolationError, match="kept_token_key"):
+                await conn.fetch("INSERT INTO kept VALUES ($1)", "a-secret-parameter")
+            with pytest.raises(asyncpg.RaiseError):
+                await conn.execute("DO $$ BEGIN RAISE EXCEPTION 'failed' USING DETAIL = 'a-secret-parameter'; END $$")
+        finally:
+            await conn.close()
+
+    with postgres_server(tmp_path) as url:
+        asyncio.run(work(url))
+        log = (tmp_path / "postgres.log").read_text()
+    assert "INSERT INTO kept VALUES ($1)" in log
+    assert "duplicate key value violates unique constraint" in log
+    assert [line for line in log.splitlines() if "a-secret-parameter" in line and "DO $$" not in line] == []

@@ -173,6 +173,19 @@ async def test_a_first_start_gives_up_with_the_end_of_the_log(world: World) -> N
     assert world.instance.processes() == []
 
 
+async def test_a_service_that_says_that_trying_again_is_of_no_use_is_not_tried_again(world: World) -> None:
+    """The kind: a configuration that a child refuses, for which it was started again and again."""
+    store = world.service("postgres")
+    broken = world.service("gateway", "echo RATE_LIMITS: there is no such route; exit 2", ready=lambda: False)
+    broken.final_exit_codes = frozenset({2})
+    async with supervised(world, Plan([broken], [store])) as running:
+        assert running.done()
+        with pytest.raises(StartFailed, match=r"gateway: exit code 2\nRATE_LIMITS: there is no such route"):
+            running.result()
+    assert world.story.count("prepare gateway") == 1
+    assert world.instance.processes() == []
+
+
 async def test_once_it_has_been_up_it_never_gives_up(world: World) -> None:
     working = True
     store = world.service("postgres", ready=lambda: working)
