@@ -153,6 +153,8 @@ class Process:
             await self._feed.drain(max(0.0, ends_at - time.monotonic()))
         if not await lifecycle.until_idle(max(0.1, ends_at - time.monotonic())):
             log.warning("%d requests were not answered in time", lifecycle.in_flight)
+        if not await self._http.until_taken(max(0.1, ends_at - time.monotonic())):
+            log.warning("not all answers were read in time")
         await self._http.close_all_connections()
 
     def _catch_signals(self) -> None:

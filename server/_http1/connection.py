@@ -237,6 +237,11 @@ class Connection(asyncio.Protocol):
 
     # What the server calls.
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether a part of an answer would be lost if it was closed now."""
+        return not self._is_detached and self.transport.get_write_buffer_size() > 0
+
     def is_late(self, now: float) -> bool:
         """Whether to give up: the client does not say what it has to, or does not read. One that reads has time."""
         is_slow = now > self.deadline

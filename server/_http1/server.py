@@ -16,6 +16,7 @@ from server._http1.limits import ConnectionLimits
 
 SWEEP_SECONDS = 1.0  # how often deadlines are looked at: one timer for all connections
 CLOSE_SECONDS = 1.0  # for connections to tell their requests that they have gone
+LOOK_SECONDS = 0.02  # between two looks at what clients have not taken yet, while the process ends
 LATE_SECONDS = 0.1  # for the first words of those that came last
 
 TURNED_AWAY = 256  # connections that are told that there are too many, at once; others are just closed
@@ -102,6 +103,16 @@ class HttpServer:
                 each.close()
         if accepted:
             await asyncio.sleep(LATE_SECONDS)  # what they ask is on its way: until then nobody would see them wait
+
+    async def until_taken(self, seconds: float) -> bool:
+        """Wait until nothing waits any more for clients that read slowly; whether that was so in time."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + seconds
+        while any(each.has_unsent for each in self.connections):
+            if loop.time() >= ends_at:
+                return False
+            await asyncio.sleep(LOOK_SECONDS)  # at the end of a process: nobody pays for being told of it
+        return True
 
     async def close_all_connections(self) -> None:
         """End what is open, requests in the middle included."""

@@ -60,6 +60,9 @@ LAXER = {
     },
 }
 
+# What we wait for the rest of and another takes.
+WAITING = {"llhttp: HTTP/2's preface ends behind SM": rb"(?:^|\n)PRI \* HTTP/2\.0\r\n\r\n"}
+
 
 def fault(data: bytes, ours: Verdict, peers: Verdict, peer: str, *, is_known: bool) -> str | None:
     """What is wrong with our verdict beside a peer's, if anything. A case of the corpus must also have reasons."""
@@ -82,6 +85,8 @@ def fault(data: bytes, ours: Verdict, peers: Verdict, peer: str, *, is_known: bo
     if _is_closed(ours):
         return None
     if not ours.is_refused:
+        if any(re.search(pattern, data) for pattern in WAITING.values()):
+            return None
         return f"{peer} sees {others[both]} while we wait"
     if is_known and not any(re.search(pattern, data) for pattern in STRICTER.values()):
         return f"{peer} sees {others[both]} and nobody knows why we refuse it"

@@ -15,6 +15,7 @@ import time
 
 import pytest
 
+from config.tasks import spawn
 from server._http1 import server as http1
 from server._http1.connection import Connection
 from server._http1.server import RECEIVE_BYTES
@@ -52,6 +53,15 @@ async def _pour(server: Server, data: bytes, *, seconds: float = 0.3) -> tuple[s
     return peer, connection, sent
 
 
+async def _until_still(server: Server) -> None:
+    """Until no request has begun for a moment: what waits is at its most."""
+    ends_at, seen = time.monotonic() + 10, -1
+    while seen != len(server.app.seen):
+        assert time.monotonic() < ends_at, "requests are begun without end"
+        seen = len(server.app.seen)
+        await asyncio.sleep(0.3)
+
+
 @pytest.mark.parametrize(
     ("data", "largest"),
     [
@@ -72,12 +82,10 @@ def test_whatever_is_asked_for_what_waits_is_bounded(data: bytes, largest: int) 
         async with serving(unread_bytes=UNREAD_BYTES) as server:
             peer, connection, _ = await _pour(server, data)
             try:
+                await _until_still(server)
                 assert connection.transport.get_write_buffer_size() <= UNREAD_BYTES + largest + 1000
                 assert len(connection._held) <= 3 * RECEIVE_BYTES
                 assert len(connection._waiting) <= 1000
-                seen = len(server.app.seen)
-                await asyncio.sleep(0.1)
-                assert len(server.app.seen) == seen
             finally:
                 peer.close()
             await until(lambda: not server.http.connections)
@@ -135,6 +143,27 @@ async def test_what_the_kernel_holds_for_a_client_counts_as_not_taken() -> None:
         assert unsent_bytes(connection.transport) > connection.transport.get_write_buffer_size()
         await peer.response()
         await until(lambda: unsent_bytes(connection.transport) == 0)
+
+
+@on_both_loops
+async def test_the_servers_end_waits_for_those_who_read_slowly_and_not_for_those_who_do_not() -> None:
+    async with serving() as server:
+        reader, idler = [await server.connect(receive_buffer=16 << 10) for _ in range(2)]
+        for peer in (reader, idler):
+            peer.get("/whole")
+        await until(lambda: server.app.seen == ["/whole", "/whole"])
+        await asyncio.sleep(0.05)
+        waiting = spawn(server.http.until_taken(5.0), name="wait")
+        assert (await reader.response()).body == WHOLE
+        assert not waiting.done()
+        idler.writer.transport.abort()
+        assert await waiting
+        assert await server.http.until_taken(0.0)
+        third = await server.connect(receive_buffer=16 << 10)
+        third.get("/whole")
+        await until(lambda: len(server.app.seen) == 3)
+        await asyncio.sleep(0.05)
+        assert not await server.http.until_taken(0.05)
 
 
 @on_both_loops
