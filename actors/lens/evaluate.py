@@ -29,10 +29,11 @@ from actors.lens._outcomes import (
     note,
     retry,
 )
+from actors.lens._positions import Positions
 from actors.lens._rows import store_decisions
 from actors.lens._stage import Stage
 from actors.lens.messages import PUBLISH, Work
-from actors.lens.model import Evaluation, ModelStatus
+from actors.lens.model import Evaluation, Features, ModelStatus
 from actors.lens.models import Model, open_models
 from actors.lens.models.technical import TechnicalModel
 from actors.lens.technical import MODEL
@@ -74,11 +75,13 @@ class Evaluate(Stage):
         """Open the archive, which this process also tends, before the first commit."""
         self._archive = open_archive(room.settings, room.pool)
         self._archive.start()
+        self._positions = Positions(room)
         await super().start(room)
 
     async def stop(self) -> None:
         """Stop; the archive last."""
         await super().stop()
+        await self._positions.close()
         await self._archive.close()
 
     async def prepare(self) -> None:
@@ -120,11 +123,12 @@ class Evaluate(Stage):
         answered = {each.model for each in work.evaluations}
         wanted = set(self._wanted(work)) - answered
         asked = [m for m in self._models if m.name in wanted and not self._given_up(work, m.name)]
+        features = await self._features_for(asked, work)
         if len(asked) == 1:
-            runs = unrecorded = [await self._judge(asked[0], work)]
+            runs = unrecorded = [await self._judge(asked[0], work, features)]
             timeline = [_done(each) for each in runs if each.decision is not None]
         else:
-            runs = await asyncio.gather(*(self._judge_and_note(model, work) for model in asked))
+            runs = await asyncio.gather(*(self._judge_and_note(model, work, features) for model in asked))
             unrecorded = [each for each in runs if each.decision is None]
             timeline = []
         outcome = self._conclude(
@@ -139,20 +143,26 @@ class Evaluate(Stage):
         said = archived_runs(work, unrecorded)
         return replace(outcome, runs=said) if said else outcome
 
-    async def _judge_and_note(self, model: Model, work: Work) -> Evaluation:
-        run = await self._judge(model, work)
+    async def _features_for(self, asked: Sequence[Model], work: Work) -> Features:
+        """What the models are told: of a signal to close also what it would close, if one of them is asked in words."""
+        assert work.features is not None, "an event reaches this stage enriched"
+        if work.signal.event_type != "CLOSE_SIGNAL" or not any(getattr(each, "in_words", False) for each in asked):
+            return work.features
+        return replace(work.features, position=await self._positions.find(work.signal))
+
+    async def _judge_and_note(self, model: Model, work: Work, features: Features) -> Evaluation:
+        run = await self._judge(model, work, features)
         if run.decision is not None:
             # The others may take half a minute: this answer must not be lost, nor paid for twice.
             noted = note(replace(work, evaluations=(run,)), status="MODEL_DONE", timeline=[_done(run)])
             self.note(replace(noted, runs=archived_runs(work, [run])))
         return run
 
-    async def _judge(self, model: Model, work: Work) -> Evaluation:
-        assert work.features is not None, "an event reaches this stage enriched"
+    async def _judge(self, model: Model, work: Work, features: Features) -> Evaluation:
         began = time.perf_counter()
         try:
             async with asyncio.timeout(model.timeout_seconds):
-                run = await model.judge(work.signal, work.features)
+                run = await model.judge(work.signal, features)
         except TimeoutError:
             run = _failed(model, "TIMEOUT", f"no answer within {model.timeout_seconds:g} s", began)
         except Exception as error:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib
 import time
+from decimal import Decimal
 from typing import Any
 
+import orjson
 import pytest
 
+from actors.lens.publication import system_provider_id
 from config.settings import Settings
 from db.lens.reads import get_event
 from tests.integration.test_lens_pipeline import pipeline, post
 from tests.lens_factory import finished, submit, until
-from tests.peers.model_apis import GOOD, ModelPeer, hangs, hangs_on, says, status
+from tests.peers.model_apis import GOOD, GOOD_EXIT, ModelPeer, hangs, hangs_on, says, status
 
 # Imported before any loop runs: each SDK takes a second, in which the stages that share the loop here would stall.
 for _package in ("openai", "google.genai", "anthropic"):
@@ -47,6 +50,32 @@ async def test_every_model_decides_and_the_prompt_is_stored_with_what_it_said(se
         assert event is not None
         done = [line["details"]["model"] for line in event.timeline if line["status"] == "MODEL_DONE"]
         assert sorted(done) == sorted(EVERY)
+
+
+async def test_a_prompt_to_close_has_the_position_that_would_be_closed(settings: Settings) -> None:
+    """However it is spelled, of this provider alone, the oldest; and null where nothing is open."""
+    async with ModelPeer() as peer, pipeline(peer.settings(settings, "chatgpt", "claude")) as (actors, conn):
+        await conn.execute(
+            """INSERT INTO signal_outcomes (signal_id, provider_id, asset_type, symbol, direction, entry_price,
+                                            opened_seq, opened_at, status)
+               SELECT gen_random_uuid(), CASE WHEN n = 4 THEN gen_random_uuid() ELSE $1 END, type, 'BTC', 'short',
+                      price, n, now(), status
+               FROM (VALUES (1, 'crypto', 30000, 'PROFIT'), (2, 'crypto', 40000, 'PENDING'),
+                            (3, 'crypto', 50000, 'PENDING'), (4, 'crypto', 60000, 'PENDING'), (0, 'etf', 9, 'PENDING'))
+                    AS o (n, type, price, status)""",
+            system_provider_id("strategy_alpha"),
+        )
+        closing = {"event_type": "CLOSE_SIGNAL", "liquidation_price": None, "entry_price": Decimal(42000)}
+        for direction, symbol in (("close_short", "BTC/USD"), ("close_long", "BTC")):
+            for name in ("chatgpt", "claude"):
+                peer.always(name, says(GOOD_EXIT))
+            ids = await post(actors, submit(symbol=symbol, signal_direction=direction, **closing))
+            assert await finished(conn, ids) == ["PUBLISHED"]
+        for name in ("chatgpt", "claude"):
+            asked = [orjson.dumps(body).decode() for body, _ in peer.requests[name]]
+            assert len(asked) == 2
+            assert '{\\"opening_price\\":40000.0,\\"result\\":-0.05}' in asked[0]
+            assert '\\"position\\":null' in asked[1]
 
 
 async def test_a_model_that_fails_leaves_its_own_dead_letter_with_the_true_reason(quick: Settings) -> None:

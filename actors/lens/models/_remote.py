@@ -60,6 +60,7 @@ class RemoteModel(ABC):
 
     name: str
     vendor: str  # begins every error message
+    in_words = True  # its question says what a signal to close would close
 
     def __init__(self, options: Options) -> None:
         protect(options.api_key)

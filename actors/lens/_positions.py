@@ -1,0 +1,95 @@
+"""What a signal to close would close, looked up for the models that are asked in words: all that wait, in one query."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Final
+
+import asyncpg
+
+from actors._behaviour import Room
+from actors.lens.model import Position, RawSignal
+from actors.lens.publication import provider_candidates
+from actors.providers.record import return_of
+from config import clock
+from config.tasks import cancel, spawn
+from db.lens.positions import opening_prices
+from db.providers.outcomes import Place
+from db.providers.records import RETURN_UNITS
+from schemas._instruments import instrument_of
+from schemas.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+MOST_AT_ONCE: Final = 500
+MOST_WAITING: Final = 5_000  # past it a model is asked without: an answer is worth more than this detail of a question
+SECONDS: Final = 2.0
+
+
+class Positions:
+    """Finds open positions. Where Postgres does not say in time, none is known, and the signal goes on."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._waiting: list[tuple[RawSignal, asyncio.Future[Position | None]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def find(self, signal: RawSignal) -> Position | None:
+        """The oldest position that is open where the signal closes one."""
+        if len(self._waiting) >= MOST_WAITING:
+            return None
+        answer: asyncio.Future[Position | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((signal, answer))
+        if self._task is None or self._task.done():
+            self._task = spawn(self._look_up(), name="look up positions")
+        try:
+            async with asyncio.timeout(SECONDS):
+                return await answer
+        except TimeoutError:
+            return None
+
+    async def close(self) -> None:
+        """End what is under way."""
+        if self._task is not None:
+            await cancel(self._task)
+
+    async def _look_up(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(0)  # those that came with the first wait for it
+            batch, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+            found: Sequence[Position | None] = [None] * len(batch)
+            try:
+                async with asyncio.timeout(SECONDS):
+                    found = await self._positions([signal for signal, _ in batch])
+            except (Unavailable, asyncpg.PostgresError, OSError) as error:  # a time-out is an OSError, too
+                log.warning("%d signals to close are judged without their positions: %r", len(batch), error)
+            except Exception:
+                log.exception("%d signals to close are judged without their positions", len(batch))
+            for (_, answer), position in zip(batch, found, strict=True):
+                if not answer.done():
+                    answer.set_result(position)
+
+    async def _positions(self, signals: Sequence[RawSignal]) -> list[Position | None]:
+        places = [(number, place) for number, signal in enumerate(signals) for place in _places(signal)]
+        async with self._room.connection() as conn:
+            prices = await opening_prices(conn, [place for _, place in places])
+        found: list[Position | None] = [None] * len(signals)
+        for (number, _), price in zip(places, prices, strict=True):
+            if price is not None and found[number] is None:  # whom the source names first
+                found[number] = _position(signals[number], price)
+        return found
+
+
+def _places(signal: RawSignal) -> list[Place]:
+    instrument = instrument_of(signal.symbol, signal.asset_type, signal.asset_data, clock.now())
+    direction = signal.signal_direction.removeprefix("close_")
+    return [(each, signal.asset_type, instrument, direction) for each in provider_candidates(signal.source)]
+
+
+def _position(signal: RawSignal, opening_price: Decimal) -> Position:
+    direction = signal.signal_direction.removeprefix("close_")
+    returned, _ = return_of(direction, opening_price, Decimal(repr(signal.entry_price)))
+    return Position(float(opening_price), returned / RETURN_UNITS)

@@ -1,0 +1,31 @@
+"""What is open of a provider, as the pipeline reads it: the owner of track records writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from db._postgres import Connection
+from db.providers.outcomes import Place
+
+# The rule is that of `db.providers.outcomes.oldest_open`.
+OPENING_PRICES = """
+SELECT u.number - 1, o.entry_price
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
+     WITH ORDINALITY AS u (provider_id, asset_type, symbol, direction, number)
+CROSS JOIN LATERAL (
+    SELECT s.entry_price FROM signal_outcomes s
+    WHERE s.provider_id = u.provider_id AND s.asset_type = u.asset_type AND s.symbol = u.symbol
+      AND s.direction = u.direction AND s.status = 'PENDING'
+    ORDER BY s.opened_seq LIMIT 1
+) o
+"""
+
+
+async def opening_prices(conn: Connection, places: Sequence[Place]) -> list[Decimal | None]:
+    """Where the oldest open position of each place was opened; None where nothing is open."""
+    found: list[Decimal | None] = [None] * len(places)
+    columns = [list(each) for each in zip(*places, strict=True)]
+    for number, price in await conn.fetch(OPENING_PRICES, *columns):
+        found[number] = price
+    return found

@@ -1,0 +1,87 @@
+"""Market data by asset type: the setting, and who is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from actors.lens.market import NO_SOURCE
+from actors.lens.market.hyperliquid import HyperliquidMarketData
+from actors.lens.market.simulated import SimulatedMarketData
+from actors.lens.market.source import MarketByType, open_market
+from config._market import ASSET_TYPES, SOURCES, market_sources
+from config.settings import ConfigurationError, Settings
+from schemas._symbols import CATEGORY_OF
+from tests.unit.lens.factories import make_request
+
+
+@pytest.mark.parametrize(
+    ("text", "sources"),
+    [
+        ("simulated", dict.fromkeys(ASSET_TYPES, "simulated")),
+        ("hyperliquid", {"crypto": "hyperliquid"}),
+        ("crypto:hyperliquid", {"crypto": "hyperliquid"}),
+        (" crypto : hyperliquid , stock:simulated,", {"crypto": "hyperliquid", "stock": "simulated"}),
+        ("crypto:hyperliquid,simulated", dict.fromkeys(ASSET_TYPES, "simulated") | {"crypto": "hyperliquid"}),
+    ],
+)
+def test_a_setting_names_the_source_of_each_type(text: str, sources: dict[str, str]) -> None:
+    assert market_sources(text) == sources
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("nasdaq", "'nasdaq' is not one of simulated, hyperliquid, or nothing"),
+        ("crypto:nasdaq", "'nasdaq' is not one of simulated, hyperliquid, or nothing"),
+        ("bond:simulated", "'bond' is not an asset type: crypto, stock, option, etf, forex, prediction"),
+        ("stock:hyperliquid", "hyperliquid has no market data of stock, only of crypto"),
+        ("crypto:hyperliquid,crypto:simulated", "crypto has two sources: hyperliquid and simulated"),
+        ("simulated,hyperliquid", "crypto has two sources: simulated and hyperliquid"),
+        (",", "names no source"),
+    ],
+)
+def test_a_setting_that_names_none_says_what_is_wrong(text: str, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MARKET_DATA", text)
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load(env_file=None)
+    assert f"MARKET_DATA: {problem}" in caught.value.problems
+
+
+@pytest.mark.parametrize("text", ["simulated", "crypto:hyperliquid,stock:simulated"])
+def test_production_takes_nothing_simulated_of_any_type(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    monkeypatch.setenv("MARKET_DATA", text)
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load(env_file=Path("/nowhere"))
+    assert any(each.startswith("MARKET_DATA: ") for each in caught.value.problems)
+
+
+def test_the_setting_knows_every_asset_type() -> None:
+    assert ASSET_TYPES == SOURCES["simulated"] == tuple(CATEGORY_OF)
+
+
+async def test_each_type_asks_its_own_source_and_one_without_has_none() -> None:
+    """The kind: one source for all, whose ignorance of one asset type is taken for a failure."""
+    settings = Settings.load(env_file=None)
+    both = open_market(settings.replace(market_data="crypto:hyperliquid,stock:simulated"))
+    assert isinstance(both, MarketByType)
+    stock = await both.snapshot(make_request(asset_type="stock", symbol="AAPL"))
+    assert stock.quote is not None
+    for asset_type in ("option", "etf", "forex", "prediction"):
+        request = make_request(asset_type=asset_type)
+        assert both.snapshot_at_once(request) is await both.snapshot(request) is NO_SOURCE
+    await both.close()
+    alone = open_market(settings.replace(market_data="hyperliquid"))
+    assert isinstance(alone, HyperliquidMarketData)
+    assert alone.snapshot_at_once(make_request(asset_type="etf")) is NO_SOURCE
+    await alone.close()
+    assert isinstance(open_market(settings.replace(market_data="simulated")), SimulatedMarketData)
+
+
+async def test_the_simulated_market_of_an_instrument_is_one_however_it_is_spelled() -> None:
+    market = SimulatedMarketData()
+    one, two = [await market.snapshot(make_request(symbol=each)) for each in ("BTC", "BTC/USD")]
+    assert one.candles["1h"] is two.candles["1h"]
+    assert one.order_book == two.order_book
