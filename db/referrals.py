@@ -147,6 +147,25 @@ async def qualify(conn: Connection, rows: Sequence[QualifiedRow]) -> int:
     return int(status.rpartition(" ")[2])
 
 
+# Also left out: a referee who has the referrer's own mailbox. Of two of one mailbox at once the second waits.
+TAKE_MAILBOXES = """
+INSERT INTO referral_mailboxes (mailbox, referee_id)
+SELECT u.mailbox, u.id
+FROM unnest($1::uuid[], $2::uuid[]) AS n (referee_id, referrer_id)
+JOIN users u ON u.id = n.referee_id JOIN users b ON b.id = n.referrer_id
+WHERE u.mailbox <> b.mailbox
+ON CONFLICT DO NOTHING
+"""
+
+
+async def take_mailboxes(conn: Connection, rows: Sequence[QualifiedRow]) -> int:
+    """Let the referees' mailboxes count, each for good; how many of them had not counted before."""
+    status: str = await conn.execute(
+        TAKE_MAILBOXES, [each.referee_id for each in rows], [each.referrer_id for each in rows]
+    )
+    return int(status.rpartition(" ")[2])
+
+
 TOTALS = """
 SELECT u.referral_code, count(r.referee_id), count(*) FILTER (WHERE r.status = 'qualified'),
        coalesce(sum(r.reward_amount), 0.00)
@@ -187,18 +206,25 @@ WITH page AS MATERIALIZED (
     ) AS qualified
     FROM (SELECT DISTINCT referrer_id FROM page) someone
 )
-SELECT page.*, counted.qualified FROM page JOIN counted USING (referrer_id) ORDER BY page.referee_id
+SELECT page.*, counted.qualified, u.mailbox = b.mailbox OR EXISTS (
+    SELECT FROM referral_mailboxes m WHERE m.mailbox = u.mailbox
+) AS is_spent
+FROM page JOIN counted USING (referrer_id)
+JOIN users u ON u.id = page.referee_id JOIN users b ON b.id = page.referrer_id
+ORDER BY page.referee_id
 """
 
 
 async def walk_unheard(conn: Connection, after: UUID, limit: int, most: int) -> tuple[list[ActedRow], UUID | None]:
     """Of the next `limit` pending referees who have acted those whose referrers have under `most` qualified ones.
 
-    And where to go on, None at the end.
+    Without those whose mailbox has counted already, under another address. And where to go on, None at the end.
     """
     rows = await conn.fetch(WALK_UNHEARD, after, limit)
     found = [
-        ActedRow(row["referee_id"], row["referrer_id"], row["acted_at"]) for row in rows if row["qualified"] < most
+        ActedRow(row["referee_id"], row["referrer_id"], row["acted_at"])
+        for row in rows
+        if row["qualified"] < most and not row["is_spent"]
     ]
     return found, rows[-1]["referee_id"] if len(rows) == limit else None
 
@@ -226,3 +252,50 @@ async def walk_idle(conn: Connection, after: UUID, limit: int) -> tuple[list[Act
     """
     rows = await conn.fetch(WALK_IDLE, after, limit)
     return [ActedRow(*row) for row in rows if row[2] is not None], rows[-1][0] if len(rows) == limit else None
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Referees of one referrer who were signed in from one network address. `is_referrers`: as the referrer was."""
+
+    referrer_id: UUID
+    address: str
+    is_referrers: bool
+    referees: int
+    qualified: int
+    rewards: Decimal
+    first_at: datetime
+    last_at: datetime
+    referee_ids: Sequence[UUID]
+    total: int
+
+
+# An IPv6 address counts as its /64. Sessions are kept for a month after their end, so this is of the last weeks.
+LIST_CLUSTERS = """
+WITH seen AS (
+    SELECT DISTINCT user_id, CASE
+        WHEN ip ~ '^[0-9a-f]*:[0-9a-f:.]+$' THEN text(network(set_masklen(ip::inet, 64))) ELSE ip
+    END AS address
+    FROM sessions
+)
+SELECT r.referrer_id, s.address, coalesce(bool_or(own.user_id IS NOT NULL), false), count(*),
+       count(*) FILTER (WHERE r.status = 'qualified'), coalesce(sum(r.reward_amount + r.referee_reward), 0.00),
+       min(r.created_at), max(r.created_at),
+       (array_agg(r.referee_id ORDER BY r.created_at DESC, r.referee_id))[1:100], count(*) OVER ()
+FROM referrals r
+JOIN seen s ON s.user_id = r.referee_id
+LEFT JOIN seen own ON own.user_id = r.referrer_id AND own.address = s.address
+GROUP BY r.referrer_id, s.address
+HAVING count(*) >= $1 OR bool_or(own.user_id IS NOT NULL)
+ORDER BY count(*) DESC, r.referrer_id, s.address
+LIMIT $2 OFFSET $3
+"""
+
+
+async def list_clusters(conn: Connection, least: int, limit: int, offset: int) -> tuple[list[Cluster], int]:
+    """Referrals that share an address: `least` of one referrer, or one with the referrer. And how many there are."""
+    rows = await conn.fetch(LIST_CLUSTERS, least, limit, offset)
+    if rows or offset == 0:
+        return [Cluster(*row) for row in rows], rows[0][-1] if rows else 0
+    first = await conn.fetch(LIST_CLUSTERS, least, 1, 0)
+    return [], first[0][-1] if first else 0

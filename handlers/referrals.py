@@ -16,7 +16,15 @@ from handlers._account_handler import AccountHandler
 from handlers._base import GatewayHandler
 from handlers._endpoint import endpoint
 from schemas.errors import Forbidden, Unauthorized
-from schemas.referrals import CodeChoice, CodeInForce, Dashboard, ReferralsQuery, masked
+from schemas.referrals import (
+    ClustersQuery,
+    CodeChoice,
+    CodeInForce,
+    Dashboard,
+    ReferralClusters,
+    ReferralsQuery,
+    masked,
+)
 
 
 class MyReferrals(AccountHandler):
@@ -45,6 +53,22 @@ class MyCode(AccountHandler):
             raise Forbidden(f"A code of one's own is for referrers at {CODES_FROM} or above")
         code = await self.ask_account(self.user_id, ChangeCode(body["code"], now()))
         return {"referral_code": code, "referral_url": join_url(self.services.settings.api_url, code)}
+
+
+class Clusters(GatewayHandler):
+    """`/api/v1/referrals/clusters`"""
+
+    @endpoint(
+        "List referrals that share a network address",
+        query=ClustersQuery(),
+        responds=ReferralClusters(),
+        errors=(503,),
+    )
+    async def get(self, query: dict[str, Any]) -> object:
+        """For operators: whoever refers themselves does so from few addresses. A household or an office does, too."""
+        async with connection(self.services.pool) as conn:
+            items, total = await sql.list_clusters(conn, **query)
+        return {"clusters": items, "total": total, "limit": query["limit"], "offset": query["offset"]}
 
 
 class Join(GatewayHandler):

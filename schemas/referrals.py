@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from schemas._fields import Nested, Number, Paging, Schema, Text, Timestamp, Whole
+from schemas._fields import Flag, Identifier, Items, Nested, Number, Paging, QueryWhole, Schema, Text, Timestamp, Whole
 
 CODE_CHARACTERS = (4, 20)
 _CODE = re.compile(rf"[A-Z0-9]{{{CODE_CHARACTERS[0]},{CODE_CHARACTERS[1]}}}")
@@ -93,6 +93,37 @@ class Dashboard(Schema):
 
 class ReferralsQuery(Paging):
     """Which part of the list."""
+
+
+class ClustersQuery(Paging):
+    """Which part of the list."""
+
+    least = QueryWhole(min=2, max=1000, load_default=2, metadata={"description": "How many referees make a cluster."})
+
+
+class ReferralCluster(Schema):
+    """Referees of one referrer who were signed in from one network address within the last weeks."""
+
+    referrer_id = Identifier(required=True, metadata={"description": "The user who brought them."})
+    address = Text(required=True, metadata={"description": "An IPv4 address, or the /64 of an IPv6 one."})
+    is_referrers = Flag(required=True, metadata={"description": "Whether the referrer was signed in from there, too."})
+    referees = Whole(required=True, min=1, metadata={"description": "How many of them there are."})
+    qualified = Whole(required=True, min=0, metadata={"description": "How many of them have qualified."})
+    rewards = Number(required=True, metadata={"description": "US dollars, of the referrer and the referees together."})
+    first_at = Timestamp(required=True, metadata={"description": "When the first of them registered."})
+    last_at = Timestamp(required=True, metadata={"description": "When the last of them registered."})
+    referee_ids = Items(Identifier(), required=True, metadata={"description": "The newest hundred."})
+
+
+class ReferralClusters(Schema):
+    """Clusters, the largest first. `total` is exact."""
+
+    clusters = Nested(
+        ReferralCluster, many=True, required=True, metadata={"description": "This page, the largest first."}
+    )
+    total = Whole(required=True, min=0)
+    limit = Whole(required=True)
+    offset = Whole(required=True)
 
 
 def masked(name: str) -> str:

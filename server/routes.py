@@ -152,6 +152,9 @@ ROUTES = (
     Route("POST", "/api/v1/dlq/{dlq_id}/retry",       dlq.RetryOne,           INTERNAL),
     Route("POST", "/api/v1/dlq/{dlq_id}/resolve",     dlq.ResolveOne,         INTERNAL),
     Route("GET",  "/api/v1/ws/stream",                lens_stream.LensSocket, INTERNAL),
+
+    # For operators
+    Route("GET",  "/api/v1/referrals/clusters",       referrals.Clusters,     INTERNAL),
 )
 
 # What `run.py demo` needs, and a production server does not have. The import is one client's, thousands at a time.

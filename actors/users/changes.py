@@ -22,6 +22,7 @@ from db.users.sessions import RefreshRow, SessionRow
 from schemas.errors import Conflict, Internal, Unavailable, ValidationFailed
 
 EMAIL_TAKEN = "Email already registered"
+MAILBOX_COUNTED = "A referral by this mailbox has counted already"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,8 @@ async def save_progress(conn: Connection, changes: Sequence[Change]) -> None:
     if acted := of_kind(changes, ActedRow):
         await referrals.mark_acted(conn, acted)
     qualified = of_kind(changes, QualifiedRow)
+    if qualified and await referrals.take_mailboxes(conn, qualified) < len(qualified):
+        raise Conflict(MAILBOX_COUNTED)
     if qualified and await referrals.qualify(conn, qualified) < len(qualified):
         raise Internal("a referral that is none was to qualify")
 

@@ -200,6 +200,24 @@ EXAMPLES: Mapping[type[Schema], dict[str, Any]] = {
             }
         ]
     },
+    referrals.ReferralClusters: {
+        "clusters": [
+            {
+                "referrer_id": USER,
+                "address": "203.0.113.7",
+                "is_referrers": True,
+                "referees": 3,
+                "qualified": 2,
+                "rewards": 100.00,
+                "first_at": "2024-01-10T09:00:00.000Z",
+                "last_at": "2024-01-15T10:30:00.000Z",
+                "referee_ids": [USER],
+            }
+        ],
+        "total": 1,
+        "limit": 50,
+        "offset": 0,
+    },
     referrals.Dashboard: {
         "referral_code": "KING42",
         "referral_url": "https://tradestream.io/join/KING42",

@@ -12,6 +12,8 @@ import pytest
 from actors.users.messages import FirstFollow, ProviderFacts
 from config.clock import now, rfc3339
 from config.settings import Settings
+from db._postgres import connection
+from db.referrals import walk_unheard
 from tests.accounts import Browser, World, accounts_world, token_of
 from tests.progress import get, newcomer, qualified, tell, until
 
@@ -279,3 +281,104 @@ async def test_past_500_that_count_a_code_still_lets_people_in(settings: Setting
         found = await stats(browser)
         assert found["qualified_referrals"] == 500
         assert (found["pending_referrals"], found["pending_earnings"]) == (1, 0.0)
+
+
+ALIASES = [
+    *[("ann.lee@gmail.com", each) for each in ("annlee+2@gmail.com", "a.n.n.l.e.e@googlemail.com", "annlee@gmail.com")],
+    *[("bob@example.com", each) for each in ("bob+work@example.com", "bob+@example.com")],
+]
+OTHERS = [
+    ("ann.lee@example.com", "annlee@example.com"),
+    ("bob@example.com", "bob@example.org"),
+    ("+x@example.org", "+y@example.org"),
+]
+PAIRS = [*((*each, 1) for each in ALIASES), *((*each, 2) for each in OTHERS)]
+
+
+@pytest.mark.parametrize(("first", "second", "most"), PAIRS)
+async def test_the_aliases_of_a_mailbox_qualify_once(settings: Settings, first: str, second: str, most: int) -> None:
+    """The kind of fault: what counts people counts spellings, of which one person has as many as they like."""
+    async with accounts_world(settings) as world:
+        king, other = [user_of(await world.logged_in(each)) for each in (ADDRESS, "queen@example.com")]
+        referees = [await newcomer(world, king, email=first), await newcomer(world, other, email=second)]
+        await tell(world, referees[0], FirstFollow(now()))
+        await until(lambda: is_qualified(world, referees[0]))
+        await tell(world, referees[1], FirstFollow(now()))
+        if most == 2:
+            await until(lambda: is_qualified(world, referees[1]))
+        later = await newcomer(world, other, email="later@example.com")
+        await tell(world, later, FirstFollow(now()))
+        await until(lambda: is_qualified(world, later))  # so what came before it has been dealt with
+        assert await count_qualified(world, king) + await count_qualified(world, other) == most + 1
+        async with connection(world.pool) as conn:
+            assert await walk_unheard(conn, UUID(int=0), 100, 500) == ([], None)
+
+
+async def test_aliases_of_one_mailbox_that_act_at_once_qualify_once(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        king = user_of(await world.logged_in(ADDRESS))
+        crowd = [await newcomer(world, king, email=f"x+{n}@example.com") for n in range(6)]
+        honest = await newcomer(world, king, email="y@example.com")
+        await asyncio.gather(*(tell(world, each, FirstFollow(now())) for each in (*crowd, honest)))
+        await until(lambda: is_qualified(world, honest))
+        await world.forget()
+        last = await newcomer(world, king, email="z@example.com")
+        await tell(world, last, FirstFollow(now()))
+        await until(lambda: is_qualified(world, last))
+        assert await count_qualified(world, king) == 3
+
+
+async def test_nobody_refers_themselves_by_an_alias(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        king = user_of(await world.logged_in(ADDRESS))
+        own, honest = await newcomer(world, king, email="king+1@example.com"), await newcomer(world, king)
+        for each in (own, honest):
+            await tell(world, each, FirstFollow(now()))
+        await until(lambda: is_qualified(world, honest))
+        assert not await is_qualified(world, own)
+
+
+async def test_clusters_of_referrals_by_address_are_listed_for_operators(settings: Settings) -> None:
+    async with accounts_world(settings) as world:
+        king, queen = [user_of(await world.logged_in(each)) for each in (ADDRESS, "queen@example.com")]
+        await world.execute("UPDATE sessions SET ip = '203.0.113.1' WHERE user_id = $1", king)
+        await world.execute("UPDATE sessions SET ip = '2001:db8::1' WHERE user_id = $1", queen)
+        hosts = {
+            king: ["198.51.100.1"] * 3 + ["198.51.100.2", "203.0.113.1"],
+            queen: ["2001:db8:1::1", "2001:db8:1::2"],
+        }
+        referees = {}
+        for referrer, addresses in hosts.items():
+            for number, address in enumerate(addresses):
+                email = f"r{number}{str(referrer)[-6:]}@example.com"
+                browser = await world.logged_in(email)
+                referees[browser.claims["sub"]] = address
+                await world.execute("UPDATE sessions SET ip = $1 WHERE user_id = $2", address, user_of(browser))
+                await world.execute(
+                    "INSERT INTO referrals (referee_id, referrer_id, created_at) VALUES ($1, $2, now())",
+                    user_of(browser),
+                    referrer,
+                )
+        browser = world.browser()
+        page = (await browser.send("GET", "/api/v1/referrals/clusters")).expect(200).json
+        assert page["total"] == 3
+        assert [(each["referrer_id"], each["address"], each["referees"]) for each in page["clusters"]] == [
+            (str(king), "198.51.100.1", 3),
+            (str(queen), "2001:db8:1::/64", 2),
+            (str(king), "203.0.113.1", 1),
+        ]
+        largest = page["clusters"][0]
+        assert sorted(largest["referee_ids"]) == sorted(key for key, at in referees.items() if at == "198.51.100.1")
+        assert (largest["qualified"], largest["rewards"], largest["is_referrers"]) == (0, 0.0, False)
+        assert {each["address"] for each in page["clusters"] if each["is_referrers"]} == {"203.0.113.1"}
+        few = (await browser.send("GET", "/api/v1/referrals/clusters?least=3&limit=1&offset=1")).expect(200).json
+        assert (few["total"], few["clusters"][0]["address"]) == (2, "203.0.113.1")
+        gone = (await browser.send("GET", "/api/v1/referrals/clusters?offset=9")).expect(200).json
+        assert (gone["total"], gone["clusters"]) == (3, [])
+        for query in ("least=1", "limit=0", "offset=-1"):
+            (await browser.send("GET", f"/api/v1/referrals/clusters?{query}")).problem(400, "VALIDATION_ERROR")
+
+
+async def test_clusters_are_for_the_internal_network_alone(settings: Settings) -> None:
+    async with accounts_world(settings, internal_networks=()) as world:
+        (await world.browser().send("GET", "/api/v1/referrals/clusters")).problem(403, "FORBIDDEN")
