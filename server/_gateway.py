@@ -62,7 +62,7 @@ class Gateway(Service):
 
 def loopback(host: str) -> str:
     """Where to reach a server of this machine that listens on `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - it is looked up
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1", "localhost": "127.0.0.1"}.get(host, host)  # noqa: S104 - it is looked up
 
 
 def address_of(settings: Settings) -> str:

@@ -70,7 +70,9 @@ async def _run(settings: Settings, options: Options, progress: Progress) -> None
         state = State.load(settings.data_dir / "demo.json")
         community = Community(SMALL if options.small else Cast(), host, markets)
         await Filling(community, state, progress).run()
-        for line in what_to_see(host.url, str(community.accounts[KING].user_id)):
+        # For people it is localhost: the name that the server has printed, and the site of its frontend.
+        shown = host.url if options.url else host.url.replace("//127.0.0.1:", "//localhost:")
+        for line in what_to_see(shown, str(community.accounts[KING].user_id)):
             progress.say(line)
         if not options.once:
             progress.say("\nMoving; Ctrl-C stops.")
