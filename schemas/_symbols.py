@@ -51,7 +51,11 @@ ASSET_FORMS: Mapping[str, tuple[str, Sequence[AssetType], str | None]] = Mapping
         "Option": (
             "OptionData",
             ("option",),
-            r"^[A-Za-z0-9._-]{1,20} [0-9]{1,9}(\.[0-9]{1,6})?[CcPp] [0-9/-]{3,10}$",
+            (
+                r"^[A-Za-z0-9._-]{1,20} (?=[0-9.]*[1-9])[0-9]{1,9}(\.[0-9]{1,6})?[CcPp] "
+                r"((0?[1-9]|1[0-2])/(0?[1-9]|[12][0-9]|3[01])(/(20)?[0-9]{2})?"
+                r"|[1-9][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01]))$"
+            ),
         ),
         "Prediction": ("PredictionData", ("prediction",), None),
     }

@@ -94,26 +94,26 @@ class PageOfSignals(Schema):
 class Factor(Schema):
     """What went into the score, and how many of its points that made."""
 
-    value = Number(allow_none=True)
-    contribution = Number()
+    value = Number(allow_none=True, required=True)
+    contribution = Number(required=True)
 
 
 class Factors(Schema):
     """The five factors of the score."""
 
-    confidence = Nested(Factor)
-    expected_return = Nested(Factor)
-    consensus = Nested(Factor)
-    volatility = Nested(Factor)
-    freshness = Nested(Factor)
+    confidence = Nested(Factor, required=True)
+    expected_return = Nested(Factor, required=True)
+    consensus = Nested(Factor, required=True)
+    volatility = Nested(Factor, required=True)
+    freshness = Nested(Factor, required=True)
 
 
 class StrategyVote(Schema):
     """What a strategy says."""
 
-    name = Text()
-    signal = Choice(("BUY", "SELL", "HOLD"))
-    score = Number(min=0, max=1)
+    name = Text(required=True)
+    signal = Choice(("BUY", "SELL", "HOLD"), required=True)
+    score = Number(min=0, max=1, required=True)
 
 
 class MarketContext(Schema):

@@ -18,6 +18,8 @@ from schemas.providers import Handle
 from schemas.referrals import CODE_CHARACTERS, Code
 from schemas.social import COMMENT_CHARACTERS, Words
 
+# JSON Schema's patterns know \S, but not Unicode's categories: of what is invisible, the controls are what is excluded.
+_VISIBLE = r"^[^\x00-\x1f\x7f-\x9f]*\S[^\x00-\x1f\x7f-\x9f]*$"
 _NOT_BLANK = r"\S"
 
 
@@ -44,9 +46,8 @@ def own_keywords(self: OpenAPIConverter, field: fields.Field[Any], **_: Any) -> 
 
 
 _KEYWORDS: tuple[tuple[type, dict[str, Any]], ...] = (
-    (own.Price, {"exclusiveMinimum": 0, "exclusiveMaximum": 10**own.PRICE_DIGITS}),
+    (own.Price, {"minimum": 10.0**-own.PRICE_DECIMALS, "exclusiveMaximum": 10**own.PRICE_DIGITS}),
     (own.Day, {"format": "date"}),
-    (own.QueryFlag, {"enum": [True, False]}),
     (people.Email, {"format": "email", "maxLength": people.EMAIL_CHARACTERS}),
     (people.HttpsUrl, {"format": "uri", "maxLength": people.URL_CHARACTERS, "pattern": "^https://"}),
     (people.DisplayName, {"minLength": people.NAME_CHARACTERS[0], "maxLength": people.NAME_CHARACTERS[1]}),
@@ -55,6 +56,7 @@ _KEYWORDS: tuple[tuple[type, dict[str, Any]], ...] = (
     (Words, {"minLength": 1, "maxLength": COMMENT_CHARACTERS, "pattern": _NOT_BLANK}),
     (Handle, {"pattern": r"^\s*@?[A-Za-z0-9_]{1,15}\s*$"}),
     (Code, {"pattern": f"^[A-Za-z0-9]{{{CODE_CHARACTERS[0]},{CODE_CHARACTERS[1]}}}$"}),
-    (users.Name, {"pattern": _NOT_BLANK}),
+    (users.Zone, {"pattern": "^[A-Za-z0-9_+/-]+$", "examples": ["America/New_York"]}),
+    (users.Name, {"pattern": _VISIBLE}),
     (users.Symbol, {"pattern": _NOT_BLANK}),
 )

@@ -1,0 +1,62 @@
+"""A whole server, asked by Schemathesis whether it keeps to its OpenAPI document: all phases, all checks, for a while.
+
+The kind of fault: what the document does not say. A status or header that is not declared, a value that the schema lets
+in and the handler does not, an answer of another form, a route that does not mind a missing token. `schemathesis.toml`
+has the exceptions with their reasons. The seed is fixed; `make fuzz` asks for longer, and by chance.
+"""
+
+from __future__ import annotations
+
+import json
+import mailbox
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+from tests.fuzz.budget import SHORT_SECONDS, fuzz_seconds, fuzz_seed
+from tests.services import Server, wait_until
+
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+SHORT_RUN_SECONDS = 25  # as a part of `make test`
+ADDRESS, PASSWORD = "asker@example.com", "correct horse battery"
+
+
+def asked(server: Server, path: str, body: dict[str, Any]) -> Any:
+    """The JSON of a POST that works."""
+    headers = {"Content-Type": "application/json"}
+    with urlopen(Request(f"{server.url}{path}", json.dumps(body).encode(), headers), timeout=10) as response:
+        return json.load(response)
+
+
+def token_of(server: Server) -> str:
+    """The access token of a new, verified account."""
+    asked(server, "/auth/register", {"email": ADDRESS, "password": PASSWORD, "display_name": "Asker"})
+    folder = server.data_dir / "mail"
+    wait_until(lambda: folder.exists() and len(mailbox.Maildir(folder)) > 0, 30)
+    [letter] = [each.as_string() for each in mailbox.Maildir(folder)]
+    found = re.search(r"token=([A-Za-z0-9_-]{43})", letter)
+    assert found is not None, letter
+    asked(server, "/auth/verify-email", {"token": found[1]})
+    return str(asked(server, "/auth/login", {"email": ADDRESS, "password": PASSWORD})["access_token"])
+
+
+def test_the_server_keeps_to_its_document(tmp_path: Path) -> None:
+    seconds = int(SHORT_RUN_SECONDS if fuzz_seconds() <= SHORT_SECONDS else fuzz_seconds())
+    with Server(tmp_path / "data", RATE_LIMIT_ENABLED="false") as server:
+        server.start().wait_ready(120)
+        command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG), "run"]
+        options = ["--seed", str(fuzz_seed()), "--max-time", str(seconds), "--workers", "2", "--no-color"]
+        token = ["-H", f"Authorization: Bearer {token_of(server)}"]
+        made = subprocess.run(
+            [*command, f"{server.url}/api/openapi.json", *options, *token],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            timeout=seconds + 120,
+        )
+        assert made.returncode == 0, made.stdout[-20_000:] + made.stderr[-2_000:]
+        assert "Traceback" not in server.output
