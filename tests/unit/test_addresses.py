@@ -36,5 +36,5 @@ def test_ipv6_counts_by_64_bits_and_ipv4_as_itself(address: str, counted: str) -
 
 def test_requests_and_streams_count_by_it_and_the_address_is_shown_as_it_is() -> None:
     caller = Caller("2001:db8:1:2::3", is_internal=False)
-    assert caller.counted_address == viewer_of(caller).address == "2001:db8:1:2::/64"
+    assert caller.counted_address == viewer_of(caller, caller.address).address == "2001:db8:1:2::/64"
     assert caller.address == "2001:db8:1:2::3"
