@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from datetime import date
 from decimal import Decimal
@@ -81,6 +82,7 @@ class Assets(Schema):
 
 
 _ONE_PROBABILITY = 1e-9  # two roundings of one number differ by less
+_ONE_STRIKE = 1e-9
 
 _SPOT = SpotData()
 ASSET_DATA: Mapping[str, Schema] = {
@@ -144,7 +146,7 @@ def _option_problems(terms: OptionTerms, described: Mapping[str, Any]) -> dict[s
     """Where an option's data and its symbol are of two contracts."""
     checks: dict[str, Callable[[Any], bool]] = {
         "underlying": lambda value: value.strip().upper() == terms.underlying,
-        "strike": lambda value: Decimal(repr(value)) == terms.strike,
+        "strike": lambda value: math.isclose(value, terms.strike, rel_tol=_ONE_STRIKE),
         "option_type": lambda value: value == ("call" if terms.is_call else "put"),
         "expiry": lambda value: terms.agrees_with(date.fromisoformat(value)),
     }
