@@ -49,9 +49,10 @@ LAXER = {
     },
     "h11": {
         "llhttp: a number may have many zeros before it": rb"(?i)(?:\n|content-length:[ \t]*)0{16}",
-        "RFC 9112 § 9.3: HTTP/1.0 with keep-alive is kept": rb"HTTP/1\.0\r",
     },
     "both": {
+        # h11 keeps none, Tornado only that of GET and HEAD, and of requests with a body.
+        "RFC 9112 § 9.3: HTTP/1.0 with keep-alive is kept": rb"HTTP/1\.0\r",
         "RFC 9112 § 2.2: empty lines before a request are passed over": (
             rb"^[\r\n]|\n\r?\n\r?\n|\r\n\r\n(?:.*\n)?[\r\n]"
         ),
