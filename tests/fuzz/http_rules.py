@@ -79,6 +79,8 @@ def fault(data: bytes, ours: Verdict, peers: Verdict, peer: str, *, is_known: bo
     if len(mine) > both:
         if mine[both].method == "CONNECT":
             return None  # as above
+        if _is_behind_empty_line(data, ours, both):
+            return None
         reasons = LAXER[peer] | LAXER["both"]
         if any(re.search(pattern, data) for pattern in reasons.values()):
             return None
@@ -92,6 +94,14 @@ def fault(data: bytes, ours: Verdict, peers: Verdict, peer: str, *, is_known: bo
     if is_known and not any(re.search(pattern, data) for pattern in STRICTER.values()):
         return f"{peer} sees {others[both]} and nobody knows why we refuse it"
     return None
+
+
+def _is_behind_empty_line(data: bytes, ours: Verdict, number: int) -> bool:
+    # RFC 9112 § 2.2, where the line's end is what a body's length has left over.
+    if number == 0 or not ours.messages[number - 1].body:
+        return False
+    before = data[: data.rfind(ours.messages[number].method.encode() + b" ")]
+    return before[-1:] in {b"\r", b"\n"} and not before.endswith(ours.messages[number - 1].body)
 
 
 def _is_closed(verdict: Verdict) -> bool:
