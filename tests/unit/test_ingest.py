@@ -20,6 +20,7 @@ from actors.lens.messages import Scored
 from config import clock
 from config.backoff import Backoff
 from config.ids import derived_uuid7, time_of
+from config.values import replace
 from db.ingest import LostMessage
 from schemas.ingest import ACTIONS, MESSAGE_BYTES, PREDICTIONS, parse_scored, patch_scored, signal_id
 from tests.scored import LIST_ITEM, message, scored
@@ -114,7 +115,9 @@ def test_what_may_be_missing_has_a_default() -> None:
 
 
 def test_what_it_does_not_know_is_ignored_but_not_within_the_assets_data() -> None:
-    assert signal(signal_source="x", opportunity_score=3) == signal()
+    plain = signal()
+    more = signal(signal_source="x", opportunity_score=3)
+    assert replace(more, received_at=plain.received_at) == plain
     assert signal(provider={"id": "king", "rank": 1}).provider_name == "king"
     assert "asset_data.rank: unknown field" in _text(refused(message(asset_data={"rank": 1})))
 
