@@ -67,6 +67,11 @@ async def test_what_is_wrong_with_a_past_signal_is_named(tmp_path: Path) -> None
     async with serving() as client:
         answer = await client.post(PATH, {"signals": [signal | {"entry_price": 0}]})
         assert answer.problem(400, "VALIDATION_ERROR")["details"][0]["field"] == "signals.0.entry_price"
+        # A judgement without its factors was stored, and shown by a detail in a form that is not the document's.
+        for factors in ({}, {**signal["score"]["opportunity_factors"], "consensus": {}}):
+            bare = signal | {"score": signal["score"] | {"opportunity_factors": factors}}
+            problem = (await client.post(PATH, {"signals": [bare]})).problem(400, "VALIDATION_ERROR")
+            assert all(each["field"].startswith("signals.0.score.opportunity_factors") for each in problem["details"])
         nothing = (await client.post(PATH, {"signals": []})).problem(400, "VALIDATION_ERROR")
         assert nothing["details"] == [{"field": "signals", "message": "must have 1-100 items"}]
 
