@@ -4,7 +4,11 @@ FROM python:3.11-slim AS build
 ARG EXTRAS=""
 WORKDIR /build
 COPY . .
-RUN pip wheel --no-cache-dir --wheel-dir /wheels -c constraints.txt ".${EXTRAS:+[$EXTRAS]}"
+# What is downloaded has one of the hashes in the list; nothing else is, the build's own tools included.
+RUN if [ -n "$EXTRAS" ]; then lock=locks/extras.txt; else lock=locks/runtime.txt; fi \
+ && pip wheel --no-cache-dir --wheel-dir /wheels --require-hashes --no-deps --only-binary :all: -r "$lock" \
+ && pip install --no-cache-dir --no-index --find-links=/wheels 'setuptools>=77' \
+ && pip wheel --no-cache-dir --wheel-dir /wheels --no-deps --no-build-isolation .
 
 FROM python:3.11-slim
 ARG EXTRAS=""

@@ -9,9 +9,13 @@ TEST_PROCESSES ?= 2
 FUZZ_SECONDS ?= 600
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Only what has one of the hashes in the list, and nothing that is not in it; the list knows setuptools too.
+LOCKED := $(PIP) --require-hashes --no-deps --only-binary :all: -r
+OURSELVES := $(PIP) --no-deps --no-build-isolation -e .
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench bench-peers bench-streams browser chaos clean constraints docker-steps example-env fuzz
+.PHONY: help run demo test check bench bench-peers bench-streams browser chaos clean constraints docker-steps locks example-env fuzz
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -33,12 +37,12 @@ check: $(DEVELOPMENT)  ## lint, check the types and the import rules
 	$(BIN)/hadolint Dockerfile
 
 bench: $(DEVELOPMENT)  ## measure; each benchmark prints its figures
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@$(LOCKED) locks/bench.txt
 	@set -e; for file in tests/benchmarks/bench_*.py; do echo "== $$file"; \
 	  $(BIN)/python -m "$$(echo $${file%.py} | tr / .)"; done
 
 bench-peers: $(DEVELOPMENT)  ## install what bench-streams compares with and browser drives
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	@$(LOCKED) locks/bench.txt
 	@mkdir -p .peers && cp tests/benchmarks/streams/peers/package.json .peers/
 	@if command -v npm > /dev/null; then npm install --prefix .peers --no-audit --no-fund --loglevel=error; \
 	  else echo "npm is not there: Node's server and client are left out."; fi
@@ -70,6 +74,19 @@ constraints:  ## pin what an empty environment resolves setup.py to
 	  $(PYTHON) -m venv "$$folder"; "$$folder/bin/pip" install --quiet -e '.[dev,bench]'; \
 	  head -2 constraints.txt > "$$folder/pinned"; \
 	  "$$folder/bin/pip" freeze --exclude-editable >> "$$folder/pinned"; mv "$$folder/pinned" constraints.txt
+	@$(MAKE) --no-print-directory locks
+
+locks:  ## write locks/: the hashes of every file of what constraints.txt pins, for all Pythons and platforms
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	  $(PYTHON) -m venv "$$folder"; "$$folder/bin/pip" install --quiet uv; \
+	  echo 'setuptools>=77' > "$$folder/build.in"; echo backtesting > "$$folder/recordings.in"; \
+	  lock() { name=$$1; shift; "$$folder/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-annotate --no-header -c constraints.txt -o "locks/$$name.txt" "$$@"; }; \
+	  lock runtime setup.py "$$folder/build.in"; \
+	  lock extras setup.py "$$folder/build.in" --extra kafka --extra models; \
+	  lock dev setup.py "$$folder/build.in" --extra dev; \
+	  lock bench setup.py "$$folder/build.in" --extra dev --extra bench; \
+	  lock recordings "$$folder/recordings.in" --no-deps
 
 clean:  ## remove what was built and cached; data stays in .data
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .pytest_cache
@@ -81,17 +98,19 @@ $(VENV)/bin/python:
 	  echo "Give another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(RUNTIME): setup.py constraints.txt | $(VENV)/bin/python
+$(RUNTIME): setup.py locks/runtime.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV); this takes a minute, once."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@$(LOCKED) locks/runtime.txt
+	@$(OURSELVES)
 	@touch $@
 
 # Files of recorded prices are all that is wanted of it, so nothing that it would be run with.
-$(VENV)/.recordings: constraints.txt | $(RUNTIME)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt backtesting
+$(VENV)/.recordings: locks/recordings.txt | $(RUNTIME)
+	@$(LOCKED) locks/recordings.txt
 	@touch $@
 
-$(DEVELOPMENT): setup.py constraints.txt | $(VENV)/bin/python
+$(DEVELOPMENT): setup.py locks/dev.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV), with the tools; this takes a minute, once."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(LOCKED) locks/dev.txt
+	@$(OURSELVES)
 	@touch $(RUNTIME) $@

@@ -1,4 +1,4 @@
-"""The distribution: what is installed, and the lower bounds it needs. `constraints.txt` pins what was tested."""
+"""The distribution: what is installed, and the lower bounds it needs. `locks/` has the hashes of what was tested."""
 
 from setuptools import setup
 

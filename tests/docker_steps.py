@@ -66,7 +66,7 @@ def main() -> int:
         _copy_context(root / "build")
         _step("stage one: wheels", image.run_with("pip wheel"), _environment_of(python, root / "tools"), root / "build")
         path = _environment_of(python, root / "installed")
-        _step("stage two: install", image.run_with("pip install"), path, root)
+        _step("stage two: install", image.run_with("from=build"), path, root)
         (root / "data").mkdir(mode=0o700)
         if account is not None:
             root.chmod(0o711)
@@ -135,6 +135,7 @@ def _copy_context(target: Path) -> None:
         if source.is_dir():
             shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target / name)
 
 

