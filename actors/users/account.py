@@ -165,8 +165,6 @@ def _set_password(account: Account, row: AccountRow, new_hash: str, kept: UUID |
 
 
 def _verify_email(account: Account, row: AccountRow, message: VerifyEmail) -> Result:
-    if row.email_verified:
-        return Decision(account, Profile.of(row))
     verified = replace(row, email_verified=True)
     return Decision(
         replace(account, row=verified), Profile.of(verified), (LinkUsed(message.link_hash), Changed(verified))

@@ -159,10 +159,7 @@ class ResetPassword(Message[tuple[UUID, ...]]):
 
 
 class VerifyEmail(Message[Profile]):
-    """The address is the user's: a mailed link was followed. Raises ValidationFailed on `token`.
-
-    Of an address that is verified nothing changes.
-    """
+    """The address is the user's: a mailed link was followed. Raises ValidationFailed on `token`."""
 
     link_hash: bytes
 

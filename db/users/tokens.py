@@ -35,16 +35,16 @@ async def find_link(conn: Connection, token_hash: bytes, purpose: Purpose) -> Li
 
 # A mailed link may be opened twice: by a scanner that runs scripts and then by a person, or by an impatient one.
 FIND_VERIFICATION = """
-SELECT t.user_id, u.email FROM one_time_tokens t JOIN users u ON u.id = t.user_id
+SELECT t.user_id, t.used_at IS NOT NULL FROM one_time_tokens t JOIN users u ON u.id = t.user_id
 WHERE t.hash = $1 AND t.purpose = 'verification'
   AND ((t.used_at IS NULL AND t.expires_at > now()) OR (t.used_at IS NOT NULL AND u.email_verified))
 """
 
 
-async def find_verification(conn: Connection, token_hash: bytes) -> LinkHolder | None:
-    """Whose link to verify an address this is, if it can still be followed, or was and the address is verified."""
+async def find_verification(conn: Connection, token_hash: bytes) -> tuple[UUID, bool] | None:
+    """Whose link to verify an address this is, if it can be followed; or (true) it was, and the address is verified."""
     row = await conn.fetchrow(FIND_VERIFICATION, token_hash)
-    return None if row is None else LinkHolder(*row)
+    return None if row is None else (row[0], row[1])
 
 
 USE_LINKS = """

@@ -116,12 +116,20 @@ class EmailVerification(AccountHandler):
     async def post(self, body: dict[str, Any]) -> object:
         """For a page that has taken the token out of the link. Again is as good as once."""
         link = token_hash(body["token"])
-        async with connection(self.services.pool) as conn:
-            holder = await tokens.find_verification(conn, link)
-        if holder is None:
-            raise ValidationFailed.of("token", BAD_TOKEN)
-        await self.ask_account(holder.user_id, VerifyEmail(link))
+        user_id, is_done = await self._find(link)
+        if not is_done:
+            try:
+                await self.ask_account(user_id, VerifyEmail(link))
+            except ValidationFailed:  # somebody has followed it just now
+                await self._find(link)
         return {"message": "The e-mail address is verified"}
+
+    async def _find(self, link: bytes) -> tuple[UUID, bool]:
+        async with connection(self.services.pool) as conn:
+            found = await tokens.find_verification(conn, link)
+        if found is None:
+            raise ValidationFailed.of("token", BAD_TOKEN)
+        return found
 
 
 class VerificationLetters(AccountHandler):

@@ -236,11 +236,6 @@ def test_linking_an_unverified_account_takes_the_providers_name_and_picture_and_
         assert (row.display_name, row.avatar_url, row.bio) == (name, picture, None)
 
 
-def test_a_second_proof_of_an_address_changes_nothing() -> None:
-    decision = rules.decide(an_account(), VerifyEmail(b"link"))
-    assert decision.changes == ()
-
-
 def test_an_edit_sets_what_it_names_and_nothing_else() -> None:
     account = an_account(bio="before", display_name="Kept")
     decision = rules.decide(account, EditProfile({"bio": None}))
