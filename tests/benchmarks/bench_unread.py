@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 import psutil
 import uvloop
 
-TARGET_MIB = 64.0  # of all connections of one attack together
+TARGET_MIB = 128.0  # of all connections of one attack together, 200 of them at most
 MIB = 1 << 20
 
 
