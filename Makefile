@@ -23,8 +23,8 @@ help:  ## list the targets
 run: $(RUNTIME)  ## install, start everything, serve on port 8000; Ctrl-C stops it
 	@exec $(BIN)/python run.py serve
 
-demo: $(RUNTIME) $(VENV)/.recordings  ## fill the server that runs with a community, and keep it moving; Ctrl-C stops it
-	@exec $(BIN)/python run.py demo
+demo: $(RUNTIME) $(VENV)/.recordings  ## fill the server that runs with a community, and keep it moving; ARGS="--small --once"
+	@exec $(BIN)/python run.py demo $(ARGS)
 
 test: $(DEVELOPMENT)  ## run the tests; they start real servers of their own
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile

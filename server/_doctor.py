@@ -24,7 +24,7 @@ from server._embedded_postgres import postgres_binary
 from server._embedded_valkey import valkey_binary
 from server._instance import Instance
 from server._ports import in_use, wanted_ports
-from server._preflight import data_directory, rate_limits
+from server._preflight import data_directory, names
 from server._ray_head import ray_binary
 from server._service import ServiceError
 
@@ -45,7 +45,7 @@ def examine(say: Callable[[str], object]) -> int:
     failed = 0
     settings: Settings | None = None
     try:
-        settings = Settings.load(checks=[rate_limits])
+        settings = Settings.load(checks=[names])
     except ConfigurationError as error:
         failed += 1
         for problem in error.problems:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from server._ports import in_use, wanted_ports
 from server._process import inherited_environment
 
 _CHECK_SECONDS = 60.0
+_WITHOUT_NAMES = ("together", "spread")  # of ACTOR_PLACEMENT
 
 
 def data_directory(settings: Settings) -> list[str]:
@@ -51,26 +53,26 @@ def ports(settings: Settings) -> list[str]:
     return [] if is_ours else problems
 
 
-def rate_limits(settings: Settings) -> list[str]:
-    """RATE_LIMITS: a route that is not there.
+def names(settings: Settings) -> list[str]:
+    """RATE_LIMITS, ACTOR_PLACEMENT: a route, or a kind of actor, that is not there.
 
-    The table of routes knows all handlers and with them Ray, which a supervisor must not import: another process looks.
+    The tables of both know all the code and with it Ray, which a supervisor must not import: another process looks. It
+    is given the settings as they are here, since it could not read those of which something else is wrong.
     """
-    if not settings.rate_limits:
+    if not settings.rate_limits and settings.actor_placement in _WITHOUT_NAMES:
         return []
-    environment = {**inherited_environment(), **settings.to_environment(), **importable()}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "server._routes_check"],
-            env=environment,
+            [sys.executable, "-m", "server._names_check"],
+            env={**inherited_environment(), **importable()},
+            input=pickle.dumps(settings),
             capture_output=True,
-            text=True,
             timeout=_CHECK_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired:
         return []  # a gateway will say it
-    return done.stdout.splitlines()
+    return done.stdout.decode().splitlines()
 
 
-SERVING = (data_directory, ports, rate_limits)
+SERVING = (data_directory, ports, names)

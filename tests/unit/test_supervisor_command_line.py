@@ -90,6 +90,24 @@ def test_a_data_directory_that_cannot_be_is_told_with_everything_else(tmp_path: 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["serve", "doctor"])
+def test_names_that_only_the_code_knows_are_told_with_whatever_else_is_wrong(tmp_path: Path, command: str) -> None:
+    """The kind: a setting that names something of ours, which only a process of the server can miss."""
+    (tmp_path / ".env").write_text("LENS_RETRYS=1\n")
+    faults = {"RATE_LIMITS": "GET /api/signal=3", "ACTOR_PLACEMENT": "own=prviders", "PORT": "x", "LENS_RETRIE": "2"}
+    done = run(tmp_path, command, **faults, ENVIRONMENT="production", GITHUB_CLIENT_ID="x")
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    for each in (
+        *("PORT: 'x'", "LENS_RETRYS: ", "LENS_RETRIE: ", "DATABASE_URL: ", "GITHUB_CLIENT_SECRET: "),
+        "RATE_LIMITS: there is no route 'GET /api/signal'; did you mean 'GET /api/signals'?",
+        "ACTOR_PLACEMENT: 'prviders' is no kind of actor; there are ",
+    ):
+        assert each in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_a_read_only_data_directory_is_told(tmp_path: Path) -> None:
     place = tmp_path / "data"
