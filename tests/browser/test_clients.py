@@ -16,7 +16,7 @@ from tests.browser.clients import StreamClient
 from tests.browser.clients.browser import Browser
 from tests.browser.clients.node import Node
 from tests.browser.clients.python import Python
-from tests.streams import until
+from tests.streams import Publisher, drafts, gateway, ready, until
 
 CATCH_UP_SECONDS = 30.0
 ENOUGH = 20  # signals between two kills
@@ -60,15 +60,47 @@ async def nothing_was_lost(client: StreamClient, served: Gateways) -> None:
         return client.places[-1:] == published()[-1:]
 
     await until(complete, seconds=CATCH_UP_SECONDS, what="for the last signal")
-    assert client.places == published()[published().index(client.places[0]) :]
+    is_whole(client, published())
+
+
+def is_whole(client: StreamClient, published: list[int]) -> None:
+    """That a client was given what has been published since its first signal as one session, numbered, each once."""
+    assert client.places == published[published.index(client.places[0]) :]
     assert client.resumed == [False] + [True] * (len(client.resumed) - 1)
-    # A client is not told of heartbeats that it does not listen to: numbers may be missing, but none comes twice.
-    assert client.numbers == sorted(set(client.numbers))
+    # An error is no event of the session: it has no id, or what comes after a reconnect would be taken for seen.
+    assert all((each.id is None) is (each.event == "error") for each in client.received)
+    if client.is_told_everything:
+        assert client.numbers == list(range(1, len(client.numbers) + 1))
+    else:  # it does not know of heartbeats: numbers may be missing, but none comes twice
+        assert client.numbers == sorted(set(client.numbers))
 
 
 def url(port: int) -> str:
     """The stream."""
     return f"http://127.0.0.1:{port}/api/signals/stream"
+
+
+async def test_errors_between_a_clients_connections_are_no_events_of_its_session(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """The kind: what a client inherits from an earlier event is taken for what the server has sent, twice.
+
+    Of two errors: the end of a stream's time, and a gateway that cannot serve yet.
+    """
+    settings = settings.replace(stream_max_seconds=1, heartbeat_seconds=0.2)
+    async with gateway(settings) as server:
+        await ready(server)
+        publisher, process = Publisher(server.pool, server.redis), server.application.gateway
+        async with Python.follow(url(server.port), tmp_path) as client:
+            await until(lambda: client.resumed, seconds=CATCH_UP_SECONDS)
+            services, process.services, process.lifecycle.state = process.services, None, "starting"
+            await publisher.publish(*drafts(3))
+            await until(lambda: "SERVICE_UNAVAILABLE" in client.codes, seconds=CATCH_UP_SECONDS)
+            process.services, process.lifecycle.state = services, "serving"
+            await publisher.publish(*drafts(3))
+            await until(lambda: len(client.places) == 6, seconds=CATCH_UP_SECONDS)
+    assert client.codes[:2] == ["MAX_LIFETIME", "SERVICE_UNAVAILABLE"]
+    is_whole(client, publisher.places())
 
 
 @pytest.mark.parametrize("client", EVERY)

@@ -13,15 +13,17 @@ import orjson
 
 @dataclass(frozen=True)
 class Received:
-    """An event as a client gives it to its user."""
+    """An event as a client gives it to its user. `id`: None if the event itself has none."""
 
     event: str
-    id: str
+    id: str | None
     data: Any
 
 
 class StreamClient(ABC):
     """A client that follows a stream. `received` grows as it is told."""
+
+    is_told_everything = False  # or only of the events that it listens to: `session_start` and `signal`
 
     def __init__(self) -> None:
         self.received: list[Received] = []
@@ -51,9 +53,14 @@ class StreamClient(ABC):
 
     @property
     def numbers(self) -> list[int]:
-        """The number in each event's id."""
-        return [int(each.id.partition(":")[2]) for each in self.received]
+        """The number in the id of each event that has one."""
+        return [int(each.id.partition(":")[2]) for each in self.received if each.id is not None]
 
-    def take(self, event: str, event_id: str, data: str) -> None:
+    @property
+    def codes(self) -> list[str]:
+        """The codes of the errors, of which only a client that is told everything knows."""
+        return [each.data["code"] for each in self.received if each.event == "error"]
+
+    def take(self, event: str, event_id: str | None, data: str) -> None:
         """Note an event."""
         self.received.append(Received(event, event_id, orjson.loads(data)))
