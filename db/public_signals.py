@@ -211,7 +211,7 @@ class SignalRow:
 GET_SIGNAL = f"""
 SELECT s.id, s.asset_type, s.asset_category, s.symbol, s.action, s.event_type, s.direction,
        CASE WHEN s.entry_price < 'Infinity' THEN s.entry_price END, s.commentary, s.received_at,
-       s.direction IS NOT NULL AND s.entry_price IS NOT NULL, s.score, s.tier, s.confidence, s.factors,
+       s.direction IS NOT NULL AND s.entry_price IS NOT NULL AND s.is_ranked, s.score, s.tier, s.confidence, s.factors,
        s.strategy_breakdown, s.market_context, s.reasoning, s.asset_data, s.created_at,
        ({PROVIDER_JSON})::json, ({REACTIONS_JSON})::json,
        ARRAY(SELECT r.reaction_type FROM reactions r WHERE r.user_id = $2 AND r.signal_id = s.id AND r.is_active

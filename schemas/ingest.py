@@ -17,6 +17,7 @@ from config.ids import parse_uuid
 from schemas._fields import Choice, Nested, Number, Price, Schema, Text, Timestamp, Whole
 from schemas._json import parse_object
 from schemas._problems import field_errors
+from schemas._signals import EVENT_TYPES
 from schemas._symbols import CATEGORY_OF, normalise_symbol
 from schemas.assets import AssetData, asset_problems, check_asset_data
 from schemas.errors import ValidationFailed
@@ -104,10 +105,15 @@ class ScoredSignal(Schema):
     asset_category = Choice(CATEGORIES, load_default=None, allow_none=True)
     symbol = Text(min=1, max=100, required=True, metadata={"description": "In the form of its `asset_type`."})
     price = Price(load_default=None, allow_none=True)
+    event_type = Choice(EVENT_TYPES, load_default="OPEN_SIGNAL", allow_none=True)
+    entry_price = Price(
+        load_default=None, allow_none=True, metadata={"description": "What it opens or closes at. Default: `price`."}
+    )
     action = _AnyCase(PREDICTIONS, required=True, metadata={"description": "`yes` and `no` of predictions only."})
     score = _Score(min=0, max=100, required=True)
     confidence = Number(min=0, max=1, load_default=None, allow_none=True)
     reasoning = Text(max=5000, load_default="", allow_none=True)
+    commentary = Text(max=500, load_default=None, allow_none=True)
     provider = Nested(ScoredProvider, load_default=None, allow_none=True)
     provider_id = _Key(max=100, load_default=None, allow_none=True, metadata={"description": "For `provider.id`."})
     asset_data = AssetData(load_default=None, allow_none=True)
@@ -121,10 +127,17 @@ class ScoredSignal(Schema):
             raise ValidationError(f"must be one of: {', '.join(ACTIONS)}", "action")
         if data.pop("asset_category") not in (None, CATEGORY_OF[asset_type]):
             raise ValidationError(f"must be {CATEGORY_OF[asset_type]} for asset_type {asset_type}", "asset_category")
-        if problems := asset_problems(data | {"entry_price": data["price"]}):
-            if "entry_price" in problems:
-                problems["price"] = problems.pop("entry_price")
-            raise ValidationError(problems)
+        data["event_type"] = data["event_type"] or "OPEN_SIGNAL"
+        closes = data["event_type"] == "CLOSE_SIGNAL"
+        if closes and data["action"] == "hold":
+            raise ValidationError("hold closes nothing", "action")
+        for name in [name for name in ("price", "entry_price") if data[name] is not None] or ["price"]:
+            if problems := asset_problems(data | {"entry_price": data[name]}, closes=closes):
+                if "entry_price" in problems:
+                    problems[name] = problems.pop("entry_price")
+                raise ValidationError(problems)
+        if data["price"] is None:
+            data["price"] = data["entry_price"]
         data["symbol"] = normalise_symbol(data["symbol"], asset_type)
         if data["created_at"] is not None and data["created_at"] > now() + _MOST_AHEAD:
             raise ValidationError("must not be in the future", "created_at")

@@ -58,10 +58,13 @@ VOCABULARIES: Mapping[str, tuple[Sequence[str], str]] = {
     "YesOrNo": (("yes", "no"), "Yes, or no."),
 }
 # OpenAPI has no word for "depends on the value of another field" but JSON Schema's own.
+_OPENS, _CLOSES = "What opens a position.", "What closes a position."
 _DIRECTIONS_BY_TYPE: Document = {
-    "if": {"properties": {"event_type": {"const": "OPEN_SIGNAL"}}},
-    "then": {"properties": {"signal_direction": {"enum": list(lens.DIRECTIONS["OPEN_SIGNAL"])}}},
-    "else": {"properties": {"signal_direction": {"enum": list(lens.DIRECTIONS["CLOSE_SIGNAL"])}}},
+    "if": {"properties": {"event_type": {"const": "OPEN_SIGNAL", "description": _OPENS}}},
+    "then": {"properties": {"signal_direction": {"enum": list(lens.DIRECTIONS["OPEN_SIGNAL"]), "description": _OPENS}}},
+    "else": {
+        "properties": {"signal_direction": {"enum": list(lens.DIRECTIONS["CLOSE_SIGNAL"]), "description": _CLOSES}}
+    },
 }
 _NAMES = {tuple(values): name for name, (values, _) in VOCABULARIES.items()}
 

@@ -115,7 +115,9 @@ def drift_of(mid: float, entry_price: float) -> float:
 
     By (mid − entry)/mid no entry below the market would be farther from it than 10 000, not even a millionth of it.
     """
-    return 1e4 * (math.log(mid) - math.log(entry_price)) if mid != entry_price else 0.0
+    ratio = mid / entry_price
+    # By their own logarithms only where a float cannot hold the ratio: their difference has fewer digits.
+    return 1e4 * (math.log(ratio) if 0 < ratio < math.inf else math.log(mid) - math.log(entry_price))
 
 
 def age_of(signal: RawSignal, now: datetime) -> float:

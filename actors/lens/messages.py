@@ -175,6 +175,9 @@ class Scored(Value):
     asset_data: dict[str, Any]
     created_at: datetime
     received_at: datetime | None = None
+    event_type: EventType = "OPEN_SIGNAL"
+    entry_price: Decimal | None = None  # None: `price`
+    commentary: str | None = None
 
 
 class Placed(Value):

@@ -47,6 +47,7 @@ WRITE_SECONDS = 5.0
 """For one batch: 500 rows take 50 ms, but they wait for the stage's own commits."""
 
 _DIRECTIONS = {"buy": "long", "yes": "long", "sell": "short", "no": "short", "hold": None}
+_CLOSED = {"buy": "short", "yes": "short", "sell": "long", "no": "long"}
 _ENTRIES = {"option": "premium", "prediction": "probability"}
 _SAFE_INTEGER = 2**53
 
@@ -147,9 +148,9 @@ def _make(signal: Scored, provider: ProviderCard, feed_seq: int) -> NewSignal:
         "comment_count": 0,
         "created_at": rfc3339(signal.created_at),
     }
-    entry_price = _entry_price(signal)
+    entry_price, direction, received_at = _entry_price(signal), _direction(signal), signal.received_at
     item |= describe_terms(
-        "OPEN_SIGNAL", _DIRECTIONS[signal.action], entry_price, None, signal.received_at or signal.created_at
+        signal.event_type, direction, entry_price, signal.commentary, received_at or signal.created_at
     )
     if signal.price is not None:
         item["price"] = _number(signal.price)
@@ -163,8 +164,8 @@ def _make(signal: Scored, provider: ProviderCard, feed_seq: int) -> NewSignal:
         asset_category=category,
         symbol=signal.symbol,
         action=signal.action,
-        event_type="OPEN_SIGNAL",
-        direction=_DIRECTIONS[signal.action],
+        event_type=signal.event_type,
+        direction=direction,
         entry_price=entry_price,
         size=None,
         score=signal.score,
@@ -174,23 +175,30 @@ def _make(signal: Scored, provider: ProviderCard, feed_seq: int) -> NewSignal:
         strategy_breakdown=None,
         market_context=None,
         reasoning=signal.reasoning,
-        commentary=None,
+        commentary=signal.commentary,
         asset_data=asset_data,
         feed_data=orjson.dumps(item).decode(),
         created_at=signal.created_at,
-        received_at=signal.received_at or signal.created_at,
+        received_at=received_at or signal.created_at,
         instrument=None if instrument == signal.symbol else instrument,
         is_ranked=not is_expired(signal.symbol, signal.asset_type, asset_data, signal.created_at),
     )
 
 
+def _direction(signal: Scored) -> str | None:
+    """The side of the position that it opens, or closes: who sells what is held has been long."""
+    return (_DIRECTIONS if signal.event_type == "OPEN_SIGNAL" else _CLOSED)[signal.action]
+
+
 def _entry_price(signal: Scored) -> Decimal | None:
-    """What the position is opened at: the price, or what stands for it with the asset's type."""
-    if signal.price is not None:
-        return signal.price
+    """What the position is opened or closed at: the price, or what stands for it with the asset's type."""
+    if (price := signal.entry_price or signal.price) is not None:
+        return price
     value = signal.asset_data.get(_ENTRIES.get(signal.asset_type, "price"))
-    if not value or (signal.asset_type == "prediction" and value >= 1):  # what is decided cannot be entered
+    if not value:
         return None
+    if signal.asset_type == "prediction" and value >= 1 and signal.event_type == "OPEN_SIGNAL":
+        return None  # what is decided can be left, not entered
     return Decimal(repr(value))
 
 

@@ -377,6 +377,16 @@ async def test_what_an_external_system_did_not_say_is_null(settings: Settings) -
             assert detail[name] is None, name
 
 
+async def test_what_opens_no_position_has_no_outcome(settings: Settings) -> None:
+    """The kind: PENDING for ever. An option that was over when it came; siblings: no side, no price."""
+    async with accounts_world(settings) as world:
+        rows = await publish(world.pool, [{}] * 4)
+        for row, change in zip(rows, ("is_ranked = false", "direction = NULL", "entry_price = NULL"), strict=False):
+            await world.pool.execute(f"UPDATE signals SET {change} WHERE id = $1", row.id)
+        details = [(await world.client.get(f"/api/signals/{row.id}")).json for row in rows]
+        assert [each["outcome"] and each["outcome"]["status"] for each in details] == [None, None, None, "PENDING"]
+
+
 async def test_a_signal_that_another_system_has_scored_is_listed_as_it_came(settings: Settings) -> None:
     settings = settings.replace(rate_limit_enabled=False)
     drafts = [LIST_ITEM, scored(id="b", action="hold", price=67420.5, asset_data=None, reasoning=',"asset_data":{')]

@@ -43,6 +43,9 @@ def test_every_schema_property_and_parameter_is_described() -> None:
         lacking += [
             f"{name}.{field}" for field, each in schema.get("properties", {}).items() if not each["description"]
         ]
+        for part in ("if", "then", "else"):  # properties, too, to who walks the document
+            found = schema.get(part, {}).get("properties", {})
+            lacking += [f"{name}.{part}.{field}" for field, each in found.items() if not each.get("description")]
     for name, operation in operations():
         lacking += [f"{name}: {each['name']}" for each in operation["parameters"] if not each["description"]]
         assert operation["summary"], name

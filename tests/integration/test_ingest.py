@@ -84,6 +84,25 @@ async def resolved(here: World, letter_id: UUID) -> None:
 # --- what comes in
 
 
+async def test_a_close_from_outside_closes_the_side_that_its_action_leaves(settings: Settings) -> None:
+    """The kind: a way in that opens whatever it is told. Siblings: a short one, a prediction that is decided."""
+    async with world(settings) as here:
+        fed = {"symbol": "Fed", "asset_type": "prediction", "asset_category": "prediction"}
+        for n, (enters, leaves, about) in enumerate([("buy", "sell", {}), ("sell", "buy", {}), ("yes", "no", fed)]):
+            prices = (0.5, 1) if about else (100, 110)
+            opening = scored(id=f"{n}o", action=enters, price=prices[0], asset_data={}, **about)
+            closing = scored(id=f"{n}c", action=leaves, price=prices[1], asset_data={}, **about)
+            await here.publish(orjson.dumps(opening | {"score": 90}))
+            await here.publish(orjson.dumps(closing | {"score": 9, "event_type": "CLOSE_SIGNAL", "commentary": "Out."}))
+        rows = await here.stored(6)
+        assert [row["event_type"] for row in rows] == ["OPEN_SIGNAL", "CLOSE_SIGNAL"] * 3
+        assert [row["direction"] for row in rows] == ["long", "long", "short", "short", "long", "long"]
+        assert [row["passing_score"] for row in rows] == [None, 90] * 3, "a stream's min_score lets it through"
+        assert [row["entry_price"] for row in rows[1::2]] == [110, 110, 1]
+        shown = orjson.loads(rows[1]["feed_data"])
+        assert [shown[name] for name in TERMS[:4]] == ["CLOSE_SIGNAL", "long", 110, "Out."]
+
+
 async def test_the_documents_message_is_in_the_feed_a_moment_later(settings: Settings) -> None:
     async with world(settings) as here, here.feed() as heard:
         await here.publish(message(price=67420))

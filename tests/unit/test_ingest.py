@@ -89,6 +89,28 @@ def test_the_documents_other_items_are_too(changes: dict[str, Any]) -> None:
     assert found.asset_data == changes["asset_data"]
 
 
+def test_what_items_say_of_a_position_is_read_too() -> None:
+    """The kind: a way in that drops what our own lists say, so that a close that is passed on opened."""
+    closing = signal(
+        event_type="CLOSE_SIGNAL", direction="long", action="sell", price=110, entry_price=109.5, commentary="Done."
+    )
+    assert (closing.event_type, closing.price, closing.entry_price) == ("CLOSE_SIGNAL", 110, Decimal("109.5"))
+    assert closing.commentary == "Done."
+    assert signal(entry_price=5).price == 5, "one price is both"
+    plain = signal(event_type=None, commentary=None, entry_price=None)
+    assert (plain.event_type, plain.commentary, plain.entry_price, plain.price) == ("OPEN_SIGNAL", None, None, None)
+    wrong = {
+        "event_type": {"event_type": "CLOSED"},
+        "action": {"event_type": "CLOSE_SIGNAL", "action": "hold"},
+        "commentary": {"commentary": "x" * 501},
+        "entry_price": PREDICTION | {"entry_price": 0.5},  # its probability is another
+        "price": PREDICTION | {"price": 1, "asset_data": {}},
+    }
+    for name, changes in wrong.items():
+        assert f"{name}: " in refused(message(**changes)).attempts[0]["error_message"], name
+    assert signal(**PREDICTION | {"price": 1, "asset_data": {}, "event_type": "CLOSE_SIGNAL"}).price == 1
+
+
 def test_an_id_that_is_a_uuid_is_kept_and_any_other_always_gives_the_same() -> None:
     assert signal(id=UUID_TEXT).id == signal(id=UUID_TEXT.upper()).id == UUID(UUID_TEXT)
     assert signal(id="abc123").id == UUID("9287e476-54f2-5dab-b8f5-f51ae36ff297"), (

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.lens.features import PROFILE_QUERIES, age_of, age_rejection, build_features, drift_rejection
+from actors.lens.features import PROFILE_QUERIES, age_of, age_rejection, build_features, drift_of, drift_rejection
 from actors.lens.model import (
     INTERVAL_SECONDS,
     AssetContext,
@@ -140,6 +140,12 @@ def test_an_entry_price_is_stale_past_two_hundred_basis_points_from_the_mid(entr
     features = _build(snapshot, entry_price=entry)
     assert features.drift_bps == pytest.approx(drift, abs=0.01)
     assert features.flags.stale_data == stale
+
+
+@pytest.mark.parametrize(("mid", "entry"), [(42_000.0, 41_000.0), (0.123, 0.124), (67_420.0, 67_419.99), (1e-6, 1e6)])
+def test_drift_is_the_logarithm_of_the_ratio_to_the_last_digit(mid, entry):
+    assert drift_of(mid, entry) == 1e4 * math.log(mid / entry)
+    assert drift_of(1e300, 1e-18) == pytest.approx(1e4 * 318 * math.log(10)), "a ratio that no float can hold"
 
 
 @pytest.mark.parametrize(("entry", "drift"), [(10.0, 1e4 * math.log(10)), (1000.0, -1e4 * math.log(10)), (100.0, 0.0)])
