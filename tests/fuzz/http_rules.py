@@ -97,11 +97,14 @@ def fault(data: bytes, ours: Verdict, peers: Verdict, peer: str, *, is_known: bo
 
 
 def _is_behind_empty_line(data: bytes, ours: Verdict, number: int) -> bool:
-    # RFC 9112 § 2.2, where the line's end is what a body's length has left over.
-    if number == 0 or not ours.messages[number - 1].body:
+    # RFC 9112 § 2.2, where the line's end is what a body's length has left over. Chance repeats requests, so the place
+    # is not the last where the method stands.
+    if number == 0 or not (body := ours.messages[number - 1].body):
         return False
-    before = data[: data.rfind(ours.messages[number].method.encode() + b" ")]
-    return before[-1:] in {b"\r", b"\n"} and not before.endswith(ours.messages[number - 1].body)
+    return (
+        re.search(re.escape(body) + rb"[\r\n]+" + re.escape(ours.messages[number].method.encode()) + b" ", data)
+        is not None
+    )
 
 
 def _is_closed(verdict: Verdict) -> bool:
