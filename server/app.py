@@ -17,10 +17,11 @@ from config.settings import Settings
 from handlers._access import Gatekeeper
 from handlers._base import GatewayHandler
 from handlers._border import Border
-from handlers._errors import error_body
+from handlers._errors import error_body, error_headers
 from handlers._json import encode
 from handlers._revocations import RevokedSessions
 from handlers._routes import Route, RouteTable
+from handlers._security import SECURITY_HEADERS
 from handlers._services import Gateway
 from schemas.errors import AppError, PayloadTooLarge, Unavailable, ValidationFailed
 from server._http1 import ConnectionLimits, HttpServer
@@ -110,6 +111,9 @@ def http_server(app: Application) -> HttpServer:
     )
 
 
-def _refusal(status: int, message: str) -> bytes:
+def _refusal(status: int, message: str, retry_after: int | None) -> tuple[list[tuple[str, str]], bytes]:
+    request_id = secrets.token_hex(8)
     error = _REFUSALS.get(status, PayloadTooLarge)(message)
-    return encode(error_body(error, secrets.token_hex(8)))
+    error.retry_after = retry_after
+    headers = [*SECURITY_HEADERS, ("X-Request-Id", request_id), *error_headers(error).items()]
+    return headers, encode(error_body(error, request_id))

@@ -282,5 +282,6 @@ class Server:
         return self.peers[-1]
 
 
-def _refusal(status: int, message: str) -> bytes:
-    return f"{status}: {message}".encode()
+def _refusal(status: int, message: str, retry_after: int | None) -> tuple[list[tuple[str, str]], bytes]:
+    headers = [] if retry_after is None else [("Retry-After", str(retry_after))]
+    return headers, f"{status}: {message}".encode()

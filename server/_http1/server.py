@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from http.client import responses
 
 from tornado.httputil import HTTPServerConnectionDelegate, format_timestamp
@@ -25,11 +25,12 @@ UNREAD_BYTES = 64 << 10
 KERNEL_BYTES = 128 << 10  # that wait in the kernel to be sent: enough for any network, and far less than it would take
 RECEIVE_BYTES = 64 << 10  # that the kernel takes for us, and so we at a time: as much as the largest body
 
-Refusal = Callable[[int, str], bytes]  # status and what is wrong: a body
+# Of a status, what is wrong and the seconds after which to try again, if that helps: the headers and a body.
+Refusal = Callable[[int, str, int | None], tuple[Iterable[tuple[str, str]], bytes]]
 
 
 class HttpServer:
-    """Serves an application. `refusal` makes the body that tells of a request which HTTP itself does not allow.
+    """Serves an application. `refusal` makes the answer to a request which HTTP itself does not allow.
 
     A connection is closed when no request has begun `idle_seconds` after the last answer, its head has not come
     `head_seconds` after it began, or its body not `body_seconds` after its head; or when the client takes nothing of an
@@ -138,17 +139,19 @@ class HttpServer:
         self._turned_away += 1
         if self._turned_away > TURNED_AWAY:
             return b""
-        return self.refuse(503, "Too many connections", f"Retry-After: {RETRY_SECONDS}\r\n")
+        return self.refuse(503, "Too many connections", RETRY_SECONDS)
 
-    def refuse(self, status: int, message: str, headers: str = "") -> bytes:
+    def refuse(self, status: int, message: str, retry_after: int | None = None) -> bytes:
         """A whole answer, the last one of its connection."""
-        body = self.refusal(status, message)
-        head = (
-            f"HTTP/1.1 {status} {responses[status]}\r\nDate: {format_timestamp(time.time())}\r\n"
-            f"Connection: close\r\n{headers}Content-Type: application/json; charset=utf-8\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
-        return head.encode() + body
+        headers, body = self.refusal(status, message, retry_after)
+        lines = [
+            f"HTTP/1.1 {status} {responses[status]}",
+            f"Date: {format_timestamp(time.time())}",
+            *(f"{name}: {value}" for name, value in headers),
+            "Connection: close",
+            f"Content-Length: {len(body)}",
+        ]
+        return "\r\n".join([*lines, "\r\n"]).encode() + body
 
     def gone(self, connection: Connection) -> None:
         """A connection has ended."""

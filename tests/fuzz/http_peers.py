@@ -100,7 +100,7 @@ async def asked_of_ours(data: bytes) -> Verdict:
     echo = Echo()
     server = HttpServer(
         echo,
-        refusal=lambda status, message: f"{status}: {message}".encode(),
+        refusal=lambda status, message, _: ((), f"{status}: {message}".encode()),
         idle_seconds=30,
         body_seconds=30,
         header_bytes=HEADER_BYTES,

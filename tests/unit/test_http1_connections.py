@@ -305,7 +305,7 @@ async def test_who_came_last_is_heard_before_all_connections_are_closed() -> Non
 
 
 async def test_a_server_that_is_closed_takes_no_connection_that_was_on_its_way() -> None:
-    http = HttpServer(App(), refusal=lambda *_: b"", idle_seconds=5, body_seconds=5, header_bytes=1000)
+    http = HttpServer(App(), refusal=lambda *_: ((), b""), idle_seconds=5, body_seconds=5, header_bytes=1000)
     sockets = bind_sockets(0, "127.0.0.1")
     port = sockets[0].getsockname()[1]
     await http.listen(sockets)
