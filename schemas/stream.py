@@ -192,8 +192,9 @@ def parse_command(message: str | bytes) -> Subscribe | Unsubscribe | Ping | Pong
     try:
         document = parse_object(message.encode("utf-8", "surrogatepass"), "A message")
     except ValidationFailed as error:
-        why = "; ".join(f"{each.field}: {each.message}" for each in error.details) or error.message
-        raise SocketProblem("INVALID_MESSAGE", f"A message must be a JSON object: {why}") from None
+        why = "; ".join(f"{each.field}: {each.message}".removeprefix(": ") for each in error.details)
+        text = f"A message must be a JSON object: {why}" if why else error.message
+        raise SocketProblem("INVALID_MESSAGE", text) from None
     if "action" not in document:
         match document.get("type"):  # by equality: a value from outside may be no key of a table
             case "ping":

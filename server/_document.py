@@ -66,6 +66,9 @@ _DIRECTIONS_BY_TYPE: Document = {
         "properties": {"signal_direction": {"enum": list(lens.DIRECTIONS["CLOSE_SIGNAL"]), "description": _CLOSES}}
     },
 }
+_EXAMPLES = {"Forex": ("EUR/USD", 1.085), "Option": ("AAPL 195C 3/15", 4.2), "Prediction": ("Fed Rate Cut March", 0.68)}
+_PROBABILITY = "The probability of YES: below 1 where it opens a position."
+_UNDECIDED: Document = {"entry_price": {"exclusiveMaximum": 1, "description": _PROBABILITY}}
 _NAMES = {tuple(values): name for name, (values, _) in VOCABULARIES.items()}
 
 
@@ -140,7 +143,9 @@ def _by_asset_type(name: str, schema: Document) -> dict[str, Document]:
             properties["action"]["enum"] = ["buy", "sell", "yes", "no"]
         each["description"] = f"{schema.get('description', name)}\n\nFor {', '.join(f'`{kind}`' for kind in types)}."
         if {"event_type", "signal_direction"} <= properties.keys() and each.get("additionalProperties") is False:
-            each |= _DIRECTIONS_BY_TYPE
+            each |= copy.deepcopy(_DIRECTIONS_BY_TYPE)
+        if "maxLength" in properties["symbol"]:  # what is sent, not what is shown
+            _tell_of_form(form, each)
         found[form + name] = each
         mapping |= dict.fromkeys(types, _REF + form + name)
     whole: Document = {
@@ -149,6 +154,24 @@ def _by_asset_type(name: str, schema: Document) -> dict[str, Document]:
         "discriminator": {"propertyName": "asset_type", "mapping": mapping},
     }
     return {name: whole, **found}
+
+
+def _tell_of_form(form: str, request: Document) -> None:
+    """Examples of the form, and the bounds of a prediction's price."""
+    properties = request["properties"]
+    for name, example in zip(("symbol", "entry_price"), _EXAMPLES.get(form, ()), strict=False):
+        if "examples" in properties[name]:
+            properties[name]["examples"] = [example]
+    if form != "Prediction":
+        return
+    price = properties["entry_price"]
+    del price["exclusiveMaximum"]
+    price |= {"maximum": 1, "description": _PROBABILITY}
+    if "close" in properties:
+        closes = {"close": {"const": True, "description": _CLOSES}}
+        request |= {"if": {"properties": closes, "required": ["close"]}, "else": {"properties": _UNDECIDED}}
+    else:
+        request["then"]["properties"] |= _UNDECIDED
 
 
 def _name_vocabularies(node: Any) -> None:

@@ -126,6 +126,32 @@ def test_asset_data_is_told_apart_by_the_asset_type(name: str) -> None:
         assert f"#/components/schemas/{data}" in orjson.dumps(variant["properties"]["asset_data"]).decode()
 
 
+@pytest.mark.parametrize("name", ["SignalSubmission", "NewSignal"])
+def test_a_predictions_price_is_bounded_as_its_handler_bounds_it(name: str) -> None:
+    """The kind: a constraint that handlers check and the schema does not say. Siblings: a close, other types."""
+    document = {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
+    validator = Draft202012Validator(document)
+    good = EXAMPLES[next(each for each in EXAMPLES if each.__name__ == name)]
+    fed = {**good, "symbol": "Fed", "asset_type": "prediction", "asset_data": None, "entry_price": 0.68}
+    fed.pop("liquidation_price", None)
+    closes = {"close": True}
+    if name == "SignalSubmission":
+        closes = {"event_type": "CLOSE_SIGNAL", "signal_direction": "close_long"}
+    for price, may_open, may_close in ((0.68, True, True), (1, False, True), (1.2, False, False), (0, False, False)):
+        assert validator.is_valid(fed | {"entry_price": price}) is may_open, price
+        assert validator.is_valid(fed | closes | {"entry_price": price}) is may_close, price
+    assert validator.is_valid(good | {"entry_price": 42_000.5})
+
+
+def test_examples_of_a_field_are_of_its_own_schema() -> None:
+    """The kind: an example that was copied to where it is wrong: `BTC` is no option, 42 000.5 no probability."""
+    for name, schema in SCHEMAS.items():
+        for field, each in schema.get("properties", {}).items():
+            validator = Draft202012Validator(each | {"components": DOCUMENT["components"]})
+            for example in each.get("examples", ()):
+                assert validator.is_valid(example), (name, field, example)
+
+
 def test_what_depends_on_another_field_is_in_the_schema() -> None:
     document = {"$ref": "#/components/schemas/SignalSubmission", "components": DOCUMENT["components"]}
     validator = Draft202012Validator(document)
