@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 import sys
+
+import orjson
 
 from actors._directory import SPECS
 from actors._placement import place
@@ -12,9 +13,11 @@ from server.routes import effective_limits, routes_for
 
 
 def main() -> int:
-    """The exit status: 1 when there is something to say. Standard input has the settings."""
-    settings: Settings = pickle.load(sys.stdin.buffer)  # noqa: S301 - by our parent process, for this one
-    settings.protect_secrets()
+    """The exit status: 1 when something is said. Standard input: [ENVIRONMENT, RATE_LIMITS, ACTOR_PLACEMENT]."""
+    environment, limits, placement = orjson.loads(sys.stdin.buffer.read())
+    settings = Settings.load(env_file=None).replace(
+        environment=environment, rate_limits=tuple((route, limit) for route, limit in limits), actor_placement=placement
+    )
     problems: list[str] = []
     for check in (
         lambda: effective_limits(routes_for(settings), settings),

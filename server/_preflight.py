@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
 import subprocess
 import sys
 import tempfile
+
+import orjson
 
 from config.settings import Settings
 from server._instance import Instance
@@ -57,15 +58,15 @@ def names(settings: Settings) -> list[str]:
     """RATE_LIMITS, ACTOR_PLACEMENT: a route, or a kind of actor, that is not there.
 
     The tables of both know all the code and with it Ray, which a supervisor must not import: another process looks. It
-    is given the settings as they are here, since it could not read those of which something else is wrong.
+    is given these settings alone, since it could not load all of them while something else is wrong.
     """
     if not settings.rate_limits and settings.actor_placement in _WITHOUT_NAMES:
         return []
     try:
         done = subprocess.run(
             [sys.executable, "-m", "server._names_check"],
-            env={**inherited_environment(), **importable()},
-            input=pickle.dumps(settings),
+            env={"PATH": inherited_environment().get("PATH", ""), **importable()},
+            input=orjson.dumps([settings.environment, settings.rate_limits, settings.actor_placement]),
             capture_output=True,
             timeout=_CHECK_SECONDS,
             check=False,

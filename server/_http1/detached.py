@@ -22,7 +22,7 @@ class DetachedStream(IOStream):
 
     def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
         """Raises StreamClosedError."""
-        if len(self._write_buffer) > self._unread_bytes:
+        if not self.closed() and len(self._write_buffer) > self._unread_bytes:  # a closed one has no buffer any more
             self.close()
         return super().write(data)
 

@@ -20,7 +20,8 @@ from tests.fuzz.budget import SHORT_SECONDS, fuzz_seconds, fuzz_seed
 from tests.services import Server, wait_until
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
-SHORT_RUN_SECONDS = 25  # as a part of `make test`
+SHORT_RUN_SECONDS = 12  # of chance, as a part of `make test`; the other phases end by themselves, after some 40 s
+WHOLE_PHASES = ("Examples", "Coverage", "Stateful")
 ADDRESS, PASSWORD = "asker@example.com", "correct horse battery"
 
 
@@ -43,20 +44,33 @@ def token_of(server: Server) -> str:
     return str(asked(server, "/auth/login", {"email": ADDRESS, "password": PASSWORD})["access_token"])
 
 
+def ask(server: Server, folder: Path, token: str, *options: str, seconds: float) -> str:
+    """What Schemathesis prints; it must find nothing."""
+    made = subprocess.run(
+        [
+            *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG), "run"),
+            *(f"{server.url}/api/openapi.json", "-H", f"Authorization: Bearer {token}"),
+            *("--seed", str(fuzz_seed()), "--workers", "2", "--no-color", *options),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        timeout=seconds,
+    )
+    assert made.returncode == 0, made.stdout[-20_000:] + made.stderr[-2_000:]
+    return made.stdout
+
+
 def test_the_server_keeps_to_its_document(tmp_path: Path) -> None:
     seconds = int(SHORT_RUN_SECONDS if fuzz_seconds() <= SHORT_SECONDS else fuzz_seconds())
     with Server(tmp_path / "data", RATE_LIMIT_ENABLED="false") as server:
         server.start().wait_ready(120)
-        command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG), "run"]
-        options = ["--seed", str(fuzz_seed()), "--max-time", str(seconds), "--workers", "2", "--no-color"]
-        token = ["-H", f"Authorization: Bearer {token_of(server)}"]
-        made = subprocess.run(
-            [*command, f"{server.url}/api/openapi.json", *options, *token],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-            timeout=seconds + 120,
-        )
-        assert made.returncode == 0, made.stdout[-20_000:] + made.stderr[-2_000:]
+        token = token_of(server)
+        phases = ",".join(WHOLE_PHASES).lower()
+        said = ask(server, tmp_path, token, "--phases", phases, "--max-examples", "2", seconds=300)
+        for phase in WHOLE_PHASES:  # none was skipped, and none cut short by a clock
+            assert re.search(rf"✅\s+{phase} \(in ", said), said[-4_000:]
+        assert re.search(r"Scenarios:\s+[1-9]", said), said[-4_000:]
+        ask(server, tmp_path, token, "--phases", "fuzzing", "--max-time", str(seconds), seconds=seconds + 120)
         assert "Traceback" not in server.output

@@ -412,6 +412,12 @@ def _check_error(error: AppError) -> None:
 
 
 def _try(way: Way, data: bytes) -> None:
+    # A single look may hold the garbage of a whole run; what is slow by itself is slow again.
+    if _seconds(way, data) >= SLOW_SECONDS:
+        assert _seconds(way, data) < SLOW_SECONDS, data[:300]
+
+
+def _seconds(way: Way, data: bytes) -> float:
     began = time.thread_time()
     try:
         way.parse(data)
@@ -423,7 +429,7 @@ def _try(way: Way, data: bytes) -> None:
     except Exception as error:
         error.add_note(f"given {data[:300]!r} ({len(data)} bytes)")
         raise
-    assert time.thread_time() - began < SLOW_SECONDS, data[:300]
+    return time.thread_time() - began
 
 
 @pytest.mark.parametrize("name", WAYS)

@@ -160,7 +160,7 @@ async def test_a_document_holds_all_that_was_said_retries_and_refusals_included(
         assert answered["status"] == "SUCCESS"
         assert orjson.loads(answered["answer"]) == GOOD
         assert answered["decision"]["decision"] == "FOLLOW_ENTER"
-        assert answered["prompt"] == "open_signal.v1"
+        assert answered["prompt"] == "open_signal.v2"
         assert '"entry_price":42000.5' in answered["user"]
         assert answered["system"]
         assert answered["tokens_used"] == 1250

@@ -146,7 +146,6 @@ async def test_an_answer_that_cannot_be_true_is_no_answer(question: str, edit: A
     [
         lambda rows: rows.reverse(),
         lambda rows: rows.insert(150, rows[150]),
-        lambda rows: rows.pop(150),
         lambda rows: rows[150].update(h="0.0001"),
         lambda rows: rows[150].update(v="-1"),
         lambda rows: rows[150].pop("o"),
@@ -160,6 +159,17 @@ async def test_candles_that_cannot_be_true_are_no_answer(edit: Any) -> None:
     assert features.flags.missing_data == ("candles_15m", "candles_1h", "candles_4h")
     assert features.mid is not None
     assert all(failure.message.startswith("Hyperliquid API answered nonsense: ") for failure in features.failures)
+
+
+async def test_a_candle_that_the_venue_left_out_is_no_nonsense() -> None:
+    """The kind: an interval without a trade, which venues leave out."""
+    async with scene() as stage:
+        stage.peer.fault(edited(stage.peer, lambda rows: rows.pop(150)), "candleSnapshot")
+        features = await stage.features()
+    assert features.flags.provider_errors == ()
+    assert features.failures == ()
+    assert set(features.frames) == {"15m", "1h", "4h"}
+    assert features.flags.missing_data == ("candles_15m", "candles_1h", "candles_4h"), "what was filled is flagged"
 
 
 async def test_a_kept_connection_that_the_server_closed_costs_no_answer() -> None:

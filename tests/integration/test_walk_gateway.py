@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import secrets
 import signal
 import subprocess
 import sys
@@ -91,7 +92,12 @@ def test_the_demo_does_not_run_in_production(tmp_path: Path) -> None:
     server = Server(
         tmp_path / "data",
         ENVIRONMENT="production",
-        JWT_SECRET="x" * 40,
+        JWT_SECRET=secrets.token_urlsafe(48),
+        PASSWORD_PEPPER=secrets.token_urlsafe(48),
+        API_URL="https://api.example.com",
+        FRONTEND_URL="https://example.com",
+        CORS_ORIGINS="https://example.com",
+        RESEND_API_KEY="re_" + secrets.token_hex(16),
         DATABASE_URL="postgresql://nobody@127.0.0.1:1/none",
         REDIS_URL="redis://127.0.0.1:1",
         MARKET_DATA="hyperliquid",
