@@ -87,7 +87,8 @@ async def _flood(server: Gateway, path: str, frame: bytes, opened: list[Detached
             except ConnectionError:
                 break
             await asyncio.sleep(0)
-            most = max(most, len(opened[0]._write_buffer))
+            if (waiting := opened[0]._write_buffer) is not None:  # as it is once the stream is closed
+                most = max(most, len(waiting))
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         async with asyncio.timeout(2):  # others are served meanwhile
