@@ -64,7 +64,7 @@ fuzz: $(DEVELOPMENT)  ## look for ten minutes for what the parsers of outside da
 	  --async-test-timeout=$$(($(FUZZ_SECONDS) + 120)) -o faulthandler_timeout=$$(($(FUZZ_SECONDS) + 180))
 
 docker-steps: $(DEVELOPMENT)  ## run the Dockerfile's steps without Docker, in an empty directory
-	$(BIN)/python -m tests.docker_steps
+	$(BIN)/python -m tests.support.docker_steps
 
 example-env: $(DEVELOPMENT)  ## write config/example.env from the declared settings
 	$(BIN)/python -m config._example

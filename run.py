@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 if sys.version_info < (3, 11):  # noqa: UP036 - it is about the interpreter that a person happens to have
     sys.exit(f"TradeStream needs Python 3.11 or newer; this is {sys.version.split()[0]}")
 
-from server._stdio import prepare_streams, printing
+from server.supervisor.stdio import prepare_streams, printing
 
 _NO_DATABASE = "DATABASE_URL is not set, and the embedded PostgreSQL does not run"
 
@@ -69,11 +69,11 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _serve() -> int:
     from config.settings import ConfigurationError, Settings
-    from server._instance import AlreadyRunning
-    from server._preflight import SERVING
-    from server._service import ServiceError
-    from server._unit import StartFailed
-    from server.supervisor import serve
+    from server.supervisor.instance import AlreadyRunning
+    from server.supervisor.preflight import SERVING
+    from server.supervisor.service import ServiceError
+    from server.supervisor.supervisor import serve
+    from server.supervisor.unit import StartFailed
 
     try:
         asyncio.run(serve(Settings.load(checks=SERVING)))
@@ -126,8 +126,8 @@ def _repair_records() -> int:
 def _database_url() -> str | None:
     """Where the database is; None: there is none, since the embedded one does not run. Raises ConfigurationError."""
     from config.settings import Settings
-    from server._embedded_postgres import EmbeddedPostgres
-    from server._instance import Instance
+    from server.supervisor.embedded_postgres import EmbeddedPostgres
+    from server.supervisor.instance import Instance
 
     settings = Settings.load()
     if settings.database_url is not None:
@@ -137,15 +137,15 @@ def _database_url() -> str | None:
 
 
 def _doctor() -> int:
-    from server._doctor import examine
+    from server.supervisor.doctor import examine
 
     return examine(print)
 
 
 def _demo(options: argparse.Namespace) -> int:
     from config.settings import ConfigurationError, Settings
-    from server._preflight import data_directory
     from server.demo.command import Options, run
+    from server.supervisor.preflight import data_directory
 
     try:
         return run(Settings.load(checks=[data_directory]), Options(options.url, options.once, options.small))

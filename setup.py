@@ -83,6 +83,7 @@ setup(
     # Listed by name: find_packages() would also install tests/ and whatever else a checkout holds.
     packages=[
         "actors",
+        "actors._runtime",
         "actors.ingest",
         "actors.leaderboards",
         "actors.lens",
@@ -94,16 +95,19 @@ setup(
         "db",
         "db.lens",
         "db.providers",
+        "db.signals",
         "db.users",
         "handlers",
+        "handlers._http",
         "handlers.auth",
+        "handlers.streams",
         "schemas",
         "schemas.examples",
         "server",
         "server._http1",
         "server.demo",
         "server.mail",
-        "server.feed",
+        "server.supervisor",
     ],
     py_modules=["run"],
     package_data={

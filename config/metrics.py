@@ -49,7 +49,7 @@ MAIL_OLDEST_SECONDS = Gauge(
     ("purpose",),
     multiprocess_mode="livemostrecent",
 )
-MAIL_LETTERS = Counter(
+MAIL_EMAILS = Counter(
     "tradestream_mail_letters_total",
     "Letters: sent; failed (an attempt, there will be another); given_up; needless (nobody to send it to).",
     ("purpose", "outcome"),

@@ -150,15 +150,15 @@ class Outage:
     def failed(self, error: BaseException) -> None:
         """It did not answer."""
         present = time.monotonic()
-        is_news = self._since is None
+        is_event = self._since is None
         if self._since is None:
             self._since = present
         # One that fails now and then is told of every second at most.
-        if present - self._logged_at >= (FLAP_SECONDS if is_news else REMIND_SECONDS):
+        if present - self._logged_at >= (FLAP_SECONDS if is_event else REMIND_SECONDS):
             self._logged_at = present
             log.warning(
                 "Postgres is unavailable%s: %s%s",
-                "" if is_news else f" for {present - self._since:.0f} s",
+                "" if is_event else f" for {present - self._since:.0f} s",
                 type(error).__name__,
                 f": {error}" if str(error) else "",
             )

@@ -184,7 +184,7 @@ def _growth(gained: str) -> str:
     return f"CASE WHEN {gained} > 0 THEN round({gained}::numeric / greatest(followers - {gained}, 10), 4) END"
 
 
-# What each board ranks by, in SQL: null is not on it. actors.leaderboards.standing says the same of one provider, and
+# What each board ranks by, in SQL: null is not on it. actors.leaderboards.totals says the same of one provider, and
 # a test holds the two to each other.
 _VALUES: Mapping[tuple[Board, Period], str] = {
     ("followers", "all"): "followers",

@@ -12,8 +12,8 @@ from db.users.tokens import Purpose
 
 
 @dataclass(frozen=True, slots=True)
-class LetterRow:
-    """A letter to be sent to whoever has that address, if anybody has."""
+class EmailRow:
+    """An e-mail to be sent to whoever has that address, if anybody has."""
 
     id: UUID
     purpose: Purpose
@@ -22,8 +22,8 @@ class LetterRow:
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimedLetter:
-    """A letter that the caller alone may send now. `user_id` is None when there is nobody to send it to."""
+class ClaimedEmail:
+    """An e-mail that the caller alone may send now. `user_id` is None when there is nobody to send it to."""
 
     id: UUID
     purpose: Purpose
@@ -34,7 +34,7 @@ class ClaimedLetter:
     display_name: str | None
 
 
-INSERT_LETTERS = """
+INSERT_EMAILS = """
 INSERT INTO mail_outbox (id, purpose, email, created_at, due_at)
 SELECT id, purpose, email, created_at, created_at
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) AS row (id, purpose, email, created_at)
@@ -42,20 +42,20 @@ ON CONFLICT DO NOTHING
 """
 
 
-async def insert_letters(conn: Connection, letters: Sequence[LetterRow]) -> None:
-    """Queue letters; one whose id is there already is the same letter."""
+async def insert_emails(conn: Connection, emails: Sequence[EmailRow]) -> None:
+    """Queue e-mails; one whose id is there already is the same e-mail."""
     await conn.execute(
-        INSERT_LETTERS,
-        [each.id for each in letters],
-        [each.purpose for each in letters],
-        [each.email for each in letters],
-        [each.created_at for each in letters],
+        INSERT_EMAILS,
+        [each.id for each in emails],
+        [each.purpose for each in emails],
+        [each.email for each in emails],
+        [each.created_at for each in emails],
     )
 
 
-# Several senders take different letters: what one has locked, the others skip. A verified address gets no letter to
+# Several senders take different e-mails: what one has locked, the others skip. A verified address gets no e-mail to
 # verify it, and one that is not gets none about an account that it may know nothing of.
-CLAIM_LETTERS = """
+CLAIM_EMAILS = """
 WITH claimed AS (
     UPDATE mail_outbox SET attempts = attempts + 1, due_at = now() + make_interval(secs => $2)
     WHERE id IN (
@@ -71,12 +71,12 @@ ORDER BY c.created_at, c.id
 """
 
 
-async def claim_letters(conn: Connection, limit: int, hold_seconds: float) -> list[ClaimedLetter]:
-    """Take up to `limit` letters that are due; nobody else gets them for `hold_seconds`."""
-    return [ClaimedLetter(*row) for row in await conn.fetch(CLAIM_LETTERS, limit, hold_seconds)]
+async def claim_emails(conn: Connection, limit: int, hold_seconds: float) -> list[ClaimedEmail]:
+    """Take up to `limit` e-mails that are due; nobody else gets them for `hold_seconds`."""
+    return [ClaimedEmail(*row) for row in await conn.fetch(CLAIM_EMAILS, limit, hold_seconds)]
 
 
-# A letter that is tried again carries the same link, which is good for its whole time from now on.
+# An e-mail that is tried again carries the same link, which is good for its whole time from now on.
 UPSERT_LINKS = """
 INSERT INTO one_time_tokens (hash, user_id, purpose, expires_at)
 SELECT hash, user_id, purpose, now() + make_interval(secs => seconds)
@@ -102,23 +102,23 @@ SELECT purpose, count(*), extract(epoch FROM now() - min(created_at))::float8 FR
 
 
 async def measure_outbox(conn: Connection) -> dict[Purpose, tuple[int, float]]:
-    """How many letters of each purpose wait, and for how many seconds the oldest has."""
+    """How many e-mails of each purpose wait, and for how many seconds the oldest has."""
     return {row[0]: (row[1], row[2]) for row in await conn.fetch(MEASURE_OUTBOX)}
 
 
-DELETE_LETTERS = "DELETE FROM mail_outbox WHERE id = ANY ($1::uuid[])"
+DELETE_EMAILS = "DELETE FROM mail_outbox WHERE id = ANY ($1::uuid[])"
 
 
-async def delete_letters(conn: Connection, ids: Sequence[UUID]) -> None:
-    """Forget letters: sent, given up, or for nobody."""
-    await conn.execute(DELETE_LETTERS, ids)
+async def delete_emails(conn: Connection, ids: Sequence[UUID]) -> None:
+    """Forget e-mails: sent, given up, or for nobody."""
+    await conn.execute(DELETE_EMAILS, ids)
 
 
-POSTPONE_LETTER = """
+POSTPONE_EMAIL = """
 UPDATE mail_outbox SET due_at = now() + make_interval(secs => $2), last_error = $3 WHERE id = $1
 """
 
 
-async def postpone_letter(conn: Connection, letter_id: UUID, seconds: float, error: str) -> None:
-    """Try a letter again later."""
-    await conn.execute(POSTPONE_LETTER, letter_id, seconds, error)
+async def postpone_email(conn: Connection, email_id: UUID, seconds: float, error: str) -> None:
+    """Try an e-mail again later."""
+    await conn.execute(POSTPONE_EMAIL, email_id, seconds, error)

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from db._postgres import Connection
-from db.public_signals import REACTIONS, REACTIONS_JSON
+from db.signals.reads import REACTIONS, REACTIONS_JSON
 
 LIKES = "likes"
 COUNTERS = (*REACTIONS.values(), "comments")

@@ -9,7 +9,7 @@ from uuid import UUID
 from db._postgres import Connection
 from db._totals import Totals
 from db._where import WHERE, Condition, filtered
-from db.public_signals import PROVIDER_JSON, REACTIONS_JSON, TERMS_JSON_BUT_COMMENTARY, TODAY
+from db.signals.reads import PROVIDER_JSON, REACTIONS_JSON, TERMS_JSON_BUT_COMMENTARY, TODAY
 
 GET_FOLLOWED = "SELECT array_agg(provider_id ORDER BY provider_id) FROM follows WHERE follower_id = $1"
 

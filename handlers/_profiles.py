@@ -10,8 +10,8 @@ import orjson
 
 from db._postgres import Pool, connection
 from db.providers.profiles import ProviderDetail, load_details
-from handlers._json import encode
-from handlers._shared_reads import BatchedReads
+from handlers._http.json import encode
+from handlers._http.shared_reads import BatchedReads
 from schemas.errors import NotFound
 from schemas.providers import ProviderProfile, ProviderStats
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from db._postgres import connection
-from db.public_signals import SignalFilters, read_page
-from handlers._services import Services
+from db.signals.reads import SignalFilters, read_page
+from handlers._http.services import Services
 
 
 async def page_of_signals(services: Services, filters: SignalFilters, *, limit: int, offset: int) -> bytes:

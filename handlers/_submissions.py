@@ -9,7 +9,7 @@ from tornado.httputil import HTTPHeaders
 
 from actors.lens.messages import INTAKE, Receipt, Submit
 from config.ids import uuid7
-from handlers._base import GatewayHandler
+from handlers._http.base import GatewayHandler
 from schemas._fields import Text
 from schemas.errors import ValidationFailed
 
@@ -23,7 +23,7 @@ IDEMPOTENCY_KEY = Text(
 async def hand_in(handler: GatewayHandler, signal: dict[str, Any]) -> Receipt:
     """Let Lens accept the signal that the request brought; answered once it is durable."""
     submit = Submit(event_id=uuid7(), idempotency_key=_idempotency_key(handler.request.headers), **signal)
-    receipt: Receipt = await handler.services.directory.mailbox(INTAKE, submit.source).ask(submit.source, submit)
+    receipt: Receipt = await handler.services.actors.ref(INTAKE, submit.source).ask(submit.source, submit)
     if receipt.replayed:
         handler.set_header("Idempotent-Replayed", "true")
     return receipt

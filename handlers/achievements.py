@@ -17,9 +17,9 @@ from db import achievements as sql
 from db._postgres import connection
 from db._redis import REDIS_ERRORS
 from db.achievements import FactsRow, ShownStreakRow, UnlockedRow
-from handlers._account_handler import AccountHandler
-from handlers._endpoint import endpoint, endpoint_of
-from handlers._json import encode
+from handlers._http.endpoint import endpoint, endpoint_of
+from handlers._http.json import encode
+from handlers.auth._account_handler import AccountHandler
 from schemas.achievements import AchievementDefinitions, MyAchievements, MyStreaks
 from schemas.errors import AppError
 
@@ -62,7 +62,7 @@ class MineUnlocked(AccountHandler):
     @endpoint("Get one's achievements", responds=MyAchievements(), errors=(503,))
     async def get(self) -> object:
         """The first one first, and of each requirement the nearest that is locked."""
-        await self.gateway.visits.settle(str(self.user_id))
+        await self.gateway.activity_recorder.settle(str(self.user_id))
         unlocked, facts, record = await self._read()
         if record is not None and not set(due(facts)) <= {each.achievement_id for each in unlocked}:
             await self._catch_up(record)
@@ -101,7 +101,7 @@ class MineUnlocked(AccountHandler):
         key = progress_key(record.user_id)
         message = ProviderFacts(record.signals, record.wins, record.most_followers, record.level, True, now())
         try:
-            await self.services.directory.mailbox(USERS, key).ask(key, message)
+            await self.services.actors.ref(USERS, key).ask(key, message)
         except AppError as error:
             log.info("achievements are shown as they were: %s", error)
 
@@ -113,7 +113,7 @@ class MineInRow(AccountHandler):
     async def get(self) -> object:
         """The visit that this is counts already."""
         user_id, at = self.user_id, now()
-        await self.gateway.visits.settle(str(user_id))
+        await self.gateway.activity_recorder.settle(str(user_id))
         async with connection(self.services.pool) as conn:
             streaks = {each.streak_type: each for each in await sql.streaks(conn, user_id)}
             zone = (await sql.zones(conn, [user_id])).get(user_id, "UTC")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from handlers._base import GatewayHandler
-from handlers._endpoint import endpoint
+from handlers._http.base import GatewayHandler
+from handlers._http.endpoint import endpoint
 from schemas._symbols import describe_assets
 from schemas.assets import Assets
 

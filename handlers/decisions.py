@@ -6,9 +6,9 @@ from typing import Any
 
 from db._postgres import connection
 from db.lens.decisions import DecisionFilters, get_decision, list_decisions
-from handlers._base import GatewayHandler, known_id
-from handlers._endpoint import endpoint
-from handlers._pages import send_page
+from handlers._http.base import GatewayHandler, known_id
+from handlers._http.endpoint import endpoint
+from handlers._http.pages import send_page
 from schemas.errors import NotFound
 from schemas.lens import Decision, DecisionsQuery, PageOfDecisions
 

@@ -6,11 +6,11 @@ import hashlib
 import os
 from typing import Any
 
-from actors.lens.messages import PUBLISH, Past, PublishPast
+from actors.lens.messages import PUBLISH, Past, PublishBackfill
 from actors.lens.model import RawSignal, Score, Vote
-from handlers._base import GatewayHandler
-from handlers._endpoint import endpoint
-from schemas.past import DemoServer, PastPlaced, PastSignals
+from handlers._http.base import GatewayHandler
+from handlers._http.endpoint import endpoint
+from schemas.backfill import DemoServer, PastPlaced, PastSignals
 
 
 def instance_name(data_dir: str) -> str:
@@ -23,7 +23,7 @@ class Demo(GatewayHandler):
 
     @endpoint("Get which development server this is", responds=DemoServer())
     async def get(self) -> object:
-        """By it `run.py demo` knows whether the letters that it reads are this server's."""
+        """By it `run.py demo` knows whether the dead letters that it reads are this server's."""
         settings = self.gateway.settings
         limited = "yes" if settings.rate_limit_enabled else "no"
         return {"instance": instance_name(str(settings.data_dir.resolve())), "rate_limited": limited}
@@ -42,7 +42,7 @@ class DemoSignals(GatewayHandler):
     async def post(self, body: dict[str, Any]) -> object:
         """They are in the feed in this order when it is answered; records and boards follow from their own times."""
         signals = tuple(_past(each) for each in body["signals"])
-        return await self.services.directory.mailbox(PUBLISH, "").ask("", PublishPast(signals))
+        return await self.services.actors.ref(PUBLISH, "").ask("", PublishBackfill(signals))
 
 
 def _past(document: dict[str, Any]) -> Past:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from actors._messages import Message
+from actors._runtime.messages import Message
 from actors.lens.messages import (
     INTAKE,
     Counts,
@@ -14,10 +14,10 @@ from actors.lens.messages import (
     RetryDeadLetters,
 )
 from db._postgres import connection
-from db.lens.dlq import LetterFilters, get_letter, list_letters
-from handlers._base import GatewayHandler, known_id
-from handlers._endpoint import endpoint
-from schemas.bulk_letters import (
+from db.lens.dlq import DeadLetterFilters, get_dead_letter, list_dead_letters
+from handlers._http.base import GatewayHandler, known_id
+from handlers._http.endpoint import endpoint
+from schemas.dlq import (
     ResolvedMany,
     ResolveMany,
     RetriedMany,
@@ -39,13 +39,13 @@ from schemas.lens import (
 
 Reply = TypeVar("Reply")
 
-_FILTERS = LetterFilters.__match_args__
+_FILTERS = DeadLetterFilters.__match_args__
 
 
 class _Queue(GatewayHandler):
     async def ask(self, message: Message[Reply]) -> Reply:
         """The answer of the queue's owner."""
-        return await self.services.directory.mailbox(INTAKE, "").ask("", message)
+        return await self.services.actors.ref(INTAKE, "").ask("", message)
 
 
 class DeadLetters(GatewayHandler):
@@ -56,7 +56,7 @@ class DeadLetters(GatewayHandler):
         """Every filter that is given must match."""
         paging = {"limit": query["limit"], "offset": query["offset"]}
         async with connection(self.services.pool) as conn:
-            items, total = await list_letters(conn, _filters(query), **paging)
+            items, total = await list_dead_letters(conn, _filters(query), **paging)
         return {"items": items, "total": total, **paging}
 
 
@@ -67,7 +67,7 @@ class OneDeadLetter(GatewayHandler):
     async def get(self, dlq_id: str) -> object:
         """`retry_count` counts the attempts after the first, and retries by hand."""
         async with connection(self.services.pool) as conn:
-            row = await get_letter(conn, known_id(dlq_id, "DLQ entry"))
+            row = await get_dead_letter(conn, known_id(dlq_id, "DLQ entry"))
         if row is None:
             raise NotFound("DLQ entry not found")
         return row
@@ -100,9 +100,9 @@ class ResolveOne(_Queue):
     @endpoint("Resolve a dead letter by hand", body=Resolution(), responds=Resolved(), errors=(404, 503))
     async def post(self, dlq_id: str, body: dict[str, Any]) -> object:
         """It can be neither retried nor resolved again."""
-        letter_id = known_id(dlq_id, "DLQ entry")
-        resolved_at = await self.ask(ResolveDeadLetter(letter_id, body["resolution_note"]))
-        return {"id": str(letter_id), "status": "resolved", "resolved_at": resolved_at}
+        dead_letter_id = known_id(dlq_id, "DLQ entry")
+        resolved_at = await self.ask(ResolveDeadLetter(dead_letter_id, body["resolution_note"]))
+        return {"id": str(dead_letter_id), "status": "resolved", "resolved_at": resolved_at}
 
 
 class RetryAll(_Queue):
@@ -153,5 +153,5 @@ def _counted(counts: Counts, wanted: dict[str, Any]) -> dict[str, Any]:
     return {"matched": counts.matched, "selected": selected, "dry_run": wanted["dry_run"]}
 
 
-def _filters(given: dict[str, Any]) -> LetterFilters:
-    return LetterFilters(**{name: given[name] for name in _FILTERS})
+def _filters(given: dict[str, Any]) -> DeadLetterFilters:
+    return DeadLetterFilters(**{name: given[name] for name in _FILTERS})

@@ -7,9 +7,9 @@ import hashlib
 from importlib import resources
 from pathlib import Path
 
-from handlers._base import GatewayHandler
-from handlers._compression import BEST_LEVEL, compress
-from handlers._endpoint import endpoint
+from handlers._http.base import GatewayHandler
+from handlers._http.compression import BEST_LEVEL, compress
+from handlers._http.endpoint import endpoint
 from schemas.errors import NotFound
 
 DOCUMENT_PATH = "/api/openapi.json"

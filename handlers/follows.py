@@ -8,9 +8,9 @@ from actors.providers.messages import PROVIDERS, Follow, SetNotify, Unfollow, pr
 from config.clock import now
 from db._postgres import connection
 from db.providers.follows import FollowRow, list_following
-from handlers._account_handler import AccountHandler
-from handlers._base import known_id
-from handlers._endpoint import endpoint
+from handlers._http.base import known_id
+from handlers._http.endpoint import endpoint
+from handlers.auth._account_handler import AccountHandler
 from schemas.follows import FollowChange, Followed, Following, FollowingQuery, NewFollow, Unfollowed
 
 
@@ -45,7 +45,7 @@ class OneFollow(AccountHandler):
 
     async def _ask(self, provider_id: str, message: Any) -> Any:
         key = provider_key(known_id(provider_id, "Provider"))
-        return await self.services.directory.mailbox(PROVIDERS, key).ask(key, message)
+        return await self.services.actors.ref(PROVIDERS, key).ask(key, message)
 
 
 class MyFollowing(AccountHandler):

@@ -9,18 +9,18 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from actors._messages import Message
+from actors._runtime.messages import Message
 from actors.leaderboards.messages import LEADERBOARDS, Place, PlaceOf, Ranking, Standing, Top
 from actors.leaderboards.rankings import place_of
-from actors.leaderboards.standing import Tally, value_and_change
+from actors.leaderboards.totals import BoardTotals, value_and_change
 from config.clock import now
 from config.ids import parse_uuid
 from db import leaderboards as sql
 from db._postgres import connection
 from db.leaderboards import Board, CardRow, Period
-from handlers._base import GatewayHandler
-from handlers._endpoint import endpoint
-from handlers._json import encode
+from handlers._http.base import GatewayHandler
+from handlers._http.endpoint import endpoint
+from handlers._http.json import encode
 from schemas.errors import NotFound, Unavailable
 from schemas.leaderboards import BOARDS, Leaderboard, LeaderboardQuery
 
@@ -113,14 +113,14 @@ class OneLeaderboard(GatewayHandler):
             place = await sql.load_place(conn, board, period, user_id)
         if row is None or place is None:
             return None
-        return Standing(place[0], value_and_change(Tally(row), board, period)[0])
+        return Standing(place[0], value_and_change(BoardTotals(row), board, period)[0])
 
     async def _ask(self, message: Message[Reply], seconds: float) -> Reply:
-        return await self.services.directory.mailbox(LEADERBOARDS, "").ask("", message, deadline_seconds=seconds)
+        return await self.services.actors.ref(LEADERBOARDS, "").ask("", message, deadline_seconds=seconds)
 
 
 def _places(rows: Sequence[tuple[sql.StandingRow, datetime]], board: Board, period: Period) -> tuple[Place, ...]:
-    return tuple(place_of(rank, Tally(row), board, period) for rank, (row, _) in enumerate(rows, start=1))
+    return tuple(place_of(rank, BoardTotals(row), board, period) for rank, (row, _) in enumerate(rows, start=1))
 
 
 def _entry(place: Place, card: CardRow, compared: str) -> dict[str, Any]:

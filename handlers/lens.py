@@ -8,9 +8,9 @@ from typing import Any
 from config.clock import now
 from db._postgres import connection
 from db.lens import reads
-from handlers._base import GatewayHandler, known_id
-from handlers._endpoint import endpoint
-from handlers._pages import send_page
+from handlers._http.base import GatewayHandler, known_id
+from handlers._http.endpoint import endpoint
+from handlers._http.pages import send_page
 from handlers._submissions import IDEMPOTENCY_KEY, KEY_HEADER, hand_in
 from schemas.errors import NotFound
 from schemas.lens import Event, EventsQuery, EventStatus, PageOfEvents, SignalAccepted, SignalSubmission

@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 from tornado.ioloop import PeriodicCallback
 
-from handlers._endpoint import endpoint
-from handlers._frames import text_frame
-from handlers._socket import SocketHandler
-from handlers._stream import Decisions, Feed
+from handlers._http.endpoint import endpoint
+from handlers.streams.connections import Decisions, Feed
+from handlers.streams.frames import text_frame
+from handlers.streams.sockets import SocketHandler
 from schemas.feed import DecisionItem
 from schemas.stream import DecisionFilter, Ping, SocketProblem, Subscribe, Unsubscribe, parse_command
 

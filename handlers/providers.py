@@ -10,11 +10,11 @@ from config.clock import now
 from config.ids import parse_uuid
 from db._postgres import connection
 from db.providers.profiles import exists_provider, list_providers
-from db.public_signals import SignalFilters
-from handlers._account_handler import AccountHandler
-from handlers._base import GatewayHandler, known_id
-from handlers._endpoint import endpoint
+from db.signals.reads import SignalFilters
+from handlers._http.base import GatewayHandler, known_id
+from handlers._http.endpoint import endpoint
 from handlers._signal_pages import page_of_signals
+from handlers.auth._account_handler import AccountHandler
 from schemas.errors import Forbidden, NotFound
 from schemas.providers import (
     NewProvider,
@@ -36,7 +36,7 @@ class ProviderHandler(AccountHandler):
     async def ask_provider(self, message: Any) -> None:
         """Let the owner of the caller's profile do it."""
         key = provider_key(self.user_id)
-        await self.services.directory.mailbox(PROVIDERS, key).ask(key, message)
+        await self.services.actors.ref(PROVIDERS, key).ask(key, message)
 
 
 class AllProviders(ProviderHandler):

@@ -12,9 +12,9 @@ from db import achievements
 from db import referrals as sql
 from db._postgres import connection
 from db.referrals import ListedReferral, Totals
-from handlers._account_handler import AccountHandler
-from handlers._base import GatewayHandler
-from handlers._endpoint import endpoint
+from handlers._http.base import GatewayHandler
+from handlers._http.endpoint import endpoint
+from handlers.auth._account_handler import AccountHandler
 from schemas.errors import Forbidden, Unauthorized
 from schemas.referrals import (
     ClustersQuery,

@@ -9,14 +9,14 @@ from tornado.iostream import StreamClosedError
 from config.ids import parse_uuid
 from db import social
 from db._postgres import connection
-from db.public_signals import SignalFilters, SignalRow, get_signal
-from handlers._account_handler import AccountHandler
-from handlers._base import GatewayHandler, known_id
-from handlers._endpoint import endpoint
-from handlers._routes import Route
+from db.signals.reads import SignalFilters, SignalRow, get_signal
+from handlers._http.base import GatewayHandler, known_id
+from handlers._http.endpoint import endpoint
+from handlers._http.routes import Route
 from handlers._signal_pages import page_of_signals
-from handlers._socket import SocketHandler
-from handlers._stream import (
+from handlers._submissions import IDEMPOTENCY_KEY, KEY_HEADER, hand_in
+from handlers.auth._account_handler import AccountHandler
+from handlers.streams.connections import (
     EVENT_ID,
     EVENT_STREAM_HEADERS,
     RECONNECT,
@@ -30,7 +30,7 @@ from handlers._stream import (
     takes_events,
     viewer_of,
 )
-from handlers._submissions import IDEMPOTENCY_KEY, KEY_HEADER, hand_in
+from handlers.streams.sockets import SocketHandler
 from schemas.errors import AppError, NotFound, Unauthorized
 from schemas.lens import SignalAccepted
 from schemas.signals import AllSignalsQuery, NewSignal, PageOfSignals, Signal
@@ -62,11 +62,11 @@ class _Opening(GatewayHandler):
         viewer = viewer_of(self.caller, self.request.remote_ip or "")
         # Only an EventSource that comes back sends the header: its last connection is over, whatever a proxy says.
         is_reconnect = given is not None and given == self.request.headers.get("Last-Event-ID")
-        opening = await feed.admit(viewer, SignalFilter.of(query), given, is_reconnect=is_reconnect)
+        session_opened = await feed.admit(viewer, SignalFilter.of(query), given, is_reconnect=is_reconnect)
         if self.caller.claims is not None and await self.gateway.revoked.is_revoked(self.caller.claims):
-            feed.abandon(opening)
+            feed.abandon(session_opened)
             raise Unauthorized("The session of this token has ended")
-        return opening
+        return session_opened
 
     def last_event_id(self) -> str | None:
         """The event that the client received last, as it says."""
@@ -136,16 +136,16 @@ class SignalStream(_Opening):
         if chunked:
             self.set_header("Transfer-Encoding", "chunked")
         feed: Feed = self.services.feed
-        opening = await self.admit(query)
+        session_opened = await self.admit(query)
         head = response_head(self._headers) + (chunk(RECONNECT) if chunked else RECONNECT)
         try:
             if self._is_gone:
                 raise StreamClosedError
             connection = take_socket(self.detach())
         except OSError:
-            feed.abandon(opening)
+            feed.abandon(session_opened)
             raise
-        feed.open_stream(opening, connection, head, chunked=chunked)
+        feed.open_stream(session_opened, connection, head, chunked=chunked)
 
     def on_connection_close(self) -> None:
         """The client has gone while its session was looked up."""
@@ -197,8 +197,8 @@ class SignalSocket(_Opening, SocketHandler):
     def open(self) -> None:
         """Tornado's hook after the handshake."""
         self.prepare_connection()
-        opening, self._opening = self._opening, None
-        self.services.feed.open_socket(opening, self)
+        session_opened, self._opening = self._opening, None
+        self.services.feed.open_socket(session_opened, self)
 
     def on_message(self, message: str | bytes) -> None:
         """The feed goes one way: what a client says is not listened to."""

@@ -10,13 +10,13 @@ from config.clock import now
 from config.ids import uuid7
 from db import social
 from db._postgres import connection
-from db.public_signals import REACTIONS, get_provider_of
+from db.signals.reads import REACTIONS, get_provider_of
 from db.social import CommentFacts
 from db.social_feed import count_feed, get_followed, list_feed
-from handlers._account_handler import AccountHandler
-from handlers._base import known_id
-from handlers._endpoint import endpoint
+from handlers._http.base import known_id
+from handlers._http.endpoint import endpoint
 from handlers._signal_pages import page
+from handlers.auth._account_handler import AccountHandler
 from schemas.errors import Forbidden, NotFound, ValidationFailed
 from schemas.social import (
     Comment,

@@ -16,11 +16,11 @@ from actors.users.messages import (
 from config.clock import now
 from config.ids import uuid7
 from db._postgres import connection
-from db.users import lists
-from db.users.lists import SettingsRow
-from handlers._account_handler import AccountHandler
-from handlers._base import known_id
-from handlers._endpoint import endpoint
+from db.users import preferences
+from db.users.preferences import SettingsRow
+from handlers._http.base import known_id
+from handlers._http.endpoint import endpoint
+from handlers.auth._account_handler import AccountHandler
 from schemas.errors import NotFound
 from schemas.users import (
     NewView,
@@ -53,14 +53,14 @@ class MySettings(LibraryHandler):
     async def get(self) -> object:
         """The defaults, for who has set nothing."""
         async with connection(self.services.pool) as conn:
-            rows = await lists.load_settings(conn, [self.user_id])
+            rows = await preferences.load_settings(conn, [self.user_id])
         return rows[0] if rows else SettingsRow(self.user_id)
 
     @endpoint("Change one's settings", body=SettingsChange(), responds=UserSettings(), errors=(503,))
     async def put(self, body: dict[str, Any]) -> object:
         """What is named is set; all settings are answered."""
         edited = await self.ask_library(EditSettings(body))
-        self.gateway.visits.forget(str(self.user_id))  # in another zone it may be another day
+        self.gateway.activity_recorder.forget(str(self.user_id))  # in another zone it may be another day
         return edited
 
 
@@ -71,7 +71,7 @@ class MyWatchlist(LibraryHandler):
     async def get(self) -> object:
         """In the order in which symbols were added."""
         async with connection(self.services.pool) as conn:
-            return {"watchlist": await lists.load_watchlists(conn, [self.user_id])}
+            return {"watchlist": await preferences.load_watchlists(conn, [self.user_id])}
 
     @endpoint(
         "Watch a symbol",
@@ -109,7 +109,7 @@ class MyViews(LibraryHandler):
     async def get(self) -> object:
         """The newest first."""
         async with connection(self.services.pool) as conn:
-            return {"saved_views": await lists.load_views(conn, [self.user_id])}
+            return {"saved_views": await preferences.load_views(conn, [self.user_id])}
 
     @endpoint("Save a view", body=NewView(), responds=SavedView(), status=201, errors=(409, 503))
     async def post(self, body: dict[str, Any]) -> object:

@@ -39,7 +39,7 @@ _DIRECTIONS = {"buy": "long", "yes": "long", "sell": "short", "no": "short"}
 
 
 class SignalsQuery(Paging):
-    """The filters of `GET /api/signals` but the provider: loaded as those of `db.public_signals`."""
+    """The filters of `GET /api/signals` but the provider: loaded as those of `db.signals.reads`."""
 
     symbol = Text(
         min=1,

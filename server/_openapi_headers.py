@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from handlers._endpoint import Endpoint
-from handlers._routes import Route
+from handlers._http.endpoint import Endpoint
+from handlers._http.routes import Route
 from handlers._submissions import KEY_HEADER
 
 

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
-from actors._directory import SPECS, shard_of
-from actors._fencing import Fence
+from actors._runtime.fencing import Fence
+from actors._runtime.registry import SPECS, shard_of
 from actors.providers.messages import PROVIDERS, provider_key
 from actors.providers.rebuild import Rebuilt, rebuild, repair
 from db._postgres import Pool, connection, create_pool

@@ -14,15 +14,15 @@ from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 from config.log import log_access
 from config.metrics import HTTP_TURNED_AWAY, http_requests
 from config.settings import Settings
-from handlers._access import Gatekeeper
-from handlers._base import GatewayHandler
-from handlers._border import Border
-from handlers._errors import error_body, error_headers
-from handlers._json import encode
-from handlers._revocations import RevokedSessions
-from handlers._routes import Route, RouteTable
-from handlers._security import SECURITY_HEADERS
-from handlers._services import Gateway
+from handlers._http.access import Gatekeeper
+from handlers._http.base import GatewayHandler
+from handlers._http.border import Border
+from handlers._http.errors import error_body, error_headers
+from handlers._http.json import encode
+from handlers._http.routes import Route, RouteTable
+from handlers._http.security import SECURITY_HEADERS
+from handlers._http.services import Gateway
+from handlers.auth._revocations import RevokedSessions
 from schemas.errors import AppError, PayloadTooLarge, Unavailable, ValidationFailed
 from server._http1 import ConnectionLimits, HttpServer
 from server._metrics import collect_metrics

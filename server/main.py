@@ -17,25 +17,25 @@ from functools import partial
 import uvloop
 from tornado.netutil import bind_sockets
 
-from actors import _directory
-from actors._directory import SPECS, Directory
-from actors._placement import place
+from actors._runtime import registry
+from actors._runtime.placement import place
+from actors._runtime.registry import SPECS, ActorRegistry
 from config import collector, metrics
 from config.log import configure_logging
 from config.settings import ConfigurationError, Settings
 from config.tasks import cancel, spawn
 from db._postgres import Pool, create_pool, show_pool
 from db._redis import create_redis
-from handlers._accounts import Accounts
-from handlers._limits import Limiter
-from handlers._services import Services
+from handlers._http.limits import Limiter
+from handlers._http.services import Services
+from handlers.auth._accounts import Accounts
+from handlers.streams import Feed
 from schemas.errors import AppError
-from server._ports import listening_hosts
-from server._secrets import with_kept_secrets
 from server.app import Application, http_server
-from server.feed import Feed
 from server.mail import Mailer
 from server.routes import effective_limits, routes_for
+from server.supervisor.ports import listening_hosts
+from server.supervisor.secrets import with_kept_secrets
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ RETRY_SECONDS = (1.0, 15.0)
 POOL_SECONDS = 5.0  # between two looks at how many connections are in use
 
 
-class Process:
+class GatewayProcess:
     """One gateway from its first to its last moment."""
 
     def __init__(self, settings: Settings) -> None:
@@ -93,16 +93,16 @@ class Process:
 
     async def _start(self) -> None:
         began = time.monotonic()
-        await _insist(lambda: _directory.connect(self._settings), "join Ray")
-        self._opened.push_async_callback(_directory.disconnect)
+        await _insist(lambda: registry.connect(self._settings), "join Ray")
+        self._opened.push_async_callback(registry.disconnect)
         self._catch_signals()  # again: ray.init sets its own
-        services, directory = await self._compose()
+        services, actors = await self._compose()
         self._app.gateway.services = services
-        await _insist(directory.start, "start the actors")
+        await _insist(actors.start, "start the actors")
         await self._feed.start()
         await _insist(lambda: self._follow_sessions(services), "learn which sessions have ended")
-        self._app.gateway.visits.start(services)
-        self._opened.push_async_callback(self._app.gateway.visits.stop)
+        self._app.gateway.activity_recorder.start(services)
+        self._opened.push_async_callback(self._app.gateway.activity_recorder.stop)
         mailer = Mailer(self._settings, services.pool)
         self._opened.push_async_callback(mailer.stop)
         mailer.start()
@@ -110,7 +110,7 @@ class Process:
         self._app.gateway.lifecycle.state = "serving"
         log.info("gateway %d is ready after %.1f s", os.getpid(), time.monotonic() - began)
 
-    async def _compose(self) -> tuple[Services, Directory]:
+    async def _compose(self) -> tuple[Services, ActorRegistry]:
         settings = self._settings
         assert settings.database_url is not None  # main() has refused it
         assert settings.redis_url is not None
@@ -120,14 +120,14 @@ class Process:
         self._opened.push_async_callback(partial(cancel, showing))
         redis = create_redis(settings.redis_url)
         self._opened.push_async_callback(redis.aclose)
-        directory = Directory(settings)
-        self._opened.push_async_callback(directory.close)
+        actors = ActorRegistry(settings)
+        self._opened.push_async_callback(actors.close)
         limiter = Limiter(redis, standard_limit=settings.rate_limit_per_minute, enabled=settings.rate_limit_enabled)
         self._feed = Feed(settings, pool, redis)
         self._opened.push_async_callback(self._feed.stop)
         accounts = Accounts.of(settings)
         self._opened.callback(accounts.close)
-        return Services(settings, pool, redis, directory, self._feed, limiter, accounts), directory
+        return Services(settings, pool, redis, actors, self._feed, limiter, accounts), actors
 
     async def _follow_sessions(self, services: Services) -> None:
         def end_streams(session_id: str) -> int:
@@ -213,7 +213,7 @@ def main() -> int:
 
 
 async def _serve(settings: Settings) -> None:
-    status = await Process(settings).run()
+    status = await GatewayProcess(settings).run()
     metrics.http_requests.write()
     logging.shutdown()
     # All is closed. A thread that still tries to join a Ray that is away would hold the interpreter for half a minute.

@@ -15,12 +15,12 @@ from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema
 
 from config.settings import Settings
-from handlers._access import Access
-from handlers._account_handler import REFRESH_COOKIE, REFRESH_PATH, REFRESH_SECONDS
-from handlers._body import BODY_BYTES
-from handlers._endpoint import Endpoint, endpoint_of
-from handlers._limits import Rule
-from handlers._routes import Route
+from handlers._http.access import Access
+from handlers._http.body import BODY_BYTES
+from handlers._http.endpoint import Endpoint, endpoint_of
+from handlers._http.limits import Rule
+from handlers._http.routes import Route
+from handlers.auth._account_handler import REFRESH_COOKIE, REFRESH_PATH, REFRESH_SECONDS
 from handlers.docs import STREAMS_PATH
 from schemas import _fields as own
 from schemas.examples import EXAMPLES

@@ -24,11 +24,11 @@ from handlers import (
     social,
     users,
 )
-from handlers._access import AUTHENTICATED, COOKIE_HOLDER, INTERNAL, OPTIONAL, PUBLIC, permission
-from handlers._attempts import FAILURES, WRONG_PASSWORDS
-from handlers._limits import EXEMPT, Rule
-from handlers._routes import Route
+from handlers._http.access import AUTHENTICATED, COOKIE_HOLDER, INTERNAL, OPTIONAL, PUBLIC, permission
+from handlers._http.limits import EXEMPT, Rule
+from handlers._http.routes import Route
 from handlers.auth import login, oauth, passwords, profile, registration
+from handlers.auth._attempts import FAILURES, WRONG_PASSWORDS
 
 SUBMISSIONS = Rule(120, sliding=True, announce_from=60)
 STREAMS = Rule(10)
@@ -66,7 +66,7 @@ ROUTES = (
     Route("POST",   "/auth/demo",                        login.Demos,                      PUBLIC),
     Route("GET",    "/auth/verify-email",                registration.EmailVerification,   PUBLIC),
     Route("POST",   "/auth/verify-email",                registration.EmailVerification,   PUBLIC),
-    Route("POST",   "/auth/resend-verification",         registration.VerificationLetters, PUBLIC,        LETTERS),
+    Route("POST",   "/auth/resend-verification",         registration.VerificationEmails, PUBLIC,        LETTERS),
     Route("POST",   "/auth/forgot-password",             passwords.ForgottenPasswords,     PUBLIC,        LETTERS),
     Route("POST",   "/auth/reset-password",              passwords.PasswordResets,         PUBLIC),
     Route("POST",   "/auth/change-password",             passwords.PasswordChanges,        AUTHENTICATED),

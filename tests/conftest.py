@@ -26,7 +26,7 @@ import redis
 
 from config.settings import Settings
 from db._migrate import migrate
-from tests.services import drop_database, postgres_server, valkey_server
+from tests.support.services import drop_database, postgres_server, valkey_server
 
 TEMPLATE = "template_tradestream"
 _numbers = itertools.count(1)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from actors._behaviour import Room
+from actors._runtime.context import ActorContext
 from actors.ingest.received import Received, lost, read
-from actors.lens._outcomes import StageFailure, cause
+from actors.lens._results import StageFailure, cause
 from actors.lens.messages import PUBLISH, Placed, PublishScored, Scored
 from config import clock, metrics
 from config.backoff import Backoff
@@ -45,8 +45,8 @@ class _Verdict:
 class Acceptance:
     """Makes messages durable. `accept` repeats until it is done; every repetition is harmless."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, context: ActorContext) -> None:
+        self._context = context
         self._limit = MOST_MESSAGES  # less for a while after a batch that was not answered in time
 
     async def accept(self, messages: Sequence[Received]) -> None:
@@ -68,7 +68,7 @@ class Acceptance:
 
     async def resend(self) -> int:
         """Take up what somebody retries from the dead-letter queue; how many. Raises Unavailable."""
-        async with self._room.connection() as conn:
+        async with self._context.connection() as conn:
             rows = await find_resent(conn, MOST_MESSAGES)
         if not rows:
             return 0
@@ -82,7 +82,7 @@ class Acceptance:
             (row, orjson.dumps(failures[place]).decode() if place in failures else None)
             for place, row in enumerate(rows)
         ]
-        async with self._room.transaction() as conn:
+        async with self._context.transaction() as conn:
             await settle_resent(conn, settled)
         for way in {row.way for row in rows}:
             count = sum(row.way == way and failure is None for row, failure in settled)
@@ -100,10 +100,10 @@ class Acceptance:
         return chunk
 
     async def _accept_once(self, chunk: Sequence[_Item]) -> None:
-        # The letters first: a batch that is repeated after its signals were published would count them as known.
-        letters = [each.outcome for each in chunk if isinstance(each.outcome, LostMessage)]
+        # The dead letters first: a batch that is repeated after its signals were published would count them as known.
+        dead_letters = [each.outcome for each in chunk if isinstance(each.outcome, LostMessage)]
         scored = [(each.message, each.outcome) for each in chunk if isinstance(each.outcome, Scored)]
-        await self._keep(letters)
+        await self._keep(dead_letters)
         verdict = await self._publish([signal for _, signal in scored])
         refused = [(scored[place][0], failure) for place, failure in verdict.refused.items()]
         await self._keep([lost(message, each.reason_code, each.message) for message, each in refused])
@@ -111,7 +111,7 @@ class Acceptance:
         for result, count in (
             ("published", verdict.published),
             ("known", verdict.known),
-            ("invalid", len(letters)),
+            ("invalid", len(dead_letters)),
             ("refused", len(refused)),
         ):
             if count:
@@ -122,7 +122,7 @@ class Acceptance:
         if not signals:
             return _Verdict()
         try:
-            placed: Placed = await self._room.mailbox(PUBLISH, "").ask(
+            placed: Placed = await self._context.ref(PUBLISH, "").ask(
                 "", PublishScored(tuple(signals)), deadline_seconds=PUBLISH_SECONDS
             )
         except (Unavailable, Fenced):
@@ -137,23 +137,23 @@ class Acceptance:
         refused = {place: StageFailure("PUBLISH_ERROR", reason) for place, reason in placed.refused.items()}
         return _Verdict(placed.published, placed.known, refused)
 
-    async def _keep(self, letters: Sequence[LostMessage]) -> None:
-        if not letters:
+    async def _keep(self, dead_letters: Sequence[LostMessage]) -> None:
+        if not dead_letters:
             return
         try:
-            async with self._room.transaction() as conn:
-                await keep_messages(conn, letters)
+            async with self._context.transaction() as conn:
+                await keep_messages(conn, dead_letters)
         except (Unavailable, Fenced):
             raise
         except Exception as error:
-            if len(letters) == 1:
+            if len(dead_letters) == 1:
                 # Nothing is known that comes here: the payload was looked through. It must not stop those behind it.
-                log.exception("a message of %s can neither be published nor kept", letters[0].way, exc_info=error)
-                metrics.INGEST_MESSAGES.labels(letters[0].way, "lost").inc()
+                log.exception("a message of %s can neither be published nor kept", dead_letters[0].way, exc_info=error)
+                metrics.INGEST_MESSAGES.labels(dead_letters[0].way, "lost").inc()
                 return
-            middle = len(letters) // 2
-            await self._keep(letters[:middle])
-            await self._keep(letters[middle:])
+            middle = len(dead_letters) // 2
+            await self._keep(dead_letters[:middle])
+            await self._keep(dead_letters[middle:])
 
 
 def _again(row: Resent) -> Received:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from actors._behaviour import Behaviour, Room
-from actors._messages import Delivery
+from actors._runtime.context import ActorContext, Behaviour
+from actors._runtime.messages import Envelope
 from actors.ingest.acceptance import Acceptance
 from actors.ingest.kafka_topic import KafkaTopic
 from actors.ingest.redis_channel import RedisChannel
@@ -23,16 +23,16 @@ class Ingest(Behaviour):
     once by its id, a dead letter once by its message's place in the topic.
     """
 
-    async def start(self, room: Room) -> None:
+    async def start(self, context: ActorContext) -> None:
         """Begin to read; whatever is away is waited for in the background."""
-        await super().start(room)
-        acceptance = Acceptance(room)
-        self._redis = RedisChannel(room, acceptance)
-        self._kafka = KafkaTopic(room.settings, acceptance) if room.settings.kafka_bootstrap_servers else None
+        await super().start(context)
+        acceptance = Acceptance(context)
+        self._redis = RedisChannel(context, acceptance)
+        self._kafka = KafkaTopic(context.settings, acceptance) if context.settings.kafka_bootstrap_servers else None
         self._redis.start()
         if self._kafka is not None:
             self._kafka.start()
-        room.every(RESEND_SECONDS, acceptance.resend, name="publish retried dead letters")
+        context.every(RESEND_SECONDS, acceptance.resend, name="publish retried dead letters")
 
     async def stop(self) -> None:
         """See Behaviour."""
@@ -40,11 +40,11 @@ class Ingest(Behaviour):
             await self._kafka.stop()
         await self._redis.stop()
 
-    async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
+    async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
         """It takes no messages: it reads."""
         return [Internal("ingest takes no messages") for _ in batch]
 
-    def figures(self) -> Mapping[str, float]:
+    def stats(self) -> Mapping[str, float]:
         """See Behaviour."""
         redis: dict[str, float] = {
             "redis_open": self._redis.is_open,

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import orjson
 
-from actors.lens._outcomes import ReasonCode, StageFailure, cause
+from actors.lens._results import ReasonCode, StageFailure, cause
 from actors.lens.messages import Scored
 from config import clock
 from config.ids import derived_uuid7, time_of, uuid7
@@ -38,14 +38,14 @@ class Received:
     way: Way
     data: bytes
     size_bytes: int
-    letter_id: UUID
+    dead_letter_id: UUID
     arrived_at: datetime
 
     @classmethod
     def by_redis(cls, data: bytes) -> Received:
         """A message that comes once."""
-        letter_id = uuid7()
-        return cls("redis", data[:KEPT_BYTES], len(data), letter_id, time_of(letter_id))
+        dead_letter_id = uuid7()
+        return cls("redis", data[:KEPT_BYTES], len(data), dead_letter_id, time_of(dead_letter_id))
 
     @classmethod
     def by_kafka(cls, data: bytes, place: str, milliseconds: int) -> Received:
@@ -53,8 +53,8 @@ class Received:
         now_ms = int(clock.now().timestamp() * 1000)
         if not 0 < milliseconds <= now_ms + _CLOCKS_DIFFER_MS:  # the producer gave none, or nonsense
             milliseconds = now_ms
-        letter_id = derived_uuid7(milliseconds, place.encode())
-        return cls("kafka", data[:KEPT_BYTES], len(data), letter_id, min(time_of(letter_id), clock.now()))
+        dead_letter_id = derived_uuid7(milliseconds, place.encode())
+        return cls("kafka", data[:KEPT_BYTES], len(data), dead_letter_id, min(time_of(dead_letter_id), clock.now()))
 
 
 def read(message: Received) -> Scored | LostMessage:
@@ -94,7 +94,7 @@ def lost(
     else:
         payload = orjson.dumps(_raw(message)).decode()
     failure = cause(StageFailure(reason_code, error_message), clock.now())
-    return LostMessage(message.letter_id, message.way, payload, [failure], time_of(message.letter_id))
+    return LostMessage(message.dead_letter_id, message.way, payload, [failure], time_of(message.dead_letter_id))
 
 
 def _raw(message: Received) -> dict[str, Any]:

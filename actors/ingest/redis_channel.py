@@ -13,7 +13,7 @@ from collections import deque
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from actors._behaviour import Room
+from actors._runtime.context import ActorContext
 from actors.ingest.acceptance import MOST_BYTES, MOST_MESSAGES, Acceptance
 from actors.ingest.received import Received
 from config import metrics
@@ -70,10 +70,10 @@ class Buffer:
 class RedisChannel:
     """The way in by Redis. `is_open`: it is subscribed."""
 
-    def __init__(self, room: Room, acceptance: Acceptance, buffer: Buffer | None = None) -> None:
+    def __init__(self, context: ActorContext, acceptance: Acceptance, buffer: Buffer | None = None) -> None:
         self.is_open = False
         self.buffer = buffer or Buffer()
-        self._room = room
+        self._context = context
         self._acceptance = acceptance
         self._came = asyncio.Event()
         self._idle = asyncio.Event()
@@ -113,7 +113,7 @@ class RedisChannel:
             await asyncio.sleep(backoff.next())
 
     async def _follow(self, backoff: Backoff) -> None:
-        async with self._room.redis.pubsub() as pubsub:
+        async with self._context.redis.pubsub() as pubsub:
             await pubsub.subscribe(SCORED_SIGNALS)
             is_silent = False
             while True:

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from actors._behaviour import Behaviour, Room
-from actors._messages import Delivery, Message
+from actors._runtime.context import ActorContext, Behaviour
+from actors._runtime.messages import Envelope, Message
 from actors.leaderboards.messages import PlaceOf, Ranking, Record, Standings, Top
 from actors.leaderboards.rankings import Rankings
 from actors.leaderboards.refreshing import Refreshing
-from actors.leaderboards.standing import Tally
+from actors.leaderboards.totals import BoardTotals
 from config.clock import now
 from db import leaderboards as sql
 from db._postgres import transaction
@@ -36,26 +36,26 @@ class Leaderboards(Behaviour):
     the hourly copy, made up with the records of that moment. Repeating is harmless: records are absolute.
     """
 
-    async def start(self, room: Room) -> None:
+    async def start(self, context: ActorContext) -> None:
         """Read all providers: the copy, and anew those who have moved since. Nobody is answered before that is done."""
-        await super().start(room)
+        await super().start(context)
         self._rankings = Rankings(now())
         self._doubtful: dict[UUID, None] = {}  # their best runs must be read anew; in the order in which they came
         self._moved: set[UUID] = set()  # told of since the read that is under way began
         self._rereading = asyncio.Lock()
         self._refreshing = Refreshing()
-        async with transaction(room.pool, deadline_seconds=READ_SECONDS) as conn:
+        async with transaction(context.pool, deadline_seconds=READ_SECONDS) as conn:
             async for page in sql.load_copy(conn):
-                self._rankings.fill(map(Tally, page))
+                self._rankings.fill(map(BoardTotals, page))
         await self._compare()
-        room.every(LOOK_SECONDS, self._look_after_copy, name="refresh the copy")
-        room.every(COMPARE_SECONDS, self._compare, name="compare with the records")
+        context.every(LOOK_SECONDS, self._look_after_copy, name="refresh the copy")
+        context.every(COMPARE_SECONDS, self._compare, name="compare with the records")
 
-    def figures(self) -> Mapping[str, float]:
+    def stats(self) -> Mapping[str, float]:
         """See Behaviour."""
         return {"providers": len(self._rankings), "doubtful": len(self._doubtful)}
 
-    async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
+    async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
         """See Behaviour."""
         return [self._answer(each.message) for each in batch]
 
@@ -76,7 +76,7 @@ class Leaderboards(Behaviour):
             if not self._rankings.take(record, at):
                 self._doubtful[record.provider_id] = None
         if self._doubtful and not self._rereading.locked():  # who holds it settles afterwards
-            self.room.spawn(self._settle_or_wait(), name="read anew")
+            self.context.spawn(self._settle_or_wait(), name="read anew")
 
     async def _settle_or_wait(self) -> None:
         try:
@@ -90,7 +90,7 @@ class Leaderboards(Behaviour):
             while self._doubtful:
                 ids = list(self._doubtful)[:REREAD]
                 self._moved.clear()
-                async with self.room.connection() as conn:
+                async with self.context.connection() as conn:
                     rows = await sql.load_standings(conn, ids)
                 for provider_id in ids:
                     if provider_id not in self._moved:  # else what was read may be older than what was told
@@ -101,12 +101,12 @@ class Leaderboards(Behaviour):
         at = now()
         for row in rows:
             if row.provider_id not in self._moved:
-                self._rankings.put(Tally(row), at)
+                self._rankings.put(BoardTotals(row), at)
 
     async def _compare(self) -> None:
         """Find what was told and got lost, or told to nobody."""
         known, missed = self._rankings, 0
-        async with self._rereading, transaction(self.room.pool, deadline_seconds=READ_SECONDS) as conn:
+        async with self._rereading, transaction(self.context.pool, deadline_seconds=READ_SECONDS) as conn:
             self._moved.clear()
             async for page in sql.load_records(conn):
                 for record in map(Record._make, page):
@@ -121,13 +121,13 @@ class Leaderboards(Behaviour):
         """Make the copy anew when that is due. One task calls it, so never two at once."""
         if not self._refreshing.may_look(time.monotonic()):
             return
-        async with self.room.connection(deadline_seconds=READ_SECONDS) as conn:
+        async with self.context.connection(deadline_seconds=READ_SECONDS) as conn:
             lag = await sql.load_lag(conn)
         if not self._refreshing.is_due(lag.age_seconds, lag.drift):
             return
         started = time.monotonic()
         try:
-            async with self.room.connection(deadline_seconds=None) as conn:
+            async with self.context.connection(deadline_seconds=None) as conn:
                 is_made = await sql.refresh(conn)
             if not is_made:  # another process is at it, perhaps the one before this, and its copy must be read, too
                 self._refreshing.failed(time.monotonic())
@@ -142,7 +142,7 @@ class Leaderboards(Behaviour):
 
     async def _move_on(self) -> None:
         """Move the windows on: count by the new copy."""
-        async with self._rereading, transaction(self.room.pool, deadline_seconds=READ_SECONDS) as conn:
+        async with self._rereading, transaction(self.context.pool, deadline_seconds=READ_SECONDS) as conn:
             self._moved.clear()
             async for page in sql.load_copy(conn):
                 for row in page:

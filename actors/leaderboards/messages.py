@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import ClassVar, NamedTuple
 from uuid import UUID
 
-from actors._messages import Message
+from actors._runtime.messages import Message
 from config.values import Value
 from db.leaderboards import Board, Period
 

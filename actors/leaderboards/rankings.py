@@ -9,7 +9,7 @@ from uuid import UUID
 from sortedcontainers import SortedList
 
 from actors.leaderboards.messages import Place, Record, Standing
-from actors.leaderboards.standing import BOARDS, Tally, number_of, value_and_change, values
+from actors.leaderboards.totals import BOARDS, BoardTotals, number_of, value_and_change, values
 from db.leaderboards import Board, Period
 
 # Best first: the value and the number of signals, both counted down, then the id, in one integer: lists are searched in
@@ -28,71 +28,71 @@ class Rankings:
     """
 
     def __init__(self, at: datetime) -> None:
-        self._tallies: dict[int, Tally] = {}  # by the id as an integer
+        self._totals: dict[int, BoardTotals] = {}  # by the id as an integer
         self._keys: dict[int, list[_Key | None]] = {}
         self._lists: list[SortedList[_Key]] = [SortedList() for _ in BOARDS]
         self._changed_at: list[datetime] = [at] * len(BOARDS)
 
     def __len__(self) -> int:
-        return len(self._tallies)
+        return len(self._totals)
 
-    def fill(self, tallies: Iterable[Tally]) -> None:
+    def fill(self, all_totals: Iterable[BoardTotals]) -> None:
         """Put in everything at once, which sorts once: for a start."""
         columns: list[list[_Key]] = [[] for _ in BOARDS]
-        for tally in tallies:
-            keys = _keys_of(tally)
-            self._tallies[tally.id.int] = tally
-            self._keys[tally.id.int] = keys
+        for totals in all_totals:
+            keys = _keys_of(totals)
+            self._totals[totals.id.int] = totals
+            self._keys[totals.id.int] = keys
             for column, key in zip(columns, keys, strict=True):
                 if key is not None:
                     column.append(key)
         for ranking, column in zip(self._lists, columns, strict=True):
             ranking.update(column)
 
-    def put(self, tally: Tally, at: datetime) -> None:
+    def put(self, totals: BoardTotals, at: datetime) -> None:
         """Put a provider in, or in the place of what was known of it."""
-        self._tallies[tally.id.int] = tally
-        self._reorder(tally, at)
+        self._totals[totals.id.int] = totals
+        self._reorder(totals, at)
 
     def take(self, record: Record, at: datetime) -> bool:
         """Take a changed record in. False: the provider's best runs must be read anew, and are out of date until."""
-        tally = self._tallies.get(record.provider_id.int)
-        if tally is None:
-            tally = self._tallies[record.provider_id.int] = Tally.beginning(record.provider_id)
-        elif tally.is_like(record):
+        totals = self._totals.get(record.provider_id.int)
+        if totals is None:
+            totals = self._totals[record.provider_id.int] = BoardTotals.beginning(record.provider_id)
+        elif totals.is_like(record):
             return True
-        is_certain = tally.take(record)
-        self._reorder(tally, at)
+        is_certain = totals.take(record)
+        self._reorder(totals, at)
         return is_certain
 
     def is_known(self, record: Record) -> bool:
         """Whether the record is what is known of the provider."""
-        tally = self._tallies.get(record.provider_id.int)
-        return tally is not None and tally.is_like(record)
+        totals = self._totals.get(record.provider_id.int)
+        return totals is not None and totals.is_like(record)
 
     def top(self, board: Board, period: Period, limit: int) -> tuple[Place, ...]:
         """The first places."""
         ranking = self._lists[number_of(board, period)]
         return tuple(
-            place_of(rank, self._tallies[key & _ID], board, period) for rank, key in enumerate(ranking[:limit], start=1)
+            place_of(rank, self._totals[key & _ID], board, period) for rank, key in enumerate(ranking[:limit], start=1)
         )
 
     def standing(self, board: Board, period: Period, provider_id: UUID) -> Standing | None:
         """Where a provider is; None for an unknown one."""
-        tally = self._tallies.get(provider_id.int)
-        if tally is None:
+        totals = self._totals.get(provider_id.int)
+        if totals is None:
             return None
         number = number_of(board, period)
         key = self._keys[provider_id.int][number]
-        value, _ = value_and_change(tally, board, period)
+        value, _ = value_and_change(totals, board, period)
         return Standing(None if key is None else self._lists[number].bisect_left(key) + 1, value)
 
     def changed_at(self, board: Board, period: Period) -> datetime:
         """When the board last changed."""
         return self._changed_at[number_of(board, period)]
 
-    def _reorder(self, tally: Tally, at: datetime) -> None:
-        known, keys = self._keys.get(tally.id.int), _keys_of(tally)
+    def _reorder(self, totals: BoardTotals, at: datetime) -> None:
+        known, keys = self._keys.get(totals.id.int), _keys_of(totals)
         if known is None:
             known = [None] * len(keys)
         for number, (old, new) in enumerate(zip(known, keys, strict=True)):
@@ -104,17 +104,17 @@ class Rankings:
             if new is not None:
                 ranking.add(new)
             self._changed_at[number] = at
-        self._keys[tally.id.int] = keys
+        self._keys[totals.id.int] = keys
 
 
-def place_of(rank: int, tally: Tally, board: Board, period: Period) -> Place:
+def place_of(rank: int, totals: BoardTotals, board: Board, period: Period) -> Place:
     """The entry of a provider that is on the board."""
-    value, change = value_and_change(tally, board, period)
+    value, change = value_and_change(totals, board, period)
     assert value is not None
-    return Place(rank, tally.id, value, change)
+    return Place(rank, totals.id, value, change)
 
 
-def _keys_of(tally: Tally) -> list[_Key | None]:
-    low = ((_LEAST - tally.signals) << _ID_BITS) + tally.id.int
+def _keys_of(totals: BoardTotals) -> list[_Key | None]:
+    low = ((_LEAST - totals.signals) << _ID_BITS) + totals.id.int
     shift = _SIGNALS_BITS + _ID_BITS
-    return [None if value is None else (-value << shift) + low for value in values(tally)]
+    return [None if value is None else (-value << shift) + low for value in values(totals)]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from actors.lens._outcomes import Letter, Noted, Outcome, StageFailure, bury, cause, steps_move, stored_move
+from actors.lens._results import GivenUp, Noted, StageFailure, StageResult, cause, dead_letter, steps_move, stored_move
 from actors.lens.messages import Work
 from config import clock
 from config.ids import time_of, uuid7
@@ -31,7 +31,7 @@ class Commits:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
 
-    async def commit(self, batch: list[Outcome], done: list[Outcome]) -> None:
+    async def commit(self, batch: list[StageResult], done: list[StageResult]) -> None:
         """Commit the batch; if a row of it cannot be stored, its halves, so that one such event fails alone.
 
         What is committed is added to `done`, a part of the batch also when the rest raises.
@@ -48,12 +48,12 @@ class Commits:
             elif batch[0].work.carried:
                 await self._commit_apart(batch[0], done)
             else:
-                done += await self._bury_alone(batch[0], error, self._stage.stage)
+                done += await self._dead_letter_alone(batch[0], error, self._stage.stage)
 
     async def commit_steps(self, works: Sequence[Work], stage: str | None = None) -> set[UUID]:
         """Store the steps that events carry: then they wait for this (or another) `stage`; the ids of those moved."""
         stage = stage or self._stage.stage
-        async with self._stage.room.transaction() as conn:
+        async with self._stage.context.transaction() as conn:
             moves = [steps_move(work, stage) for work in works]
             moved = await stages.move(conn, stage, moves, lease_seconds=LEASE_SECONDS)
             await self._stage.store_steps(conn, [work for work in works if work.signal.event_id in moved])
@@ -66,14 +66,14 @@ class Commits:
         were still held, that was dropped.
         """
         try:
-            async with self._stage.room.connection() as conn:
+            async with self._stage.context.connection() as conn:
                 await stages.free(conn, [work.signal.event_id for work in works])
         except Exception as error:  # noqa: BLE001 - of whatever kind, they wait for their leases then
             log.log(loudness(error), "%s cannot free %d events: %s", self._stage.stage, len(works), error)
 
-    async def _commit_apart(self, outcome: Outcome, done: list[Outcome]) -> None:
+    async def _commit_apart(self, result: StageResult, done: list[StageResult]) -> None:
         """One event that cannot be stored with the steps that it carries: each by itself, to tell which one it is."""
-        work, steps = replace(outcome.work, carried=()), outcome.work.carried
+        work, steps = replace(result.work, carried=()), result.work.carried
         for step, stage in zip(steps, [*(each.stage for each in steps[1:]), self._stage.stage], strict=True):
             try:
                 if not await self.commit_steps([replace(work, carried=(step,))], stage):
@@ -81,17 +81,17 @@ class Commits:
             except (AppError, *CONTENDED):
                 raise
             except Exception as error:  # noqa: BLE001 - as above
-                done += await self._bury_alone(replace(outcome, work=work), error, step.stage)
+                done += await self._dead_letter_alone(replace(result, work=work), error, step.stage)
                 return
-        await self.commit([replace(outcome, work=work)], done)
+        await self.commit([replace(result, work=work)], done)
 
-    async def _bury_alone(self, outcome: Outcome, error: Exception, stage: str) -> list[Outcome]:
-        event_id = outcome.work.signal.event_id
+    async def _dead_letter_alone(self, result: StageResult, error: Exception, stage: str) -> list[StageResult]:
+        event_id = result.work.signal.event_id
         log.error("%s cannot store event %s", stage, event_id, exc_info=error)
         now = clock.now()
         failure = StageFailure("PUBLISH_ERROR" if stage == "PUBLISH" else "INTERNAL_ERROR", str(error))
-        work = outcome.work
-        buried = bury(work, (Letter(None, (*work.failures, cause(failure, now))),), now)
+        work = result.work
+        buried = dead_letter(work, (GivenUp(None, (*work.failures, cause(failure, now))),), now)
         try:
             return await self._commit_once([buried], stage)
         except (AppError, *CONTENDED):
@@ -100,47 +100,49 @@ class Commits:
             log.exception("%s cannot bury event %s either; the sweep will bring it back", stage, event_id)
             return []
 
-    async def _commit_once(self, batch: list[Outcome], stage: str | None = None) -> list[Outcome]:
+    async def _commit_once(self, batch: list[StageResult], stage: str | None = None) -> list[StageResult]:
         stage = stage or self._stage.stage
-        notes = [outcome for outcome in batch if isinstance(outcome, Noted)]
-        moves = [outcome for outcome in batch if not isinstance(outcome, Noted)]
-        async with self._stage.room.transaction() as conn:
+        notes = [result for result in batch if isinstance(result, Noted)]
+        moves = [result for result in batch if not isinstance(result, Noted)]
+        async with self._stage.context.transaction() as conn:
             moved: set[UUID] = set()
             if notes:  # before the moves: a note belongs to the attempt that a move ends
                 moved = await stages.note_status(conn, stage, [o.move for o in notes])
             if moves:
                 moved |= await stages.move(conn, stage, [stored_move(o) for o in moves], lease_seconds=LEASE_SECONDS)
-            done = [outcome for outcome in batch if outcome.work.signal.event_id in moved]
+            done = [result for result in batch if result.work.signal.event_id in moved]
             if done:
-                if carriers := [outcome.work for outcome in done if outcome.work.carried]:
+                if carriers := [result.work for result in done if result.work.carried]:
                     await self._stage.store_steps(conn, carriers)
                 await self._stage.store(conn, done)
-                if letters := [_dead_letter(o, letter, stage) for o in done for letter in o.letters]:
-                    await dlq.insert_dead_letters(conn, letters)
-                if again := [outcome for outcome in done if outcome.work.round]:
+                if dead_letters := [
+                    _dead_letter(o, dead_letter, stage) for o in done for dead_letter in o.dead_letters
+                ]:
+                    await dlq.insert_dead_letters(conn, dead_letters)
+                if again := [result for result in done if result.work.round]:
                     await self._close_retries(conn, again)
         return done
 
-    async def _close_retries(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
-        cured = [(o.work.signal.event_id, model) for o in outcomes for model in self._stage.cured(o)]
+    async def _close_retries(self, conn: Connection, results: Sequence[StageResult]) -> None:
+        cured = [(o.work.signal.event_id, model) for o in results for model in self._stage.cured(o)]
         if cured:
             await dlq.resolve_cured(conn, self._stage.stage.lower(), cured)
-        if ended := [outcome.work.signal.event_id for outcome in outcomes if outcome.move.ended]:
+        if ended := [result.work.signal.event_id for result in results if result.move.ended]:
             await dlq.end_retries(conn, ended)
 
 
-def _dead_letter(outcome: Outcome, letter: Letter, stage: str) -> dlq.DeadLetter:
-    last = letter.failures[-1]
-    letter_id = uuid7()
+def _dead_letter(result: StageResult, dead_letter: GivenUp, stage: str) -> dlq.DeadLetter:
+    last = dead_letter.failures[-1]
+    dead_letter_id = uuid7()
     return dlq.DeadLetter(
-        id=letter_id,
-        event_id=outcome.work.signal.event_id,
+        id=dead_letter_id,
+        event_id=result.work.signal.event_id,
         stage=stage.lower(),
-        model=letter.model,
+        model=dead_letter.model,
         reason_code=last["reason_code"],
         error_message=last["error_message"],
-        payload=outcome.work.signal.to_dict(),
-        attempts=list(letter.failures),
-        retry_count=len(letter.failures) - 1,
-        created_at=time_of(letter_id),
+        payload=result.work.signal.to_dict(),
+        attempts=list(dead_letter.failures),
+        retry_count=len(dead_letter.failures) - 1,
+        created_at=time_of(dead_letter_id),
     )

@@ -11,7 +11,7 @@ from typing import Any
 from marshmallow import ValidationError
 
 from config.clock import rfc3339
-from db.lens.retries import Event, Letter
+from db.lens.retries import Event, OpenDeadLetter
 from schemas._problems import field_errors
 from schemas.errors import FieldError, ValidationFailed
 from schemas.ingest import load_scored, patch_scored
@@ -34,13 +34,13 @@ class Edit:
     is_anew: bool
 
 
-def edit_signal(event: Event, letter: Letter, patch: Mapping[str, Any]) -> Edit | None:
+def edit_signal(event: Event, dead_letter: OpenDeadLetter, patch: Mapping[str, Any]) -> Edit | None:
     """The event's signal with the patch laid over it; None if that changes nothing. Raises ValidationFailed.
 
     What the patch repeats of the payload that the entry shows is no change, though the payload's numbers and times have
     fewer digits than the signal's: so all of it may be sent back, with one field changed.
     """
-    shown = _parse(letter.edited_payload or letter.payload) | {"event_id": str(event.event_id)}
+    shown = _parse(dead_letter.edited_payload or dead_letter.payload) | {"event_id": str(event.event_id)}
     patch = {name: value for name, value in patch.items() if name not in shown or shown[name] != value}
     if "event_id" in patch:
         raise ValidationFailed.of("payload.event_id", "cannot be changed")
@@ -56,20 +56,20 @@ def edit_signal(event: Event, letter: Letter, patch: Mapping[str, Any]) -> Edit 
     return Edit(to_json(after), is_anew=bool(changed & ENRICHED))
 
 
-def new_submission(letter: Letter, patch: Mapping[str, Any] | None) -> dict[str, Any]:
+def new_submission(dead_letter: OpenDeadLetter, patch: Mapping[str, Any] | None) -> dict[str, Any]:
     """The fields of a `Submit`, from the payload of an entry that never became an event. Raises ValidationFailed.
 
     As it is, the payload must be a submission through and through; under a patch, what is foreign to one is left out.
     """
-    document = _parse(letter.edited_payload or letter.payload)
+    document = _parse(dead_letter.edited_payload or dead_letter.payload)
     if patch is not None:
         document = {name: value for name, value in document.items() if name in _SUBMISSION.fields} | dict(patch)
     return _load(document)
 
 
-def scored_message(letter: Letter, patch: Mapping[str, Any] | None) -> dict[str, Any]:
+def scored_message(dead_letter: OpenDeadLetter, patch: Mapping[str, Any] | None) -> dict[str, Any]:
     """The message of a scored signal as it is to be read again. Raises ValidationFailed when it still is none."""
-    document = _parse(letter.edited_payload or letter.payload)
+    document = _parse(dead_letter.edited_payload or dead_letter.payload)
     if patch is not None:
         document = patch_scored(document, patch)
     load_scored(document, "payload")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from actors._mailbox import Mailbox
+from actors._runtime.ref import ActorRef
 from actors.lens.messages import Process, Work
 
 LINGER_SECONDS_EACH = 0.005
@@ -23,7 +23,7 @@ def linger_after(events: int) -> float:
 class HandOver:
     """Gathers work for a stage. What is lost on the way is in Postgres; the next stage's sweep finds it."""
 
-    def __init__(self, stage: Mailbox) -> None:
+    def __init__(self, stage: ActorRef) -> None:
         self._stage = stage
         self._waiting: list[Work] = []
         self._timer: asyncio.TimerHandle | None = None

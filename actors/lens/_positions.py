@@ -10,7 +10,7 @@ from typing import Final
 
 import asyncpg
 
-from actors._behaviour import Room
+from actors._runtime.context import ActorContext
 from actors.lens.model import Position, RawSignal
 from actors.lens.publication import provider_candidates
 from actors.providers.record import return_of
@@ -32,8 +32,8 @@ SECONDS: Final = 2.0
 class Positions:
     """Finds open positions. Where Postgres does not say in time, none is known, and the signal goes on."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, context: ActorContext) -> None:
+        self._context = context
         self._waiting: list[tuple[RawSignal, asyncio.Future[Position | None]]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -74,7 +74,7 @@ class Positions:
 
     async def _positions(self, signals: Sequence[RawSignal]) -> list[Position | None]:
         places = [(number, place) for number, signal in enumerate(signals) for place in _places(signal)]
-        async with self._room.connection() as conn:
+        async with self._context.connection() as conn:
             prices = await opening_prices(conn, [place for _, place in places])
         found: list[Position | None] = [None] * len(signals)
         for (number, _), price in zip(places, prices, strict=True):

@@ -7,7 +7,7 @@ import logging
 from datetime import timedelta
 from uuid import UUID
 
-from actors._behaviour import Room
+from actors._runtime.context import ActorContext
 from config import clock
 from db.lens import retention
 
@@ -18,20 +18,20 @@ AT_ONCE = 500  # documents or entries in one transaction: some 20 ms
 PAUSE_SECONDS = 0.1  # between two of them, so that they take a fifth of a core at most: 15 million events an hour
 
 
-async def forget_old(room: Room, after: UUID) -> UUID:
+async def forget_old(context: ActorContext, after: UUID) -> UUID:
     """Remove everything that is due. Events up to `after` were looked at before; the answer is the next `after`."""
-    before = clock.now() - timedelta(days=room.settings.lens_archive_days)
+    before = clock.now() - timedelta(days=context.settings.lens_archive_days)
     while True:
-        async with room.transaction() as conn:
+        async with context.transaction() as conn:
             last = await retention.forget_documents(conn, before, AT_ONCE, after=after)
         if last is None:
             break
         after = last
         await asyncio.sleep(PAUSE_SECONDS)
-    letters = AT_ONCE
-    while letters == AT_ONCE:
-        async with room.transaction() as conn:
-            letters = await retention.forget_resolved(conn, before, AT_ONCE)
+    dead_letters = AT_ONCE
+    while dead_letters == AT_ONCE:
+        async with context.transaction() as conn:
+            dead_letters = await retention.forget_resolved(conn, before, AT_ONCE)
         await asyncio.sleep(PAUSE_SECONDS)
-    log.debug("%s: nothing is left that is older than %s", room.name, before)
+    log.debug("%s: nothing is left that is older than %s", context.name, before)
     return after

@@ -9,14 +9,14 @@ from typing import Any
 from uuid import UUID
 
 from actors.lens._edits import Edit, edit_signal, new_submission, scored_message, to_json
-from actors.lens._outcomes import StageFailure, cause, entry
+from actors.lens._results import StageFailure, cause, entry
 from actors.lens.messages import Retrying, Submit
 from config import clock
 from config.ids import uuid7
 from db._postgres import Connection
 from db.lens import retries as sql
 from db.lens.dlq import RESOLVED_BY_RETRY
-from db.lens.retries import Event, Letter, Marked, Requeued
+from db.lens.retries import Event, Marked, OpenDeadLetter, Requeued
 from schemas.errors import AppError, NotFound, ValidationFailed
 
 UNKNOWN = "DLQ entry not found"
@@ -30,7 +30,7 @@ _STATUS_BEFORE = {"ENRICH": "ENQUEUED", "EVALUATE": "ENRICHED", "PUBLISH": "MODE
 class Order:
     """One entry that is to be retried, its signal with `patch` laid over it, not before `delay_seconds`."""
 
-    letter_id: UUID
+    dead_letter_id: UUID
     patch: dict[str, Any] | None = None
     delay_seconds: float = 0.0
 
@@ -49,14 +49,16 @@ async def retry(conn: Connection, orders: Sequence[Order], *, in_bulk: bool) -> 
 
     In bulk, events that are under way are left alone, and a payload that is still invalid is one more failed attempt.
     """
-    letters, event_ids = await sql.lock_letters(conn, [each.letter_id for each in orders], idle_only=in_bulk)
-    batch = _Batch(letters, await sql.get_events(conn, event_ids), clock.now())
+    dead_letters, event_ids = await sql.lock_dead_letters(
+        conn, [each.dead_letter_id for each in orders], idle_only=in_bulk
+    )
+    batch = _Batch(dead_letters, await sql.get_events(conn, event_ids), clock.now())
     failed: dict[UUID, dict[str, Any]] = {}
     for order in orders:
         reply = batch.take(order)
         if in_bulk and isinstance(reply, ValidationFailed) and reply.details:
             failure = StageFailure("VALIDATION_ERROR", "; ".join(f"{e.field}: {e.message}" for e in reply.details))
-            failed[order.letter_id] = cause(failure, batch.at)
+            failed[order.dead_letter_id] = cause(failure, batch.at)
         batch.results.replies.append(reply)
     await sql.requeue(conn, batch.requeued())
     await sql.mark_retried(conn, list(batch.marked.values()), resolution_note=RESOLVED_BY_RETRY)
@@ -69,21 +71,21 @@ class _Plan:
     """What becomes of one event: the entries that are now retried, and those that were already."""
 
     event: Event
-    under_way: list[Letter]
-    begun: dict[UUID, Letter] = field(default_factory=dict)
+    under_way: list[OpenDeadLetter]
+    begun: dict[UUID, OpenDeadLetter] = field(default_factory=dict)
     edit: Edit | None = None
     edited_by: set[UUID] = field(default_factory=set)  # the entries whose retry changed the signal
     delay_seconds: float = 0.0
 
     @property
-    def letters(self) -> list[Letter]:
+    def dead_letters(self) -> list[OpenDeadLetter]:
         return [*self.begun.values(), *(each for each in self.under_way if each.id not in self.begun)]
 
     @property
     def stage(self) -> str:
         """The earliest that any of its entries needs; what is under way is never taken past where it is."""
         event = self.event
-        stages = [letter.stage.upper() for letter in self.letters]
+        stages = [dead_letter.stage.upper() for dead_letter in self.dead_letters]
         if (self.edit is not None and self.edit.is_anew) or not event.has_document:
             stages.append("ENRICH")
         if event.is_open and event.stage in _ORDER:
@@ -93,12 +95,12 @@ class _Plan:
     @property
     def asked(self) -> list[str] | None:
         """The models that it needs an answer of; None: all, as of a signal that no model has seen."""
-        event, letters = self.event, self.letters
-        if (self.edit is not None and self.edit.is_anew) or any(each.stage == "enrich" for each in letters):
+        event, dead_letters = self.event, self.dead_letters
+        if (self.edit is not None and self.edit.is_anew) or any(each.stage == "enrich" for each in dead_letters):
             return None
         if event.is_open and event.asked is None and event.stage != "PUBLISH":
             return None
-        models = [each.model for each in letters if each.stage == "evaluate"]
+        models = [each.model for each in dead_letters if each.stage == "evaluate"]
         return None if None in models else sorted(each for each in models if each is not None)
 
     def requeued(self, at: datetime) -> Requeued:
@@ -117,80 +119,88 @@ class _Plan:
             timeline=lines,
         )
 
-    def _details(self, letter: Letter) -> dict[str, Any]:
-        details: dict[str, Any] = {"dlq_id": str(letter.id), "stage": letter.stage}
-        return details | {"edited": True} if letter.id in self.edited_by else details
+    def _details(self, dead_letter: OpenDeadLetter) -> dict[str, Any]:
+        details: dict[str, Any] = {"dlq_id": str(dead_letter.id), "stage": dead_letter.stage}
+        return details | {"edited": True} if dead_letter.id in self.edited_by else details
 
 
 class _Batch:
     """Orders one after another, on the rows as they are locked; a later one sees what an earlier one did."""
 
-    def __init__(self, letters: dict[UUID, Letter], events: dict[UUID, Event], at: datetime) -> None:
+    def __init__(self, dead_letters: dict[UUID, OpenDeadLetter], events: dict[UUID, Event], at: datetime) -> None:
         self.at = at
         self.results = Results([])
         self.marked: dict[UUID, Marked] = {}
-        self._letters = letters
+        self._dead_letters = dead_letters
         self._plans = {
-            event_id: _Plan(event, [each for each in letters.values() if each.event_id == event_id and each.retrying])
+            event_id: _Plan(
+                event, [each for each in dead_letters.values() if each.event_id == event_id and each.retrying]
+            )
             if event.is_open
             else _Plan(event, [])
             for event_id, event in events.items()
         }
 
     def take(self, order: Order) -> Retrying | AppError:
-        letter = self._letters.get(order.letter_id)
-        if letter is None:
+        dead_letter = self._dead_letters.get(order.dead_letter_id)
+        if dead_letter is None:
             return NotFound(UNKNOWN)
-        if letter.resolved_at is not None:
+        if dead_letter.resolved_at is not None:
             return ValidationFailed(CANNOT_RETRY)
         try:
-            if letter.way is not None:
-                return self._resend(letter, order)
-            return self._accept(letter, order) if letter.event_id is None else self._requeue(letter, order)
+            if dead_letter.way is not None:
+                return self._resend(dead_letter, order)
+            return (
+                self._accept(dead_letter, order) if dead_letter.event_id is None else self._requeue(dead_letter, order)
+            )
         except ValidationFailed as error:
             return error
 
     def requeued(self) -> list[Requeued]:
         return [plan.requeued(self.at) for plan in self._plans.values() if plan.begun]
 
-    def _requeue(self, letter: Letter, order: Order) -> Retrying:
-        assert letter.event_id is not None
-        plan = self._plans[letter.event_id]
-        edit = None if order.patch is None else edit_signal(plan.event, letter, order.patch)
-        if edit is None and (letter.id in plan.begun or letter.id in {each.id for each in plan.under_way}):
-            return Retrying(letter.id, plan.stage.lower(), letter.retry_count)
+    def _requeue(self, dead_letter: OpenDeadLetter, order: Order) -> Retrying:
+        assert dead_letter.event_id is not None
+        plan = self._plans[dead_letter.event_id]
+        edit = None if order.patch is None else edit_signal(plan.event, dead_letter, order.patch)
+        if edit is None and (dead_letter.id in plan.begun or dead_letter.id in {each.id for each in plan.under_way}):
+            return Retrying(dead_letter.id, plan.stage.lower(), dead_letter.retry_count)
         if edit is not None:
             is_anew = edit.is_anew or (plan.edit is not None and plan.edit.is_anew)
             plan.edit = replace(edit, is_anew=is_anew)
-            plan.edited_by.add(letter.id)
+            plan.edited_by.add(dead_letter.id)
             plan.event = replace(plan.event, edited=sql.exact_json(edit.signal))
         plan.delay_seconds = min(plan.delay_seconds, order.delay_seconds) if plan.begun else order.delay_seconds
-        letter = self._count(letter)
-        plan.begun[letter.id] = letter
-        self.marked[letter.id] = Marked(letter.id, letter.retry_count, None if plan.edit is None else plan.edit.signal)
-        return Retrying(letter.id, plan.stage.lower(), letter.retry_count)
+        dead_letter = self._count(dead_letter)
+        plan.begun[dead_letter.id] = dead_letter
+        self.marked[dead_letter.id] = Marked(
+            dead_letter.id, dead_letter.retry_count, None if plan.edit is None else plan.edit.signal
+        )
+        return Retrying(dead_letter.id, plan.stage.lower(), dead_letter.retry_count)
 
-    def _accept(self, letter: Letter, order: Order) -> Retrying:
-        fields = new_submission(letter, order.patch)
+    def _accept(self, dead_letter: OpenDeadLetter, order: Order) -> Retrying:
+        fields = new_submission(dead_letter, order.patch)
         submit = Submit(event_id=uuid7(), idempotency_key=None, **fields)
         edited = None if order.patch is None else to_json(fields)
-        letter = self._count(replace(letter, resolved_at=self.at))
-        self.marked[letter.id] = Marked(letter.id, letter.retry_count, edited, submit.event_id, is_done=True)
+        dead_letter = self._count(replace(dead_letter, resolved_at=self.at))
+        self.marked[dead_letter.id] = Marked(
+            dead_letter.id, dead_letter.retry_count, edited, submit.event_id, is_done=True
+        )
         self.results.accepted.append((submit, order.delay_seconds))
-        return Retrying(letter.id, letter.stage, letter.retry_count)
+        return Retrying(dead_letter.id, dead_letter.stage, dead_letter.retry_count)
 
-    def _resend(self, letter: Letter, order: Order) -> Retrying:
+    def _resend(self, dead_letter: OpenDeadLetter, order: Order) -> Retrying:
         """`ingest` takes it up and resolves it. At once, even in bulk: it asks nothing of the market or of a model."""
-        if letter.retrying and order.patch is None:
-            return Retrying(letter.id, letter.stage, letter.retry_count)
-        message = scored_message(letter, order.patch)
+        if dead_letter.retrying and order.patch is None:
+            return Retrying(dead_letter.id, dead_letter.stage, dead_letter.retry_count)
+        message = scored_message(dead_letter, order.patch)
         edited = None if order.patch is None else message
-        letter = self._count(replace(letter, retrying=True, edited_payload=sql.exact_json(message)))
-        self.marked[letter.id] = Marked(letter.id, letter.retry_count, edited)
-        return Retrying(letter.id, letter.stage, letter.retry_count)
+        dead_letter = self._count(replace(dead_letter, retrying=True, edited_payload=sql.exact_json(message)))
+        self.marked[dead_letter.id] = Marked(dead_letter.id, dead_letter.retry_count, edited)
+        return Retrying(dead_letter.id, dead_letter.stage, dead_letter.retry_count)
 
-    def _count(self, letter: Letter) -> Letter:
+    def _count(self, dead_letter: OpenDeadLetter) -> OpenDeadLetter:
         self.results.begun += 1
-        counted = replace(letter, retry_count=letter.retry_count + 1)
-        self._letters[letter.id] = counted
+        counted = replace(dead_letter, retry_count=dead_letter.retry_count + 1)
+        self._dead_letters[dead_letter.id] = counted
         return counted

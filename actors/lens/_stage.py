@@ -23,28 +23,28 @@ from uuid import UUID
 
 import asyncpg
 
-from actors._behaviour import Behaviour, Room
-from actors._messages import Delivery
+from actors._runtime.context import ActorContext, Behaviour
+from actors._runtime.messages import Envelope
 from actors.lens._commits import LEASE_SECONDS, Commits
 from actors.lens._handover import linger_after
-from actors.lens._outcomes import (
+from actors.lens._recall import recall, recall_facts
+from actors.lens._results import (
     Advanced,
-    Buried,
     Carried,
-    Letter,
+    DeadLettered,
+    GivenUp,
     Noted,
-    Outcome,
     Retried,
     RetryPolicy,
     StageFailure,
-    bury,
+    StageResult,
     carry,
     cause,
+    dead_letter,
     fail,
     overtaken,
     stored,
 )
-from actors.lens._recall import recall, recall_facts
 from actors.lens._rows import store_steps
 from actors.lens.messages import Process, Work
 from config import clock, metrics
@@ -89,25 +89,25 @@ class Stage(Behaviour):
         self._arrived = asyncio.Event()
         self._carried: list[Carried] = []  # done and not handed over yet
         self._waiting: list[Work] = []  # to be done once the steps that they carry are stored
-        self._finished: list[Outcome] = []
+        self._finished: list[StageResult] = []
         self._ready = asyncio.Event()
         self._due = asyncio.Event()
         self._next_due = float("inf")
         self._tasks: list[asyncio.Task[Any]] = []
         self._commits = Commits(self)
 
-    async def start(self, room: Room) -> None:
+    async def start(self, context: ActorContext) -> None:
         """Begin to sweep and to commit."""
-        await super().start(room)
-        settings = room.settings
+        await super().start(context)
+        settings = context.settings
         self.policy = RetryPolicy(
             settings.lens_retries, settings.lens_retry_base_seconds, settings.lens_retry_max_seconds
         )
         await self.prepare()
         self._tasks = [
-            spawn(self._begin_forever(), name=f"{room.name}: begin"),
-            spawn(self._commit_forever(), name=f"{room.name}: commit"),
-            spawn(self._sweep_forever(), name=f"{room.name}: sweep"),
+            spawn(self._begin_forever(), name=f"{context.name}: begin"),
+            spawn(self._commit_forever(), name=f"{context.name}: commit"),
+            spawn(self._sweep_forever(), name=f"{context.name}: sweep"),
         ]
 
     async def stop(self) -> None:
@@ -115,11 +115,11 @@ class Stage(Behaviour):
         await cancel(*self._tasks)
         await self.close()
 
-    async def process(self, batch: Sequence[Delivery]) -> list[Any]:
+    async def process(self, batch: Sequence[Envelope]) -> list[Any]:
         """Take hand-overs into memory; what there is no room for is left to the sweep."""
-        for delivery in batch:
-            if isinstance(delivery.message, Process):
-                self._take(delivery.message.work, may_carry=self.carries)
+        for envelope in batch:
+            if isinstance(envelope.message, Process):
+                self._take(envelope.message.work, may_carry=self.carries)
         return [None] * len(batch)
 
     # --- what a subclass says
@@ -130,34 +130,34 @@ class Stage(Behaviour):
     async def close(self) -> None:
         """Give back what `prepare` took."""
 
-    def work_at_once(self, work: Work) -> Outcome | None:
+    def work_at_once(self, work: Work) -> StageResult | None:
         """What `work` does, where that needs no waiting; None where it may. A task of its own costs 20 µs."""
         return None
 
     @abstractmethod
-    async def work(self, work: Work) -> Outcome:
-        """One attempt on one event. Raises StageFailure, which is retried or buried by the policy."""
+    async def work(self, work: Work) -> StageResult:
+        """One attempt on one event. Raises StageFailure, which is retried or dead-lettered by the policy."""
 
-    async def store(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
+    async def store(self, conn: Connection, results: Sequence[StageResult]) -> None:
         """Store what belongs to the outcomes that moved, in their transaction."""
 
     async def store_steps(self, conn: Connection, works: Sequence[Work]) -> None:
         """Store what belongs to the steps that events carry, in the same transaction."""
         await store_steps(conn, works)
 
-    async def committed(self, outcomes: Sequence[Outcome]) -> None:
+    async def committed(self, results: Sequence[StageResult]) -> None:
         """Tell others, after the commit."""
 
-    def cured(self, outcome: Outcome) -> Sequence[str | None]:
+    def cured(self, result: StageResult) -> Sequence[str | None]:
         """Whose dead letters of this stage the outcome shows to be cured: models, and None for the stage itself."""
-        return () if isinstance(outcome, (Noted, Retried, Buried)) else (None,)
+        return () if isinstance(result, (Noted, Retried, DeadLettered)) else (None,)
 
     def rest(self) -> None:
         """Do what can wait until everything that has come is begun: write figures, say."""
 
-    def note(self, outcome: Noted) -> None:
+    def note(self, result: Noted) -> None:
         """Have something stored of an event that stays: committed with whatever else is finished."""
-        self._finish(outcome)
+        self._finish(result)
 
     # --- the work
 
@@ -192,17 +192,17 @@ class Stage(Behaviour):
 
     def _begin(self, work: Work, *, may_carry: bool) -> None:
         try:
-            outcome = self.work_at_once(work)
+            result = self.work_at_once(work)
         except Exception as error:  # noqa: BLE001 - of whatever kind, it is told apart there
-            outcome = self._failed(work, error)
-        if outcome is None and work.carried:
+            result = self._failed(work, error)
+        if result is None and work.carried:
             self._waiting.append(work)
-        elif outcome is None:
+        elif result is None:
             spawn(self._attempt(work), name=f"{self.stage} {work.signal.event_id}")
-        elif may_carry and type(outcome) is Advanced and not (work.attempt or work.round or work.failures):
-            self._carried.append(carry(outcome, self.stage, clock.now()))
+        elif may_carry and type(result) is Advanced and not (work.attempt or work.round or work.failures):
+            self._carried.append(carry(result, self.stage, clock.now()))
         else:
-            self._finish(outcome)
+            self._finish(result)
 
     def _hand_on(self) -> None:
         """Hand over what is carried, as many together as came together; store the steps of what will take its time."""
@@ -231,12 +231,12 @@ class Stage(Behaviour):
     async def _attempt(self, work: Work) -> None:
         try:
             async with asyncio.timeout(WORK_SECONDS):
-                outcome = await self.work(work)
+                result = await self.work(work)
         except Exception as error:  # noqa: BLE001
-            outcome = self._failed(work, error)
-        self._finish(outcome)
+            result = self._failed(work, error)
+        self._finish(result)
 
-    def _failed(self, work: Work, error: Exception) -> Outcome:
+    def _failed(self, work: Work, error: Exception) -> StageResult:
         if isinstance(error, StageFailure):
             failure = error
         elif isinstance(error, TimeoutError):
@@ -249,8 +249,8 @@ class Stage(Behaviour):
             failure = StageFailure("INTERNAL_ERROR", f"{type(error).__name__}: {error}")
         return fail(work, self.stage, failure, self.policy, clock.now())
 
-    def _finish(self, outcome: Outcome) -> None:
-        self._finished.append(outcome)
+    def _finish(self, result: StageResult) -> None:
+        self._finished.append(result)
         self._ready.set()
 
     # --- the commits
@@ -263,7 +263,7 @@ class Stage(Behaviour):
                 await asyncio.sleep(linger)
             batch = self._finished[:limit]
             linger = linger_after(len(batch))
-            done: list[Outcome] = []
+            done: list[StageResult] = []
             try:
                 await self._commits.commit(batch, done)
             except (Unavailable, *CONTENDED) as error:
@@ -282,31 +282,31 @@ class Stage(Behaviour):
                 self._ready.clear()
             await self._tell(batch, done)
 
-    async def _tell(self, batch: Sequence[Outcome], done: Sequence[Outcome]) -> None:
+    async def _tell(self, batch: Sequence[StageResult], done: Sequence[StageResult]) -> None:
         self._let_go(batch, done)
         if done:
             await self._announce(done)
         if len(done) < len(batch) and (works := overtaken(batch, done)):
             await self._commits.free(works)
 
-    def _let_go(self, batch: Sequence[Outcome], done: Sequence[Outcome]) -> None:
+    def _let_go(self, batch: Sequence[StageResult], done: Sequence[StageResult]) -> None:
         """Count what the stage is through with, and hand on what of it is `done` and goes on."""
         now = time.perf_counter()
-        moves = [outcome for outcome in batch if not isinstance(outcome, Noted)]
-        began = [self._active.pop(outcome.work.signal.event_id, now) for outcome in moves]
+        moves = [result for result in batch if not isinstance(result, Noted)]
+        began = [self._active.pop(result.work.signal.event_id, now) for result in moves]
         metrics.observe_many(metrics.STAGE_SECONDS.labels(self.stage), [now - each for each in began])
         for kind, count in Counter(map(type, moves)).items():
             name = "advanced" if kind is Carried else kind.__name__.lower()
             metrics.STAGE_OUTCOMES.labels(self.stage, name).inc(count)
-        for outcome in moves:
-            if isinstance(outcome, Retried):
-                self._expect(outcome.move.delay_seconds)
+        for result in moves:
+            if isinstance(result, Retried):
+                self._expect(result.move.delay_seconds)
         metrics.STAGE_ACTIVE.labels(self.stage).set(len(self._active))
-        if self.next_actor is not None and (going := [outcome for outcome in done if isinstance(outcome, Advanced)]):
+        if self.next_actor is not None and (going := [result for result in done if isinstance(result, Advanced)]):
             forward = tuple(o.work if isinstance(o, Carried) else stored(o.work) for o in going)
-            self.room.mailbox(self.next_actor, "").tell("", Process(forward))
+            self.context.ref(self.next_actor, "").tell("", Process(forward))
 
-    async def _announce(self, done: Sequence[Outcome]) -> None:
+    async def _announce(self, done: Sequence[StageResult]) -> None:
         try:
             await self.committed(done)
         except Exception:
@@ -338,7 +338,7 @@ class Stage(Behaviour):
         limit = min(MAX_ACTIVE - len(self._active), MAX_COMMIT)
         if limit <= 0:
             return False
-        async with self.room.connection() as conn:
+        async with self.context.connection() as conn:
             rows = await stages.claim(
                 conn,
                 self.stage,
@@ -360,7 +360,7 @@ class Stage(Behaviour):
             now, work = clock.now(), recall_facts(row)
             failure = StageFailure("INTERNAL_ERROR", f"what is stored of it cannot be read: {error!r}")
             self._active[work.signal.event_id] = time.perf_counter()
-            self._finish(bury(work, (Letter(None, (*work.failures, cause(failure, now))),), now))
+            self._finish(dead_letter(work, (GivenUp(None, (*work.failures, cause(failure, now))),), now))
             return None
 
     async def _pause(self) -> None:

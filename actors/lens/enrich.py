@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 
-from actors.lens._outcomes import Advanced, Outcome, StageFailure, advance, entry, reject
+from actors.lens._results import Advanced, StageFailure, StageResult, advance, entry, reject
 from actors.lens._rows import store_enriched
 from actors.lens._stage import Stage
 from actors.lens.features import PROFILE_QUERIES, age_of, age_rejection, build_features, drift_rejection
@@ -32,7 +32,7 @@ class Enrich(Stage):
 
     async def prepare(self) -> None:
         """Open the market-data source, shared by every signal."""
-        settings = self.room.settings
+        settings = self.context.settings
         self._profile = cast(FeatureProfile, settings.lens_feature_profile)
         self._market = open_market(settings)
         # If the models are to be waited for, what they are asked about is stored before.
@@ -42,16 +42,16 @@ class Enrich(Stage):
         """Give back its connections."""
         await self._market.close()
 
-    def work_at_once(self, work: Work) -> Outcome | None:
+    def work_at_once(self, work: Work) -> StageResult | None:
         """Where the market's answers are at hand, or not needed: what is too old waits for no venue."""
         request = self._request(work)
-        limit = self.room.settings.lens_reject_age_seconds
+        limit = self.context.settings.lens_reject_age_seconds
         if not work.ungated and (reason := age_rejection(age_of(work.signal, request.now), limit)) is not None:
             return reject(work, reason=reason, at=clock.now())
         snapshot = self._market.snapshot_at_once(request)
         return None if snapshot is None else self._enrich(work, snapshot, request.now)
 
-    async def work(self, work: Work) -> Outcome:
+    async def work(self, work: Work) -> StageResult:
         """Ask the market, compute the features, pass the gate of drift."""
         request = self._request(work)
         return self._enrich(work, await self._market.snapshot(request), request.now)
@@ -60,12 +60,12 @@ class Enrich(Stage):
         signal, queries = work.signal, PROFILE_QUERIES[self._profile]
         return MarketRequest(signal.symbol, signal.asset_type, signal.entry_price, queries, clock.now())
 
-    def _enrich(self, work: Work, snapshot: MarketSnapshot, now: datetime) -> Outcome:
+    def _enrich(self, work: Work, snapshot: MarketSnapshot, now: datetime) -> StageResult:
         if not snapshot.has_data and snapshot.has_source:
             raise StageFailure("PROVIDER_ERROR", _nothing_had(snapshot))
         features = build_features(work.signal, snapshot, self._profile, now)
         if not work.ungated:
-            reason = drift_rejection(features.drift_bps, self.room.settings.lens_reject_drift_bps)
+            reason = drift_rejection(features.drift_bps, self.context.settings.lens_reject_drift_bps)
             if reason is not None:
                 return reject(work, reason=reason, at=clock.now())
         done = clock.now()
@@ -73,10 +73,10 @@ class Enrich(Stage):
             replace(work, features=features), status="ENRICHED", stage="EVALUATE", timeline=[entry("ENRICHED", done)]
         )
 
-    async def store(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
+    async def store(self, conn: Connection, results: Sequence[StageResult]) -> None:
         """Store the enriched documents."""
         now = clock.now()
-        await store_enriched(conn, [(o.work, now) for o in outcomes if isinstance(o, Advanced)])
+        await store_enriched(conn, [(o.work, now) for o in results if isinstance(o, Advanced)])
 
 
 def _nothing_had(snapshot: MarketSnapshot) -> str:

@@ -11,25 +11,25 @@ from typing import Any
 
 from prometheus_client import Histogram
 
-from actors._behaviour import Room
+from actors._runtime.context import ActorContext
 from actors.lens._archive import open_archive
 from actors.lens._documents import archived_runs
-from actors.lens._outcomes import (
+from actors.lens._positions import Positions
+from actors.lens._results import (
     Advanced,
-    Buried,
-    Letter,
+    DeadLettered,
+    GivenUp,
     Noted,
-    Outcome,
     ReasonCode,
     StageFailure,
+    StageResult,
     advance,
-    bury,
     cause,
+    dead_letter,
     entry,
     note,
     retry,
 )
-from actors.lens._positions import Positions
 from actors.lens._rows import store_decisions
 from actors.lens._stage import Stage
 from actors.lens.messages import PUBLISH, Work
@@ -71,12 +71,12 @@ class Evaluate(Stage):
         super().__init__()
         self._seconds: list[float] = []  # that the local model took, not written yet
 
-    async def start(self, room: Room) -> None:
+    async def start(self, context: ActorContext) -> None:
         """Open the archive, which this process also tends, before the first commit."""
-        self._archive = open_archive(room.settings, room.pool)
+        self._archive = open_archive(context.settings, context.pool)
         self._archive.start()
-        self._positions = Positions(room)
-        await super().start(room)
+        self._positions = Positions(context)
+        await super().start(context)
 
     async def stop(self) -> None:
         """Stop; the archive last."""
@@ -86,14 +86,14 @@ class Evaluate(Stage):
 
     async def prepare(self) -> None:
         """Open the configured models."""
-        self._models = open_models(self.room.settings)
+        self._models = open_models(self.context.settings)
 
     async def close(self) -> None:
         """Give back their connections."""
         for model in self._models:
             await model.close()
 
-    def work_at_once(self, work: Work) -> Outcome | None:
+    def work_at_once(self, work: Work) -> StageResult | None:
         """Ask a local model that is the only one, the first time. What it cannot judge it is asked again in `work`."""
         if len(self._models) != 1 or work.asked is not None or work.failures or work.evaluations:
             return None
@@ -116,7 +116,7 @@ class Evaluate(Stage):
             seconds, self._seconds = self._seconds, []
             metrics.observe_many(_seconds_of(MODEL, "SUCCESS"), seconds)
 
-    async def work(self, work: Work) -> Outcome:
+    async def work(self, work: Work) -> StageResult:
         """Ask every model that has neither answered nor been given up; after a retry, only whom that is about."""
         if work.asked is not None:
             work = replace(work, failures=(*work.failures, *self._unknown(work.asked, work)))
@@ -131,7 +131,7 @@ class Evaluate(Stage):
             runs = await asyncio.gather(*(self._judge_and_note(model, work, features) for model in asked))
             unrecorded = [each for each in runs if each.decision is None]
             timeline = []
-        outcome = self._conclude(
+        result = self._conclude(
             replace(
                 work,
                 evaluations=(*work.evaluations, *(each for each in runs if each.decision is not None)),
@@ -141,7 +141,7 @@ class Evaluate(Stage):
             at_least=max((each.retry_after_seconds or 0.0 for each in runs if not each.is_final), default=0.0),
         )
         said = archived_runs(work, unrecorded)
-        return replace(outcome, runs=said) if said else outcome
+        return replace(result, runs=said) if said else result
 
     async def _features_for(self, asked: Sequence[Model], work: Work) -> Features:
         """What the models are told: of a signal to close also what it would close, if one of them is asked in words."""
@@ -172,15 +172,15 @@ class Evaluate(Stage):
         _seconds_of(run.model, run.status).observe(time.perf_counter() - began)
         return run if run.at is not None else replace(run, at=clock.now())
 
-    def _conclude(self, work: Work, timeline: list[dict[str, Any]], *, at_least: float) -> Outcome:
+    def _conclude(self, work: Work, timeline: list[dict[str, Any]], *, at_least: float) -> StageResult:
         answered = {each.model for each in work.evaluations}
         silent = [name for name in self._wanted(work) if name not in answered]
         if any(not self._given_up(work, name) for name in silent):
             return retry(work, self.stage, work.failures, self.policy, at_least)
-        letters = tuple(Letter(name, _failures_of(work, name)) for name in silent)
+        dead_letters = tuple(GivenUp(name, _failures_of(work, name)) for name in silent)
         if not answered:
-            return bury(work, letters, clock.now())
-        return advance(work, status="MODEL_DONE", stage="PUBLISH", timeline=timeline, letters=letters)
+            return dead_letter(work, dead_letters, clock.now())
+        return advance(work, status="MODEL_DONE", stage="PUBLISH", timeline=timeline, dead_letters=dead_letters)
 
     def _wanted(self, work: Work) -> Sequence[str]:
         return [model.name for model in self._models] if work.asked is None else work.asked
@@ -198,17 +198,17 @@ class Evaluate(Stage):
         failures = _failures_of(work, model)
         return len(failures) > self.policy.retries or any(each.get("is_final") for each in failures)
 
-    def cured(self, outcome: Outcome) -> Sequence[str | None]:
+    def cured(self, result: StageResult) -> Sequence[str | None]:
         """An answer cures its model's dead letter."""
-        answered = [each.model for each in outcome.work.evaluations] if isinstance(outcome, (Noted, Advanced)) else []
-        return [*super().cured(outcome), *answered]
+        answered = [each.model for each in result.work.evaluations] if isinstance(result, (Noted, Advanced)) else []
+        return [*super().cured(result), *answered]
 
-    async def store(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
+    async def store(self, conn: Connection, results: Sequence[StageResult]) -> None:
         """Store the decisions, one per event and model, whatever ran twice; and what the archive gets."""
-        await store_decisions(conn, [o.work for o in outcomes if isinstance(o, (Noted, Advanced))])
+        await store_decisions(conn, [o.work for o in results if isinstance(o, (Noted, Advanced))])
         # Whoever has got another run, and whoever will get no more of them.
-        changed = {o.work.signal.event_id for o in outcomes if o.runs or isinstance(o, (Advanced, Buried))}
-        await self._archive.record(conn, changed, [run for outcome in outcomes for run in outcome.runs])
+        changed = {o.work.signal.event_id for o in results if o.runs or isinstance(o, (Advanced, DeadLettered))}
+        await self._archive.record(conn, changed, [run for result in results for run in result.runs])
 
 
 @functools.cache

@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from actors._behaviour import Behaviour, Room
-from actors._messages import Delivery
+from actors._runtime.context import ActorContext, Behaviour
+from actors._runtime.messages import Envelope
 from actors.lens._commits import LEASE_SECONDS
 from actors.lens._fingerprint import fingerprint
 from actors.lens._handover import HandOver
-from actors.lens._outcomes import entry
+from actors.lens._results import entry
 from actors.lens._retention import FORGET_EVERY_SECONDS, forget_old
 from actors.lens._retries import UNKNOWN, Order, Results, retry
 from actors.lens.messages import (
@@ -54,23 +54,23 @@ class Intake(Behaviour):
     a retry or resolution is a command that is applied once.
     """
 
-    async def start(self, room: Room) -> None:
+    async def start(self, context: ActorContext) -> None:
         """Begin to remove what is too old to be kept."""
-        await super().start(room)
+        await super().start(context)
         # One batch after another, so that two uses of one key never meet; the next batch grows meanwhile.
         self._turn = asyncio.Lock()
-        self._hand_over = HandOver(room.mailbox(ENRICH, ""))
+        self._hand_over = HandOver(context.ref(ENRICH, ""))
         self._forgotten = UUID(int=0)  # events up to here have lost their documents
-        room.every(MEASURE_EVERY_SECONDS, self._measure, name="measure the pipeline")
-        room.every(EXPIRE_EVERY_SECONDS, self._expire, name="expire idempotency keys")
-        room.every(FORGET_EVERY_SECONDS, self._forget, name="forget what is past its retention")
+        context.every(MEASURE_EVERY_SECONDS, self._measure, name="measure the pipeline")
+        context.every(EXPIRE_EVERY_SECONDS, self._expire, name="expire idempotency keys")
+        context.every(FORGET_EVERY_SECONDS, self._forget, name="forget what is past its retention")
 
     async def stop(self) -> None:
         """Hand over what was accepted last."""
         self._hand_over.flush()
 
     async def _measure(self) -> None:
-        async with self.room.connection() as conn:
+        async with self.context.connection() as conn:
             waiting = await open_by_stage(conn)
             dead = await count_open(conn)
         for stage in WORKING_STAGES:
@@ -78,22 +78,22 @@ class Intake(Behaviour):
         for stage in DEAD_LETTER_STAGES:
             metrics.DEAD_LETTERS.labels(stage.upper()).set(dead.get(stage, 0))
 
-    async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
+    async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
         """Store the batch, then hand what is new to the enrich stage."""
         async with self._turn:
-            replies = await self.room.write(batch, self._apply)
+            replies = await self.context.write(batch, self._apply)
         fresh = tuple(
-            Work(_raw(delivery.message))
-            for delivery, reply in zip(batch, replies, strict=True)
-            if isinstance(delivery.message, Submit) and isinstance(reply, Receipt) and not reply.replayed
+            Work(_raw(envelope.message))
+            for envelope, reply in zip(batch, replies, strict=True)
+            if isinstance(envelope.message, Submit) and isinstance(reply, Receipt) and not reply.replayed
         )
         if fresh:
             metrics.EVENTS_ACCEPTED.inc(len(fresh))
             self._hand_over.add(fresh)
         return replies
 
-    async def _apply(self, conn: Connection, batch: Sequence[Delivery]) -> Sequence[Any]:
-        messages = [delivery.message for delivery in batch]
+    async def _apply(self, conn: Connection, batch: Sequence[Envelope]) -> Sequence[Any]:
+        messages = [envelope.message for envelope in batch]
         submitted = [each for each in messages if isinstance(each, Submit)]
         if len(submitted) == len(messages):
             return await self._accept(conn, submitted)
@@ -140,11 +140,11 @@ class Intake(Behaviour):
         return (await self._take_back(conn, orders, in_bulk=False)).replies if orders else []
 
     async def _retry_many(self, conn: Connection, message: RetryDeadLetters) -> Counts:
-        matched, ids = await retries.match_letters(conn, message.filters, message.most, under_way=False)
+        matched, ids = await retries.match_dead_letters(conn, message.filters, message.most, under_way=False)
         if message.is_dry or not ids:
             return Counts(matched, 0, 0)
         pause = 0.0 if message.per_second is None else 1 / message.per_second
-        orders = [Order(letter_id, delay_seconds=place * pause) for place, letter_id in enumerate(ids)]
+        orders = [Order(dead_letter_id, delay_seconds=place * pause) for place, dead_letter_id in enumerate(ids)]
         results = await self._take_back(conn, orders, in_bulk=True)
         return Counts(matched, results.begun, len(ids) - results.begun)
 
@@ -157,11 +157,11 @@ class Intake(Behaviour):
         return results
 
     async def _expire(self) -> None:
-        async with self.room.transaction() as conn:
+        async with self.context.transaction() as conn:
             await expire_keys(conn, EXPIRE_AT_ONCE)
 
     async def _forget(self) -> None:
-        self._forgotten = await forget_old(self.room, self._forgotten)
+        self._forgotten = await forget_old(self.context, self._forgotten)
 
 
 async def _resolve(conn: Connection, message: ResolveDeadLetter) -> datetime | AppError:
@@ -172,7 +172,7 @@ async def _resolve(conn: Connection, message: ResolveDeadLetter) -> datetime | A
 
 
 async def _resolve_many(conn: Connection, message: ResolveDeadLetters) -> Counts:
-    matched, ids = await retries.match_letters(conn, message.filters, message.most, under_way=True)
+    matched, ids = await retries.match_dead_letters(conn, message.filters, message.most, under_way=True)
     if message.is_dry or not ids:
         return Counts(matched, 0, 0)
     resolved = await retries.resolve(conn, ids, message.resolution_note)

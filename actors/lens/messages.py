@@ -7,10 +7,10 @@ from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID
 
-from actors._messages import Message
+from actors._runtime.messages import Message
 from actors.lens.model import AssetType, Direction, Evaluation, EventType, Features, RawSignal, Score
 from config.values import Value
-from db.lens.dlq import LetterFilters
+from db.lens.dlq import DeadLetterFilters
 
 INTAKE = "lens/intake"
 ENRICH = "lens/enrich"
@@ -91,7 +91,7 @@ class RetryDeadLetters(Message[Counts]):
     Passed over are those whose event is under way for another reason, and those whose payload is still no signal.
     """
 
-    filters: LetterFilters
+    filters: DeadLetterFilters
     most: int
     per_second: float | None
     is_dry: bool
@@ -100,7 +100,7 @@ class RetryDeadLetters(Message[Counts]):
 class ResolveDeadLetters(Message[Counts]):
     """Mark up to `most` of those that match as done with; to `lens/intake`."""
 
-    filters: LetterFilters
+    filters: DeadLetterFilters
     resolution_note: str
     most: int
     is_dry: bool
@@ -212,7 +212,7 @@ class Past(Value):
     published_at: datetime
 
 
-class PublishPast(Message[Placed]):
+class PublishBackfill(Message[Placed]):
     """Give signals of the past their places in the feed, in this order; to `lens/publish`, in development only.
 
     Again is harmless: an id that is there is left as it is. Streams are not told. Raises DatabaseUnavailable.

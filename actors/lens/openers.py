@@ -9,7 +9,7 @@ from config.values import replace
 from db._postgres import Connection
 from db.openers import Logged, logged_of
 from db.providers.outcomes import Place
-from db.signals import NewSignal
+from db.signals.writes import NewSignal
 
 
 async def with_passing_scores(

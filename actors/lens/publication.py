@@ -15,7 +15,7 @@ from actors.lens.model import Decision, Features, RawSignal, Score
 from actors.lens.symbols import asset_category
 from config.clock import rfc3339
 from config.ids import parse_uuid, time_of
-from db.signals import NewSignal, ProviderCard
+from db.signals.writes import NewSignal, ProviderCard
 from schemas._instruments import instrument_of, is_expired
 from schemas.feed import DecisionItem, FeedItem
 

@@ -11,26 +11,33 @@ from uuid import UUID
 
 from redis.exceptions import RedisError
 
-from actors._messages import Delivery
+from actors._runtime.messages import Envelope
 from actors.lens._archive import open_archive
-from actors.lens._outcomes import Outcome, advance, entry
+from actors.lens._results import StageResult, advance, entry
 from actors.lens._stage import Stage
-from actors.lens.messages import PublishPast, PublishScored, Work
+from actors.lens.backfill import publish_past
+from actors.lens.messages import PublishBackfill, PublishScored, Work
 from actors.lens.model import Score
 from actors.lens.openers import with_passing_scores
-from actors.lens.past import publish_past
 from actors.lens.publication import decision_item, feed_item, make_signal, provider_candidates, system_provider_id
 from actors.lens.scored import ScoredSignals
 from actors.lens.scoring import score_signal
 from config import clock
 from db._postgres import Connection
-from db.signals import NewSignal, ProviderCard, ensure_system_providers, get_providers, insert_signals, take_feed_seq
+from db.signals.writes import (
+    NewSignal,
+    ProviderCard,
+    ensure_system_providers,
+    get_providers,
+    insert_signals,
+    take_feed_seq,
+)
 from schemas.feed import DECISIONS_CHANNEL, FEED_CHANNEL, encode_batch, encode_decisions
 
 log = logging.getLogger(__name__)
 
 
-class Published(Outcome):
+class Published(StageResult):
     """The event is scored and can be published; without a score it has been, and has decisions to tell of."""
 
     score: Score | None = None
@@ -50,28 +57,28 @@ class Publish(Stage):
     async def prepare(self) -> None:
         """Start with nothing known."""
         self._stored: dict[UUID, NewSignal] = {}  # of the batch that is being committed
-        self._archive = open_archive(self.room.settings, self.room.pool)
-        self._scored = ScoredSignals(self.room)
+        self._archive = open_archive(self.context.settings, self.context.pool)
+        self._scored = ScoredSignals(self.context)
 
     async def close(self) -> None:
         """Give back what may have been opened."""
         await self._archive.close()
 
-    async def process(self, batch: Sequence[Delivery]) -> list[Any]:
+    async def process(self, batch: Sequence[Envelope]) -> list[Any]:
         """Take hand-overs into memory, and publish at once what other systems have scored."""
         replies = await super().process(batch)
-        for place, delivery in enumerate(batch):
-            if isinstance(delivery.message, PublishScored):
-                replies[place] = await self._scored.publish(delivery.message.signals)
-            elif isinstance(delivery.message, PublishPast):
-                replies[place] = await publish_past(self.room, delivery.message.signals)
+        for place, envelope in enumerate(batch):
+            if isinstance(envelope.message, PublishScored):
+                replies[place] = await self._scored.publish(envelope.message.signals)
+            elif isinstance(envelope.message, PublishBackfill):
+                replies[place] = await publish_past(self.context, envelope.message.signals)
         return replies
 
-    async def work(self, work: Work) -> Outcome:
+    async def work(self, work: Work) -> StageResult:
         """See `work_at_once`: nothing is waited for here."""
         return self.work_at_once(work)
 
-    def work_at_once(self, work: Work) -> Outcome:
+    def work_at_once(self, work: Work) -> StageResult:
         """Score the signal. The score is stored and never changes: what is published already has its own."""
         now = clock.now()
         if work.is_published:
@@ -87,17 +94,15 @@ class Publish(Stage):
         judged = {work.signal.event_id for work in works if any(step.stage == "EVALUATE" for step in work.carried)}
         await self._archive.record(conn, judged, [])
 
-    async def store(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
+    async def store(self, conn: Connection, results: Sequence[StageResult]) -> None:
         """Store the signals in the order of their events."""
-        scored = [outcome for outcome in outcomes if isinstance(outcome, Published) and outcome.score is not None]
+        scored = [result for result in results if isinstance(result, Published) and result.score is not None]
         if not scored:
             return
-        scored.sort(key=lambda outcome: outcome.work.signal.event_id)
-        cards = await self._providers(conn, {outcome.work.signal.source for outcome in scored})
+        scored.sort(key=lambda result: result.work.signal.event_id)
+        cards = await self._providers(conn, {result.work.signal.source for result in scored})
         first = await take_feed_seq(conn, len(scored))
-        made = [
-            _make(outcome, cards[outcome.work.signal.source], first + place) for place, outcome in enumerate(scored)
-        ]
+        made = [_make(result, cards[result.work.signal.source], first + place) for place, result in enumerate(scored)]
         signals = await with_passing_scores(conn, made, priced=True)
         await insert_signals(conn, signals)
         # A batch may take several transactions, some in vain: what became of it is known when it is told.
@@ -116,21 +121,21 @@ class Publish(Stage):
             known |= await get_providers(conn, list(unknown))
         return {source: next(known[each] for each in ids if each in known) for source, ids in candidates.items()}
 
-    async def committed(self, outcomes: Sequence[Outcome]) -> None:
+    async def committed(self, results: Sequence[StageResult]) -> None:
         """Send the batch to the gateways: the feed, and the decisions for internal subscribers."""
         stored, self._stored = self._stored, {}
-        published = [outcome for outcome in outcomes if isinstance(outcome, Published)]
-        signals = [stored[outcome.work.signal.event_id] for outcome in published if outcome.score is not None]
+        published = [result for result in results if isinstance(result, Published)]
+        signals = [stored[result.work.signal.event_id] for result in published if result.score is not None]
         items = [feed_item(s) for s in sorted(signals, key=attrgetter("feed_seq"))]
         decisions = [
-            decision_item(outcome.work.signal, each.model, each.decision, outcome.at)
-            for outcome in published
-            if outcome.at is not None
-            for each in outcome.work.evaluations
-            if each.decision is not None and each.model not in (outcome.work.announced or ())
+            decision_item(result.work.signal, each.model, each.decision, result.at)
+            for result in published
+            if result.at is not None
+            for each in result.work.evaluations
+            if each.decision is not None and each.model not in (result.work.announced or ())
         ]
         try:
-            async with self.room.redis.pipeline(transaction=False) as pipe:
+            async with self.context.redis.pipeline(transaction=False) as pipe:
                 if items:
                     pipe.publish(FEED_CHANNEL, encode_batch(items))
                 if decisions:
@@ -140,12 +145,12 @@ class Publish(Stage):
             log.warning("the gateways were not told of %d signals: %s", len(items), error)
 
 
-def _make(outcome: Published, provider: ProviderCard, feed_seq: int) -> NewSignal:
-    features, score, at = outcome.work.features, outcome.score, outcome.at
+def _make(result: Published, provider: ProviderCard, feed_seq: int) -> NewSignal:
+    features, score, at = result.work.features, result.score, result.at
     assert features is not None
     assert score is not None
     assert at is not None
-    prices = outcome.work.edited_prices
+    prices = result.work.edited_prices
     return make_signal(
-        outcome.work.signal, features, score, provider=provider, feed_seq=feed_seq, published_at=at, prices=prices
+        result.work.signal, features, score, provider=provider, feed_seq=feed_seq, published_at=at, prices=prices
     )

@@ -12,7 +12,7 @@ from uuid import UUID
 import orjson
 from redis.exceptions import RedisError
 
-from actors._behaviour import Room
+from actors._runtime.context import ActorContext
 from actors.lens.messages import Placed, Scored
 from actors.lens.openers import with_passing_scores
 from actors.lens.publication import (
@@ -28,7 +28,7 @@ from actors.lens.symbols import asset_category
 from config.clock import rfc3339
 from config.masking import redact
 from db._postgres import CONTENDED, Connection
-from db.signals import (
+from db.signals.writes import (
     NewSignal,
     ProviderCard,
     ensure_system_providers,
@@ -55,8 +55,8 @@ _SAFE_INTEGER = 2**53
 class ScoredSignals:
     """Part of `lens/publish`, the only writer of the feed's order: its way for what needs no pipeline."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, context: ActorContext) -> None:
+        self._context = context
         self._turn = asyncio.Lock()  # a batch that is sent again waits for its first copy, and finds its signals there
 
     async def publish(self, signals: Sequence[Scored]) -> Placed:
@@ -86,7 +86,7 @@ class ScoredSignals:
         return Placed(len(stored), len(numbered) - len(stored), {})
 
     async def _store(self, signals: Sequence[Scored]) -> Sequence[NewSignal]:
-        async with self._room.transaction(deadline_seconds=WRITE_SECONDS) as conn:
+        async with self._context.transaction(deadline_seconds=WRITE_SECONDS) as conn:
             known = await known_signals(conn, [each.id for each in signals])
             fresh: dict[UUID, Scored] = {}
             for each in signals:
@@ -108,7 +108,7 @@ class ScoredSignals:
             return
         items = [feed_item(s) for s in stored]
         try:
-            await self._room.redis.publish(FEED_CHANNEL, encode_batch(items))
+            await self._context.redis.publish(FEED_CHANNEL, encode_batch(items))
         except (RedisError, OSError) as error:
             log.warning("the gateways were not told of %d signals: %s", len(items), error)
 

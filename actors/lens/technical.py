@@ -200,9 +200,9 @@ def _risk_plan(
     if not 1e-6 <= distance < 0.5:  # no ATR, none to speak of, or one that would put the stop out of the world
         distance = 0.01 * multiple
         return RiskPlan("fixed", stop_level=_stop_level(signal, base, side * distance)), distance
-    room = None if signal.liquidation_price is None else side * (base - signal.liquidation_price) / base
-    if room is not None and 0 < room <= distance:
-        return RiskPlan("fixed", stop_level=_stop_level(signal, base, side * room / 2)), room / 2
+    context = None if signal.liquidation_price is None else side * (base - signal.liquidation_price) / base
+    if context is not None and 0 < context <= distance:
+        return RiskPlan("fixed", stop_level=_stop_level(signal, base, side * context / 2)), context / 2
     if kind in ("FOLLOW_ENTER", "HOLD") and support >= HOLD_SUPPORT:
         return RiskPlan("trailing", trail_pct=max(0.01, round(distance * 150, 2))), distance * 1.5
     return RiskPlan("atr", atr_multiple=multiple), distance

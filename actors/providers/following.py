@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from actors._messages import Message
+from actors._runtime.messages import Message
 from actors.providers.messages import Follow, SetNotify, Unfollow
 from actors.providers.record import followed
 from db.providers.follows import FollowerChange, FollowingRow, FollowRow

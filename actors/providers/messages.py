@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
-from actors._messages import Message
+from actors._runtime.messages import Message
 from config.clock import now
 from config.values import field
 from db.providers.follows import FollowRow

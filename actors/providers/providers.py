@@ -11,16 +11,16 @@ from uuid import UUID
 
 import asyncpg
 
-from actors._behaviour import Behaviour, Room
-from actors._commands import Apply, write_batch
-from actors._messages import Delivery
+from actors._runtime.commands import Apply, write_batch
+from actors._runtime.context import ActorContext, Behaviour
+from actors._runtime.messages import Envelope
+from actors.providers.events import Changed, tell
+from actors.providers.feed_consumer import FeedConsumer
 from actors.providers.following import Ledger
 from actors.providers.messages import Become, EditProvider, Follow, SetNotify, Unfollow
 from actors.providers.naming import check_name
-from actors.providers.news import Changed, tell
 from actors.providers.profile import NAME_TAKEN, become, edit
 from actors.providers.record import figures_of
-from actors.providers.tail import Tail
 from config.clock import now
 from config.ids import parse_uuid
 from db._postgres import Connection
@@ -39,26 +39,26 @@ class Providers(Behaviour):
     knows the newest signal that is in it.
     """
 
-    async def start(self, room: Room) -> None:
+    async def start(self, context: ActorContext) -> None:
         """Begin to follow the feed."""
-        await super().start(room)
+        await super().start(context)
         # One at a time: pages of the feed and batches of commands change the same rows, and each takes milliseconds.
         self._turn = asyncio.Lock()
-        self._tail = Tail(room, self._turn, self._tell)
-        self._tail.start()
+        self._consumer = FeedConsumer(context, self._turn, self._tell)
+        self._consumer.start()
 
-    def figures(self) -> Mapping[str, float]:
+    def stats(self) -> Mapping[str, float]:
         """See Behaviour."""
-        return self._tail.figures
+        return self._consumer.stats
 
-    async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
+    async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
         """See Behaviour."""
         commands = [each for each in batch if each.message.writes]
         replies = iter(await self._command(commands) if commands else ())
-        place = await self._tail.catch_up() if len(commands) < len(batch) else 0
+        place = await self._consumer.catch_up() if len(commands) < len(batch) else 0
         return [next(replies) if each.message.writes else place for each in batch]
 
-    async def _command(self, batch: Sequence[Delivery]) -> Sequence[Any]:
+    async def _command(self, batch: Sequence[Envelope]) -> Sequence[Any]:
         attempts: list[_Commands] = []
 
         def attempt() -> Apply:
@@ -67,14 +67,14 @@ class Providers(Behaviour):
 
         async with self._turn:
             try:
-                replies = await write_batch(self.room.fence, batch, attempt)
+                replies = await write_batch(self.context.fence, batch, attempt)
             finally:
-                self._tail.forget(each for done in attempts for each in done.changes)
+                self._consumer.forget(each for done in attempts for each in done.changes)
             self._tell(attempts[-1].changes.values(), attempts[-1].first)
         return replies
 
     def _tell(self, changes: Iterable[Changed], first_follows: Mapping[UUID, datetime] | None = None) -> None:
-        tell(self.room, changes, first_follows or {}, now())
+        tell(self.context, changes, first_follows or {}, now())
 
 
 class _Commands:
@@ -84,7 +84,7 @@ class _Commands:
         self.changes: dict[UUID, Changed] = {}
         self.first: dict[UUID, datetime] = {}
 
-    async def apply(self, conn: Connection, batch: Sequence[Delivery]) -> list[Any]:
+    async def apply(self, conn: Connection, batch: Sequence[Envelope]) -> list[Any]:
         """The answers, errors as values; what raises has changed nothing."""
         replies: list[Any] = []
         for is_following, run in groupby(batch, lambda each: isinstance(each.message, _FOLLOWING)):
@@ -94,7 +94,7 @@ class _Commands:
                 replies += [await self._profile(conn, each) for each in run]
         return replies
 
-    async def _follow(self, conn: Connection, batch: Sequence[Delivery]) -> list[Any]:
+    async def _follow(self, conn: Connection, batch: Sequence[Envelope]) -> list[Any]:
         messages: list[Follow | Unfollow | SetNotify] = [cast(Any, each.message) for each in batch]
         pairs = [(message.follower_id, _id(each.key)) for message, each in zip(messages, batch, strict=True)]
         counting = {message.follower_id for message in messages if not isinstance(message, SetNotify)}
@@ -129,8 +129,8 @@ class _Commands:
                 self.changes[provider_id] = Changed(known.before if known else ledger.before[provider_id], record)
         self.first |= ledger.first
 
-    async def _profile(self, conn: Connection, delivery: Delivery) -> Any:
-        user_id, message = _id(delivery.key), delivery.message
+    async def _profile(self, conn: Connection, envelope: Envelope) -> Any:
+        user_id, message = _id(envelope.key), envelope.message
         known = (await profiles.load_profiles(conn, [user_id])).get(user_id)
         try:
             if isinstance(message, Become):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from uuid import UUID
 
-from actors.providers.reckoning import Reckoning
+from actors.providers.projection import Projection
 from actors.providers.record import figures_of, followed
 from db._postgres import Connection
 from db.providers import follows, outcomes, records
@@ -65,17 +65,17 @@ def replay(
 ) -> tuple[RecordRow, Sequence[OutcomeRow]]:
     """The record after signals and changes of followers, each where it happened, and its positions."""
     provider_id = empty.provider_id
-    reckoning = Reckoning({provider_id: empty}, (), {}, {})
+    projection = Projection({provider_id: empty}, (), {}, {})
     waiting = list(changes)[::-1]
 
     def follow_until(feed_seq: int | None) -> None:
         while waiting and (feed_seq is None or waiting[-1].feed_seq < feed_seq):
             change = waiting.pop()
-            record = reckoning.records.get(provider_id, empty)
-            reckoning.records[provider_id] = followed(record, change.delta, change.at)
+            record = projection.records.get(provider_id, empty)
+            projection.records[provider_id] = followed(record, change.delta, change.at)
 
     for signal in log:
         follow_until(signal.feed_seq)
-        reckoning.take(signal)
+        projection.take(signal)
     follow_until(None)
-    return reckoning.records.get(provider_id, empty), reckoning.opened
+    return projection.records.get(provider_id, empty), projection.opened

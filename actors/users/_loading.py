@@ -9,13 +9,13 @@ from uuid import UUID
 
 from actors.streaks import from_row
 from actors.users.account import Account
-from actors.users.library import Library
+from actors.users.preferences import Library
 from actors.users.progress import Progress
 from actors.users.social import Talk
 from db import achievements, social
 from db._postgres import Connection
 from db.social import CommentRow, ReactionRow
-from db.users import accounts, lists, sessions
+from db.users import accounts, preferences, sessions
 
 
 async def load_accounts(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, Account]:
@@ -28,10 +28,10 @@ async def load_accounts(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, 
 async def load_libraries(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, Library]:
     """All of them: what a user has not set has defaults."""
     found = {user_id: Library.empty(user_id) for user_id in ids}
-    settings = {row.user_id: row for row in await lists.load_settings(conn, ids)}
-    watched = _by_user(await lists.load_watchlists(conn, ids))
-    views = _by_user(await lists.load_views(conn, ids))
-    removed = _by_user(await lists.load_removed(conn, ids))
+    settings = {row.user_id: row for row in await preferences.load_settings(conn, ids)}
+    watched = _by_user(await preferences.load_watchlists(conn, ids))
+    views = _by_user(await preferences.load_views(conn, ids))
+    removed = _by_user(await preferences.load_removed(conn, ids))
     return {
         user_id: Library(
             user_id,

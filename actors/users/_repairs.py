@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from actors._behaviour import Room
-from actors.users._news import tell_acted, tell_facts, tell_first_follows, tell_posts
+from actors._runtime.context import ActorContext
+from actors.users._events import tell_acted, tell_facts, tell_first_follows, tell_posts
 from actors.users.achievements import ACHIEVEMENTS
 from actors.users.referrals import REFERRALS
 from config.clock import now
@@ -28,25 +28,25 @@ POSTS_SETTLED = timedelta(seconds=20)  # what is younger has just been told, or 
 class Repairs:
     """Walks over the tables, again and again, for as long as the actor lives. To be told twice harms nobody."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, context: ActorContext) -> None:
+        self._context = context
         self._providers = self._referees = self._unheard = _START
         self._posts = first_id(now() - POSTS_SINCE)
 
     async def turn(self) -> None:
         """Look at the next page of each. Raises DatabaseUnavailable."""
-        room, at = self._room, now()
+        context, at = self._context, now()
         until = first_id(at - POSTS_SETTLED)
-        async with room.connection() as conn:
+        async with context.connection() as conn:
             facts, providers = await achievements.walk_providers(conn, self._providers, PAGE, _DUE)
             acted, referees = await referrals.walk_idle(conn, self._referees, PAGE)
             unheard, waiting = await referrals.walk_unheard(conn, self._unheard, PAGE, REFERRALS)
             posts = await achievements.posts(conn, self._posts, until, PAGE)
-        tell_facts(room, facts, at)
-        tell_first_follows(room, [(each.referee_id, each.acted_at) for each in acted])
-        tell_acted(room, unheard)
+        tell_facts(context, facts, at)
+        tell_first_follows(context, [(each.referee_id, each.acted_at) for each in acted])
+        tell_acted(context, unheard)
         if posts:
-            await tell_posts(room, [(each.user_id, each.created_at) for each in posts])
+            await tell_posts(context, [(each.user_id, each.created_at) for each in posts])
         self._providers, self._referees, self._unheard = providers or _START, referees or _START, waiting or _START
         if posts:
             self._posts = posts[-1].id

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from actors._messages import Message
-from actors._virtual import Decision
+from actors._runtime.messages import Message
+from actors._runtime.virtual import Decision
 from actors.users.changes import EMAIL_TAKEN, Change, Changed, Created, LinkUsed, PasswordSet, SessionEnded
 from actors.users.messages import (
     ChangeCode,
@@ -26,7 +26,7 @@ from actors.users.messages import (
     SignIn,
     VerifyEmail,
 )
-from db.mail import LetterRow
+from db.mail import EmailRow
 from db.referrals import CodeRow
 from db.users.accounts import AccountRow, IdentityRow, ReferralRow
 from db.users.sessions import RefreshRow, SessionRow
@@ -68,8 +68,8 @@ def _register(account: Account, message: Register) -> Result:
         changes.append(IdentityRow(*message.identity, row.id, row.created_at))
     if message.referrer_id is not None:
         changes.append(ReferralRow(row.id, message.referrer_id, row.created_at))
-    if message.letter_id is not None:
-        changes.append(LetterRow(message.letter_id, "verification", row.email, row.created_at))
+    if message.email_id is not None:
+        changes.append(EmailRow(message.email_id, "verification", row.email, row.created_at))
     return Decision(Account(row, {}), Profile.of(row), tuple(changes))
 
 

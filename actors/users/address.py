@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from actors._messages import Message
-from actors._virtual import Decision
+from actors._runtime.messages import Message
+from actors._runtime.virtual import Decision
 from actors.users.changes import Change
-from actors.users.messages import RequestLetter
-from db.mail import LetterRow
+from actors.users.messages import RequestEmail
+from db.mail import EmailRow
 from db.users.tokens import Purpose
 from schemas.errors import Internal
 
-# Anybody may ask for letters to any address, from as many addresses of the network as they have.
-LETTERS = 5
+# Anybody may ask for e-mails to any address, from as many addresses of the network as they have.
+EMAILS = 5
 WINDOW = timedelta(hours=1)
 WINDOWS: Mapping[Purpose, tuple[int, timedelta]] = {"attempts": (1, timedelta(days=1))}
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """When letters were asked for. It is not saved: to begin anew after an hour, or a crash, is good enough."""
+    """When e-mails were asked for. It is not saved: to begin anew after an hour, or a crash, is good enough."""
 
     email: str
     asked_at: Mapping[Purpose, tuple[datetime, ...]]
@@ -31,11 +31,11 @@ class Address:
 
 def decide(address: Address, message: Message[Any]) -> Decision[Address, Change]:
     """What `message` leads to."""
-    if not isinstance(message, RequestLetter):
+    if not isinstance(message, RequestEmail):
         raise Internal(f"an address does not take {type(message).__name__}")
-    most, window = WINDOWS.get(message.purpose, (LETTERS, WINDOW))
+    most, window = WINDOWS.get(message.purpose, (EMAILS, WINDOW))
     recent = tuple(each for each in address.asked_at.get(message.purpose, ()) if message.at - each < window)
     if len(recent) >= most:
         return Decision(address)
     state = Address(address.email, {**address.asked_at, message.purpose: (*recent, message.at)})
-    return Decision(state, None, (LetterRow(message.letter_id, message.purpose, address.email, message.at),))
+    return Decision(state, None, (EmailRow(message.email_id, message.purpose, address.email, message.at),))

@@ -12,12 +12,12 @@ from actors.users.referrals import CODES
 from db import achievements, mail, referrals, social
 from db._postgres import Connection
 from db.achievements import EndedStreakRow, StreakRow, UnlockedRow
-from db.mail import LetterRow
+from db.mail import EmailRow
 from db.referrals import ActedRow, CodeRow, QualifiedRow
 from db.social import CommentRow, ReactionRow
-from db.users import accounts, lists, sessions, tokens
+from db.users import accounts, preferences, sessions, tokens
 from db.users.accounts import AccountRow, IdentityRow, ReferralRow
-from db.users.lists import ListName, RemovedRow, SettingsRow, ViewRow, WatchlistRow
+from db.users.preferences import ListName, RemovedRow, SettingsRow, ViewRow, WatchlistRow
 from db.users.sessions import RefreshRow, SessionRow
 from schemas.errors import Conflict, Internal, Unavailable, ValidationFailed
 
@@ -113,7 +113,7 @@ Change = (
     | IdentityRow
     | ReferralRow
     | CodeRow
-    | LetterRow
+    | EmailRow
     | SettingsRow
     | WatchlistRow
     | Unwatched
@@ -158,8 +158,8 @@ async def save_accounts(conn: Connection, changes: Sequence[Change]) -> None:
         await accounts.delete_referrals(conn, claimed)
     if codes := of_kind(changes, CodeRow):
         await _change_codes(conn, codes)
-    if letters := of_kind(changes, LetterRow):
-        await mail.insert_letters(conn, letters)
+    if emails := of_kind(changes, EmailRow):
+        await mail.insert_emails(conn, emails)
 
 
 async def save_sessions(conn: Connection, changes: Sequence[Change]) -> None:
@@ -175,25 +175,25 @@ async def save_sessions(conn: Connection, changes: Sequence[Change]) -> None:
 async def save_lists(conn: Connection, changes: Sequence[Change]) -> None:
     """Save what is about settings, watchlists and views."""
     if settings := last_of(of_kind(changes, SettingsRow), lambda each: each.user_id):
-        await lists.upsert_settings(conn, settings)
+        await preferences.upsert_settings(conn, settings)
     watched: list[WatchlistRow | Unwatched] = [*_either(changes, WatchlistRow, Unwatched)]
     watched = last_of(watched, lambda each: (each.user_id, each.symbol))
     if gone := of_kind(watched, Unwatched):
-        await lists.delete_watchlist(conn, [(each.user_id, each.symbol) for each in gone])
+        await preferences.delete_watchlist(conn, [(each.user_id, each.symbol) for each in gone])
     if kept := of_kind(watched, WatchlistRow):
-        await lists.upsert_watchlist(conn, kept)
+        await preferences.upsert_watchlist(conn, kept)
     views: list[ViewRow | ViewDeleted] = [*_either(changes, ViewRow, ViewDeleted)]
     views = last_of(views, lambda each: each.id if isinstance(each, ViewRow) else each.view_id)
     if deleted := of_kind(views, ViewDeleted):
-        await lists.delete_views(conn, [each.view_id for each in deleted])
+        await preferences.delete_views(conn, [each.view_id for each in deleted])
     if saved := of_kind(views, ViewRow):
-        await lists.upsert_views(conn, saved)
+        await preferences.upsert_views(conn, saved)
     removals: list[RemovedRow | RemovalForgotten] = [*_either(changes, RemovedRow, RemovalForgotten)]
     removals = last_of(removals, lambda each: (each.user_id, each.list, each.item))
     if forgotten := of_kind(removals, RemovalForgotten):
-        await lists.delete_removed(conn, [(each.user_id, each.list, each.item) for each in forgotten])
+        await preferences.delete_removed(conn, [(each.user_id, each.list, each.item) for each in forgotten])
     if removed := of_kind(removals, RemovedRow):
-        await lists.upsert_removed(conn, removed)
+        await preferences.upsert_removed(conn, removed)
 
 
 async def save_progress(conn: Connection, changes: Sequence[Change]) -> None:

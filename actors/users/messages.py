@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
-from actors._messages import Message
+from actors._runtime.messages import Message
 from config.values import Value
 from db.achievements import StreakType
 from db.users.accounts import AccountRow
-from db.users.lists import SettingsRow, ViewRow, WatchlistRow
+from db.users.preferences import SettingsRow, ViewRow, WatchlistRow
 from db.users.tokens import Purpose
 
 USERS = "users"
@@ -91,12 +91,12 @@ class Refused(Value):
 class Register(Message[Profile]):
     """Make the account. Raises Conflict "Email already registered".
 
-    `letter_id` is that of the verification letter, None for an address that is verified. `identity` is (provider,
+    `letter_id` is that of the verification e-mail, None for an address that is verified. `identity` is (provider,
     subject) of the OAuth user who signs in to it.
     """
 
     account: AccountRow
-    letter_id: UUID | None
+    email_id: UUID | None
     referrer_id: UUID | None = None
     identity: tuple[str, str] | None = None
 
@@ -202,10 +202,10 @@ class ChangeCode(Message[str]):
 # To an address
 
 
-class RequestLetter(Message[None]):
-    """Queue a letter to whoever has the address; past a few per hour (or day) and purpose it is dropped in silence."""
+class RequestEmail(Message[None]):
+    """Queue an e-mail to whoever has the address; past a few per hour (or day) and purpose it is dropped in silence."""
 
-    letter_id: UUID
+    email_id: UUID
     purpose: Purpose
     at: datetime
 

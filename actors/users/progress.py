@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from actors._messages import Message
-from actors._virtual import Decision
+from actors._runtime.messages import Message
+from actors._runtime.virtual import Decision
 from actors.streaks import Streak, record, to_columns
 from actors.users.achievements import Facts, due
 from actors.users.changes import Change

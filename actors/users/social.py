@@ -8,11 +8,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from actors._messages import Message
-from actors._virtual import Decision
+from actors._runtime.messages import Message
+from actors._runtime.virtual import Decision
 from actors.users.changes import Change, Commented, Counted
 from actors.users.messages import DeleteComment, EditComment, PostComment, React, Unreact
-from db.public_signals import REACTIONS
+from db.signals.reads import REACTIONS
 from db.social import CommentRow, ReactionRow
 from schemas.errors import Conflict, Internal, NotFound
 

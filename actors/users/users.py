@@ -10,12 +10,12 @@ from uuid import UUID
 
 import orjson
 
-from actors._behaviour import Room
-from actors._messages import Message
-from actors._virtual import Decision, Virtual
-from actors.users import account, address, library, progress, social
+from actors._runtime.context import ActorContext
+from actors._runtime.messages import Message
+from actors._runtime.virtual import Decision, VirtualActor
+from actors.users import account, address, preferences, progress, social
+from actors.users._events import tell_acted, tell_posts
 from actors.users._loading import load_accounts, load_libraries, load_progresses, load_talks
-from actors.users._news import tell_acted, tell_posts
 from actors.users._repairs import REPAIR_EVERY_SECONDS, Repairs
 from actors.users.account import Account
 from actors.users.address import Address
@@ -30,14 +30,14 @@ from actors.users.changes import (
     save_sessions,
     save_talks,
 )
-from actors.users.library import Library
+from actors.users.preferences import Library
 from actors.users.progress import Progress
 from actors.users.social import Talk
 from config.ids import parse_uuid
 from db._postgres import Connection
 from db.referrals import ActedRow
 from db.users import tokens
-from db.users.lists import SettingsRow
+from db.users.preferences import SettingsRow
 from schemas.errors import NotFound
 
 State = Account | Library | Address | Progress | Talk
@@ -61,15 +61,15 @@ class _Family:
 
 _FAMILIES: Mapping[str, _Family] = {
     "": _Family(account.decide, load_accounts, lambda _: Account(None, {})),
-    "library:": _Family(library.decide, load_libraries, Library.empty),
+    "library:": _Family(preferences.decide, load_libraries, Library.empty),
     "progress:": _Family(progress.decide, load_progresses, None),
 }
 
 
-class Users(Virtual[State, Change]):
+class Users(VirtualActor[State, Change]):
     """Owns accounts with their sessions and links, and what users keep, reach and say.
 
-    Success: what was answered is committed. A crash loses nothing but how many letters an address has asked for.
+    Success: what was answered is committed. A crash loses nothing but how many e-mails an address has asked for.
     Repeating is harmless: commands carry ids, rows have the ids that their senders chose, and facts are absolute. Ended
     sessions are published, and stay in their table for gateways that missed it. What others were told, or told us, and
     got lost is found again by a sweep.
@@ -77,12 +77,12 @@ class Users(Virtual[State, Change]):
 
     max_in_memory = 5_000  # a library with everything at its limits takes a megabyte, a usual one a few kilobytes
 
-    async def start(self, room: Room) -> None:
+    async def start(self, context: ActorContext) -> None:
         """Begin to remove what is long over, and to look for what got lost."""
-        await super().start(room)
-        if room.shard == 0:
-            room.every(EXPIRE_EVERY_SECONDS, self._expire, name="expire tokens")
-            room.every(REPAIR_EVERY_SECONDS, Repairs(room).turn, name="repairs")
+        await super().start(context)
+        if context.shard == 0:
+            context.every(EXPIRE_EVERY_SECONDS, self._expire, name="expire tokens")
+            context.every(REPAIR_EVERY_SECONDS, Repairs(context).turn, name="repairs")
 
     def fresh(self, key: str) -> State:
         """See Virtual. Raises NotFound for a key that can be nobody's."""
@@ -134,16 +134,16 @@ class Users(Virtual[State, Change]):
 
     async def published(self, changes: Sequence[Change]) -> None:
         """Tell referrers of what their referees did, gateways of ended sessions and settings, authors of posts."""
-        tell_acted(self.room, of_kind(changes, ActedRow))
+        tell_acted(self.context, of_kind(changes, ActedRow))
         if ended := [str(each.session_id) for each in of_kind(changes, SessionEnded)]:
-            await self.room.redis.publish(REVOCATIONS_CHANNEL, orjson.dumps(ended))
+            await self.context.redis.publish(REVOCATIONS_CHANNEL, orjson.dumps(ended))
         if changed := {str(each.user_id) for each in of_kind(changes, SettingsRow)}:
-            await self.room.redis.publish(SETTINGS_CHANNEL, orjson.dumps(sorted(changed)))
+            await self.context.redis.publish(SETTINGS_CHANNEL, orjson.dumps(sorted(changed)))
         if posted := [each.comment for each in of_kind(changes, Commented)]:
-            await tell_posts(self.room, [(each.user_id, each.created_at) for each in posted])
+            await tell_posts(self.context, [(each.user_id, each.created_at) for each in posted])
 
     async def _expire(self) -> None:
-        async with self.room.transaction() as conn:
+        async with self.context.transaction() as conn:
             await tokens.expire(conn, EXPIRE_AT_ONCE)
 
 

@@ -98,7 +98,7 @@ async def count_open(conn: Connection) -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class LetterFilters:
+class DeadLetterFilters:
     """Every one that is not None must match. `since` and `until` are inclusive."""
 
     stage: str | None = None
@@ -125,7 +125,7 @@ class LetterFilters:
 
 
 @dataclass(slots=True)  # not frozen: a frozen one takes four times as long to make, and a page has a hundred
-class LetterRow:
+class DeadLetterRow:
     """One entry as lists show it."""
 
     id: UUID
@@ -140,26 +140,26 @@ class LetterRow:
 
 _COLUMNS = "id, event_id, stage, reason_code, error_message, retry_count, created_at, resolved_at"
 # id is a UUIDv7 of created_at: its order is the order of time, ties included.
-LIST_LETTERS = f"SELECT {_COLUMNS} FROM lens_dlq {WHERE} ORDER BY id DESC LIMIT $1 OFFSET $2"
-COUNT_LETTERS = f"SELECT count(*) FROM lens_dlq {WHERE}"
+LIST_DEAD_LETTERS = f"SELECT {_COLUMNS} FROM lens_dlq {WHERE} ORDER BY id DESC LIMIT $1 OFFSET $2"
+COUNT_DEAD_LETTERS = f"SELECT count(*) FROM lens_dlq {WHERE}"
 
 
-async def list_letters(
-    conn: Connection, filters: LetterFilters, *, limit: int, offset: int
-) -> tuple[list[LetterRow], int]:
+async def list_dead_letters(
+    conn: Connection, filters: DeadLetterFilters, *, limit: int, offset: int
+) -> tuple[list[DeadLetterRow], int]:
     """Entries that match every given filter, newest first, and how many there are in all."""
-    statement, values = filtered(LIST_LETTERS, filters.conditions(), first=3)
+    statement, values = filtered(LIST_DEAD_LETTERS, filters.conditions(), first=3)
     rows = await conn.fetch(statement, limit, offset, *values)
     if len(rows) < limit and (rows or offset == 0):
         total = offset + len(rows)
     else:
-        statement, values = filtered(COUNT_LETTERS, filters.conditions())
+        statement, values = filtered(COUNT_DEAD_LETTERS, filters.conditions())
         total = await conn.fetchval(statement, *values)
-    return [LetterRow(*row) for row in rows], total
+    return [DeadLetterRow(*row) for row in rows], total
 
 
 @dataclass(slots=True)
-class LetterDetail(LetterRow):
+class DeadLetterDetail(DeadLetterRow):
     """One entry in full. `payload` is the original, `edited_payload` what a retry put in its place."""
 
     model: str | None
@@ -170,13 +170,13 @@ class LetterDetail(LetterRow):
     resolution_note: str | None
 
 
-GET_LETTER = f"""
+GET_DEAD_LETTER = f"""
 SELECT {_COLUMNS}, model, payload, edited_payload, attempts, last_retry_at, resolution_note
 FROM lens_dlq WHERE id = $1
 """
 
 
-async def get_letter(conn: Connection, letter_id: UUID) -> LetterDetail | None:
+async def get_dead_letter(conn: Connection, dead_letter_id: UUID) -> DeadLetterDetail | None:
     """One entry, or None."""
-    row = await conn.fetchrow(GET_LETTER, letter_id)
-    return None if row is None else LetterDetail(*row)
+    row = await conn.fetchrow(GET_DEAD_LETTER, dead_letter_id)
+    return None if row is None else DeadLetterDetail(*row)

@@ -17,13 +17,15 @@ import orjson
 from db._json import json_texts
 from db._postgres import Connection
 from db._where import WHERE, filtered
-from db.lens.dlq import LetterFilters
+from db.lens.dlq import DeadLetterFilters
 
-_LETTER = "id, event_id, stage, model, retry_count, retrying, resolved_at, payload::text, edited_payload::text, way"
+_DEAD_LETTER = (
+    "id, event_id, stage, model, retry_count, retrying, resolved_at, payload::text, edited_payload::text, way"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class OpenDeadLetter:
     """An entry as a retry sees it. The payloads are JSON texts: numbers keep their digits."""
 
     id: UUID
@@ -44,17 +46,17 @@ LOCK_IDLE_EVENTS = """
 SELECT event_id FROM lens_progress WHERE event_id = ANY ($1::uuid[]) AND finished_at IS NOT NULL
 ORDER BY event_id FOR UPDATE SKIP LOCKED
 """
-LOCK_LETTERS = f"""
-SELECT {_LETTER} FROM lens_dlq
+LOCK_DEAD_LETTERS = f"""
+SELECT {_DEAD_LETTER} FROM lens_dlq
 WHERE (id = ANY ($1::uuid[]) AND (event_id IS NULL OR event_id = ANY ($2::uuid[])))
    OR (event_id = ANY ($2::uuid[]) AND retrying)
 ORDER BY id FOR UPDATE
 """
 
 
-async def lock_letters(
+async def lock_dead_letters(
     conn: Connection, ids: Sequence[UUID], *, idle_only: bool
-) -> tuple[dict[UUID, Letter], list[UUID]]:
+) -> tuple[dict[UUID, OpenDeadLetter], list[UUID]]:
     """The entries `ids`, and those of the same events that are being retried; and the events, all locked.
 
     With `idle_only` events that are under way, or that a stage is just moving, are left out, so this never waits.
@@ -63,8 +65,8 @@ async def lock_letters(
     if event_ids:
         locked = await conn.fetch(LOCK_IDLE_EVENTS if idle_only else LOCK_EVENTS, event_ids)
         event_ids = [row[0] for row in locked]
-    letters = [Letter(*row) for row in await conn.fetch(LOCK_LETTERS, ids, event_ids)]
-    return {each.id: each for each in letters}, event_ids
+    dead_letters = [OpenDeadLetter(*row) for row in await conn.fetch(LOCK_DEAD_LETTERS, ids, event_ids)]
+    return {each.id: each for each in dead_letters}, event_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,21 +221,21 @@ async def ungate(conn: Connection, delays: dict[UUID, float]) -> None:
 
 
 # Those that were retried last come last: what fails again and again does not keep the others from their turn.
-MATCH_LETTERS = f"""
+MATCH_DEAD_LETTERS = f"""
 WITH matching AS (SELECT id, last_retry_at FROM lens_dlq {WHERE})
 SELECT (SELECT count(*) FROM matching),
        ARRAY(SELECT id FROM matching ORDER BY last_retry_at NULLS FIRST, id LIMIT $1)
 """
 
 
-async def match_letters(
-    conn: Connection, filters: LetterFilters, most: int, *, under_way: bool
+async def match_dead_letters(
+    conn: Connection, filters: DeadLetterFilters, most: int, *, under_way: bool
 ) -> tuple[int, list[UUID]]:
     """How many unresolved entries match, with those `under_way` or without, and the first `most` of them."""
     conditions = list(replace(filters, resolved=False).conditions())
     if not under_way:
         conditions.append(("NOT retrying", None))
-    statement, values = filtered(MATCH_LETTERS, conditions, first=2)
+    statement, values = filtered(MATCH_DEAD_LETTERS, conditions, first=2)
     row = await conn.fetchrow(statement, most, *values)
     assert row is not None
     return row[0], row[1]
@@ -254,9 +256,9 @@ async def resolve(conn: Connection, ids: Sequence[UUID], note: str) -> dict[UUID
 EXISTS = "SELECT EXISTS (SELECT FROM lens_dlq WHERE id = $1)"
 
 
-async def exists(conn: Connection, letter_id: UUID) -> bool:
+async def exists(conn: Connection, dead_letter_id: UUID) -> bool:
     """Whether there is, or was, such an entry."""
-    return bool(await conn.fetchval(EXISTS, letter_id))
+    return bool(await conn.fetchval(EXISTS, dead_letter_id))
 
 
 def exact_json(document: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from db._postgres import Connection
 from db._where import WHERE, filtered
-from db.public_signals import RECENT_OF_PROVIDER, json_array
+from db.signals.reads import RECENT_OF_PROVIDER, json_array
 from schemas._names import RENAME_DAYS
 
 

@@ -59,7 +59,7 @@ async def use_links(conn: Connection, hashes: Sequence[bytes]) -> int:
     return int(status.rpartition(" ")[2])
 
 
-# An unsent letter would carry a link of its own.
+# An unsent e-mail would carry a link of its own.
 VOID_RESETS = """
 WITH links AS (
     UPDATE one_time_tokens SET used_at = now()

@@ -11,9 +11,9 @@ from config.keys import token_hash
 from config.metrics import LOGINS, REFRESHES
 from db._postgres import connection
 from db.users import accounts, sessions
-from handlers._account_handler import REFRESH_COOKIE, AccountHandler
-from handlers._endpoint import endpoint
-from handlers._tokens import DEMO_SECONDS
+from handlers._http.endpoint import endpoint
+from handlers.auth._account_handler import REFRESH_COOKIE, AccountHandler
+from handlers.auth._tokens import DEMO_SECONDS
 from schemas.auth import AccessGranted, Login, LogoutQuery, Said
 from schemas.errors import Forbidden, Unauthorized
 

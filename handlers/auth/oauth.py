@@ -16,9 +16,9 @@ from config.metrics import LOGINS, REGISTRATIONS
 from db._postgres import connection, transaction
 from db.users import accounts, tokens
 from db.users.accounts import AccountRow, Person
-from handlers._account_handler import AccountHandler
-from handlers._endpoint import endpoint
-from handlers._oauth import STATE_LIFETIME, OAuthProvider, OAuthUser, ProviderFailed, code_challenge
+from handlers._http.endpoint import endpoint
+from handlers.auth._account_handler import AccountHandler
+from handlers.auth._oauth import STATE_LIFETIME, OAuthProvider, OAuthUser, ProviderFailed, code_challenge
 from handlers.auth.registration import free_code
 from schemas.auth import CallbackQuery
 from schemas.errors import Conflict, NotFound, Unauthorized, Unavailable

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.users.messages import ChangePassword, RequestLetter, ResetPassword, address_key
+from actors.users.messages import ChangePassword, RequestEmail, ResetPassword, address_key
 from config.clock import now
 from config.ids import uuid7
 from config.keys import token_hash
 from db._postgres import connection
 from db.users import tokens
-from handlers._account_handler import AccountHandler
-from handlers._endpoint import endpoint
+from handlers._http.endpoint import endpoint
+from handlers.auth._account_handler import AccountHandler
 from handlers.auth.registration import BAD_TOKEN
 from schemas._passwords import password_problem
 from schemas.auth import AddressBody, PasswordChange, PasswordReset, Said
@@ -25,7 +25,7 @@ class ForgottenPasswords(AccountHandler):
     async def post(self, body: dict[str, Any]) -> object:
         """The same answer after the same work, whether or not anybody has the address."""
         email = body["email"]
-        await self.ask_owner(address_key(email), RequestLetter(uuid7(), "reset", now()))
+        await self.ask_owner(address_key(email), RequestEmail(uuid7(), "reset", now()))
         return {"message": "If there is an account with this address, a letter is on its way"}
 
 

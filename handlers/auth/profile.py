@@ -7,9 +7,9 @@ from typing import Any
 from actors.users.messages import EditProfile, EndSessions, Profile
 from db._postgres import connection
 from db.users import sessions
-from handlers._account_handler import AccountHandler
-from handlers._base import known_id
-from handlers._endpoint import endpoint
+from handlers._http.base import known_id
+from handlers._http.endpoint import endpoint
+from handlers.auth._account_handler import AccountHandler
 from schemas.auth import Me, ProfileChange, SessionEnded, Sessions
 from schemas.errors import NotFound
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from actors.users.changes import EMAIL_TAKEN
-from actors.users.messages import Profile, Register, RequestLetter, VerifyEmail, address_key
+from actors.users.messages import Profile, Register, RequestEmail, VerifyEmail, address_key
 from actors.users.referrals import REFERRALS
 from config.clock import now
 from config.ids import uuid7
@@ -20,8 +20,8 @@ from db import achievements, referrals
 from db._postgres import connection
 from db.users import accounts, tokens
 from db.users.accounts import AccountRow
-from handlers._account_handler import AccountHandler
-from handlers._endpoint import endpoint
+from handlers._http.endpoint import endpoint
+from handlers.auth._account_handler import AccountHandler
 from schemas.auth import AddressBody, Registered, Registration, Said, TokenBody, TokenQuery
 from schemas.errors import Conflict, InvalidQuery, Unavailable, ValidationFailed
 
@@ -39,7 +39,7 @@ class Registrations(AccountHandler):
 
     @endpoint("Register", body=Registration(), responds=Registered(), status=201, errors=(409, 503))
     async def post(self, body: dict[str, Any]) -> object:
-        """Answered when the account and the letter to its address are durable."""
+        """Answered when the account and the e-mail to its address are durable."""
         try:
             profile = await self._alone(body)
         except Conflict:
@@ -132,14 +132,14 @@ class EmailVerification(AccountHandler):
         return found
 
 
-class VerificationLetters(AccountHandler):
+class VerificationEmails(AccountHandler):
     """`/auth/resend-verification`"""
 
     @endpoint("Send the verification letter again", body=AddressBody(), responds=Said(), errors=(503,))
     async def post(self, body: dict[str, Any]) -> object:
         """The same answer after the same work, whether or not anybody has the address."""
         email = body["email"]
-        await self.ask_owner(address_key(email), RequestLetter(uuid7(), "verification", now()))
+        await self.ask_owner(address_key(email), RequestEmail(uuid7(), "verification", now()))
         return {"message": CHECK_YOUR_MAIL}
 
 

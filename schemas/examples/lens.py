@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from schemas import bulk_letters, health, lens
+from schemas import dlq, health, lens
 from schemas._fields import Schema
 from schemas.examples._ids import DECISION, EVENT, LETTER
 
@@ -123,8 +123,8 @@ EXAMPLES: Mapping[type[Schema], dict[str, Any]] = {
     },
     lens.Resolution: {"resolution_note": "Manually fixed data issue and re-submitted signal"},
     lens.Resolved: {"id": LETTER, "status": "resolved", "resolved_at": "2024-01-15T11:00:00.000Z"},
-    bulk_letters.RetryMany: {"stage": "enrich", "reason_code": "PROVIDER_ERROR", "max": 100, "per_second": 5},
-    bulk_letters.RetriedMany: {"matched": 130, "selected": 100, "retried": 98, "skipped": 2, "dry_run": False},
-    bulk_letters.ResolveMany: {"stage": "evaluate", "resolution_note": "The models' vendor was away for a day"},
-    bulk_letters.ResolvedMany: {"matched": 12, "selected": 12, "resolved": 12, "dry_run": False},
+    dlq.RetryMany: {"stage": "enrich", "reason_code": "PROVIDER_ERROR", "max": 100, "per_second": 5},
+    dlq.RetriedMany: {"matched": 130, "selected": 100, "retried": 98, "skipped": 2, "dry_run": False},
+    dlq.ResolveMany: {"stage": "evaluate", "resolution_note": "The models' vendor was away for a day"},
+    dlq.ResolvedMany: {"matched": 12, "selected": 12, "resolved": 12, "dry_run": False},
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from schemas import assets, past, problem, signals
+from schemas import assets, backfill, problem, signals
 from schemas._fields import Schema
 from schemas._symbols import describe_assets
 from schemas.examples._ids import EVENT, OPTION, PREDICTION, PROVIDER, SIGNAL, USER
@@ -137,8 +137,8 @@ EXAMPLES: Mapping[type[Schema], dict[str, Any]] = {
         "asset_data": {"price": 2345.67, "price_change_24h": 0.032},
         "commentary": "Strong setup here.",
     },
-    past.DemoServer: {"instance": "a3f1c09e5b7d2468", "rate_limited": "no"},
-    past.PastSignals: {
+    backfill.DemoServer: {"instance": "a3f1c09e5b7d2468", "rate_limited": "no"},
+    backfill.PastSignals: {
         "signals": [
             {
                 "id": EVENT,
@@ -165,7 +165,7 @@ EXAMPLES: Mapping[type[Schema], dict[str, Any]] = {
             }
         ]
     },
-    past.PastPlaced: {"published": 1, "known": 0},
+    backfill.PastPlaced: {"published": 1, "known": 0},
     problem.Problem: {
         "detail": "entry_price: must be greater than 0",
         "error": {

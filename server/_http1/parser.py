@@ -8,7 +8,7 @@ from typing import Protocol
 import httptools
 from tornado.httputil import HTTPHeaders, HTTPInputError, RequestStartLine
 
-from handlers._headers import Headers
+from handlers._http.headers import Headers
 
 METHOD_BYTES = 32  # the longest of IANA's registry has 17
 

@@ -22,7 +22,7 @@ class Person:
 
     @property
     def email(self) -> str:
-        """Their address, and so where their letters go."""
+        """Their address, and so where their e-mails go."""
         return f"{self.name.lower().replace(' ', '.').replace('_', '-')}@{DOMAIN}"
 
     @property

@@ -17,7 +17,7 @@ import orjson
 from yarl import URL
 
 from server.demo.cast import PASSWORD, Person
-from server.demo.letters import Letters
+from server.demo.emails import Emails
 
 REQUEST_SECONDS = 30.0
 NO_CODE = "?"
@@ -52,9 +52,9 @@ class Answer:
 class Host:
     """The server, and the addresses of this machine that clients may come from."""
 
-    def __init__(self, url: str, letters: Letters, say: Callable[[str], object]) -> None:
+    def __init__(self, url: str, emails: Emails, say: Callable[[str], object]) -> None:
         self.url = url.rstrip("/")
-        self.letters = letters
+        self.emails = emails
         self.say = say
         self.has_addresses = _has_addresses(self.url)
         self._sessions: list[aiohttp.ClientSession] = []
@@ -147,7 +147,7 @@ class Client:
 
 
 class Account(Client):
-    """A person's client: registers, reads their letter, logs in, and renews the token when it has ended."""
+    """A person's client: registers, reads their e-mail, logs in, and renews the token when it has ended."""
 
     def __init__(self, host: Host, person: Person) -> None:
         super().__init__(host)
@@ -181,7 +181,7 @@ class Account(Client):
         return None
 
     async def _return(self) -> None:
-        """An earlier run has made the account; perhaps it ended before the letter was read."""
+        """An earlier run has made the account; perhaps it ended before the e-mail was read."""
         try:
             await self._log_in()
         except Refused as error:
@@ -191,7 +191,7 @@ class Account(Client):
             await self._verify()
 
     async def _verify(self) -> None:
-        token = await self.host.letters.token_for(self.person.email)
+        token = await self.host.emails.token_for(self.person.email)
         await super().ask("POST", "/auth/verify-email", {"token": token})
         await self._log_in()
 

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 
 from config.settings import Settings
 from handlers.demo import instance_name
-from server._gateway import address_of
-from server._instance import Instance
-from server._terminal import own_terminal
 from server.demo._progress import Progress
 from server.demo.cast import KING, PASSWORD
 from server.demo.client import NO_CODE, Client, DemoFailed, Host, Refused
 from server.demo.community import SMALL, Cast, Community
+from server.demo.emails import Emails, NoEmail
 from server.demo.filling import Filling
-from server.demo.letters import Letters, NoLetter
 from server.demo.prices import NoRecordings, open_markets
 from server.demo.state import State
 from server.demo.trickle import Trickle
+from server.supervisor.gateway import address_of
+from server.supervisor.instance import Instance
+from server.supervisor.terminal import own_terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,10 @@ def run(settings: Settings, options: Options) -> int:
             asyncio.run(_run(settings, options, progress))
         except KeyboardInterrupt:
             progress.say("\n  Stopped. The community stays; `run.py demo` goes on with it.")
-        except (DemoFailed, NoRecordings, NoLetter, Refused) as error:
+        except (DemoFailed, NoRecordings, NoEmail, Refused) as error:
             return _fail(progress, [error])
         except ExceptionGroup as group:
-            expected, others = group.split((DemoFailed, NoLetter, Refused))
+            expected, others = group.split((DemoFailed, NoEmail, Refused))
             if others is not None or expected is None:
                 raise
             return _fail(progress, _leaves(expected))
@@ -58,7 +58,7 @@ async def _run(settings: Settings, options: Options, progress: Progress) -> None
     running = None if options.url else Instance(settings.data_dir).url
     markets = await asyncio.to_thread(open_markets)
     url = options.url or running or address_of(settings)
-    host = Host(url, Letters(settings.data_dir / "mail"), progress.say)
+    host = Host(url, Emails(settings.data_dir / "mail"), progress.say)
     try:
         await _find(host, settings)
         progress.say(f"Filling {host.url}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from config.clock import rfc3339
 from config.tasks import cancel, spawn
-from schemas.past import MOST_PAST
+from schemas.backfill import MOST_PAST
 from server.demo._progress import Progress
 from server.demo.cast import COMMENTS, KING, REPLIES, Person
 from server.demo.client import Account, Client, DemoFailed, Refused

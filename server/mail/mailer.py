@@ -10,21 +10,21 @@ import time
 from config import tasks
 from config.clock import now
 from config.keys import derive_key, derive_token, token_hash
-from config.metrics import MAIL_LETTERS, MAIL_OLDEST_SECONDS, MAIL_WAITING
+from config.metrics import MAIL_EMAILS, MAIL_OLDEST_SECONDS, MAIL_WAITING
 from config.settings import Settings
 from db import mail
 from db._postgres import Pool, connection, transaction
-from db.mail import ClaimedLetter
+from db.mail import ClaimedEmail
 from schemas.errors import DatabaseUnavailable
-from server.mail.letters import LIFETIMES, PURPOSES, write_letter
+from server.mail.emails import LIFETIMES, PURPOSES, write_email
 from server.mail.senders import NotSent, Sender, sender_of
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 MEASURE_SECONDS = 5.0
-LETTERS = 10  # sent side by side; a provider's own limit is a few per second
-HOLD_SECONDS = 60.0  # longer than sending may take: a letter whose sender died is sent by another after that
+EMAILS = 10  # sent side by side; a provider's own limit is a few per second
+HOLD_SECONDS = 60.0  # longer than sending may take: an e-mail whose sender died is sent by another after that
 RETRY_SECONDS = (5.0, 3600.0)  # doubling with each attempt
 GIVE_UP_SECONDS = 24 * 3600.0
 
@@ -32,7 +32,7 @@ GIVE_UP_SECONDS = 24 * 3600.0
 class Mailer:
     """Sends what is due until it is stopped.
 
-    A letter leaves the outbox after it was sent: a crash in between sends it once more. It is the same letter then,
+    An e-mail leaves the outbox after it was sent: a crash in between sends it once more. It is the same e-mail then,
     with the same link, since its token follows from its id and our key. The token itself is stored nowhere.
     """
 
@@ -52,23 +52,23 @@ class Mailer:
         await tasks.cancel(self._task)
 
     async def send_due(self) -> int:
-        """Send what is due, up to a bound; how many letters were taken. Raises DatabaseUnavailable."""
+        """Send what is due, up to a bound; how many e-mails were taken. Raises DatabaseUnavailable."""
         async with transaction(self._pool) as conn:
-            letters = await mail.claim_letters(conn, LETTERS, HOLD_SECONDS)
-            # What the letter opens must be there before the letter is.
+            emails = await mail.claim_emails(conn, EMAILS, HOLD_SECONDS)
+            # What the e-mail opens must be there before the e-mail is.
             await mail.upsert_links(
                 conn,
                 [
                     (token_hash(self._token(each)), each.user_id, each.purpose, LIFETIMES[each.purpose].total_seconds())
-                    for each in letters
+                    for each in emails
                     if each.user_id is not None and each.purpose in LIFETIMES
                 ],
             )
-        results = await asyncio.gather(*map(self._send, letters), return_exceptions=True)
+        results = await asyncio.gather(*map(self._send, emails), return_exceptions=True)
         for failure in results:
             if failure is not None:
                 raise failure
-        return len(letters)
+        return len(emails)
 
     async def measure(self) -> None:
         """Tell the metrics what waits. Raises DatabaseUnavailable."""
@@ -79,42 +79,42 @@ class Mailer:
             MAIL_WAITING.labels(purpose).set(count)
             MAIL_OLDEST_SECONDS.labels(purpose).set(oldest)
 
-    async def _send(self, letter: ClaimedLetter) -> None:
-        if letter.user_id is not None:
+    async def _send(self, email: ClaimedEmail) -> None:
+        if email.user_id is not None:
             try:
                 await self._sender.send(
-                    write_letter(
+                    write_email(
                         self._settings,
-                        letter.id,
-                        letter.created_at,
-                        letter.email,
-                        letter.purpose,
-                        self._token(letter),
+                        email.id,
+                        email.created_at,
+                        email.email,
+                        email.purpose,
+                        self._token(email),
                     )
                 )
             except NotSent as error:
-                await self._keep(letter, error)
+                await self._keep(email, error)
                 return
-            log.info("letter %s (%s) sent", letter.id, letter.purpose)
-        MAIL_LETTERS.labels(letter.purpose, "needless" if letter.user_id is None else "sent").inc()
+            log.info("letter %s (%s) sent", email.id, email.purpose)
+        MAIL_EMAILS.labels(email.purpose, "needless" if email.user_id is None else "sent").inc()
         async with connection(self._pool) as conn:
-            await mail.delete_letters(conn, [letter.id])
+            await mail.delete_emails(conn, [email.id])
 
-    async def _keep(self, letter: ClaimedLetter, error: NotSent) -> None:
-        old = (now() - letter.created_at).total_seconds() > GIVE_UP_SECONDS
+    async def _keep(self, email: ClaimedEmail, error: NotSent) -> None:
+        old = (now() - email.created_at).total_seconds() > GIVE_UP_SECONDS
         async with connection(self._pool) as conn:
             if error.for_good or old:
-                log.error("letter %s (%s) given up: %s", letter.id, letter.purpose, error)
-                MAIL_LETTERS.labels(letter.purpose, "given_up").inc()
-                await mail.delete_letters(conn, [letter.id])
+                log.error("letter %s (%s) given up: %s", email.id, email.purpose, error)
+                MAIL_EMAILS.labels(email.purpose, "given_up").inc()
+                await mail.delete_emails(conn, [email.id])
                 return
-            MAIL_LETTERS.labels(letter.purpose, "failed").inc()
-            pause = max(error.retry_after, back_off(letter.attempts))
-            log.warning("letter %s (%s) not sent, again in %.0f s: %s", letter.id, letter.purpose, pause, error)
-            await mail.postpone_letter(conn, letter.id, pause, str(error))
+            MAIL_EMAILS.labels(email.purpose, "failed").inc()
+            pause = max(error.retry_after, back_off(email.attempts))
+            log.warning("letter %s (%s) not sent, again in %.0f s: %s", email.id, email.purpose, pause, error)
+            await mail.postpone_email(conn, email.id, pause, str(error))
 
-    def _token(self, letter: ClaimedLetter) -> str:
-        return derive_token(self._key, letter.id.bytes)
+    def _token(self, email: ClaimedEmail) -> str:
+        return derive_token(self._key, email.id.bytes)
 
     async def _run(self) -> None:
         measured = 0.0
@@ -129,7 +129,7 @@ class Mailer:
                 pass  # the driver has logged it
             except Exception:
                 log.exception("the mailer goes on after a failure")
-            if taken < LETTERS:
+            if taken < EMAILS:
                 await asyncio.sleep(POLL_SECONDS * random.uniform(0.75, 1.25))  # noqa: S311 - spreads gateways
 
 

@@ -15,15 +15,15 @@ from tornado.httpclient import AsyncHTTPClient, HTTPError, HTTPRequest
 
 from config.masking import redact
 from config.settings import Settings
-from server.mail.letters import Letter
+from server.mail.emails import Email
 
 TIMEOUT_SECONDS = 10.0
-# What the sender itself must change before the same letter could go: to try again is to fail again.
+# What the sender itself must change before the same e-mail could go: to try again is to fail again.
 _FOR_GOOD = frozenset({400, 404, 413, 415, 422})
 
 
 class NotSent(Exception):
-    """The letter has not left. `for_good`: trying again is of no use; `retry_after`: seconds that the server wants."""
+    """The e-mail has not left. `for_good`: trying again is of no use; `retry_after`: seconds that the server wants."""
 
     def __init__(self, reason: str, *, for_good: bool = False, retry_after: float = 0.0) -> None:
         super().__init__(redact(reason))
@@ -34,8 +34,8 @@ class NotSent(Exception):
 class Sender(Protocol):
     """A way out."""
 
-    async def send(self, letter: Letter) -> None:
-        """Send it, or raise NotSent. Sending it again is the same letter, not a second one, wherever that can be."""
+    async def send(self, mail: Email) -> None:
+        """Send it, or raise NotSent. Sending it again is the same e-mail, not a second one, wherever that can be."""
 
 
 def sender_of(settings: Settings) -> Sender:
@@ -46,14 +46,14 @@ def sender_of(settings: Settings) -> Sender:
 
 
 class ResendSender:
-    """Resend's API. It knows a letter by its id for 24 hours, and sends it once."""
+    """Resend's API. It knows an e-mail by its id for 24 hours, and sends it once."""
 
     def __init__(self, base_url: str, key: str) -> None:
         self._url = base_url.rstrip("/") + "/emails"
         self._key = key
         self._http = AsyncHTTPClient(force_instance=True)
 
-    async def send(self, letter: Letter) -> None:
+    async def send(self, mail: Email) -> None:
         """See Sender."""
         request = HTTPRequest(
             self._url,
@@ -61,16 +61,16 @@ class ResendSender:
             headers={
                 "Authorization": f"Bearer {self._key}",
                 "Content-Type": "application/json",
-                "Idempotency-Key": str(letter.id),
+                "Idempotency-Key": str(mail.id),
                 "User-Agent": "TradeStream",
             },
             body=orjson.dumps(
                 {
-                    "from": letter.sender,
-                    "to": [letter.recipient],
-                    "subject": letter.subject,
-                    "text": letter.text,
-                    "html": letter.html,
+                    "from": mail.sender,
+                    "to": [mail.recipient],
+                    "subject": mail.subject,
+                    "text": mail.text,
+                    "html": mail.html,
                 }
             ),
             connect_timeout=TIMEOUT_SECONDS,
@@ -96,37 +96,37 @@ def _refusal(error: HTTPError) -> NotSent:
 
 
 class MaildirSender:
-    """A Maildir: any mail program reads it, and so does `cat`. A letter's file has the letter's id for a name."""
+    """A Maildir: any mail program reads it, and so does `cat`. An e-mail's file has the e-mail's id for a name."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def send(self, letter: Letter) -> None:
+    async def send(self, mail: Email) -> None:
         """See Sender."""
         try:
-            await asyncio.to_thread(self._write, letter)
+            await asyncio.to_thread(self._write, mail)
         except OSError as error:
             raise NotSent(f"{type(error).__name__}: {error}") from None
 
-    def _write(self, letter: Letter) -> None:
+    def _write(self, mail: Email) -> None:
         # Not by `mailbox.Maildir`, which takes a folder that another thread is making for a whole one.
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for part in ("tmp", "new", "cur"):
             (self._folder / part).mkdir(mode=0o700, exist_ok=True)
-        name = f"{int(letter.written_at.timestamp())}.{letter.id}.tradestream"
+        name = f"{int(mail.written_at.timestamp())}.{mail.id}.tradestream"
         unfinished = self._folder / "tmp" / f"{name}.{os.getpid()}"
-        unfinished.write_bytes(as_message(letter).as_bytes())
+        unfinished.write_bytes(as_message(mail).as_bytes())
         unfinished.rename(self._folder / "new" / name)
 
 
-def as_message(letter: Letter) -> EmailMessage:
+def as_message(mail: Email) -> EmailMessage:
     """RFC 5322, the text part as it is: a link that was folded could not be copied from the file."""
     message = EmailMessage(policy=email.policy.default.clone(max_line_length=900))
-    message["From"] = letter.sender
-    message["To"] = letter.recipient
-    message["Subject"] = letter.subject
-    message["Date"] = letter.written_at
-    message["Message-ID"] = f"<{letter.id}@{email.utils.parseaddr(letter.sender)[1].rpartition('@')[2]}>"
-    message.set_content(letter.text, cte="7bit")
-    message.add_alternative(letter.html, subtype="html", cte="7bit")
+    message["From"] = mail.sender
+    message["To"] = mail.recipient
+    message["Subject"] = mail.subject
+    message["Date"] = mail.written_at
+    message["Message-ID"] = f"<{mail.id}@{email.utils.parseaddr(mail.sender)[1].rpartition('@')[2]}>"
+    message.set_content(mail.text, cte="7bit")
+    message.add_alternative(mail.html, subtype="html", cte="7bit")
     return message

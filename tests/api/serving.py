@@ -13,7 +13,7 @@ from tornado.httputil import HTTPHeaders
 from tornado.netutil import bind_sockets
 
 from config.settings import Settings
-from handlers._services import Services
+from handlers._http.services import Services
 from schemas.problem import Problem
 from server.app import Application, http_server
 
@@ -145,7 +145,7 @@ async def serving(settings: Settings = SETTINGS, routes: Any = None, **services:
     """The application with these services; those that are not named must not be used."""
     application = Application(settings) if routes is None else Application(settings, routes)
     unreachable = cast(Any, Unreachable())
-    named = dict.fromkeys(("pool", "redis", "directory", "feed", "accounts"), unreachable)
+    named = dict.fromkeys(("pool", "redis", "actors", "feed", "accounts"), unreachable)
     named |= {"limiter": NoLimits()} | services
     application.gateway.services = Services(settings=settings, **named)
     application.gateway.lifecycle.state = "serving"

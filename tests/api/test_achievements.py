@@ -14,8 +14,8 @@ from config.clock import now
 from config.settings import Settings
 from handlers.achievements import CACHE_KEY
 from schemas.errors import ActorUnavailable
-from tests.accounts import Browser, World, accounts_world, token_of
-from tests.progress import as_provider, get, progress_world, tell, turned, until
+from tests.support.accounts import Browser, World, accounts_world, token_of
+from tests.support.progress import as_provider, get, progress_world, tell, turned, until
 
 ADDRESS = "trader@example.com"
 DEFINITIONS, MINE, STREAKS = "/api/achievements", "/api/achievements/me", "/api/achievements/streaks"
@@ -173,7 +173,7 @@ async def test_while_the_owner_is_away_one_sees_what_is_saved(settings: Settings
         await tell(world, user_of(browser), wins(1))
         await as_provider(world, user_of(browser), win_count=10)
         await world.actors.kill(USERS)
-        world.actors.mailboxes[USERS] = Away()  # type: ignore[assignment]
+        world.actors.refs[USERS] = Away()  # type: ignore[assignment]
         have = [each["achievement_id"] for each in (await get(browser, MINE))["unlocked"]]
         assert have == ["first_win"]
         assert (await get(browser, STREAKS))["streaks"][0]["current_count"] == 0
@@ -304,14 +304,14 @@ async def test_the_owner_is_told_once_per_user_and_day(settings: Settings, monke
     clock.set("UTC", "2026-02-01 10:00")
     async with progress_world(settings) as world:
         told: list[Any] = []
-        mailbox = world.actors.mailbox(USERS)
-        ask = mailbox.ask
+        ref = world.actors.ref(USERS)
+        ask = ref.ask
 
         async def counted(key: str, message: Any, **options: Any) -> Any:
             told.extend([key] if isinstance(message, Activity) else [])
             return await ask(key, message, **options)
 
-        monkeypatch.setattr(mailbox, "ask", counted)
+        monkeypatch.setattr(ref, "ask", counted)
         one, two = await world.logged_in(ADDRESS), await world.logged_in("other@example.com")
         for _ in range(10):
             await get(one, STREAKS)
@@ -326,17 +326,17 @@ async def test_what_could_not_be_told_is_told_later_with_its_own_time(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = turned(monkeypatch)
-    monkeypatch.setattr("handlers._visits.RETRY_SECONDS", (0.01, 0.05))
-    monkeypatch.setattr("handlers._visits.SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr("handlers._activity.RETRY_SECONDS", (0.01, 0.05))
+    monkeypatch.setattr("handlers._activity.SETTLE_SECONDS", 0.1)
     clock.set("UTC", "2026-02-01 10:00")
     async with progress_world(settings) as world:
         browser = await world.logged_in(ADDRESS)
-        mailbox = world.actors.mailboxes[USERS]
-        world.actors.mailboxes[USERS] = Away()  # type: ignore[assignment]
+        ref = world.actors.refs[USERS]
+        world.actors.refs[USERS] = Away()  # type: ignore[assignment]
         await get(browser, STREAKS)
         clock.set("UTC", "2026-02-02 10:00")
         assert await logins(browser) == (0, 0, None)
-        world.actors.mailboxes[USERS] = mailbox
+        world.actors.refs[USERS] = ref
         await until(lambda: reached(world, 2))
         assert await logins(browser) == (2, 2, "2026-02-02")
 

@@ -6,10 +6,10 @@ import pytest
 
 from config._variables import networks
 from config.settings import Settings
-from handlers._access import AUTHENTICATED, OPTIONAL, OUTSIDER, PUBLIC, permission
-from handlers._base import GatewayHandler
-from handlers._endpoint import endpoint
-from handlers._routes import Route
+from handlers._http.access import AUTHENTICATED, OPTIONAL, OUTSIDER, PUBLIC, permission
+from handlers._http.base import GatewayHandler
+from handlers._http.endpoint import endpoint
+from handlers._http.routes import Route
 from tests.api.serving import SETTINGS, serving
 from tests.unit.test_access import token
 

@@ -18,12 +18,12 @@ import pytest
 
 from actors.users.messages import USERS, Register, account_key
 from config.settings import Settings
-from handlers._passwords import Passwords
+from handlers.auth._passwords import Passwords
 from schemas.errors import ActorUnavailable
 from server.app import Application
-from tests.accounts import PASSWORD, Browser, World, accounts_world, gateway_of
 from tests.api.serving import Response
-from tests.users_factory import account_row
+from tests.support.accounts import PASSWORD, Browser, World, accounts_world, gateway_of
+from tests.support.users_factory import account_row
 
 ADDRESS = "trader@example.com"
 
@@ -113,12 +113,12 @@ async def test_asking_for_a_letter_tells_nothing(settings: Settings) -> None:
         for path in ("/auth/forgot-password", "/auth/resend-verification"):
             said = []
             for address in (ADDRESS, "unverified@example.com", "nobody@example.com", "no address"):
-                waiting = await world.letters_to(address)
+                waiting = await world.emails_to(address)
                 answer = await world.client.post(path, {"email": address})
                 assert answer.status == 200
                 said.append(answer.json)
-                # The same work, so the same time: who has the address is looked up when the letter is sent.
-                assert await world.letters_to(address) == waiting + 1
+                # The same work, so the same time: who has the address is looked up when the e-mail is sent.
+                assert await world.emails_to(address) == waiting + 1
             assert all(each == said[0] for each in said)
 
 
@@ -137,7 +137,7 @@ async def test_the_time_of_a_login_tells_nothing(settings: Settings) -> None:
             services, accounts=dataclasses.replace(world.accounts, passwords=dear)
         )
         row = account_row(email=ADDRESS, password_hash=await dear.hash(PASSWORD))
-        await world.actors.mailbox(USERS).ask(account_key(row.id), Register(row, None))
+        await world.actors.ref(USERS).ask(account_key(row.id), Register(row, None))
         known, unknown = [], []
         for number in range(5):
             wrong = {"email": ADDRESS, "password": "wrong horse"}
@@ -168,7 +168,7 @@ async def test_a_hundred_registrations_of_one_address_make_one_account(settings:
             if each.status != 201:
                 assert each.problem(409, "CONFLICT")["message"] == "Email already registered"
         assert await world.value("SELECT count(*) FROM users") == 1
-        assert await world.letters_to(ADDRESS) == 1
+        assert await world.emails_to(ADDRESS) == 1
 
 
 async def test_several_gateways_make_one_account_of_one_address(settings: Settings) -> None:
@@ -176,7 +176,7 @@ async def test_several_gateways_make_one_account_of_one_address(settings: Settin
         answers = await asyncio.gather(*(each.register(ADDRESS) for _ in range(5) for each in (world, other)))
         assert sorted(each.status for each in answers) == [201] + [409] * 9
         assert await world.value("SELECT count(*) FROM users") == 1
-        assert await world.letters_to(ADDRESS) == 1
+        assert await world.emails_to(ADDRESS) == 1
 
 
 async def test_who_registers_at_once_fails_at_once_when_the_owner_is_away(settings: Settings) -> None:
@@ -187,12 +187,12 @@ async def test_who_registers_at_once_fails_at_once_when_the_owner_is_away(settin
                 await asyncio.sleep(0.05)
                 raise ActorUnavailable
 
-        world.actors.mailboxes[USERS], present = Away(), world.actors.mailboxes[USERS]  # type: ignore[assignment]
+        world.actors.refs[USERS], present = Away(), world.actors.refs[USERS]  # type: ignore[assignment]
         began = time.monotonic()
         answers = await asyncio.gather(*(world.register(ADDRESS) for _ in range(50)))
         assert {each.status for each in answers} == {503}
         assert time.monotonic() - began < 2
-        world.actors.mailboxes[USERS] = present
+        world.actors.refs[USERS] = present
         assert (await world.register(ADDRESS, referral_code="NOSUCH")).status == 400
         assert (await world.register(ADDRESS)).status == 201
 
@@ -230,12 +230,12 @@ async def test_a_link_is_followed_once_by_however_many_at_once(settings: Setting
     """To verify an address again changes nothing, so everybody is told that it is; to set a password again would."""
     async with accounts_world(settings) as world:
         await world.register(ADDRESS)
-        token = await world.letter(ADDRESS)
+        token = await world.email(ADDRESS)
         answers = await asyncio.gather(*(world.client.post("/auth/verify-email", {"token": token}) for _ in range(20)))
         assert [each.status for each in answers] == [200] * 20
         assert await world.value("SELECT count(*) FROM one_time_tokens WHERE used_at IS NOT NULL") == 1
         await world.client.post("/auth/forgot-password", {"email": ADDRESS})
-        reset = await world.letter(ADDRESS)
+        reset = await world.email(ADDRESS)
         answers = await asyncio.gather(
             *(
                 world.client.post("/auth/reset-password", {"token": reset, "new_password": f"new horse {n}"})
@@ -431,7 +431,7 @@ async def test_no_secret_is_ever_logged(settings: Settings, caplog: pytest.LogCa
     caplog.set_level(logging.DEBUG)
     async with accounts_world(settings) as world:
         await world.register(ADDRESS)
-        token = await world.letter(ADDRESS)
+        token = await world.email(ADDRESS)
         browser = world.browser()
         await browser.send("GET", f"/auth/verify-email?token={token}")
         await browser.send("POST", "/auth/verify-email", {"token": token})
@@ -453,7 +453,7 @@ async def test_letters_to_one_address_are_few_whoever_asks(settings: Settings) -
         await world.verified(ADDRESS)
         for _ in range(9):
             assert (await world.client.post("/auth/forgot-password", {"email": ADDRESS})).status == 200
-        assert await world.letters_to(ADDRESS) == 5
+        assert await world.emails_to(ADDRESS) == 5
 
 
 def copy_of(browser: Browser) -> Browser:

@@ -8,8 +8,8 @@ import bcrypt
 import pytest
 
 from config.settings import Settings
-from handlers._passwords import prehash
-from tests.accounts import CHEAP, PASSWORD, accounts_world
+from handlers.auth._passwords import prehash
+from tests.support.accounts import CHEAP, PASSWORD, accounts_world
 
 ADDRESS = "trader@example.com"
 OTHER = "quite another horse"
@@ -35,7 +35,7 @@ async def test_a_person_registers_verifies_logs_in_and_stays(settings: Settings)
         assert registered.json["message"]
         browser = world.browser()
         assert (await browser.login(ADDRESS)).problem(403, "FORBIDDEN")["message"] == "Email not verified"
-        token = await world.letter(ADDRESS)
+        token = await world.email(ADDRESS)
         for method in ("HEAD", "GET"):
             led_on = await browser.send(method, f"/auth/verify-email?token={token}")
             assert led_on.expect(302).headers["Location"] == f"{settings.frontend_url}/verify-email#token={token}"
@@ -117,7 +117,7 @@ async def test_the_database_holds_hashes_and_no_tokens(settings: Settings) -> No
         browser = await world.logged_in(ADDRESS)
         await browser.refresh()
         await world.register("new@example.com")
-        secrets = [browser.refresh_token, await world.letter("new@example.com"), PASSWORD]
+        secrets = [browser.refresh_token, await world.email("new@example.com"), PASSWORD]
         tables = await world.dump()
         assert ADDRESS in tables
         for secret in secrets:
@@ -133,7 +133,7 @@ async def test_a_forgotten_password_is_reset_by_the_letter(settings: Settings) -
     async with accounts_world(settings) as world:
         browser = await world.logged_in(ADDRESS)
         (await browser.send("POST", "/auth/forgot-password", {"email": ADDRESS})).expect(200)
-        token = await world.letter(ADDRESS)
+        token = await world.email(ADDRESS)
         for weak in ("short", "password", ADDRESS):
             problem = await browser.send("POST", "/auth/reset-password", {"token": token, "new_password": weak})
             assert fields_of(problem.problem(400, "VALIDATION_ERROR")) == ["new_password"]
@@ -150,11 +150,11 @@ async def test_a_token_opens_only_what_it_was_mailed_for(settings: Settings) -> 
     async with accounts_world(settings) as world:
         await world.register(ADDRESS)
         browser = world.browser()
-        verification = await world.letter(ADDRESS)
+        verification = await world.email(ADDRESS)
         body = {"token": verification, "new_password": OTHER}
         (await browser.send("POST", "/auth/reset-password", body)).problem(400, "VALIDATION_ERROR")
         await browser.send("POST", "/auth/forgot-password", {"email": ADDRESS})
-        reset = await world.letter(ADDRESS)
+        reset = await world.email(ADDRESS)
         (await browser.send("POST", "/auth/verify-email", {"token": reset})).problem(400, "VALIDATION_ERROR")
         for _ in range(2):  # a used link of an address that is verified has done what it is for
             (await browser.send("POST", "/auth/verify-email", {"token": verification})).expect(200)
@@ -172,9 +172,9 @@ async def test_a_token_opens_only_what_it_was_mailed_for(settings: Settings) -> 
 async def test_a_link_that_has_expired_is_no_proof_also_where_the_address_is_verified(settings: Settings) -> None:
     async with accounts_world(settings) as world:
         await world.register(ADDRESS)
-        first = await world.letter(ADDRESS)
+        first = await world.email(ADDRESS)
         await world.client.post("/auth/resend-verification", {"email": ADDRESS})
-        second = await world.letter(ADDRESS)
+        second = await world.email(ADDRESS)
         await world.execute("UPDATE one_time_tokens SET used_at = now()")
         browser = world.browser()
         used = await browser.send("POST", "/auth/verify-email", {"token": first})
@@ -191,13 +191,13 @@ async def test_a_letter_that_got_lost_is_sent_again_and_both_links_are_good_unti
 ) -> None:
     async with accounts_world(settings) as world:
         await world.register(ADDRESS)
-        await world.letter(ADDRESS)
+        await world.email(ADDRESS)
         (await world.client.post("/auth/resend-verification", {"email": ADDRESS}))
-        second = await world.letter(ADDRESS)
+        second = await world.email(ADDRESS)
         (await world.browser().send("POST", "/auth/verify-email", {"token": second})).expect(200)
         await world.client.post("/auth/resend-verification", {"email": ADDRESS})
         with pytest.raises(AssertionError, match="no unread letter"):
-            await world.letter(ADDRESS)
+            await world.email(ADDRESS)
 
 
 async def test_changing_the_password_asks_for_the_present_one_and_ends_the_other_sessions(settings: Settings) -> None:
@@ -339,7 +339,7 @@ async def test_a_password_is_the_same_however_a_keyboard_writes_it(settings: Set
     async with accounts_world(settings) as world:
         for address, typed in (("a@example.com", COMPOSED), ("b@example.com", DECOMPOSED)):
             await world.register(address, password=typed)
-            token = await world.letter(address)
+            token = await world.email(address)
             await world.client.post("/auth/verify-email", {"token": token})
             for other in (COMPOSED, DECOMPOSED):
                 (await world.browser().login(address, other)).expect(200)

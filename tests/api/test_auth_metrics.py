@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from prometheus_client import REGISTRY
 
 from config.settings import Settings
-from tests.accounts import Browser, accounts_world
+from tests.support.accounts import Browser, accounts_world
 
 ADDRESS = "trader@example.com"
 

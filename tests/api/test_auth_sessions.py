@@ -11,8 +11,8 @@ import pytest
 from config.clock import now
 from config.ids import uuid7
 from config.settings import Settings
-from handlers._security import cookies_named
-from tests.accounts import PASSWORD, Browser, accounts_world, gateway_of
+from handlers._http.security import cookies_named
+from tests.support.accounts import PASSWORD, Browser, accounts_world, gateway_of
 
 ADDRESS = "trader@example.com"
 

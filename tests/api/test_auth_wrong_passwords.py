@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from config.settings import Settings
-from tests.accounts import PASSWORD, Answer, Browser, World, accounts_world
+from tests.support.accounts import PASSWORD, Answer, Browser, World, accounts_world
 
 ADDRESS = "trader@example.com"
 HOME = "203.0.113.5"
@@ -99,15 +99,15 @@ async def test_the_owner_is_told_once_a_day_and_nobody_else_is(settings: Setting
         await attack(world, 12)
         world.accounts.attempts._turns[ADDRESS] = 0.0
         await attack(world, 2)
-        assert await world.letters_to(ADDRESS) == 1
+        assert await world.emails_to(ADDRESS) == 1
         await world.forget()
         world.accounts.attempts._turns[ADDRESS] = 0.0
         await attack(world, 2)
-        assert await world.letters_to(ADDRESS) == 1
+        assert await world.emails_to(ADDRESS) == 1
         await world.send_mail()
-        [letter] = world.letters("Wrong passwords for your account")
-        assert letter["To"] == ADDRESS
-        assert "token=" not in letter.as_string()
+        [email] = world.emails("Wrong passwords for your account")
+        assert email["To"] == ADDRESS
+        assert "token=" not in email.as_string()
 
 
 async def test_an_address_that_nobody_has_is_slowed_down_alike(settings: Settings) -> None:
@@ -116,7 +116,7 @@ async def test_an_address_that_nobody_has_is_slowed_down_alike(settings: Setting
         for email in ("nobody@example.com", "unverified@example.com"):
             assert await attack(world, 12, email) == [401] * 10 + [429] * 2
         await world.send_mail()
-        assert not world.letters("Wrong passwords for your account")
+        assert not world.emails("Wrong passwords for your account")
 
 
 async def test_the_present_password_is_counted_with_the_logins(settings: Settings) -> None:
@@ -144,4 +144,4 @@ async def test_without_limits_nothing_is_slowed_down(settings: Settings) -> None
         for _ in range(25):
             (await world.browser().login(ADDRESS, "wrong horse")).problem(401, "UNAUTHORIZED")
         (await world.browser().login(ADDRESS)).expect(200)
-        assert await world.letters_to(ADDRESS) == 0
+        assert await world.emails_to(ADDRESS) == 0

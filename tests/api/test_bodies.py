@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from config._variables import networks
-from handlers._body import BODY_BYTES, LINGER_BYTES
+from handlers._http.body import BODY_BYTES, LINGER_BYTES
 from tests.api.serving import SETTINGS, SIGNAL, Client, read_response, serving, until
 
 PATH = "/api/v1/signals"

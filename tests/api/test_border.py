@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from config._variables import networks
 from config.settings import Settings
-from handlers._border import Border
+from handlers._http.border import Border
 from tests.api.serving import SETTINGS, Client, Response, serving
 
 INTERNAL = ("/api/v1/nothing", "/metrics", "/api/v1/metrics", "/api/v1/ws/stream", "/api/v1", "/api/v1/dlq")
@@ -119,7 +119,7 @@ async def test_they_are_not_there_under_names_that_anybody_may_own(host: str) ->
 
 @pytest.mark.parametrize("path", [*INTERNAL, "/api/signals/ws"])
 async def test_the_page_of_a_rebound_name_is_refused(path: str) -> None:
-    """Its origin is its `Host`: for the browser, it is our own page."""
+    """Its origin is its `ActorRuntime`: for the browser, it is our own page."""
     async with serving() as client:
         lines = ["Origin: http://evil.example:8000", "Sec-Fetch-Site: same-origin"]
         error = (await ask(client, "GET", path, "evil.example:8000", *lines)).problem(403, "FORBIDDEN")

@@ -12,11 +12,11 @@ import zlib
 
 import pytest
 
-from handlers._access import PUBLIC
-from handlers._base import GatewayHandler
-from handlers._endpoint import endpoint
-from handlers._routes import Route
-from handlers._stream import EVENT_STREAM_HEADERS
+from handlers._http.access import PUBLIC
+from handlers._http.base import GatewayHandler
+from handlers._http.endpoint import endpoint
+from handlers._http.routes import Route
+from handlers.streams.connections import EVENT_STREAM_HEADERS
 from tests.api.serving import Response, serving
 
 ITEM = '{"id": "%d", "symbol": "BTC"}, '

@@ -25,9 +25,9 @@ from server.demo.prices import open_markets
 from server.demo.state import State
 from server.openapi import build_document
 from server.routes import DEVELOPMENT_ROUTES, routes_for
-from tests.accounts import gateway_of
 from tests.api.serving import SETTINGS, serving
-from tests.local_actors import local_actors
+from tests.support.accounts import gateway_of
+from tests.support.local_actors import local_actors
 
 PATH = "/api/v1/demo/signals"
 PRODUCTION = SETTINGS.replace(environment="production")

@@ -17,24 +17,24 @@ from config.ids import time_of, uuid7
 from config.settings import Settings
 from db._postgres import create_pool
 from db.lens.dlq import DeadLetter, insert_dead_letters
-from schemas import bulk_letters, lens
+from schemas import dlq, lens
 from tests.api.serving import Client, serving
 from tests.integration.test_lens_pipeline import ScriptedEnrich, ScriptedMarket, pipeline, post
-from tests.lens_factory import finished, submit
+from tests.support.lens_factory import finished, submit
 
 PATH = "/api/v1/dlq"
 START = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 
 
 @asynccontextmanager
-async def gateway(settings: Settings, letters: Sequence[DeadLetter] = ()) -> AsyncIterator[tuple[Client, Any]]:
+async def gateway(settings: Settings, dead_letters: Sequence[DeadLetter] = ()) -> AsyncIterator[tuple[Client, Any]]:
     """A gateway over a queue with these entries; no actor."""
     assert settings.database_url is not None
     pool = await create_pool(settings.database_url, 4, name="test gateway")
     try:
         async with pool.acquire() as conn:
-            if letters:
-                await insert_dead_letters(conn, letters)
+            if dead_letters:
+                await insert_dead_letters(conn, dead_letters)
             async with serving(settings, pool=pool) as client:
                 yield client, conn
     finally:
@@ -52,21 +52,21 @@ async def dead_symbol(settings: Settings, events: int = 1) -> AsyncIterator[tupl
         async with pipeline(quick, enrich=ScriptedEnrich(market)) as (actors, conn):
             ids = await post(actors, *(submit(symbol="DEAD") for _ in range(events)))
             assert set(await finished(conn, ids)) == {"FAILED"}
-            async with serving(quick, pool=pool, directory=actors) as client:
+            async with serving(quick, pool=pool, registry=actors) as client:
                 yield client, conn, market
     finally:
         pool.terminate()
 
 
-def letter(at: datetime = START, **changes: Any) -> DeadLetter:
+def dead_letter(at: datetime = START, **changes: Any) -> DeadLetter:
     """An entry that was made at a time."""
-    letter_id = UUID(int=(round(at.timestamp() * 1000) << 80) | (uuid7().int & (1 << 80) - 1))
+    dead_letter_id = UUID(int=(round(at.timestamp() * 1000) << 80) | (uuid7().int & (1 << 80) - 1))
     attempts = [
         {"at": rfc3339(at), "reason_code": "TIMEOUT", "error_message": "slow", "model": "claude"},
         {"at": rfc3339(at), "reason_code": "PROVIDER_ERROR", "error_message": "503"},
     ]
     fields: dict[str, Any] = {
-        "id": letter_id,
+        "id": dead_letter_id,
         "event_id": uuid7(),
         "stage": "enrich",
         "model": None,
@@ -75,7 +75,7 @@ def letter(at: datetime = START, **changes: Any) -> DeadLetter:
         "payload": {"symbol": "BTC", "entry_price": 42000.5},
         "attempts": attempts,
         "retry_count": 1,
-        "created_at": time_of(letter_id),
+        "created_at": time_of(dead_letter_id),
     }
     return DeadLetter(**fields | changes)
 
@@ -83,10 +83,12 @@ def letter(at: datetime = START, **changes: Any) -> DeadLetter:
 async def test_every_combination_of_filters_finds_what_it_says_newest_first(settings: Settings) -> None:
     stages, reasons, event_id = lens.DLQ_STAGES, lens.REASON_CODES, uuid7()
     rows = [
-        letter(START + timedelta(milliseconds=n // 2), stage=stages[n % 4], reason_code=reasons[n % 9], model=str(n))
+        dead_letter(
+            START + timedelta(milliseconds=n // 2), stage=stages[n % 4], reason_code=reasons[n % 9], model=str(n)
+        )
         for n in range(120)
     ]
-    rows += [letter(START, event_id=event_id, model=str(n), stage="evaluate") for n in range(3)]
+    rows += [dead_letter(START, event_id=event_id, model=str(n), stage="evaluate") for n in range(3)]
     filters = {
         "stage": "evaluate",
         "reason_code": "PROVIDER_ERROR",
@@ -126,7 +128,7 @@ async def test_every_combination_of_filters_finds_what_it_says_newest_first(sett
 
 
 async def test_an_entry_is_shown_as_the_document_shows_it_and_with_every_attempt(settings: Settings) -> None:
-    row = letter()
+    row = dead_letter()
     async with gateway(settings, [row]) as (client, _):
         page = (await client.get(PATH)).json
         assert not lens.PageOfDeadLetters().validate(page)
@@ -283,7 +285,7 @@ async def test_many_are_counted_retried_and_resolved(settings: Settings) -> None
     async with dead_symbol(settings, events=7) as (client, conn, market):
         dry = await client.post(f"{PATH}/retry", {"dry_run": True})
         assert dry.json == {"matched": 7, "selected": 7, "retried": 0, "skipped": 0, "dry_run": True}
-        assert not bulk_letters.RetriedMany().validate(dry.json)
+        assert not dlq.RetriedMany().validate(dry.json)
         assert (await client.get(PATH)).json["items"][0]["retry_count"] == 3
         market.dead.clear()
         some = await client.post(f"{PATH}/retry", {"stage": "enrich", "max": 3, "per_second": 100})
@@ -295,7 +297,7 @@ async def test_many_are_counted_retried_and_resolved(settings: Settings) -> None
         body = {"event_id": (await client.get(PATH)).json["items"][0]["event_id"], "resolution_note": "seen"}
         one = await client.post(f"{PATH}/resolve", body)
         assert one.json == {"matched": 1, "selected": 1, "resolved": 1, "dry_run": False}
-        assert not bulk_letters.ResolvedMany().validate(one.json)
+        assert not dlq.ResolvedMany().validate(one.json)
         rest = await client.post(f"{PATH}/resolve", {"resolution_note": "all of them", "dry_run": True})
         assert rest.json == {"matched": 3, "selected": 3, "resolved": 0, "dry_run": True}
 
@@ -325,12 +327,14 @@ async def test_a_bad_bulk_request_is_400_by_name(body: dict[str, Any], field: st
 
 
 async def test_what_a_bulk_request_is_about_may_be_said_in_the_query(settings: Settings) -> None:
-    rows = [letter(START + timedelta(hours=n), stage=stage) for n, stage in enumerate(("enrich", "enrich", "publish"))]
+    rows = [
+        dead_letter(START + timedelta(hours=n), stage=stage) for n, stage in enumerate(("enrich", "enrich", "publish"))
+    ]
     quick = settings.replace(lens_retries=0)
     assert settings.database_url is not None
     pool = await create_pool(settings.database_url, 4, name="test gateway")
     try:
-        async with pipeline(quick) as (actors, conn), serving(quick, pool=pool, directory=actors) as client:
+        async with pipeline(quick) as (actors, conn), serving(quick, pool=pool, registry=actors) as client:
             await insert_dead_letters(conn, rows)
             dry = await client.request("POST", f"{PATH}/retry?dry_run=true&max=2")
             assert dry.json == {"matched": 3, "selected": 2, "retried": 0, "skipped": 0, "dry_run": True}

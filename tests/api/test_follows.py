@@ -10,8 +10,8 @@ import pytest
 from config.ids import uuid7
 from config.settings import Settings
 from db._postgres import transaction
-from tests.accounts import World, token_of
-from tests.providers_factory import add_system_provider, id_of, new_provider, providers_world
+from tests.support.accounts import World, token_of
+from tests.support.providers_factory import add_system_provider, id_of, new_provider, providers_world
 
 FOLLOWING = "/api/social/following"
 

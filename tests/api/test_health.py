@@ -13,8 +13,8 @@ import pytest
 from config.settings import Settings
 from db._postgres import create_pool
 from db._redis import create_redis
-from handlers import _readiness
-from handlers._readiness import Readiness, Report
+from handlers._http import readiness
+from handlers._http.readiness import Readiness, Report
 from schemas import health
 from schemas.errors import ActorUnavailable
 from tests.api.serving import Client, serving
@@ -42,7 +42,7 @@ async def gateway(settings: Settings, actors: Actors, **urls: str) -> AsyncItera
     pool = await create_pool(urls.get("database") or settings.database_url or "", 2, name="test")
     redis = create_redis(urls.get("redis") or settings.redis_url or "")
     try:
-        async with serving(settings, pool=pool, redis=redis, directory=actors) as client:
+        async with serving(settings, pool=pool, redis=redis, registry=actors) as client:
             yield client
     finally:
         pool.terminate()
@@ -85,7 +85,7 @@ async def test_with_an_actor_away_it_is_not_ready(settings: Settings, figures: A
 
 
 async def test_what_hangs_is_given_up_in_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_readiness, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(readiness, "PROBE_SECONDS", 0.2)
     async with gateway(settings, Actors(hang=True)) as client:
         began = time.monotonic()
         response = await client.get("/ready")

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from actors._behaviour import Behaviour
-from actors._messages import Message
+from actors._runtime.context import Behaviour
+from actors._runtime.messages import Message
 from actors.leaderboards.leaderboards import Leaderboards
 from actors.leaderboards.messages import LEADERBOARDS, PlaceOf, Top
 from actors.providers.messages import PROVIDERS
@@ -22,10 +22,10 @@ from config.settings import Settings
 from db import leaderboards as sql
 from schemas.errors import ActorUnavailable
 from schemas.leaderboards import BOARDS, PERIODS
-from tests.accounts import Browser, World, gateway_of, token_of
-from tests.local_actors import local_actors
-from tests.providers_factory import Trade, id_of, new_provider, post_trades
-from tests.streams import until
+from tests.support.accounts import Browser, World, gateway_of, token_of
+from tests.support.local_actors import local_actors
+from tests.support.providers_factory import Trade, id_of, new_provider, post_trades
+from tests.support.streams import until
 
 PATH = "/api/leaderboards"
 
@@ -43,8 +43,8 @@ class Gone:
 class Half:
     """The mailbox of an actor that answers in time to every kind of message but one."""
 
-    def __init__(self, mailbox: Any, but: type[Message[Any]]) -> None:
-        self._mailbox, self._but = mailbox, but
+    def __init__(self, ref: Any, but: type[Message[Any]]) -> None:
+        self._mailbox, self._but = ref, but
 
     async def ask(self, key: str, message: Message[Any], **options: Any) -> Any:
         if isinstance(message, self._but):
@@ -172,7 +172,7 @@ async def test_while_the_actor_is_away_the_copy_is_read(settings: Settings) -> N
         async with world.pool.acquire() as conn:
             await sql.refresh(conn)
         await world.actors.kill(LEADERBOARDS)
-        world.actors.mailboxes[LEADERBOARDS] = Gone()  # type: ignore[assignment]
+        world.actors.refs[LEADERBOARDS] = Gone()  # type: ignore[assignment]
         for (name, period), document in live.items():
             copied = await board(king, name, f"?period={period}")
             assert (copied["entries"], copied["me"]) == (document["entries"], document["me"])
@@ -194,8 +194,8 @@ async def test_the_board_and_my_place_come_from_one_source(settings: Settings, s
         (await fan.send("POST", f"/api/social/follow/{id_of(ace)}", {})).expect(201)
         live = await leads(king, "followers", 1, query="?limit=1")
         assert live["me"]["rank"] > 1  # of the actor, as the board is
-        mailbox = world.actors.mailboxes[LEADERBOARDS]
-        world.actors.mailboxes[LEADERBOARDS] = Half(mailbox, silent_on)  # type: ignore[assignment]
+        ref = world.actors.refs[LEADERBOARDS]
+        world.actors.refs[LEADERBOARDS] = Half(ref, silent_on)  # type: ignore[assignment]
         copied = await board(king, "followers", "?limit=1&period=month")  # no answer of before is kept for it
         assert [each["provider"]["user_id"] for each in copied["entries"]] == [str(id_of(king))]
         assert copied["me"] == {"rank": 1, "value": 0}

@@ -23,10 +23,10 @@ from config.ids import uuid7
 from config.settings import Settings
 from db._postgres import create_pool
 from db._redis import create_redis
-from handlers._limits import Limiter
+from handlers._http.limits import Limiter
 from schemas import lens
 from tests.api.serving import SIGNAL, Client, serving
-from tests.local_actors import local_actors
+from tests.support.local_actors import local_actors
 
 
 @asynccontextmanager

@@ -11,11 +11,11 @@ import pytest
 from config._variables import networks
 from config.settings import Settings
 from db._redis import create_redis
-from handlers._access import AUTHENTICATED, OPTIONAL, PUBLIC, permission
-from handlers._base import GatewayHandler
-from handlers._endpoint import endpoint
-from handlers._limits import EXEMPT, Limiter, Rule
-from handlers._routes import Route
+from handlers._http.access import AUTHENTICATED, OPTIONAL, PUBLIC, permission
+from handlers._http.base import GatewayHandler
+from handlers._http.endpoint import endpoint
+from handlers._http.limits import EXEMPT, Limiter, Rule
+from handlers._http.routes import Route
 from server.openapi import build_document
 from server.routes import effective_limits
 from tests.api.serving import SETTINGS, Client, Response, serving

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from tornado.web import RequestHandler
 
-from handlers._access import PUBLIC
-from handlers._base import GatewayHandler
-from handlers._endpoint import endpoint
-from handlers._routes import Route
+from handlers._http.access import PUBLIC
+from handlers._http.base import GatewayHandler
+from handlers._http.endpoint import endpoint
+from handlers._http.routes import Route
 from server.routes import ROUTES
 from tests.api.serving import Client, serving, until
 

@@ -13,16 +13,16 @@ import pytest
 from prometheus_client import REGISTRY
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
-import handlers._oauth
+import handlers.auth._oauth
 from config.clock import now
 from config.settings import Settings
-from handlers._access import Gatekeeper
-from handlers._oauth import ProviderFailed, github_user, openid_user
-from tests.accounts import PASSWORD, Answer, Browser, World, accounts_world
+from handlers._http.access import Gatekeeper
+from handlers.auth._oauth import ProviderFailed, github_user, openid_user
 from tests.peers.github import CLIENT_ID as GITHUB_ID
 from tests.peers.github import CLIENT_SECRET as GITHUB_SECRET
 from tests.peers.github import GitHub, github_api
 from tests.peers.openid import CLIENT_ID, CLIENT_SECRET, Person, openid_provider
+from tests.support.accounts import PASSWORD, Answer, Browser, World, accounts_world
 
 API = "http://localhost:8000"  # where browsers are said to reach us: the tests go to the real port instead
 FRONTEND = "http://localhost:3000/auth/callback"
@@ -105,7 +105,7 @@ async def test_a_new_person_signs_in_and_has_a_verified_account(settings: Settin
         assert again.claims["sub"] == browser.claims["sub"]
         assert await world.value("SELECT count(*) FROM users") == 1
         (await again.login("ann@example.com")).problem(401, "UNAUTHORIZED")
-        assert await world.letters_to("ann@example.com") == 0
+        assert await world.emails_to("ann@example.com") == 0
 
 
 async def test_the_way_there_has_a_state_and_a_challenge_and_a_cookie_bound_to_both(
@@ -188,7 +188,7 @@ async def test_an_expired_state_is_refused(settings: Settings, issuer: str, monk
     async with google_world(settings, issuer) as world:
         browser = world.browser()
         back = await Person("ann").allow(await start(browser))
-        monkeypatch.setattr(handlers._oauth, "now", lambda: now() + timedelta(minutes=11))
+        monkeypatch.setattr(handlers.auth._oauth, "now", lambda: now() + timedelta(minutes=11))
         assert told(await come_back(browser, back)) == {"error": "invalid_state"}
 
 
@@ -220,7 +220,7 @@ async def test_an_account_that_was_never_verified_is_taken_from_whoever_made_it(
 ) -> None:
     async with google_world(settings, issuer) as world:
         squatted = (await world.register("ann@example.com")).json["user_id"]
-        verification = await world.letter("ann@example.com")
+        verification = await world.email("ann@example.com")
         await world.client.post("/auth/forgot-password", {"email": "ann@example.com"})
         browser = world.browser()
         await sign_in(browser, "ann")
@@ -229,10 +229,10 @@ async def test_an_account_that_was_never_verified_is_taken_from_whoever_made_it(
         await world.client.post("/auth/verify-email", {"token": verification})
         (await world.browser().login("ann@example.com", PASSWORD)).problem(401, "UNAUTHORIZED")
         with pytest.raises(AssertionError, match="no unread letter"):
-            await world.letter("ann@example.com")  # the link that would have set a password was dropped
-        # The owner may have a password, too: by the letter that only they can read.
+            await world.email("ann@example.com")  # the link that would have set a password was dropped
+        # The owner may have a password, too: by the e-mail that only they can read.
         await world.client.post("/auth/forgot-password", {"email": "ann@example.com"})
-        token = await world.letter("ann@example.com")
+        token = await world.email("ann@example.com")
         await world.client.post("/auth/reset-password", {"token": token, "new_password": "a horse of her own"})
         (await world.browser().login("ann@example.com", "a horse of her own")).expect(200)
 
@@ -249,7 +249,7 @@ async def test_a_scanner_that_opens_the_link_verifies_nothing_and_the_owner_gets
         squatter = world.browser()
         await world.register("ann@example.com", display_name="Send me money", referral_code=code)
         await world.client.post("/auth/forgot-password", {"email": "ann@example.com"})
-        token = await world.letter("ann@example.com")
+        token = await world.email("ann@example.com")
         for method in ("GET", "HEAD", "GET"):
             (await squatter.send(method, f"/auth/verify-email?token={token}")).expect(302)
         (await squatter.login("ann@example.com")).problem(403, "FORBIDDEN")
@@ -261,7 +261,7 @@ async def test_a_scanner_that_opens_the_link_verifies_nothing_and_the_owner_gets
         [session] = (await owner.send("GET", "/auth/sessions")).json["sessions"]
         assert session["current"]
         assert await world.value("SELECT count(*) FROM referrals") == 0
-        # The letter that was on its way all the time is worth no more than a word.
+        # The e-mail that was on its way all the time is worth no more than a word.
         (await squatter.send("POST", "/auth/verify-email", {"token": token})).expect(200)
         (await squatter.login("ann@example.com")).problem(401, "UNAUTHORIZED")
 

@@ -7,9 +7,9 @@ import re
 import pytest
 
 from config.settings import Settings
-from handlers._routes import Route
+from handlers._http.routes import Route
 from server.routes import ROUTES
-from tests.accounts import accounts_world, token_of
+from tests.support.accounts import accounts_world, token_of
 
 CALLERS = ("none", "demo", "unverified", "verified", "provider")
 DEMO_REFUSED = "Demo users cannot access this resource"

@@ -12,8 +12,8 @@ import pytest
 from config.clock import now
 from config.settings import Settings
 from db._postgres import transaction
-from tests.accounts import Browser, token_of
-from tests.providers_factory import (
+from tests.support.accounts import Browser, token_of
+from tests.support.providers_factory import (
     Trade,
     add_system_provider,
     id_of,

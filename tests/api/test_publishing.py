@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors._behaviour import Behaviour
+from actors._runtime.context import Behaviour
 from actors.lens.enrich import Enrich
 from actors.lens.evaluate import Evaluate
 from actors.lens.intake import Intake
@@ -19,10 +19,10 @@ from actors.users.users import Users
 from config.settings import Settings
 from schemas.lens import SignalAccepted
 from schemas.signals import PageOfSignals
-from tests.accounts import Browser, World, gateway_of, token_of
 from tests.api.serving import SIGNAL
-from tests.lens_factory import until
-from tests.local_actors import local_actors
+from tests.support.accounts import Browser, World, gateway_of, token_of
+from tests.support.lens_factory import until
+from tests.support.local_actors import local_actors
 
 BTC = {"symbol": "btc", "action": "buy", "asset_type": "crypto", "entry_price": 42000.50}
 OPTION = {

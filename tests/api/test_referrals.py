@@ -14,8 +14,8 @@ from config.clock import now, rfc3339
 from config.settings import Settings
 from db._postgres import connection
 from db.referrals import walk_unheard
-from tests.accounts import Browser, World, accounts_world, token_of
-from tests.progress import get, newcomer, qualified, tell, until
+from tests.support.accounts import Browser, World, accounts_world, token_of
+from tests.support.progress import get, newcomer, qualified, tell, until
 
 ADDRESS = "king@example.com"
 MINE, CODE = "/api/referrals", "/api/referrals/custom-code"

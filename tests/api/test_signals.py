@@ -19,15 +19,15 @@ from actors.users.users import Users
 from config.clock import rfc3339
 from config.ids import time_of, uuid7
 from config.settings import Settings
-from db.public_signals import FRESH
-from db.signals import NewSignal
+from db.signals.reads import FRESH
+from db.signals.writes import NewSignal
 from schemas.ingest import load_scored
 from schemas.signals import PageOfSignals, Signal
-from tests.accounts import World, accounts_world, gateway_of, token_of
-from tests.local_actors import local_actors
-from tests.scored import LIST_ITEM, scored
-from tests.signals_factory import CONTEXT, FACTORS, publish
-from tests.users_factory import NOON
+from tests.support.accounts import World, accounts_world, gateway_of, token_of
+from tests.support.local_actors import local_actors
+from tests.support.scored import LIST_ITEM, scored
+from tests.support.signals_factory import CONTEXT, FACTORS, publish
+from tests.support.users_factory import NOON
 
 KEYS = [
     "id",
@@ -393,7 +393,7 @@ async def test_a_signal_that_another_system_has_scored_is_listed_as_it_came(sett
     signals = tuple(Scored(**load_scored(each)) for each in drafts)
     stages = {PUBLISH: Publish(), USERS: Users()}
     async with local_actors(settings, stages) as actors, gateway_of(settings, actors) as world:
-        await actors.mailbox(PUBLISH).ask("", PublishScored(signals))
+        await actors.ref(PUBLISH).ask("", PublishScored(signals))
         found = (await page(world))["signals"]
         by_text = {each["reasoning"]: each for each in found}
         first, second = [by_text[str(each["reasoning"])] for each in drafts]

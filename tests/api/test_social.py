@@ -18,9 +18,9 @@ from config.ids import time_of, uuid7
 from config.settings import Settings
 from handlers import social as handlers
 from schemas.social import Comment, Feed, PageOfComments, Reacted
-from tests.accounts import Browser, World, accounts_world, token_of
-from tests.signals_factory import publish
-from tests.users_factory import NOON
+from tests.support.accounts import Browser, World, accounts_world, token_of
+from tests.support.signals_factory import publish
+from tests.support.users_factory import NOON
 
 SIGNALS = "/api/social/signals"
 

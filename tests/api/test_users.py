@@ -11,7 +11,7 @@ import pytest
 
 from config.ids import uuid7
 from config.settings import Settings
-from tests.accounts import Browser, accounts_world
+from tests.support.accounts import Browser, accounts_world
 
 ADDRESS = "trader@example.com"
 SETTINGS = "/api/user/settings"

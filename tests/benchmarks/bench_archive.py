@@ -28,7 +28,7 @@ from db._migrate import migrate
 from db._postgres import create_pool
 from tests.peers.model_apis import GOOD
 from tests.peers.mongo import MongoServer
-from tests.services import postgres_server
+from tests.support.services import postgres_server
 from tests.unit.lens.factories import make_features, make_signal
 
 EVENTS, BATCH = 2_000, 20

@@ -28,10 +28,10 @@ import orjson
 import psutil
 
 from db._migrate import migrate
-from server._ports import free_ports
+from server.supervisor.ports import free_ports
 from tests.benchmarks import http_load
 from tests.benchmarks.community_data import fill
-from tests.services import REPOSITORY, Server, postgres_server, status_of, wait_until
+from tests.support.services import REPOSITORY, Server, postgres_server, status_of, wait_until
 
 PROVIDERS = 2_000
 LEAST_RATIO = 2.0

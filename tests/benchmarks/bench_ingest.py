@@ -16,8 +16,8 @@ from config.settings import Settings
 from db._migrate import migrate
 from tests.integration.ingest_world import World, world
 from tests.peers.kafka import KafkaBroker
-from tests.scored import numbered
-from tests.services import postgres_server, valkey_server
+from tests.support.scored import numbered
+from tests.support.services import postgres_server, valkey_server
 
 MESSAGES, ROUNDS, LONE = 1_000, 3, 50
 

@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from actors._messages import decode, encode
+from actors._runtime.messages import decode, encode
 from actors.leaderboards.messages import Record, Standings
 from actors.leaderboards.rankings import Rankings
-from actors.leaderboards.standing import BOARDS, Tally
+from actors.leaderboards.totals import BOARDS, BoardTotals
 from config.clock import now
 from config.ids import uuid7
 from db.leaderboards import StandingRow
@@ -67,7 +67,7 @@ def _measure(providers: int) -> tuple[dict[str, float], float]:
     chance = random.Random(1)
     rows = [_standing(uuid7(), chance) for _ in range(providers)]
     rankings = Rankings(now())
-    rankings.fill(map(Tally, rows))
+    rankings.fill(map(BoardTotals, rows))
     known = [
         Record(r.provider_id, r.total_signals, r.followers, r.closed, r.wins, r.return_sum, r.current_streak)
         for r in rows

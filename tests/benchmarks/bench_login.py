@@ -22,7 +22,7 @@ from pathlib import Path
 import orjson
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
-from tests.services import Server, wait_until
+from tests.support.services import Server, wait_until
 
 CLIENTS = 20
 TARGET_MS = 25.0
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def make_account(server: Server) -> None:
-    """Register, and follow the link of the letter."""
+    """Register, and follow the link of the e-mail."""
     post(server, "/auth/register", {"email": ADDRESS, "password": PASSWORD, "display_name": "Bench"})
     folder = server.data_dir / "mail"
 

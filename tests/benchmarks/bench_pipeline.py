@@ -44,7 +44,7 @@ from tests.benchmarks import footprint
 from tests.benchmarks.footprint import Footprint, difference
 from tests.benchmarks.http_load import Load, Report, Running, post, run
 from tests.benchmarks.scrape import Figures, means, scrape
-from tests.services import Server, wait_until
+from tests.support.services import Server, wait_until
 
 TARGETS = {
     "published per second": (1000.0, "at least"),

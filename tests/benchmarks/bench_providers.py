@@ -18,16 +18,16 @@ from uuid import UUID
 
 import psutil
 
-from actors.providers import tail
+from actors.providers import feed_consumer
 from actors.providers.messages import PROVIDERS, CatchUp
 from actors.providers.providers import Providers
 from config.settings import Settings
 from db._migrate import migrate
 from db._postgres import Pool, create_pool, transaction
-from server._instance import POSTGRES, Instance
-from tests.local_actors import local_actors
-from tests.providers_factory import Trade, add_system_provider, publish
-from tests.services import postgres_server, valkey_server
+from server.supervisor.instance import POSTGRES, Instance
+from tests.support.local_actors import local_actors
+from tests.support.providers_factory import Trade, add_system_provider, publish
+from tests.support.services import postgres_server, valkey_server
 
 PROVIDERS_COUNT = 500
 SIGNALS = 6_000
@@ -55,17 +55,17 @@ def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
 
 async def measure(settings: Settings, pool: Pool, server: Instance, page: int, count: int) -> None:
     """One shard reads `count` new signals in pages of `page`; prints CPU microseconds a signal."""
-    tail.PAGE, tail.POLL_SECONDS = page, 3600.0
+    feed_consumer.PAGE, feed_consumer.POLL_SECONDS = page, 3600.0
     async with transaction(pool, deadline_seconds=60) as conn:
         providers = [await add_system_provider(conn) for _ in range(PROVIDERS_COUNT)]
     async with local_actors(settings, {PROVIDERS: Providers()}) as actors:
-        mailbox = actors.mailbox(PROVIDERS)
+        ref = actors.ref(PROVIDERS)
         for first in (True, False):  # the first round loads records and plans statements
             async with transaction(pool, deadline_seconds=60) as conn:
                 await publish(conn, trades(providers, count // 4 if first else count))
             backends = server.processes(POSTGRES)
             own, theirs, began = time.process_time(), cpu_seconds(backends), time.perf_counter()
-            await mailbox.ask("", CatchUp())
+            await ref.ask("", CatchUp())
             own, theirs = time.process_time() - own, cpu_seconds(backends) - theirs
             seconds = time.perf_counter() - began
     print(

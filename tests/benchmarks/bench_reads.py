@@ -24,7 +24,7 @@ import uvloop
 from tests.benchmarks import footprint
 from tests.benchmarks.footprint import difference
 from tests.benchmarks.http_load import Load, get, run
-from tests.services import Server
+from tests.support.services import Server
 
 TARGET = 1700.0
 """Ten times the most that the best other implementation of the document was measured at: 50 to 170 requests/s."""

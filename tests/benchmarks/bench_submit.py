@@ -21,7 +21,7 @@ import orjson
 import psutil
 import uvloop
 
-from tests.services import Server
+from tests.support.services import Server
 
 BUDGET_US = 400
 WARM_UP = 500

@@ -12,9 +12,9 @@ import asyncpg
 import psutil
 
 from db._redis import create_redis
-from server._embedded_postgres import EmbeddedPostgres
-from server._embedded_valkey import EmbeddedValkey
-from tests.services import Server
+from server.supervisor.embedded_postgres import EmbeddedPostgres
+from server.supervisor.embedded_valkey import EmbeddedValkey
+from tests.support.services import Server
 
 TABLES = """
 SELECT relname, pg_relation_size(oid) + coalesce(pg_total_relation_size(nullif(reltoastrelid, 0)), 0),

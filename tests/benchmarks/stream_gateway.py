@@ -13,7 +13,7 @@ import uvloop
 
 from config.log import configure_logging
 from config.settings import Settings
-from tests.streams import gateway, ready
+from tests.support.streams import gateway, ready
 
 
 async def serve() -> None:

@@ -15,8 +15,8 @@ from config.settings import Settings
 from config.tasks import cancel, spawn
 from db._postgres import create_pool
 from db._redis import create_redis
-from server._ports import free_ports
-from tests.streams import Draft, Publisher
+from server.supervisor.ports import free_ports
+from tests.support.streams import Draft, Publisher
 
 PUBLISH_EVERY_SECONDS = 0.03
 START_SECONDS = 30.0

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from server._ports import free_ports
-from tests.streams import until
+from server.supervisor.ports import free_ports
+from tests.support.streams import until
 
 SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "nginx.conf"
 CHANGES = (("server 127.0.0.1:8000 ", "server 127.0.0.1:{upstream} "), ("listen 80 ", "listen 127.0.0.1:{port} "))

@@ -16,7 +16,7 @@ from tests.browser.clients import StreamClient
 from tests.browser.clients.browser import Browser
 from tests.browser.clients.node import Node
 from tests.browser.clients.python import Python
-from tests.streams import Publisher, drafts, gateway, ready, until
+from tests.support.streams import Publisher, drafts, gateway, ready, until
 
 CATCH_UP_SECONDS = 30.0
 ENOUGH = 20  # signals between two kills

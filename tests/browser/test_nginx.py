@@ -16,10 +16,10 @@ from tornado.websocket import websocket_connect
 
 from config.settings import Settings
 from schemas.problem import Problem
-from server._ports import free_ports
+from server.supervisor.ports import free_ports
 from tests.browser._nginx import behind_nginx
 from tests.browser._programs import nginx
-from tests.streams import Draft, Gateway, Publisher, connect, gateway, ready, says_only_later, stream
+from tests.support.streams import Draft, Gateway, Publisher, connect, gateway, ready, says_only_later, stream
 
 MOST_STREAMS = 30
 

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from tests.api.serving import Response, read_response
-from tests.streams import Event, Reader, answered
+from tests.support.streams import Event, Reader, answered
 
 # An answer that takes longer is no answer: the producer hangs up and asks again.
 PATIENCE_SECONDS = 10.0

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.streams import Event, Reader, connect
+from tests.support.streams import Event, Reader, connect
 
 # Each server that a test kills is away for less. Heartbeats come far more often.
 SILENCE_SECONDS = 10.0

@@ -13,8 +13,8 @@ import uvloop
 
 from config.log import configure_logging
 from config.settings import Settings
-from server.supervisor import serve
-from tests.streams import gateway
+from server.supervisor.supervisor import serve
+from tests.support.streams import gateway
 
 COMMAND = (sys.executable, "-m", "tests.chaos._stream_server")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from tests.services import Server
+from tests.support.services import Server
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import pytest
 
 from tests.chaos._victims import CORE, LENS, POSTGRES, Victim
 from tests.chaos.test_lens_durability import database
-from tests.lens_factory import until
 from tests.peers.kafka import KafkaBroker
-from tests.scored import numbered
-from tests.services import Server
+from tests.support.lens_factory import until
+from tests.support.scored import numbered
+from tests.support.services import Server
 
 BATCH, EVERY_TENTH = 2_000, 10
 

@@ -25,9 +25,9 @@ from config.tasks import cancel, spawn
 from db._postgres import Connection
 from tests.chaos._clients import Follower, KeepAlive, Producers
 from tests.chaos._victims import CORE, EVERY, LENS, STAGES, VALKEY, Victim
-from tests.lens_factory import EXAMPLE
-from tests.services import Server, status_of
-from tests.streams import until
+from tests.support.lens_factory import EXAMPLE
+from tests.support.services import Server, status_of
+from tests.support.streams import until
 
 SHORT, FULL = 100, 500
 SIGNALS_PER_CLIENT = 20

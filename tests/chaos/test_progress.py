@@ -13,15 +13,15 @@ from uuid import UUID
 import psutil
 import pytest
 
-from actors._directory import Directory, connect, disconnect
-from actors._placement import ActorSpec
+from actors._runtime.placement import ActorSpec
+from actors._runtime.registry import ActorRegistry, connect, disconnect
 from actors.users.messages import USERS, Activity, FirstFollow, ProviderFacts, account_key, progress_key
 from config.settings import Settings
 from db._postgres import Pool, create_pool
 from schemas.errors import AppError
-from tests.breakable import ray_for_this_process
-from tests.progress import until
-from tests.users_factory import account_row, register
+from tests.support.breakable import ray_for_this_process
+from tests.support.progress import until
+from tests.support.users_factory import account_row, register
 
 SPECS = (ActorSpec(USERS, "actors.users.users:Users", shards=2),)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -36,48 +36,48 @@ def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def owners(settings: Settings, ray_address: str) -> AsyncIterator[tuple[Directory, Pool]]:
+async def owners(settings: Settings, ray_address: str) -> AsyncIterator[tuple[ActorRegistry, Pool]]:
     """Both shards of the owners as a gateway sees them, and a look behind their backs."""
     settings = settings.replace(ray_address=ray_address, log_level="WARNING")
     assert settings.database_url is not None
     await connect(settings)
-    directory = Directory(settings, SPECS)
+    registry = ActorRegistry(settings, SPECS)
     pool = await create_pool(settings.database_url, 2, name="test")
     try:
-        await directory.start()
-        yield directory, pool
-        await directory.stop_actors()
+        await registry.start()
+        yield registry, pool
+        await registry.stop_actors()
     finally:
-        await directory.close()
+        await registry.close()
         pool.terminate()
         await disconnect()
 
 
-async def kill(directory: Directory, shard: int) -> None:
+async def kill(registry: ActorRegistry, shard: int) -> None:
     """SIGKILL to the process of a shard."""
-    answer = (await directory.probe())[f"{USERS}/{shard}"]
+    answer = (await registry.probe())[f"{USERS}/{shard}"]
     if not isinstance(answer, AppError):
         psutil.Process(answer["pid"]).kill()
 
 
-def tell(directory: Directory, user: UUID, message: Any) -> None:
+def tell(registry: ActorRegistry, user: UUID, message: Any) -> None:
     key = progress_key(user)
-    directory.mailbox(USERS, key).tell(key, message)
+    registry.ref(USERS, key).tell(key, message)
 
 
-async def newcomer(directory: Directory, referrer: UUID | None = None) -> UUID:
+async def newcomer(registry: ActorRegistry, referrer: UUID | None = None) -> UUID:
     row = account_row()
     key = account_key(row.id)
-    await directory.mailbox(USERS, key).ask(key, register(row, referrer_id=referrer), deadline_seconds=20)
+    await registry.ref(USERS, key).ask(key, register(row, referrer_id=referrer), deadline_seconds=20)
     return row.id
 
 
 @pytest.mark.slow
 async def test_whatever_is_killed_between_a_fact_and_its_unlock(settings: Settings, ray_address: str) -> None:
-    async with owners(settings, ray_address) as (directory, pool):
-        referrer = await newcomer(directory)
-        referees = [await newcomer(directory, referrer) for _ in range(40)]
-        traders = [await newcomer(directory) for _ in range(20)]
+    async with owners(settings, ray_address) as (registry, pool):
+        referrer = await newcomer(registry)
+        referees = [await newcomer(registry, referrer) for _ in range(40)]
+        traders = [await newcomer(registry) for _ in range(20)]
         # The facts, as their owners have committed them.
         await pool.executemany(
             "INSERT INTO following_counts VALUES ($1, 1, $2)",
@@ -95,15 +95,15 @@ async def test_whatever_is_killed_between_a_fact_and_its_unlock(settings: Settin
             # Some are told, some twice, some never.
             for number, each in enumerate(referees):
                 if number % 4 >= since:
-                    tell(directory, each, FirstFollow(NOON + timedelta(minutes=number)))
+                    tell(registry, each, FirstFollow(NOON + timedelta(minutes=number)))
                     await asyncio.sleep(0.01)
             for number, each in enumerate(traders):
                 if number % 3 >= since:
-                    tell(directory, each, ProviderFacts(30, 10, 0, "none", True, NOON))
-                tell(directory, each, Activity("login", NOON + timedelta(days=since), "UTC"))
+                    tell(registry, each, ProviderFacts(30, 10, 0, "none", True, NOON))
+                tell(registry, each, Activity("login", NOON + timedelta(days=since), "UTC"))
 
         for since in (1, 2):
-            killing = asyncio.gather(*(kill_later(directory, shard) for shard in (0, 1)))
+            killing = asyncio.gather(*(kill_later(registry, shard) for shard in (0, 1)))
             await news(since)
             await killing
 
@@ -124,6 +124,6 @@ async def test_whatever_is_killed_between_a_fact_and_its_unlock(settings: Settin
         assert {row[0] for row in names} == {"first_signal", "first_win", "win_10", "provider_first"}
 
 
-async def kill_later(directory: Directory, shard: int) -> None:
+async def kill_later(registry: ActorRegistry, shard: int) -> None:
     await asyncio.sleep(random.uniform(0.02, 0.3))
-    await kill(directory, shard)
+    await kill(registry, shard)

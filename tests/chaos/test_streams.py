@@ -28,15 +28,15 @@ from config.tasks import cancel, spawn
 from db._postgres import Connection, create_pool
 from db._redis import create_redis
 from schemas.errors import DatabaseUnavailable
-from server._embedded_postgres import EmbeddedPostgres
-from server._embedded_valkey import EmbeddedValkey
+from server.supervisor.embedded_postgres import EmbeddedPostgres
+from server.supervisor.embedded_valkey import EmbeddedValkey
 from tests.chaos._clients import BROKEN, KeepAlive
 from tests.chaos._event_source import Page, Published, Wish
 from tests.chaos._stream_server import COMMAND
 from tests.chaos._victims import GATEWAY, GATEWAY_2, LENS, POSTGRES, VALKEY, Victim
-from tests.lens_factory import EXAMPLE
-from tests.services import Server, status_of, wait_until
-from tests.streams import ALICE, BOB, Draft, Publisher, until
+from tests.support.lens_factory import EXAMPLE
+from tests.support.services import Server, status_of, wait_until
+from tests.support.streams import ALICE, BOB, Draft, Publisher, until
 
 PAGES = 200
 SETTINGS = {

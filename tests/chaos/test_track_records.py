@@ -18,9 +18,9 @@ from actors.providers.rebuild import rebuild
 from config.settings import Settings
 from db._postgres import connection, create_pool, transaction
 from db.providers.records import load_records
-from server._process import inherited_environment
-from tests.providers_factory import Trade, add_system_provider, publish
-from tests.services import REPOSITORY
+from server.supervisor.process import inherited_environment
+from tests.support.providers_factory import Trade, add_system_provider, publish
+from tests.support.services import REPOSITORY
 
 SHARDS = 2
 SECONDS = 90.0  # for everything; a start takes two of them, and on a busy machine ten
@@ -39,7 +39,7 @@ def owners_of(settings: Settings) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 def start(settings: Settings, shard: int) -> subprocess.Popen[bytes]:
     where = (str(settings.database_url), str(settings.redis_url), str(shard), str(SHARDS))
-    command = [sys.executable, "-m", "tests.chaos.tail_process", *where]
+    command = [sys.executable, "-m", "tests.chaos.feed_consumer_process", *where]
     environment = {**inherited_environment(), "PYTHONPATH": str(REPOSITORY)}
     return subprocess.Popen(command, env=environment, cwd=REPOSITORY, stderr=subprocess.DEVNULL)
 

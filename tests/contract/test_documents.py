@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers._endpoint import Endpoint, endpoint_of
+from handlers._http.endpoint import Endpoint, endpoint_of
 from schemas import lens
 from schemas._fields import Schema
 from schemas.errors import all_errors

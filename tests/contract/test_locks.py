@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import REPOSITORY
+from tests.support.services import REPOSITORY
 
 LOCKS = sorted((REPOSITORY / "locks").glob("*.txt"))
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)

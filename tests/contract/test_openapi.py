@@ -14,7 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 from config.settings import Settings
-from handlers._endpoint import endpoint_of
+from handlers._http.endpoint import endpoint_of
 from schemas.errors import all_errors
 from schemas.examples import EXAMPLES
 from server._document import VOCABULARIES

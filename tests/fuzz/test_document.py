@@ -17,7 +17,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 from tests.fuzz.budget import SHORT_SECONDS, fuzz_seconds, fuzz_seed
-from tests.services import Server, wait_until
+from tests.support.services import Server, wait_until
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 SHORT_RUN_SECONDS = 12  # of chance, as a part of `make test`; the other phases end by themselves, after some 40 s
@@ -37,9 +37,9 @@ def token_of(server: Server) -> str:
     asked(server, "/auth/register", {"email": ADDRESS, "password": PASSWORD, "display_name": "Asker"})
     folder = server.data_dir / "mail"
     wait_until(lambda: folder.exists() and len(mailbox.Maildir(folder)) > 0, 30)
-    [letter] = [each.as_string() for each in mailbox.Maildir(folder)]
-    found = re.search(r"token=([A-Za-z0-9_-]{43})", letter)
-    assert found is not None, letter
+    [dead_letter] = [each.as_string() for each in mailbox.Maildir(folder)]
+    found = re.search(r"token=([A-Za-z0-9_-]{43})", dead_letter)
+    assert found is not None, dead_letter
     asked(server, "/auth/verify-email", {"token": found[1]})
     return str(asked(server, "/auth/login", {"email": ADDRESS, "password": PASSWORD})["access_token"])
 

@@ -36,14 +36,16 @@ from config.ids import parse_uuid, uuid7
 from config.settings import Settings
 from db.ingest import LostMessage
 from db.lens.retries import Event, Letter
-from handlers._access import AUDIENCE, ISSUER, Gatekeeper
-from handlers._base import known_id
-from handlers._body import check_body_headers, parse_json
-from handlers._endpoint import endpoint_of, load_body, load_query
-from handlers._errors import error_body
-from handlers._json import encode
-from handlers._oauth import ProviderFailed, States, github_user, openid_user
-from handlers._stream import EVENT_ID
+from handlers._http.access import AUDIENCE, ISSUER, Gatekeeper
+from handlers._http.base import known_id
+from handlers._http.body import check_body_headers, parse_json
+from handlers._http.endpoint import endpoint_of, load_body, load_query
+from handlers._http.errors import error_body
+from handlers._http.json import encode
+from handlers.auth._oauth import ProviderFailed, States, github_user, openid_user
+from handlers.streams.connections import EVENT_ID
+from handlers.streams.records import Record
+from handlers.streams.resume import Resumer
 from schemas._json import parse_texts
 from schemas._symbols import CATEGORY_OF, normalise_symbol
 from schemas.decisions import load_decision, problem_text
@@ -52,8 +54,6 @@ from schemas.examples import EXAMPLES
 from schemas.feed import DecisionItem, FeedItem, decode_batch, decode_decisions, encode_batch, encode_decisions
 from schemas.ingest import load_scored
 from schemas.stream import SignalFilter, SocketProblem, parse_command
-from server.feed.records import Record
-from server.feed.resume import Resumer
 from server.routes import routes_for
 from tests.fuzz.budget import SHORT_SECONDS, fuzz_seconds, rounds
 from tests.fuzz.outside import DOCUMENTS, FRAGMENTS, TEXTS, mangled, spoil_at_random, spoiled, text_of_chance
@@ -188,7 +188,7 @@ EVENT = Event(
 )
 
 
-def _letter(payload: str, way: str | None = None) -> Letter:
+def _dead_letter(payload: str, way: str | None = None) -> Letter:
     return Letter(uuid7(), EVENT.event_id, "enrich", None, 0, False, None, payload, None, way)
 
 
@@ -200,9 +200,9 @@ def _edit(data: bytes) -> None:
     patch = load_body(declared.body, b'{"payload": ' + data + b"}")["payload"] or {}
     shown = orjson.dumps(SUBMISSION).decode()
     for edit in (
-        lambda: edit_signal(EVENT, _letter(shown), patch),
-        lambda: new_submission(_letter(shown), patch),
-        lambda: scored_message(_letter(orjson.dumps(SCORED).decode(), "redis"), patch),
+        lambda: edit_signal(EVENT, _dead_letter(shown), patch),
+        lambda: new_submission(_dead_letter(shown), patch),
+        lambda: scored_message(_dead_letter(orjson.dumps(SCORED).decode(), "redis"), patch),
     ):
         _told(edit)
 
@@ -211,9 +211,9 @@ def _stored_payload(data: bytes) -> None:
     """An entry whose payload was no signal: what ingestion keeps is what a retry reads again."""
     outcome = read(Received.by_redis(data))
     if isinstance(outcome, LostMessage):
-        _told(lambda: scored_message(_letter(outcome.payload, "redis"), None))
-        _told(lambda: scored_message(_letter(outcome.payload, "redis"), {"score": 1}))
-        _told(lambda: new_submission(_letter(outcome.payload), None))
+        _told(lambda: scored_message(_dead_letter(outcome.payload, "redis"), None))
+        _told(lambda: scored_message(_dead_letter(outcome.payload, "redis"), {"score": 1}))
+        _told(lambda: new_submission(_dead_letter(outcome.payload), None))
 
 
 def _mids(data: bytes) -> None:

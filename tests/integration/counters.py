@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from actors._behaviour import Behaviour
-from actors._messages import Delivery, Message
-from actors._virtual import Decision, Virtual
+from actors._runtime.context import Behaviour
+from actors._runtime.messages import Envelope, Message
+from actors._runtime.virtual import Decision, VirtualActor
 from db._postgres import Connection
 from schemas.errors import AppError, NotFound, all_errors
 
@@ -75,7 +75,7 @@ class Changed:
     tag: str
 
 
-class Counters(Virtual[int, Changed]):
+class Counters(VirtualActor[int, Changed]):
     """Owns `counters`. Success: the total is committed. A crash loses nothing; commands are applied once."""
 
     max_in_memory: ClassVar[int] = 100
@@ -105,7 +105,7 @@ class Counters(Virtual[int, Changed]):
                 raise next((cls() for cls in all_errors() if cls.__name__ == name), RuntimeError(name))
         return Decision(state, state)
 
-    async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
+    async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
         """See Behaviour; `Wait` comes first, death when it is due."""
         for each in batch:
             if isinstance(each.message, Wait):
@@ -141,12 +141,12 @@ class Forwarder(Behaviour):
 
     counters: ClassVar[str] = "test/counters"
 
-    async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
+    async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
         """The counters' answers."""
 
-        async def forward(each: Delivery) -> int | AppError:
+        async def forward(each: Envelope) -> int | AppError:
             try:
-                return await self.room.mailbox(self.counters, each.key).ask(each.key, each.message)
+                return await self.context.ref(self.counters, each.key).ask(each.key, each.message)
             except AppError as error:
                 return error
 
@@ -165,7 +165,7 @@ class Plain(Behaviour):
     def __init__(self) -> None:
         self._totals: dict[str, int] = {}
 
-    async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
+    async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
         """The new totals."""
         replies = []
         for key, message, *_ in batch:

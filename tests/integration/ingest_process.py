@@ -11,7 +11,7 @@ from actors.lens.messages import PUBLISH
 from actors.lens.publish import Publish
 from config.log import configure_logging
 from config.settings import Settings
-from tests.local_actors import local_actors
+from tests.support.local_actors import local_actors
 
 
 async def main() -> None:

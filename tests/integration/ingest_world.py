@@ -23,8 +23,8 @@ from db._postgres import Pool, create_pool
 from db._redis import create_redis
 from schemas.feed import FEED_CHANNEL, FeedItem, decode_batch
 from schemas.ingest import SCORED_SIGNALS, signal_id
-from tests.lens_factory import until
-from tests.local_actors import LocalActors, local_actors
+from tests.support.lens_factory import until
+from tests.support.local_actors import LocalActors, local_actors
 
 
 @dataclass
@@ -46,7 +46,7 @@ class World:
         """Until the channel is subscribed: what is published before that is lost, as ever with Redis."""
 
         async def look() -> bool:
-            return bool(self.ingest.figures()["redis_open"])
+            return bool(self.ingest.stats()["redis_open"])
 
         await until(look)
 
@@ -61,7 +61,7 @@ class World:
         """What is published, in the feed's order."""
         return await self.conn.fetch("SELECT * FROM signals ORDER BY feed_seq")
 
-    async def letters(self) -> list[asyncpg.Record]:
+    async def dead_letters(self) -> list[asyncpg.Record]:
         """The dead letters, oldest first."""
         return await self.conn.fetch("SELECT * FROM lens_dlq ORDER BY id")
 
@@ -81,7 +81,7 @@ class World:
         """The dead letters, when there are so many."""
 
         async def look() -> list[asyncpg.Record] | None:
-            found = await self.letters()
+            found = await self.dead_letters()
             return found if len(found) >= count else None
 
         found = list(await until(look) or [])

@@ -15,10 +15,10 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
 from config.settings import Settings
-from server._instance import AlreadyRunning
-from server._service import ServiceError
-from server._unit import StartFailed
-from server.supervisor import serve
+from server.supervisor.instance import AlreadyRunning
+from server.supervisor.service import ServiceError
+from server.supervisor.supervisor import serve
+from server.supervisor.unit import StartFailed
 
 COMMAND = (sys.executable, "-m", "tests.integration.stand_in", "gateway")
 

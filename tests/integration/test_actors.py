@@ -18,10 +18,10 @@ import psutil
 import pytest
 import ray
 
-from actors import _directory
-from actors._directory import Directory, connect, disconnect
-from actors._host import NAMESPACE
-from actors._placement import ActorSpec
+from actors._runtime import registry
+from actors._runtime.placement import ActorSpec
+from actors._runtime.registry import ActorRegistry, connect, disconnect
+from actors._runtime.runtime import NAMESPACE
 from config.ids import uuid7
 from config.settings import Settings
 from config.tasks import cancel, spawn
@@ -35,7 +35,6 @@ from schemas.errors import (
     Unavailable,
     all_errors,
 )
-from tests.breakable import BreakablePostgres, breakable_postgres, ray_for_this_process
 from tests.integration.counters import (
     DIES_AFTER_COMMIT,
     DIES_BEFORE_COMMIT,
@@ -46,6 +45,7 @@ from tests.integration.counters import (
     Total,
     Wait,
 )
+from tests.support.breakable import BreakablePostgres, breakable_postgres, ray_for_this_process
 
 COUNTERS = "test/counters"
 FORWARDER = "test/forwarder"
@@ -95,14 +95,14 @@ async def prepare(url: str) -> None:
 
 
 @asynccontextmanager
-async def gateway(world: World, specs: tuple[ActorSpec, ...] = SPECS) -> AsyncIterator[Directory]:
+async def gateway(world: World, specs: tuple[ActorSpec, ...] = SPECS) -> AsyncIterator[ActorRegistry]:
     """The actors as one gateway process sees them."""
-    directory = Directory(world.settings, specs)
-    await directory.start()
+    registry = ActorRegistry(world.settings, specs)
+    await registry.start()
     try:
-        yield directory
+        yield registry
     finally:
-        await directory.close()
+        await registry.close()
 
 
 @asynccontextmanager
@@ -115,9 +115,9 @@ async def database(world: World) -> AsyncIterator[asyncpg.Connection]:
         await conn.close()
 
 
-async def figures_of(directory: Directory, name: str) -> dict[str, object]:
+async def figures_of(registry: ActorRegistry, name: str) -> dict[str, object]:
     """What the actor says of itself."""
-    answer = (await directory.probe())[name]
+    answer = (await registry.probe())[name]
     assert not isinstance(answer, AppError), answer
     return dict(answer)
 
@@ -158,21 +158,21 @@ async def test_joining_ray_leaves_the_signal_handlers_as_they_were(world: World)
 async def test_a_thousand_concurrent_additions_from_two_gateways_lose_nothing(world: World) -> None:
     key = new_key("many")
     async with gateway(world) as one, gateway(world) as other, database(world) as conn:
-        mailboxes = [one.mailbox(COUNTERS, key), other.mailbox(COUNTERS, key)]
-        replies = await asyncio.gather(*(mailboxes[n % 2].ask(key, Add()) for n in range(1000)))
+        refs = [one.ref(COUNTERS, key), other.ref(COUNTERS, key)]
+        replies = await asyncio.gather(*(refs[n % 2].ask(key, Add()) for n in range(1000)))
         assert sorted(replies) == list(range(1, 1001))
         assert await conn.fetchval("SELECT total FROM counters WHERE id = $1", key) == 1000
-        assert await one.mailbox(COUNTERS, key).ask(key, Total()) == 1000
+        assert await one.ref(COUNTERS, key).ask(key, Total()) == 1000
 
 
 async def test_every_shard_is_an_actor_of_its_own_with_a_name_one_recognises(world: World) -> None:
-    async with gateway(world) as directory:
+    async with gateway(world) as registry:
         keys = [new_key("shard") for _ in range(20)]
-        assert {directory.mailbox(SHARDED, key).name for key in keys} == {"test/sharded/0", "test/sharded/1"}
-        assert [await directory.mailbox(SHARDED, key).ask(key, Add(2)) for key in keys] == [2] * 20
-        probe = await directory.probe()
+        assert {registry.ref(SHARDED, key).name for key in keys} == {"test/sharded/0", "test/sharded/1"}
+        assert [await registry.ref(SHARDED, key).ask(key, Add(2)) for key in keys] == [2] * 20
+        probe = await registry.probe()
         assert set(probe) == {COUNTERS, FORWARDER, "test/sharded/0", "test/sharded/1"}
-        pid = (await figures_of(directory, COUNTERS))["pid"]
+        pid = (await figures_of(registry, COUNTERS))["pid"]
         assert isinstance(pid, int)
         assert "ray::TestCounters" in " ".join(psutil.Process(pid).cmdline())
         assert repr(ray.get_actor(COUNTERS, namespace=NAMESPACE)).startswith("Actor(TestCounters")
@@ -180,9 +180,9 @@ async def test_every_shard_is_an_actor_of_its_own_with_a_name_one_recognises(wor
 
 async def test_one_actor_writes_to_another(world: World) -> None:
     key = new_key("forwarded")
-    async with gateway(world) as directory:
-        assert await directory.mailbox(FORWARDER, key).ask(key, Add(7)) == 7
-        assert await directory.mailbox(COUNTERS, key).ask(key, Total()) == 7
+    async with gateway(world) as registry:
+        assert await registry.ref(FORWARDER, key).ask(key, Add(7)) == 7
+        assert await registry.ref(COUNTERS, key).ask(key, Total()) == 7
 
 
 NEAR, NEAR_FORWARDER = "near/counters", "near/forwarder"
@@ -193,84 +193,84 @@ NEIGHBOURS = (
 
 
 @asynccontextmanager
-async def neighbours(world: World) -> AsyncIterator[Directory]:
+async def neighbours(world: World) -> AsyncIterator[ActorRegistry]:
     """Three actors in one process, as a gateway sees them."""
     settings = world.settings.replace(actor_placement=f"near={NEAR}+{NEAR_FORWARDER}@1")
-    directory = Directory(settings, NEIGHBOURS)
-    await directory.start()
+    registry = ActorRegistry(settings, NEIGHBOURS)
+    await registry.start()
     try:
-        yield directory
+        yield registry
     finally:
-        await directory.close()
+        await registry.close()
 
 
 async def test_actors_of_one_process_keep_their_names_and_reach_each_other_without_ray(world: World) -> None:
     keys = [new_key("near") for _ in range(20)]
-    async with neighbours(world) as directory:
-        probe = await directory.probe()
+    async with neighbours(world) as registry:
+        probe = await registry.probe()
         assert set(probe) == {f"{NEAR}/0", f"{NEAR}/1", NEAR_FORWARDER}
-        assert len({(await figures_of(directory, name))["pid"] for name in probe}) == 1
+        assert len({(await figures_of(registry, name))["pid"] for name in probe}) == 1
         assert repr(ray.get_actor(f"{NEAR}/0+{NEAR}/1+{NEAR_FORWARDER}", namespace=NAMESPACE)).startswith("Actor(Near")
-        forwarder = directory.mailbox(NEAR_FORWARDER, "")
+        forwarder = registry.ref(NEAR_FORWARDER, "")
         assert await forwarder.ask_many([(key, Add(7)) for key in keys]) == [7] * 20
-        assert [await directory.mailbox(NEAR, key).ask(key, Total()) for key in keys] == [7] * 20
+        assert [await registry.ref(NEAR, key).ask(key, Total()) for key in keys] == [7] * 20
         with pytest.raises(AppError):
             await forwarder.ask(keys[0], Fail("NotFound"))
 
 
 async def test_neighbours_whose_process_is_killed_lose_nothing_acknowledged(world: World) -> None:
     key = new_key("near killed")
-    async with neighbours(world) as directory, database(world) as conn:
-        forwarder = directory.mailbox(NEAR_FORWARDER, key)
+    async with neighbours(world) as registry, database(world) as conn:
+        forwarder = registry.ref(NEAR_FORWARDER, key)
         for turn in range(3):
             tags = [f"{turn}/{n}" for n in range(50)]
             for tag in tags:
                 await eventually(lambda tag=tag: forwarder.ask(key, Add(tag=tag)))  # type: ignore[misc]
-            await kill(directory, NEAR_FORWARDER)
-            await eventually(lambda: directory.mailbox(NEAR, key).ask(key, Total()))
+            await kill(registry, NEAR_FORWARDER)
+            await eventually(lambda: registry.ref(NEAR, key).ask(key, Total()))
         rows = await conn.fetch("SELECT DISTINCT tag FROM additions WHERE id = $1", key)
         assert {row[0] for row in rows} == {f"{turn}/{n}" for turn in range(3) for n in range(50)}
 
 
 async def test_one_actor_that_was_taken_over_ends_its_process_with_its_neighbours(world: World) -> None:
     key = new_key("near taken over")
-    async with neighbours(world) as directory, database(world) as conn:
-        mailbox = directory.mailbox(NEAR, key)
-        assert await mailbox.ask(key, Add(1)) == 1
-        before = await figures_of(directory, NEAR_FORWARDER)
+    async with neighbours(world) as registry, database(world) as conn:
+        ref = registry.ref(NEAR, key)
+        assert await ref.ask(key, Add(1)) == 1
+        before = await figures_of(registry, NEAR_FORWARDER)
         for shard in (0, 1):
             await sql.take_epoch(conn, f"{NEAR}/{shard}", "another process")
         command = uuid7()
-        await eventually(lambda: mailbox.ask(key, Add(1), command_id=command))
-        await eventually(lambda: directory.mailbox(NEAR_FORWARDER, key).ask(key, Add(1)))
-        assert (await figures_of(directory, NEAR_FORWARDER))["pid"] != before["pid"]
-        assert await directory.stop_actors(5.0)
+        await eventually(lambda: ref.ask(key, Add(1), command_id=command))
+        await eventually(lambda: registry.ref(NEAR_FORWARDER, key).ask(key, Add(1)))
+        assert (await figures_of(registry, NEAR_FORWARDER))["pid"] != before["pid"]
+        assert await registry.stop_actors(5.0)
 
 
 async def test_messages_of_one_sender_to_one_key_are_applied_in_their_order(world: World) -> None:
     key = new_key("order")
     tags = [f"{n}" for n in range(700)]
-    async with gateway(world) as directory, database(world) as conn:
-        mailbox = directory.mailbox(COUNTERS, key)
-        await asyncio.gather(*(mailbox.ask(key, Add(tag=tag)) for tag in tags))
+    async with gateway(world) as registry, database(world) as conn:
+        ref = registry.ref(COUNTERS, key)
+        await asyncio.gather(*(ref.ask(key, Add(tag=tag)) for tag in tags))
         rows = await conn.fetch("SELECT tag FROM additions WHERE id = $1 ORDER BY at", key)
         assert [row[0] for row in rows] == tags
 
 
 @pytest.mark.parametrize("error", all_errors(), ids=lambda cls: cls.__name__)
 async def test_every_error_of_the_tree_arrives_as_itself(world: World, error: type[AppError]) -> None:
-    async with gateway(world) as directory:
+    async with gateway(world) as registry:
         with pytest.raises(error) as raised:
-            await directory.mailbox(COUNTERS, "k").ask("k", Fail(error.__name__))
+            await registry.ref(COUNTERS, "k").ask("k", Fail(error.__name__))
         assert type(raised.value) is error
         assert raised.value == error()
 
 
 async def test_a_poisoned_message_fails_alone(world: World) -> None:
     keys = [new_key("poison") for _ in range(30)]
-    async with gateway(world) as directory:
-        mailbox = directory.mailbox(COUNTERS, "")
-        replies = await mailbox.ask_many(
+    async with gateway(world) as registry:
+        ref = registry.ref(COUNTERS, "")
+        replies = await ref.ask_many(
             [(key, SetTo(2_000_000) if n == 13 else Add(n)) for n, key in enumerate(keys)]
             + [(keys[13], Add(1)), ("k", Fail("a bug")), ("unknown", Add())]
         )
@@ -284,39 +284,39 @@ async def test_a_poisoned_message_fails_alone(world: World) -> None:
 
 async def test_a_message_past_its_deadline_fails_in_time_and_the_actor_goes_on(world: World) -> None:
     key = new_key("late")
-    async with gateway(world) as directory:
-        mailbox = directory.mailbox(COUNTERS, key)
+    async with gateway(world) as registry:
+        ref = registry.ref(COUNTERS, key)
         started = time.monotonic()
-        late = spawn(mailbox.ask(key, Wait(0.5), deadline_seconds=0.2), name="late")
+        late = spawn(ref.ask(key, Wait(0.5), deadline_seconds=0.2), name="late")
         await asyncio.sleep(0.05)
-        waiting = spawn(mailbox.ask(key, Add(), deadline_seconds=0.1), name="waiting")
+        waiting = spawn(ref.ask(key, Add(), deadline_seconds=0.1), name="waiting")
         with pytest.raises(DeadlineExceeded):
             await waiting
         with pytest.raises(DeadlineExceeded):
             await late
         assert time.monotonic() - started < 0.45
-        assert await mailbox.ask(key, Total()) == 0, "what still waited was withdrawn"
+        assert await ref.ask(key, Total()) == 0, "what still waited was withdrawn"
 
 
 async def test_the_same_command_is_applied_once_whoever_repeats_it_and_when(world: World) -> None:
     key, command = new_key("repeated"), uuid7()
     async with gateway(world) as one, gateway(world) as other:
-        first = await one.mailbox(COUNTERS, key).ask(key, Add(5, "once"), command_id=command)
-        await one.mailbox(COUNTERS, key).ask(key, Add(1))
+        first = await one.ref(COUNTERS, key).ask(key, Add(5, "once"), command_id=command)
+        await one.ref(COUNTERS, key).ask(key, Add(1))
         assert first == 5
         together = await asyncio.gather(
-            *(each.mailbox(COUNTERS, key).ask(key, Add(5, "once"), command_id=command) for each in (one, other, one))
+            *(each.ref(COUNTERS, key).ask(key, Add(5, "once"), command_id=command) for each in (one, other, one))
         )
         assert together == [5, 5, 5], "the answer is the first one, although the total has changed since"
         await kill(one, COUNTERS)
-        await eventually(lambda: other.mailbox(COUNTERS, key).ask(key, Total()))
-        assert await other.mailbox(COUNTERS, key).ask(key, Add(5, "once"), command_id=command) == 5
-        assert await other.mailbox(COUNTERS, key).ask(key, Total()) == 6
+        await eventually(lambda: other.ref(COUNTERS, key).ask(key, Total()))
+        assert await other.ref(COUNTERS, key).ask(key, Add(5, "once"), command_id=command) == 5
+        assert await other.ref(COUNTERS, key).ask(key, Total()) == 6
 
 
-async def kill(directory: Directory, name: str) -> None:
+async def kill(registry: ActorRegistry, name: str) -> None:
     """SIGKILL to the process of an actor, if it is there."""
-    answer = (await directory.probe())[name]
+    answer = (await registry.probe())[name]
     if not isinstance(answer, AppError):
         psutil.Process(answer["pid"]).kill()
 
@@ -330,24 +330,24 @@ async def test_an_actor_killed_again_and_again_loses_nothing_acknowledged_and_ap
     unknown: list[str] = []
     kills, stop = 5, asyncio.Event()
 
-    async def insist(mailbox: _directory.Mailbox, tag: str) -> None:
+    async def insist(ref: registry.ActorRef, tag: str) -> None:
         command = uuid7()
-        await eventually(lambda: mailbox.ask(key, Add(tag=tag), command_id=command))
+        await eventually(lambda: ref.ask(key, Add(tag=tag), command_id=command))
         acknowledged.append(tag)
 
-    async def try_once(mailbox: _directory.Mailbox, tag: str) -> None:
+    async def try_once(ref: registry.ActorRef, tag: str) -> None:
         try:
-            await mailbox.ask(key, Add(tag=tag))
+            await ref.ask(key, Add(tag=tag))
         except Unavailable:
             unknown.append(tag)
         else:
             acknowledged.append(tag)
 
-    async def caller(directory: Directory, number: int) -> None:
-        mailbox, count = directory.mailbox(COUNTERS, key), 0
+    async def caller(registry: ActorRegistry, number: int) -> None:
+        ref, count = registry.ref(COUNTERS, key), 0
         while not stop.is_set():
             count += 1
-            await (insist if number % 2 else try_once)(mailbox, f"{number}/{count}")
+            await (insist if number % 2 else try_once)(ref, f"{number}/{count}")
 
     async with gateway(world) as one, gateway(world) as other, database(world) as conn:
         callers = [spawn(caller((one, other)[n % 4 // 2], n), name=f"caller {n}") for n in range(40)]
@@ -358,12 +358,12 @@ async def test_an_actor_killed_again_and_again_loses_nothing_acknowledged_and_ap
             await kill(one, COUNTERS)
         stop.set()
         await asyncio.gather(*callers)
-        await eventually(lambda: one.mailbox(COUNTERS, key).ask(key, Total()))
+        await eventually(lambda: one.ref(COUNTERS, key).ask(key, Total()))
         applied = Counter(row[0] for row in await conn.fetch("SELECT tag FROM additions WHERE id = $1", key))
         assert len(acknowledged) > kills * 200
         assert [tag for tag in acknowledged if applied[tag] != 1] == []
         assert [tag for tag in unknown if applied[tag] > 1] == []
-        assert await one.mailbox(COUNTERS, key).ask(key, Total()) == applied.total()
+        assert await one.ref(COUNTERS, key).ask(key, Total()) == applied.total()
 
 
 @pytest.mark.parametrize("death", [DIES_BEFORE_COMMIT, DIES_AFTER_COMMIT])
@@ -373,45 +373,45 @@ async def test_a_batch_whose_actor_dies_around_the_commit_is_applied_once_and_an
     key = new_key("deadly")
     tags = [f"{n}" for n in range(40)]
     tags.insert(20, death)
-    async with gateway(world) as directory, database(world) as conn:
-        before = await figures_of(directory, COUNTERS)
-        mailbox = directory.mailbox(COUNTERS, key)
-        replies = await mailbox.ask_many([(key, Add(tag=tag)) for tag in tags], deadline_seconds=15)
+    async with gateway(world) as registry, database(world) as conn:
+        before = await figures_of(registry, COUNTERS)
+        ref = registry.ref(COUNTERS, key)
+        replies = await ref.ask_many([(key, Add(tag=tag)) for tag in tags], deadline_seconds=15)
         assert replies == list(range(1, 42))
-        assert (await figures_of(directory, COUNTERS))["pid"] != before["pid"]
+        assert (await figures_of(registry, COUNTERS))["pid"] != before["pid"]
         rows = await conn.fetch("SELECT tag FROM additions WHERE id = $1 ORDER BY at", key)
         assert [row[0] for row in rows] == tags
-        assert await mailbox.ask(key, Total()) == 41
+        assert await ref.ask(key, Total()) == 41
 
 
 async def test_an_actor_that_was_taken_over_ends_its_process_and_the_next_one_goes_on(world: World) -> None:
     key = new_key("taken over")
-    async with gateway(world) as directory, database(world) as conn:
-        mailbox = directory.mailbox(COUNTERS, key)
-        assert await mailbox.ask(key, Add(1)) == 1
-        before = await figures_of(directory, COUNTERS)
+    async with gateway(world) as registry, database(world) as conn:
+        ref = registry.ref(COUNTERS, key)
+        assert await ref.ask(key, Add(1)) == 1
+        before = await figures_of(registry, COUNTERS)
         epoch = await sql.take_epoch(conn, COUNTERS, "another process")
         assert epoch == before["epoch"] + 1  # type: ignore[operator]
         command = uuid7()
-        await eventually(lambda: mailbox.ask(key, Add(1, "after"), command_id=command))
-        after = await figures_of(directory, COUNTERS)
+        await eventually(lambda: ref.ask(key, Add(1, "after"), command_id=command))
+        after = await figures_of(registry, COUNTERS)
         assert after["pid"] != before["pid"]
         assert after["epoch"] > epoch  # type: ignore[operator]
-        assert await mailbox.ask(key, Total()) == 2
+        assert await ref.ask(key, Total()) == 2
         assert await conn.fetchval("SELECT count(*) FROM additions WHERE id = $1 AND tag = 'after'", key) == 1
 
 
 async def test_an_actor_that_is_dead_for_good_is_created_again(world: World) -> None:
     key = new_key("dead")
-    async with gateway(world) as directory:
-        mailbox = directory.mailbox(COUNTERS, key)
-        assert await mailbox.ask(key, Add(3)) == 3
+    async with gateway(world) as registry:
+        ref = registry.ref(COUNTERS, key)
+        assert await ref.ask(key, Add(3)) == 3
         await asyncio.to_thread(ray.kill, ray.get_actor(COUNTERS, namespace=NAMESPACE))
-        await eventually(lambda: mailbox.ask(key, Total()))
+        await eventually(lambda: ref.ask(key, Total()))
         # Ray may have begun to start the old one again: who answered first can be fenced off by now. As a client would:
         again = uuid7()
-        await eventually(lambda: mailbox.ask(key, Add(1), command_id=again))
-        assert await mailbox.ask(key, Total()) == 4
+        await eventually(lambda: ref.ask(key, Add(1), command_id=again))
+        assert await ref.ask(key, Total()) == 4
 
 
 @contextmanager
@@ -439,93 +439,93 @@ async def test_without_postgres_writes_fail_within_two_seconds_and_recover_by_th
     world: World, trouble: Callable[[BreakablePostgres], AbstractContextManager[None]]
 ) -> None:
     key, other = new_key("away"), new_key("never seen")
-    async with gateway(world) as directory:
-        mailbox = directory.mailbox(COUNTERS, key)
-        assert await mailbox.ask(key, Add(1)) == 1
-        before = await figures_of(directory, COUNTERS)
+    async with gateway(world) as registry:
+        ref = registry.ref(COUNTERS, key)
+        assert await ref.ask(key, Add(1)) == 1
+        before = await figures_of(registry, COUNTERS)
         with trouble(world.postgres):
             for _ in range(2):
                 started = time.monotonic()
-                assert await mailbox.ask(key, Total()) == 1, "what it holds in memory it can tell"
-                replies = await mailbox.ask_many([(other, Total()), (other, Add(1))], deadline_seconds=5)
+                assert await ref.ask(key, Total()) == 1, "what it holds in memory it can tell"
+                replies = await ref.ask_many([(other, Total()), (other, Add(1))], deadline_seconds=5)
                 assert time.monotonic() - started < 2.0
                 assert [type(reply) for reply in replies] == [DatabaseUnavailable] * 2
                 assert all(isinstance(reply, AppError) and reply.retry_after == 1 for reply in replies)
-        await eventually(lambda: mailbox.ask(other, Total()))
-        assert await mailbox.ask(key, Add(1)) == 2
-        assert (await figures_of(directory, COUNTERS))["pid"] == before["pid"], "nobody had to be restarted"
+        await eventually(lambda: ref.ask(other, Total()))
+        assert await ref.ask(key, Add(1)) == 2
+        assert (await figures_of(registry, COUNTERS))["pid"] == before["pid"], "nobody had to be restarted"
 
 
 async def test_an_actor_that_starts_without_postgres_answers_quickly_and_starts_when_it_is_back(world: World) -> None:
     key = new_key("started without")
-    async with gateway(world) as directory:
-        mailbox = directory.mailbox(COUNTERS, key)
-        assert await mailbox.ask(key, Add(1)) == 1
+    async with gateway(world) as registry:
+        ref = registry.ref(COUNTERS, key)
+        assert await ref.ask(key, Add(1)) == 1
         with stopped(world.postgres):
-            await kill(directory, COUNTERS)
+            await kill(registry, COUNTERS)
             async with asyncio.timeout(15):
                 while True:
-                    answer = (await directory.probe())[COUNTERS]
+                    answer = (await registry.probe())[COUNTERS]
                     if not isinstance(answer, AppError) and answer["trouble"]:
                         break
                     await asyncio.sleep(0.05)
             assert answer["ready"] is False
             started = time.monotonic()
             with pytest.raises(ActorUnavailable):
-                await mailbox.ask(key, Total())
+                await ref.ask(key, Total())
             assert time.monotonic() - started < 0.5
-        await eventually(lambda: mailbox.ask(key, Total()))
-        assert await mailbox.ask(key, Add(1)) == 2
+        await eventually(lambda: ref.ask(key, Total()))
+        assert await ref.ask(key, Add(1)) == 2
 
 
 async def test_more_ids_than_memory_holds_are_loaded_again_when_needed(world: World) -> None:
     keys = [new_key("crowd") for _ in range(300)]
-    async with gateway(world) as directory:
-        mailbox = directory.mailbox(COUNTERS, "")
+    async with gateway(world) as registry:
+        ref = registry.ref(COUNTERS, "")
         for part in (keys[:150], keys[150:]):
-            await mailbox.ask_many([(key, Add(int(key[-1], 16))) for key in part])
-        in_memory = (await figures_of(directory, COUNTERS))["in_memory"]
+            await ref.ask_many([(key, Add(int(key[-1], 16))) for key in part])
+        in_memory = (await figures_of(registry, COUNTERS))["in_memory"]
         assert isinstance(in_memory, int)
         assert in_memory <= 100
-        assert await mailbox.ask_many([(key, Total()) for key in keys]) == [int(key[-1], 16) for key in keys]
+        assert await ref.ask_many([(key, Total()) for key in keys]) == [int(key[-1], 16) for key in keys]
 
 
 async def test_actors_that_cannot_start_are_named_with_the_reason(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_directory, "CREATE_SECONDS", 3.0)
-    broken = Directory(world.settings, [ActorSpec("test/broken", "tests.integration.counters:Nothing")])
+    monkeypatch.setattr(registry, "CREATE_SECONDS", 3.0)
+    broken = ActorRegistry(world.settings, [ActorSpec("test/broken", "tests.integration.counters:Nothing")])
     with pytest.raises(ActorUnavailable, match=r"test/broken .*has no attribute 'Nothing'"):
         await broken.start()
     assert await broken.stop_actors(1.0)
 
 
 async def test_a_probe_is_bounded_and_tells_who_does_not_answer(world: World) -> None:
-    async with gateway(world) as directory:
-        pid = (await figures_of(directory, COUNTERS))["pid"]
+    async with gateway(world) as registry:
+        pid = (await figures_of(registry, COUNTERS))["pid"]
         assert isinstance(pid, int)
         frozen = psutil.Process(pid)
         frozen.suspend()
         try:
             started = time.monotonic()
-            probe = await directory.probe()
+            probe = await registry.probe()
             assert time.monotonic() - started < 2
             assert isinstance(probe[COUNTERS], ActorUnavailable)
             assert not isinstance(probe[FORWARDER], AppError)
         finally:
             frozen.resume()
-        await eventually(lambda: directory.mailbox(COUNTERS, "k").ask("k", Total()))
+        await eventually(lambda: registry.ref(COUNTERS, "k").ask("k", Total()))
 
 
 async def test_stopping_the_actors_finishes_what_is_under_way_and_they_can_be_started_again(world: World) -> None:
     key = new_key("stopped")
-    async with gateway(world) as directory:
-        mailbox = directory.mailbox(COUNTERS, key)
-        under_way = spawn(mailbox.ask_many([(key, Wait(0.3)), (key, Add(1))]), name="under way")
+    async with gateway(world) as registry:
+        ref = registry.ref(COUNTERS, key)
+        under_way = spawn(ref.ask_many([(key, Wait(0.3)), (key, Add(1))]), name="under way")
         await asyncio.sleep(0.1)
-        assert await directory.stop_actors(5.0)
+        assert await registry.stop_actors(5.0)
         assert await under_way == [0, 1]
-    async with gateway(world) as directory:
-        assert await directory.mailbox(COUNTERS, key).ask(key, Add(1)) == 2
-        assert await directory.stop_actors(5.0)
+    async with gateway(world) as registry:
+        assert await registry.ref(COUNTERS, key).ask(key, Add(1)) == 2
+        assert await registry.stop_actors(5.0)
     await cancel(under_way)

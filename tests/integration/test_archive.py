@@ -29,9 +29,9 @@ from db import archive as sql
 from db._postgres import create_pool
 from schemas.errors import ArchiveUnavailable
 from tests.integration.test_lens_pipeline import ScriptedEvaluate, ScriptedModel, pipeline, post
-from tests.lens_factory import finished, submit, until
 from tests.peers.model_apis import GOOD, ModelPeer, hangs, says, status
 from tests.peers.mongo import MongoServer
+from tests.support.lens_factory import finished, submit, until
 from tests.unit.lens.factories import make_signal
 
 for _package in ("openai", "google.genai", "anthropic", "motor.motor_asyncio"):

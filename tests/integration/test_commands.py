@@ -14,9 +14,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from actors._behaviour import Behaviour
-from actors._fencing import Fence
-from actors._messages import Delivery, Message
+from actors._runtime.context import Behaviour
+from actors._runtime.fencing import Fence
+from actors._runtime.messages import Envelope, Message
 from config.ids import uuid7
 from config.settings import Settings
 from config.tasks import spawn
@@ -24,14 +24,14 @@ from db import actors as sql
 from db._postgres import Connection, Pool, create_pool
 from schemas.errors import Conflict, DatabaseUnavailable, Fenced, Internal, NotFound
 from tests.integration.counters import SCHEMA, Add, Changed, Counters, SetTo, Total
-from tests.local_actors import LocalActors, local_actors
+from tests.support.local_actors import LocalActors, local_actors
 
 KIND = "test/actor"
 
 
 @asynccontextmanager
 async def an_actor(settings: Settings, behaviour: Behaviour) -> AsyncIterator[LocalActors]:
-    """The behaviour in its room, with the counters' tables."""
+    """The behaviour in its context, with the counters' tables."""
     assert settings.database_url is not None
     conn = await asyncpg.connect(settings.database_url)
     await conn.execute(SCHEMA)
@@ -66,11 +66,11 @@ class Log(Behaviour):
         self.before_return = asyncio.Event()
         self.before_return.set()
 
-    async def process(self, batch: Sequence[Delivery]) -> Sequence[Any]:
+    async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
         """See Behaviour."""
-        return await self.room.write(batch, self._apply)
+        return await self.context.write(batch, self._apply)
 
-    async def _apply(self, conn: Connection, batch: Sequence[Delivery]) -> Sequence[Any]:
+    async def _apply(self, conn: Connection, batch: Sequence[Envelope]) -> Sequence[Any]:
         self.calls.append([each.message.tag for each in batch])
         replies: list[Any] = []
         for each in batch:
@@ -85,9 +85,9 @@ class Log(Behaviour):
         return replies
 
 
-def a_command(tag: str, trouble: str = "", *, id_: UUID | None = None, suspect: bool = False) -> Delivery:
+def a_command(tag: str, trouble: str = "", *, id_: UUID | None = None, suspect: bool = False) -> Envelope:
     """A delivery of `Write`."""
-    return Delivery("k", Write(tag, trouble), (id_ or uuid7()).bytes, suspect)
+    return Envelope("k", Write(tag, trouble), (id_ or uuid7()).bytes, suspect)
 
 
 async def tags(conn: Connection | Pool) -> list[str]:
@@ -284,11 +284,11 @@ async def test_a_take_over_ends_a_transaction_that_stays_open_and_nothing_of_it_
 async def test_of_two_hosts_of_one_name_only_the_newer_one_writes(settings: Settings) -> None:
     zombie, successor = Counters(), Counters()
     async with an_actor(settings, zombie) as actors, a_pool(settings) as pool:
-        assert await zombie.process([Delivery("k", Add(1), uuid7().bytes)]) == [1]
+        assert await zombie.process([Envelope("k", Add(1), uuid7().bytes)]) == [1]
         await actors.start(KIND, successor, settings)
-        assert await successor.process([Delivery("k", Add(1), uuid7().bytes)]) == [2]
+        assert await successor.process([Envelope("k", Add(1), uuid7().bytes)]) == [2]
         with pytest.raises(Fenced):
-            await zombie.process([Delivery("k", Add(1), uuid7().bytes)])
+            await zombie.process([Envelope("k", Add(1), uuid7().bytes)])
         assert await pool.fetchval("SELECT total FROM counters WHERE id = 'k'") == 2
 
 
@@ -328,7 +328,7 @@ class Watched(Counters):
 async def test_a_batch_loads_once_saves_once_and_publishes_what_was_committed(settings: Settings) -> None:
     counters = Watched()
     async with an_actor(settings, counters):
-        batch = [Delivery(f"{n % 3}", Add(1), uuid7().bytes) for n in range(9)]
+        batch = [Envelope(f"{n % 3}", Add(1), uuid7().bytes) for n in range(9)]
         assert await counters.process(batch) == [1, 1, 1, 2, 2, 2, 3, 3, 3]
         assert counters.loads == [["0", "1", "2"]]
         assert counters.saves == [9]
@@ -339,9 +339,9 @@ async def test_a_batch_loads_once_saves_once_and_publishes_what_was_committed(se
 async def test_what_changes_nothing_opens_no_transaction_and_is_not_published(settings: Settings) -> None:
     counters = Watched()
     async with an_actor(settings, counters), a_pool(settings) as pool:
-        await counters.process([Delivery("k", SetTo(5))])
+        await counters.process([Envelope("k", SetTo(5))])
         written = await pool.fetchval("SELECT xmin::text FROM actor_epochs")
-        assert await counters.process([Delivery("k", SetTo(5)), Delivery("k", Total())]) == [5, 5]
+        assert await counters.process([Envelope("k", SetTo(5)), Envelope("k", Total())]) == [5, 5]
         assert counters.saves == [1]
         assert await pool.fetchval("SELECT xmin::text FROM actor_epochs") == written
         await counters.stop()
@@ -352,11 +352,11 @@ async def test_news_that_cannot_be_told_stops_neither_the_actor_nor_later_news(s
     counters = Watched()
     counters.trouble.append(ConnectionError("Redis is away"))
     async with an_actor(settings, counters):
-        assert await counters.process([Delivery("k", Add(1), uuid7().bytes)]) == [1]
+        assert await counters.process([Envelope("k", Add(1), uuid7().bytes)]) == [1]
         async with asyncio.timeout(2):
             while counters.trouble:  # noqa: ASYNC110 - until the publisher has met it
                 await asyncio.sleep(0.001)
-        assert await counters.process([Delivery("k", Add(1), uuid7().bytes)]) == [2]
+        assert await counters.process([Envelope("k", Add(1), uuid7().bytes)]) == [2]
         await counters.stop()
         assert [change.total for change in counters.news] == [2]
 
@@ -364,12 +364,12 @@ async def test_news_that_cannot_be_told_stops_neither_the_actor_nor_later_news(s
 async def test_an_idle_id_leaves_memory_and_comes_back_as_it_was(settings: Settings) -> None:
     counters = Watched()
     async with an_actor(settings, counters):
-        await counters.process([Delivery("k", Add(4), uuid7().bytes)])
-        assert counters.figures()["in_memory"] == 1
+        await counters.process([Envelope("k", Add(4), uuid7().bytes)])
+        assert counters.stats()["in_memory"] == 1
         async with asyncio.timeout(3):
-            while counters.figures()["in_memory"]:  # noqa: ASYNC110 - until it was dropped
+            while counters.stats()["in_memory"]:  # noqa: ASYNC110 - until it was dropped
                 await asyncio.sleep(0.01)
-        assert await counters.process([Delivery("k", Total())]) == [4]
+        assert await counters.process([Envelope("k", Total())]) == [4]
         assert counters.loads == [["k"], ["k"]]
 
 
@@ -377,7 +377,7 @@ async def test_a_key_that_cannot_be_loaded_fails_alone(settings: Settings) -> No
     counters = Watched()
     async with an_actor(settings, counters):
         replies = await counters.process(
-            [Delivery(key, Add(1), uuid7().bytes) for key in ("a", "poison", "b", "unknown", "a")]
+            [Envelope(key, Add(1), uuid7().bytes) for key in ("a", "poison", "b", "unknown", "a")]
         )
         assert [reply for reply in replies if isinstance(reply, int)] == [1, 1, 2]
         assert isinstance(replies[1], Internal)
@@ -387,20 +387,20 @@ async def test_a_key_that_cannot_be_loaded_fails_alone(settings: Settings) -> No
 async def test_a_command_applied_before_does_not_change_memory_either(settings: Settings) -> None:
     counters, successor = Watched(), Watched()
     async with an_actor(settings, counters) as actors:
-        command = Delivery("k", Add(5), uuid7().bytes, suspect=True)
+        command = Envelope("k", Add(5), uuid7().bytes, suspect=True)
         assert await counters.process([command]) == [5]
         assert await counters.process([command]) == [5]
-        assert await counters.process([Delivery("k", Total())]) == [5]
-        assert await counters.process([command, Delivery("k", Add(1), uuid7().bytes), command]) == [5, 6, 5]
+        assert await counters.process([Envelope("k", Total())]) == [5]
+        assert await counters.process([command, Envelope("k", Add(1), uuid7().bytes), command]) == [5, 6, 5]
         await actors.start(KIND, successor, settings)
         assert await successor.process([command]) == [5]
-        assert await successor.process([Delivery("k", Total())]) == [6]
+        assert await successor.process([Envelope("k", Total())]) == [6]
 
 
 async def test_after_a_commit_of_unknown_outcome_the_truth_is_read_again(settings: Settings) -> None:
     counters = Watched()
     async with an_actor(settings, counters), a_pool(settings) as pool:
-        await counters.process([Delivery("k", Add(1), uuid7().bytes)])
+        await counters.process([Envelope("k", Add(1), uuid7().bytes)])
         # The connection is lost in the middle of the commit: who asked for it cannot know how it ended.
         await pool.execute(
             "CREATE FUNCTION drop_connection() RETURNS trigger LANGUAGE plpgsql AS "
@@ -409,9 +409,9 @@ async def test_after_a_commit_of_unknown_outcome_the_truth_is_read_again(setting
             "FOR EACH ROW EXECUTE FUNCTION drop_connection()"
         )
         with pytest.raises(DatabaseUnavailable):
-            await counters.process([Delivery("k", Add(1), uuid7().bytes)])
+            await counters.process([Envelope("k", Add(1), uuid7().bytes)])
         await pool.execute("DROP TRIGGER lose ON counters; UPDATE counters SET total = 40")
-        assert await counters.process([Delivery("k", Total())]) == [40]
+        assert await counters.process([Envelope("k", Total())]) == [40]
 
 
 async def test_every_statement_of_the_actor_layer_is_valid(settings: Settings) -> None:

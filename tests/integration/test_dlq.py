@@ -15,7 +15,7 @@ import asyncpg
 import orjson
 import pytest
 
-from actors.lens._outcomes import ReasonCode
+from actors.lens._results import ReasonCode
 from actors.lens.enrich import Enrich
 from actors.lens.evaluate import Evaluate
 from actors.lens.intake import Intake
@@ -39,7 +39,7 @@ from config.settings import Settings
 from config.values import replace
 from db._redis import create_redis
 from db.lens import dlq
-from db.lens.dlq import LetterFilters
+from db.lens.dlq import DeadLetterFilters
 from db.lens.reads import get_event
 from schemas.errors import AppError, NotFound, ValidationFailed
 from schemas.feed import DECISIONS_CHANNEL, FEED_CHANNEL, decode_batch, decode_decisions
@@ -52,8 +52,8 @@ from tests.integration.test_lens_pipeline import (
     pipeline,
     post,
 )
-from tests.lens_factory import finished, submit, until
-from tests.local_actors import LocalActors
+from tests.support.lens_factory import finished, submit, until
+from tests.support.local_actors import LocalActors
 
 Conn = Any  # a connection of asyncpg's; its class is no generic at run time
 
@@ -80,23 +80,23 @@ class HangingModel(ScriptedModel):
 
 
 async def ask(actors: LocalActors, message: Any) -> Any:
-    return await actors.mailbox(INTAKE).ask("", message)
+    return await actors.ref(INTAKE).ask("", message)
 
 
-async def letters(conn: Conn) -> list[asyncpg.Record]:
+async def dead_letters(conn: Conn) -> list[asyncpg.Record]:
     return await conn.fetch("SELECT * FROM lens_dlq ORDER BY id")
 
 
 async def open_letter(conn: Conn) -> asyncpg.Record:
-    [letter] = [row for row in await letters(conn) if row["resolved_at"] is None]
-    return letter
+    [dead_letter] = [row for row in await dead_letters(conn) if row["resolved_at"] is None]
+    return dead_letter
 
 
-async def resolved(conn: Conn, letter_id: UUID) -> asyncpg.Record:
+async def resolved(conn: Conn, dead_letter_id: UUID) -> asyncpg.Record:
     """The entry, when it is."""
 
     async def look() -> asyncpg.Record | None:
-        return await conn.fetchrow("SELECT * FROM lens_dlq WHERE id = $1 AND resolved_at IS NOT NULL", letter_id)
+        return await conn.fetchrow("SELECT * FROM lens_dlq WHERE id = $1 AND resolved_at IS NOT NULL", dead_letter_id)
 
     row = await until(look)
     assert row is not None
@@ -132,10 +132,10 @@ async def dead_symbol(settings: Settings) -> AsyncIterator[tuple[LocalActors, Co
 async def test_a_retry_that_succeeds_publishes_the_event_and_resolves_its_entry(quick: Settings) -> None:
     async with dead_symbol(quick) as (actors, conn, market, event_id):
         market.dead.clear()
-        letter = await open_letter(conn)
+        dead_letter = await open_letter(conn)
         before = clock.now()
-        assert await ask(actors, RetryDeadLetter(letter["id"], None)) == Retrying(letter["id"], "enrich", 4)
-        done = await resolved(conn, letter["id"])
+        assert await ask(actors, RetryDeadLetter(dead_letter["id"], None)) == Retrying(dead_letter["id"], "enrich", 4)
+        done = await resolved(conn, dead_letter["id"])
         assert await finished(conn, [event_id]) == ["PUBLISHED"]
         assert done["resolution_note"] == "Resolved by retry"
         assert (done["retry_count"], done["retrying"], len(done["attempts"])) == (4, False, 4)
@@ -146,7 +146,7 @@ async def test_a_retry_that_succeeds_publishes_the_event_and_resolves_its_entry(
         ]
         event = await get_event(conn, event_id)
         assert event is not None
-        assert event.timeline[3]["details"] == {"dlq_id": str(letter["id"]), "stage": "enrich"}
+        assert event.timeline[3]["details"] == {"dlq_id": str(dead_letter["id"]), "stage": "enrich"}
         assert await conn.fetchval("SELECT count(*) FROM signals") == 1
 
 
@@ -163,20 +163,20 @@ async def test_a_retry_passes_the_gates_of_age_and_drift(quick: Settings) -> Non
 
 async def test_a_second_failure_is_added_to_the_same_entry(quick: Settings) -> None:
     async with dead_symbol(quick) as (actors, conn, market, event_id):
-        letter = await open_letter(conn)
-        await ask(actors, RetryDeadLetter(letter["id"], None))
+        dead_letter = await open_letter(conn)
+        await ask(actors, RetryDeadLetter(dead_letter["id"], None))
         await until(lambda: _asked(market, 8))
         await settled(conn)
         again = await open_letter(conn)
-        assert again["id"] == letter["id"]
+        assert again["id"] == dead_letter["id"]
         assert len(again["attempts"]) == 8
         assert [each["at"] for each in again["attempts"]] == sorted(each["at"] for each in again["attempts"])
         assert (again["retry_count"], again["retrying"]) == (4, False)
         assert await finished(conn, [event_id]) == ["FAILED"]
         assert (await timeline(conn, event_id))[2:] == ["FAILED", "ENQUEUED", "FAILED"]
         market.dead.clear()
-        assert (await ask(actors, RetryDeadLetter(letter["id"], None))).retry_count == 5
-        await resolved(conn, letter["id"])
+        assert (await ask(actors, RetryDeadLetter(dead_letter["id"], None))).retry_count == 5
+        await resolved(conn, dead_letter["id"])
 
 
 async def _asked(market: ScriptedMarket, times: int) -> bool:
@@ -199,15 +199,15 @@ async def test_a_failure_of_a_later_stage_after_a_retry_is_an_entry_of_its_own(q
 
 async def test_a_hundred_retries_at_once_begin_one(quick: Settings) -> None:
     async with dead_symbol(quick) as (actors, conn, market, event_id):
-        letter = await open_letter(conn)
-        batches = [[RetryDeadLetter(letter["id"], None)] * 10 for _ in range(10)]
+        dead_letter = await open_letter(conn)
+        batches = [[RetryDeadLetter(dead_letter["id"], None)] * 10 for _ in range(10)]
         market.dead.clear()
         market.asked.clear()
         await actors.kill(ENRICH)  # so that all of them find it under way
-        answers = await asyncio.gather(*(actors.mailbox(INTAKE).ask_batch(batch) for batch in batches))
-        assert {each for batch in answers for each in batch} == {Retrying(letter["id"], "enrich", 4)}
+        answers = await asyncio.gather(*(actors.ref(INTAKE).ask_batch(batch) for batch in batches))
+        assert {each for batch in answers for each in batch} == {Retrying(dead_letter["id"], "enrich", 4)}
         await actors.start(ENRICH, ScriptedEnrich(market), quick)
-        assert (await resolved(conn, letter["id"]))["retry_count"] == 4
+        assert (await resolved(conn, dead_letter["id"]))["retry_count"] == 4
         assert await finished(conn, [event_id]) == ["PUBLISHED"]
         assert market.asked == ["DEAD"]
         assert await conn.fetchval("SELECT round FROM lens_progress") == 1
@@ -216,15 +216,15 @@ async def test_a_hundred_retries_at_once_begin_one(quick: Settings) -> None:
 @pytest.mark.parametrize("dies", [INTAKE, ENRICH])
 async def test_a_process_that_dies_after_a_retry_was_answered_loses_nothing(quick: Settings, dies: str) -> None:
     async with dead_symbol(quick) as (actors, conn, market, event_id):
-        letter = await open_letter(conn)
+        dead_letter = await open_letter(conn)
         market.dead.clear()
         await actors.kill(ENRICH)
-        await ask(actors, RetryDeadLetter(letter["id"], None))
+        await ask(actors, RetryDeadLetter(dead_letter["id"], None))
         if dies == INTAKE:
             await actors.kill(INTAKE)
             await actors.start(INTAKE, Intake(), quick)
         await actors.start(ENRICH, ScriptedEnrich(market), quick)
-        await resolved(conn, letter["id"])
+        await resolved(conn, dead_letter["id"])
         assert await finished(conn, [event_id]) == ["PUBLISHED"]
         assert await conn.fetchval("SELECT count(*) FROM signals") == 1
 
@@ -267,9 +267,9 @@ async def test_a_models_own_entry_adds_its_decision_to_the_published_event_and_n
         [event_id] = await post(actors, submit())
         assert await finished(conn, [event_id]) == ["PUBLISHED"]
         signal = await conn.fetchrow("SELECT * FROM signals")
-        letter = await open_letter(conn)
-        assert await ask(actors, RetryDeadLetter(letter["id"], None)) == Retrying(letter["id"], "evaluate", 4)
-        await resolved(conn, letter["id"])
+        dead_letter = await open_letter(conn)
+        assert await ask(actors, RetryDeadLetter(dead_letter["id"], None)) == Retrying(dead_letter["id"], "evaluate", 4)
+        await resolved(conn, dead_letter["id"])
         assert await finished(conn, [event_id]) == ["PUBLISHED"]
         await until(lambda: _holds(lambda: len(decided) == 2))
         assert decided == [(str(event_id), "claude"), (str(event_id), "chatgpt")]
@@ -295,10 +295,10 @@ async def test_decisions_are_told_once_whatever_dies_between_the_retry_and_its_e
         await finished(conn, [event_id])
         await until(lambda: _holds(lambda: len(decided) == 1))  # told after the commit: not yet when it is finished
         await actors.kill(PUBLISH)
-        letter = await open_letter(conn)
-        actors.mailboxes[PUBLISH] = actors.mailboxes[EVALUATE]  # a hand-over that gets nowhere
-        await ask(actors, RetryDeadLetter(letter["id"], None))
-        await resolved(conn, letter["id"])
+        dead_letter = await open_letter(conn)
+        actors.refs[PUBLISH] = actors.refs[EVALUATE]  # a hand-over that gets nowhere
+        await ask(actors, RetryDeadLetter(dead_letter["id"], None))
+        await resolved(conn, dead_letter["id"])
         assert await conn.fetchval("SELECT status FROM lens_progress") == "PUBLISHED", "all the while"
         await actors.start(PUBLISH, Publish(), quick)
         await finished(conn, [event_id])
@@ -312,8 +312,8 @@ async def test_a_model_that_fails_again_leaves_the_published_event_as_it_was(qui
     async with pipeline(quick, evaluate=ScriptedEvaluate(ScriptedModel("claude"), bad)) as (actors, conn):
         [event_id] = await post(actors, submit())
         await finished(conn, [event_id])
-        letter = await open_letter(conn)
-        await ask(actors, RetryDeadLetter(letter["id"], None))
+        dead_letter = await open_letter(conn)
+        await ask(actors, RetryDeadLetter(dead_letter["id"], None))
         await until(lambda: _holds(lambda: bad.asked == 8))
         await settled(conn)
         assert len((await open_letter(conn))["attempts"]) == 8
@@ -337,14 +337,14 @@ async def test_a_stage_that_breaks_on_a_retry_leaves_the_published_event_as_it_w
     async with pipeline(quick, evaluate=BrokenEvaluate(*models)) as (actors, conn):
         [event_id] = await post(actors, submit())
         await finished(conn, [event_id])
-        letter = await open_letter(conn)
-        await ask(actors, RetryDeadLetter(letter["id"], None))
+        dead_letter = await open_letter(conn)
+        await ask(actors, RetryDeadLetter(dead_letter["id"], None))
         await until(lambda: _count(conn, "SELECT count(*) = 2 FROM lens_dlq"))
         await settled(conn)
         row = await conn.fetchrow("SELECT status, stage FROM lens_progress")
         assert row is not None
         assert tuple(row) == ("PUBLISHED", "COMPLETE")
-        [mine, stages] = await letters(conn)
+        [mine, stages] = await dead_letters(conn)
         assert (mine["resolved_at"], mine["retrying"]) == (None, False)
         assert (stages["model"], stages["reason_code"]) == (None, "INTERNAL_ERROR")
         assert stages["error_message"] == "RuntimeError: a defect\ufffd of the stage ? itself"
@@ -359,7 +359,7 @@ async def test_a_retry_asks_the_model_that_it_is_about_and_no_other(quick: Setti
     async with pipeline(quick, evaluate=ScriptedEvaluate(first, second)) as (actors, conn):
         [event_id] = await post(actors, submit())
         assert await finished(conn, [event_id]) == ["FAILED"]
-        by_model = {row["model"]: row["id"] for row in await letters(conn)}
+        by_model = {row["model"]: row["id"] for row in await dead_letters(conn)}
         await ask(actors, RetryDeadLetter(by_model["gemini"], None))
         await resolved(conn, by_model["gemini"])
         assert await finished(conn, [event_id]) == ["PUBLISHED"]
@@ -377,15 +377,15 @@ async def test_a_second_entry_of_the_event_that_is_retried_meanwhile_is_not_forg
     async with pipeline(quick, evaluate=ScriptedEvaluate(first, second)) as (actors, conn):
         [event_id] = await post(actors, submit())
         await finished(conn, [event_id])
-        by_model = {row["model"]: row["id"] for row in await letters(conn)}
+        by_model = {row["model"]: row["id"] for row in await dead_letters(conn)}
         first.hangs = True
         await ask(actors, RetryDeadLetter(by_model["chatgpt"], None))
         await first.hanging.wait()
         await ask(actors, RetryDeadLetter(by_model["gemini"], None))
         first.hangs = False
         first.released.set()
-        for letter_id in by_model.values():
-            await resolved(conn, letter_id)
+        for dead_letter_id in by_model.values():
+            await resolved(conn, dead_letter_id)
         assert await finished(conn, [event_id]) == ["PUBLISHED"]
         assert await conn.fetchval("SELECT array_agg(model ORDER BY model) FROM lens_decisions") == [
             "chatgpt",
@@ -401,8 +401,8 @@ async def test_a_model_that_is_no_longer_in_use_says_so(quick: Settings) -> None
         await finished(conn, [event_id])
         await actors.kill(EVALUATE)
         await actors.start(EVALUATE, ScriptedEvaluate(models[0]), quick)
-        letter = await open_letter(conn)
-        await ask(actors, RetryDeadLetter(letter["id"], None))
+        dead_letter = await open_letter(conn)
+        await ask(actors, RetryDeadLetter(dead_letter["id"], None))
         await until(lambda: _count(conn, "SELECT jsonb_array_length(attempts) = 5 FROM lens_dlq"))
         await settled(conn)
         again = await open_letter(conn)
@@ -411,11 +411,11 @@ async def test_a_model_that_is_no_longer_in_use_says_so(quick: Settings) -> None
 
 async def test_an_edited_payload_is_what_is_processed_from_then_on(quick: Settings) -> None:
     async with dead_symbol(quick) as (actors, conn, _, event_id):
-        letter = await open_letter(conn)
+        dead_letter = await open_letter(conn)
         patch = {"symbol": "eth", "entry_price": Decimal("3500.123456789012345678"), "source": "beta"}
         patch["liquidation_price"] = None
-        assert (await ask(actors, RetryDeadLetter(letter["id"], patch))).stage == "enrich"
-        done = await resolved(conn, letter["id"])
+        assert (await ask(actors, RetryDeadLetter(dead_letter["id"], patch))).stage == "enrich"
+        done = await resolved(conn, dead_letter["id"])
         assert await finished(conn, [event_id]) == ["PUBLISHED"]
         assert done["payload"]["symbol"] == "DEAD", "the original stays"
         assert done["payload"].keys() - {"event_id"} == done["edited_payload"].keys()
@@ -424,7 +424,7 @@ async def test_an_edited_payload_is_what_is_processed_from_then_on(quick: Settin
         event = await get_event(conn, event_id)
         assert event is not None
         [line] = [each["details"] for each in event.timeline if "dlq_id" in each.get("details", {})]
-        assert line == {"dlq_id": str(letter["id"]), "stage": "enrich", "edited": True}
+        assert line == {"dlq_id": str(dead_letter["id"]), "stage": "enrich", "edited": True}
         signal = await conn.fetchrow(
             "SELECT s.*, p.display_name FROM signals s JOIN providers p ON p.user_id = provider_id"
         )
@@ -439,27 +439,32 @@ async def test_an_edited_payload_is_what_is_processed_from_then_on(quick: Settin
 
 async def test_an_edit_of_an_entry_on_its_way_begins_it_anew_and_the_same_one_again_does_not(quick: Settings) -> None:
     async with dead_symbol(quick) as (actors, conn, market, event_id):
-        letter = await open_letter(conn)
+        dead_letter = await open_letter(conn)
         await actors.kill(ENRICH)
-        edit = RetryDeadLetter(letter["id"], {"symbol": "ETH"})
+        edit = RetryDeadLetter(dead_letter["id"], {"symbol": "ETH"})
         counts = [
             (await ask(actors, message)).retry_count
-            for message in (RetryDeadLetter(letter["id"], None), edit, edit, RetryDeadLetter(letter["id"], None))
+            for message in (
+                RetryDeadLetter(dead_letter["id"], None),
+                edit,
+                edit,
+                RetryDeadLetter(dead_letter["id"], None),
+            )
         ]
         assert counts == [4, 5, 5, 5]
         await actors.start(ENRICH, ScriptedEnrich(market), quick)
-        await resolved(conn, letter["id"])
+        await resolved(conn, dead_letter["id"])
         assert await finished(conn, [event_id]) == ["PUBLISHED"]
         assert market.asked[-1] == "ETH"
 
 
 async def test_two_edits_in_one_batch_are_laid_over_one_another(quick: Settings) -> None:
     async with dead_symbol(quick) as (actors, conn, _, event_id):
-        letter = await open_letter(conn)
-        edits = [RetryDeadLetter(letter["id"], {"symbol": "ETH"}), RetryDeadLetter(letter["id"], {"size": 7})]
-        answers = await actors.mailbox(INTAKE).ask_batch(edits)
+        dead_letter = await open_letter(conn)
+        edits = [RetryDeadLetter(dead_letter["id"], {"symbol": "ETH"}), RetryDeadLetter(dead_letter["id"], {"size": 7})]
+        answers = await actors.ref(INTAKE).ask_batch(edits)
         assert [each.retry_count for each in answers] == [4, 5]
-        done = await resolved(conn, letter["id"])
+        done = await resolved(conn, dead_letter["id"])
         assert (done["edited_payload"]["symbol"], done["edited_payload"]["size"], done["retry_count"]) == ("ETH", 7, 5)
         await finished(conn, [event_id])
         assert str(await conn.fetchval("SELECT size FROM signals")) == "7"
@@ -470,16 +475,16 @@ async def test_an_edit_of_what_the_features_are_made_of_has_them_made_anew(quick
     async with pipeline(quick, enrich=ScriptedEnrich(market), evaluate=ScriptedEvaluate(model)) as (actors, conn):
         [event_id] = await post(actors, submit())
         assert await finished(conn, [event_id]) == ["FAILED"]
-        letter = await open_letter(conn)
-        small = RetryDeadLetter(letter["id"], {"commentary": "looked at by hand"})
-        large = RetryDeadLetter(letter["id"], {"symbol": "ETH", "entry_price": 3500, "liquidation_price": None})
+        dead_letter = await open_letter(conn)
+        small = RetryDeadLetter(dead_letter["id"], {"commentary": "looked at by hand"})
+        large = RetryDeadLetter(dead_letter["id"], {"symbol": "ETH", "entry_price": 3500, "liquidation_price": None})
         await actors.kill(EVALUATE)
         await actors.kill(ENRICH)
         assert (await ask(actors, small)).stage == "evaluate"
         assert (await ask(actors, large)).stage == "enrich"
         await actors.start(EVALUATE, ScriptedEvaluate(model), quick)
         await actors.start(ENRICH, ScriptedEnrich(market), quick)
-        await resolved(conn, letter["id"])
+        await resolved(conn, dead_letter["id"])
         assert await finished(conn, [event_id]) == ["PUBLISHED"]
         assert market.asked == ["BTC", "ETH"]
         assert 3000 < (await conn.fetchval("SELECT (document->>'price')::float FROM lens_enriched")) < 4000
@@ -501,19 +506,19 @@ async def test_a_payload_that_is_no_signal_is_refused_by_name_and_changes_nothin
     quick: Settings, patch: dict[str, Any], fields: list[str]
 ) -> None:
     async with dead_symbol(quick) as (actors, conn, _, event_id):
-        letter = await open_letter(conn)
+        dead_letter = await open_letter(conn)
         with pytest.raises(ValidationFailed) as refused:
-            await ask(actors, RetryDeadLetter(letter["id"], patch))
+            await ask(actors, RetryDeadLetter(dead_letter["id"], patch))
         assert sorted(each.field for each in refused.value.details) == fields
-        assert await open_letter(conn) == letter
+        assert await open_letter(conn) == dead_letter
         assert await finished(conn, [event_id]) == ["FAILED"]
-        whole = dict(letter["payload"]) | {"entry_price": Decimal("42000.50"), "size": Decimal("0.1")}
+        whole = dict(dead_letter["payload"]) | {"entry_price": Decimal("42000.50"), "size": Decimal("0.1")}
         whole["liquidation_price"] = 38000
-        assert (await ask(actors, RetryDeadLetter(letter["id"], whole))).retry_count == 4
+        assert (await ask(actors, RetryDeadLetter(dead_letter["id"], whole))).retry_count == 4
         assert await conn.fetchval("SELECT edited_payload FROM lens_dlq") is None, "it changed nothing"
         event = await get_event(conn, event_id)
         assert event is not None
-        assert event.timeline[-1]["details"] == {"dlq_id": str(letter["id"]), "stage": "enrich"}
+        assert event.timeline[-1]["details"] == {"dlq_id": str(dead_letter["id"]), "stage": "enrich"}
 
 
 async def test_what_the_models_judged_or_what_is_published_cannot_be_edited(quick: Settings) -> None:
@@ -521,13 +526,13 @@ async def test_what_the_models_judged_or_what_is_published_cannot_be_edited(quic
     async with pipeline(quick, evaluate=ScriptedEvaluate(ScriptedModel("claude"), bad)) as (actors, conn):
         [event_id] = await post(actors, submit())
         await finished(conn, [event_id])
-        letter = await open_letter(conn)
+        dead_letter = await open_letter(conn)
         with pytest.raises(ValidationFailed, match="Invalid") as refused:
-            await ask(actors, RetryDeadLetter(letter["id"], {"commentary": "too late"}))
+            await ask(actors, RetryDeadLetter(dead_letter["id"], {"commentary": "too late"}))
         assert refused.value.details[0].message == "cannot be changed: the signal is published"
         await conn.execute("UPDATE lens_progress SET status = 'FAILED'")  # as if publication had failed
         with pytest.raises(ValidationFailed) as refused:
-            await ask(actors, RetryDeadLetter(letter["id"], {"size": 9, "commentary": "x"}))
+            await ask(actors, RetryDeadLetter(dead_letter["id"], {"size": 9, "commentary": "x"}))
         assert [(each.field, each.message) for each in refused.value.details] == [
             ("payload.size", "cannot be changed: claude judged the signal by it")
         ]
@@ -535,13 +540,13 @@ async def test_what_the_models_judged_or_what_is_published_cannot_be_edited(quic
 
 async def put_unreadable(conn: Conn, payload: dict[str, Any], *, age: timedelta = timedelta(0)) -> UUID:
     """An entry as a message from outside leaves it that never became an event."""
-    letter_id = UUID(int=uuid7().int - (int(age / timedelta(milliseconds=1)) << 80))
+    dead_letter_id = UUID(int=uuid7().int - (int(age / timedelta(milliseconds=1)) << 80))
     attempts = [{"at": "2026-01-15T10:30:00.000Z", "reason_code": "VALIDATION_ERROR", "error_message": "no"}]
     row = dlq.DeadLetter(
-        letter_id, None, "enqueue", None, "VALIDATION_ERROR", "no", payload, attempts, 0, time_of(letter_id)
+        dead_letter_id, None, "enqueue", None, "VALIDATION_ERROR", "no", payload, attempts, 0, time_of(dead_letter_id)
     )
     await dlq.insert_dead_letters(conn, [row])
-    return letter_id
+    return dead_letter_id
 
 
 OUTSIDE = {"id": "7", "symbol": "BTC", "action": "buy", "provider": {"id": "x"}, "entry_price": 42000.5}
@@ -556,33 +561,33 @@ REST = {
 
 async def test_a_message_that_never_was_an_event_becomes_one_by_an_edit(settings: Settings) -> None:
     async with pipeline(settings.replace(lens_reject_age_seconds=1.0)) as (actors, conn):
-        letter_id = await put_unreadable(conn, OUTSIDE)
+        dead_letter_id = await put_unreadable(conn, OUTSIDE)
         with pytest.raises(ValidationFailed) as refused:
-            await ask(actors, RetryDeadLetter(letter_id, None))
+            await ask(actors, RetryDeadLetter(dead_letter_id, None))
         assert {each.field for each in refused.value.details} == {
             *("payload.id", "payload.action", "payload.provider"),
             *("payload.event_type", "payload.signal_direction", "payload.size", "payload.ts_utc", "payload.source"),
         }
         with pytest.raises(ValidationFailed) as refused:
-            await ask(actors, RetryDeadLetter(letter_id, {**REST, "size": 0}))
+            await ask(actors, RetryDeadLetter(dead_letter_id, {**REST, "size": 0}))
         assert [each.field for each in refused.value.details] == ["payload.size"]
-        assert await ask(actors, RetryDeadLetter(letter_id, REST)) == Retrying(letter_id, "enqueue", 1)
-        done = await resolved(conn, letter_id)
+        assert await ask(actors, RetryDeadLetter(dead_letter_id, REST)) == Retrying(dead_letter_id, "enqueue", 1)
+        done = await resolved(conn, dead_letter_id)
         assert done["resolution_note"] == "Resolved by retry"
         assert done["payload"] == OUTSIDE
         assert done["edited_payload"]["size"] == 0.3
         assert await finished(conn, [done["event_id"]]) == ["PUBLISHED"], "past the gates"
         assert str(await conn.fetchval("SELECT size FROM signals")) == "0.30"
         with pytest.raises(ValidationFailed, match=r"^Cannot retry a resolved DLQ entry$"):
-            await ask(actors, RetryDeadLetter(letter_id, REST))
+            await ask(actors, RetryDeadLetter(dead_letter_id, REST))
         assert await conn.fetchval("SELECT count(*) FROM lens_events") == 1
 
 
 async def test_an_entry_is_resolved_once(settings: Settings) -> None:
     async with pipeline(settings) as (actors, conn):
-        letter_id = await put_unreadable(conn, OUTSIDE)
-        batch = [ResolveDeadLetter(letter_id, f"note {n}") for n in range(20)]
-        first, *others = await actors.mailbox(INTAKE).ask_batch(batch)
+        dead_letter_id = await put_unreadable(conn, OUTSIDE)
+        batch = [ResolveDeadLetter(dead_letter_id, f"note {n}") for n in range(20)]
+        first, *others = await actors.ref(INTAKE).ask_batch(batch)
         row = await conn.fetchrow("SELECT * FROM lens_dlq")
         assert row is not None
         assert (row["resolved_at"], row["resolution_note"]) == (first, "note 0")
@@ -596,14 +601,14 @@ async def test_an_entry_is_resolved_once(settings: Settings) -> None:
 async def test_a_batch_may_hold_everything_at_once(quick: Settings) -> None:
     async with dead_symbol(quick) as (actors, conn, market, event_id):
         market.dead.clear()
-        letter = await open_letter(conn)
+        dead_letter = await open_letter(conn)
         other = await put_unreadable(conn, OUTSIDE)
         fresh = submit()
-        everything = LetterFilters()
-        replies = await actors.mailbox(INTAKE).ask_batch(
+        everything = DeadLetterFilters()
+        replies = await actors.ref(INTAKE).ask_batch(
             [
                 ResolveDeadLetters(everything, "x", most=10, is_dry=True),
-                RetryDeadLetter(letter["id"], None),
+                RetryDeadLetter(dead_letter["id"], None),
                 fresh,
                 RetryDeadLetter(uuid7(), None),
                 ResolveDeadLetter(other, "x"),
@@ -611,7 +616,7 @@ async def test_a_batch_may_hold_everything_at_once(quick: Settings) -> None:
             ]
         )
         assert replies[0] == Counts(2, 0, 0)
-        assert replies[1] == Retrying(letter["id"], "enrich", 4)
+        assert replies[1] == Retrying(dead_letter["id"], "enrich", 4)
         assert replies[2].event_id == fresh.event_id
         assert isinstance(replies[3], NotFound)
         assert not isinstance(replies[4], AppError)
@@ -625,13 +630,13 @@ async def test_many_are_retried_in_bounded_portions_oldest_first(quick: Settings
         ids = await post(actors, *(submit(symbol="DEAD") for _ in range(40)))
         assert set(await finished(conn, ids)) == {"FAILED"}
         await actors.kill(ENRICH)
-        everything = LetterFilters()
+        everything = DeadLetterFilters()
         dry = await ask(actors, RetryDeadLetters(everything, most=25, per_second=None, is_dry=True))
         assert dry == Counts(40, 0, 0)
         assert await conn.fetchval("SELECT count(*) FROM lens_dlq WHERE retrying OR retry_count > 0") == 0
-        nothing = LetterFilters(reason_code="TIMEOUT")
+        nothing = DeadLetterFilters(reason_code="TIMEOUT")
         assert await ask(actors, RetryDeadLetters(nothing, most=25, per_second=None, is_dry=False)) == Counts(0, 0, 0)
-        some = RetryDeadLetters(LetterFilters(stage="enrich"), most=25, per_second=50.0, is_dry=False)
+        some = RetryDeadLetters(DeadLetterFilters(stage="enrich"), most=25, per_second=50.0, is_dry=False)
         assert await ask(actors, some) == Counts(40, 25, 0)
         oldest = await conn.fetchval("SELECT array_agg(retrying ORDER BY id) FROM lens_dlq")
         assert oldest == [True] * 25 + [False] * 15
@@ -650,7 +655,7 @@ async def test_entries_that_fail_again_and_again_do_not_keep_the_others_from_the
     async with dead_symbol(quick) as (actors, conn, market, event_id):
         market.dead.clear()
         hopeless = [await put_unreadable(conn, OUTSIDE, age=timedelta(minutes=1)) for _ in range(3)]
-        one_by_one = RetryDeadLetters(LetterFilters(), most=1, per_second=None, is_dry=False)
+        one_by_one = RetryDeadLetters(DeadLetterFilters(), most=1, per_second=None, is_dry=False)
         for _ in range(3):
             assert await ask(actors, one_by_one) == Counts(4, 0, 1)
         assert await ask(actors, one_by_one) == Counts(4, 1, 0)
@@ -665,7 +670,7 @@ async def test_the_entries_of_one_event_are_retried_together(quick: Settings) ->
     async with pipeline(quick, evaluate=ScriptedEvaluate(first, second)) as (actors, conn):
         [event_id] = await post(actors, submit())
         await finished(conn, [event_id])
-        bulk = RetryDeadLetters(LetterFilters(event_id=event_id), most=100, per_second=None, is_dry=False)
+        bulk = RetryDeadLetters(DeadLetterFilters(event_id=event_id), most=100, per_second=None, is_dry=False)
         assert await ask(actors, bulk) == Counts(2, 2, 0)
         assert await finished(conn, [event_id]) == ["PUBLISHED"]
         await settled(conn)
@@ -678,7 +683,7 @@ async def test_many_are_resolved_with_one_note(settings: Settings) -> None:
     async with pipeline(settings) as (actors, conn):
         for _ in range(5):
             await put_unreadable(conn, OUTSIDE)
-        bulk = ResolveDeadLetters(LetterFilters(stage="enqueue"), "a broken producer", most=3, is_dry=False)
+        bulk = ResolveDeadLetters(DeadLetterFilters(stage="enqueue"), "a broken producer", most=3, is_dry=False)
         assert await ask(actors, replace(bulk, is_dry=True)) == Counts(5, 0, 0)
         assert await ask(actors, bulk) == Counts(5, 3, 0)
         assert await ask(actors, bulk) == Counts(2, 2, 0)
@@ -688,13 +693,13 @@ async def test_many_are_resolved_with_one_note(settings: Settings) -> None:
 
 async def test_an_entry_that_is_resolved_while_it_is_retried_stays_resolved(quick: Settings) -> None:
     async with dead_symbol(quick) as (actors, conn, market, event_id):
-        letter = await open_letter(conn)
+        dead_letter = await open_letter(conn)
         await actors.kill(ENRICH)
-        await ask(actors, RetryDeadLetter(letter["id"], None))
-        await ask(actors, ResolveDeadLetter(letter["id"], "by hand"))
+        await ask(actors, RetryDeadLetter(dead_letter["id"], None))
+        await ask(actors, ResolveDeadLetter(dead_letter["id"], "by hand"))
         await actors.start(ENRICH, ScriptedEnrich(market), quick)
         await settled(conn)
-        old, new = await letters(conn)
+        old, new = await dead_letters(conn)
         assert (old["resolution_note"], len(old["attempts"])) == ("by hand", 4)
         assert (new["event_id"], len(new["attempts"])) == (event_id, 4)
 
@@ -705,9 +710,9 @@ async def test_an_event_whose_document_is_gone_is_enriched_again(quick: Settings
         [event_id] = await post(actors, submit())
         assert await finished(conn, [event_id]) == ["FAILED"]
         await conn.execute("UPDATE lens_enriched SET document = NULL")
-        letter = await open_letter(conn)
-        assert (await ask(actors, RetryDeadLetter(letter["id"], None))).stage == "enrich"
-        await resolved(conn, letter["id"])
+        dead_letter = await open_letter(conn)
+        assert (await ask(actors, RetryDeadLetter(dead_letter["id"], None))).stage == "enrich"
+        await resolved(conn, dead_letter["id"])
         assert await finished(conn, [event_id]) == ["PUBLISHED"]
 
 
@@ -717,25 +722,25 @@ async def test_an_event_that_cannot_be_read_back_keeps_nobody_from_being_swept(q
         [poisoned] = await post(actors, submit())
         await finished(conn, [poisoned])
         await conn.execute("""UPDATE lens_enriched SET document = '{"not": "a document"}'""")
-        letter = await open_letter(conn)
+        dead_letter = await open_letter(conn)
         await actors.kill(EVALUATE)
-        actors.mailboxes[EVALUATE] = actors.mailboxes[ENRICH]  # a hand-over that gets nowhere
-        await ask(actors, RetryDeadLetter(letter["id"], None))
+        actors.refs[EVALUATE] = actors.refs[ENRICH]  # a hand-over that gets nowhere
+        await ask(actors, RetryDeadLetter(dead_letter["id"], None))
         behind = await post(actors, *(submit() for _ in range(20)))
         await actors.start(EVALUATE, ScriptedEvaluate(model), quick)
         assert set(await finished(conn, behind)) == {"PUBLISHED"}
         await settled(conn)
         assert await finished(conn, [poisoned]) == ["FAILED"]
-        assert "cannot be read" in (await letters(conn))[-1]["error_message"]
+        assert "cannot be read" in (await dead_letters(conn))[-1]["error_message"]
 
 
 class UnstorablePublish(Publish):
     """Publish that hands the driver what no codec takes."""
 
-    async def store(self, conn: Any, outcomes: Any) -> None:
-        if any(isinstance(each, Published) and each.work.signal.symbol == "POISON" for each in outcomes):
+    async def store(self, conn: Any, results: Any) -> None:
+        if any(isinstance(each, Published) and each.work.signal.symbol == "POISON" for each in results):
             raise TypeError("Type is not JSON serializable: Decimal")
-        await super().store(conn, outcomes)
+        await super().store(conn, results)
 
 
 async def test_a_result_of_a_kind_that_no_codec_takes_fails_alone_and_can_be_retried(quick: Settings) -> None:
@@ -747,12 +752,12 @@ async def test_a_result_of_a_kind_that_no_codec_takes_fails_alone_and_can_be_ret
         ids = await post(actors, *(submit(symbol=symbol) for symbol in symbols))
         statuses = await finished(conn, ids)
         assert statuses == ["FAILED" if symbol == "POISON" else "PUBLISHED" for symbol in symbols]
-        letter = await open_letter(conn)
-        assert (letter["stage"], letter["reason_code"]) == ("publish", "PUBLISH_ERROR")
+        dead_letter = await open_letter(conn)
+        assert (dead_letter["stage"], dead_letter["reason_code"]) == ("publish", "PUBLISH_ERROR")
         await actors.kill(PUBLISH)
         await actors.start(PUBLISH, Publish(), quick)
-        assert await ask(actors, RetryDeadLetter(letter["id"], None)) == Retrying(letter["id"], "publish", 1)
-        await resolved(conn, letter["id"])
+        assert await ask(actors, RetryDeadLetter(dead_letter["id"], None)) == Retrying(dead_letter["id"], "publish", 1)
+        await resolved(conn, dead_letter["id"])
         assert await finished(conn, [ids[7]]) == ["PUBLISHED"]
         assert await conn.fetchval("SELECT array_agg(feed_seq ORDER BY feed_seq) FROM signals") == list(range(1, 21))
 
@@ -775,7 +780,7 @@ async def test_retries_amid_everything_that_is_under_way_lose_and_double_nothing
         heard(quick) as (feed, decided),
     ):
         ids: list[UUID] = []
-        bulk = RetryDeadLetters(LetterFilters(reason_code="TIMEOUT"), most=10, per_second=None, is_dry=False)
+        bulk = RetryDeadLetters(DeadLetterFilters(reason_code="TIMEOUT"), most=10, per_second=None, is_dry=False)
         for _ in range(15):
             ids += await post(actors, *(submit() for _ in range(20)))
             waiting = await conn.fetchval("SELECT array_agg(id) FROM lens_dlq WHERE resolved_at IS NULL") or []

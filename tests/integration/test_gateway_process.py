@@ -18,9 +18,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from config.settings import Settings
-from server._ports import listening_hosts
+from server.supervisor.ports import listening_hosts
 from tests.api.serving import SIGNAL, Client
-from tests.services import Ray, free_ports, ray_head
+from tests.support.services import Ray, free_ports, ray_head
 
 DRAIN_SECONDS = 3.0
 DELAY_SECONDS = 2.0

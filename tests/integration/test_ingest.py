@@ -34,16 +34,16 @@ from config.tasks import spawn
 from config.values import replace
 from db._migrate import migrate
 from db._redis import create_redis
-from db.lens.dlq import LetterFilters
-from db.signals import NewSignal
+from db.lens.dlq import DeadLetterFilters
+from db.signals.writes import NewSignal
 from schemas.errors import DatabaseUnavailable, Internal, ValidationFailed
 from schemas.feed import FeedItem
 from schemas.ingest import SCORED_SIGNALS, signal_id
-from tests.breakable import breakable_postgres
 from tests.integration.ingest_world import World, counted, ids, world
-from tests.lens_factory import until
-from tests.scored import LIST_ITEM, TERMS, message, numbered, scored
-from tests.services import valkey_server
+from tests.support.breakable import breakable_postgres
+from tests.support.lens_factory import until
+from tests.support.scored import LIST_ITEM, TERMS, message, numbered, scored
+from tests.support.services import valkey_server
 
 
 def item(name: str, **changes: Any) -> Scored:
@@ -66,17 +66,19 @@ def item(name: str, **changes: Any) -> Scored:
 
 
 async def place(here: World, *signals: Scored) -> Placed:
-    placed: Placed = await here.actors.mailbox(PUBLISH).ask("", PublishScored(signals))
+    placed: Placed = await here.actors.ref(PUBLISH).ask("", PublishScored(signals))
     return placed
 
 
 async def ask(here: World, request: Any) -> Any:
-    return await here.actors.mailbox(INTAKE).ask("", request)
+    return await here.actors.ref(INTAKE).ask("", request)
 
 
-async def resolved(here: World, letter_id: UUID) -> None:
+async def resolved(here: World, dead_letter_id: UUID) -> None:
     async def look() -> bool:
-        return bool(await here.conn.fetchval("SELECT resolved_at IS NOT NULL FROM lens_dlq WHERE id = $1", letter_id))
+        return bool(
+            await here.conn.fetchval("SELECT resolved_at IS NOT NULL FROM lens_dlq WHERE id = $1", dead_letter_id)
+        )
 
     await until(look)
 
@@ -90,9 +92,9 @@ async def test_a_close_from_outside_closes_the_side_that_its_action_leaves(setti
         fed = {"symbol": "Fed", "asset_type": "prediction", "asset_category": "prediction"}
         for n, (enters, leaves, about) in enumerate([("buy", "sell", {}), ("sell", "buy", {}), ("yes", "no", fed)]):
             prices = (0.5, 1) if about else (100, 110)
-            opening = scored(id=f"{n}o", action=enters, price=prices[0], asset_data={}, **about)
+            session_opened = scored(id=f"{n}o", action=enters, price=prices[0], asset_data={}, **about)
             closing = scored(id=f"{n}c", action=leaves, price=prices[1], asset_data={}, **about)
-            await here.publish(orjson.dumps(opening | {"score": 90}))
+            await here.publish(orjson.dumps(session_opened | {"score": 90}))
             await here.publish(orjson.dumps(closing | {"score": 9, "event_type": "CLOSE_SIGNAL", "commentary": "Out."}))
         rows = await here.stored(6)
         assert [row["event_type"] for row in rows] == ["OPEN_SIGNAL", "CLOSE_SIGNAL"] * 3
@@ -251,22 +253,22 @@ async def test_what_is_no_signal_is_a_dead_letter_and_the_next_is_read(settings:
         for each in bad:
             await here.publish(each, message(id=f"after {bad.index(each)}"))
         await here.stored(len(bad))
-        letters = await here.kept(len(bad))
-        for letter in letters:
-            assert (letter["event_id"], letter["stage"], letter["way"]) == (None, "enqueue", "redis")
-            assert (letter["reason_code"], letter["retry_count"], letter["resolved_at"]) == (
+        dead_letters = await here.kept(len(bad))
+        for dead_letter in dead_letters:
+            assert (dead_letter["event_id"], dead_letter["stage"], dead_letter["way"]) == (None, "enqueue", "redis")
+            assert (dead_letter["reason_code"], dead_letter["retry_count"], dead_letter["resolved_at"]) == (
                 "VALIDATION_ERROR",
                 0,
                 None,
             )
-            assert before <= letter["created_at"] == time_of(letter["id"])
-            [attempt] = letter["attempts"]
-            assert attempt["error_message"] == letter["error_message"]
-        assert letters[0]["payload"] == scored(score=101)
-        assert letters[0]["error_message"] == "score: must be between 0 and 100"
-        assert letters[1]["payload"] == {"raw": "BTC to the moon"}
-        assert letters[2]["payload"] == {"raw_base64": "/wA="}
-        assert letters[7]["payload"]["raw"].encode() == bad[7]
+            assert before <= dead_letter["created_at"] == time_of(dead_letter["id"])
+            [attempt] = dead_letter["attempts"]
+            assert attempt["error_message"] == dead_letter["error_message"]
+        assert dead_letters[0]["payload"] == scored(score=101)
+        assert dead_letters[0]["error_message"] == "score: must be between 0 and 100"
+        assert dead_letters[1]["payload"] == {"raw": "BTC to the moon"}
+        assert dead_letters[2]["payload"] == {"raw_base64": "/wA="}
+        assert dead_letters[7]["payload"]["raw"].encode() == bad[7]
 
 
 async def test_one_that_postgres_refuses_is_a_dead_letter_and_its_neighbours_are_not(
@@ -284,9 +286,9 @@ async def test_one_that_postgres_refuses_is_a_dead_letter_and_its_neighbours_are
         await here.publish(*numbered(10))
         rows = await here.stored(8)
         assert [row["reasoning"] for row in rows] == ["0", "1", "2", "4", "5", "7", "8", "9"]
-        letters = await here.kept(2)
-        assert [letter["payload"]["raw"] is not None for letter in letters] == [True, True]
-        assert {letter["reason_code"] for letter in letters} == {"PUBLISH_ERROR"}
+        dead_letters = await here.kept(2)
+        assert [dead_letter["payload"]["raw"] is not None for dead_letter in dead_letters] == [True, True]
+        assert {dead_letter["reason_code"] for dead_letter in dead_letters} == {"PUBLISH_ERROR"}
     assert counted("redis", "refused") - refused == 2
 
 
@@ -298,15 +300,15 @@ async def test_one_that_the_owner_fails_on_is_found_by_halves(
         process = publish.process
 
         async def failing(batch: Any) -> list[Any]:
-            if any(each.id == signal_id("signal-4") for delivery in batch for each in delivery.message.signals):
+            if any(each.id == signal_id("signal-4") for envelope in batch for each in envelope.message.signals):
                 return [Internal()]
             return list(await process(batch))
 
         monkeypatch.setattr(publish, "process", failing)
         await here.publish(*numbered(7))
         await here.stored(6)
-        [letter] = await here.kept(1)
-        assert letter["reason_code"] == "INTERNAL_ERROR"
+        [dead_letter] = await here.kept(1)
+        assert dead_letter["reason_code"] == "INTERNAL_ERROR"
 
 
 async def test_a_mistake_of_ours_costs_its_batch_and_not_the_next(
@@ -332,29 +334,29 @@ async def test_a_mistake_of_ours_costs_its_batch_and_not_the_next(
 async def test_a_retry_with_an_edited_payload_publishes_it_and_resolves_the_letter(settings: Settings) -> None:
     async with world(settings, intake=True) as here:
         await here.publish(message(score=101, price=1.000000000000000001))
-        [letter] = await here.kept(1)
-        answer = await ask(here, RetryDeadLetter(letter["id"], {"score": 88}))
-        assert answer == Retrying(letter["id"], "enqueue", 1)
+        [dead_letter] = await here.kept(1)
+        answer = await ask(here, RetryDeadLetter(dead_letter["id"], {"score": 88}))
+        assert answer == Retrying(dead_letter["id"], "enqueue", 1)
         [row] = await here.stored(1)
         assert (row["id"], row["score"]) == (signal_id("abc123"), 88)
-        await resolved(here, letter["id"])
-        [done] = await here.letters()
+        await resolved(here, dead_letter["id"])
+        [done] = await here.dead_letters()
         assert (done["resolution_note"], done["retrying"], done["retry_count"]) == ("Resolved by retry", False, 1)
         assert (done["event_id"], done["last_retry_at"] is not None) == (None, True)
-        assert done["payload"] == letter["payload"], "the original is kept beside"
+        assert done["payload"] == dead_letter["payload"], "the original is kept beside"
         assert done["edited_payload"]["score"] == 88
         with pytest.raises(ValidationFailed, match="resolved"):
-            await ask(here, RetryDeadLetter(letter["id"], None))
+            await ask(here, RetryDeadLetter(dead_letter["id"], None))
 
 
 async def test_a_retry_of_what_was_no_json_takes_the_whole_signal(settings: Settings) -> None:
     async with world(settings, intake=True) as here:
         await here.publish(b"BTC to the moon")
-        [letter] = await here.kept(1)
-        await ask(here, RetryDeadLetter(letter["id"], scored(id="mended")))
+        [dead_letter] = await here.kept(1)
+        await ask(here, RetryDeadLetter(dead_letter["id"], scored(id="mended")))
         await here.stored(1)
-        await resolved(here, letter["id"])
-        assert (await here.letters())[0]["edited_payload"] == {
+        await resolved(here, dead_letter["id"])
+        assert (await here.dead_letters())[0]["edited_payload"] == {
             name: value for name, value in scored(id="mended").items() if name not in ("reactions", "comment_count")
         } | {"provider": {"id": "crypto-king", "name": "CryptoKing_42"}}
 
@@ -363,40 +365,43 @@ async def test_a_retry_that_is_still_none_is_refused_by_name_and_changes_nothing
     async with world(settings, intake=True) as here:
         await here.publish(message(score=101), b"nothing")
         first, second = await here.kept(2)
-        for letter_id, patch, fields in (
+        for dead_letter_id, patch, fields in (
             (first["id"], None, ["payload.score"]),
             (first["id"], {"score": 1, "asset_data": {"price": "x"}}, ["payload.asset_data.price"]),
             (second["id"], {"score": 1}, ["payload.id", "payload.symbol", "payload.action"]),
         ):
             with pytest.raises(ValidationFailed) as refused:
-                await ask(here, RetryDeadLetter(letter_id, patch))
+                await ask(here, RetryDeadLetter(dead_letter_id, patch))
             assert [each.field for each in refused.value.details] == fields
-        assert await here.letters() == [first, second]
+        assert await here.dead_letters() == [first, second]
 
 
 async def test_a_retry_counts_once_while_it_is_under_way_and_an_edit_counts_again(settings: Settings) -> None:
     async with world(settings, intake=True) as here:
         await here.publish(message(score=101))
-        [letter] = await here.kept(1)
+        [dead_letter] = await here.kept(1)
         await here.actors.kill(INGEST)
         edit = {"score": 5}
         answers = [
-            (await ask(here, RetryDeadLetter(letter["id"], patch))).retry_count
+            (await ask(here, RetryDeadLetter(dead_letter["id"], patch))).retry_count
             for patch in (edit, None, None, {"symbol": "ETH"})
         ]
         assert answers == [1, 1, 1, 2]
         await here.actors.start(INGEST, Ingest(), settings)
         [row] = await here.stored(1)
         assert (row["symbol"], row["score"]) == ("ETH", 5)
-        await resolved(here, letter["id"])
+        await resolved(here, dead_letter["id"])
 
 
 async def test_two_edits_in_one_batch_are_laid_over_one_another(settings: Settings) -> None:
     async with world(settings, intake=True) as here:
         await here.publish(message(score=101))
-        [letter] = await here.kept(1)
-        edits = [RetryDeadLetter(letter["id"], {"score": 5}), RetryDeadLetter(letter["id"], {"symbol": "ETH"})]
-        assert [each.retry_count for each in await here.actors.mailbox(INTAKE).ask_batch(edits)] == [1, 2]
+        [dead_letter] = await here.kept(1)
+        edits = [
+            RetryDeadLetter(dead_letter["id"], {"score": 5}),
+            RetryDeadLetter(dead_letter["id"], {"symbol": "ETH"}),
+        ]
+        assert [each.retry_count for each in await here.actors.ref(INTAKE).ask_batch(edits)] == [1, 2]
         [row] = await here.stored(1)
         assert (row["symbol"], row["score"]) == ("ETH", 5)
 
@@ -404,12 +409,12 @@ async def test_two_edits_in_one_batch_are_laid_over_one_another(settings: Settin
 async def test_an_edit_that_comes_while_the_first_is_published_is_taken_up_again(settings: Settings) -> None:
     async with world(settings, intake=True) as here:
         await here.publish(message(score=101))
-        [letter] = await here.kept(1)
-        publish = here.actors.mailboxes.pop(PUBLISH)  # whoever asks for it now fails, and tries again later
-        await ask(here, RetryDeadLetter(letter["id"], {"score": 5}))
-        await ask(here, RetryDeadLetter(letter["id"], {"score": 6}))
-        here.actors.mailboxes[PUBLISH] = publish
-        await resolved(here, letter["id"])
+        [dead_letter] = await here.kept(1)
+        publish = here.actors.refs.pop(PUBLISH)  # whoever asks for it now fails, and tries again later
+        await ask(here, RetryDeadLetter(dead_letter["id"], {"score": 5}))
+        await ask(here, RetryDeadLetter(dead_letter["id"], {"score": 6}))
+        here.actors.refs[PUBLISH] = publish
+        await resolved(here, dead_letter["id"])
         [row] = await here.stored(1)
         assert row["score"] == 6
 
@@ -418,9 +423,9 @@ async def test_a_retry_of_what_is_published_already_resolves_the_letter(settings
     async with world(settings, intake=True) as here:
         await here.publish(message(score=101), message())
         await here.stored(1)
-        [letter] = await here.kept(1)
-        await ask(here, RetryDeadLetter(letter["id"], {"score": 5}))
-        await resolved(here, letter["id"])
+        [dead_letter] = await here.kept(1)
+        await ask(here, RetryDeadLetter(dead_letter["id"], {"score": 5}))
+        await resolved(here, dead_letter["id"])
         assert [row["score"] for row in await here.signals()] == [87]
 
 
@@ -435,35 +440,35 @@ async def test_a_retry_that_postgres_refuses_is_one_more_failed_attempt(
 
     async with world(settings, intake=True) as here:
         await here.publish(message(score=101))
-        [letter] = await here.kept(1)
+        [dead_letter] = await here.kept(1)
         with monkeypatch.context() as patch:
             patch.setattr(scored_module, "_make", poisoned)
-            await ask(here, RetryDeadLetter(letter["id"], {"score": 5}))
+            await ask(here, RetryDeadLetter(dead_letter["id"], {"score": 5}))
 
             async def failed_again() -> bool:
-                [row] = await here.letters()
+                [row] = await here.dead_letters()
                 return not row["retrying"] and len(row["attempts"]) == 2
 
             await until(failed_again)
-        [row] = await here.letters()
+        [row] = await here.dead_letters()
         assert (row["reason_code"], row["resolved_at"]) == ("PUBLISH_ERROR", None)
-        await ask(here, RetryDeadLetter(letter["id"], None))
-        await resolved(here, letter["id"])
+        await ask(here, RetryDeadLetter(dead_letter["id"], None))
+        await resolved(here, dead_letter["id"])
         await here.stored(1)
 
 
 async def test_many_are_retried_and_resolved_by_their_filters(settings: Settings) -> None:
     async with world(settings, intake=True) as here:
         await here.publish(*(message(id=f"bad-{n}", score=101) for n in range(5)), b"nothing")
-        letters = await here.kept(6)
+        dead_letters = await here.kept(6)
         # As if the rule that refused them had been a mistake of ours.
         await here.conn.execute("UPDATE lens_dlq SET edited_payload = payload || '{\"score\": 7}' WHERE payload ? 'id'")
-        counts = await ask(here, RetryDeadLetters(LetterFilters(stage="enqueue"), 100, None, is_dry=False))
+        counts = await ask(here, RetryDeadLetters(DeadLetterFilters(stage="enqueue"), 100, None, is_dry=False))
         assert (counts.matched, counts.done, counts.skipped) == (6, 5, 1)
         await here.stored(5)
-        for letter in letters[:5]:
-            await resolved(here, letter["id"])
-        [hopeless] = [row for row in await here.letters() if row["resolved_at"] is None]
+        for dead_letter in dead_letters[:5]:
+            await resolved(here, dead_letter["id"])
+        [hopeless] = [row for row in await here.dead_letters() if row["resolved_at"] is None]
         assert (len(hopeless["attempts"]), hopeless["retrying"]) == (2, False)
         await ask(here, ResolveDeadLetter(hopeless["id"], "not ours"))
 
@@ -493,10 +498,10 @@ async def test_messages_wait_while_postgres_is_away_and_the_oldest_are_dropped_p
             await here.publish(*numbered(60))
 
             async def full() -> bool:
-                return here.ingest.figures()["redis_dropped"] == 10
+                return here.ingest.stats()["redis_dropped"] == 10
 
             await until(full)
-            assert here.ingest.figures()["redis_buffered"] == 50
+            assert here.ingest.stats()["redis_buffered"] == 50
             assert counted("redis", "dropped") - dropped == 10
             await asyncio.to_thread(postgres.start)
             rows = await here.stored(52)
@@ -505,18 +510,18 @@ async def test_messages_wait_while_postgres_is_away_and_the_oldest_are_dropped_p
 
 async def test_a_message_that_comes_while_the_owner_is_away_is_published_when_it_is_back(settings: Settings) -> None:
     async with world(settings) as here:
-        mailbox = here.actors.mailboxes[PUBLISH]
-        ask_it, tried = mailbox.ask, asyncio.Event()
+        ref = here.actors.refs[PUBLISH]
+        ask_it, tried = ref.ask, asyncio.Event()
 
         async def away(*_: Any, **__: Any) -> Any:
             tried.set()
             raise DatabaseUnavailable
 
-        mailbox.ask = away  # type: ignore[method-assign]
+        ref.ask = away  # type: ignore[method-assign]
         await here.publish(*numbered(3))
         await asyncio.wait_for(tried.wait(), 10)
         assert await here.signals() == []
-        mailbox.ask = ask_it  # type: ignore[method-assign]
+        ref.ask = ask_it  # type: ignore[method-assign]
         await here.stored(3)
 
 
@@ -529,7 +534,7 @@ async def test_it_listens_again_when_redis_is_back(settings: Settings, tmp_path:
             await asyncio.to_thread(stack.close)
 
             async def lost() -> bool:
-                return not here.ingest.figures()["redis_open"]
+                return not here.ingest.stats()["redis_open"]
 
             await until(lost)
             stack.enter_context(valkey_server(tmp_path / "valkey"))
@@ -559,7 +564,7 @@ async def test_what_is_held_at_the_end_becomes_durable(settings: Settings) -> No
         await here.publish(*numbered(300))
 
         async def heard() -> bool:
-            return bool(here.ingest.figures()["redis_buffered"]) or bool(await here.signals())
+            return bool(here.ingest.stats()["redis_buffered"]) or bool(await here.signals())
 
         await until(heard)
         await here.actors.kill(INGEST)  # its stop() is called: this is a drain

@@ -21,12 +21,12 @@ from actors.lens.messages import INTAKE, PUBLISH, RetryDeadLetter
 from config import clock
 from config.settings import ConfigurationError, Settings
 from schemas.errors import DatabaseUnavailable
-from server._process import inherited_environment
+from server.supervisor.process import inherited_environment
 from tests.integration.ingest_world import counted, ids, world
-from tests.lens_factory import until
 from tests.peers.kafka import KafkaBroker
-from tests.scored import message, numbered
-from tests.services import REPOSITORY
+from tests.support.lens_factory import until
+from tests.support.scored import message, numbered
+from tests.support.services import REPOSITORY
 
 GROUP = "tradestream"
 
@@ -56,7 +56,7 @@ async def committed(broker: KafkaBroker, offset: int, partition: int = 0) -> Non
 async def test_a_message_is_published_and_then_its_offset_is_committed(reading: Settings, broker: KafkaBroker) -> None:
     await broker.create_topic(1)
     async with world(reading) as here:
-        publish = here.actors.mailboxes[PUBLISH]
+        publish = here.actors.refs[PUBLISH]
         ask, tried = publish.ask, asyncio.Event()
 
         async def away(*_: Any, **__: Any) -> Any:
@@ -72,8 +72,8 @@ async def test_a_message_is_published_and_then_its_offset_is_committed(reading: 
         await committed(broker, 3)
 
         async def caught_up() -> bool:
-            figures = here.ingest.figures()
-            return (figures["kafka_open"], figures["kafka_lag"]) == (1, 0)
+            stats = here.ingest.stats()
+            return (stats["kafka_open"], stats["kafka_lag"]) == (1, 0)
 
         await until(caught_up)
 
@@ -99,11 +99,11 @@ async def test_what_is_delivered_again_is_stored_once_dead_letters_too(reading: 
     await broker.produce([message(id="a"), b"no json", message(id="b"), None, message(id="a")])
     async with world(reading) as here:
         await here.stored(2)
-        letters = await here.kept(2)
-        for letter in letters:
-            assert (letter["event_id"], letter["stage"], letter["way"]) == (None, "enqueue", "kafka")
-            assert abs(letter["created_at"] - sent_at) < timedelta(seconds=10), "when it was sent"
-        assert sorted(letter["payload"]["raw"] for letter in letters) == ["", "no json"]
+        dead_letters = await here.kept(2)
+        for dead_letter in dead_letters:
+            assert (dead_letter["event_id"], dead_letter["stage"], dead_letter["way"]) == (None, "enqueue", "kafka")
+            assert abs(dead_letter["created_at"] - sent_at) < timedelta(seconds=10), "when it was sent"
+        assert sorted(dead_letter["payload"]["raw"] for dead_letter in dead_letters) == ["", "no json"]
         await committed(broker, 5)
         known = counted("kafka", "known")
         # Another group has committed nothing: all of it is delivered once more.
@@ -114,7 +114,7 @@ async def test_what_is_delivered_again_is_stored_once_dead_letters_too(reading: 
 
         await until(read_again)
         await here.stored(2)
-        assert await here.letters() == letters
+        assert await here.dead_letters() == dead_letters
 
 
 async def test_the_same_signal_by_both_ways_is_stored_once(reading: Settings, broker: KafkaBroker) -> None:
@@ -163,7 +163,7 @@ async def test_it_waits_for_a_broker_that_is_not_there_yet(settings: Settings, t
     async with world(settings.replace(kafka_bootstrap_servers=broker.servers)) as here:
         await here.publish(*numbered(1))
         await here.stored(1)
-        assert here.ingest.figures()["kafka_open"] == 0
+        assert here.ingest.stats()["kafka_open"] == 0
         with broker:
             await broker.create_topic(1)
             await broker.produce(numbered(1, start=1))
@@ -175,8 +175,8 @@ async def test_a_dead_letter_of_kafka_is_retried_like_any_other(reading: Setting
     await broker.create_topic(1)
     await broker.produce([message(score=101)])
     async with world(reading, intake=True) as here:
-        [letter] = await here.kept(1)
-        await here.actors.mailbox(INTAKE).ask("", RetryDeadLetter(letter["id"], {"score": 88}))
+        [dead_letter] = await here.kept(1)
+        await here.actors.ref(INTAKE).ask("", RetryDeadLetter(dead_letter["id"], {"score": 88}))
         [row] = await here.stored(1)
         assert row["score"] == 88
 

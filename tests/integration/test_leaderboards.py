@@ -18,13 +18,13 @@ from actors.leaderboards import leaderboards, refreshing
 from actors.leaderboards.leaderboards import Leaderboards
 from actors.leaderboards.messages import LEADERBOARDS, PlaceOf, Ranking, Record, Standing, Standings, Top
 from actors.leaderboards.rankings import place_of
-from actors.leaderboards.standing import BOARDS, Tally, earlier_values, values
+from actors.leaderboards.totals import BOARDS, BoardTotals, earlier_values, values
 from config.clock import now
 from config.ids import uuid7
 from config.settings import Settings
 from db import leaderboards as sql
-from tests.local_actors import LocalActors, local_actors
-from tests.streams import until
+from tests.support.local_actors import LocalActors, local_actors
+from tests.support.streams import until
 
 UNIT = 10**12
 
@@ -140,7 +140,7 @@ async def _world(
 
 
 async def _top(actors: LocalActors, board: str, period: str, limit: int = 100) -> Ranking:
-    return await actors.mailbox(LEADERBOARDS).ask("", Top(board, period, limit))  # type: ignore[arg-type]
+    return await actors.ref(LEADERBOARDS).ask("", Top(board, period, limit))  # type: ignore[arg-type]
 
 
 async def _followers_of(actors: LocalActors) -> dict[UUID, float]:
@@ -157,10 +157,10 @@ async def test_every_board_is_what_counting_by_hand_says_and_what_its_copy_says(
     async with _world(settings, histories) as (actors, conn):
         by_hand = {each.provider_id: _values_by_hand(each, at) for each in histories}
         rows = await sql.load_standings(conn, list(by_hand))  # type: ignore[arg-type]
-        assert {row.provider_id: list(values(Tally(row))) for row in rows} == by_hand
+        assert {row.provider_id: list(values(BoardTotals(row))) for row in rows} == by_hand
         before = {each.provider_id: _values_by_hand(_until(each, at - timedelta(days=7)), at) for each in histories}
         for row in rows:
-            week_ago = earlier_values(Tally(row))
+            week_ago = earlier_values(BoardTotals(row))
             assert week_ago[BOARDS.index(("streak", "all"))] == (before[row.provider_id][9] or 0)
             assert week_ago[BOARDS.index(("return", "all"))] == before[row.provider_id][6]
         for number, (board, period) in enumerate(BOARDS):
@@ -170,7 +170,8 @@ async def test_every_board_is_what_counting_by_hand_says_and_what_its_copy_says(
             }
             copied = await sql.load_top(conn, board, period, 100)  # type: ignore[arg-type]
             assert (
-                tuple(place_of(rank, Tally(row), board, period) for rank, (row, _) in enumerate(copied, start=1)) == top
+                tuple(place_of(rank, BoardTotals(row), board, period) for rank, (row, _) in enumerate(copied, start=1))
+                == top
             )
             for place in (top[0], top[-1]):
                 assert await sql.load_place(conn, board, period, place.provider_id) == (place.rank,)  # type: ignore[arg-type]
@@ -188,13 +189,13 @@ async def test_news_move_the_boards_at_once_and_a_restart_finds_them_again(setti
         assert list(await _followers_of(actors)) == [first.provider_id, second.provider_id]
         second.follows += [(now(), 1), (now(), 1)]
         await _store(conn, [second])
-        mailbox = actors.mailbox(LEADERBOARDS)
-        await mailbox.ask("", Standings((second.record,)))
+        ref = actors.ref(LEADERBOARDS)
+        await ref.ask("", Standings((second.record,)))
         assert list(await _followers_of(actors)) == [second.provider_id, first.provider_id]
-        place = await mailbox.ask("", PlaceOf("followers", "week", second.provider_id))
+        place = await ref.ask("", PlaceOf("followers", "week", second.provider_id))
         assert place == Standing(1, 2)
         changed = (await _top(actors, "followers", "all")).updated_at
-        await mailbox.ask("", Standings((second.record,)))  # told twice: nothing changes
+        await ref.ask("", Standings((second.record,)))  # told twice: nothing changes
         assert (await _top(actors, "followers", "all")).updated_at == changed
         newcomer = History(follows=[(now(), 1)] * 3)
         await _store(conn, [newcomer])
@@ -220,13 +221,13 @@ async def test_runs_that_the_news_do_not_tell_are_read_anew(settings: Settings) 
             (at - timedelta(minutes=5 - number), returned) for number, returned in enumerate((1, 1, -1, 1))
         ]
         await _store(conn, [history])
-        await actors.mailbox(LEADERBOARDS).ask("", Standings((history.record,)))
+        await actors.ref(LEADERBOARDS).ask("", Standings((history.record,)))
 
         async def is_right() -> bool:
             return await _streaks_of_the_week(actors) == {history.provider_id: 2}
 
         await until(is_right)
-        assert actors.behaviours[LEADERBOARDS].figures()["doubtful"] == 0
+        assert actors.behaviours[LEADERBOARDS].stats()["doubtful"] == 0
 
 
 async def _look(actors: LocalActors) -> None:

@@ -9,8 +9,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from actors._messages import Delivery, decode, encode
-from actors.lens._outcomes import Outcome, StageFailure
+from actors._runtime.messages import Envelope, decode, encode
+from actors.lens._results import StageFailure, StageResult
 from actors.lens.enrich import Enrich
 from actors.lens.evaluate import Evaluate
 from actors.lens.messages import ENRICH, EVALUATE, INTAKE, PUBLISH, Process, RetryDeadLetter, Work
@@ -20,7 +20,7 @@ from config.settings import Settings
 from config.values import replace
 from db.lens.reads import get_event
 from tests.integration.test_lens_pipeline import ScriptedEvaluate, ScriptedModel, pipeline, post
-from tests.lens_factory import finished, submit, until
+from tests.support.lens_factory import finished, submit, until
 
 WHOLE = ["RECEIVED", "ENQUEUED", "ENRICHED", "MODEL_DONE", "PUBLISHED"]
 NUL = "a\0b"  # which Postgres takes in no text
@@ -35,13 +35,13 @@ class HeldPublish(Publish):
         self.held: list[Work] = []
         self.released = asyncio.Event()
 
-    def work_at_once(self, work: Work) -> Outcome:
+    def work_at_once(self, work: Work) -> StageResult:
         if self.failures:
             self.failures -= 1
             raise StageFailure("PUBLISH_ERROR", "the score fails")
         return None  # type: ignore[return-value]
 
-    async def work(self, work: Work) -> Outcome:
+    async def work(self, work: Work) -> StageResult:
         self.held.append(work)
         await self.released.wait()
         return super().work_at_once(work)
@@ -50,26 +50,26 @@ class HeldPublish(Publish):
 class PoisonedEnrich(Enrich):
     """Finds features that cannot be stored, for one symbol."""
 
-    def work_at_once(self, work: Work) -> Outcome | None:
-        outcome = super().work_at_once(work)
-        if outcome is None or work.signal.symbol != "POISON":
-            return outcome
-        assert outcome.work.features is not None
-        features = replace(outcome.work.features, failures=(QueryFailure("mid", "TIMEOUT", NUL),))
-        return replace(outcome, work=replace(outcome.work, features=features))
+    def work_at_once(self, work: Work) -> StageResult | None:
+        result = super().work_at_once(work)
+        if result is None or work.signal.symbol != "POISON":
+            return result
+        assert result.work.features is not None
+        features = replace(result.work.features, failures=(QueryFailure("mid", "TIMEOUT", NUL),))
+        return replace(result, work=replace(result.work, features=features))
 
 
 class PoisonedEvaluate(Evaluate):
     """Decides what cannot be stored, for one symbol."""
 
-    def work_at_once(self, work: Work) -> Outcome | None:
-        outcome = super().work_at_once(work)
-        if outcome is None or work.signal.symbol != "POISON":
-            return outcome
-        [run] = outcome.work.evaluations
+    def work_at_once(self, work: Work) -> StageResult | None:
+        result = super().work_at_once(work)
+        if result is None or work.signal.symbol != "POISON":
+            return result
+        [run] = result.work.evaluations
         assert run.decision is not None
         run = replace(run, decision=replace(run.decision, reasons=(NUL,)))
-        return replace(outcome, work=replace(outcome.work, evaluations=(run,)))
+        return replace(result, work=replace(result.work, evaluations=(run,)))
 
 
 class PoisonedPublish(Publish):
@@ -77,11 +77,11 @@ class PoisonedPublish(Publish):
 
     is_cured = False
 
-    def work_at_once(self, work: Work) -> Outcome:
-        outcome: Any = super().work_at_once(work)
+    def work_at_once(self, work: Work) -> StageResult:
+        result: Any = super().work_at_once(work)
         if self.is_cured or work.signal.symbol != "POISON":
-            return outcome  # type: ignore[no-any-return]
-        return replace(outcome, score=replace(outcome.score, reasoning=NUL))
+            return result  # type: ignore[no-any-return]
+        return replace(result, score=replace(result.score, reasoning=NUL))
 
 
 async def stored(conn: asyncpg.Connection[Any], event_id: UUID) -> tuple[str, str, int, int]:
@@ -157,7 +157,7 @@ async def test_a_failed_attempt_of_publication_stores_the_steps_before_it(settin
     ],
 )
 async def test_a_step_that_cannot_be_stored_is_told_by_its_stage_and_stops_no_other(
-    settings: Settings, poisoned: str, letter: tuple[str, str], left: tuple[int, int]
+    settings: Settings, poisoned: str, dead_letter: tuple[str, str], left: tuple[int, int]
 ) -> None:
     enrich = PoisonedEnrich() if poisoned == ENRICH else None
     evaluate = PoisonedEvaluate() if poisoned == EVALUATE else None
@@ -167,10 +167,10 @@ async def test_a_step_that_cannot_be_stored_is_told_by_its_stage_and_stops_no_ot
         assert await finished(conn, ids) == ["PUBLISHED", "FAILED", "PUBLISHED", "PUBLISHED"]
         assert await stored(conn, ids[1]) == ("DEAD_LETTER", "FAILED", *left)
         [row] = await conn.fetch("SELECT id, stage, reason_code FROM lens_dlq")
-        assert (row["stage"], row["reason_code"]) == letter
+        assert (row["stage"], row["reason_code"]) == dead_letter
         if publish is not None:
             publish.is_cured = True
-            await actors.mailbox(INTAKE).ask("", RetryDeadLetter(row["id"], None))
+            await actors.ref(INTAKE).ask("", RetryDeadLetter(row["id"], None))
 
             async def published() -> bool:
                 return await stored(conn, ids[1]) == ("COMPLETE", "PUBLISHED", 1, 1)
@@ -191,19 +191,19 @@ async def test_a_stage_with_other_models_than_its_sender_believed_stores_before_
 async def test_what_is_delivered_twice_on_its_way_is_published_once(settings: Settings) -> None:
     async with pipeline(settings) as (actors, conn):
         sent: list[Process] = []
-        mailbox = actors.mailbox(PUBLISH)
-        tell = mailbox.tell
+        ref = actors.ref(PUBLISH)
+        tell = ref.tell
 
         def twice(key: str, message: Any) -> bool:
             sent.append(message)
             return tell(key, message) and tell(key, message)
 
-        mailbox.tell = twice  # type: ignore[method-assign]
+        ref.tell = twice  # type: ignore[method-assign]
         ids = await post(actors, *(submit() for _ in range(10)))
         assert set(await finished(conn, ids)) == {"PUBLISHED"}
         for message in sent:  # and once more, when it is long done
             assert message.work[0].carried, "it came with its steps"
-            await actors.behaviours[PUBLISH].process([Delivery("", decode(encode(message)))])
+            await actors.behaviours[PUBLISH].process([Envelope("", decode(encode(message)))])
         await asyncio.sleep(0.3)
         assert await conn.fetchval("SELECT count(*) FROM signals") == 10
         assert await conn.fetchval("SELECT last_seq FROM feed_counter") == 10

@@ -30,7 +30,7 @@ from tests.integration.test_lens_carrying import (
     ScriptedModel,
 )
 from tests.integration.test_lens_pipeline import pipeline, post
-from tests.lens_factory import finished, submit, until
+from tests.support.lens_factory import finished, submit, until
 
 POISONED = [
     (ENRICH, WHOLE[:2]),

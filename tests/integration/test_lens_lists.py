@@ -20,9 +20,9 @@ from db._postgres import create_pool
 from db._totals import MOST_COUNTS, Totals
 from db._where import filtered
 from db.lens.decisions import LIST_DECISIONS, DecisionFilters, list_decisions
-from db.lens.dlq import COUNT_LETTERS, LIST_LETTERS, LetterFilters
+from db.lens.dlq import COUNT_DEAD_LETTERS, LIST_DEAD_LETTERS, DeadLetterFilters
 from db.lens.reads import COUNT_EVENTS, LIST_EVENTS, EventFilters, list_events
-from db.lens.retries import MATCH_LETTERS
+from db.lens.retries import MATCH_DEAD_LETTERS
 
 AT = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 VALUES: dict[str, Any] = {
@@ -60,7 +60,7 @@ INSERT INTO lens_progress (event_id, status, stage, due_at, lease_until, timelin
 SELECT id, CASE WHEN decision = 'HOLD' THEN 'FAILED' ELSE 'PUBLISHED' END, 'COMPLETE', now(), now(), '[]', now()
 FROM lens_decisions
 """
-FILL_LETTERS = """
+FILL_DEAD_LETTERS = """
 INSERT INTO lens_dlq (id, event_id, stage, model, reason_code, error_message, payload, attempts, retry_count,
                       created_at, resolved_at)
 SELECT id, event_id, CASE WHEN decision = 'HOLD' THEN 'publish' ELSE 'evaluate' END, model,
@@ -91,7 +91,7 @@ async def connected(settings: Settings, *fill: str) -> AsyncIterator[Any]:
     [
         (DecisionFilters, {LIST_DECISIONS: 3}),
         (EventFilters, {LIST_EVENTS: 3, COUNT_EVENTS: 1}),
-        (LetterFilters, {LIST_LETTERS: 3, COUNT_LETTERS: 1, MATCH_LETTERS: 2}),
+        (DeadLetterFilters, {LIST_DEAD_LETTERS: 3, COUNT_DEAD_LETTERS: 1, MATCH_DEAD_LETTERS: 2}),
     ],
 )
 async def test_every_combination_of_filters_is_a_statement_that_postgres_takes(
@@ -133,18 +133,18 @@ async def test_every_filter_of_decisions_is_served_by_an_index_in_the_order_of_t
 
 
 async def test_the_first_pages_of_events_and_dead_letters_read_no_more_than_they_show(settings: Settings) -> None:
-    async with connected(settings, FILL_DECISIONS, FILL_EVENTS, FILL_PROGRESS, FILL_LETTERS) as conn:
+    async with connected(settings, FILL_DECISIONS, FILL_EVENTS, FILL_PROGRESS, FILL_DEAD_LETTERS) as conn:
         for statement, conditions, index in (
             (LIST_EVENTS, EventFilters(), "lens_events_pkey"),
             (LIST_EVENTS, EventFilters(symbol="s7"), "lens_events_symbol"),
             (LIST_EVENTS, EventFilters(source="source S7"), "lens_events_source"),
             (LIST_EVENTS, EventFilters(status="FAILED"), "lens_progress_status"),
-            (LIST_LETTERS, LetterFilters(), "lens_dlq_pkey"),
-            (LIST_LETTERS, LetterFilters(resolved=False), "lens_dlq_open"),
-            (LIST_LETTERS, LetterFilters(stage="publish"), "lens_dlq_"),
-            (LIST_LETTERS, LetterFilters(reason_code="PUBLISH_ERROR"), "lens_dlq_"),
-            (LIST_LETTERS, LetterFilters(event_id=uuid7()), "lens_dlq_event"),
-            (LIST_LETTERS, LetterFilters(stage="publish", resolved=False), "lens_dlq_o"),
+            (LIST_DEAD_LETTERS, DeadLetterFilters(), "lens_dlq_pkey"),
+            (LIST_DEAD_LETTERS, DeadLetterFilters(resolved=False), "lens_dlq_open"),
+            (LIST_DEAD_LETTERS, DeadLetterFilters(stage="publish"), "lens_dlq_"),
+            (LIST_DEAD_LETTERS, DeadLetterFilters(reason_code="PUBLISH_ERROR"), "lens_dlq_"),
+            (LIST_DEAD_LETTERS, DeadLetterFilters(event_id=uuid7()), "lens_dlq_event"),
+            (LIST_DEAD_LETTERS, DeadLetterFilters(stage="publish", resolved=False), "lens_dlq_o"),
         ):
             steps = await plan(conn, statement, conditions.conditions(), 50, 0)
             assert index in steps, (conditions, steps)

@@ -14,7 +14,7 @@ import orjson
 import pytest
 from prometheus_client import REGISTRY
 
-from actors.lens._outcomes import Outcome
+from actors.lens._results import StageResult
 from actors.lens.enrich import Enrich
 from actors.lens.evaluate import Evaluate
 from actors.lens.intake import Intake
@@ -35,8 +35,8 @@ from db._redis import create_redis
 from db.lens.reads import get_event
 from schemas.errors import AppError, IdempotencyMismatch
 from schemas.feed import DECISIONS_CHANNEL, FEED_CHANNEL, decode_batch, decode_decisions
-from tests.lens_factory import finished, submit, until
-from tests.local_actors import LocalActors, local_actors
+from tests.support.lens_factory import finished, submit, until
+from tests.support.local_actors import LocalActors, local_actors
 
 
 class ScriptedMarket(SimulatedMarketData):
@@ -171,7 +171,7 @@ async def pipeline(
 
 
 async def post(actors: LocalActors, *messages: Any) -> list[UUID]:
-    replies = await actors.mailbox(INTAKE).ask_batch(messages)
+    replies = await actors.ref(INTAKE).ask_batch(messages)
     assert all(isinstance(each, Receipt) for each in replies), replies
     return [each.event_id for each in replies]
 
@@ -188,12 +188,12 @@ class BrokenEnrich(Enrich):
         super().__init__()
         self.defects = 1
 
-    def work_at_once(self, work: Work) -> Outcome | None:
+    def work_at_once(self, work: Work) -> StageResult | None:
         if work.signal.symbol == "BROKEN":
             raise RuntimeError("a defect of the stage")
         return super().work_at_once(work)
 
-    def _failed(self, work: Work, error: Exception) -> Outcome:
+    def _failed(self, work: Work, error: Exception) -> StageResult:
         if self.defects:
             self.defects -= 1
             raise RuntimeError("a defect in telling of the defect") from error
@@ -204,9 +204,9 @@ async def test_a_defect_in_what_is_done_at_once_ends_in_the_dead_letter_queue(qu
     async with pipeline(quick, enrich=BrokenEnrich()) as (actors, conn):
         ids = await post(actors, *(submit(symbol=symbol) for symbol in ("BTC", "BROKEN", "ETH")))
         assert await finished(conn, ids, seconds=30) == ["PUBLISHED", "FAILED", "PUBLISHED"]
-        letter = await conn.fetchrow("SELECT stage, reason_code, error_message FROM lens_dlq")
-        assert letter is not None
-        assert tuple(letter) == ("enrich", "INTERNAL_ERROR", "RuntimeError: a defect of the stage")
+        dead_letter = await conn.fetchrow("SELECT stage, reason_code, error_message FROM lens_dlq")
+        assert dead_letter is not None
+        assert tuple(dead_letter) == ("enrich", "INTERNAL_ERROR", "RuntimeError: a defect of the stage")
 
 
 async def test_a_signal_goes_through_every_stage_to_the_feed(settings: Settings) -> None:
@@ -268,8 +268,8 @@ async def test_published_batches_are_dense_and_reach_redis(settings: Settings) -
 async def test_a_batch_delivered_twice_is_stored_once(settings: Settings) -> None:
     async with pipeline(settings) as (actors, conn):
         message = submit(idempotency_key="k")
-        first = await actors.mailbox(INTAKE).ask("", message)
-        again = await actors.mailbox(INTAKE).ask("", message)
+        first = await actors.ref(INTAKE).ask("", message)
+        again = await actors.ref(INTAKE).ask("", message)
         assert first == again
         assert first.replayed is False
         await finished(conn, [first.event_id])
@@ -278,7 +278,7 @@ async def test_a_batch_delivered_twice_is_stored_once(settings: Settings) -> Non
 
 async def test_an_idempotency_key_answers_the_same_body_and_refuses_another(settings: Settings) -> None:
     async with pipeline(settings) as (actors, conn):
-        intake = actors.mailbox(INTAKE)
+        intake = actors.ref(INTAKE)
         message = submit(idempotency_key="key-1")
         first = await intake.ask("", message)
         replay = await intake.ask("", replace(message, event_id=uuid7()))
@@ -294,7 +294,7 @@ async def test_concurrent_duplicates_make_one_event(settings: Settings) -> None:
     async with pipeline(settings) as (actors, conn):
         message = submit(idempotency_key="same")
         batches = [[replace(message, event_id=uuid7()) for _ in range(5)] for _ in range(8)]
-        answers = await asyncio.gather(*(actors.mailbox(INTAKE).ask_batch(batch) for batch in batches))
+        answers = await asyncio.gather(*(actors.ref(INTAKE).ask_batch(batch) for batch in batches))
         ids = {reply.event_id for batch in answers for reply in batch}
         assert len(ids) == 1
         assert sum(not reply.replayed for batch in answers for reply in batch) == 1
@@ -304,16 +304,16 @@ async def test_concurrent_duplicates_make_one_event(settings: Settings) -> None:
 async def test_an_expired_key_may_be_used_again(settings: Settings) -> None:
     async with pipeline(settings) as (actors, conn):
         message = submit(idempotency_key="old")
-        first = await actors.mailbox(INTAKE).ask("", message)
+        first = await actors.ref(INTAKE).ask("", message)
         await conn.execute("UPDATE lens_idempotency SET received_at = received_at - interval '25 hours'")
-        second = await actors.mailbox(INTAKE).ask("", replace(message, event_id=uuid7(), size=message.size * 2))
+        second = await actors.ref(INTAKE).ask("", replace(message, event_id=uuid7(), size=message.size * 2))
         assert second.event_id != first.event_id
 
 
 @pytest.mark.parametrize("lost", [ENRICH, EVALUATE, PUBLISH])
 async def test_a_lost_hand_over_is_found_by_the_sweep(settings: Settings, lost: str) -> None:
     async with pipeline(settings) as (actors, conn):
-        actors.mailbox(lost).dropping = True
+        actors.ref(lost).dropping = True
         ids = await post(actors, *(submit() for _ in range(20)))
         assert set(await finished(conn, ids, seconds=20)) == {"PUBLISHED"}
         assert await conn.fetchval("SELECT count(*) FROM signals") == 20
@@ -351,12 +351,16 @@ async def test_an_event_without_any_data_ends_in_the_dead_letter_queue_with_ever
         dead, alive = await post(actors, submit(symbol="DEAD"), submit())
         assert await finished(conn, [dead, alive]) == ["FAILED", "PUBLISHED"]
         assert market.asked.count("DEAD") == 4
-        letter = await conn.fetchrow("SELECT * FROM lens_dlq")
-        assert letter is not None
-        assert (letter["event_id"], letter["stage"], letter["reason_code"]) == (dead, "enrich", "PROVIDER_ERROR")
-        assert letter["error_message"] == "Hyperliquid API timeout"
-        assert (letter["retry_count"], len(letter["attempts"])) == (3, 4)
-        assert letter["payload"]["symbol"] == "DEAD"
+        dead_letter = await conn.fetchrow("SELECT * FROM lens_dlq")
+        assert dead_letter is not None
+        assert (dead_letter["event_id"], dead_letter["stage"], dead_letter["reason_code"]) == (
+            dead,
+            "enrich",
+            "PROVIDER_ERROR",
+        )
+        assert dead_letter["error_message"] == "Hyperliquid API timeout"
+        assert (dead_letter["retry_count"], len(dead_letter["attempts"])) == (3, 4)
+        assert dead_letter["payload"]["symbol"] == "DEAD"
         stage = await conn.fetchval("SELECT stage FROM lens_progress WHERE event_id = $1", dead)
         assert stage == "DEAD_LETTER"
 
@@ -387,11 +391,11 @@ async def test_a_failing_model_leaves_its_own_dead_letter_and_the_others_publish
         done = [line["details"]["model"] for line in event.timeline if line["status"] == "MODEL_DONE"]
         assert done == ["claude", "gemini"]
         assert (good.asked, flaky.asked, bad.asked) == (1, 3, 4), "an answer is asked for once, a failure four times"
-        letters = await conn.fetch("SELECT * FROM lens_dlq")
-        assert [(row["stage"], row["model"], row["reason_code"]) for row in letters] == [
+        dead_letters = await conn.fetch("SELECT * FROM lens_dlq")
+        assert [(row["stage"], row["model"], row["reason_code"]) for row in dead_letters] == [
             ("evaluate", "chatgpt", "TIMEOUT")
         ]
-        assert [each["error_message"] for each in letters[0]["attempts"]] == [
+        assert [each["error_message"] for each in dead_letters[0]["attempts"]] == [
             f"no answer the {n}. time" for n in range(1, 5)
         ]
 
@@ -415,15 +419,19 @@ async def test_a_result_that_cannot_be_stored_fails_alone(settings: Settings) ->
         ids = await post(actors, *(submit(symbol=symbol) for symbol in symbols))
         statuses = await finished(conn, ids)
         assert statuses == ["FAILED" if symbol == "POISON" else "PUBLISHED" for symbol in symbols]
-        letter = await conn.fetchrow("SELECT * FROM lens_dlq")
-        assert letter is not None
-        assert (letter["stage"], letter["reason_code"], letter["event_id"]) == ("evaluate", "INTERNAL_ERROR", ids[7])
+        dead_letter = await conn.fetchrow("SELECT * FROM lens_dlq")
+        assert dead_letter is not None
+        assert (dead_letter["stage"], dead_letter["reason_code"], dead_letter["event_id"]) == (
+            "evaluate",
+            "INTERNAL_ERROR",
+            ids[7],
+        )
 
 
 async def test_a_submission_that_cannot_be_stored_fails_alone(settings: Settings) -> None:
     async with pipeline(settings) as (actors, conn):
         messages: Sequence[Any] = [submit(), submit(commentary="a\x00b"), submit()]
-        replies = await actors.mailbox(INTAKE).ask_batch(messages)
+        replies = await actors.ref(INTAKE).ask_batch(messages)
         assert [isinstance(each, AppError) for each in replies] == [False, True, False]
         await finished(conn, [messages[0].event_id, messages[2].event_id])
         assert await conn.fetchval("SELECT count(*) FROM lens_events") == 2

@@ -19,8 +19,8 @@ from db.lens import retention
 from db.lens.dlq import DeadLetter, insert_dead_letters
 from db.lens.reads import get_event
 from tests.integration.test_lens_pipeline import ScriptedEvaluate, ScriptedModel, pipeline, post
-from tests.lens_factory import finished, submit, until
-from tests.local_actors import LocalActors
+from tests.support.lens_factory import finished, submit, until
+from tests.support.local_actors import LocalActors
 
 NOTHING = UUID(int=0)
 OLD = timedelta(days=181)
@@ -50,13 +50,13 @@ async def documents(conn: Any, ids: list[UUID]) -> list[bool]:
     return [each in {row[0] for row in rows} for each in ids]
 
 
-async def letter(conn: Any, age: timedelta, *, resolved: timedelta | None) -> UUID:
-    letter_id = aged(age)
-    row = DeadLetter(letter_id, uuid7(), "enrich", None, "TIMEOUT", "x", {}, [], 3, time_of(letter_id))
+async def dead_letter(conn: Any, age: timedelta, *, resolved: timedelta | None) -> UUID:
+    dead_letter_id = aged(age)
+    row = DeadLetter(dead_letter_id, uuid7(), "enrich", None, "TIMEOUT", "x", {}, [], 3, time_of(dead_letter_id))
     await insert_dead_letters(conn, [row])
     if resolved is not None:
-        await conn.execute("UPDATE lens_dlq SET resolved_at = $2 WHERE id = $1", letter_id, clock.now() - resolved)
-    return letter_id
+        await conn.execute("UPDATE lens_dlq SET resolved_at = $2 WHERE id = $1", dead_letter_id, clock.now() - resolved)
+    return dead_letter_id
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +70,7 @@ async def test_old_documents_go_and_the_facts_stay(settings: Settings) -> None:
         ages = [OLD] * 8 + [timedelta(days=179), timedelta(0)]
         ids = await post_aged(actors, conn, *ages)
         before = await get_event(conn, ids[0])
-        last = await forget_old(actors.behaviours[INTAKE].room, NOTHING)
+        last = await forget_old(actors.behaviours[INTAKE].context, NOTHING)
         assert await documents(conn, ids) == [False] * 8 + [True, True]
         assert last == max(ids[:8])
         assert await get_event(conn, ids[0]) == before, "profile, flags, timeline and decisions are all there"
@@ -84,7 +84,7 @@ async def test_an_event_that_is_under_way_keeps_its_document(settings: Settings)
         await conn.execute(
             "UPDATE lens_progress SET finished_at = NULL, due_at = 'infinity' WHERE event_id = $1", ids[0]
         )
-        await forget_old(actors.behaviours[INTAKE].room, NOTHING)
+        await forget_old(actors.behaviours[INTAKE].context, NOTHING)
         assert await documents(conn, ids) == [True, False]
 
 
@@ -93,14 +93,14 @@ async def test_an_old_event_that_was_just_enriched_again_keeps_its_document(sett
     quick = settings.replace(lens_retry_base_seconds=0.01)
     async with pipeline(quick, evaluate=ScriptedEvaluate(model)) as (actors, conn):
         ids = await post_aged(actors, conn, OLD)
-        room = actors.behaviours[INTAKE].room
-        await forget_old(room, NOTHING)
+        context = actors.behaviours[INTAKE].context
+        await forget_old(context, NOTHING)
         assert await documents(conn, ids) == [False]
-        letter_id = await conn.fetchval("SELECT id FROM lens_dlq")
-        answer = await actors.mailbox(INTAKE).ask("", RetryDeadLetter(letter_id, None))
+        dead_letter_id = await conn.fetchval("SELECT id FROM lens_dlq")
+        answer = await actors.ref(INTAKE).ask("", RetryDeadLetter(dead_letter_id, None))
         assert answer.stage == "enrich"
         assert await finished(conn, ids) == ["PUBLISHED"]
-        await forget_old(room, NOTHING)
+        await forget_old(context, NOTHING)
         assert await documents(conn, ids) == [True]
 
 
@@ -108,21 +108,21 @@ async def test_resolved_entries_go_when_they_have_been_resolved_for_long_and_ope
     settings: Settings,
 ) -> None:
     async with pipeline(settings) as (actors, conn):
-        open_one = await letter(conn, OLD * 5, resolved=None)
-        lately = await letter(conn, OLD * 5, resolved=timedelta(days=1))
+        open_one = await dead_letter(conn, OLD * 5, resolved=None)
+        lately = await dead_letter(conn, OLD * 5, resolved=timedelta(days=1))
         for _ in range(7):
-            await letter(conn, OLD * 2, resolved=OLD)
-        await forget_old(actors.behaviours[INTAKE].room, NOTHING)
+            await dead_letter(conn, OLD * 2, resolved=OLD)
+        await forget_old(actors.behaviours[INTAKE].context, NOTHING)
         assert {row[0] for row in await conn.fetch("SELECT id FROM lens_dlq")} == {open_one, lately}
 
 
 async def test_the_next_round_begins_where_the_last_one_ended(settings: Settings) -> None:
     async with pipeline(settings) as (actors, conn):
         ids = sorted(await post_aged(actors, conn, *[OLD] * 5))
-        room = actors.behaviours[INTAKE].room
-        assert await forget_old(room, ids[2]) == ids[4]
+        context = actors.behaviours[INTAKE].context
+        assert await forget_old(context, ids[2]) == ids[4]
         assert await documents(conn, ids) == [True, True, True, False, False]
-        assert await forget_old(room, ids[4]) == ids[4]
+        assert await forget_old(context, ids[4]) == ids[4]
 
 
 async def test_intake_does_it_from_time_to_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,16 +22,16 @@ from config.keys import token_hash
 from config.settings import Settings
 from db import mail
 from db._postgres import Pool, connection, create_pool, transaction
-from db.mail import LetterRow
+from db.mail import EmailRow
 from db.users import accounts, tokens
 from db.users.tokens import Purpose
 from server.mail import Mailer
-from server.mail.letters import Letter
+from server.mail.emails import Email
 from server.mail.mailer import RETRY_SECONDS, back_off
 from server.mail.senders import NotSent, ResendSender
 from tests.api.serving import until
 from tests.peers.resend import resend_api
-from tests.users_factory import account_row
+from tests.support.users_factory import account_row
 
 
 @asynccontextmanager
@@ -45,10 +45,10 @@ async def pool_of(settings: Settings) -> AsyncIterator[Pool]:
 
 
 async def queue(pool: Pool, email: str, purpose: Purpose = "verification", *, hours_ago: float = 0) -> UUID:
-    letter = LetterRow(uuid7(), purpose, email, now() - timedelta(hours=hours_ago))
+    email = EmailRow(uuid7(), purpose, email, now() - timedelta(hours=hours_ago))
     async with transaction(pool) as conn:
-        await mail.insert_letters(conn, [letter])
-    return letter.id
+        await mail.insert_emails(conn, [email])
+    return email.id
 
 
 async def add_account(pool: Pool, email: str, *, verified: bool = False) -> UUID:
@@ -86,14 +86,14 @@ class Recorder:
     """A way out that keeps what it got, and fails as told."""
 
     def __init__(self, *failures: NotSent) -> None:
-        self.letters: list[Letter] = []
+        self.emails: list[Email] = []
         self.failures = list(failures)
 
-    async def send(self, letter: Letter) -> None:
+    async def send(self, email: Email) -> None:
         await asyncio.sleep(0)
         if self.failures:
             raise self.failures.pop(0)
-        self.letters.append(letter)
+        self.emails.append(email)
 
 
 async def test_a_letter_in_the_maildir_carries_a_link_that_can_be_followed(settings: Settings) -> None:
@@ -129,7 +129,7 @@ async def test_a_letter_that_is_for_nobody_is_forgotten(settings: Settings, emai
         await queue(pool, email, purpose)
         recorder = Recorder()
         await Mailer(settings, pool, recorder).send_due()
-        assert not recorder.letters
+        assert not recorder.emails
         assert await waiting(pool) == 0
 
 
@@ -143,8 +143,8 @@ async def test_several_senders_send_each_letter_once(settings: Settings) -> None
         async with asyncio.timeout(10):
             while await waiting(pool):
                 await asyncio.gather(*(each.send_due() for each in mailers))
-        assert len(recorder.letters) == 30
-        assert len({each.recipient for each in recorder.letters}) == 30
+        assert len(recorder.emails) == 30
+        assert len({each.recipient for each in recorder.emails}) == 30
 
 
 async def test_a_sender_that_dies_leaves_its_letter_to_another_who_sends_the_same(settings: Settings) -> None:
@@ -154,20 +154,20 @@ async def test_a_sender_that_dies_leaves_its_letter_to_another_who_sends_the_sam
         dying = Recorder()
 
         class Dies(Recorder):
-            async def send(self, letter: Letter) -> None:
-                dying.letters.append(letter)
+            async def send(self, email: Email) -> None:
+                dying.emails.append(email)
                 raise asyncio.CancelledError
 
         await asyncio.gather(Mailer(settings, pool, Dies()).send_due(), return_exceptions=True)
         heir = Recorder()
         await Mailer(settings, pool, heir).send_due()
-        assert not heir.letters, "it is held by the one that died"
+        assert not heir.emails, "it is held by the one that died"
         await make_due(pool)
         await Mailer(settings, pool, heir).send_due()
-        assert heir.letters == dying.letters
+        assert heir.emails == dying.emails
         await make_due(pool)
         await Mailer(settings, pool, heir).send_due()
-        assert len(heir.letters) == 1
+        assert len(heir.emails) == 1
 
 
 async def test_a_letter_that_was_not_sent_is_tried_again_later(settings: Settings) -> None:
@@ -184,7 +184,7 @@ async def test_a_letter_that_was_not_sent_is_tried_again_later(settings: Setting
             assert left > least - 1
             await make_due(pool)
         await mailer.send_due()
-        assert len(recorder.letters) == 1
+        assert len(recorder.emails) == 1
 
 
 @pytest.mark.parametrize(("hours_ago", "for_good"), [(25, False), (0, True)])
@@ -202,7 +202,7 @@ async def test_resend_gets_the_letter_once_though_its_answer_is_lost(settings: S
     async with pool_of(settings) as pool, resend_api() as resend:
         settings = settings.replace(resend_api_key="re_key", resend_base_url=resend.url)
         await add_account(pool, "trader@example.com")
-        letter = await queue(pool, "trader@example.com", "reset")
+        email = await queue(pool, "trader@example.com", "reset")
         resend.lose_answers = 1
         mailer = Mailer(settings, pool)
         await mailer.send_due()
@@ -211,7 +211,7 @@ async def test_resend_gets_the_letter_once_though_its_answer_is_lost(settings: S
         await mailer.send_due()
         assert await waiting(pool) == 0
         assert resend.requests == 2
-        assert list(resend.sent) == [str(letter)]
+        assert list(resend.sent) == [str(email)]
         [sent] = resend.sent.values()
         assert sent["to"] == ["trader@example.com"]
         assert sent["from"] == settings.mail_from
@@ -234,18 +234,18 @@ async def test_resends_refusals_are_told_apart(
 ) -> None:
     async with resend_api() as resend:
         resend.answers = [(status, headers)]
-        letter = Letter(uuid7(), now(), "a@example.com", "b@example.com", "s", "t", "h")
+        email = Email(uuid7(), now(), "a@example.com", "b@example.com", "s", "t", "h")
         with pytest.raises(NotSent) as caught:
-            await ResendSender(resend.url, "re_key").send(letter)
+            await ResendSender(resend.url, "re_key").send(email)
         assert (caught.value.for_good, caught.value.retry_after) == (for_good, retry_after)
 
 
 async def test_a_resend_that_is_away_is_tried_again() -> None:
-    letter = Letter(uuid7(), now(), "a@example.com", "b@example.com", "s", "t", "h")
+    email = Email(uuid7(), now(), "a@example.com", "b@example.com", "s", "t", "h")
     async with resend_api() as resend:
         url = resend.url
     with pytest.raises(NotSent) as caught:
-        await ResendSender(url, "re_key").send(letter)
+        await ResendSender(url, "re_key").send(email)
     assert not caught.value.for_good
 
 
@@ -260,8 +260,8 @@ async def test_the_metrics_tell_what_waits_and_what_became_of_the_rest(settings:
         await queue(pool, "trader@example.com", "reset", hours_ago=1)
         await queue(pool, "nobody@example.com", "reset")
         await queue(pool, "trader@example.com", "verification")
-        outcomes = ("sent", "failed", "given_up", "needless")
-        before = [figure("letters_total", purpose="reset", outcome=each) for each in outcomes]
+        results = ("sent", "failed", "given_up", "needless")
+        before = [figure("letters_total", purpose="reset", result=each) for each in results]
         mailer = Mailer(settings, pool, Recorder(NotSent("503"), NotSent("no", for_good=True)))
         await mailer.measure()
         assert (figure("waiting", purpose="reset"), figure("waiting", purpose="verification")) == (3, 1)
@@ -273,7 +273,7 @@ async def test_the_metrics_tell_what_waits_and_what_became_of_the_rest(settings:
         assert figure("oldest_seconds", purpose="verification") == 0
         await make_due(pool)
         await mailer.send_due()
-        after = [figure("letters_total", purpose="reset", outcome=each) for each in outcomes]
+        after = [figure("letters_total", purpose="reset", result=each) for each in results]
         assert [late - early for early, late in zip(before, after, strict=True)] == [1, 1, 1, 1]
 
 
@@ -285,7 +285,7 @@ async def test_the_loop_sends_and_measures_by_itself(settings: Settings, monkeyp
         mailer = Mailer(settings, pool, recorder)
         mailer.start()
         await queue(pool, "trader@example.com")
-        await until(lambda: bool(recorder.letters))
+        await until(lambda: bool(recorder.emails))
         recorder.failures = [NotSent("503")]
         await queue(pool, "trader@example.com", "reset", hours_ago=0.5)
         await until(lambda: figure("oldest_seconds", purpose="reset") > 1700)

@@ -23,9 +23,9 @@ from actors.lens.models import Model, open_models
 from config import clock
 from config.settings import Settings
 from schemas.decisions import response_schema
-from tests.lens_factory import until
 from tests.peers.model_apis import GOOD, GOOD_EXIT, ModelPeer, Turn, cuts, hangs, raw, redirects, resets, says, status
 from tests.peers.model_dialects import DIALECTS, TOKENS_IN, TOKENS_OUT, VENDORS
+from tests.support.lens_factory import until
 from tests.unit.lens.factories import make_features, make_signal
 
 MODELS = tuple(DIALECTS)

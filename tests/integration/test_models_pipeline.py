@@ -14,8 +14,8 @@ from actors.lens.publication import system_provider_id
 from config.settings import Settings
 from db.lens.reads import get_event
 from tests.integration.test_lens_pipeline import pipeline, post
-from tests.lens_factory import finished, submit, until
 from tests.peers.model_apis import GOOD, GOOD_EXIT, ModelPeer, hangs, hangs_on, says, status
+from tests.support.lens_factory import finished, submit, until
 
 # Imported before any loop runs: each SDK takes a second, in which the stages that share the loop here would stall.
 for _package in ("openai", "google.genai", "anthropic"):
@@ -86,18 +86,18 @@ async def test_a_model_that_fails_leaves_its_own_dead_letter_with_the_true_reaso
         peer.next("deepseek", status(503), says("{"))
         [event_id] = await post(actors, submit())
         assert await finished(conn, [event_id]) == ["PUBLISHED"]
-        letters = await dead_letters(conn)
-        assert {name: row["reason_code"] for name, row in letters.items()} == {
+        found = await dead_letters(conn)
+        assert {name: row["reason_code"] for name, row in found.items()} == {
             "chatgpt": "PROVIDER_ERROR",
             "gemini": "SCHEMA_ERROR",
             "claude": "MODEL_ERROR",
         }
-        assert {row["stage"] for row in letters.values()} == {"evaluate"}
+        assert {row["stage"] for row in found.values()} == {"evaluate"}
         message = "OpenAI API returned 401 Unauthorized: Incorrect API key provided."
-        assert letters["chatgpt"]["error_message"] == message
-        assert letters["gemini"]["error_message"] == "Gemini API: confidence: must be between 0 and 1"
-        assert "the model refused to answer" in letters["claude"]["error_message"]
-        retries = {name: (row["retry_count"], len(row["attempts"])) for name, row in letters.items()}
+        assert found["chatgpt"]["error_message"] == message
+        assert found["gemini"]["error_message"] == "Gemini API: confidence: must be between 0 and 1"
+        assert "the model refused to answer" in found["claude"]["error_message"]
+        retries = {name: (row["retry_count"], len(row["attempts"])) for name, row in found.items()}
         assert retries == {"chatgpt": (0, 1), "gemini": (3, 4), "claude": (0, 1)}, "what is final is not tried again"
         asked = {name: len(peer.requests[name]) for name in EVERY[:4]}
         assert asked == {"chatgpt": 1, "gemini": 4, "claude": 1, "deepseek": 3}

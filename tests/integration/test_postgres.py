@@ -18,9 +18,9 @@ from db import _postgres
 from db._postgres import Pool, connection, create_pool, database_errors, loudness, show_pool, transaction
 from db._redis import REDIS_ERRORS, create_redis
 from schemas.errors import DatabaseUnavailable, DeadlineExceeded
-from server._instance import Instance
-from tests.breakable import BreakablePostgres, breakable_postgres
-from tests.services import valkey_server
+from server.supervisor.instance import Instance
+from tests.support.breakable import BreakablePostgres, breakable_postgres
+from tests.support.services import valkey_server
 
 
 @pytest.fixture(scope="module")

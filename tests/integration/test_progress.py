@@ -13,9 +13,9 @@ from uuid import UUID
 
 import pytest
 
-from actors._messages import Delivery, Message, decode, encode
+from actors._runtime.messages import Envelope, Message, decode, encode
 from actors.users import _repairs
-from actors.users._news import tell_posts
+from actors.users._events import tell_posts
 from actors.users._repairs import Repairs
 from actors.users.messages import USERS, Activity, FirstFollow, ProviderFacts, Qualify, progress_key
 from config.clock import now
@@ -24,20 +24,20 @@ from config.settings import Settings
 from db import achievements, referrals
 from db._postgres import connection, transaction
 from schemas.errors import AppError, Internal, NotFound
-from tests.accounts import World, accounts_world, gateway_of
-from tests.progress import as_provider, get, newcomer, progress_world, tell, turned, until
+from tests.support.accounts import World, accounts_world, gateway_of
+from tests.support.progress import as_provider, get, newcomer, progress_world, tell, turned, until
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 async def batch(world: World, *pairs: tuple[UUID, Message[Any]]) -> list[Any]:
     """The replies to messages that arrive together, errors as values."""
-    deliveries = [Delivery(progress_key(user), decode(encode(message))) for user, message in pairs]
-    return list(await world.actors.behaviours[USERS].process(deliveries))
+    envelopes = [Envelope(progress_key(user), decode(encode(message))) for user, message in pairs]
+    return list(await world.actors.behaviours[USERS].process(envelopes))
 
 
 def repairs(world: World) -> Repairs:
-    return Repairs(world.actors.behaviours[USERS].room)
+    return Repairs(world.actors.behaviours[USERS].context)
 
 
 async def unlocked(world: World, user: UUID) -> set[str]:
@@ -103,9 +103,9 @@ async def test_a_walk_finds_all_that_is_missing_page_by_page_and_tells_of_nothin
         for user in complete:
             await tell(world, user, ProviderFacts(1, 9, 0, "none", True, NOON))
         told: list[str] = []
-        mailbox = world.actors.mailbox(USERS)
-        original = mailbox.tell
-        monkeypatch.setattr(mailbox, "tell", lambda key, message: told.append(key) or original(key, message))
+        ref = world.actors.ref(USERS)
+        original = ref.tell
+        monkeypatch.setattr(ref, "tell", lambda key, message: told.append(key) or original(key, message))
         walk = repairs(world)
         for _ in range(4):
             await walk.turn()
@@ -177,7 +177,7 @@ async def test_comments_count_in_their_authors_zones_whether_or_not_they_were_to
             "INSERT INTO user_settings VALUES ($1, 'moderate', 0.6, '{BUY}', 'dark', 'America/New_York', false, 0)",
             told,
         )
-        await tell_posts(world.actors.behaviours[USERS].room, [(told, at)])
+        await tell_posts(world.actors.behaviours[USERS].context, [(told, at)])
         await world.execute("INSERT INTO providers (user_id, display_name, is_system) VALUES ($1, 's', true)", told)
         signal = await a_signal(world, told)
         for author, when in ((untold, at), (untold, at + timedelta(minutes=5)), (told, at)):
@@ -221,7 +221,7 @@ async def test_every_gateway_hears_that_a_user_has_moved(settings: Settings, mon
     async with progress_world(settings) as world, gateway_of(world.settings, world.actors) as other:
         gateway = other.client.application.gateway
         assert gateway.services is not None
-        gateway.visits.start(gateway.services)
+        gateway.activity_recorder.start(gateway.services)
         try:
             browser = await world.logged_in("trader@example.com")
             there = other.browser()
@@ -229,7 +229,7 @@ async def test_every_gateway_hears_that_a_user_has_moved(settings: Settings, mon
             assert (await get(there, "/api/achievements/streaks"))["streaks"][0]["current_count"] == 1
             # By UTC, which the other gateway knows, there is nothing to tell until midnight.
             (await browser.send("PUT", "/api/user/settings", {"timezone": "Pacific/Kiritimati"})).expect(200)
-            remembered = gateway.visits._until
+            remembered = gateway.activity_recorder._until
             await until(lambda: forgotten(remembered, browser.claims["sub"]))
             found = (await get(there, "/api/achievements/streaks"))["streaks"][0]
             # The date of where they are now; another day only when midnight comes there.
@@ -238,24 +238,24 @@ async def test_every_gateway_hears_that_a_user_has_moved(settings: Settings, mon
             found = (await get(there, "/api/achievements/streaks"))["streaks"][0]
             assert (found["current_count"], found["last_activity_date"]) == (2, "2026-02-03")
         finally:
-            await gateway.visits.stop()
+            await gateway.activity_recorder.stop()
 
 
 async def test_a_gateway_remembers_and_holds_no_more_than_its_bounds(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("handlers._visits.REMEMBERED", 3)
-    monkeypatch.setattr("handlers._visits.WAITING", 2)
+    monkeypatch.setattr("handlers._activity.REMEMBERED", 3)
+    monkeypatch.setattr("handlers._activity.WAITING", 2)
     async with progress_world(settings) as world:
-        visits = world.client.application.gateway.visits
+        activity_recorder = world.client.application.gateway.activity_recorder
         users = [await newcomer(world) for _ in range(6)]
         for user in users:
-            visits.note(str(user))
-        assert list(visits._waiting) == [str(user) for user in users[:2]]  # the others will come again
+            activity_recorder.note(str(user))
+        assert list(activity_recorder._waiting) == [str(user) for user in users[:2]]  # the others will come again
         for user in users * 2:
-            visits.note(str(user))
-            await visits.settle(str(user))
-        assert list(visits._until) == [str(user) for user in users[3:]]
+            activity_recorder.note(str(user))
+            await activity_recorder.settle(str(user))
+        assert list(activity_recorder._until) == [str(user) for user in users[3:]]
         assert await world.value("SELECT array_agg(DISTINCT current_count) FROM user_streaks") == [1]
         assert await world.value("SELECT count(*) FROM user_streaks") == 6
 
@@ -286,7 +286,7 @@ async def test_an_act_that_was_noted_is_rewarded_though_its_teller_dies(settings
     async with quiet(settings) as world:
         referrer = await newcomer(world)
         referees = [await newcomer(world, referrer) for _ in range(6)]
-        world.actors.mailboxes[USERS].dropping = True  # the owner dies before it has told anybody
+        world.actors.refs[USERS].dropping = True  # the owner dies before it has told anybody
         for each in referees:
             await tell(world, each, FirstFollow(NOON))
         assert await world.value("SELECT count(acted_at) FROM referrals") == 6
@@ -333,10 +333,10 @@ async def test_what_is_past_the_most_that_count_is_passed_over(
         for _ in range(7):
             await tell(world, await newcomer(world, crowded), FirstFollow(NOON))
         await until(lambda: are_qualified(world, crowded, 2))
-        world.actors.mailboxes[USERS].dropping = True
+        world.actors.refs[USERS].dropping = True
         unheard = await newcomer(world, other)
         await tell(world, unheard, FirstFollow(NOON))
-        world.actors.mailboxes[USERS].dropping = False
+        world.actors.refs[USERS].dropping = False
         walk = repairs(world)
         for _ in range(4):
             await walk.turn()
@@ -348,7 +348,7 @@ async def test_a_referral_that_is_none_fails_alone(settings: Settings) -> None:
     async with quiet(settings) as world:
         referrer, stranger = await newcomer(world), await newcomer(world)
         referee, idle = await newcomer(world, referrer), await newcomer(world, referrer)
-        world.actors.mailboxes[USERS].dropping = True
+        world.actors.refs[USERS].dropping = True
         await tell(world, referee, FirstFollow(NOON))
         replies = await batch(
             world,

@@ -18,7 +18,7 @@ from db.providers.outcomes import OLDEST_OPEN
 from db.providers.profiles import LIST_PROVIDERS, LOAD_DETAILS, ORDER, SORTS, list_providers
 from db.providers.records import READ_LOG
 from tests.benchmarks.community_data import fill
-from tests.users_factory import account_row
+from tests.support.users_factory import account_row
 
 PROVIDERS = 10_000
 SECONDS = 0.5  # many times what it takes: a scan of all takes longer

@@ -12,8 +12,8 @@ import pytest
 from redis.asyncio import Redis
 
 from db._redis import create_redis
-from handlers import _limits
-from handlers._limits import EXEMPT, STANDARD, Limiter, Rule
+from handlers._http import limits as _limits
+from handlers._http.limits import EXEMPT, STANDARD, Limiter, Rule
 from tests.api.serving import until
 
 FIXED = Rule(5, window_seconds=60)

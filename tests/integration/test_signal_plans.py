@@ -17,11 +17,11 @@ from config.settings import Settings
 from db._postgres import create_pool
 from db._totals import Totals
 from db._where import filtered
-from db.public_signals import LIST_SIGNALS, SignalFilters, count_signals, list_signals
+from db.signals.reads import LIST_SIGNALS, SignalFilters, count_signals, list_signals
 from db.social_feed import LIST_FEED, count_feed, list_feed
 from tests.benchmarks.community_data import fill
 from tests.conftest import Servers, _execute, database_on
-from tests.services import drop_database
+from tests.support.services import drop_database
 
 SIGNALS = 100_000
 PROVIDERS = 1_000

@@ -10,9 +10,9 @@ from actors.users.users import Users
 from config.clock import now
 from config.settings import Settings
 from db._postgres import create_pool
-from tests.local_actors import local_actors
-from tests.signals_factory import publish
-from tests.users_factory import account_row
+from tests.support.local_actors import local_actors
+from tests.support.signals_factory import publish
+from tests.support.users_factory import account_row
 
 SHARDS = ("users/0", "users/1")
 
@@ -37,7 +37,7 @@ async def test_counters_are_exact_over_two_owners_one_of_which_dies(settings: Se
                 random.Random(kind).shuffle(pairs)  # any order, the same in each run
                 return await asyncio.gather(
                     *(
-                        actors.mailbox(owner[user]).ask(talk_key(user, s.id), message(kind, s.provider_id, now()))
+                        actors.ref(owner[user]).ask(talk_key(user, s.id), message(kind, s.provider_id, now()))
                         for user, s in pairs
                     )
                 )

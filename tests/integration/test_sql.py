@@ -25,7 +25,11 @@ STATEMENTS = dict(_statements())
 
 
 def test_the_statements_are_found() -> None:
-    assert {"db.lens.intake.INSERT_EVENTS", "db.lens.stages.MOVE", "db.signals.INSERT_SIGNALS"} <= STATEMENTS.keys()
+    assert {
+        "db.lens.intake.INSERT_EVENTS",
+        "db.lens.stages.MOVE",
+        "db.signals.writes.INSERT_SIGNALS",
+    } <= STATEMENTS.keys()
 
 
 async def test_every_statement_can_be_prepared(database_url: str) -> None:

@@ -16,10 +16,10 @@ from redis.asyncio import Redis
 
 from config.settings import Settings
 from config.tasks import spawn
+from handlers.streams import fanout, source
+from handlers.streams.client import SseClient
 from schemas.stream import Filterable, SignalFilter
-from server.feed import fanout, source
-from server.feed.client import SseClient
-from tests.streams import ALICE, BOB, Draft, Gateway, Publisher, connect, drafts, gateway, ready, stream, until
+from tests.support.streams import ALICE, BOB, Draft, Gateway, Publisher, connect, drafts, gateway, ready, stream, until
 
 
 @asynccontextmanager

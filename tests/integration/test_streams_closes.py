@@ -16,11 +16,11 @@ from config.ids import time_of, uuid7
 from config.settings import Settings
 from db._postgres import transaction
 from db.providers.outcomes import OutcomeRow, insert_outcomes
-from db.signals import NewSignal, insert_signals, take_feed_seq
+from db.signals.writes import NewSignal, insert_signals, take_feed_seq
 from schemas.feed import FEED_CHANNEL, encode_batch
-from tests.scored import TERMS
-from tests.signals_factory import make
-from tests.streams import Gateway, Reader, gateway, ready, stream
+from tests.support.scored import TERMS
+from tests.support.signals_factory import make
+from tests.support.streams import Gateway, Reader, gateway, ready, stream
 
 OPEN = {"event_type": "OPEN_SIGNAL", "signal_direction": "long"}
 CLOSE = {"event_type": "CLOSE_SIGNAL", "signal_direction": "close_long"}

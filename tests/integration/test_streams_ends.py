@@ -16,9 +16,21 @@ from actors.users.users import REVOCATIONS_CHANNEL
 from config.ids import uuid7
 from config.settings import Settings
 from config.tasks import cancel, spawn
-from server.feed import presence
-from server.feed.client import SseClient
-from tests.streams import Draft, Gateway, Publisher, Reader, connect, drafts, gateway, ready, stream, token, until
+from handlers.streams import presence
+from handlers.streams.client import SseClient
+from tests.support.streams import (
+    Draft,
+    Gateway,
+    Publisher,
+    Reader,
+    connect,
+    drafts,
+    gateway,
+    ready,
+    stream,
+    token,
+    until,
+)
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 from config.settings import Settings
 from handlers.lens_stream import LensSocket
 from schemas.feed import DECISIONS_CHANNEL, DecisionItem, encode_decisions
-from tests.streams import Gateway, gateway, ready, until
+from tests.support.streams import Gateway, gateway, ready, until
 
 
 class Socket:

@@ -12,10 +12,10 @@ import pytest
 from config.settings import Settings
 from config.tasks import spawn
 from db._migrate import migrate
-from server.feed.records import Record
-from tests.breakable import BreakablePostgres, breakable_postgres
-from tests.services import valkey_server
-from tests.streams import Draft, Gateway, Publisher, drafts, gateway, ready, stream, until
+from handlers.streams.records import Record
+from tests.support.breakable import BreakablePostgres, breakable_postgres
+from tests.support.services import valkey_server
+from tests.support.streams import Draft, Gateway, Publisher, drafts, gateway, ready, stream, until
 
 
 class BreakableValkey:
@@ -152,10 +152,10 @@ async def test_a_resume_waits_for_a_redis_that_restarts(settings: Settings, valk
         valkey.stop()
         await until(lambda: not second.feed.is_connected)
         await reader.close()
-        opening = spawn(_resume(second.port, reader.last_id), name="resume")
+        session_opened = spawn(_resume(second.port, reader.last_id), name="resume")
         await until(lambda: second.feed.limits.open == 1)
         valkey.start()
-        assert await opening == (True, 2)
+        assert await session_opened == (True, 2)
 
 
 async def test_without_postgres_what_redis_brings_is_passed_on_and_a_hole_waits(

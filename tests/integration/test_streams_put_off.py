@@ -13,11 +13,11 @@ from tornado.websocket import websocket_connect
 
 from config.settings import Settings
 from db._migrate import migrate
-from handlers._limits import Verdict
-from handlers._stream import later
+from handlers._http.limits import Verdict
+from handlers.streams.connections import later
 from schemas.errors import Unavailable
-from tests.breakable import BreakablePostgres, breakable_postgres
-from tests.streams import (
+from tests.support.breakable import BreakablePostgres, breakable_postgres
+from tests.support.streams import (
     Draft,
     Gateway,
     Publisher,

@@ -13,11 +13,11 @@ import pytest
 from config.ids import uuid7
 from config.settings import Settings
 from db._redis import create_redis
+from handlers.streams.checkpoints import pack_checkpoints, unpack_checkpoints
+from handlers.streams.records import Record
+from handlers.streams.sessions import SessionStore
 from schemas.stream import SignalFilter
-from server.feed.marks import pack_marks, unpack_marks
-from server.feed.records import Record
-from server.feed.sessions import SessionStore
-from tests.streams import BOB, Draft, Gateway, Publisher, connect, drafts, gateway, ready, stream, token, until
+from tests.support.streams import BOB, Draft, Gateway, Publisher, connect, drafts, gateway, ready, stream, token, until
 
 
 @asynccontextmanager
@@ -265,7 +265,7 @@ async def test_heartbeats_go_on_when_redis_hangs(settings: Settings) -> None:
 def marks_of(record: bytes | str | None) -> list[tuple[int, int]]:
     """The marks in a stored record."""
     assert isinstance(record, bytes)
-    return unpack_marks(Record.decode(record).marks)
+    return unpack_checkpoints(Record.decode(record).marks)
 
 
 @pytest.mark.parametrize("kept_in", ["redis", "postgres"])
@@ -277,7 +277,7 @@ async def test_a_record_never_replaces_a_newer_one(settings: Settings, kept_in: 
         stack.push_async_callback(store.stop)
         session, other = b"sess-00000000000000aa", b"sess-00000000000000bb"
         older, newer, newest = (
-            Record(epoch, n, "", SignalFilter(), pack_marks([(n, 7)])) for epoch, n in [(9, 30), (10, 4), (10, 5)]
+            Record(epoch, n, "", SignalFilter(), pack_checkpoints([(n, 7)])) for epoch, n in [(9, 30), (10, 4), (10, 5)]
         )
         assert await store.save([(session, older)]) == set()
         assert await store.save([(session, older)], take_over=True) == {session}

@@ -14,12 +14,12 @@ from config.settings import Settings
 from config.tasks import spawn
 from db._postgres import Pool, create_pool
 from db._redis import create_redis
+from handlers.streams import sessions
+from handlers.streams.checkpoints import pack_checkpoints
+from handlers.streams.records import Record
+from handlers.streams.sessions import SessionStore
 from schemas.stream import SignalFilter
-from server.feed import sessions
-from server.feed.marks import pack_marks
-from server.feed.records import Record
-from server.feed.sessions import SessionStore
-from tests.streams import until
+from tests.support.streams import until
 
 SESSION = b"sess-00000000000000aa"
 
@@ -55,7 +55,7 @@ async def several(settings: Settings) -> AsyncIterator[Stores]:
 
 def record(epoch: int, n: int) -> Record:
     """A record whose newest mark is at event n."""
-    return Record(epoch, n, "", SignalFilter(), pack_marks([(n, 7)]))
+    return Record(epoch, n, "", SignalFilter(), pack_checkpoints([(n, 7)]))
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 from config.ids import uuid7
 from config.settings import Settings
 from config.tasks import spawn
-from tests.streams import BOB, Draft, Event, Gateway, Publisher, drafts, gateway, ready, stream, token, until
+from tests.support.streams import BOB, Draft, Event, Gateway, Publisher, drafts, gateway, ready, stream, token, until
 
 
 class Listener:

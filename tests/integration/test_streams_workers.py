@@ -16,11 +16,11 @@ from config.ids import uuid7
 from config.settings import Settings
 from db._postgres import create_pool
 from db._redis import create_redis
-from server._embedded_postgres import EmbeddedPostgres
-from server._embedded_valkey import EmbeddedValkey
+from server.supervisor.embedded_postgres import EmbeddedPostgres
+from server.supervisor.embedded_valkey import EmbeddedValkey
 from tests.chaos._stream_server import COMMAND
-from tests.services import Server
-from tests.streams import BOB, Draft, Publisher, Reader, connect, stream, token, until
+from tests.support.services import Server
+from tests.support.streams import BOB, Draft, Publisher, Reader, connect, stream, token, until
 
 SECRET = secrets.token_hex(32)
 SETTINGS = {

@@ -16,8 +16,8 @@ import asyncpg
 import psutil
 import pytest
 
-from server._instance import CHILD_MARK
-from tests.services import REPOSITORY, Server, free_ports, status_of, wait_until
+from server.supervisor.instance import CHILD_MARK
+from tests.support.services import REPOSITORY, Server, free_ports, status_of, wait_until
 
 COMMAND = (sys.executable, "-m", "tests.integration.stand_in")
 NO_RAY = {"RAY_ADDRESS": "127.0.0.1:1"}  # the stand-in joins none

@@ -15,7 +15,7 @@ import pytest
 from db import _pooling
 from db._migrate import _LOCK_KEY, MigrationError, migrate
 from tests.conftest import Servers, database_on
-from tests.services import drop_database, postgres_server
+from tests.support.services import drop_database, postgres_server
 
 _numbers = count(1)
 

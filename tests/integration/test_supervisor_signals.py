@@ -19,8 +19,8 @@ import psutil
 import pytest
 
 from tests.chaos._stream_server import COMMAND
-from tests.services import Server
-from tests.streams import Reader, connect, until
+from tests.support.services import Server
+from tests.support.streams import Reader, connect, until
 
 STREAMS = 40
 SETTINGS = {"RATE_LIMIT_ENABLED": "false", "DRAIN_SECONDS": "4", "RAY_ADDRESS": "127.0.0.1:1"}

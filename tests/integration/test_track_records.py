@@ -14,8 +14,8 @@ from uuid import UUID
 
 import pytest
 
-from actors._messages import Delivery
-from actors.providers import tail
+from actors._runtime.messages import Envelope
+from actors.providers import feed_consumer
 from actors.providers.messages import PROVIDERS, CatchUp, Follow, Unfollow, provider_key
 from actors.providers.providers import Providers
 from actors.providers.rebuild import rebuild
@@ -24,15 +24,15 @@ from config.settings import Settings
 from config.tasks import spawn
 from db._migrate import MIGRATIONS
 from db._postgres import Connection, Pool, connection, create_pool, transaction
-from db.feed import last_seq
 from db.providers.outcomes import OutcomeRow, load_outcomes
 from db.providers.records import RecordRow, load_figures, load_records, read_log
+from db.signals.feed import last_seq
 from db.users.accounts import insert_accounts
 from server._records import examine_records
-from tests.local_actors import LocalActors, local_actors
-from tests.providers_factory import Trade, add_system_provider, publish
+from tests.support.local_actors import LocalActors, local_actors
+from tests.support.providers_factory import Trade, add_system_provider, publish
+from tests.support.users_factory import NOON, account_row
 from tests.unit.test_track_record import recomputed
-from tests.users_factory import NOON, account_row
 
 SHARDS = 2
 
@@ -54,7 +54,7 @@ class Owners:
         await self.start(shard)
 
     async def ask(self, provider_id: UUID, message: Any) -> Any:
-        return await self.actors.mailbox(PROVIDERS, provider_key(provider_id)).ask(provider_key(provider_id), message)
+        return await self.actors.ref(PROVIDERS, provider_key(provider_id)).ask(provider_key(provider_id), message)
 
     async def publish(self, trades: Sequence[Trade], *, at: datetime = NOON) -> list[Any]:
         async with transaction(self.pool) as conn:
@@ -81,7 +81,7 @@ class Owners:
         async with connection(self.pool) as conn:
             return (await load_records(conn, [provider_id]))[provider_id]
 
-    async def outcomes(self, provider_id: UUID) -> list[OutcomeRow]:
+    async def results(self, provider_id: UUID) -> list[OutcomeRow]:
         async with connection(self.pool) as conn:
             return await load_outcomes(conn, provider_id)
 
@@ -99,7 +99,7 @@ class Owners:
 
 
 def _delivery(message: Any) -> Any:
-    return Delivery("", message)
+    return Envelope("", message)
 
 
 @asynccontextmanager
@@ -133,7 +133,7 @@ async def test_a_close_takes_up_the_oldest_open_position_on_its_symbol_and_side(
             ]
         )
         await owners.catch_up()
-        rows = await owners.outcomes(who)
+        rows = await owners.results(who)
         assert [row.status for row in rows] == ["PROFIT", "PENDING", "LOSS", "PENDING"]
         assert [row.closed_by for row in rows] == [signals[4].id, None, signals[5].id, None]
         assert [row.returned for row in rows] == [10**11, None, -(10**11), None]
@@ -142,7 +142,7 @@ async def test_a_close_takes_up_the_oldest_open_position_on_its_symbol_and_side(
         assert (record.win_count, record.loss_count, record.return_sum) == (1, 1, 0)
         await owners.publish([Trade(who, opens=False, price=Decimal(200))])
         await owners.catch_up()
-        assert [row.status for row in await owners.outcomes(who)] == ["PROFIT", "BREAKEVEN", "LOSS", "PENDING"]
+        assert [row.status for row in await owners.results(who)] == ["PROFIT", "BREAKEVEN", "LOSS", "PENDING"]
 
 
 async def test_positions_are_of_one_instrument_however_it_is_spelled_and_of_one_asset_type(settings: Settings) -> None:
@@ -165,7 +165,7 @@ async def test_positions_are_of_one_instrument_however_it_is_spelled_and_of_one_
             at=datetime(2026, 2, 15, 12, 0, tzinfo=UTC),
         )
         await owners.catch_up()
-        closed = {each.signal_id: (each.symbol, each.asset_type, each.closed_by) for each in await owners.outcomes(who)}
+        closed = {each.signal_id: (each.symbol, each.asset_type, each.closed_by) for each in await owners.results(who)}
         assert closed == {
             signals[0].id: ("BTC", "crypto", signals[1].id),
             signals[2].id: ("SPY", "etf", signals[4].id),
@@ -184,7 +184,7 @@ async def test_an_option_that_is_over_counts_as_a_signal_and_nowhere_else(settin
         await owners.catch_up()
         record = await owners.record(who)
         assert (record.total_signals, record.closed_count, record.return_sum) == (2, 0, 0)
-        assert await owners.outcomes(who) == []
+        assert await owners.results(who) == []
         assert await owners.differences(who) == []
 
 
@@ -203,7 +203,7 @@ async def test_whatever_dies_records_equal_a_recomputation_to_the_last_digit(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     rng = random.Random(seed)
-    monkeypatch.setattr(tail, "PAGE", 9)
+    monkeypatch.setattr(feed_consumer, "PAGE", 9)
     async with owners_of(settings) as owners:
         providers = await owners.system_providers(6)
         users = await owners.users(8)
@@ -232,7 +232,7 @@ async def test_whatever_dies_records_equal_a_recomputation_to_the_last_digit(
         expected = await _positions(owners.pool)
         for provider_id in providers:
             assert await owners.differences(provider_id) == []
-            rows = await owners.outcomes(provider_id)
+            rows = await owners.results(provider_id)
             assert [(row.signal_id, row.status, row.returned, row.closed_by) for row in rows] == expected[provider_id]
             ends = sorted((row for row in rows if row.closed_seq), key=lambda row: row.closed_seq or 0)
             async with connection(owners.pool) as conn:
@@ -325,7 +325,7 @@ async def test_a_level_is_kept_through_everything_that_dies(settings: Settings) 
         shard = next(
             each
             for each in range(SHARDS)
-            if owners.actors.mailbox(PROVIDERS, str(who)) is (owners.actors.mailboxes[f"{PROVIDERS}/{each}"])
+            if owners.actors.ref(PROVIDERS, str(who)) is (owners.actors.refs[f"{PROVIDERS}/{each}"])
         )
         wins = [Trade(who, opens=n % 2 == 0, price=Decimal(100 + n % 2), minutes=n) for n in range(50)]
         await owners.publish(wins)
@@ -353,7 +353,7 @@ async def test_a_record_that_is_wrong_is_named_and_repaired(settings: Settings) 
         [who] = await owners.system_providers(1)
         await owners.publish([Trade(who), Trade(who, opens=False, price=Decimal(101)), Trade(who)])
         await owners.catch_up()
-        right = await owners.record(who), await owners.outcomes(who)
+        right = await owners.record(who), await owners.results(who)
         await owners.execute("UPDATE provider_stats SET win_count = 7, return_sum = return_sum + 1e-12, win_rate = 0.5")
         await owners.execute("DELETE FROM signal_outcomes WHERE status = 'PENDING'")
         names = [each.partition(":")[0] for each in await owners.differences(who)]
@@ -366,7 +366,7 @@ async def test_a_record_that_is_wrong_is_named_and_repaired(settings: Settings) 
         assert await examine_records(owners.settings.database_url, said.append, mend=True) == 0
         assert said[-1] == "1 records repaired"
         assert await owners.differences(who) == []
-        assert (await owners.record(who), await owners.outcomes(who)) == right
+        assert (await owners.record(who), await owners.results(who)) == right
 
 
 async def test_when_there_are_other_shards_nothing_is_lost_and_nothing_counted_twice(settings: Settings) -> None:
@@ -378,7 +378,7 @@ async def test_when_there_are_other_shards_nothing_is_lost_and_nothing_counted_t
             await owners.actors.kill(f"{PROVIDERS}/{shard}")
         await owners.publish([Trade(each) for each in providers])
         await owners.actors.start(PROVIDERS, Providers(), owners.settings)
-        assert await owners.actors.mailbox(PROVIDERS).ask("", CatchUp()) == 10
+        assert await owners.actors.ref(PROVIDERS).ask("", CatchUp()) == 10
         for each in providers:
             assert (await owners.record(each)).total_signals == 2
             assert await owners.differences(each) == []

@@ -16,7 +16,7 @@ import pytest
 
 from config.settings import Settings
 from server._http1.detached import DetachedStream
-from tests.streams import Gateway, gateway, ready, until
+from tests.support.streams import Gateway, gateway, ready, until
 
 BUFFER_BYTES = 50_000
 HANDSHAKE = (

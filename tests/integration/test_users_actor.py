@@ -11,7 +11,7 @@ from uuid import UUID
 
 import orjson
 
-from actors._messages import Delivery, Message, decode, encode
+from actors._runtime.messages import Envelope, Message, decode, encode
 from actors.users.messages import (
     USERS,
     DeleteView,
@@ -20,7 +20,7 @@ from actors.users.messages import (
     EndSessions,
     LinkIdentity,
     Refused,
-    RequestLetter,
+    RequestEmail,
     ResetPassword,
     SaveView,
     SignedIn,
@@ -37,10 +37,10 @@ from config.ids import uuid7
 from config.settings import Settings
 from db import mail
 from db._postgres import Connection, Pool, connection, transaction
-from db.users import accounts, lists, sessions, tokens
+from db.users import accounts, preferences, sessions, tokens
 from schemas.errors import AppError, Conflict, NotFound, ValidationFailed
-from tests.local_actors import LocalActors, local_actors
-from tests.users_factory import account_row, digest, refresh, register, sign_in
+from tests.support.local_actors import LocalActors, local_actors
+from tests.support.users_factory import account_row, digest, refresh, register, sign_in
 
 
 class Owner:
@@ -52,19 +52,19 @@ class Owner:
 
     @property
     def pool(self) -> Pool:
-        return self._actors.behaviours[USERS].room.pool
+        return self._actors.behaviours[USERS].context.pool
 
     @property
     def redis(self) -> Any:
-        return self._actors.behaviours[USERS].room.redis
+        return self._actors.behaviours[USERS].context.redis
 
     async def ask(self, key: str, message: Message[Any]) -> Any:
-        return await self._actors.mailbox(USERS).ask(key, message)
+        return await self._actors.ref(USERS).ask(key, message)
 
     async def batch(self, *pairs: tuple[str, Message[Any]]) -> list[Any]:
         """The replies to messages that arrive together, errors as values."""
-        deliveries = [Delivery(key, decode(encode(message))) for key, message in pairs]
-        return list(await self._actors.behaviours[USERS].process(deliveries))
+        envelopes = [Envelope(key, decode(encode(message))) for key, message in pairs]
+        return list(await self._actors.behaviours[USERS].process(envelopes))
 
     async def register(self, **changes: Any) -> UUID:
         row = account_row(**changes)
@@ -141,10 +141,10 @@ async def test_a_crash_loses_neither_accounts_nor_sessions_nor_lists(settings: S
             loaded: dict[str, Any] = dict(await account.load(conn, [account_key(user), library_key(user)]))
         assert loaded[account_key(user)].row.bio == "after"
         assert list(loaded[account_key(user)].sessions) == [session]
-        library = loaded[library_key(user)]
-        assert (library.settings.theme, library.settings.default_action_filter) == ("light", ())
-        assert library.watchlist["BTC/USD"].notes == "x"
-        assert [list(each.filters) for each in library.views.values()] == [["b", "a"]]
+        preferences = loaded[library_key(user)]
+        assert (preferences.settings.theme, preferences.settings.default_action_filter) == ("light", ())
+        assert preferences.watchlist["BTC/USD"].notes == "x"
+        assert [list(each.filters) for each in preferences.views.values()] == [["b", "a"]]
 
 
 async def test_a_refresh_replayed_from_two_places_at_once_gives_both_the_same_session(settings: Settings) -> None:
@@ -202,7 +202,7 @@ async def test_a_reset_makes_the_other_links_and_letters_worthless(settings: Set
         user = await owner.register(email="lost@example.com")
         one = await owner.add_link(user, "one", "reset")
         two = await owner.add_link(user, "two", "reset")
-        await owner.ask(address_key("lost@example.com"), RequestLetter(uuid7(), "reset", now()))
+        await owner.ask(address_key("lost@example.com"), RequestEmail(uuid7(), "reset", now()))
         await owner.ask(account_key(user), ResetPassword(one, "new hash"))
         replies = await owner.batch((account_key(user), ResetPassword(two, "newer hash")))
         assert isinstance(replies[0], ValidationFailed)
@@ -256,8 +256,8 @@ async def test_the_limits_of_lists_are_exact_under_concurrency(settings: Setting
         ]
         assert sum(isinstance(each, Conflict) for each in replies) == 10
         async with connection(owner.pool) as conn:
-            assert len(await lists.load_watchlists(conn, [user])) == 100
-            assert len(await lists.load_views(conn, [user])) == 50
+            assert len(await preferences.load_watchlists(conn, [user])) == 100
+            assert len(await preferences.load_views(conn, [user])) == 50
 
 
 async def test_concurrent_edits_of_different_settings_are_all_kept(settings: Settings) -> None:
@@ -273,7 +273,7 @@ async def test_concurrent_edits_of_different_settings_are_all_kept(settings: Set
         ]
         await asyncio.gather(*(owner.ask(library_key(user), EditSettings(each)) for each in edits))
         async with connection(owner.pool) as conn:
-            [row] = await lists.load_settings(conn, [user])
+            [row] = await preferences.load_settings(conn, [user])
         for edit in edits:
             for name, value in edit.items():
                 assert getattr(row, name) == value
@@ -297,9 +297,9 @@ async def test_adding_and_removing_in_one_batch_leaves_what_came_last(settings: 
         assert isinstance(replies[-1], NotFound)
         assert not any(isinstance(each, AppError) for each in replies[:-1])
         async with connection(owner.pool) as conn:
-            assert [each.symbol for each in await lists.load_watchlists(conn, [user])] == ["ETH"]
-            assert [each.name for each in await lists.load_views(conn, [user])] == ["A"]
-            removed = await lists.load_removed(conn, [user])
+            assert [each.symbol for each in await preferences.load_watchlists(conn, [user])] == ["ETH"]
+            assert [each.name for each in await preferences.load_views(conn, [user])] == ["A"]
+            removed = await preferences.load_removed(conn, [user])
         assert {(each.list, each.item) for each in removed} == {("watchlist", "BTC"), ("saved_views", str(view))}
 
 
@@ -338,7 +338,7 @@ async def _prepare(conn: Connection, statement: str) -> None:
 async def test_every_statement_is_one_that_postgres_accepts(settings: Settings) -> None:
     async with owner_of(settings) as owner, connection(owner.pool) as conn:
         count = 0
-        for module in (accounts, sessions, tokens, lists, mail):
+        for module in (accounts, sessions, tokens, preferences, mail):
             for name, value in vars(module).items():
                 if name.isupper() and not name.startswith("_") and name != "EXPIRE" and isinstance(value, str):
                     await _prepare(conn, value)
@@ -357,9 +357,9 @@ async def test_the_hot_look_ups_use_an_index(settings: Settings) -> None:
         sessions.LOAD_SESSIONS: [[uuid7()]],
         sessions.REVOKED_SINCE: [now()],
         tokens.FIND_LINK: [digest("a"), "reset"],
-        lists.LOAD_WATCHLISTS: [[uuid7()]],
-        lists.LOAD_VIEWS: [[uuid7()]],
-        mail.CLAIM_LETTERS: [10, 60.0],
+        preferences.LOAD_WATCHLISTS: [[uuid7()]],
+        preferences.LOAD_VIEWS: [[uuid7()]],
+        mail.CLAIM_EMAILS: [10, 60.0],
     }
     async with owner_of(settings) as owner, transaction(owner.pool) as conn:
         await conn.execute("SET LOCAL enable_seqscan = off")

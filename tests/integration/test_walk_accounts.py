@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tests.api.serving import Client, Response
-from tests.services import Server, wait_until
+from tests.support.services import Server, wait_until
 
 ADDRESS, PASSWORD, OTHER = "new@example.com", "correct horse battery", "quite another horse"
 
@@ -48,13 +48,11 @@ class User:
 
 
 def read_mail(folder: Path, subject: str) -> str:
-    """The token of the newest letter with that subject, when it has come."""
+    """The token of the newest e-mail with that subject, when it has come."""
 
     def newest() -> str | None:
-        letters = (
-            [] if not folder.exists() else [each for each in mailbox.Maildir(folder) if each["Subject"] == subject]
-        )
-        found = re.findall(r"token=([A-Za-z0-9_-]{43})\n", "".join(each.as_string() for each in letters))
+        emails = [] if not folder.exists() else [each for each in mailbox.Maildir(folder) if each["Subject"] == subject]
+        found = re.findall(r"token=([A-Za-z0-9_-]{43})\n", "".join(each.as_string() for each in emails))
         return found[-1] if found else None
 
     token = wait_until(newest, 15)

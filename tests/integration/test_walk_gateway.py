@@ -17,8 +17,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from server._process import inherited_environment
-from tests.services import REPOSITORY, Server, wait_until
+from server.supervisor.process import inherited_environment
+from tests.support.services import REPOSITORY, Server, wait_until
 from tests.walk_gateway._filled import common, lacking
 from tests.walk_gateway._walk import EXAMPLES, ROWS, walk
 

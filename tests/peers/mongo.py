@@ -17,8 +17,8 @@ from typing import Any, Self
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from server._process import inherited_environment
-from tests.services import free_ports, wait_until
+from server.supervisor.process import inherited_environment
+from tests.support.services import free_ports, wait_until
 
 
 class MongoServer:

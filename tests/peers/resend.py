@@ -20,7 +20,7 @@ class Resend:
         self.requests = 0
         self.sent: dict[str, Any] = {}  # by idempotency key
         self.answers: list[tuple[int, dict[str, str]]] = []
-        self.lose_answers = 0  # so many letters are sent, but the connection is closed without an answer
+        self.lose_answers = 0  # so many e-mails are sent, but the connection is closed without an answer
 
 
 class Emails(tornado.web.RequestHandler):
@@ -41,12 +41,12 @@ class Emails(tornado.web.RequestHandler):
                 self.set_header(name, value)
             self._refuse(status, "as_told")
             return
-        letter = orjson.loads(self.request.body)
-        if not {"from", "to", "subject"} <= set(letter) or not isinstance(letter["to"], list):
+        email = orjson.loads(self.request.body)
+        if not {"from", "to", "subject"} <= set(email) or not isinstance(email["to"], list):
             self._refuse(422, "missing_required_field")
             return
         key = self.request.headers["Idempotency-Key"]
-        if resend.sent.setdefault(key, letter) != letter:
+        if resend.sent.setdefault(key, email) != email:
             self._refuse(409, "invalid_idempotent_request")
             return
         if resend.lose_answers:

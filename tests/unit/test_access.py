@@ -9,7 +9,7 @@ import jwt
 import pytest
 
 from config.settings import Settings
-from handlers._access import (
+from handlers._http.access import (
     AUDIENCE,
     AUTHENTICATED,
     DEMO_REFUSED,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 
 from config.addresses import counted_address
-from handlers._access import Caller
-from handlers._stream import viewer_of
+from handlers._http.access import Caller
+from handlers.streams.connections import viewer_of
 
 
 @pytest.mark.parametrize(

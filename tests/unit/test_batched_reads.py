@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from config.tasks import spawn
-from handlers._shared_reads import BatchedReads, KeptReads
+from handlers._http.shared_reads import BatchedReads, KeptReads
 from schemas.errors import DatabaseUnavailable
 
 

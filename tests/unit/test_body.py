@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tornado.httputil import HTTPHeaders
 
-from handlers._body import BODY_BYTES, check_body_headers, declared_bytes, has_body, parse_json
-from handlers._json import encode
+from handlers._http.body import BODY_BYTES, check_body_headers, declared_bytes, has_body, parse_json
+from handlers._http.json import encode
 from schemas.errors import PayloadTooLarge, UnsupportedMediaType, ValidationFailed
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.tasks import spawn
-from handlers import _compression
-from handlers._compression import IN_LOOP_BYTES, KEPT_BYTES, WAITING, Compressor, is_compressible, takes_gzip
+from handlers._http import compression
+from handlers._http.compression import IN_LOOP_BYTES, KEPT_BYTES, WAITING, Compressor, is_compressible, takes_gzip
 
 LARGE = b'{"n": 1}' * IN_LOOP_BYTES
 
@@ -75,7 +75,7 @@ async def test_equal_bodies_are_compressed_once(monkeypatch: pytest.MonkeyPatch)
         made.append(body)
         return gzip.compress(body)
 
-    monkeypatch.setattr(_compression, "compress", compress)
+    monkeypatch.setattr(compression, "compress", compress)
     compressor, small = Compressor(), b"small" * 300
     assert compressor.at_once(small) == compressor.at_once(bytes(bytearray(small)))
     assert compressor.at_once(LARGE) is None

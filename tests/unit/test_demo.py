@@ -19,14 +19,14 @@ import orjson
 import pytest
 
 from config.clock import now, rfc3339
-from schemas.past import MOST_PAST, PastSignal, PastSignals
+from schemas.backfill import MOST_PAST, PastSignal, PastSignals
 from server.demo._progress import Progress
 from server.demo.cast import FOLLOWERS, KING, PROVIDERS, STRATEGIES
 from server.demo.client import Account, Host
 from server.demo.community import SMALL, Cast, Community
 from server.demo.contracts import choose, describe, price_of
+from server.demo.emails import Emails
 from server.demo.filling import imagine
-from server.demo.letters import Letters
 from server.demo.prices import INSTRUMENTS, Market, NoRecordings, open_markets
 from server.demo.rules import RULES, Style
 from server.demo.state import State
@@ -119,28 +119,28 @@ async def test_who_is_passive_does_nothing_so_their_referrals_stay_pending(tmp_p
 async def _community(tmp_path: Path, cast: Cast) -> AsyncIterator[Community]:
     """Accounts that ask nobody."""
     (tmp_path / "new").mkdir()
-    host = Host("http://127.0.0.1:9", Letters(tmp_path), lambda text: None)
+    host = Host("http://127.0.0.1:9", Emails(tmp_path), lambda text: None)
     try:
         yield Community(cast, host, MARKETS, {each.name: Account(host, each) for each in cast.people})
     finally:
         await host.close()
 
 
-def _returned(opening: Trade, closing: Trade) -> float:
-    change = closing.price / opening.price - 1
-    return change if opening.position.side == "long" else -change
+def _returned(session_opened: Trade, closing: Trade) -> float:
+    change = closing.price / session_opened.price - 1
+    return change if session_opened.position.side == "long" else -change
 
 
 def _live(style: Style, market: Market) -> list[float]:
     """What a quarter of an hour brings."""
-    opening: Trade | None = None
+    session_opened: Trade | None = None
     returns = []
     for second in range(0, 900, 6):
-        position = None if opening is None else opening.position
+        position = None if session_opened is None else session_opened.position
         trade = next_quick_trade(style, market, second / 3600, position, ANCHOR)
-        if trade is not None and opening is not None:
-            returns.append(_returned(opening, trade))
-        opening = opening if trade is None else None if trade.closes else trade
+        if trade is not None and session_opened is not None:
+            returns.append(_returned(session_opened, trade))
+        session_opened = session_opened if trade is None else None if trade.closes else trade
     return returns
 
 
@@ -173,10 +173,10 @@ def test_everybody_opens_before_they_close_what_they_opened(name: str, markets: 
     for symbol in markets:
         trades = list(past_trades(style, MARKETS[symbol], ANCHOR))
         assert trades, f"{name} never trades {symbol}"
-        for opening, closing in zip(trades[::2], trades[1::2], strict=False):
-            assert (opening.closes, closing.closes) == (False, True)
-            assert closing.position is opening.position
-            assert 0 < closing.moment - opening.moment <= style.patience
+        for session_opened, closing in zip(trades[::2], trades[1::2], strict=False):
+            assert (session_opened.closes, closing.closes) == (False, True)
+            assert closing.position is session_opened.position
+            assert 0 < closing.moment - session_opened.moment <= style.patience
 
 
 def test_live_trades_are_those_that_the_past_would_have_had() -> None:
@@ -291,9 +291,9 @@ async def test_a_letter_that_came_since_is_read_by_its_address(tmp_path: Path) -
 
     (tmp_path / "new").mkdir()
     write("1", "a" * 43)
-    letters = Letters(tmp_path)
+    emails = Emails(tmp_path)
     write("2", "b" * 43)
-    assert await letters.token_for("ana@demo.example.com") == "b" * 43
+    assert await emails.token_for("ana@demo.example.com") == "b" * 43
 
 
 def test_market_is_told_apart_from_its_neighbours() -> None:

@@ -8,7 +8,7 @@ import pytest
 import tornado.web
 from marshmallow import Schema, ValidationError, fields
 
-from handlers._errors import error_body, error_headers, to_app_error
+from handlers._http.errors import error_body, error_headers, to_app_error
 from schemas._problems import DETAILS, field_errors
 from schemas.errors import (
     AppError,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers._endpoint import load_query
-from handlers._frames import text_frame
+from handlers._http.endpoint import load_query
+from handlers.streams.frames import text_frame
 from schemas.errors import InvalidQuery
 from schemas.stream import ASSET_TYPES, CATEGORIES, MAX_PROVIDERS, SignalFilter, StreamQuery
 

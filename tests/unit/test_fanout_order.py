@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handlers.streams.order import Order
 from schemas.feed import FeedItem
-from server.feed.order import Order
 
 
 def item(seq: int) -> FeedItem:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import orjson
 
+from handlers.streams.ring import Payload, Ring, Signal
 from schemas.feed import FeedItem
-from server.feed.ring import Payload, Ring, Signal
 
 
 def signals(first: int, last: int, size: int = 10) -> list[Signal]:

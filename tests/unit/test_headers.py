@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tornado.httputil import HTTPHeaders, HTTPInputError
 
-from handlers._headers import Headers
-from handlers._security import HSTS, SECURITY_HEADERS, cors_headers
+from handlers._http.headers import Headers
+from handlers._http.security import HSTS, SECURITY_HEADERS, cors_headers
 
 NAMES = st.sampled_from(["Content-Type", "content-TYPE", "X-Request-ID", "Set-Cookie", "vary", "a" * 70, "A" * 70])
 ODD_NAMES = st.text(max_size=4) | st.sampled_from(

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from tornado.websocket import websocket_connect
 
-from tests.http1 import on_both_loops, serving, until
+from tests.support.http1 import on_both_loops, serving, until
 
 CHUNKED = b"POST %b HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
 BODY = b"5;name=value\r\nhello\r\n6\r\n world\r\n0\r\nX-Trailer: 1\r\n\r\n"

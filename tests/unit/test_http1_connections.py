@@ -15,7 +15,7 @@ from tornado.netutil import bind_sockets
 from config.tasks import spawn
 from server._http1 import HttpServer
 from server._http1 import server as http1
-from tests.http1 import LARGE_BYTES, App, Peer, on_both_loops, serving, until
+from tests.support.http1 import LARGE_BYTES, App, Peer, on_both_loops, serving, until
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 PART = b"POST %b HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\npart"

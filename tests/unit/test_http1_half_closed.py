@@ -9,7 +9,7 @@ import asyncio
 
 import pytest
 
-from tests.http1 import Peer, Server, on_both_loops, serving, until
+from tests.support.http1 import Peer, Server, on_both_loops, serving, until
 from tests.unit.test_http1 import BODY, CHUNKED, HANDSHAKE
 
 GET = b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n"

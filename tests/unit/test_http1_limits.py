@@ -15,7 +15,7 @@ from server._http1 import ConnectionLimits
 from server._http1 import server as http1
 from server.app import Application, http_server
 from tests.api.serving import SETTINGS
-from tests.http1 import on_both_loops, serving, until
+from tests.support.http1 import on_both_loops, serving, until
 
 
 class _Everyone(ConnectionLimits):

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.http1 import HEADER_BYTES, Server, on_both_loops, serving, until
+from tests.support.http1 import HEADER_BYTES, Server, on_both_loops, serving, until
 
 CHUNKED = b"POST %b HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"

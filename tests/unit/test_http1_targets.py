@@ -11,7 +11,7 @@ import pytest
 
 from server._http1.parser import Incomplete, RequestParser
 from tests.api.serving import serving as gateway
-from tests.http1 import on_both_loops, serving
+from tests.support.http1 import on_both_loops, serving
 
 JSON = "Content-Type: application/json\r\n"
 

@@ -20,7 +20,7 @@ from server._http1 import server as http1
 from server._http1.connection import Connection
 from server._http1.server import RECEIVE_BYTES
 from server._http1.unsent import unsent_bytes
-from tests.http1 import LARGE_BYTES, WHOLE, Server, on_both_loops, serving, until
+from tests.support.http1 import LARGE_BYTES, WHOLE, Server, on_both_loops, serving, until
 
 GET = b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n"
 UNREAD_BYTES = 16 << 10

@@ -23,7 +23,7 @@ from config.ids import derived_uuid7, time_of
 from config.values import replace
 from db.ingest import LostMessage
 from schemas.ingest import ACTIONS, MESSAGE_BYTES, PREDICTIONS, parse_scored, patch_scored, signal_id
-from tests.scored import LIST_ITEM, message, scored
+from tests.support.scored import LIST_ITEM, message, scored
 
 UUID_TEXT = "550e8400-e29b-41d4-a716-446655440000"
 OPTION = {
@@ -179,10 +179,10 @@ def test_what_it_does_not_know_is_ignored_but_not_within_the_assets_data() -> No
     ],
 )
 def test_a_message_that_is_none_names_the_field_and_is_kept(changes: dict[str, Any], text: str) -> None:
-    letter = refused(message(**changes))
-    assert text in _text(letter)
-    assert letter.attempts[0]["reason_code"] == "VALIDATION_ERROR"
-    assert orjson.loads(letter.payload) == orjson.loads(message(**changes))
+    dead_letter = refused(message(**changes))
+    assert text in _text(dead_letter)
+    assert dead_letter.attempts[0]["reason_code"] == "VALIDATION_ERROR"
+    assert orjson.loads(dead_letter.payload) == orjson.loads(message(**changes))
 
 
 def test_every_wrong_field_is_named_at_once() -> None:
@@ -225,15 +225,15 @@ def test_yes_and_no_are_of_predictions_only(asset_type: str, action: str, shout:
     ],
 )
 def test_what_is_no_json_object_is_kept_as_text(data: bytes, text: str) -> None:
-    letter = refused(data)
-    assert text in _text(letter)
-    assert orjson.loads(letter.payload)["raw"] == data.decode()
+    dead_letter = refused(data)
+    assert text in _text(dead_letter)
+    assert orjson.loads(dead_letter.payload)["raw"] == data.decode()
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe\x00", b'{"id": "\x00"}', bytes(range(256))])
 def test_what_is_no_text_is_kept_as_base64(data: bytes) -> None:
-    letter = refused(data)
-    assert base64.b64decode(orjson.loads(letter.payload)["raw_base64"]) == data
+    dead_letter = refused(data)
+    assert base64.b64decode(orjson.loads(dead_letter.payload)["raw_base64"]) == data
 
 
 @pytest.mark.parametrize(
@@ -287,10 +287,10 @@ def test_a_message_of_kafka_that_comes_again_is_the_same_letter() -> None:
     sent_at = clock.now() - timedelta(hours=1)
     sent_ms = int(sent_at.timestamp() * 1000)
     one, again = (Received.by_kafka(b"x", "scored-signals/0@17", sent_ms) for _ in range(2))
-    assert one.letter_id == again.letter_id == derived_uuid7(sent_ms, b"scored-signals/0@17")
-    assert (one.letter_id.version, time_of(one.letter_id)) == (7, one.arrived_at)
+    assert one.dead_letter_id == again.dead_letter_id == derived_uuid7(sent_ms, b"scored-signals/0@17")
+    assert (one.dead_letter_id.version, time_of(one.dead_letter_id)) == (7, one.arrived_at)
     assert abs(one.arrived_at - sent_at) < timedelta(milliseconds=2)
-    assert Received.by_kafka(b"x", "scored-signals/0@18", sent_ms).letter_id != one.letter_id
+    assert Received.by_kafka(b"x", "scored-signals/0@18", sent_ms).dead_letter_id != one.dead_letter_id
 
 
 @pytest.mark.parametrize("milliseconds", [-1, 0, 2**47])
@@ -300,9 +300,9 @@ def test_a_producers_nonsense_time_is_replaced_by_ours(milliseconds: int) -> Non
 
 
 def test_an_error_text_is_cut_and_storable() -> None:
-    letter = lost(redis(b"x"), "PUBLISH_ERROR", "\0" + "y" * 10_000)
-    assert len(_text(letter)) == 2_000
-    assert "\0" not in _text(letter)
+    dead_letter = lost(redis(b"x"), "PUBLISH_ERROR", "\0" + "y" * 10_000)
+    assert len(_text(dead_letter)) == 2_000
+    assert "\0" not in _text(dead_letter)
 
 
 def test_a_patch_is_laid_over_what_a_signal_has_and_no_more() -> None:
@@ -350,6 +350,6 @@ def test_waits_double_up_to_the_longest_and_differ() -> None:
     assert backoff.next() <= 1.25
 
 
-def _text(letter: LostMessage) -> str:
-    text: str = letter.attempts[0]["error_message"]
+def _text(dead_letter: LostMessage) -> str:
+    text: str = dead_letter.attempts[0]["error_message"]
     return text

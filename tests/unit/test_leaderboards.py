@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from actors.leaderboards.messages import Record, Standing
 from actors.leaderboards.rankings import Rankings
 from actors.leaderboards.refreshing import Refreshing
-from actors.leaderboards.standing import BOARDS, Tally, value_and_change, values
+from actors.leaderboards.totals import BOARDS, BoardTotals, value_and_change, values
 from db.leaderboards import StandingRow
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -24,13 +24,15 @@ def standing(provider_id: UUID = IDS[0], **changes: int) -> StandingRow:
     return StandingRow(provider_id, *[changes.get(name, 0) for name in names])
 
 
-def record(tally: Tally, **changes: int) -> Record:
-    now = Record(tally.id, tally.signals, tally.followers, tally.closed, tally.wins, tally.return_sum, tally.streak)
+def record(totals: BoardTotals, **changes: int) -> Record:
+    now = Record(
+        totals.id, totals.signals, totals.followers, totals.closed, totals.wins, totals.return_sum, totals.streak
+    )
     return now._replace(**changes)
 
 
 def shown(row: StandingRow) -> dict[tuple[str, str], tuple[float | None, float | None]]:
-    return {key: value_and_change(Tally(row), *key) for key in BOARDS}
+    return {key: value_and_change(BoardTotals(row), *key) for key in BOARDS}
 
 
 def test_all_time_values_change_since_a_week_ago() -> None:
@@ -91,25 +93,25 @@ def test_who_begins_does_not_rise_fastest() -> None:
 
 def test_ties_go_to_more_signals_and_then_to_the_lower_id() -> None:
     rankings = Rankings(AT)
-    rankings.fill([Tally(standing(each, followers=7, total_signals=each.int % 2)) for each in IDS[:3]])
-    rankings.put(Tally(standing(IDS[3], followers=7, total_signals=2)), AT)
+    rankings.fill([BoardTotals(standing(each, followers=7, total_signals=each.int % 2)) for each in IDS[:3]])
+    rankings.put(BoardTotals(standing(IDS[3], followers=7, total_signals=2)), AT)
     order = [place.provider_id for place in rankings.top("followers", "all", 10)]
     assert order == [IDS[3], IDS[1], IDS[0], IDS[2]]
 
 
 def test_runs_that_no_record_tells_are_asked_for() -> None:
-    tally = Tally(standing())
-    assert tally.take(record(tally, closed=2, wins=2, current_streak=2))
-    assert tally.take(record(tally, closed=3, current_streak=0))
-    assert tally.take(record(tally, closed=5, wins=3, current_streak=1))  # lost, then won
-    assert tally.week_best == 2
-    assert not tally.take(record(tally, closed=9, wins=6, current_streak=1))  # won some, lost, won
+    totals = BoardTotals(standing())
+    assert totals.take(record(totals, closed=2, wins=2, current_streak=2))
+    assert totals.take(record(totals, closed=3, current_streak=0))
+    assert totals.take(record(totals, closed=5, wins=3, current_streak=1))  # lost, then won
+    assert totals.week_best == 2
+    assert not totals.take(record(totals, closed=9, wins=6, current_streak=1))  # won some, lost, won
 
 
 def test_an_unknown_provider_has_no_place_and_a_known_one_may_have_none() -> None:
     rankings = Rankings(AT)
     assert rankings.standing("streak", "all", IDS[0]) is None
-    rankings.put(Tally(standing(followers=3)), AT)
+    rankings.put(BoardTotals(standing(followers=3)), AT)
     assert rankings.standing("streak", "all", IDS[0]) == Standing(None, None)
     assert rankings.standing("followers", "all", IDS[0]) == Standing(1, 3)
 
@@ -121,24 +123,24 @@ CHANGES = st.tuples(
 
 @given(st.lists(CHANGES, max_size=40))
 def test_rankings_that_are_kept_equal_those_that_are_sorted(changes: list[tuple[UUID, int, int, int, int]]) -> None:
-    kept, tallies = Rankings(AT), {each: Tally.beginning(each) for each in IDS}
+    kept, all_totals = Rankings(AT), {each: BoardTotals.beginning(each) for each in IDS}
     for provider_id, signals, followers, closed, returned in changes:
-        tally = tallies[provider_id]
+        totals = all_totals[provider_id]
         news = record(
-            tally,
-            total_signals=tally.signals + signals,
-            followers=max(0, tally.followers + followers),
-            closed=tally.closed + closed,
-            wins=tally.wins + closed,
-            return_sum=tally.return_sum + returned,
-            current_streak=tally.streak + closed,
+            totals,
+            total_signals=totals.signals + signals,
+            followers=max(0, totals.followers + followers),
+            closed=totals.closed + closed,
+            wins=totals.wins + closed,
+            return_sum=totals.return_sum + returned,
+            current_streak=totals.streak + closed,
         )
         assert kept.take(news, AT)
         assert kept.is_known(news)
-        tally.take(news)
+        totals.take(news)
     seen = {provider_id for provider_id, *_ in changes}
     for number, (board, period) in enumerate(BOARDS):
-        ranked = [(values(each)[number], each) for each in tallies.values() if each.id in seen]
+        ranked = [(values(each)[number], each) for each in all_totals.values() if each.id in seen]
         on_it = [(-value, -each.signals, each.id) for value, each in ranked if value is not None]
         top = kept.top(board, period, 10)
         assert [place.provider_id for place in top] == [provider_id for *_, provider_id in sorted(on_it)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handlers._limits import LocalCounters, Rule, Verdict, _Check
+from handlers._http.limits import LocalCounters, Rule, Verdict, _Check
 
 
 def fixed(key: str = "k", limit: int = 3) -> _Check:

@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from actors.lens._outcomes import StageFailure, cause
+from actors.lens._results import StageFailure, cause
 from actors.lens.market._http import CallFailed
 from actors.lens.models._failures import ModelFailure, refused
 from config import clock, masking
@@ -20,7 +20,7 @@ from config.log import configure_logging
 from config.masking import redact
 from config.settings import Settings
 from db._migrate import MigrationError
-from handlers._errors import error_body
+from handlers._http.errors import error_body
 from schemas.errors import ActorUnavailable
 from server.mail.senders import NotSent
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlers._passwords import COST, NO_HASH, Passwords, Verdict, prehash
+from handlers.auth._passwords import COST, NO_HASH, Passwords, Verdict, prehash
 from schemas._passwords import password_problem
 from schemas.errors import Overloaded, RateLimited
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from actors._directory import SPECS
-from actors._placement import ActorProcess, ActorSpec, place
+from actors._runtime.placement import ActorProcess, ActorSpec, place
+from actors._runtime.registry import SPECS
 from config.settings import ConfigurationError
 
 PAIR = (ActorSpec("a/one", "x:A", shards=3), ActorSpec("a/two", "x:B", shards=3), ActorSpec("b", "x:C"))

@@ -11,8 +11,8 @@ import pytest
 from tornado.netutil import bind_sockets
 
 from config.settings import Settings
-from server._ports import check_ports, free_ports, held_port, in_use, listening_hosts, shown_host
-from server._service import ServiceError
+from server.supervisor.ports import check_ports, free_ports, held_port, in_use, listening_hosts, shown_host
+from server.supervisor.service import ServiceError
 
 HOST = "127.0.0.1"
 
@@ -72,9 +72,9 @@ def test_localhost_leads_to_the_server_by_either_protocol(
     monkeypatch: pytest.MonkeyPatch, host: str, addresses: list[str], shown: str
 ) -> None:
     assert shown_host(host) == shown
-    monkeypatch.setattr("server._ports._is_there", lambda _: True)
+    monkeypatch.setattr("server.supervisor.ports._is_there", lambda _: True)
     assert listening_hosts(host) == addresses
-    monkeypatch.setattr("server._ports._is_there", lambda _: False)  # a machine without IPv6
+    monkeypatch.setattr("server.supervisor.ports._is_there", lambda _: False)  # a machine without IPv6
     assert listening_hosts(host) == addresses[:1]
 
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from config.ids import uuid7
-from handlers._endpoint import endpoint_of, load_query
+from handlers._http.endpoint import endpoint_of, load_query
 from schemas._fields import CommaList
 from schemas.errors import InvalidQuery
 from schemas.signals import AllSignalsQuery

@@ -21,8 +21,8 @@ import pytest
 from asyncpg.pgproto import pgproto
 
 import actors
-from actors._messages import Message
-from actors._replies import UnreadableReply, _types, decode_reply, encode_reply
+from actors._runtime.messages import Message
+from actors._runtime.replies import UnreadableReply, _types, decode_reply, encode_reply
 from actors.lens.messages import Counts, ResolveDeadLetters
 from actors.providers.messages import Follow, Unfollow
 from actors.users.messages import (
@@ -37,9 +37,9 @@ from actors.users.messages import (
     SignIn,
     Watch,
 )
-from db.lens.dlq import LetterFilters
+from db.lens.dlq import DeadLetterFilters
 from db.providers.follows import FollowRow
-from db.users.lists import ViewRow, WatchlistRow
+from db.users.preferences import ViewRow, WatchlistRow
 
 ROOT = Path(__file__).parents[2]
 A, B = UUID(int=1 << 100), UUID(int=2)
@@ -63,7 +63,7 @@ ANSWERS: list[tuple[Message[Any], Any]] = [
     (FOLLOW, (FollowRow(A, B, True, AT), False)),
     (Unfollow(B, AT), None),
     (React("like", A, AT), True),
-    (ResolveDeadLetters(LetterFilters(), "x", 1, False), Counts(1, 2, 3)),
+    (ResolveDeadLetters(DeadLetterFilters(), "x", 1, False), Counts(1, 2, 3)),
 ]
 
 
@@ -146,7 +146,7 @@ def test_an_answer_that_the_message_does_not_declare_is_not_stored() -> None:
 
 
 READERS = {"pickle": {"loads", "load", "Unpickler"}, "marshal": {"loads", "load"}, "shelve": {"open"}}
-MAY = {("actors/_messages.py", "pickle.loads"), ("actors/_replies.py", "pickle.Unpickler")}
+MAY = {("actors/_runtime/messages.py", "pickle.loads"), ("actors/_runtime/replies.py", "pickle.Unpickler")}
 
 
 def test_nothing_else_reads_what_could_run() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from config.settings import ConfigurationError, Settings
-from handlers._access import INTERNAL, PUBLIC
-from handlers._base import GatewayHandler
-from handlers._endpoint import endpoint
-from handlers._limits import EXEMPT, STANDARD
-from handlers._routes import INTERNAL_PREFIX, Route, RouteTable
+from handlers._http.access import INTERNAL, PUBLIC
+from handlers._http.base import GatewayHandler
+from handlers._http.endpoint import endpoint
+from handlers._http.limits import EXEMPT, STANDARD
+from handlers._http.routes import INTERNAL_PREFIX, Route, RouteTable
 from server.routes import ROUTES, effective_limits
 
 

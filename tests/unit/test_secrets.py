@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import ConfigurationError, Settings
-from server._secrets import kept_secret, with_kept_secrets
+from server.supervisor.secrets import kept_secret, with_kept_secrets
 
 
 def test_processes_that_start_at_once_agree_on_one_secret(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from config._entropy import weakness
 from config._variables import read_variable
 from config.settings import ConfigurationError, Settings, describe_settings
-from tests.services import REPOSITORY
+from tests.support.services import REPOSITORY
 
 STRONG = "5kJx0mVw2Qn8Rt4Zp7Ly1Hc6Bd9Gf3Sa0Ue5Io2"
 PRODUCTION = {

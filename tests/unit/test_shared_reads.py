@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from config.tasks import spawn
-from handlers._shared_reads import SharedReads
+from handlers._http.shared_reads import SharedReads
 from schemas.errors import DatabaseUnavailable
 
 

@@ -17,15 +17,15 @@ import psutil
 import pytest
 
 from config.tasks import spawn
-from server._actor_logs import ActorLogs
-from server._console import Console
-from server._instance import AlreadyRunning, Instance
-from server._logfile import LogFile
-from server._plan import Plan
-from server._process import Child, Launch, Reaper, inherited_environment
-from server._service import NotReady, Run, Service
-from server._unit import Backoff, Policy, StartFailed
-from server.supervisor import Supervisor
+from server.supervisor.actor_logs import ActorLogs
+from server.supervisor.console import Console
+from server.supervisor.instance import AlreadyRunning, Instance
+from server.supervisor.logfile import LogFile
+from server.supervisor.plan import Plan
+from server.supervisor.process import Child, Launch, Reaper, inherited_environment
+from server.supervisor.service import NotReady, Run, Service
+from server.supervisor.supervisor import Supervisor
+from server.supervisor.unit import Backoff, Policy, StartFailed
 
 QUICK = Policy(first_attempts=2, base_seconds=0.01, most_seconds=0.05)
 # Ends in order on SIGTERM; says so, to show that it was asked and not killed.
@@ -230,7 +230,7 @@ async def test_signals_of_one_moment_are_one_wish(world: World, second: signal.S
 async def test_a_second_signal_does_not_wait_for_a_child_that_will_not_end(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.supervisor.SAME_WISH_SECONDS", 0.2)
+    monkeypatch.setattr("server.supervisor.supervisor.SAME_WISH_SECONDS", 0.2)
     stubborn = world.service("gateway", "trap '' TERM; echo up $$; while :; do sleep 0.02; done")
     stubborn.stop_steps = ((signal.SIGTERM, 60.0),)
     async with supervised(world, Plan([stubborn])) as running:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings, describe_settings
-from server._doctor import examine
-from server._instance import Instance
-from server._process import inherited_environment
-from server.supervisor import EXAMPLE_BODY, ready_lines
-from tests.services import REPOSITORY, free_ports
+from server.supervisor.doctor import examine
+from server.supervisor.instance import Instance
+from server.supervisor.process import inherited_environment
+from server.supervisor.supervisor import EXAMPLE_BODY, ready_lines
+from tests.support.services import REPOSITORY, free_ports
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_the_embedded_database_of_a_stopped_server_cannot_be_migrated(tmp_path: 
 
 
 def test_the_supervisor_does_not_import_ray() -> None:
-    code = "import sys, run, server.supervisor, server._doctor; sys.exit('ray' in sys.modules)"
+    code = "import sys, run, server.supervisor.supervisor, server.supervisor.doctor; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from actors.providers.record import closed, counted, earned_level, figures_of, followed, is_deeper, return_of
 from db.providers.outcomes import Status
 from db.providers.records import Figures, RecordRow
-from tests.users_factory import NOON
+from tests.support.users_factory import NOON
 
 EMPTY = RecordRow(UUID(int=1), is_system=False)
 UNIT = Fraction(1, 10**12)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from actors._messages import Message
+from actors._runtime.messages import Message
 from config.values import Value, field, replace
 
 

@@ -12,10 +12,10 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors._directory import shard_of
-from actors._messages import Delivery, Message
-from actors._turns import Turns
-from actors._virtual import _Attempt
+from actors._runtime.keyed_lock import KeyedLock
+from actors._runtime.messages import Envelope, Message
+from actors._runtime.registry import shard_of
+from actors._runtime.virtual import _Attempt
 from config.tasks import cancel, spawn
 from schemas.errors import AppError, Conflict, Internal, NotFound
 from tests.integration.counters import Add, Changed, Counters, Fail, SetTo, Total
@@ -24,7 +24,7 @@ KEYS = ["a", "b", "c"]
 
 
 async def test_a_key_has_one_turn_at_a_time_in_the_order_of_asking() -> None:
-    turns = Turns()
+    turns = KeyedLock()
     log: list[str] = []
 
     async def work(name: str, keys: list[str]) -> None:
@@ -39,7 +39,7 @@ async def test_a_key_has_one_turn_at_a_time_in_the_order_of_asking() -> None:
 
 
 async def test_turns_with_different_keys_overlap() -> None:
-    turns = Turns()
+    turns = KeyedLock()
     both = asyncio.Barrier(2)
 
     async def work(key: str) -> None:
@@ -51,7 +51,7 @@ async def test_turns_with_different_keys_overlap() -> None:
 
 
 async def test_who_gives_up_waiting_lets_nobody_overtake() -> None:
-    turns = Turns()
+    turns = KeyedLock()
     log: list[str] = []
 
     async def work(name: str, keys: list[str], open_: asyncio.Event) -> None:
@@ -88,7 +88,7 @@ def test_turns_never_deadlock_never_overlap_and_keep_the_order_of_each_key(
     plan: list[tuple[set[str], bool, int]],
 ) -> None:
     async def run() -> None:
-        turns = Turns()
+        turns = KeyedLock()
         holding: dict[str, int] = {}
         order: dict[str, list[int]] = defaultdict(list)
 
@@ -173,7 +173,7 @@ def test_a_batch_decides_as_its_messages_would_one_after_another(
 ) -> None:
     states = dict(before)
     attempt = _Attempt(Saved(), before, {"unknown": NotFound()})
-    replies = attempt.decide([Delivery(key, message) for key, message in batch])
+    replies = attempt.decide([Envelope(key, message) for key, message in batch])
     kept = dict(before)
     assert [kind(reply) for reply in replies] == model(states, batch)
     assert before == kept, "a decision changes nothing but the attempt"
@@ -191,12 +191,12 @@ def test_one_by_one_a_message_whose_save_fails_leaves_no_trace(
 ) -> None:
     counters = Saved()
     counters.limit = 10
-    deliveries = [Delivery(key, message) for key, message in batch]
+    envelopes = [Envelope(key, message) for key, message in batch]
 
     async def one_by_one() -> tuple[list[Any], dict[str, int]]:
         attempt = _Attempt(counters, before, {"unknown": NotFound()})
         replies: list[Any] = []
-        for each in deliveries:
+        for each in envelopes:
             try:
                 replies += await attempt.apply(None, [each])  # type: ignore[arg-type]
             except ValueError:
@@ -222,7 +222,7 @@ def test_one_by_one_a_message_whose_save_fails_leaves_no_trace(
 
 async def test_what_was_decided_is_saved_without_deciding_again_unless_some_of_it_was_applied_before() -> None:
     counters = Saved()
-    batch = [Delivery("a", Add(1)), Delivery("b", Add(2)), Delivery("a", Add(3))]
+    batch = [Envelope("a", Add(1)), Envelope("b", Add(2)), Envelope("a", Add(3))]
     attempt = _Attempt(counters, {"a": 0, "b": 0}, {})
     assert attempt.decide(batch) == [1, 2, 4]
     assert await attempt.apply(None, batch) == [1, 2, 4]  # type: ignore[arg-type]
@@ -240,7 +240,7 @@ async def test_a_question_that_changes_something_is_a_bug_and_changes_nothing() 
             return super().handle(key, state, Add(1))
 
     attempt = _Attempt(Wrong(), {"a": 0}, {})
-    [reply] = attempt.decide([Delivery("a", Total())])
+    [reply] = attempt.decide([Envelope("a", Total())])
     assert isinstance(reply, Internal)
     assert (attempt.states, attempt.changes) == ({}, [])
 

@@ -16,7 +16,7 @@ import orjson
 from config.ids import uuid7
 from server.demo.cast import FOLLOWERS, KING, PROVIDERS
 from server.demo.client import Account, Client, Host, Refused
-from server.demo.letters import Letters
+from server.demo.emails import Emails
 from tests.contract.documents import anonymous, documented_routes, examples
 from tests.walk_gateway._filled import common, lacking
 from tests.walk_lens._client import Findings
@@ -42,7 +42,7 @@ _MOST_SAID = 10  # signals that are looked at in full
 
 async def walk(url: str) -> Findings:
     """Every row of the document, once; on a server that `run.py demo` has filled."""
-    host = Host(url, Letters(Path("nowhere")), lambda text: None)
+    host = Host(url, Emails(Path("nowhere")), lambda text: None)
     try:
         return await Walk(host).run()
     finally:

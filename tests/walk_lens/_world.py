@@ -14,7 +14,7 @@ from config.settings import Settings
 from tests.peers.hyperliquid import HyperliquidPeer, edited
 from tests.peers.hyperliquid import status as venue_answers
 from tests.peers.model_apis import GOOD, ModelPeer, says
-from tests.services import Server, postgres_server
+from tests.support.services import Server, postgres_server
 
 BROKEN_SYMBOL = "SOL"
 MODELS = ("chatgpt", "gemini")

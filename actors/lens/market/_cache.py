@@ -52,7 +52,7 @@ class Cell:
         self.failures += 1
         self.retry_at = now + hold * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - spreads load, no secret
 
-    def outcome(self, now: float) -> tuple[Any, CallFailed | None]:
+    def result(self, now: float) -> tuple[Any, CallFailed | None]:
         """The value to use, and the failure that explains why it is not fresh."""
         if now < self.fresh_until:
             return self.value, None

@@ -150,14 +150,14 @@ class Provider:
 
 
 async def _measured(query: Query, ask: Ask) -> None:
-    outcome = "timeout"  # what ends it without an exception of its own
+    result = "timeout"  # what ends it without an exception of its own
     started = time.perf_counter()
     try:
         await ask()
-        outcome = "success"
+        result = "success"
     except CallFailed as failure:
-        outcome = failure.reason.lower()
+        result = failure.reason.lower()
         raise
     finally:
-        metrics.MARKET_CALLS.labels(query, outcome).inc()
+        metrics.MARKET_CALLS.labels(query, result).inc()
         metrics.MARKET_CALL_SECONDS.labels(query).observe(time.perf_counter() - started)

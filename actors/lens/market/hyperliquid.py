@@ -125,7 +125,7 @@ class HyperliquidMarketData:
             return NO_SOURCE
         coin = self._coins.find(request.symbol) or await self._look_up(request.symbol)
         if coin is None:
-            _, failure = self._mids.outcome(self._monotonic())
+            _, failure = self._mids.result(self._monotonic())
             return MarketSnapshot(failures=() if failure is None else (_failed("mid", failure),))
         cells = [(query, self._cell(query, coin)) for query in request.queries]
         await self._wait([cell for _, cell in cells])
@@ -186,7 +186,7 @@ class HyperliquidMarketData:
         candles: dict[Interval, Candles] = {}
         failures = []
         for query, cell in cells:
-            value, failure = cell.outcome(now)
+            value, failure = cell.result(now)
             try:
                 if value is None:
                     pass

@@ -32,7 +32,7 @@ from tests.benchmarks.streams import measures
 from tests.benchmarks.streams.contenders import EVERY, Backends, Contender
 from tests.benchmarks.streams.machine import allow_many_files
 from tests.benchmarks.streams.report import Results, judge, table, write
-from tests.services import postgres_server, valkey_server
+from tests.support.services import postgres_server, valkey_server
 
 Measure = Callable[[Sequence[Contender], measures.Clock, measures.Extent], Awaitable[dict[str, Any]]]
 FIGURES: dict[str, Measure] = {

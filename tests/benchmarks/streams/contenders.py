@@ -19,10 +19,10 @@ from config.settings import Settings
 from db._postgres import create_pool
 from db._redis import create_redis
 from schemas.feed import FeedItem
-from server._ports import free_ports
+from server.supervisor.ports import free_ports
 from tests.benchmarks.streams.machine import SERVER_CORE, Child, allow_many_files, child, python
 from tests.benchmarks.streams.readers import END
-from tests.streams import ALICE, Draft, Publisher, _item
+from tests.support.streams import ALICE, Draft, Publisher, _item
 
 HERE = Path(__file__).parent
 PEERS_FOLDER = Path(__file__).resolve().parents[3] / ".peers"

@@ -246,7 +246,7 @@ async def _idle(server: Contender, clock: Clock, extent: Extent) -> Idle:
     await asyncio.sleep(SETTLE_SECONDS)
     before = pss_bytes(server.pid)
     with _readers(server, fewer) as first:
-        opening = float(await first.hear())
+        session_opened = float(await first.hear())
         await server.settle(fewer)
         await asyncio.sleep(SETTLE_SECONDS)
         used = pss_bytes(server.pid) - before
@@ -260,7 +260,9 @@ async def _idle(server: Contender, clock: Clock, extent: Extent) -> Idle:
             share = (cpu_seconds(server.pid) - cpu) / (time.monotonic() - started)
             async with _trickle(server, clock, (first, others), extent.health_seconds):
                 busy = await _health(server, extent.health_seconds)
-    return Idle(fewer, used / fewer / 1024, most, used_by_most / most / 1024, fewer / opening, health, busy, share)
+    return Idle(
+        fewer, used / fewer / 1024, most, used_by_most / most / 1024, fewer / session_opened, health, busy, share
+    )
 
 
 async def bystanders(servers: Sequence[Contender], clock: Clock, extent: Extent) -> dict[str, list[tuple[int, float]]]:

@@ -17,7 +17,7 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from tests.browser._programs import chromium
 from tests.browser.clients import StreamClient
-from tests.streams import until
+from tests.support.streams import until
 
 START_SECONDS = 30.0
 FOLLOW = """

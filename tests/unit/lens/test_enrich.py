@@ -6,8 +6,8 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
-from actors._behaviour import Room
-from actors.lens._outcomes import Advanced, Rejected
+from actors._runtime.context import ActorContext
+from actors.lens._results import Advanced, Rejected
 from actors.lens.enrich import Enrich
 from actors.lens.market import MarketRequest
 from actors.lens.market.simulated import SimulatedMarketData
@@ -27,7 +27,7 @@ class SlowMarket(SimulatedMarketData):
 
 async def enrich_with(market: SimulatedMarketData, **settings: Any) -> Enrich:
     stage = Enrich()
-    stage.room = cast(Room, SimpleNamespace(settings=Settings.load(env_file=None).replace(**settings)))
+    stage.context = cast(ActorContext, SimpleNamespace(settings=Settings.load(env_file=None).replace(**settings)))
     await stage.prepare()
     stage._market = market
     return stage
@@ -39,9 +39,9 @@ def aged(seconds: float, round_: int = 0) -> Work:
 
 async def test_what_is_too_old_is_rejected_without_waiting_for_the_market() -> None:
     stage = await enrich_with(SlowMarket(), lens_reject_age_seconds=60.0)
-    outcome = stage.work_at_once(aged(3600))
-    assert isinstance(outcome, Rejected)
-    [step] = outcome.move.timeline
+    result = stage.work_at_once(aged(3600))
+    assert isinstance(result, Rejected)
+    [step] = result.move.timeline
     assert step["status"] == "REJECTED"
     assert step["details"] == {"reason": "signal is 3600 s old, the limit is 60 s"}
 
@@ -71,7 +71,7 @@ async def test_the_gate_of_drift_is_passed_with_the_market_s_answers() -> None:
             return MarketSnapshot(quote=type(answers.quote)(answers.quote.mid * 1.1, answers.quote.as_of_ms))
 
     stage = await enrich_with(FarMarket(), lens_reject_drift_bps=50.0)
-    outcome = stage.work_at_once(aged(30))
-    assert isinstance(outcome, Rejected)
-    assert outcome.move.timeline[0]["details"]["reason"].startswith("entry price is 953.1 bps from the market")
+    result = stage.work_at_once(aged(30))
+    assert isinstance(result, Rejected)
+    assert result.move.timeline[0]["details"]["reason"].startswith("entry price is 953.1 bps from the market")
     assert isinstance(stage.work_at_once(aged(30, round_=1)), Advanced)

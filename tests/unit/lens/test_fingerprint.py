@@ -13,7 +13,7 @@ from actors.lens.messages import Submit
 from config.ids import uuid7
 from schemas._json import parse_object
 from schemas.lens import SignalSubmission
-from tests.lens_factory import EXAMPLE
+from tests.support.lens_factory import EXAMPLE
 
 OPTION = {
     "asset_type": "option",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from actors._mailbox import Mailbox
+from actors._runtime.ref import ActorRef
 from actors.lens._handover import LINGER_SECONDS, HandOver, linger_after
 from actors.lens.messages import Process, Work
 from tests.unit.lens.factories import make_signal
@@ -29,7 +29,7 @@ def some(count: int) -> list[Work]:
 
 def hand_over() -> tuple[HandOver, Heard]:
     heard = Heard()
-    return HandOver(cast(Mailbox, heard)), heard
+    return HandOver(cast(ActorRef, heard)), heard
 
 
 def test_the_wait_grows_with_the_batch_before_and_has_an_end() -> None:

@@ -39,8 +39,8 @@ def opened(clock: Clock) -> Breaker:
 
 def test_the_circuit_opens_after_failures_in_a_row_and_says_why() -> None:
     breaker = Breaker(witness=VENUE, now=Clock())
-    outcomes = [breaker.failed(coin, DOWN) for coin in ("BTC", "BTC", VENUE, "BTC", "BTC")]
-    assert outcomes == [False, False, False, False, True]
+    results = [breaker.failed(coin, DOWN) for coin in ("BTC", "BTC", VENUE, "BTC", "BTC")]
+    assert results == [False, False, False, False, True]
     assert breaker.refusal is not None
     assert breaker.refusal.reason == "PROVIDER_ERROR"
     assert breaker.refusal.message == "Hyperliquid API returned 503 Service Unavailable (calls are paused)"
@@ -166,15 +166,15 @@ def test_what_can_be_done_without_leaves_room_for_what_cannot() -> None:
 
 def test_an_answer_ages_from_fresh_to_older_to_none() -> None:
     cell = Cell()
-    assert cell.outcome(0.0) == (None, None)
+    assert cell.result(0.0) == (None, None)
     cell.store("mids", 0.0, refresh=1.0, fresh=1.5, keep=60.0)
     cell.fail(DOWN, 1.2)
-    assert cell.outcome(1.4) == ("mids", None)
-    assert cell.outcome(1.5) == ("mids", DOWN)
-    assert cell.outcome(59.9) == ("mids", DOWN)
-    assert cell.outcome(60.0) == (None, DOWN)
+    assert cell.result(1.4) == ("mids", None)
+    assert cell.result(1.5) == ("mids", DOWN)
+    assert cell.result(59.9) == ("mids", DOWN)
+    assert cell.result(60.0) == (None, DOWN)
     cell.store("newer", 70.0, refresh=1.0, fresh=1.5, keep=60.0)
-    assert cell.outcome(80.0) == ("newer", None)
+    assert cell.result(80.0) == ("newer", None)
 
 
 def test_a_question_that_keeps_failing_is_asked_ever_more_rarely() -> None:
@@ -209,7 +209,7 @@ async def test_a_fault_of_ours_is_a_failure_that_is_held_back_like_any_other() -
     assert provider.begin(cell, "mid", "", 2, ask)
     assert cell.call is not None
     await asyncio.wait({cell.call})
-    _, failure = cell.outcome(time.monotonic())
+    _, failure = cell.result(time.monotonic())
     assert failure is not None
     assert failure.message == "Hyperliquid API: the call failed (RuntimeError)"
     assert cell.retry_at > time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from actors._messages import decode, encode
+from actors._runtime.messages import decode, encode
 from actors.lens.messages import Work
 from tests.unit.lens.factories import make_signal
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors._messages import Message
+from actors._runtime.messages import Message
 from actors.users import account as rules
 from actors.users.account import SESSIONS, Account
 from actors.users.changes import Changed, Created, LinkUsed, PasswordSet, SessionEnded
@@ -26,10 +26,10 @@ from actors.users.messages import (
 )
 from config import values
 from config.ids import uuid7
-from db.mail import LetterRow
+from db.mail import EmailRow
 from db.users.accounts import IdentityRow, ReferralRow
 from schemas.errors import Conflict, NotFound, Unauthorized, ValidationFailed
-from tests.users_factory import NOON, account_row, an_account, digest, refresh, register, sign_in
+from tests.support.users_factory import NOON, account_row, an_account, digest, refresh, register, sign_in
 
 WEEK = 7 * 24 * 3600
 
@@ -49,7 +49,7 @@ def test_registering_makes_the_account_and_queues_its_verification() -> None:
     row = account_row(email_verified=False)
     decision = rules.decide(Account(None, {}), register(row))
     assert decision.state.row == row
-    assert kinds(decision.changes) == [Created, LetterRow]
+    assert kinds(decision.changes) == [Created, EmailRow]
     assert decision.reply.email == row.email
     assert not hasattr(decision.reply, "password_hash")
 

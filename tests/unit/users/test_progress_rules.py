@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors._messages import Message
+from actors._runtime.messages import Message
 from actors.users.achievements import ACHIEVEMENTS, BY_ID, due, nearest, points
 from actors.users.messages import Activity, EditSettings, FirstFollow, ProviderFacts, Qualify
 from actors.users.progress import Progress, decide

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from actors.users.changes import Commented, Counted
 from actors.users.messages import DeleteComment, EditComment, EditSettings, PostComment, React, Unreact
 from actors.users.social import Talk, decide
-from db.public_signals import REACTIONS
+from db.signals.reads import REACTIONS
 from schemas.errors import AppError, Conflict, Internal, NotFound
-from tests.users_factory import NOON
+from tests.support.users_factory import NOON
 
 USER, SIGNAL, KING = UUID(int=1), UUID(int=2), UUID(int=3)
 KINDS = tuple(REACTIONS)

@@ -1,0 +1,1 @@
+"""Where actors run: names, references, processes, transactions. No domain."""

@@ -1,0 +1,140 @@
+"""What an actor does, apart from Ray: a Behaviour processes batches in a Room that gives it everything it needs.
+
+`Room.write` is how a batch becomes durable: one fenced transaction, each command applied once, failures alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
+
+from redis.asyncio import Redis
+
+from actors._runtime.commands import Apply, write_batch
+from actors._runtime.fencing import Fence
+from actors._runtime.messages import Envelope
+from config import tasks
+from config.settings import Settings
+from db._postgres import DEADLINE_SECONDS, Connection, Pool, connection, loudness
+from schemas.errors import Unavailable
+
+if TYPE_CHECKING:
+    from actors._runtime.ref import ActorRef
+    from actors._runtime.registry import ActorRegistry
+
+log = logging.getLogger(__name__)
+
+
+class ActorContext:
+    """What an actor finds around it. Lives from the start of its process to the end."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        shard: int,
+        shards: int,
+        settings: Settings,
+        pool: Pool,
+        redis: Redis,
+        fence: Fence,
+        registry: ActorRegistry,
+    ) -> None:
+        self.name = name  # as in Ray: "lens/enrich", or "providers/3" for the kinds with several shards
+        self.shard = shard
+        self.shards = shards
+        self.settings = settings
+        self.pool = pool
+        self.redis = redis
+        self.fence = fence
+        self.registry = registry
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under which this process writes."""
+        return self.fence.epoch
+
+    def connection(
+        self, *, deadline_seconds: float | None = DEADLINE_SECONDS
+    ) -> AbstractAsyncContextManager[Connection]:
+        """A connection for reading. Raises DatabaseUnavailable, at the deadline (of the whole block) at the latest."""
+        return connection(self.pool, deadline_seconds=deadline_seconds)
+
+    def transaction(
+        self, *, deadline_seconds: float | None = DEADLINE_SECONDS
+    ) -> AbstractAsyncContextManager[Connection]:
+        """A transaction that only the current owner can have; `conn.transaction()` in it is a savepoint.
+
+        Raises DatabaseUnavailable, at the deadline (of the whole block) at the latest; if the body has run, it may have
+        been committed. Raises Fenced when another process has taken over; this process is ending then.
+        """
+        return self.fence.transaction(deadline_seconds=deadline_seconds)
+
+    def ref(self, kind: str, key: str) -> ActorRef:
+        """The mailbox of the actor of `kind` that owns `key`."""
+        return self.registry.ref(kind, key)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
+        """Start background work; it is cancelled when the actor stops."""
+        task = tasks.spawn(coroutine, name=f"{self.name}: {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def every(self, seconds: float, work: Callable[[], Awaitable[Any]], *, name: str) -> asyncio.Task[Any]:
+        """Call `work` again and again, `seconds` (± 10 %) after it last ended. A failure is logged and survived."""
+        return self.spawn(self._repeat(seconds, work, name), name=name)
+
+    async def _repeat(self, seconds: float, work: Callable[[], Awaitable[Any]], name: str) -> None:
+        while True:
+            await asyncio.sleep(seconds * random.uniform(0.9, 1.1))  # noqa: S311 - spreads load, guards nothing
+            try:
+                await work()
+            except Unavailable as error:
+                log.log(loudness(error), "%s: %s waits for its next turn: %s", self.name, name, error)
+            except Exception:
+                log.exception("%s: %s failed", self.name, name)
+
+    async def close(self) -> None:
+        """End the background work."""
+        await tasks.cancel(*self._tasks)
+
+    async def write(self, batch: Sequence[Envelope], apply: Apply) -> list[Any]:
+        """Apply a batch in one fenced transaction; the replies (values or AppErrors), in order. They are durable.
+
+        `apply` gets those deliveries that were not applied before; the others are answered as they were then. If it
+        raises (a constraint, a domain error, a bug), everything is rolled back and each delivery is tried alone, in
+        order, behind a savepoint. Raises DatabaseUnavailable and Fenced for the batch as a whole.
+        """
+        return await write_batch(self.fence, batch, lambda: apply)
+
+
+class Behaviour(ABC):
+    """What a kind of actor does with its messages. One instance per shard, in one process, on one event loop.
+
+    A subclass says in its docstring what it owns, what success means, what a crash loses, and why repeating is
+    harmless. Batches of different senders overlap at every `await`; those of one sender do not.
+    """
+
+    context: ActorContext
+
+    async def start(self, context: ActorContext) -> None:
+        """Called once, with the epoch taken, before the first batch. Keep `super().start(room)` first."""
+        self.context = context
+
+    async def stop(self) -> None:  # noqa: B027 - not every actor has something to stop
+        """Called once, when the last batch has been answered; the context's background work still runs."""
+
+    @abstractmethod
+    async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
+        """One reply or AppError value for each delivery, in order. What it raises is the answer to all of them."""
+
+    def stats(self) -> Mapping[str, float]:
+        """What this actor holds and how busy it is: shown by `ping` and in metrics."""
+        return {}

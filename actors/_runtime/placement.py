@@ -1,0 +1,103 @@
+"""Which actors share a process: the kinds of the system, and the setting ACTOR_PLACEMENT that groups them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from actors._runtime.ref import Limits
+from config.settings import ConfigurationError
+
+TOGETHER = "lens=lens/intake+lens/enrich+lens/evaluate+lens/publish core=providers+users+leaderboards+ingest@1"
+"""What `together` means: a process for each lane of the pipeline, and one for all else."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActorSpec:
+    """A kind of actor: its name, what it does, into how many shards it is divided, and its bounds."""
+
+    kind: str
+    behaviour: str  # "actors.lens.intake:Intake"
+    shards: int = 1
+    pool_size: int = 4  # Postgres connections, at least 2 (a take-over may need two): batches side by side
+    limits: Limits = field(default_factory=Limits)
+
+    def name_of(self, shard: int) -> str:
+        """The name of one actor: the kind, and the shard where there are several."""
+        return self.kind if self.shards == 1 else f"{self.kind}/{shard}"
+
+
+@dataclass(frozen=True, slots=True)
+class ActorProcess:
+    """The actors that share one process."""
+
+    title: str  # for `ps` and the dashboard: LensIntake, or what the group is called
+    actors: tuple[tuple[ActorSpec, int], ...]  # with their shards
+
+    @property
+    def name(self) -> str:
+        """The name in Ray, which shows every actor in it."""
+        return "+".join(self.actor_names)
+
+    @property
+    def actor_names(self) -> tuple[str, ...]:
+        """The names of its actors."""
+        return tuple(spec.name_of(shard) for spec, shard in self.actors)
+
+    @property
+    def pool_size(self) -> int:
+        """Postgres connections: actors that share a process rarely need all of theirs at once."""
+        largest = max(spec.pool_size for spec, _ in self.actors)
+        return largest + 2 * (len(self.actors) - 1)
+
+
+def place(specs: Sequence[ActorSpec], placement: str) -> tuple[ActorProcess, ...]:
+    """Divide the actors of all `specs` over processes.
+
+    `placement`: groups, divided by blanks, of the form `name=kind+kind@processes`. Shard k of a kind runs in its
+    group's process k modulo their number; without `@` there are as many as the most shards. A kind in no group has a
+    process for each shard. `together` stands for TOGETHER, `spread` for no group at all.
+
+    Raises ConfigurationError.
+    """
+    by_kind = {spec.kind: spec for spec in specs}
+    groups = TOGETHER if placement == "together" else "" if placement == "spread" else placement
+    processes: list[ActorProcess] = []
+    placed: set[str] = set()
+    for group in groups.split():
+        title, kinds, count = _parse(group)
+        if placement == "together":  # tests and tools run a part of the system
+            kinds = [kind for kind in kinds if kind in by_kind]
+        for kind in kinds:
+            if kind not in by_kind:
+                raise _error(f"{kind!r} is no kind of actor; there are {', '.join(sorted(by_kind))}")
+            if kind in placed:
+                raise _error(f"{kind!r} is in two groups")
+            placed.add(kind)
+        count = count or max((by_kind[kind].shards for kind in kinds), default=0)
+        for number in range(count):
+            members = tuple((by_kind[k], shard) for k in kinds for shard in range(number, by_kind[k].shards, count))
+            if members:
+                processes.append(
+                    ActorProcess(_camel(title) if len(members) > 1 else _camel(members[0][0].kind), members)
+                )
+    for spec in specs:
+        if spec.kind not in placed:
+            processes += [ActorProcess(_camel(spec.kind), ((spec, shard),)) for shard in range(spec.shards)]
+    return tuple(processes)
+
+
+def _parse(group: str) -> tuple[str, list[str], int]:
+    title, equals, rest = group.partition("=")
+    kinds, at, count = rest.partition("@")
+    if not equals or not title.isalnum() or not all(kinds.split("+")) or (at and not count.isdecimal()) or count == "0":
+        raise _error(f"{group!r} is not of the form name=kind+kind or name=kind+kind@processes")
+    return title, kinds.split("+"), int(count or 0)
+
+
+def _camel(text: str) -> str:
+    return "".join(word[:1].upper() + word[1:] for word in text.replace("/", " ").replace("_", " ").split())
+
+
+def _error(reason: str) -> ConfigurationError:
+    return ConfigurationError([f"ACTOR_PLACEMENT: {reason}"])

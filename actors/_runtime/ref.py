@@ -1,0 +1,419 @@
+"""The sender's side of an actor: messages that arrive while a call is under way wait and leave together in the next.
+
+A call costs its sender about half a millisecond of work whether it carries one message or five hundred. There is one
+call at a time, so messages arrive in the order in which they were sent, and a batch grows just as long as a call takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from collections import deque
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+import uuid_utils
+
+from actors._runtime.messages import UNDECODABLE, Envelope, Message, decode, encode
+from config import metrics, tasks
+from schemas.errors import ActorUnavailable, AppError, DeadlineExceeded, Internal, Overloaded
+
+log = logging.getLogger(__name__)
+
+Reply = TypeVar("Reply")
+
+
+class Undelivered(Exception):
+    """The transport has no answer: the batch may have been processed, or not."""
+
+
+class Transport(Protocol):
+    """What carries batches to an actor in another process."""
+
+    async def send(self, batch: bytes) -> bytes:
+        """The encoded replies. Raises Undelivered; it is sent again then, perhaps to another process."""
+
+
+class Neighbour(Protocol):
+    """An actor in this process."""
+
+    async def send(self, batch: Sequence[Envelope]) -> Sequence[Any]:
+        """The replies. The batch is processed to the end whether or not somebody waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of one mailbox."""
+
+    waiting: int = 10_000  # messages; past it `ask` raises Overloaded and `tell` returns False
+    batch_messages: int = 500  # throughput per message no longer grows beyond
+    batch_bytes: int = 1 << 20
+    ask_seconds: float = 1.8  # the caller answers its own client within 2 s
+    tell_seconds: float = 10.0  # nobody waits for it; a sweeper re-takes what is dropped
+    call_seconds: float = 5.0  # a call without an answer is given up, so that the next can leave
+    retry_base_seconds: float = 0.02
+    retry_max_seconds: float = 0.5
+    pause_seconds_each: float = 0.0  # after a batch of several, for each of its messages: the next one grows meanwhile
+    pause_seconds: float = 0.0  # at most
+
+
+# future (None: told, not asked), deadline (loop time), key, message, command id, suspect. A plain tuple: it is made for
+# every message. A withdrawn message is one whose future is done.
+_Entry = tuple["asyncio.Future[Any] | None", float, str, Message[Any], bytes | None, bool]
+
+
+class ActorRef:
+    """The one way to an actor in this process. Bounded, in order, with deadlines; belongs to one event loop.
+
+    An answer means that it is durable. DeadlineExceeded and ActorUnavailable mean that the outcome is unknown; asking
+    again under the same command id applies it once. A failed call is repeated by itself while somebody still waits.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        transport: Transport | None,
+        limits: Limits | None = None,
+        *,
+        neighbour: Neighbour | None = None,
+    ) -> None:
+        self.name = name
+        self._transport = transport
+        self._neighbour = neighbour  # instead of a transport
+        self._limits = limits or Limits()
+        self._waiting: deque[_Entry] = deque()
+        self._under_way: list[_Entry] = []
+        self._sent = 0  # messages in the last batch
+        self._failing = False  # the last call failed, the next has not been answered yet
+        self._closing = False
+        self._batch_limit = self._limits.batch_messages  # lower for a while after a batch that was too large
+        self._batch_bytes = 0  # of the batch under way
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._runner: asyncio.Task[None] | None = None
+        self._wake_up: asyncio.Future[None] | None = None  # set while there is nothing to do
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._sweep_at = math.inf
+        self._depth = metrics.MAILBOX_DEPTH.labels(name)
+        self._batch_messages = metrics.MAILBOX_BATCH_MESSAGES.labels(name)
+        self._call_seconds = metrics.MAILBOX_CALL_SECONDS.labels(name)
+        self._retries = metrics.MAILBOX_RETRIES.labels(name)
+        self._refused = metrics.MAILBOX_REFUSED.labels(name)
+        self._expired = metrics.MAILBOX_EXPIRED.labels(name)
+
+    async def ask(
+        self,
+        key: str,
+        message: Message[Reply],
+        *,
+        command_id: UUID | None = None,
+        deadline_seconds: float | None = None,
+    ) -> Reply:
+        """The owner's answer. Raises what the owner raised, Overloaded, DeadlineExceeded, ActorUnavailable.
+
+        `command_id` makes repetitions of a write one command even across processes and restarts (for about an hour);
+        without it a new one is made, which covers the repetitions of this mailbox.
+        """
+        seconds = self._limits.ask_seconds if deadline_seconds is None else deadline_seconds
+        future = self._open_loop().create_future()
+        self._put(future, seconds, key, message, command_id)
+        reply: Reply = await future
+        return reply
+
+    async def ask_many(
+        self, pairs: Iterable[tuple[str, Message[Reply]]], *, deadline_seconds: float | None = None
+    ) -> list[Reply | AppError]:
+        """The answers to (key, message) pairs, in order; errors as values, since each has its own."""
+        seconds = self._limits.ask_seconds if deadline_seconds is None else deadline_seconds
+        loop = self._open_loop()
+        futures: list[asyncio.Future[Any]] = []
+        for key, message in pairs:
+            future = loop.create_future()
+            futures.append(future)
+            try:
+                self._put(future, seconds, key, message, None)
+            except AppError as error:
+                future.set_exception(error)
+        replies: list[Reply | AppError] = []
+        try:
+            for future in futures:
+                try:
+                    replies.append(await future)
+                except AppError as error:
+                    replies.append(error)
+        finally:
+            for future in futures[len(replies) :]:  # cancelled: withdraw what still waits
+                future.cancel()
+        return replies
+
+    def tell(self, key: str, message: Message[Any]) -> bool:
+        """Send without waiting for an answer. False when it cannot be taken; it may be lost later, too, never twice."""
+        self._open_loop()
+        try:
+            self._put(None, self._limits.tell_seconds, key, message, None)
+        except AppError:
+            return False
+        return True
+
+    def tell_many(self, pairs: Iterable[tuple[str, Message[Any]]]) -> int:
+        """`tell` each (key, message); how many were taken: the first ones."""
+        taken = 0
+        for key, message in pairs:
+            if not self.tell(key, message):
+                break
+            taken += 1
+        return taken
+
+    @property
+    def depth(self) -> int:
+        """Messages that wait to be sent."""
+        return len(self._waiting)
+
+    async def close(self, drain_seconds: float = 2.0) -> None:
+        """Take nothing more, send what waits, then end; what is not answered in time gets ActorUnavailable."""
+        self._closing = True
+        if self._runner is not None:
+            self._rouse()
+            await asyncio.wait({self._runner}, timeout=drain_seconds)
+            await tasks.cancel(self._runner)
+        for entry in (*self._under_way, *self._waiting):
+            _fail(entry, ActorUnavailable("This server is stopping"))
+        self._under_way = []
+        self._waiting.clear()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+
+    def _open_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._runner = tasks.spawn(self._run(), name=f"mailbox {self.name}")
+        return self._loop
+
+    def _put(
+        self,
+        future: asyncio.Future[Any] | None,
+        seconds: float,
+        key: str,
+        message: Message[Any],
+        chosen: UUID | None,
+    ) -> None:
+        if self._closing:
+            raise ActorUnavailable("This server is stopping")
+        if len(self._waiting) >= self._limits.waiting:
+            self._refused.inc()
+            raise Overloaded
+        command_id = None
+        if message.writes and not message.idempotent:
+            command_id = (chosen or uuid_utils.uuid7()).bytes
+        assert self._loop is not None
+        deadline = self._loop.time() + seconds
+        suspect = command_id is not None and chosen is not None
+        self._waiting.append((future, deadline, key, message, command_id, suspect))
+        if deadline < self._sweep_at:
+            self._sweep_later(deadline)
+        if self._wake_up is not None:
+            self._rouse()
+
+    def _rouse(self) -> None:
+        if self._wake_up is not None and not self._wake_up.done():
+            self._wake_up.set_result(None)
+
+    async def _run(self) -> None:
+        while True:
+            if self._waiting:
+                self._under_way = self._take()
+                self._sent = len(self._under_way)
+                try:
+                    await self._deliver()
+                except Exception:
+                    log.exception("mailbox %s: a batch is lost", self.name)
+                    for entry in self._under_way:
+                        _fail(entry, Internal())
+                self._depth.set(len(self._waiting))
+                await self._pause()
+            elif self._closing:
+                return
+            else:
+                # Whoever wakes it, everything that is put in the same turn of the event loop leaves together.
+                assert self._loop is not None
+                self._wake_up = self._loop.create_future()
+                await self._wake_up
+                self._wake_up = None
+
+    async def _pause(self) -> None:
+        """Let the next batch grow where messages are many. One that comes alone costs no other a wait."""
+        pause = min(self._sent * self._limits.pause_seconds_each, self._limits.pause_seconds)
+        if self._sent > 1 and pause > 0 and len(self._waiting) < self._sent and not self._closing:
+            await asyncio.sleep(pause)
+
+    def _take(self) -> list[_Entry]:
+        batch: list[_Entry] = []
+        waiting = self._waiting
+        limit = self._batch_limit
+        while waiting and len(batch) < limit:
+            entry = waiting.popleft()
+            if entry[0] is None or not entry[0].done():
+                batch.append(entry)
+        return batch
+
+    async def _deliver(self) -> None:
+        """Send the batch under way until it is answered or nobody waits for it any more."""
+        attempt = 0
+        while self._under_way:
+            exchange = self._exchange(again=attempt > 0)
+            if exchange is None:
+                break
+            try:
+                replies = await self._call(exchange)
+            except Undelivered as error:
+                attempt += 1
+                self._retries.inc()
+                if not self._failing:
+                    self._failing = True
+                    log.warning("%s does not answer: %s", self.name, error)
+                await asyncio.sleep(self._back_off(attempt))
+                self._under_way = [entry for entry in self._under_way if self._is_wanted(entry)]
+                continue
+            if self._failing:
+                self._failing = False
+                log.warning("%s answers again", self.name)
+            self._settle(replies)
+        self._under_way = []
+
+    def _exchange(self, *, again: bool) -> Coroutine[Any, Any, Sequence[Any] | None] | None:
+        """The exchange of the batch under way for its replies (None: it cannot be read). None when nothing is left."""
+        if self._neighbour is not None:
+            return self._neighbour.send(
+                [Envelope(e[2], e[3], e[4], e[5] or (again and e[4] is not None)) for e in self._under_way]
+            )
+        payload = self._encode_batch(again=again)
+        return self._travel(payload) if self._under_way else None
+
+    async def _travel(self, payload: bytes) -> Sequence[Any] | None:
+        assert self._transport is not None
+        answer = await self._transport.send(payload)
+        if answer == UNDECODABLE:
+            return None
+        if self._batch_bytes * 2 <= self._limits.batch_bytes:
+            self._batch_limit = min(self._limits.batch_messages, self._batch_limit * 2)
+        replies: Sequence[Any] = decode(answer)
+        return replies
+
+    async def _call(self, exchange: Coroutine[Any, Any, Sequence[Any] | None]) -> Sequence[Any] | None:
+        self._batch_messages.observe(len(self._under_way))
+        self._depth.set(len(self._waiting))
+        assert self._loop is not None
+        started = self._loop.time()
+        try:
+            async with asyncio.timeout(self._limits.call_seconds):
+                return await exchange
+        except TimeoutError:
+            raise Undelivered(f"no answer for {self._limits.call_seconds} s") from None
+        finally:
+            self._call_seconds.observe(self._loop.time() - started)
+
+    def _settle(self, replies: Sequence[Any] | None) -> None:
+        entries = self._under_way
+        if replies is None:
+            self._isolate(entries)
+            return
+        assert len(replies) == len(entries), f"{len(replies)} replies to {len(entries)} messages"
+        for entry, reply in zip(entries, replies, strict=True):
+            future = entry[0]
+            if future is None or future.done():
+                continue
+            if isinstance(reply, AppError):
+                future.set_exception(reply)
+            else:
+                future.set_result(reply)
+        self._under_way = []
+
+    def _isolate(self, entries: list[_Entry]) -> None:
+        """A batch that the actor could not read was not processed: send it in halves, down to the culprit."""
+        self._under_way = []
+        if len(entries) == 1:
+            log.error("%s cannot read %s: does it run other code?", self.name, type(entries[0][3]).__name__)
+            _fail(entries[0], Internal())
+            return
+        self._put_back(entries, len(entries) // 2)
+
+    def _put_back(self, entries: list[_Entry], limit: int) -> None:
+        self._waiting.extendleft(reversed(entries))
+        self._batch_limit = limit
+
+    def _encode_batch(self, *, again: bool) -> bytes:
+        """The batch under way as bytes; it may shrink, to what can be encoded and to what is not too large."""
+        while self._under_way:
+            entries = self._under_way
+            try:
+                payload = encode([(e[2], e[3], e[4], e[5] or (again and e[4] is not None)) for e in entries])
+            except Exception:  # noqa: BLE001 - pickling runs arbitrary code
+                self._under_way = [entry for entry in entries if _can_travel(entry)]
+                continue
+            if len(payload) <= self._limits.batch_bytes or len(entries) == 1:
+                self._batch_bytes = len(payload)
+                return payload
+            half = len(entries) // 2
+            self._under_way = entries[:half]
+            self._put_back(entries[half:], half)
+        return b""
+
+    def _back_off(self, attempt: int) -> float:
+        longest = min(self._limits.retry_max_seconds, self._limits.retry_base_seconds * 2.0 ** min(attempt, 16))
+        return random.uniform(0.5, 1.0) * longest  # noqa: S311 - spreads load, guards nothing
+
+    def _is_wanted(self, entry: _Entry) -> bool:
+        future, deadline = entry[0], entry[1]
+        assert self._loop is not None
+        return deadline > self._loop.time() if future is None else not future.done()
+
+    def _sweep_later(self, at: float) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        assert self._loop is not None
+        self._sweep_at = at
+        self._sweeper = self._loop.call_at(at, self._sweep)
+
+    def _sweep(self) -> None:
+        """Answer what is past its deadline. One timer for all: messages with one deadline leave in their order."""
+        assert self._loop is not None
+        now = self._loop.time()
+        waiting = [entry for entry in self._waiting if not self._expire(entry, now)]
+        if len(waiting) < len(self._waiting):
+            self._waiting = deque(waiting)
+        earliest = math.inf
+        for entry in self._under_way:
+            if not self._expire(entry, now):
+                earliest = min(earliest, entry[1])
+        for entry in waiting:
+            earliest = min(earliest, entry[1])
+        self._sweeper, self._sweep_at = None, math.inf
+        if earliest < math.inf:
+            self._sweep_later(earliest)
+
+    def _expire(self, entry: _Entry, now: float) -> bool:
+        """Whether nobody waits for it any more; from now on, if its deadline has come."""
+        if entry[0] is not None and entry[0].done():
+            return True
+        if entry[1] > now:
+            return False
+        self._expired.inc()
+        _fail(entry, ActorUnavailable() if self._failing else DeadlineExceeded())
+        return True
+
+
+def _fail(entry: _Entry, error: Exception) -> None:
+    if entry[0] is not None and not entry[0].done():
+        entry[0].set_exception(error)
+
+
+def _can_travel(entry: _Entry) -> bool:
+    try:
+        encode(entry[3])
+    except Exception as error:  # noqa: BLE001 - pickling runs arbitrary code
+        _fail(entry, error)
+        return False
+    return True

@@ -1,0 +1,274 @@
+"""Which actors there are, and the way to each: every name, every shard, one mailbox per actor and process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import ActorDiedError, RayError
+
+from actors._runtime.placement import ActorProcess, ActorSpec, place
+from actors._runtime.ref import ActorRef, Limits, Undelivered
+from actors._runtime.runtime import NAMESPACE, HostedActor, Stats, remote_runtime
+from actors.ingest import INGEST
+from actors.leaderboards.messages import LEADERBOARDS
+from actors.lens.messages import ENRICH, EVALUATE, INTAKE, PUBLISH
+from actors.providers.messages import PROVIDERS
+from actors.users.messages import USERS
+from config.masking import redact
+from config.settings import Settings
+from schemas.errors import ActorUnavailable, AppError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Every kind of actor of the system.
+SPECS: tuple[ActorSpec, ...] = (
+    # A commit costs its process some 3 ms whatever it holds: under load twice as many signals share one.
+    ActorSpec(INTAKE, "actors.lens.intake:Intake", limits=Limits(pause_seconds_each=0.0005, pause_seconds=0.015)),
+    ActorSpec(ENRICH, "actors.lens.enrich:Enrich"),
+    ActorSpec(EVALUATE, "actors.lens.evaluate:Evaluate"),
+    ActorSpec(PUBLISH, "actors.lens.publish:Publish"),
+    ActorSpec(INGEST, "actors.ingest.ingest:Ingest"),
+    ActorSpec(LEADERBOARDS, "actors.leaderboards.leaderboards:Leaderboards"),
+    ActorSpec(USERS, "actors.users.users:Users", shards=2),
+    ActorSpec(PROVIDERS, "actors.providers.providers:Providers", shards=2),
+)
+
+JOIN_SECONDS = 30.0
+CREATE_SECONDS = 60.0  # a process takes 1–3 s of a core to start, and they all start at once
+PROBE_SECONDS = 1.0
+
+
+def shard_of(key: str, shards: int) -> int:
+    """The shard that owns `key`: stable across processes, machines and versions of Python."""
+    return zlib.crc32(key.encode()) % shards
+
+
+async def connect(settings: Settings) -> None:
+    """Join the running Ray. Raises ActorUnavailable when it cannot be joined within 30 s.
+
+    The process's signal handlers stay as they are. On the main thread only.
+    """
+    if settings.ray_address is None:
+        raise ActorUnavailable("RAY_ADDRESS is not set: a gateway joins a Ray that runs already")
+    # It warns that it leaves SIGTERM alone in this thread, which is what is wanted.
+    logging.getLogger("ray._private.worker").addFilter(lambda record: "SIGTERM" not in record.getMessage())
+    join = partial(ray.init, settings.ray_address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+    try:
+        with _signal_handlers_kept():
+            async with asyncio.timeout(JOIN_SECONDS):
+                await _in_thread(join)  # it takes a second, or for ever
+    except (TimeoutError, ConnectionError, RayError, RuntimeError) as error:
+        raise ActorUnavailable(
+            f"Ray at {settings.ray_address} cannot be joined: {str(error) or 'no answer'}"
+        ) from error
+
+
+async def disconnect() -> None:
+    """Leave Ray; the actors stay, and so do the signal handlers. On the main thread only."""
+    with _signal_handlers_kept():
+        await _in_thread(ray.shutdown)
+
+
+@contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Ray puts a handler of its own below Python's: SIGTERM prints a stack trace, and 3 s later aborts the process.
+
+    When Ray is left it leaves no handler at all. Setting Python's again puts it back in either case.
+    """
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+
+
+class RayProcess:
+    """The way to a process of actors; looks it up, or creates it, when it has no living one at hand."""
+
+    def __init__(self, process: ActorProcess, processes: tuple[ActorProcess, ...], settings: Settings) -> None:
+        self.actor_names = process.actor_names
+        self._runtime = remote_runtime(process)
+        self._arguments = (process, processes, settings)
+        self._handle: Any = None
+        self._search: asyncio.Future[Any] | None = None
+
+    async def send(self, actor: str, batch: bytes) -> bytes:
+        """The encoded replies of an actor. Raises Undelivered."""
+        try:
+            answer: bytes = await (await self._living()).deliver.remote(actor, batch)
+        except (RayError, ValueError) as error:
+            self._note(error)
+            raise Undelivered(_first_line(error)) from None
+        return answer
+
+    async def ping(self) -> dict[str, Stats]:
+        """What its actors say of themselves. Raises RayError, ValueError."""
+        try:
+            stats: dict[str, Stats] = await (await self._living()).ping.remote()
+        except (RayError, ValueError) as error:
+            self._note(error)
+            raise
+        return stats
+
+    async def drain(self, seconds: float) -> bool:
+        """Let the actors finish, and end the process for good. Raises RayError, ValueError."""
+        handle, self._handle = await self._living(), None
+        try:
+            finished: bool = await handle.drain.remote(seconds)
+        finally:
+            await _in_thread(partial(ray.kill, handle))
+        return finished
+
+    async def _living(self) -> Any:
+        if self._handle is None:
+            if self._search is None or self._search.done():
+                self._search = _in_thread(self._create)
+            # Shared and shielded: who gives up waiting for it must not start another one, each in its own thread.
+            self._handle = await asyncio.shield(self._search)
+        return self._handle
+
+    def _create(self) -> Any:
+        if not ray.is_initialized():  # Ray would start a cluster of its own
+            raise ValueError("this process has not joined Ray")
+        return self._runtime.remote(*self._arguments)
+
+    def _note(self, error: Exception) -> None:
+        if isinstance(error, ActorDiedError):  # for good: also what is always restarted dies with its node
+            self._handle = None
+
+
+class RayTransport:
+    """Carries batches to one actor."""
+
+    def __init__(self, process: RayProcess, actor: str) -> None:
+        self._process = process
+        self._actor = actor
+
+    async def send(self, batch: bytes) -> bytes:
+        """See Transport."""
+        return await self._process.send(self._actor, batch)
+
+
+class ActorRegistry:
+    """The actors as one process sees them: a gateway, or a process of actors. Belongs to one event loop.
+
+    In a process of actors `processes` is how its creator has placed all of them, and `neighbours` are its own.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        specs: Sequence[ActorSpec] = SPECS,
+        *,
+        processes: tuple[ActorProcess, ...] | None = None,
+        neighbours: Mapping[str, HostedActor] | None = None,
+    ) -> None:
+        placed = place(specs, settings.actor_placement) if processes is None else processes
+        self._neighbours = neighbours or {}
+        self._specs = {spec.kind: spec for process in placed for spec, _ in process.actors}
+        self._processes = [RayProcess(each, placed, settings) for each in placed]
+        self._by_actor = {name: process for process in self._processes for name in process.actor_names}
+        self._refs: dict[str, ActorRef] = {}
+
+    async def start(self) -> None:
+        """Create the actors that do not exist, and wait until all have started.
+
+        Raises ActorUnavailable that names those which did not within 60 s, and why.
+        """
+        deadline = asyncio.get_running_loop().time() + CREATE_SECONDS
+        waiting = dict.fromkeys(self._by_actor, "no answer")
+        while waiting:
+            for name, answer in (await self._ping(tuple(waiting))).items():
+                if isinstance(answer, AppError):
+                    waiting[name] = answer.message
+                elif answer["ready"]:
+                    del waiting[name]
+                else:
+                    waiting[name] = answer["trouble"] or "starting"
+            if waiting and asyncio.get_running_loop().time() > deadline:
+                reasons = "; ".join(f"{name} ({reason})" for name, reason in waiting.items())
+                raise ActorUnavailable(f"Actors that did not start within {CREATE_SECONDS:.0f} s: {reasons}")
+            if waiting:
+                await asyncio.sleep(0.05)
+
+    def ref(self, kind: str, key: str) -> ActorRef:
+        """The mailbox of the actor of `kind` that owns `key`; the same one every time. KeyError: no such kind."""
+        spec = self._specs[kind]
+        name = spec.name_of(shard_of(key, spec.shards) if spec.shards > 1 else 0)
+        ref = self._refs.get(name)
+        if ref is None:
+            neighbour = self._neighbours.get(name)
+            transport = RayTransport(self._by_actor[name], name) if neighbour is None else None
+            ref = self._refs[name] = ActorRef(name, transport, spec.limits, neighbour=neighbour)
+        return ref
+
+    async def probe(self) -> Mapping[str, Stats | AppError]:
+        """What each actor says of itself within a second, or why it does not; `ready` is false while it starts."""
+        return await self._ping(tuple(self._by_actor), seconds=PROBE_SECONDS)
+
+    async def close(self) -> None:
+        """Empty and close the mailboxes. The actors stay."""
+        await asyncio.gather(*(ref.close() for ref in self._refs.values()))
+
+    async def stop_actors(self, seconds: float = 10.0) -> bool:
+        """Let every actor finish what it does and end it for good; whether all did. The next start creates them."""
+        finished = await asyncio.gather(
+            *(process.drain(seconds) for process in self._processes), return_exceptions=True
+        )
+        return all(each is True for each in finished)
+
+    async def _ping(self, names: Sequence[str], seconds: float = CREATE_SECONDS) -> dict[str, Stats | AppError]:
+        async def one(process: RayProcess) -> Mapping[str, Stats | AppError]:
+            try:
+                async with asyncio.timeout(seconds):
+                    return await process.ping()
+            except TimeoutError:
+                return {name: ActorUnavailable(f"{name} does not answer") for name in process.actor_names}
+            except (RayError, ValueError) as error:
+                return {name: ActorUnavailable(f"{name}: {_first_line(error)}") for name in process.actor_names}
+
+        asked = dict.fromkeys(self._by_actor[name] for name in names)
+        found: dict[str, Stats | AppError] = {}
+        for answers in await asyncio.gather(*map(one, asked)):
+            found |= answers
+        return {name: found[name] for name in names}
+
+
+def _in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
+    """A blocking call of Ray, in a daemon thread: some block for ever, and must not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(settled: Callable[[], None]) -> None:
+        if not future.done():
+            settled()
+
+    def run() -> None:
+        try:
+            result = call()
+        except Exception as error:  # noqa: BLE001 - passed on to whoever waits
+            settled: Callable[[], None] = partial(future.set_exception, error)
+        else:
+            settled = partial(future.set_result, result)
+        with suppress(RuntimeError):  # the loop may be closed by now
+            loop.call_soon_threadsafe(settle, settled)
+
+    threading.Thread(target=run, name="ray", daemon=True).start()
+    return future
+
+
+def _first_line(error: BaseException) -> str:
+    """What a Ray error is about. The rest of its text holds addresses, process ids and tracebacks."""
+    return f"{type(error).__name__}: {redact(str(error)).strip().partition(chr(10))[0][:200]}"

@@ -1,0 +1,142 @@
+"""How the answers to commands lie in Postgres: data with the name of its type, which runs nothing when it is read.
+
+What may come out is what the message declares (`Message[SignedIn | Refused]`): the name in the row chooses among these,
+never anything else. A database that somebody has written to can give a false answer, not run code in an actor.
+
+Rows of versions before are pickles. They live for an hour and are read without giving them anything to call but the
+constructors of the same declared types; when every server has run this version for an hour, `_OldReply` can go.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import pickle
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from asyncpg.pgproto import pgproto
+
+from actors._runtime.messages import Message
+
+_PICKLE = b"\x80"  # of every pickle since protocol 2; ours begins with an array of two, 0x92
+
+
+class UnreadableReply(Exception):
+    """A stored answer is none that this message can have."""
+
+
+def encode_reply(message: Message[Any], reply: object) -> bytes:
+    """The answer to `message` as it is stored. Raises UnreadableReply for one that the message does not declare."""
+    for name, (check, _) in _types(type(message)).items():
+        if check is None or isinstance(reply, check):
+            return msgspec.msgpack.encode((name, reply))
+    raise UnreadableReply(f"{type(message).__name__} is not answered with {type(reply).__name__}")
+
+
+def decode_reply(message: Message[Any], stored: bytes) -> Any:
+    """The answer to `message` that was stored. Raises UnreadableReply."""
+    declared = _types(type(message))
+    try:
+        if stored[:1] == _PICKLE:
+            reply = _OldReply(io.BytesIO(stored), type(message)).load()
+            if any(check is None or isinstance(reply, check) for check, _ in declared.values()):
+                return reply
+            raise UnreadableReply(f"a stored {type(reply).__name__} does not answer {type(message).__name__}")
+        name, value = _ROW.decode(stored)
+        if name in declared:
+            return declared[name][1].decode(value)
+    except UnreadableReply:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever lies there: it is not an answer
+        raise UnreadableReply(f"the stored answer to {type(message).__name__}: {type(error).__name__}") from None
+    raise UnreadableReply(f"a stored {name} does not answer {type(message).__name__}")
+
+
+_ROW = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])
+
+
+@cache
+def _types(message: type[Message[Any]]) -> Mapping[str, tuple[Any, msgspec.msgpack.Decoder[Any]]]:
+    """The types that answer a kind of message, by name: what `isinstance` needs (None: anything), and the decoder."""
+    found: dict[str, tuple[Any, msgspec.msgpack.Decoder[Any]]] = {}
+    for each in _members(declared_reply(message)):
+        check = None if each is Any else (typing.get_origin(each) or each)
+        name = each.__name__ if isinstance(each, type) else str(each)
+        found[name] = (check, msgspec.msgpack.Decoder(each))
+    return found
+
+
+def declared_reply(message: type[Message[Any]]) -> Any:
+    """The type between the brackets of `Message[…]`."""
+    for kind in message.__mro__:
+        for base in getattr(kind, "__orig_bases__", ()):
+            if typing.get_origin(base) is Message:
+                return typing.get_args(base)[0]
+    return Any
+
+
+def _members(declared: Any) -> tuple[Any, ...]:
+    if isinstance(declared, types.UnionType) or typing.get_origin(declared) is typing.Union:
+        return typing.get_args(declared)
+    return (declared,)
+
+
+class _OldReply(pickle.Unpickler):
+    """Reads a pickled answer that names no other types than the declared ones, and their fields'."""
+
+    def __init__(self, file: io.BytesIO, message: type[Message[Any]]) -> None:
+        super().__init__(file)
+        self._known = _constructors(message)
+
+    def find_class(self, module: str, name: str) -> Any:
+        """See pickle. Raises UnreadableReply for whatever is not declared."""
+        found = self._known.get((module, name))
+        if found is None:
+            raise UnreadableReply(f"the stored answer names {module}.{name}")
+        return found
+
+    def persistent_load(self, pid: Any) -> Any:
+        """See pickle: there is none."""
+        raise UnreadableReply(f"the stored answer refers to {pid!r}")
+
+
+# What the values in our answers are made of; each makes a value of itself and does nothing else.
+_PLAIN = (UUID, pgproto.UUID, datetime, date, timezone, timedelta, Decimal)
+
+
+@cache
+def _constructors(message: type[Message[Any]]) -> Mapping[tuple[str, str], Any]:
+    kinds = (*_PLAIN, *_records(declared_reply(message), set()))
+    return {(each.__module__, each.__qualname__): _maker(each) for each in kinds}
+
+
+def _maker(kind: type) -> Any:
+    # A pickle can set attributes of what it was given, of a class too, unless that has a `__setstate__`.
+    if hasattr(kind, "__setstate__"):
+        return kind
+
+    def make(*arguments: Any) -> Any:
+        return kind(*arguments)
+
+    return make
+
+
+def _records(declared: Any, seen: set[Any]) -> Iterator[type]:
+    """The records of ours that a type is, or has in its fields."""
+    if declared in seen:
+        return
+    seen.add(declared)
+    for argument in typing.get_args(declared):
+        yield from _records(argument, seen)
+    if isinstance(declared, type) and (dataclasses.is_dataclass(declared) or issubclass(declared, msgspec.Struct)):
+        yield declared
+        for hint in typing.get_type_hints(declared).values():
+            yield from _records(hint, seen)

@@ -1,0 +1,368 @@
+"""The process of some actors: the only class that is made remote. Each actor gets its room and its batches."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import itertools
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import ray
+from redis.asyncio import Redis
+
+from actors._runtime.context import ActorContext, Behaviour
+from actors._runtime.fencing import Fence
+from actors._runtime.messages import UNDECODABLE, Envelope, decode, encode_replies
+from actors._runtime.placement import ActorProcess, ActorSpec
+from config import clock, collector, metrics, tasks
+from config.log import configure_logging
+from config.masking import redact
+from config.settings import Settings
+from db import actors as sql
+from db._postgres import Pool, create_pool, loudness, show_pool, transaction
+from db._redis import create_redis
+from schemas.errors import ActorUnavailable, AppError, Fenced, Internal, Unavailable
+
+if TYPE_CHECKING:
+    from actors._runtime.registry import ActorRegistry
+
+log = logging.getLogger(__name__)
+
+NAMESPACE = "tradestream"
+
+# A sender whose deadline has passed repeats nothing, and nobody repeats by hand later than this.
+COMMAND_RETENTION_SECONDS = 3600.0
+_SHOW_EVERY_SECONDS = 10.0
+_EXPIRE_ROUNDS = 6  # of showing: once a minute
+_EXPIRE_AT_ONCE = 2000  # some 40 ms of Postgres's time
+
+_START_PATIENCE_SECONDS = 1.0  # a batch that comes during the start waits for it this long
+_RETRY_MAX_SECONDS = 2.0
+_MAX_CONCURRENCY = 1000  # calls at a time: one of each mailbox, and the pings
+_EXIT_FENCED = 3
+
+Stats = Mapping[str, Any]
+
+
+class ActorRuntime:
+    """The actors of one process.
+
+    Guarantee: a batch is answered when its Behaviour says so, under the epoch of its actor; when another process has
+    taken a newer one, this process ends. A crash loses what the Behaviours keep in memory only; Ray starts the process
+    again.
+    """
+
+    def __init__(self, process: ActorProcess, processes: tuple[ActorProcess, ...], settings: Settings) -> None:
+        settings.protect_secrets()
+        configure_logging(settings.log_level, settings.log_format)
+        self.name = process.name
+        self._shared = Shared(process, processes, settings)
+        self._actors = {
+            spec.name_of(shard): HostedActor(spec, shard, settings, self._shared) for spec, shard in process.actors
+        }
+        self._shared.neighbours.update(self._actors)
+        for actor in self._actors.values():
+            actor.start()
+        self._upkeep = tasks.spawn(self._shared.keep_up(), name=f"{self.name}: upkeep")
+
+    def __repr__(self) -> str:
+        return self.name
+
+    async def deliver(self, actor: str, batch: bytes) -> bytes:
+        """Have an actor process an encoded batch; the encoded replies, errors among them as values."""
+        return await self._actors[actor].deliver(batch)
+
+    async def ping(self) -> dict[str, Stats]:
+        """What each actor says of itself."""
+        return {name: actor.ping() for name, actor in self._actors.items()}
+
+    async def drain(self, seconds: float) -> bool:
+        """Take no more batches, finish those under way, stop. Whether all were finished within `seconds`."""
+        finished = await asyncio.gather(*(actor.drain(seconds) for actor in self._actors.values()))
+        await tasks.cancel(self._upkeep)
+        await self._shared.close()
+        return all(finished)
+
+
+class Shared:
+    """What the actors of a process have in common: connections, and the way to other actors."""
+
+    def __init__(self, process: ActorProcess, processes: tuple[ActorProcess, ...], settings: Settings) -> None:
+        self.neighbours: dict[str, HostedActor] = {}
+        self._process = process
+        self._processes = processes
+        self._settings = settings
+        self._pool: Pool | None = None
+        self._redis: Redis | None = None
+        self._registry: ActorRegistry | None = None
+
+    async def pool(self) -> Pool:
+        """The connections to Postgres. None is open yet."""
+        if self._pool is None:
+            assert self._settings.database_url is not None, "whoever creates actors knows where Postgres is"
+            name = f"tradestream {self._process.name}"
+            pool = await create_pool(self._settings.database_url, self._process.pool_size, name=name)
+            if self._pool is None:
+                self._pool = pool
+        return self._pool
+
+    @property
+    def redis(self) -> Redis:
+        """The client of Redis."""
+        if self._redis is None:
+            assert self._settings.redis_url is not None, "whoever creates actors knows where Redis is"
+            self._redis = create_redis(self._settings.redis_url)
+        return self._redis
+
+    @property
+    def registry(self) -> ActorRegistry:
+        """The way to all actors; to those of this process without Ray."""
+        if self._registry is None:
+            from actors._runtime.registry import ActorRegistry  # it creates Hosts
+
+            self._registry = ActorRegistry(self._settings, processes=self._processes, neighbours=self.neighbours)
+        return self._registry
+
+    async def keep_up(self) -> None:
+        """Forget old commands and show the pool, again and again."""
+        for round_number in itertools.count(1):
+            await asyncio.sleep(_SHOW_EVERY_SECONDS * random.uniform(0.9, 1.1))  # noqa: S311 - spreads load
+            if self._pool is None:
+                continue
+            show_pool(self._pool, self._process.name)
+            if round_number % _EXPIRE_ROUNDS == 0:
+                try:
+                    await _expire_commands(self._pool)
+                except Exception as error:  # noqa: BLE001 - whatever it is, the next round tries again
+                    log.log(loudness(error), "%s: old commands stay for now: %s", self._process.name, error)
+
+    async def close(self) -> None:
+        """End all of it."""
+        if self._registry is not None:
+            await self._registry.close()
+        if self._redis is not None:
+            await self._redis.aclose()
+        if self._pool is not None:
+            self._pool.terminate()  # what matters is committed, and an open transaction must not stay
+
+
+class HostedActor:
+    """One actor in its process: started, given its batches, counted, stopped."""
+
+    def __init__(self, spec: ActorSpec, shard: int, settings: Settings, shared: Shared) -> None:
+        self.name = spec.name_of(shard)
+        self._spec = spec
+        self._shard = shard
+        self._settings = settings
+        self._shared = shared
+        self._since = clock.now()
+        self._behaviour: Behaviour | None = None  # set while it takes batches
+        self._context: ActorContext | None = None
+        self._trouble: Exception | None = None  # why the last attempt to start failed
+        self._tried = asyncio.Event()
+        self._draining = False
+        self._batches = self._messages = self._in_progress = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._batch_seconds = metrics.ACTOR_BATCH_SECONDS.labels(self.name)
+        self._starter: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to start, in the background."""
+        self._starter = tasks.spawn(self._start(), name=f"{self.name}: start")
+
+    async def deliver(self, batch: bytes) -> bytes:
+        """Process an encoded batch; the encoded replies, errors among them as values. Raises nothing."""
+        try:
+            envelopes = [Envelope._make(item) for item in decode(batch)]
+        except Exception:
+            log.exception("%s: a batch cannot be read", self.name)
+            return UNDECODABLE
+        return encode_replies(await self.process(envelopes))
+
+    async def send(self, batch: Sequence[Envelope]) -> Sequence[Any]:
+        """Process the batch of a neighbour in this process, to the end, also if the neighbour gives up waiting."""
+        return await asyncio.shield(tasks.spawn(self.process(batch), name=f"{self.name}: batch of a neighbour"))
+
+    async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
+        """Process a batch; the replies, errors among them as values. Raises nothing."""
+        self._in_progress += 1
+        self._idle.clear()
+        started = time.perf_counter()
+        try:
+            replies = await self._process(batch)
+        finally:
+            self._in_progress -= 1
+            if not self._in_progress:
+                self._idle.set()
+        self._count(replies, time.perf_counter() - started)
+        return replies
+
+    def ping(self) -> Stats:
+        """Who this is and how busy: `name`, `ready`, `epoch`, `pid`, … and what the Behaviour says of itself."""
+        return {
+            "name": self.name,
+            "ready": self._behaviour is not None and not self._draining,
+            "trouble": None if self._trouble is None else redact(str(self._trouble)),
+            "epoch": 0 if self._context is None else self._context.epoch,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": clock.rfc3339(self._since),
+            "batches": self._batches,
+            "messages": self._messages,
+            "in_progress": self._in_progress,
+            **({} if self._behaviour is None else self._behaviour.stats()),
+        }
+
+    async def drain(self, seconds: float) -> bool:
+        """Take no more batches, finish those under way, stop. Whether all were finished within `seconds`."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+                if self._starter is not None:
+                    await tasks.cancel(self._starter)
+                if self._behaviour is not None:
+                    await self._behaviour.stop()
+        except TimeoutError:
+            return False
+        finally:
+            await self._leave()
+        return True
+
+    async def _process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
+        try:
+            if self._behaviour is None or self._draining:
+                await self._wait_for_start()
+            assert self._behaviour is not None
+            replies = await self._behaviour.process(batch)
+            assert len(replies) == len(batch), f"{len(replies)} replies to {len(batch)} messages"
+        except Fenced:
+            error: AppError = ActorUnavailable()  # the answer is not seen: the process is ending
+        except AppError as raised:
+            error = raised
+        except Exception:
+            log.exception("%s: a batch failed", self.name)
+            error = Internal()
+        else:
+            return replies
+        return [error] * len(batch)
+
+    async def _wait_for_start(self) -> None:
+        if self._draining:
+            raise ActorUnavailable(f"{self.name} is stopping")
+        try:
+            async with asyncio.timeout(_START_PATIENCE_SECONDS):
+                await self._tried.wait()
+        except TimeoutError:
+            pass
+        if self._behaviour is None:
+            raise ActorUnavailable(f"{self.name} is starting")
+
+    async def _start(self) -> None:
+        """Take the epoch and start the Behaviour; again and again until it works. Postgres may be away for long."""
+        for attempt in itertools.count(1):
+            try:
+                await self._start_once()
+            except Exception as error:
+                self._trouble = error
+                if isinstance(error, Unavailable):
+                    log.warning("%s: cannot start (attempt %d): %s", self.name, attempt, error)
+                else:
+                    log.error("%s: cannot start (attempt %d)", self.name, attempt, exc_info=error)
+                await self._leave()
+            else:
+                self._trouble = None
+                log.info("%s: started with epoch %d", self.name, self._context.epoch if self._context else 0)
+                return
+            finally:
+                self._tried.set()
+            longest = min(_RETRY_MAX_SECONDS, 0.1 * 2.0 ** min(attempt, 10))
+            await asyncio.sleep(random.uniform(0.5, 1.0) * longest)  # noqa: S311 - spreads load, guards nothing
+
+    async def _start_once(self) -> None:
+        pool = await self._shared.pool()
+        context = ActorContext(
+            name=self.name,
+            shard=self._shard,
+            shards=self._spec.shards,
+            settings=self._settings,
+            pool=pool,
+            redis=self._shared.redis,
+            fence=Fence(pool, self.name, on_lost=_end_process),
+            registry=self._shared.registry,
+        )
+        self._context = context
+        await context.fence.take()
+        behaviour = _load(self._spec.behaviour)
+        await behaviour.start(context)
+        context.every(_SHOW_EVERY_SECONDS, self._show_stats, name="figures")
+        self._behaviour = behaviour
+        collector.settle()
+
+    async def _leave(self) -> None:
+        self._behaviour = None
+        context, self._context = self._context, None
+        if context is not None:
+            await context.close()
+
+    async def _show_stats(self) -> None:
+        if self._behaviour is not None:
+            for figure, value in self._behaviour.stats().items():
+                metrics.ACTOR_FIGURES.labels(self.name, figure).set(value)
+
+    def _count(self, replies: Sequence[Any], seconds: float) -> None:
+        self._batches += 1
+        self._messages += len(replies)
+        self._batch_seconds.observe(seconds)
+        errors = [reply.code for reply in replies if isinstance(reply, AppError)]
+        for code in set(errors):
+            metrics.ACTOR_MESSAGES.labels(self.name, code).inc(errors.count(code))
+        if len(errors) < len(replies):
+            metrics.ACTOR_MESSAGES.labels(self.name, "OK").inc(len(replies) - len(errors))
+
+
+def remote_runtime(process: ActorProcess) -> Any:
+    """The Ray actor class of a process, with every option it has; `.remote(...)` gets it if it exists, or creates it.
+
+    Its class is named after what it holds (`LensIntake`), so that `ps` and the dashboard tell the processes apart.
+    """
+    cls = type(process.title, (ActorRuntime,), {"__doc__": ActorRuntime.__doc__})
+    return ray.remote(cls).options(
+        name=process.name,
+        namespace=NAMESPACE,
+        lifetime="detached",  # it outlives the gateway that happened to create it
+        get_if_exists=True,
+        num_cpus=0,  # with 1 the third actor of a two-core machine waits for ever, silently
+        max_restarts=-1,
+        max_task_retries=0,  # the mailbox repeats: it knows the deadlines
+        max_concurrency=_MAX_CONCURRENCY,
+        enable_task_events=False,  # a list of a thousand `deliver` a second says nothing and costs a tenth of each
+        scheduling_strategy="SPREAD",
+    )
+
+
+def _load(path: str) -> Behaviour:
+    module, _, name = path.partition(":")
+    behaviour = getattr(importlib.import_module(module), name)()
+    assert isinstance(behaviour, Behaviour), f"{path} is not a Behaviour"
+    return behaviour
+
+
+def _end_process() -> None:
+    # Not ray.actor.exit_actor: that is for good. Ray restarts this actor if it is the one that it knows, and takes no
+    # notice if it has a newer one.
+    os._exit(_EXIT_FENCED)
+
+
+async def _expire_commands(pool: Pool) -> None:
+    expired = _EXPIRE_AT_ONCE
+    while expired == _EXPIRE_AT_ONCE:
+        async with transaction(pool) as conn:
+            expired = await sql.expire_commands(conn, COMMAND_RETENTION_SECONDS, _EXPIRE_AT_ONCE)

@@ -1,0 +1,230 @@
+"""What can become of one event in one stage, as values; and the rule by which a failure is retried or buried."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from actors.lens.messages import Step, Work
+from config.clock import rfc3339
+from config.masking import redact
+from config.values import Value, replace
+from db.archive import RunRow
+from db.lens.stages import Move
+
+ReasonCode = Literal[
+    "VALIDATION_ERROR",
+    "TIMEOUT",
+    "NETWORK_ERROR",
+    "PROVIDER_ERROR",
+    "MODEL_ERROR",
+    "SCHEMA_ERROR",
+    "RATE_LIMITED",
+    "PUBLISH_ERROR",
+    "INTERNAL_ERROR",
+]
+
+JITTER = 0.25
+MESSAGE_CHARACTERS = 2_000
+
+
+class StageFailure(Exception):
+    """A stage could not do its work on one event. `retry_after`: the least delay in seconds, if one was asked for."""
+
+    def __init__(
+        self, reason_code: ReasonCode, message: str, *, retryable: bool = True, retry_after: float = 0.0
+    ) -> None:
+        self.message = redact(message)
+        super().__init__(self.message)
+        self.reason_code = reason_code
+        self.retryable = retryable
+        self.retry_after = retry_after
+
+
+class GivenUp(Value):
+    """What goes to the dead-letter queue: the causes of one model's failure, or of the whole stage's (`model` None)."""
+
+    model: str | None
+    failures: tuple[dict[str, Any], ...]
+
+
+class StageResult(Value):
+    """The end of one attempt. `move` is the transition to store, `dead letters` what is given up with it.
+
+    `runs` are the models' runs that the archive gets with it.
+    """
+
+    work: Work
+    move: Move
+    dead_letters: tuple[GivenUp, ...] = ()
+    runs: tuple[RunRow, ...] = ()
+
+
+class Advanced(StageResult):
+    """The event goes on; `work` is what the next stage gets."""
+
+
+class Carried(Advanced):
+    """The event goes on and its transition with it, to be stored with the next: to repeat it costs next to nothing."""
+
+
+class Noted(StageResult):
+    """The event stays, but something of it is done and must not be lost: one model of several has answered."""
+
+
+class Retried(StageResult):
+    """The event stays and comes back later; it waits in Postgres."""
+
+
+class Rejected(StageResult):
+    """A gate refused the event: it ends without being published."""
+
+
+class DeadLettered(StageResult):
+    """The event ends in the dead-letter queue."""
+
+
+class RetryPolicy(Value):
+    """`retries` after the first attempt, the n-th `base_seconds · 2ⁿ` later, at most `max_seconds`, ± 25 %."""
+
+    retries: int
+    base_seconds: float
+    max_seconds: float
+
+    def delay_seconds(self, attempt: int, *, at_least: float = 0.0) -> float:
+        """The wait after attempt number `attempt` (0 is the first)."""
+        # The exponent is capped because 2.0 ** 1024 overflows; far beyond any cap in seconds.
+        delay = min(self.base_seconds * 2.0 ** min(attempt, 60), self.max_seconds)
+        return max(delay * random.uniform(1 - JITTER, 1 + JITTER), at_least)  # noqa: S311 - spreads load, no secret
+
+
+def advance(
+    work: Work, *, status: str, stage: str, timeline: list[dict[str, Any]], dead_letters: tuple[GivenUp, ...] = ()
+) -> Advanced:
+    """On to `stage`."""
+    move = _move(work, status=status, stage=stage, timeline=timeline, ended=stage == "COMPLETE")
+    fresh = work if not work.attempt and not work.failures else replace(work, attempt=0, failures=())
+    return Advanced(fresh, move, dead_letters)
+
+
+def carry(result: Advanced, stage: str, at: datetime) -> Carried:
+    """On without storing it: `stage` is done at `at`."""
+    step = Step(stage, result.move.status, result.move.timeline, at)
+    return Carried(replace(result.work, carried=(*result.work.carried, step)), result.move)
+
+
+def stored_move(result: StageResult) -> Move:
+    """The transition as Postgres has to make it: from where it has the event, through the steps that were carried."""
+    move, steps = result.move, result.work.carried
+    if not steps:
+        return move
+    timeline = [line for step in steps for line in step.timeline] + move.timeline
+    return replace(move, from_stage=steps[0].stage, status=move.status or steps[-1].status, timeline=timeline)
+
+
+def stored(work: Work) -> Work:
+    """The work once what it carried is stored."""
+    return replace(work, carried=()) if work.carried else work
+
+
+def overtaken(batch: Sequence[StageResult], done: Sequence[StageResult]) -> list[Work]:
+    """Of a batch of which `done` is committed, what came with steps and moved on without them."""
+    moved = {result.work.signal.event_id for result in done}
+    carriers = [result.work for result in batch if result.work.carried]
+    return [work for work in carriers if work.signal.event_id not in moved]
+
+
+def steps_move(work: Work, stage: str) -> Move:
+    """The transition through the steps that are carried, on to `stage`."""
+    return stored_move(StageResult(work, _move(work, status=work.carried[-1].status, stage=stage, timeline=[])))
+
+
+def note(work: Work, *, status: str, timeline: list[dict[str, Any]]) -> Noted:
+    """A part of the stage's work that is done."""
+    return Noted(work, _move(work, status=status, stage="", timeline=timeline))
+
+
+def retry(
+    work: Work, stage: str, failures: tuple[dict[str, Any], ...], policy: RetryPolicy, at_least: float = 0.0
+) -> Retried:
+    """Back to Postgres until the policy's delay is over."""
+    delay = policy.delay_seconds(work.attempt, at_least=at_least)
+    return Retried(work, _move(work, status=None, stage=stage, timeline=[], delay=delay, failures=failures))
+
+
+def reject(work: Work, *, reason: str, at: datetime) -> Rejected:
+    """The end by a gate, its reason in the timeline."""
+    timeline = [entry("REJECTED", at, {"reason": reason})]
+    return Rejected(work, _move(work, status="REJECTED", stage="COMPLETE", timeline=timeline, ended=True))
+
+
+def fail(work: Work, stage: str, failure: StageFailure, policy: RetryPolicy, at: datetime) -> Retried | DeadLettered:
+    """A retry while the policy allows one and the failure may pass, else the dead-letter queue."""
+    failures = (*work.failures, cause(failure, at))
+    if failure.retryable and work.attempt < policy.retries:
+        return retry(work, stage, failures, policy, failure.retry_after)
+    return dead_letter(work, (GivenUp(None, failures),), at)
+
+
+def dead_letter(work: Work, dead_letters: tuple[GivenUp, ...], at: datetime) -> DeadLettered:
+    """The end in the dead-letter queue; the timeline names the last cause.
+
+    What was published before stays so: only the dead letters say that this round came to nothing.
+    """
+    if work.is_published:
+        return DeadLettered(
+            work, _move(work, status="PUBLISHED", stage="COMPLETE", timeline=[], ended=True), dead_letters
+        )
+    last = dead_letters[-1].failures[-1]
+    details = {"reason_code": last["reason_code"], "error_message": last["error_message"]}
+    move = _move(work, status="FAILED", stage="DEAD_LETTER", timeline=[entry("FAILED", at, details)], ended=True)
+    return DeadLettered(work, move, dead_letters)
+
+
+def entry(status: str, at: datetime, details: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One line of the timeline."""
+    line: dict[str, Any] = {"status": status, "timestamp": rfc3339(at)}
+    if details is not None:
+        line["details"] = details
+    return line
+
+
+def cause(failure: StageFailure, at: datetime, **more: Any) -> dict[str, Any]:
+    """One attempt's cause, as the dead-letter queue lists it."""
+    message = _storable(failure.message)
+    return {"at": rfc3339(at), "reason_code": failure.reason_code, "error_message": message, **more}
+
+
+def _storable(message: str) -> str:
+    """What a foreign server said may hold anything; a text that Postgres refuses would keep its event from ending."""
+    text = message[:MESSAGE_CHARACTERS].encode("utf-8", "replace").decode()
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}") or "no reason given"
+
+
+def _move(
+    work: Work,
+    *,
+    status: str | None,
+    stage: str,
+    timeline: list[dict[str, Any]],
+    delay: float = 0.0,
+    failures: tuple[dict[str, Any], ...] = (),
+    ended: bool = False,
+) -> Move:
+    retried = status is None
+    if work.is_published and not retried:
+        status = "PUBLISHED"
+    return Move(
+        event_id=work.signal.event_id,
+        round=work.round,
+        attempt=work.attempt,
+        status=status,
+        stage=stage,
+        next_attempt=work.attempt + 1 if retried else 0,
+        delay_seconds=delay,
+        timeline=timeline,
+        failures=list(failures),
+        ended=ended,
+    )

@@ -1,0 +1,77 @@
+"""What others are told of committed changes: absolute facts, so that the next news repairs the loss of one.
+
+Nobody waits for it, and it may be lost: who needs all of it looks into provider_stats and following_counts from time to
+time, which have the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from actors._runtime.context import ActorContext
+from actors.leaderboards.messages import LEADERBOARDS, Record, Standings
+from actors.users.messages import USERS, FirstFollow, ProviderFacts, progress_key
+from db.providers.records import RecordRow
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A record that is another now. `before` is None for a person who has just become a provider."""
+
+    before: RecordRow | None
+    after: RecordRow
+
+
+def tell(
+    context: ActorContext, changes: Iterable[Changed], first_follows: Mapping[UUID, datetime], at: datetime
+) -> None:
+    """Tell the boards of every record; people's owners of how far they have come, and of the first follow ever."""
+    changes = list(changes)
+    if changes:
+        context.ref(LEADERBOARDS, "").tell("", Standings(tuple(_standing(each.after) for each in changes)))
+    for each in changes:
+        if is_event(each):
+            key = progress_key(each.after.provider_id)
+            context.ref(USERS, key).tell(key, _facts(each.after, at))
+    for follower_id, since in first_follows.items():
+        key = progress_key(follower_id)
+        context.ref(USERS, key).tell(key, FirstFollow(since))
+
+
+def is_event(change: Changed) -> bool:
+    """Whether a person has come further in what achievements and referrals are about."""
+    before, after = change.before, change.after
+    if after.is_system:
+        return False
+    return before is None or _reached(before) != _reached(after)
+
+
+def _standing(record: RecordRow) -> Record:
+    return Record(
+        provider_id=record.provider_id,
+        total_signals=record.total_signals,
+        followers=record.follower_count,
+        closed=record.closed_count,
+        wins=record.win_count,
+        return_sum=record.return_sum,
+        current_streak=record.current_streak,
+    )
+
+
+def _reached(record: RecordRow) -> tuple[object, ...]:
+    # Only the first signal counts for anything: most of a feed's signals are no news.
+    return record.win_count, record.most_followers, record.verification_level, record.total_signals > 0
+
+
+def _facts(record: RecordRow, at: datetime) -> ProviderFacts:
+    return ProviderFacts(
+        signals=record.total_signals,
+        wins=record.win_count,
+        most_followers=record.most_followers,
+        level=record.verification_level,
+        is_provider=True,
+        at=at,
+    )

@@ -1,0 +1,226 @@
+"""Follows the feed as a log: every signal goes into its provider's record exactly once, whatever dies on the way.
+
+What a page of the log does and how far it was read are one transaction. Redis only says when to look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from uuid import UUID
+
+import asyncpg
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from actors._runtime.context import ActorContext
+from actors._runtime.registry import shard_of
+from actors.providers.events import Changed
+from actors.providers.messages import provider_key
+from actors.providers.projection import Projection, StreakKey, places_to_close
+from actors.providers.record import figures_of
+from actors.streaks import Streak, from_row
+from db._postgres import Connection
+from db._redis import REDIS_ERRORS
+from db.providers import outcomes, records, streaks
+from db.providers.records import LoggedSignal, RecordRow
+from schemas.errors import Unavailable
+from schemas.feed import FEED_CHANNEL
+
+log = logging.getLogger(__name__)
+
+PAGE = 500  # signals of one transaction: some 20 ms
+BATCHING_SECONDS = 0.05  # a signal waits so long for others: a page costs milliseconds whatever it holds,
+BATCHING_SECONDS_EACH = 0.025  # and longer for each that came before: a flow is read three times a second
+BATCHING_SECONDS_MOST = 0.3  # at most: still well within the second in which boards have moved
+POLL_SECONDS = 1.0  # without a word from Redis
+PAGE_SECONDS = 5.0
+RETRY_SECONDS = (0.1, 5.0)
+IN_MEMORY = 10_000  # records: some 10 MB; past it those used longest ago are read again
+
+PING_SECONDS = 5.0  # of silence; a subscription may be dead
+
+_UTC = "UTC"  # the days of who has chosen no zone
+
+# What says that this signal cannot be stored, not that the server is in trouble.
+_UNFIT = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ArithmeticError, ValueError)
+
+
+class FeedConsumer:
+    """Reads the feed for one shard. `turn` is held while a page is applied; `tell` gets what changed, committed."""
+
+    def __init__(self, context: ActorContext, turn: asyncio.Lock, tell: Callable[[Sequence[Changed]], None]) -> None:
+        self._context = context
+        self._turn = turn
+        self._tell = tell
+        self._place = context.shards, context.shard
+        self._wake = asyncio.Event()
+        self._cursor: int | None = None  # None: to be read from Postgres
+        self._records: OrderedDict[UUID, RecordRow] = OrderedDict()  # as they are stored; least recently used first
+        self._streaks: dict[StreakKey, Streak] = {}  # of those records
+        self._page = PAGE
+        self._came = 1  # signals of the last page
+
+    @property
+    def stats(self) -> Mapping[str, float]:
+        """How far it has come, and what it holds."""
+        return {"feed_seq": self._cursor or 0, "in_memory": len(self._records)}
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._context.spawn(self._follow(), name="follow the feed")
+        self._context.spawn(self._listen(), name="hear of the feed")
+
+    def forget(self, provider_ids: Iterable[UUID]) -> None:
+        """Read these records again before they are used; for the holder of the turn."""
+        for each in provider_ids:
+            self._records.pop(each, None)
+
+    async def catch_up(self) -> int:
+        """Apply everything that is in the log; how far that was. Raises DatabaseUnavailable, Fenced."""
+        while await self._apply_page():
+            pass
+        assert self._cursor is not None
+        return self._cursor
+
+    # --- when
+
+    async def _follow(self) -> None:
+        pause = RETRY_SECONDS[0]
+        while True:
+            self._wake.clear()
+            try:
+                await self.catch_up()
+                pause = RETRY_SECONDS[0]
+            except Exception as error:
+                level = logging.WARNING if isinstance(error, Unavailable) else logging.ERROR
+                log.log(
+                    level, "%s cannot read the feed: %s", self._context.name, error, exc_info=level == logging.ERROR
+                )
+                await asyncio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load, guards nothing
+                pause = min(2 * pause, RETRY_SECONDS[1])
+                continue
+            try:
+                async with asyncio.timeout(POLL_SECONDS * random.uniform(0.9, 1.1)):  # noqa: S311
+                    await self._wake.wait()
+                    await asyncio.sleep(
+                        min(BATCHING_SECONDS + BATCHING_SECONDS_EACH * (self._came - 1), BATCHING_SECONDS_MOST)
+                    )
+            except TimeoutError:
+                pass
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._hear()
+            except REDIS_ERRORS as error:
+                log.info("%s polls: Redis is away: %s", self._context.name, error)
+            await asyncio.sleep(POLL_SECONDS * random.uniform(0.75, 1.25))  # noqa: S311
+
+    async def _hear(self) -> None:
+        async with self._context.redis.pubsub() as pubsub:
+            await pubsub.subscribe(FEED_CHANNEL)
+            while True:
+                if await pubsub.get_message(timeout=PING_SECONDS) is None:
+                    await pubsub.ping()  # its answer is a message, too
+                    if await pubsub.get_message(timeout=PING_SECONDS) is None:
+                        raise RedisConnectionError("the subscription is dead")
+                self._wake.set()
+
+    # --- a page
+
+    async def _apply_page(self) -> bool:
+        """Apply the next page; whether there may be another."""
+        async with self._turn:
+            try:
+                async with self._context.transaction(deadline_seconds=PAGE_SECONDS) as conn:
+                    if self._cursor is None:
+                        self._cursor = await records.get_cursor(conn, *self._place)
+                    page = await records.read_log(conn, self._cursor, self._page)
+                    if not page:
+                        self._came = 1  # it is quiet: the next one has no company to wait for
+                        return False
+                    reached = page[-1].feed_seq
+                    projection = await self._apply(conn, [each for each in page if self._is_ours(each.provider_id)])
+                    await records.set_cursor(conn, *self._place, reached)
+            except _UNFIT as error:
+                self._distrust_memory()
+                if self._page > 1:
+                    self._page //= 2  # down to the signal that is at fault
+                    return True
+                await self._skip(page[0], error)
+                return True
+            except BaseException:
+                self._distrust_memory()
+                raise
+            full, self._page, self._came = len(page) == self._page, min(2 * self._page, PAGE), len(page)
+            self._cursor = reached
+            changes = [Changed(self._records[each.provider_id], each) for each in projection.records.values()]
+            self._remember(projection)
+            self._tell(changes)  # still in turn: news leave in the order of the commits
+        return full
+
+    def _distrust_memory(self) -> None:
+        # Perhaps it was committed all the same: what is true is in Postgres.
+        self._cursor = None
+        self._records.clear()
+        self._streaks.clear()
+
+    async def _skip(self, signal: LoggedSignal, error: Exception) -> None:
+        log.error("%s leaves out signal %s, which cannot be stored", self._context.name, signal.id, exc_info=error)
+        async with self._context.transaction() as conn:
+            await records.set_cursor(conn, *self._place, signal.feed_seq)
+
+    def _is_ours(self, provider_id: UUID) -> bool:
+        shards = self._context.shards
+        return shards == 1 or shard_of(provider_key(provider_id), shards) == self._context.shard
+
+    async def _apply(self, conn: Connection, page: Sequence[LoggedSignal]) -> Projection:
+        ids = {each.provider_id for each in page}
+        known = await self._load(conn, ids)
+        people = [each for each in ids if not known[each].is_system]
+        zones = dict.fromkeys(people, _UTC)
+        if people:
+            zones |= await streaks.load_zones(conn, people)
+        wanted = places_to_close(page)
+        positions = await outcomes.oldest_open(conn, wanted) if wanted else []
+        projection = Projection(known, positions, self._streaks, zones)
+        for each in page:
+            projection.take(each)
+        await _save(conn, projection)
+        return projection
+
+    async def _load(self, conn: Connection, ids: Collection[UUID]) -> Mapping[UUID, RecordRow]:
+        missing = [each for each in ids if each not in self._records]
+        if missing:
+            loaded = await records.load_records(conn, missing)
+            self._records.update(loaded)
+            people = [each.provider_id for each in loaded.values() if not each.is_system]
+            for row in await streaks.load_streaks(conn, people) if people else ():
+                self._streaks[row.provider_id, row.streak_type] = from_row(row)
+        return self._records
+
+    def _remember(self, projection: Projection) -> None:
+        self._streaks.update(projection.streaks)
+        for provider_id, record in projection.records.items():
+            self._records[provider_id] = record
+            self._records.move_to_end(provider_id)
+        while len(self._records) > IN_MEMORY:
+            provider_id, _ = self._records.popitem(last=False)
+            self._streaks.pop((provider_id, "profitable_signal"), None)
+            self._streaks.pop((provider_id, "provider_signal"), None)
+
+
+async def _save(conn: Connection, projection: Projection) -> None:
+    if projection.opened:
+        await outcomes.insert_outcomes(conn, projection.opened)
+    if projection.closed:
+        await outcomes.close_outcomes(conn, projection.closed)
+    if projection.records:
+        await records.upsert_records(conn, [(each, figures_of(each)) for each in projection.records.values()])
+    if rows := projection.streak_rows():
+        await streaks.upsert_streaks(conn, rows)
+    if projection.ended:
+        await streaks.insert_runs(conn, projection.ended)

@@ -1,0 +1,199 @@
+"""Who has come today: told to the owners of streaks, once per user and day of theirs, behind the requests' backs."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from redis.asyncio import Redis
+
+from actors.streaks import local_day, next_midnight
+from actors.users.messages import USERS, Activity, progress_key
+from actors.users.users import SETTINGS_CHANNEL
+from config import tasks
+from config.ids import parse_uuid
+from db import achievements
+from db._postgres import connection
+from db._redis import REDIS_ERRORS
+from schemas._json import parse_texts
+from schemas.errors import Unavailable
+
+if TYPE_CHECKING:
+    from handlers._http.services import Services
+
+log = logging.getLogger(__name__)
+
+REMEMBERED = 50_000  # users, about 10 MB; who was told longest ago is forgotten, and told again at the next request
+WAITING = 10_000  # users to tell of while the owners are away; past it who comes is told of at a later request
+BATCH = 500
+TOGETHER_SECONDS = 0.02  # who come together are told of together
+TELL_SECONDS = 5.0
+RETRY_SECONDS = (0.5, 15.0)
+SETTLE_SECONDS = 1.0  # for which the page of one's streaks waits for the visit that it is
+
+
+@dataclass(slots=True)
+class _Seen:
+    first: float  # Unix time
+    last: float
+    told: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class ActivityRecorder:
+    """What this process knows of who has come. A user who changes their time zone is looked at anew."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}  # by user: the midnight before which there is nothing to tell
+        self._waiting: dict[str, _Seen] = {}
+        self._telling: set[str] = set()
+        self._came = asyncio.Event()
+        self._services: Services | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def note(self, subject: str) -> None:
+        """This user has made a request."""
+        at = time.time()
+        if at < self._until.get(subject, 0.0):
+            return
+        seen = self._waiting.get(subject)
+        if seen is not None:
+            seen.last = at
+        elif len(self._waiting) < WAITING:
+            self._waiting[subject] = _Seen(at, at)
+            self._came.set()
+
+    def forget(self, subject: str) -> None:
+        """Whether this user has come today is a new question: their day may be another one.
+
+        They have come just now: it was they who changed their zone, and that they were there until then must be known
+        before it is asked whether the new zone has left a day out.
+        """
+        was_here = self._until.pop(subject, None) is not None
+        self._telling.discard(subject)
+        if was_here:
+            self.note(subject)
+
+    async def settle(self, subject: str) -> None:
+        """Wait, not for long, until this user's visit has been told."""
+        seen = self._waiting.get(subject)
+        if seen is not None and self._tasks:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(seen.told.wait(), SETTLE_SECONDS)
+
+    def start(self, services: Services) -> None:
+        """Begin to tell."""
+        self._services = services
+        self._tasks = [
+            tasks.spawn(self._run(services), name="visits: tell"),
+            tasks.spawn(self._listen(services.redis), name="visits: listen"),
+        ]
+
+    async def stop(self) -> None:
+        """Tell what is still waiting, if that is possible now, and end."""
+        await tasks.cancel(*self._tasks)
+        if self._services is not None and self._waiting:
+            with suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(SETTLE_SECONDS):
+                    await self._tell(self._services)
+
+    async def _run(self, services: Services) -> None:
+        least, most = RETRY_SECONDS
+        pause = least
+        while True:
+            await self._came.wait()
+            await asyncio.sleep(TOGETHER_SECONDS)
+            self._came.clear()
+            try:
+                await self._tell(services)
+            except Unavailable as error:
+                log.warning("%d visits wait to be told: %s", len(self._waiting), error)
+            except Exception:
+                log.exception("visits are not told")
+            else:
+                pause = least
+                if self._waiting:
+                    self._came.set()
+                continue
+            await asyncio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load, guards nothing
+            pause = min(pause * 2, most)
+            self._came.set()
+
+    async def _tell(self, services: Services) -> None:
+        """Tell of some who wait. Raises Unavailable when the owner of one of them is away; that one goes on to wait."""
+        batch = dict(itertools.islice(self._waiting.items(), BATCH))
+        self._telling = set(batch)
+        ids = {subject: found for subject in batch if (found := parse_uuid(subject)) is not None}
+        async with connection(services.pool) as conn:
+            zones = await achievements.zones(conn, list(ids.values()))
+        answers = await asyncio.gather(
+            *(_tell_one(services, ids.get(subject), seen, zones) for subject, seen in batch.items()),
+            return_exceptions=True,
+        )
+        away: BaseException | None = None
+        for (subject, seen), told in zip(batch.items(), answers, strict=True):
+            if isinstance(told, BaseException):
+                away = told
+                self._waiting[subject] = self._waiting.pop(subject)  # behind those whose owner may be there
+            else:
+                self._settle(subject, seen, told)
+        if away is not None:
+            raise away
+
+    def _settle(self, subject: str, seen: _Seen, until: float) -> None:
+        if seen.last >= until:  # came again meanwhile, on another day
+            seen.first = seen.last
+            return
+        del self._waiting[subject]
+        seen.told.set()
+        if subject in self._telling:
+            self._until.pop(subject, None)
+            self._until[subject] = until
+            if len(self._until) > REMEMBERED:
+                del self._until[next(iter(self._until))]
+
+    async def _listen(self, redis: Redis) -> None:
+        least, most = RETRY_SECONDS
+        pause = least
+        while True:
+            try:
+                async with redis.pubsub() as news:
+                    await news.subscribe(SETTINGS_CHANNEL)
+                    self._until.clear()  # what was said meanwhile was not heard
+                    pause = least
+                    async for message in news.listen():
+                        if message["type"] == "message":
+                            for subject in parse_texts(message["data"]):
+                                self.forget(subject)
+            except REDIS_ERRORS as error:
+                log.warning("Redis tells of no changed settings: %s", type(error).__name__)
+            except Exception:
+                log.exception("what Redis tells of changed settings cannot be read")
+            await asyncio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load, guards nothing
+            pause = min(pause * 2, most)
+
+
+async def _tell_one(services: Services, user_id: UUID | None, seen: _Seen, zones: Mapping[UUID, str]) -> float:
+    """Tell of one user; the Unix time until which there is nothing more to tell. Raises Unavailable."""
+    if user_id is None:  # a token of nobody's
+        return float("inf")
+    zone = zones.get(user_id, "UTC")
+    first, last = (datetime.fromtimestamp(each, UTC) for each in (seen.first, seen.last))
+    key = progress_key(user_id)
+    ref = services.actors.ref(USERS, key)
+    for at in (first, last) if local_day(first, zone) < local_day(last, zone) else (last,):
+        try:
+            await ref.ask(key, Activity("login", at, zone), deadline_seconds=TELL_SECONDS)
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - it would fail again: an account that is not there, a bug
+            log.info("a visit counts for nobody: %r", error)
+    return next_midnight(last, zone).timestamp()

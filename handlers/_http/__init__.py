@@ -1,0 +1,1 @@
+"""What every request goes through: routes, access, limits, bodies, answers."""

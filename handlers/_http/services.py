@@ -1,0 +1,115 @@
+"""What a request is served with: the services, and where this process stands between start and end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from redis.asyncio import Redis
+
+from actors._runtime.ref import ActorRef
+from actors._runtime.runtime import Stats
+from config.settings import Settings
+from db._postgres import Pool
+from db._totals import Totals
+from handlers._activity import ActivityRecorder
+from handlers._http.access import Gatekeeper
+from handlers._http.border import Border
+from handlers._http.compression import Compressor
+from handlers._http.limits import Limiter, Rule
+from handlers._http.readiness import Readiness
+from handlers._http.shared_reads import KeptReads, SharedReads
+from handlers._profiles import Profiles
+from handlers.auth._accounts import Accounts
+from handlers.auth._revocations import RevokedSessions
+from handlers.streams.connections import Feed
+from schemas.errors import AppError
+
+FEED_TOTALS = 5_000  # readers of social feeds whose totals a gateway remembers: 2 MB
+
+
+class Actors(Protocol):
+    """The way to the actors; `actors._runtime.registry.Directory` is one."""
+
+    def ref(self, kind: str, key: str) -> ActorRef:
+        """The mailbox of the actor of `kind` that owns `key`."""
+
+    async def probe(self) -> Mapping[str, Stats | AppError]:
+        """What each actor says of itself, or why it does not."""
+
+
+BOARD_SECONDS = 0.2
+"""How old a leaderboard may be beyond its actor's own delay: both together stay within the second that is promised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything behind the handlers. Made once, by server/main.py."""
+
+    settings: Settings
+    pool: Pool
+    redis: Redis
+    actors: Actors
+    feed: Feed
+    limiter: Limiter
+    accounts: Accounts
+    totals: Totals = field(default_factory=Totals)
+    feed_totals: Totals = field(default_factory=lambda: Totals(FEED_TOTALS))
+    shared_reads: SharedReads = field(default_factory=SharedReads)
+    boards: KeptReads = field(default_factory=lambda: KeptReads(BOARD_SECONDS))
+    profiles: Profiles = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "profiles", Profiles(self.pool))
+
+
+@dataclass(slots=True)
+class Lifecycle:
+    """`starting` → `serving` → `leaving` → `draining`, and how many requests are being answered.
+
+    Who is leaving serves as ever, but is not ready any more: whoever sends requests here is being told so.
+    """
+
+    state: Literal["starting", "serving", "leaving", "draining"] = "starting"
+    in_flight: int = 0
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def enter(self) -> None:
+        """A request has begun."""
+        self.in_flight += 1
+
+    def leave(self) -> None:
+        """A request has been answered, or became a stream."""
+        self.in_flight -= 1
+        if self.in_flight == 0:
+            self._idle.set()
+
+    async def until_idle(self, seconds: float) -> bool:
+        """Wait until no request is being answered; whether that was so in time."""
+        if self.in_flight:
+            self._idle.clear()
+            try:
+                await asyncio.wait_for(self._idle.wait(), seconds)
+            except TimeoutError:
+                return False
+        return True
+
+
+@dataclass(slots=True)
+class Gateway:
+    """What every handler has at hand. `services` is None until they have been made."""
+
+    settings: Settings
+    gatekeeper: Gatekeeper
+    border: Border
+    revoked: RevokedSessions
+    limits: Mapping[str, Rule]  # by route name: the table's, and what RATE_LIMITS says instead
+    openapi: Callable[[], bytes]  # the encoded document
+    collect_metrics: Callable[[], Awaitable[tuple[bytes, str]]]  # the text and its media type
+    compressor: Compressor = field(default_factory=Compressor)
+    readiness: Readiness = field(default_factory=Readiness)
+    activity_recorder: ActivityRecorder = field(default_factory=ActivityRecorder)
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    services: Services | None = None

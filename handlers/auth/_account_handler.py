@@ -1,0 +1,191 @@
+"""The base of the account handlers: who calls, their owner, and what begins and keeps a session."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from actors._runtime.messages import Message
+from actors.users.account import cut_agent
+from actors.users.messages import USERS, RequestEmail, SignedIn, SignIn, account_key, address_key
+from config.addresses import counted_address
+from config.clock import now
+from config.ids import parse_uuid, uuid7
+from config.keys import token_hash
+from db._postgres import connection
+from db.users import accounts, sessions
+from db.users.accounts import Person
+from handlers._http.access import Claims
+from handlers._http.base import GatewayHandler
+from handlers._http.security import cookies_named, is_own_page
+from handlers.auth._accounts import Accounts
+from handlers.auth._attempts import FAILURES, TOO_MANY_WRONG, WRONG_PASSWORDS
+from handlers.auth._passwords import Verdict
+from handlers.auth._tokens import ACCESS_SECONDS
+from schemas.errors import Forbidden, RateLimited, Unauthorized
+
+REFRESH_COOKIE = "refresh_token"
+REFRESH_PATH = "/auth"
+REFRESH_SECONDS = 7 * 24 * 3600
+
+Reply = TypeVar("Reply")
+
+
+class AccountHandler(GatewayHandler):
+    """A handler of `/auth/*` and `/api/user/*`."""
+
+    @property
+    def accounts(self) -> Accounts:
+        """The tools."""
+        return self.services.accounts
+
+    @property
+    def claims(self) -> Claims:
+        """The caller's; the route's policy has seen to it that there are some."""
+        assert self.caller.claims is not None
+        return self.caller.claims
+
+    @property
+    def user_id(self) -> UUID:
+        """Who calls. Raises Unauthorized for a token that is signed, but not by this system's rules."""
+        found = parse_uuid(self.claims.subject)
+        if found is None:
+            raise Unauthorized("Invalid token")
+        return found
+
+    @property
+    def session_id(self) -> UUID:
+        """The session that the caller's token belongs to. Raises Unauthorized."""
+        found = parse_uuid(self.claims.session_id or "")
+        if found is None:
+            raise Unauthorized("Invalid token")
+        return found
+
+    async def ask_account(self, user_id: UUID, message: Message[Reply]) -> Reply:
+        """The answer of the account's owner."""
+        return await self.ask_owner(account_key(user_id), message)
+
+    async def ask_owner(self, key: str, message: Message[Reply]) -> Reply:
+        """The answer of the owner of an account, a library or an address."""
+        return await self.services.actors.ref(USERS, key).ask(key, message)
+
+    async def find_caller(self) -> Person:
+        """The caller's account as it is now. Raises Unauthorized when there is none."""
+        async with connection(self.services.pool) as conn:
+            person = await accounts.find_by_id(conn, self.user_id)
+        if person is None:
+            raise Unauthorized("The account of this token does not exist")
+        return person
+
+    async def hash_password(self, password: str) -> str:
+        """The hash to store. Raises Overloaded and RateLimited."""
+        return await self.accounts.passwords.hash(password, self.caller.counted_address)
+
+    async def check_password(self, email: str, password: str, stored: str | None) -> Verdict:
+        """Whether it is the password of whoever has the address. Raises Overloaded and RateLimited.
+
+        After some wrong ones for one account, wherever they came from, strangers may try one now and then; a device
+        that the user has been on before may try the right one at any time.
+        """
+        attempts = self.accounts.attempts
+        is_known = False
+        if attempts.slowed(email):
+            is_known = await self._is_known_device(email)
+            if not is_known:
+                attempts.take_turn(email)
+        verdict = await self.accounts.passwords.judge(password, stored, self.caller.counted_address)
+        if not verdict.matches:
+            rule = self.gateway.limits.get(WRONG_PASSWORDS, FAILURES)
+            if await attempts.count(self.services.limiter, rule, email):
+                await self.ask_owner(address_key(email), RequestEmail(uuid7(), "attempts", now()))
+            if is_known and (seconds := attempts.slowed(email)):
+                raise RateLimited(TOO_MANY_WRONG, retry_after=seconds)
+        return verdict
+
+    async def _is_known_device(self, email: str) -> bool:
+        presented = cookies_named(self.request.headers.get_list("Cookie"), REFRESH_COOKIE)
+        async with connection(self.services.pool) as conn:
+            devices = await sessions.find_devices(conn, email, [token_hash(each) for each in presented[:2]])
+        agent = cut_agent(self.request.headers.get("User-Agent"))
+        here = (self.caller.counted_address, agent)
+        return any(each.has_cookie or (counted_address(each.ip), each.user_agent) == here for each in devices)
+
+    def sole_cookie(self, name: str) -> str | None:
+        """The cookie of this name; None without one. Raises Unauthorized for two, even if they are alike.
+
+        A page of a sibling domain can plant one that is sent beside ours, and a browser does not say which is whose.
+        """
+        found = cookies_named(self.request.headers.get_list("Cookie"), name)
+        if len(found) > 1:
+            raise Unauthorized(f"There are {len(found)} cookies of the name {name}")
+        return found[0] if found else None
+
+    async def begin_session(
+        self, person: Person, checked_hash: str | None, new_hash: str | None = None
+    ) -> dict[str, Any]:
+        """Sign the user in: the answer to a login, with its cookie. Raises Unauthorized."""
+        refresh_token = self.accounts.refresh.first()
+        signed_in = await self.ask_account(
+            person.account.id,
+            SignIn(
+                uuid7(),
+                checked_hash,
+                token_hash(refresh_token),
+                self.request.headers.get("User-Agent"),
+                self.caller.address,
+                now(),
+                new_hash,
+            ),
+        )
+        self.gateway.revoked.add(signed_in.revoked)
+        return self.grant(signed_in, refresh_token, is_provider=person.is_provider)
+
+    def grant(self, signed_in: SignedIn, refresh_token: str, *, is_provider: bool) -> dict[str, Any]:
+        """The answer that carries an access token; its refresh token goes into the cookie."""
+        profile = signed_in.profile
+        self.set_cookie(REFRESH_COOKIE, refresh_token, path=REFRESH_PATH, max_age=REFRESH_SECONDS, **self.cookie_flags)
+        return {
+            "access_token": self.accounts.access.of_user(profile, signed_in.session_id, is_provider=is_provider),
+            "token_type": "Bearer",
+            "expires_in": ACCESS_SECONDS,
+            "is_demo": False,
+            "user": {
+                "user_id": profile.user_id,
+                "email": profile.email,
+                "display_name": profile.display_name,
+                "avatar_url": profile.avatar_url,
+                "email_verified": profile.email_verified,
+                "is_provider": is_provider,
+            },
+        }
+
+    def drop_refresh_cookie(self) -> None:
+        """The browser forgets its refresh token."""
+        self.clear_cookie(REFRESH_COOKIE, path=REFRESH_PATH, **self.cookie_flags)
+
+    @property
+    def cookie_flags(self) -> dict[str, Any]:
+        """No script reads our cookies, no other site's form or picture sends them, no plain HTTP carries them.
+
+        Lax, not Strict: the way back from an OAuth provider is a navigation that another site began.
+        """
+        is_secure = urlsplit(self.services.settings.api_url).scheme == "https"
+        return {"httponly": True, "secure": is_secure, "samesite": "Lax"}
+
+    def check_request(self) -> None:
+        """Raise Forbidden for a page of a foreign origin, where the refresh cookie is sent, set or taken away.
+
+        Browsers send cookies along without asking the page's author, and take those that they are given: another site
+        could end a session, or have its visitors log in as somebody else. Programs send no Origin.
+        """
+        origin = self.request.headers.get("Origin")
+        settings = self.gateway.settings
+        if origin is None or origin in settings.cors_origins:
+            return
+        declared = self.declared
+        touches_cookie = (declared is not None and declared.sets_cookie) or cookies_named(
+            self.request.headers.get_list("Cookie"), REFRESH_COOKIE
+        )
+        if touches_cookie and not is_own_page(origin, self.request.host, settings.api_url):
+            raise Forbidden("This origin is not allowed")

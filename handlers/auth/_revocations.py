@@ -1,0 +1,111 @@
+"""Which sessions have been ended: this gateway's own short-lived copy, so that no request has to ask for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from redis.asyncio import Redis
+
+from actors.users.users import REVOCATIONS_CHANNEL
+from config import tasks
+from config.clock import now
+from db._postgres import Pool, connection
+from db._redis import REDIS_ERRORS
+from db.users.sessions import revoked_since
+from handlers._http.access import Claims
+from handlers.auth._tokens import ACCESS_SECONDS
+from schemas._json import parse_texts
+from schemas.errors import DatabaseUnavailable
+
+log = logging.getLogger(__name__)
+
+# A revoked session is refused within a second on every gateway. Redis tells of it in a millisecond; what it loses, or
+# cannot tell while it is away, is found in Postgres.
+POLL_SECONDS = 0.5
+RETRY_SECONDS = (0.2, 5.0)  # between attempts to listen to Redis
+# No access token of a session lives longer than this after its end; the rest is for clocks that differ.
+KEEP_SECONDS = ACCESS_SECONDS + 300
+# A stream that was being admitted when its session ended is open by then.
+LATE_SECONDS = 3.0
+
+
+class RevokedSessions:
+    """The sessions that ended within the life of an access token. Empty until `start`."""
+
+    def __init__(self) -> None:
+        self._ended: dict[str, float] = {}  # by id: when it may be forgotten, monotonic; the first to go comes first
+        self._since: datetime | None = None
+        self._on_ended: Callable[[str], object] = lambda session_id: None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def is_revoked(self, claims: Claims) -> bool:
+        """Whether the token's session has ended."""
+        return claims.session_id in self._ended
+
+    def add(self, session_ids: Iterable[UUID | str]) -> None:
+        """These have ended."""
+        for session_id in map(str, session_ids):
+            if session_id not in self._ended:
+                self._ended[session_id] = time.monotonic() + KEEP_SECONDS
+                self._on_ended(session_id)
+                asyncio.get_running_loop().call_later(LATE_SECONDS, self._on_ended, session_id)
+
+    async def start(self, pool: Pool, redis: Redis, on_ended: Callable[[str], object]) -> None:
+        """Learn what has ended until now, then follow; `on_ended` hears of each. Raises DatabaseUnavailable."""
+        self._on_ended = on_ended
+        await self._look(pool)
+        self._tasks = [
+            tasks.spawn(self._poll(pool), name="revoked sessions: poll"),
+            tasks.spawn(self._listen(redis), name="revoked sessions: listen"),
+        ]
+
+    async def stop(self) -> None:
+        """Follow no more."""
+        await tasks.cancel(*self._tasks)
+
+    async def _poll(self, pool: Pool) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                await self._look(pool)
+            except DatabaseUnavailable:
+                await asyncio.sleep(POLL_SECONDS)  # the driver has logged it
+            except Exception:
+                log.exception("revoked sessions are not looked up")
+
+    async def _look(self, pool: Pool) -> None:
+        since = self._since or now() - timedelta(seconds=KEEP_SECONDS)
+        async with connection(pool) as conn:
+            found = await revoked_since(conn, since)
+        self.add(session_id for session_id, _ in found)
+        self._since = max((at for _, at in found), default=since)
+        present = time.monotonic()
+        while self._ended and (oldest := next(iter(self._ended.items())))[1] < present:
+            del self._ended[oldest[0]]
+
+    async def _listen(self, redis: Redis) -> None:
+        least, most = RETRY_SECONDS
+        pause = least
+        while True:
+            try:
+                async with redis.pubsub() as news:
+                    await news.subscribe(REVOCATIONS_CHANNEL)
+                    if pause > least:
+                        log.info("Redis tells of revoked sessions again")
+                    pause = least
+                    async for message in news.listen():
+                        if message["type"] == "message":
+                            self.add(parse_texts(message["data"]))
+            except REDIS_ERRORS as error:
+                if pause == least:  # once for each time that it goes
+                    log.warning("Redis tells of no revoked sessions: %s", type(error).__name__)
+            except Exception:
+                log.exception("what Redis tells of revoked sessions cannot be read")
+            await asyncio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load, guards nothing
+            pause = min(pause * 2, most)

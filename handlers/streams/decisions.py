@@ -1,0 +1,58 @@
+"""Hands published decisions to the Lens sockets that have subscribed to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from config.metrics import STREAM_DELIVERIES, STREAMS_OPEN
+from handlers.streams.connections import Subscriber
+from handlers.streams.frames import text_frame
+from schemas.feed import DecisionItem
+
+
+class DecisionHub:
+    """The Lens sockets of this process: at most `limit`, each with at most `buffer_bytes` that it has not read yet."""
+
+    def __init__(self, *, limit: int, buffer_bytes: int) -> None:
+        self._limit = limit
+        self._buffer_bytes = buffer_bytes
+        self._sockets: dict[Subscriber, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._sockets)
+
+    def join(self, socket: Subscriber) -> bool:
+        """Take in a socket; False if there are too many."""
+        if len(self._sockets) >= self._limit:
+            return False
+        self._sockets[socket] = None
+        STREAMS_OPEN.labels("lens").inc()
+        return True
+
+    def leave(self, socket: Subscriber) -> None:
+        """A socket has been closed."""
+        if socket in self._sockets:
+            del self._sockets[socket]
+            STREAMS_OPEN.labels("lens").dec()
+
+    def publish(self, items: Sequence[DecisionItem]) -> None:
+        """Send each decision to whoever wants it: framed once, one write per socket for all of them."""
+        frames = [text_frame(item.data) for item in items]
+        delivered = 0
+        for socket in list(self._sockets):
+            wanted = [frame for item, frame in zip(items, frames, strict=True) if socket.wants(item)]
+            if not wanted:
+                continue
+            delivered += len(wanted)
+            try:
+                socket.push(b"".join(wanted))
+            except OSError:  # it is being closed
+                continue
+            if socket.pushed_bytes() > self._buffer_bytes:
+                socket.abort()
+        STREAM_DELIVERIES.inc(delivered)
+
+    def close(self, code: int, reason: str) -> None:
+        """Close all sockets."""
+        for socket in list(self._sockets):
+            socket.hang_up(code, reason)

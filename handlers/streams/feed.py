@@ -1,0 +1,314 @@
+"""The live feed of this process: puts its parts together, opens streams, ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+import secrets
+import socket
+import time
+from functools import partial
+
+import orjson
+from redis.asyncio import Redis
+
+from config.clock import now, rfc3339
+from config.metrics import STREAMS_OPEN
+from config.settings import Settings
+from config.tasks import cancel, spawn
+from db._postgres import Pool
+from handlers.streams.checkpoints import pack_checkpoints
+from handlers.streams.client import Client, SocketClient, SseClient
+from handlers.streams.connections import Duplex
+from handlers.streams.decisions import DecisionHub
+from handlers.streams.fanout import Fanout
+from handlers.streams.heartbeats import Heartbeats
+from handlers.streams.history import History
+from handlers.streams.holders import Claimant, Holders
+from handlers.streams.limits import StreamLimits
+from handlers.streams.presence import Presence
+from handlers.streams.records import Record
+from handlers.streams.resume import Anew, Resumer, StreamSession
+from handlers.streams.ring import Payload, Ring, Signal
+from handlers.streams.sessions import RESUME_SECONDS, SessionStore
+from handlers.streams.source import Source
+from schemas.errors import RateLimited, Unavailable
+from schemas.feed import FeedItem
+from schemas.stream import SignalFilter, Viewer
+
+RING_SIGNALS = 4096
+LIFETIME_SPREAD = 0.1
+DRAIN_BATCH = 100  # streams ended in one go while draining; ending one takes about 20 µs
+
+
+class Feed:
+    """Every stream of this process. Start it when Redis and Postgres are known; neither needs to be there yet."""
+
+    def __init__(self, settings: Settings, pool: Pool, redis: Redis, *, ring_signals: int = RING_SIGNALS) -> None:
+        self.limits = StreamLimits(
+            redis,
+            max_streams=settings.max_streams,
+            enabled=settings.rate_limit_enabled,
+            heartbeat_seconds=settings.heartbeat_seconds,
+        )
+        self.decisions = DecisionHub(limit=settings.ws_max_connections, buffer_bytes=settings.stream_buffer_bytes)
+        self._max_seconds = settings.stream_max_seconds
+        self._ring_signals = ring_signals
+        self._ring = Ring(capacity=ring_signals)
+        history = History(pool, self._ring)
+        self._clients: dict[bytes, Client] = {}
+        self._holders = Holders(redis, find=self._clients.get, drop=self._drop)
+        ttl_seconds = RESUME_SECONDS + 2 * settings.heartbeat_seconds
+        self._store = SessionStore(redis, pool, ttl_seconds=ttl_seconds, gateway=self._holders.gateway)
+        self._presence = Presence(redis)
+        self._fanout = Fanout(self._ring, history, buffer_bytes=settings.stream_buffer_bytes, on_gone=self._forget)
+        self._pulse = Heartbeats(
+            self._fanout,
+            self._store,
+            self._presence,
+            self.limits,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            everyone=lambda: list(self._clients.values()),
+        )
+        self._source = Source(
+            redis,
+            pool,
+            deliver=self._deliver,
+            decide=self.decisions.publish,
+            on_subscribed=self._resave,
+            on_lost=self._check,
+            make_room=lambda: self._fanout.reach(self._ring.last - ring_signals // 2),
+            letters=(self._holders.channel, self._holders.hear),
+        )
+        self._resumer = Resumer(self._fanout, self._ring, history, self._source, self._store, self._holders)
+        self._drain_ends_at: float | None = None
+        self._has_followed = False
+        self._task: asyncio.Task[None] | None = None
+        self._context = contextvars.copy_context()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether streams can be opened: the feed's place is known."""
+        return self._source.loaded.is_set() and self._drain_ends_at is None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether Redis tells of new signals; without it they come from Postgres, within a second."""
+        return self._source.is_connected
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open."""
+        return len(self._clients)
+
+    async def start(self) -> None:
+        """Follow the feed. Returns at once; `is_ready` tells when streams can be opened."""
+        self._presence.start()
+        self._pulse.start()
+        self._task = spawn(self._fanout.run(self._pulse.between_batches), name="fan-out")
+        self._source.start(self._ring_signals, self._begin)
+
+    async def stop(self) -> None:
+        """Close what is open and end all tasks."""
+        self._pulse.stop()
+        await self._source.stop()
+        await cancel(self._task)
+        for client in list(self._clients.values()):
+            self._fanout.drop(client)
+        self._fanout.sweep(float("inf"))
+        self.decisions.close(1012, "SERVER_DRAINING")
+        await self._store.stop()
+        await self._presence.stop()
+
+    async def drain(self, seconds: float) -> None:
+        """Open no more streams and end those that are open, telling each another time within `seconds` to come back.
+
+        Returns when all have been told, or have not taken it within a few seconds.
+        """
+        loop = asyncio.get_running_loop()
+        self._drain_ends_at = loop.time() + seconds
+        self.decisions.close(1012, "SERVER_DRAINING")
+        latest = max(1, round(seconds))
+        clients = list(self._clients.values())
+        for start in range(0, len(clients), DRAIN_BATCH):
+            for client in clients[start : start + DRAIN_BATCH]:
+                self._fanout.end(client, "SERVER_DRAINING", random.randint(1, latest))  # noqa: S311
+            await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout_at(self._drain_ends_at):
+                await self._fanout.all_ended()
+        except TimeoutError:
+            pass
+
+    async def admit(
+        self, viewer: Viewer, wanted: SignalFilter, last_event_id: str | None, *, is_reconnect: bool = False
+    ) -> StreamSession:
+        """See `handlers.streams.connections.Feed`."""
+        if self._drain_ends_at is not None:
+            left = self._drain_ends_at - asyncio.get_running_loop().time()
+            raise Unavailable("The server is shutting down", retry_after=max(1, round(left)))
+        if not self._source.loaded.is_set():
+            raise Unavailable("The feed is starting")
+        await self._count_in(viewer, last_event_id, is_reconnect)
+        session_opened: StreamSession | None = None
+        try:
+            found = await self._resumer.resume(viewer, wanted, last_event_id, is_reconnect=is_reconnect)
+            session_opened = (
+                found if isinstance(found, StreamSession) else await self._begin_session(viewer, wanted, found)
+            )
+            await self.limits.share(viewer, session_opened.session)
+            return session_opened
+        except BaseException:
+            if session_opened is not None:
+                self._holders.release(session_opened.session)
+            self.limits.leave(viewer)
+            raise
+
+    def session_key(self, last_event_id: str) -> str | None:
+        """See `handlers.streams.connections.Feed`."""
+        session, _ = self._resumer.parse(last_event_id)
+        return None if session in self._clients else self._store.key_of(session)
+
+    def open_stream(
+        self, session_opened: StreamSession, connection: socket.socket, head: bytes, *, chunked: bool
+    ) -> None:
+        """See `handlers.streams.connections.Feed`."""
+        client = SseClient(
+            connection,
+            session_opened.session,
+            session_opened.viewer,
+            n=session_opened.n,
+            cursor=session_opened.cursor,
+            epoch=session_opened.epoch,
+        )
+        # In the process's own context: each callback keeps the one it was made in, and a request's is not small.
+        self._context.run(partial(client.open, head, chunked=chunked))
+        self._context.run(self._enter, client, session_opened)
+
+    def open_socket(self, session_opened: StreamSession, duplex: Duplex) -> None:
+        """See `handlers.streams.connections.Feed`."""
+        client = SocketClient(
+            duplex,
+            session_opened.session,
+            session_opened.viewer,
+            n=session_opened.n,
+            cursor=session_opened.cursor,
+            epoch=session_opened.epoch,
+        )
+        client.open()
+        self._enter(client, session_opened)
+
+    def abandon(self, session_opened: StreamSession) -> None:
+        """See `handlers.streams.connections.Feed`."""
+        self._holders.release(session_opened.session)
+        self.limits.leave(session_opened.viewer, session_opened.session)
+
+    def end_streams(self, code: str, *, user_id: str | None = None, session_id: str | None = None) -> int:
+        """End the streams of a user, or of one login session, for SESSION_REVOKED or FORBIDDEN; answers how many."""
+        assert user_id is not None or session_id is not None
+        found = [
+            client
+            for client in self._clients.values()
+            if (user_id is None or client.viewer.user_id == user_id)
+            and (session_id is None or client.viewer.session_id == session_id)
+        ]
+        for client in found:
+            self._fanout.end(client, code)
+        return len(found)
+
+    def _begin(self, place: int, items: list[FeedItem]) -> None:
+        self._ring.start(place)
+        self._ring.append(map(Signal, items))
+        self._fanout.start(self._ring.last)
+
+    def _deliver(self, items: list[FeedItem]) -> None:
+        self._ring.append(map(Signal, items))
+        self._fanout.wake()
+
+    def _check(self) -> None:
+        spawn(self._store.check(), name="check Redis")
+
+    def _resave(self) -> None:
+        # Redis may have been restarted, and may have lost what it knew. A gateway that begins has seen nothing of it.
+        if self._has_followed:
+            self._store.unsettle()
+        self._has_followed = True
+        spawn(self._pulse.record_all(), name="record all sessions")
+
+    async def _begin_session(self, viewer: Viewer, wanted: SignalFilter, anew: Anew) -> StreamSession:
+        session = b"sess-" + secrets.token_hex(8).encode()
+        cursor = self._fanout.place if anew.cursor is None else anew.cursor
+        checkpoints = [(1, cursor)]
+        session_opened = StreamSession(
+            viewer, wanted, session, n=0, cursor=cursor, epoch=1, checkpoints=checkpoints, resume_error=anew.error
+        )
+        await self._store.save([(session, session_opened.record())])
+        return session_opened
+
+    async def _count_in(self, viewer: Viewer, last_event_id: str | None, is_reconnect: bool) -> None:
+        # A client that comes back while its old connection has not been found dead shall not be one too many.
+        session, n = self._resumer.parse(last_event_id)
+        claimant, old = Claimant(session, n, is_reconnect), self._clients.get(session)
+        if old is None or old.viewer.user_id != viewer.user_id or not await self._holders.is_held_here(claimant):
+            self.limits.enter(viewer)
+            return
+        try:
+            self.limits.enter(viewer)
+        except RateLimited:
+            # A proxy keeps the connections of clients that have vanished, and acknowledges for them.
+            if not old.viewer.is_proxied:
+                raise
+            self._fanout.drop(old)
+            self.limits.enter(viewer)
+
+    def _drop(self, client: Client) -> None:
+        self._fanout.drop(client)
+
+    def _enter(self, client: Client, session_opened: StreamSession) -> None:
+        self._holders.release(client.session)
+        other = self._clients.get(client.session)  # resumed here twice at once: the later take-over counts
+        if other is not None and other.epoch > client.epoch:
+            client.close()
+            self.limits.leave(client.viewer)
+            return
+        if other is not None:
+            self._fanout.drop(other)
+        client.checkpoints, client.last_mark = (
+            pack_checkpoints(session_opened.checkpoints),
+            session_opened.checkpoints[-1],
+        )
+        self._set_deadline(client)
+        self._clients[client.session] = client
+        self._presence.enter(client.viewer)
+        STREAMS_OPEN.labels(client.kind).inc()
+        self._fanout.add(client, session_opened.filter)
+        self._pulse.add(client)
+        document = {
+            "session_id": client.session.decode(),
+            "timestamp": rfc3339(now()),
+            "is_demo": client.viewer.is_demo,
+            "resumed": session_opened.is_resumed,
+            "filters": session_opened.filter.to_document(),
+        }
+        if session_opened.resume_error is not None:
+            document["resume_error"] = session_opened.resume_error
+        self._fanout.begin(client, b"session_start", Payload(orjson.dumps(document)))
+
+    def _set_deadline(self, client: Client) -> None:
+        moment = asyncio.get_running_loop().time()
+        spread = random.uniform(1 - LIFETIME_SPREAD, 1 + LIFETIME_SPREAD)  # noqa: S311
+        client.deadline, client.deadline_code = moment + self._max_seconds * spread, "MAX_LIFETIME"
+        if client.viewer.expires_at is not None:
+            expires = moment + client.viewer.expires_at - time.time()
+            if expires < client.deadline:
+                client.deadline, client.deadline_code = expires, "TOKEN_EXPIRED"
+
+    def _forget(self, client: Client) -> None:
+        # The session's newest client may be another one already.
+        if self._clients.get(client.session) is client:
+            del self._clients[client.session]
+        self.limits.leave(client.viewer, client.session)
+        self._presence.leave(client.viewer)
+        STREAMS_OPEN.labels(client.kind).dec()
+        self._store.remember(client.session, Record.of(client))

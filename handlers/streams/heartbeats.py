@@ -1,0 +1,182 @@
+"""The clock of the streams: heartbeats, the marks that make sessions resumable, and the ends that time brings."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+import orjson
+
+from config.clock import now, rfc3339
+from config.tasks import spawn
+from handlers.streams.client import Client, State
+from handlers.streams.fanout import Fanout
+from handlers.streams.limits import StreamLimits
+from handlers.streams.presence import Presence
+from handlers.streams.records import Record
+from handlers.streams.ring import Payload
+from handlers.streams.sessions import RESUME_SECONDS, SessionStore
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.25
+WAVE = 256  # clients whose heartbeats are recorded in one round trip; they are held for its duration
+WAVES = 4  # under way at once; what is due beyond waits for the next tick
+STALL_SECONDS = 120.0  # a socket that has not emptied once in this time belongs to nobody
+LEAST_KEPT_BYTES = 512  # of marks: 64 to 256 of them
+
+Save = Callable[[Sequence[tuple[bytes, Record]]], Awaitable[set[bytes]]]
+
+
+class Heartbeats:
+    """Gives every client its heartbeat, spread evenly over the interval, and ends it at its deadline.
+
+    A heartbeat's mark is stored before it is sent, so that other gateways know of it before its number can reach them.
+    For that moment the client is HELD; signals that come meanwhile follow. With Redis away it is sent all the same.
+    """
+
+    def __init__(
+        self,
+        fanout: Fanout,
+        store: SessionStore,
+        presence: Presence,
+        limits: StreamLimits,
+        *,
+        heartbeat_seconds: float,
+        everyone: Callable[[], list[Client]],
+    ) -> None:
+        self._fanout = fanout
+        self._everyone = everyone
+        self._store = store
+        self._presence = presence
+        self._limits = limits
+        self._heartbeat_seconds = heartbeat_seconds
+        self._tick_seconds = min(TICK_SECONDS, heartbeat_seconds / 8)
+        # Marks older than a session can be resumed are of no use. Two to eight bytes each.
+        self._keep = min(1024, math.ceil(RESUME_SECONDS / heartbeat_seconds) + 4)
+        self._keep_bytes = max(LEAST_KEPT_BYTES, 8 * self._keep)
+        self._buckets: defaultdict[int, list[Client]] = defaultdict(list)
+        self._next_tick = 0
+        self._due: list[Client] = []
+        self._waves = 0
+        self._is_recording = False
+        self._is_record_wanted = False
+        self._was_away = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self._next_tick = self._tick_of(asyncio.get_running_loop().time())
+        self._tick()
+
+    def stop(self) -> None:
+        """End all ticking."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def add(self, client: Client) -> None:
+        """Take in a client; its first heartbeat comes early, by chance, so that those who came together part."""
+        self._schedule(client, self._heartbeat_seconds * random.uniform(0.5, 1.0))  # noqa: S311
+
+    def between_batches(self) -> None:
+        """Do what is due, at a moment when all LIVE clients are at the fan-out's place."""
+        moment = asyncio.get_running_loop().time()
+        for tick in range(self._next_tick, self._tick_of(moment) + 1):
+            self._due += self._buckets.pop(tick, ())
+        self._next_tick = self._tick_of(moment) + 1
+        self._fanout.sweep(moment)
+        if not self._is_recording and self._is_record_due():
+            spawn(self.record_all(), name="record all sessions")
+        while self._due and self._waves < WAVES:
+            wave, self._due = self._due[:WAVE], self._due[WAVE:]
+            self._begin_wave(wave, moment)
+
+    async def record_all(self) -> None:
+        """Store every session: anew in Redis, because it may have lost them; in Postgres, because Redis is away."""
+        self._is_record_wanted = True  # by one that is under way, too: what it has stored may be lost by now
+        if self._is_recording:
+            return
+        self._is_recording = True
+        try:
+            while self._is_record_wanted or self._store.is_away is not self._was_away:
+                self._is_record_wanted = False
+                self._was_away = self._store.is_away
+                await self._record_all(self._store.save if self._was_away else self._store.resave)
+        finally:
+            self._is_recording = False
+
+    async def _record_all(self, save: Save) -> None:
+        if not self._was_away:
+            self._store.is_behind = False
+        began = asyncio.get_running_loop().time()
+        ended, clients = self._store.just_ended(), self._everyone()
+        for start in range(0, len(ended), WAVE):
+            await save(ended[start : start + WAVE])
+        for start in range(0, len(clients), WAVE):
+            chunk = [client for client in clients[start : start + WAVE] if client.state is not State.CLOSED]
+            self._drop_refused(chunk, await save([(client.session, Record.of(client)) for client in chunk]))
+        self._store.settle(began)
+
+    def _is_record_due(self) -> bool:
+        # Redis has gone, or has come back and lacks what was recorded meanwhile.
+        return self._store.is_away is not self._was_away or (self._store.is_behind and not self._store.is_away)
+
+    def _begin_wave(self, clients: list[Client], moment: float) -> None:
+        marked: list[Client] = []
+        for client in clients:
+            if client.state in {State.ENDING, State.CLOSED}:
+                continue
+            if moment >= client.deadline:
+                self._fanout.end(client, client.deadline_code)
+            elif client.stalled_since is not None and moment - client.stalled_since > STALL_SECONDS:
+                self._fanout.end(client, "SLOW_CONSUMER", 1)
+            else:
+                if client.state is State.LIVE:
+                    self._fanout.hold(client)
+                    self._mark(client, client.n + 1, client.cursor)
+                elif client.state is State.BEHIND:  # no heartbeat: data is on its way. But its place is recorded
+                    self._mark(client, client.n, client.cursor)
+                marked.append(client)
+                self._schedule(client, self._heartbeat_seconds)
+        if marked:
+            self._waves += 1
+            spawn(self._finish_wave(marked), name="heartbeats")
+
+    async def _finish_wave(self, clients: list[Client]) -> None:
+        try:
+            refused = await self._store.save([(client.session, Record.of(client)) for client in clients])
+        except Exception:  # whatever it was: they are HELD, and must go on
+            log.exception("sessions could not be recorded")
+            refused = set()
+        finally:
+            self._waves -= 1
+        self._drop_refused(clients, refused)
+        payload = Payload(orjson.dumps({"timestamp": rfc3339(now()), "connected_providers": self._presence.connected}))
+        for client in clients:
+            if client.state is State.HELD:
+                self._fanout.begin(client, b"heartbeat", payload)
+        await self._limits.renew(client for client in clients if client.state is not State.CLOSED)
+
+    def _drop_refused(self, clients: Iterable[Client], refused: set[bytes]) -> None:
+        # Their sessions go on elsewhere: nobody reads what would be sent here.
+        for client in clients:
+            if client.session in refused:
+                self._fanout.drop(client)
+
+    def _mark(self, client: Client, n: int, seq: int) -> None:
+        client.checkpoint(n, seq, keep_bytes=self._keep_bytes, keep=self._keep)
+
+    def _schedule(self, client: Client, seconds: float) -> None:
+        due = min(asyncio.get_running_loop().time() + seconds, client.deadline)
+        self._buckets[max(self._tick_of(due) + 1, self._next_tick)].append(client)
+
+    def _tick_of(self, moment: float) -> int:
+        return int(moment / self._tick_seconds)
+
+    def _tick(self) -> None:
+        self._fanout.wake()
+        self._timer = asyncio.get_running_loop().call_later(self._tick_seconds, self._tick)

@@ -1,0 +1,311 @@
+"""Remembers sessions where every gateway finds them: in Redis, and in Postgres while Redis is away.
+
+What a record promises must hold when its gateway is killed at any instant, so a mark is stored before the event it is
+of is sent. Two gateways can hold one session for a moment (its client has gone over, the first does not know yet): each
+take-over raises the session's epoch, and a record of an older epoch never replaces one of a newer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import timedelta
+
+from redis.asyncio import Redis
+
+from config.tasks import cancel, spawn
+from db._postgres import Pool, connection
+from db._redis import REDIS_ERRORS
+from db.stream_sessions import forget_sessions, load_session, save_sessions
+from handlers.streams.records import Record
+from handlers.streams.source import Backoff
+from schemas.errors import DatabaseUnavailable
+
+log = logging.getLogger(__name__)
+
+RESUME_SECONDS = 900  # how long a session can be resumed
+ROUND_TRIP_SECONDS = 0.5  # a healthy Redis answers in one or two milliseconds
+PROBE_SECONDS = 0.5  # how often Redis is tried while it is away
+DATABASE_SECONDS = 1.0
+CLOCK_SECONDS = 5.0  # how much sooner than this gateway another one may have found Redis away
+# What a resume waits for Redis, and for other gateways to tell it again what it has lost.
+PATIENCE_SECONDS = 3.0
+RESTART_SECONDS = 8.0  # an outage that is younger may be a restart, which takes seconds on a busy machine
+SETTLE_SECONDS = 1.5  # in which every gateway notices that Redis has gone or is back, and records its sessions anew
+ASK_AGAIN_SECONDS = (0.1, 1.0)  # first and longest pause
+# Clients come back within seconds. A session that ended here longer ago has most likely gone on elsewhere: told again,
+# its record could outlive a newer one.
+RECENT_SECONDS = 10.0
+KNOWN_SECONDS = 86_400  # how long it is remembered that there was a session
+KEPT_LOCALLY = 5_000  # sessions that ended here, for when nothing else is there: about 4 MB
+
+# KEYS: the sessions. ARGV: the time to live in ms; 1 for a take-over, which wants a higher epoch; then for each session
+# its epoch, its n and its record. Answer: the indexes of those refused. A record of the same epoch with a higher n is
+# kept: a command that was given up as lost can arrive after a later one. That a session has been is remembered for
+# longer than its record: who comes back then is told that it has expired, and not that nobody knows it.
+SAVE = f"""
+local refused = {{}}
+local over = ARGV[2] == '1'
+for i, key in ipairs(KEYS) do
+  local epoch, n = tonumber(ARGV[i * 3]), tonumber(ARGV[i * 3 + 1])
+  local stored, newest = string.match(redis.call('GETRANGE', key, 0, 40), '^(%d+) (%d+)')
+  stored, newest = tonumber(stored) or -1, tonumber(newest) or -1
+  if stored > epoch or (over and stored == epoch) then
+    refused[#refused + 1] = i - 1
+  elseif stored < epoch or newest <= n then
+    redis.call('SET', key, ARGV[i * 3 + 2], 'PX', ARGV[1])
+    if over or stored < 0 then redis.call('SET', key .. ':was', '', 'EX', {KNOWN_SECONDS}) end
+  end
+end
+return refused
+"""
+
+
+class SessionStore:
+    """Saves and loads records. Never raises for Redis's or Postgres's sake, and never waits for them long.
+
+    `is_behind`: Redis lacks records, which is made up for when it is back.
+    """
+
+    def __init__(self, redis: Redis, pool: Pool, *, ttl_seconds: float, gateway: str = "") -> None:
+        """`gateway`: who is recorded as the holder of what is saved."""
+        self.is_behind = False
+        self.is_away = False
+        self._redis = redis
+        self._pool = pool
+        self._gateway = gateway
+        self._ttl = timedelta(seconds=ttl_seconds)
+        self._unsettled_until = 0.0
+        self._away_since = float("-inf")
+        self._probe: asyncio.Task[None] | None = None
+        self._in_postgres: dict[bytes, float] = {}  # and since when
+        self._ended: OrderedDict[bytes, tuple[float, Record]] = OrderedDict()
+
+    async def stop(self) -> None:
+        """End the probe."""
+        await cancel(self._probe)
+
+    async def load(self, session: bytes) -> Record | None:
+        """The newest record there is of the session; None if there is none, or if the newest cannot be reached.
+
+        When Redis has just gone or come back this waits until the other gateways have noticed, too: they record anew,
+        in Postgres or in Redis, what the one that is there may lack.
+        """
+        loop = asyncio.get_running_loop()
+        began, backoff = loop.time(), Backoff(*ASK_AGAIN_SECONDS)
+        while True:
+            answered, is_certain, found = await self._look_up(session)
+            newest = max(found, key=lambda record: (record.version, len(record.checkpoints)), default=None)
+            if newest is not None and newest.is_buried:
+                newest = None
+            if is_certain and (answered or newest is not None):
+                return newest
+            if loop.time() >= max(began + PATIENCE_SECONDS, min(began, self._away_since) + RESTART_SECONDS):
+                return newest
+            await asyncio.sleep(backoff.next())
+
+    async def was_there(self, session: bytes) -> bool:
+        """Whether there has been such a session within the last day, as far as Redis knows."""
+        try:
+            async with asyncio.timeout(ROUND_TRIP_SECONDS):
+                return bool(await self._redis.exists(_key(session) + b":was"))
+        except (*REDIS_ERRORS, TimeoutError):
+            return False
+
+    def key_of(self, session: bytes) -> str | None:
+        """The key that Redis has while the session exists; None while it may lack some, or if it is known here."""
+        if self.is_away or self.is_behind or not self._is_settled or session in self._ended:
+            return None
+        return _key(session).decode()
+
+    async def save(self, records: Sequence[tuple[bytes, Record]], *, take_over: bool = False) -> set[bytes]:
+        """Store records; answers the sessions that another gateway has taken over since.
+
+        When it returns they are stored, or Redis and Postgres are both away.
+        """
+        if not records:
+            return set()
+        if not self.is_away:
+            refused = await self._save_in_redis(records, take_over)
+            if refused is not None:
+                if take_over and not refused:
+                    await self._bury(records)
+                elif self._in_postgres and self._is_settled:
+                    await self._forget(records)
+                return refused
+        self.is_behind = True
+        return await self._save_in_postgres(records, take_over)
+
+    async def resave(self, records: Sequence[tuple[bytes, Record]]) -> set[bytes]:
+        """`save`, to Redis alone, of what it may lack; what was kept in Postgres instead is dropped there."""
+        refused = None if self.is_away or not records else await self._save_in_redis(records, take_over=False)
+        if refused is None:
+            self.is_behind = self.is_behind or bool(records)
+            return set()
+        await self._forget(records)
+        return refused
+
+    async def check(self) -> None:
+        """Find out whether Redis is there, because something else has lost it."""
+        self.unsettle()
+        try:
+            async with asyncio.timeout(ROUND_TRIP_SECONDS):
+                await self._redis.ping()
+        except (*REDIS_ERRORS, TimeoutError) as error:
+            self._failed(error)
+
+    def settle(self, since: float) -> None:
+        """All has been resaved since that moment: what went to Postgres before and is left was taken over elsewhere."""
+        if not self.is_behind:
+            self._in_postgres = {session: moment for session, moment in self._in_postgres.items() if moment >= since}
+
+    def remember(self, session: bytes, record: Record) -> None:
+        """Keep the record of a stream that has ended here."""
+        if session in self._ended and self._ended[session][1].version > record.version:
+            return
+        self._ended[session] = (asyncio.get_running_loop().time(), record)
+        self._ended.move_to_end(session)
+        if len(self._ended) > KEPT_LOCALLY:
+            self._ended.popitem(last=False)
+
+    def just_ended(self) -> list[tuple[bytes, Record]]:
+        """The records of streams that ended here within the last RECENT_SECONDS: they may not have come back yet."""
+        since = asyncio.get_running_loop().time() - RECENT_SECONDS
+        return [(session, record) for session, (ended_at, record) in self._ended.items() if ended_at > since]
+
+    def unsettle(self) -> None:
+        """Redis has gone, or has been restarted and may lack what it knew: something newer may come in a moment."""
+        self._unsettled_until = asyncio.get_running_loop().time() + SETTLE_SECONDS
+
+    @property
+    def _is_settled(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._unsettled_until
+
+    async def _look_up(self, session: bytes) -> tuple[bool, bool, list[Record]]:
+        # Whether Redis has answered, whether the newest record is sure to be found, and those that may be it.
+        # In this order: who moves a record from Postgres back to Redis has it in Redis first.
+        is_complete, in_postgres = await self._ask_postgres(session)
+        answered, in_redis = await self._ask_redis(session)
+        outage_seconds = asyncio.get_running_loop().time() - self._away_since
+        # Who answers and is thought to be away has just come back. What Postgres has is missed only after an outage.
+        is_certain = self._is_settled and answered is not self.is_away
+        is_certain = is_certain and (is_complete or outage_seconds > self._ttl.total_seconds())
+        if answered:
+            found = [in_redis, *(record for record, _ in in_postgres)]
+            return True, is_certain, [record for record in found if record is not None]
+        # What is older than the outage may be older than what Redis holds.
+        dated = [
+            *self._recall(session),
+            *((record, age_seconds - CLOCK_SECONDS) for record, age_seconds in in_postgres),
+        ]
+        return False, is_certain, [record for record, age_seconds in dated if age_seconds < outage_seconds]
+
+    async def _bury(self, records: Sequence[tuple[bytes, Record]]) -> None:
+        # Taken over in Redis: a gateway that does not reach it must not take the row in Postgres for the newest.
+        buried = [(session, record.buried()) for session, record in records if session in self._in_postgres]
+        if buried:
+            await self._save_in_postgres(buried, take_over=False)
+
+    async def _forget(self, records: Sequence[tuple[bytes, Record]]) -> None:
+        # In Redis are these, or those that refused them: what is in Postgres and not newer is of no use any more.
+        moved = [each for each in records if each[0] in self._in_postgres]
+        if not moved:
+            return
+        try:
+            async with connection(self._pool, deadline_seconds=DATABASE_SECONDS) as conn:
+                await forget_sessions(conn, [(session.decode(), *record.version) for session, record in moved])
+        except DatabaseUnavailable:
+            return  # they expire; until then Redis has the newer ones
+        for session, _ in moved:
+            self._in_postgres.pop(session, None)
+
+    async def _save_in_redis(self, records: Sequence[tuple[bytes, Record]], take_over: bool) -> set[bytes] | None:
+        # The sessions refused, or None when Redis is away.
+        keys = [_key(session) for session, _ in records]
+        args: list[bytes | int] = [int(self._ttl.total_seconds() * 1000), int(take_over)]
+        for _, record in records:
+            args += (record.epoch, record.n, record.encode(self._gateway))
+        try:
+            async with asyncio.timeout(ROUND_TRIP_SECONDS):
+                refused = await self._redis.eval(SAVE, len(keys), *keys, *args)
+        except (*REDIS_ERRORS, TimeoutError) as error:
+            self._failed(error)
+            return None
+        return {records[index][0] for index in refused}
+
+    async def _save_in_postgres(self, records: Sequence[tuple[bytes, Record]], take_over: bool) -> set[bytes]:
+        rows = [(session.decode(), record.epoch, record.n, record.encode(self._gateway)) for session, record in records]
+        try:
+            async with connection(self._pool, deadline_seconds=DATABASE_SECONDS) as conn:
+                refused = await save_sessions(conn, rows, self._ttl, take_over=take_over)
+        except DatabaseUnavailable:
+            return set()
+        self._in_postgres.update(dict.fromkeys([session for session, _ in records], asyncio.get_running_loop().time()))
+        return {session.encode() for session in refused}
+
+    async def _ask_redis(self, session: bytes) -> tuple[bool, Record | None]:
+        # Whether Redis answered, and the record. Asked even if it is thought to be away: it may just be back.
+        try:
+            async with asyncio.timeout(ROUND_TRIP_SECONDS):
+                data = await self._redis.get(_key(session))
+        except (*REDIS_ERRORS, TimeoutError) as error:
+            self._failed(error)
+            return False, None
+        return True, _decode(session, data)
+
+    async def _ask_postgres(self, session: bytes) -> tuple[bool, list[tuple[Record, float]]]:
+        # Whether Postgres has answered; the record, if there is one, and its age in seconds.
+        try:
+            async with connection(self._pool, deadline_seconds=DATABASE_SECONDS) as conn:
+                found = await load_session(conn, session.decode())
+        except DatabaseUnavailable:
+            return False, []
+        record = None if found is None else _decode(session, found[0])
+        if found is None or record is None:
+            return True, []
+        self._in_postgres[session] = asyncio.get_running_loop().time()
+        return True, [(record, (self._ttl - found[1]).total_seconds())]
+
+    def _recall(self, session: bytes) -> list[tuple[Record, float]]:
+        # As of a stream that ended here, and how long ago.
+        if session not in self._ended:
+            return []
+        ended_at, record = self._ended[session]
+        return [(record, asyncio.get_running_loop().time() - ended_at)]
+
+    def _failed(self, error: Exception) -> None:
+        if self.is_away:
+            return
+        log.warning("Redis is away, sessions are recorded in Postgres: %s", type(error).__name__)
+        self.is_away = True
+        self.unsettle()
+        self._away_since = asyncio.get_running_loop().time()
+        self._probe = spawn(self._until_back(), name="sessions: probe Redis")
+
+    async def _until_back(self) -> None:
+        while self.is_away:
+            await asyncio.sleep(PROBE_SECONDS)
+            try:
+                async with asyncio.timeout(ROUND_TRIP_SECONDS):
+                    await self._redis.ping()
+            except (*REDIS_ERRORS, TimeoutError):
+                continue
+            self.unsettle()
+            self.is_away = False
+        log.info("Redis is back, sessions are recorded there again")
+
+
+def _decode(session: bytes, data: object) -> Record | None:
+    if not isinstance(data, bytes):
+        return None
+    try:
+        return Record.decode(data)
+    except ValueError:
+        log.exception("the record of session %s cannot be read", session.decode())
+        return None
+
+
+def _key(session: bytes) -> bytes:
+    return b"tradestream:stream:" + session

@@ -1,5 +1,0 @@
-"""The live feed: from Redis and Postgres into one order, from there to every stream of this process."""
-
-from server.feed.feed import Feed
-
-__all__ = ["Feed"]

@@ -1,0 +1,1 @@
+"""The parent process: PostgreSQL, Valkey, Ray and the gateways as its children."""

@@ -1,0 +1,189 @@
+"""One supervised service: its process, its log, its way up, and how long to wait before the next try."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+
+from server.supervisor.console import Console
+from server.supervisor.instance import Instance
+from server.supervisor.logfile import LogFile
+from server.supervisor.process import Child, Launch, Reaper, describe_exit
+from server.supervisor.service import NotReady, Service, ServiceError
+
+PROBE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How stubborn the supervisor is. Seconds."""
+
+    first_attempts: int = 3  # at the very first start somebody is looking: a fault is told, not retried for ever
+    base_seconds: float = 0.25
+    most_seconds: float = 30.0
+    steady_seconds: float = 60.0  # what has lived this long starts again at `base_seconds`
+
+
+class StartFailed(Exception):
+    """A service did not come up. The text ends with the last lines of its log."""
+
+    def __init__(self, title: str, reason: str, tail: str, *, final: bool = False) -> None:
+        self.reason = f"{title}: {reason}"
+        self.final = final
+        super().__init__(f"{self.reason}\n{tail}" if tail else self.reason)
+
+
+class Backoff:
+    """Growing pauses between restarts, with jitter, forgotten after a steady while."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._failures = 0
+
+    def next_seconds(self, lived_seconds: float) -> float:
+        """The pause after an end that came `lived_seconds` after the last good start (0: there was none)."""
+        if lived_seconds >= self._policy.steady_seconds:
+            self._failures = 0
+        most = min(self._policy.most_seconds, self._policy.base_seconds * 2.0**self._failures)
+        self._failures = min(self._failures + 1, 16)
+        return most * random.uniform(0.5, 1.0)  # noqa: S311 - spreads restarts, guards nothing
+
+
+class Unit:
+    """A service and the process that is it now. One caller at a time starts, awaits or stops it."""
+
+    def __init__(
+        self,
+        service: Service,
+        instance: Instance,
+        reaper: Reaper,
+        console: Console,
+        hurry: asyncio.Event,
+        policy: Policy,
+    ) -> None:
+        self.service = service
+        self.backoff = Backoff(policy)
+        self._instance = instance
+        self._reaper = reaper
+        self._hurry = hurry
+        self._log = LogFile(instance.log_dir / f"{service.name}.log")
+        self._echo = console.channel() if service.echoes else None
+        self._child: Child | None = None
+        self._up_since: float | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The running process, or None."""
+        return self._child.pid if self._child is not None and self._child.running else None
+
+    @property
+    def tail(self) -> str:
+        """The last lines of its log."""
+        return self._log.tail()
+
+    @property
+    def lived_seconds(self) -> float:
+        """Since the last good start; 0 when there was none."""
+        return 0.0 if self._up_since is None else time.monotonic() - self._up_since
+
+    async def start(self) -> str:
+        """Start it clean and wait until it answers; returns where it is. Raises `StartFailed`, and leaves nothing."""
+        self._up_since = None
+        title = self.service.title
+        try:
+            await self._instance.end_processes(self.service.name)
+            await self.service.prepare(self._run)
+            self._child = Child(self.service.launch(), self._reaper)
+            await self._child.read_output(self._sink)
+            where = await self._answer(self._child)
+        except ServiceError as error:
+            await self.stop()
+            raise StartFailed(title, str(error), "", final=True) from None
+        except (NotReady, OSError) as error:
+            await self.stop()
+            raise StartFailed(title, str(error), self._log.tail()) from None
+        self._up_since = time.monotonic()
+        return where
+
+    async def ended(self) -> str:
+        """Wait until it dies, or no longer answers (then it is stopped); returns the reason."""
+        assert self._child is not None
+        exited, service = self._child.exited, self.service
+        answered = time.monotonic()
+        while True:
+            await asyncio.wait({exited}, timeout=service.watch_seconds)
+            if exited.done():
+                return describe_exit(exited.result())
+            if (fault := service.broken(self._child.pid)) is None:
+                try:
+                    async with asyncio.timeout(PROBE_SECONDS):
+                        await service.probe(self._child.pid)
+                    answered = time.monotonic()
+                    continue
+                except (NotReady, OSError) as error:
+                    silent = time.monotonic() - answered
+                    if silent < service.patience_seconds:
+                        continue
+                    fault = f"no answer for {silent:.0f} s: {error}"
+            await self.stop()
+            return fault
+
+    async def stop(self) -> None:
+        """Stop it and every process that belongs to it; harmless when it does not run."""
+        if self._child is not None:
+            await self._child.stop(self.service.stop_steps, self._hurry)
+            self._child = None
+            await self._instance.end_processes(self.service.name)
+        self.service.tidy()
+
+    def close(self) -> None:
+        """Close the log."""
+        self._log.close()
+
+    async def _answer(self, child: Child) -> str:
+        deadline = time.monotonic() + self.service.start_seconds
+        pause, reason = 0.02, "no answer"
+        while True:
+            try:
+                # Not wait_for, which in Python 3.11 swallows a cancellation that comes together with the answer.
+                async with asyncio.timeout(PROBE_SECONDS):
+                    return await self.service.probe(child.pid)
+            except (NotReady, OSError) as error:
+                reason = str(error) or reason
+            await asyncio.wait({child.exited}, timeout=pause)
+            if not child.running:
+                child.close()
+                code = child.exited.result()
+                if code in self.service.final_exit_codes:
+                    raise ServiceError(f"{describe_exit(code)}\n{self._log.tail()}")
+                raise NotReady(describe_exit(code))
+            if time.monotonic() > deadline:
+                raise NotReady(f"not ready after {self.service.start_seconds:.0f} s: {reason}")
+            pause = min(0.25, 1.5 * pause)
+
+    async def _run(self, launch: Launch) -> None:
+        await run_to_end(launch, self._reaper, self._log)
+
+    def _sink(self, data: bytes) -> None:
+        self._log.write(data)
+        if self._echo is not None:
+            self._echo(data)
+
+
+async def run_to_end(launch: Launch, reaper: Reaper, log: LogFile, *, seconds: float = 600.0) -> None:
+    """Run a command that ends by itself. Raises `ServiceError` with its output when it fails."""
+    child = Child(launch, reaper)
+    try:
+        await child.read_output(log.write)
+        async with asyncio.timeout(seconds):
+            await asyncio.shield(child.exited)
+    except TimeoutError:
+        raise ServiceError(f"{launch.argv[0]} did not end within {seconds:.0f} s\n{log.tail()}") from None
+    finally:
+        if child.running:
+            await child.stop((), asyncio.Event())
+        child.close()
+    if child.exited.result() != 0:
+        raise ServiceError(f"{launch.argv[0]}: {describe_exit(child.exited.result())}\n{log.tail()}")

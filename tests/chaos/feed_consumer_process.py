@@ -1,0 +1,23 @@
+"""A shard of providers/{k} in a process that tests kill: `python -m tests.chaos.feed_consumer_process …`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from actors.providers.messages import PROVIDERS
+from actors.providers.providers import Providers
+from config.settings import Settings
+from tests.support.local_actors import local_actors
+
+
+async def run(database_url: str, redis_url: str, shard: int, shards: int) -> None:
+    """Follow the feed until it is killed."""
+    settings = Settings.load(env_file=None).replace(database_url=database_url, redis_url=redis_url)
+    async with local_actors(settings, {}) as actors:
+        await actors.start(PROVIDERS, Providers(), settings, shard=shard, shards=shards)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(run(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
