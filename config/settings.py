@@ -37,7 +37,7 @@ MODEL_KEYS = {
 # RFC 7518 § 3.2: a key is at least as long as the hash.
 MINIMUM_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 MINIMUM_PEPPER_BYTES = 16
-# Until something that lasts is put in its place (`server.supervisor.secrets`), an unset JWT_SECRET is this process's own.
+# Until something that lasts is put in its place (supervisor/secrets.py), an unset JWT_SECRET is of this process alone.
 PROCESS_SECRET = secrets.token_urlsafe(64)
 PEPPER_LABEL = "tradestream.password.v1"
 # Was the default once, and is in copies of the old example.env: whoever has read this can forge a token with it.

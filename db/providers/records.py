@@ -190,7 +190,7 @@ READ_LOG = f"SELECT {_LOGGED} FROM signals WHERE feed_seq > $1 ORDER BY feed_seq
 
 
 async def read_log(conn: Connection, after_seq: int, limit: int) -> list[LoggedSignal]:
-    """The signals after `after_seq`, in order, complete up to the last one returned (see `signals.feed.fetch_after`)."""
+    """The signals after `after_seq`, in order, complete up to the last one returned (see `feed.fetch_after`)."""
     return [LoggedSignal(*row) for row in await conn.fetch(READ_LOG, after_seq, limit)]
 
 
