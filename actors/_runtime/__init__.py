@@ -1,1 +1,1 @@
-"""Where actors run: names, references, processes, transactions. No domain."""
+"""Run the actors: names, references, processes, transactions. No domain."""

@@ -1,7 +1,7 @@
-"""How a batch becomes durable: one fenced transaction, each command applied once, a message that fails fails alone.
+"""Make a batch durable in one fenced transaction, each command applied once; a message that fails fails alone.
 
-Every command that was applied leaves its id and its answer in the same transaction. An id is looked up only when it may
-be there (the batch was delivered before, or the sender chose the id); storing it finds out in any case.
+Every command that was applied stores its id and its reply in the same transaction. An id is looked up only when it may
+be stored already (the batch was delivered before, or the sender chose the id); the insert detects it in any case.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from schemas.errors import AppError, DatabaseUnavailable, Fenced, Internal
 
 log = logging.getLogger(__name__)
 
-# Applies deliveries in the transaction of `conn`; one reply (or AppError value) for each, in order. It must be ready to
-# be called again after a rollback, then with one delivery at a time. What it raises rolls back and, if it was called
-# with one delivery, becomes that delivery's answer.
+# Applies messages in the transaction of `conn`; one reply (or AppError value) for each, in order. It must be ready to
+# be called again after a rollback, then with one message at a time. An exception rolls back and, if it was called with
+# one message, becomes the reply to that message.
 Apply = Callable[[Connection, Sequence[Envelope]], Awaitable[Sequence[Any]]]
 
-ATTEMPTS = 3  # of a transaction that Postgres gave up in favour of another one
+ATTEMPTS = 3  # of a transaction that Postgres aborted in favour of another one
 
 
 async def write_batch(fence: Fence, batch: Sequence[Envelope], attempt: Callable[[], Apply]) -> list[Any]:
-    """What `ActorContext.write` does, with a fresh `apply` for each attempt at the transaction."""
-    first: dict[bytes, int] = {}  # a command that is twice in the batch is applied once, and answered twice
+    """Implement `ActorContext.write`, with a fresh `apply` for each attempt at the transaction."""
+    first: dict[bytes, int] = {}  # a command that is in the batch twice is applied once and answered twice
     copies: dict[int, int] = {}
     for index, envelope in enumerate(batch):
         if envelope.command_id is not None:
@@ -52,7 +52,7 @@ async def write_batch(fence: Fence, batch: Sequence[Envelope], attempt: Callable
 async def _apply_once(fence: Fence, batch: Sequence[Envelope], attempt: Callable[[], Apply]) -> list[Any]:
     look_up_all = False
     together = True
-    for tried in range(1, ATTEMPTS + 3):  # looking up and falling back each take one attempt more
+    for tried in range(1, ATTEMPTS + 3):  # the look-up and the fallback each take one more attempt
         try:
             return await _transact(fence, batch, attempt(), look_up_all=look_up_all, together=together)
         except (DatabaseUnavailable, Fenced):
@@ -93,7 +93,7 @@ async def _transact(
 
 
 def _recall(envelope: Envelope, stored: bytes) -> Any:
-    """The stored answer. One that cannot be read is an error for its sender alone: the command was applied."""
+    """Decode the stored reply. One that cannot be read is an error for its sender alone: the command was applied."""
     try:
         return decode_reply(envelope.message, stored)
     except UnreadableReply as error:
@@ -114,7 +114,7 @@ async def _remember(fence: Fence, conn: Connection, batch: Sequence[Envelope], r
     ids: list[UUID] = []
     encoded: list[bytes] = []
     for each, reply in zip(batch, replies, strict=True):
-        # An error changed nothing, so a repetition may well be judged anew.
+        # An error changed nothing, so a repetition may be decided anew.
         if each.command_id is not None and not isinstance(reply, AppError):
             ids.append(UUID(bytes=each.command_id))
             encoded.append(encode_reply(each.message, reply))
@@ -136,7 +136,7 @@ async def _apply_alone(conn: Connection, apply: Apply, envelope: Envelope) -> An
 
 
 def as_reply(error: Exception) -> AppError:
-    """The error as a value for the sender: one of ours as it is, anything else (a bug) logged and as `Internal`."""
+    """Turn an error into a reply: an AppError as it is, anything else (a bug) logged and as `Internal`."""
     if isinstance(error, AppError):
         return error
     log.error("a message failed", exc_info=error)

@@ -1,6 +1,6 @@
-"""What an actor does, apart from Ray: a Behaviour processes batches in a Room that gives it everything it needs.
+"""Define an actor apart from Ray: a Behaviour processes batches, with an ActorContext that gives it what it needs.
 
-`Room.write` is how a batch becomes durable: one fenced transaction, each command applied once, failures alone.
+`ActorContext.write` makes a batch durable: one fenced transaction, each command applied once, failures alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class ActorContext:
-    """What an actor finds around it. Lives from the start of its process to the end."""
+    """Give an actor its connections, references to other actors and background tasks, for the life of its process."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class ActorContext:
         fence: Fence,
         registry: ActorRegistry,
     ) -> None:
-        self.name = name  # as in Ray: "lens/enrich", or "providers/3" for the kinds with several shards
+        self.name = name  # as in Ray: "lens/enrich", or "providers/3" for a kind with several shards
         self.shard = shard
         self.shards = shards
         self.settings = settings
@@ -57,27 +57,27 @@ class ActorContext:
 
     @property
     def epoch(self) -> int:
-        """The epoch under which this process writes."""
+        """Return the epoch under which this process writes."""
         return self.fence.epoch
 
     def connection(
         self, *, deadline_seconds: float | None = DEADLINE_SECONDS
     ) -> AbstractAsyncContextManager[Connection]:
-        """A connection for reading. Raises DatabaseUnavailable, at the deadline (of the whole block) at the latest."""
+        """Open a read connection. Raises DatabaseUnavailable, at the deadline (of the whole block) at the latest."""
         return connection(self.pool, deadline_seconds=deadline_seconds)
 
     def transaction(
         self, *, deadline_seconds: float | None = DEADLINE_SECONDS
     ) -> AbstractAsyncContextManager[Connection]:
-        """A transaction that only the current owner can have; `conn.transaction()` in it is a savepoint.
+        """Open a transaction that only the current owner can have; `conn.transaction()` in it is a savepoint.
 
-        Raises DatabaseUnavailable, at the deadline (of the whole block) at the latest; if the body has run, it may have
+        Raises DatabaseUnavailable, at the latest at the deadline (of the whole block); if the body has run, it may have
         been committed. Raises Fenced when another process has taken over; this process is ending then.
         """
         return self.fence.transaction(deadline_seconds=deadline_seconds)
 
     def ref(self, kind: str, key: str) -> ActorRef:
-        """The mailbox of the actor of `kind` that owns `key`."""
+        """Return the reference to the actor of `kind` that owns `key`."""
         return self.registry.ref(kind, key)
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
@@ -88,7 +88,7 @@ class ActorContext:
         return task
 
     def every(self, seconds: float, work: Callable[[], Awaitable[Any]], *, name: str) -> asyncio.Task[Any]:
-        """Call `work` again and again, `seconds` (± 10 %) after it last ended. A failure is logged and survived."""
+        """Call `work` repeatedly, `seconds` (± 10 %) after it last ended. A failure is logged, and the loop goes on."""
         return self.spawn(self._repeat(seconds, work, name), name=name)
 
     async def _repeat(self, seconds: float, work: Callable[[], Awaitable[Any]], name: str) -> None:
@@ -102,39 +102,39 @@ class ActorContext:
                 log.exception("%s: %s failed", self.name, name)
 
     async def close(self) -> None:
-        """End the background work."""
+        """Cancel the background tasks."""
         await tasks.cancel(*self._tasks)
 
     async def write(self, batch: Sequence[Envelope], apply: Apply) -> list[Any]:
-        """Apply a batch in one fenced transaction; the replies (values or AppErrors), in order. They are durable.
+        """Apply a batch in one fenced transaction; return the durable replies (values or AppErrors), in order.
 
-        `apply` gets those deliveries that were not applied before; the others are answered as they were then. If it
-        raises (a constraint, a domain error, a bug), everything is rolled back and each delivery is tried alone, in
-        order, behind a savepoint. Raises DatabaseUnavailable and Fenced for the batch as a whole.
+        `apply` gets the messages that were not applied before; the others get the reply they had then. If it raises (a
+        constraint, a domain error, a bug), everything is rolled back and each message is tried alone, in order, behind
+        a savepoint. Raises DatabaseUnavailable and Fenced for the batch as a whole.
         """
         return await write_batch(self.fence, batch, lambda: apply)
 
 
 class Behaviour(ABC):
-    """What a kind of actor does with its messages. One instance per shard, in one process, on one event loop.
+    """Process the messages of one kind of actor. One instance per shard, in one process, on one event loop.
 
-    A subclass says in its docstring what it owns, what success means, what a crash loses, and why repeating is
+    A subclass's docstring states what it owns, what success means, what a crash loses, and why repeating is
     harmless. Batches of different senders overlap at every `await`; those of one sender do not.
     """
 
     context: ActorContext
 
     async def start(self, context: ActorContext) -> None:
-        """Called once, with the epoch taken, before the first batch. Keep `super().start(room)` first."""
+        """Start the actor: called once, with the epoch taken, before any batch. Call `super().start(context)` first."""
         self.context = context
 
     async def stop(self) -> None:  # noqa: B027 - not every actor has something to stop
-        """Called once, when the last batch has been answered; the context's background work still runs."""
+        """Stop the actor: called once, after the last batch was answered; the context's background tasks still run."""
 
     @abstractmethod
     async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
-        """One reply or AppError value for each delivery, in order. What it raises is the answer to all of them."""
+        """Return one reply or AppError value for each message, in order. An exception is the reply to all of them."""
 
     def stats(self) -> Mapping[str, float]:
-        """What this actor holds and how busy it is: shown by `ping` and in metrics."""
+        """Return what this actor holds and how busy it is, as shown by `ping` and in metrics."""
         return {}

@@ -1,7 +1,7 @@
-"""One writer: an actor's process takes an epoch at its start, and writes only while that epoch is the newest.
+"""Fence an actor's writes: a process takes an epoch at its start, and writes only while that epoch is the newest.
 
 The epoch is a row. A write transaction holds it with a shared lock, a take-over updates it: so a take-over waits for
-the predecessor's open transactions (and ends those that stay open), and the predecessor finds its epoch gone.
+the predecessor's open transactions (and ends those that stay open), and the predecessor finds its epoch superseded.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TAKE_SECONDS = 5.0
 
 
 class Fence:
-    """An actor's right to write. `on_lost` is called, once, when another process turns out to have taken over."""
+    """Hold an actor's right to write. `on_lost` is called, once, when another process has taken over."""
 
     def __init__(self, pool: Pool, actor: str, on_lost: Callable[[], None]) -> None:
         self.actor = actor
@@ -36,7 +36,7 @@ class Fence:
         self._lost = False
 
     async def take(self) -> int:
-        """Take over from whoever writes now; the new epoch. Raises DatabaseUnavailable."""
+        """Take over from the process that writes now; return the new epoch. Raises DatabaseUnavailable."""
         async with connection(self._pool, deadline_seconds=_TAKE_SECONDS) as conn:
             impatient = tasks.spawn(self._end_blockers(conn.get_server_pid()), name=f"{self.actor}: end predecessor")
             try:
@@ -47,7 +47,7 @@ class Fence:
 
     @asynccontextmanager
     async def transaction(self, *, deadline_seconds: float | None = DEADLINE_SECONDS) -> AsyncIterator[Connection]:
-        """A transaction under this epoch. Raises Fenced when there is a newer one, and DatabaseUnavailable."""
+        """Open a transaction under this epoch. Raises Fenced when there is a newer one, and DatabaseUnavailable."""
         async with transaction(self._pool, deadline_seconds=deadline_seconds) as conn:
             if not await sql.hold_epoch(conn, self.actor, self.epoch):
                 self._lose()

@@ -1,4 +1,4 @@
-"""One turn at a time: who holds some keys is alone with them, the others come in the order in which they asked."""
+"""Lock sets of keys exclusively, first come, first served."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ class _Ticket:
     __slots__ = ("behind", "ready")
 
     def __init__(self) -> None:
-        self.behind = 0  # the number of keys for which somebody else comes first
+        self.behind = 0  # the number of keys that an earlier ticket holds or waits for
         self.ready: asyncio.Future[None] | None = None
 
 
 class KeyedLock:
-    """A queue for each key that is in use; a ticket stands in the queues of all its keys from the moment it is drawn.
+    """Lock several keys at once. Each key in use has a queue; a ticket joins those of all its keys when it is made.
 
-    Tickets are drawn one after another, so of any two the earlier one is first in every queue they share: nobody can
-    wait in a circle.
+    Tickets are made one after another, so of any two the earlier one is first in every queue they share: there is no
+    deadlock.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class KeyedLock:
 
     @asynccontextmanager
     async def of(self, keys: Collection[str]) -> AsyncIterator[None]:
-        """Wait for the turn with all of `keys` (no duplicates), and hold it for the block."""
+        """Wait for the lock on all of `keys` (no duplicates), and hold it for the block."""
         ticket = _Ticket()
         for key in keys:
             queue = self._queues.setdefault(key, deque())
@@ -51,7 +51,7 @@ class KeyedLock:
 
     def _leave(self, key: str, ticket: _Ticket) -> None:
         queue = self._queues[key]
-        if queue[0] is not ticket:  # given up while still waiting
+        if queue[0] is not ticket:  # cancelled while still waiting
             queue.remove(ticket)
             return
         queue.popleft()

@@ -1,4 +1,4 @@
-"""Which actors share a process: the kinds of the system, and the setting ACTOR_PLACEMENT that groups them."""
+"""Decide which actors share a process, from the kinds of actor and the setting ACTOR_PLACEMENT that groups them."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ TOGETHER = "lens=lens/intake+lens/enrich+lens/evaluate+lens/publish core=provide
 
 @dataclass(frozen=True, slots=True)
 class ActorSpec:
-    """A kind of actor: its name, what it does, into how many shards it is divided, and its bounds."""
+    """Describe a kind of actor: its name, its Behaviour, its number of shards, and its bounds."""
 
     kind: str
     behaviour: str  # "actors.lens.intake:Intake"
     shards: int = 1
-    pool_size: int = 4  # Postgres connections, at least 2 (a take-over may need two): batches side by side
+    pool_size: int = 4  # Postgres connections, at least 2 (a take-over may need two): concurrent batches
     limits: Limits = field(default_factory=Limits)
 
     def name_of(self, shard: int) -> str:
-        """The name of one actor: the kind, and the shard where there are several."""
+        """Return the name of one actor: the kind, and the shard where there are several."""
         return self.kind if self.shards == 1 else f"{self.kind}/{shard}"
 
 
 @dataclass(frozen=True, slots=True)
 class ActorProcess:
-    """The actors that share one process."""
+    """List the actors that share one process."""
 
-    title: str  # for `ps` and the dashboard: LensIntake, or what the group is called
-    actors: tuple[tuple[ActorSpec, int], ...]  # with their shards
+    title: str  # for `ps` and the dashboard: LensIntake, or the group's name
+    actors: tuple[tuple[ActorSpec, int], ...]  # each with its shard
 
     @property
     def name(self) -> str:
-        """The name in Ray, which shows every actor in it."""
+        """Return the name in Ray, which shows every actor in the process."""
         return "+".join(self.actor_names)
 
     @property
     def actor_names(self) -> tuple[str, ...]:
-        """The names of its actors."""
+        """Return the names of its actors."""
         return tuple(spec.name_of(shard) for spec, shard in self.actors)
 
     @property
     def pool_size(self) -> int:
-        """Postgres connections: actors that share a process rarely need all of theirs at once."""
+        """Return the number of Postgres connections: actors that share a process rarely need all of theirs at once."""
         largest = max(spec.pool_size for spec, _ in self.actors)
         return largest + 2 * (len(self.actors) - 1)
 
@@ -54,8 +54,8 @@ class ActorProcess:
 def place(specs: Sequence[ActorSpec], placement: str) -> tuple[ActorProcess, ...]:
     """Divide the actors of all `specs` over processes.
 
-    `placement`: groups, divided by blanks, of the form `name=kind+kind@processes`. Shard k of a kind runs in its
-    group's process k modulo their number; without `@` there are as many as the most shards. A kind in no group has a
+    `placement`: groups, separated by blanks, of the form `name=kind+kind@processes`. Shard k of a kind runs in its
+    group's process k modulo their number; without `@` that is the largest number of shards. A kind in no group has a
     process for each shard. `together` stands for TOGETHER, `spread` for no group at all.
 
     Raises ConfigurationError.

@@ -1,7 +1,8 @@
-"""The sender's side of an actor: messages that arrive while a call is under way wait and leave together in the next.
+"""Send messages to an actor: those that arrive while a call is in flight are batched and sent with the next call.
 
-A call costs its sender about half a millisecond of work whether it carries one message or five hundred. There is one
-call at a time, so messages arrive in the order in which they were sent, and a batch grows just as long as a call takes.
+A call costs its sender about half a millisecond of work whether it carries one message or five hundred. One call is in
+flight at a time, so messages arrive in the order in which they were sent, and a batch grows just as long as a call
+takes.
 """
 
 from __future__ import annotations
@@ -28,49 +29,49 @@ Reply = TypeVar("Reply")
 
 
 class Undelivered(Exception):
-    """The transport has no answer: the batch may have been processed, or not."""
+    """The transport has no reply: the batch may have been processed, or not."""
 
 
 class Transport(Protocol):
-    """What carries batches to an actor in another process."""
+    """Carry batches to an actor in another process."""
 
     async def send(self, batch: bytes) -> bytes:
-        """The encoded replies. Raises Undelivered; it is sent again then, perhaps to another process."""
+        """Return the encoded replies. Raises Undelivered; the batch is then sent again, perhaps to another process."""
 
 
 class Neighbour(Protocol):
-    """An actor in this process."""
+    """An actor in this process, called directly."""
 
     async def send(self, batch: Sequence[Envelope]) -> Sequence[Any]:
-        """The replies. The batch is processed to the end whether or not somebody waits."""
+        """Return the replies. The batch is processed to the end even if the caller is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The bounds of one mailbox."""
+    """The bounds of one ActorRef."""
 
     waiting: int = 10_000  # messages; past it `ask` raises Overloaded and `tell` returns False
-    batch_messages: int = 500  # throughput per message no longer grows beyond
+    batch_messages: int = 500  # throughput per message stops growing beyond
     batch_bytes: int = 1 << 20
     ask_seconds: float = 1.8  # the caller answers its own client within 2 s
-    tell_seconds: float = 10.0  # nobody waits for it; a sweeper re-takes what is dropped
-    call_seconds: float = 5.0  # a call without an answer is given up, so that the next can leave
+    tell_seconds: float = 10.0  # no caller waits for it; a sweep picks up what is dropped
+    call_seconds: float = 5.0  # a call without a reply is given up, so that the next can leave
     retry_base_seconds: float = 0.02
     retry_max_seconds: float = 0.5
-    pause_seconds_each: float = 0.0  # after a batch of several, for each of its messages: the next one grows meanwhile
+    pause_seconds_each: float = 0.0  # batching delay after a batch of several, per message of it
     pause_seconds: float = 0.0  # at most
 
 
-# future (None: told, not asked), deadline (loop time), key, message, command id, suspect. A plain tuple: it is made for
-# every message. A withdrawn message is one whose future is done.
+# future (None for `tell`), deadline (loop time), key, message, command id, suspect. A plain tuple: it is made for every
+# message. A withdrawn message is one whose future is done.
 _Entry = tuple["asyncio.Future[Any] | None", float, str, Message[Any], bytes | None, bool]
 
 
 class ActorRef:
-    """The one way to an actor in this process. Bounded, in order, with deadlines; belongs to one event loop.
+    """Send messages to an actor. Bounded, in order, with deadlines; belongs to one event loop.
 
-    An answer means that it is durable. DeadlineExceeded and ActorUnavailable mean that the outcome is unknown; asking
-    again under the same command id applies it once. A failed call is repeated by itself while somebody still waits.
+    A reply means that it is durable. DeadlineExceeded and ActorUnavailable mean that the outcome is unknown; asking
+    again under the same command id applies it once. A failed call is retried while a caller still waits.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class ActorRef:
     ) -> None:
         self.name = name
         self._transport = transport
-        self._neighbour = neighbour  # instead of a transport
+        self._neighbour = neighbour  # used instead of a transport
         self._limits = limits or Limits()
         self._waiting: deque[_Entry] = deque()
         self._under_way: list[_Entry] = []
@@ -91,10 +92,10 @@ class ActorRef:
         self._failing = False  # the last call failed, the next has not been answered yet
         self._closing = False
         self._batch_limit = self._limits.batch_messages  # lower for a while after a batch that was too large
-        self._batch_bytes = 0  # of the batch under way
+        self._batch_bytes = 0  # of the batch in flight
         self._loop: asyncio.AbstractEventLoop | None = None
         self._runner: asyncio.Task[None] | None = None
-        self._wake_up: asyncio.Future[None] | None = None  # set while there is nothing to do
+        self._wake_up: asyncio.Future[None] | None = None  # set while there is nothing to send
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweep_at = math.inf
         self._depth = metrics.MAILBOX_DEPTH.labels(name)
@@ -112,10 +113,10 @@ class ActorRef:
         command_id: UUID | None = None,
         deadline_seconds: float | None = None,
     ) -> Reply:
-        """The owner's answer. Raises what the owner raised, Overloaded, DeadlineExceeded, ActorUnavailable.
+        """Send a message; return the reply. Raises the owner's error, Overloaded, DeadlineExceeded, ActorUnavailable.
 
         `command_id` makes repetitions of a write one command even across processes and restarts (for about an hour);
-        without it a new one is made, which covers the repetitions of this mailbox.
+        without it a new one is made, which covers the retries of this ActorRef.
         """
         seconds = self._limits.ask_seconds if deadline_seconds is None else deadline_seconds
         future = self._open_loop().create_future()
@@ -126,7 +127,7 @@ class ActorRef:
     async def ask_many(
         self, pairs: Iterable[tuple[str, Message[Reply]]], *, deadline_seconds: float | None = None
     ) -> list[Reply | AppError]:
-        """The answers to (key, message) pairs, in order; errors as values, since each has its own."""
+        """Ask (key, message) pairs and return the replies, in order; errors as values, since each has its own."""
         seconds = self._limits.ask_seconds if deadline_seconds is None else deadline_seconds
         loop = self._open_loop()
         futures: list[asyncio.Future[Any]] = []
@@ -145,12 +146,12 @@ class ActorRef:
                 except AppError as error:
                     replies.append(error)
         finally:
-            for future in futures[len(replies) :]:  # cancelled: withdraw what still waits
+            for future in futures[len(replies) :]:  # cancelled: withdraw the messages that still wait
                 future.cancel()
         return replies
 
     def tell(self, key: str, message: Message[Any]) -> bool:
-        """Send without waiting for an answer. False when it cannot be taken; it may be lost later, too, never twice."""
+        """Send without waiting for a reply. False when the queue is full; it may be lost later, too, never doubled."""
         self._open_loop()
         try:
             self._put(None, self._limits.tell_seconds, key, message, None)
@@ -159,7 +160,7 @@ class ActorRef:
         return True
 
     def tell_many(self, pairs: Iterable[tuple[str, Message[Any]]]) -> int:
-        """`tell` each (key, message); how many were taken: the first ones."""
+        """`tell` each (key, message); return how many were accepted: the first ones."""
         taken = 0
         for key, message in pairs:
             if not self.tell(key, message):
@@ -169,11 +170,11 @@ class ActorRef:
 
     @property
     def depth(self) -> int:
-        """Messages that wait to be sent."""
+        """Return the number of messages that wait to be sent."""
         return len(self._waiting)
 
     async def close(self, drain_seconds: float = 2.0) -> None:
-        """Take nothing more, send what waits, then end; what is not answered in time gets ActorUnavailable."""
+        """Accept nothing more, send what waits, then end; what is unanswered by then gets ActorUnavailable."""
         self._closing = True
         if self._runner is not None:
             self._rouse()
@@ -237,14 +238,14 @@ class ActorRef:
             elif self._closing:
                 return
             else:
-                # Whoever wakes it, everything that is put in the same turn of the event loop leaves together.
+                # Whatever wakes it, all that is put in the same iteration of the event loop leaves together.
                 assert self._loop is not None
                 self._wake_up = self._loop.create_future()
                 await self._wake_up
                 self._wake_up = None
 
     async def _pause(self) -> None:
-        """Let the next batch grow where messages are many. One that comes alone costs no other a wait."""
+        """Wait for the batching delay after a batch of several. A message that comes alone delays no other."""
         pause = min(self._sent * self._limits.pause_seconds_each, self._limits.pause_seconds)
         if self._sent > 1 and pause > 0 and len(self._waiting) < self._sent and not self._closing:
             await asyncio.sleep(pause)
@@ -260,7 +261,7 @@ class ActorRef:
         return batch
 
     async def _deliver(self) -> None:
-        """Send the batch under way until it is answered or nobody waits for it any more."""
+        """Send the current batch until it is answered or no caller waits for it any more."""
         attempt = 0
         while self._under_way:
             exchange = self._exchange(again=attempt > 0)
@@ -284,7 +285,7 @@ class ActorRef:
         self._under_way = []
 
     def _exchange(self, *, again: bool) -> Coroutine[Any, Any, Sequence[Any] | None] | None:
-        """The exchange of the batch under way for its replies (None: it cannot be read). None when nothing is left."""
+        """Return the call for the current batch's replies (they are None: unreadable). None when the batch is empty."""
         if self._neighbour is not None:
             return self._neighbour.send(
                 [Envelope(e[2], e[3], e[4], e[5] or (again and e[4] is not None)) for e in self._under_way]
@@ -332,7 +333,7 @@ class ActorRef:
         self._under_way = []
 
     def _isolate(self, entries: list[_Entry]) -> None:
-        """A batch that the actor could not read was not processed: send it in halves, down to the culprit."""
+        """Send a batch that the actor could not read, and so did not process, in halves, down to the culprit."""
         self._under_way = []
         if len(entries) == 1:
             log.error("%s cannot read %s: does it run other code?", self.name, type(entries[0][3]).__name__)
@@ -345,7 +346,7 @@ class ActorRef:
         self._batch_limit = limit
 
     def _encode_batch(self, *, again: bool) -> bytes:
-        """The batch under way as bytes; it may shrink, to what can be encoded and to what is not too large."""
+        """Encode the current batch; it may shrink, to what can be encoded and to what is not too large."""
         while self._under_way:
             entries = self._under_way
             try:
@@ -378,7 +379,7 @@ class ActorRef:
         self._sweeper = self._loop.call_at(at, self._sweep)
 
     def _sweep(self) -> None:
-        """Answer what is past its deadline. One timer for all: messages with one deadline leave in their order."""
+        """Fail the messages past their deadline. One timer for all: messages with one deadline leave in their order."""
         assert self._loop is not None
         now = self._loop.time()
         waiting = [entry for entry in self._waiting if not self._expire(entry, now)]
@@ -395,7 +396,7 @@ class ActorRef:
             self._sweep_later(earliest)
 
     def _expire(self, entry: _Entry, now: float) -> bool:
-        """Whether nobody waits for it any more; from now on, if its deadline has come."""
+        """Return whether no caller waits for it any more, failing it first if its deadline has come."""
         if entry[0] is not None and entry[0].done():
             return True
         if entry[1] > now:

@@ -1,4 +1,4 @@
-"""Which actors there are, and the way to each: every name, every shard, one mailbox per actor and process."""
+"""List the kinds of actor, and give a process one ActorRef to each actor, by kind and shard."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Every kind of actor of the system.
+# Every kind of actor in the system.
 SPECS: tuple[ActorSpec, ...] = (
     # A commit costs its process some 3 ms whatever it holds: under load twice as many signals share one.
     ActorSpec(INTAKE, "actors.lens.intake:Intake", limits=Limits(pause_seconds_each=0.0005, pause_seconds=0.015)),
@@ -50,24 +50,24 @@ PROBE_SECONDS = 1.0
 
 
 def shard_of(key: str, shards: int) -> int:
-    """The shard that owns `key`: stable across processes, machines and versions of Python."""
+    """Return the shard that owns `key`: stable across processes, machines and versions of Python."""
     return zlib.crc32(key.encode()) % shards
 
 
 async def connect(settings: Settings) -> None:
-    """Join the running Ray. Raises ActorUnavailable when it cannot be joined within 30 s.
+    """Join the running Ray cluster. Raises ActorUnavailable when that takes longer than 30 s.
 
     The process's signal handlers stay as they are. On the main thread only.
     """
     if settings.ray_address is None:
         raise ActorUnavailable("RAY_ADDRESS is not set: a gateway joins a Ray that runs already")
-    # It warns that it leaves SIGTERM alone in this thread, which is what is wanted.
+    # It warns that it leaves SIGTERM alone in this thread, which is intended.
     logging.getLogger("ray._private.worker").addFilter(lambda record: "SIGTERM" not in record.getMessage())
     join = partial(ray.init, settings.ray_address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
     try:
         with _signal_handlers_kept():
             async with asyncio.timeout(JOIN_SECONDS):
-                await _in_thread(join)  # it takes a second, or for ever
+                await _in_thread(join)  # takes a second, or blocks for ever
     except (TimeoutError, ConnectionError, RayError, RuntimeError) as error:
         raise ActorUnavailable(
             f"Ray at {settings.ray_address} cannot be joined: {str(error) or 'no answer'}"
@@ -82,9 +82,9 @@ async def disconnect() -> None:
 
 @contextmanager
 def _signal_handlers_kept() -> Iterator[None]:
-    """Ray puts a handler of its own below Python's: SIGTERM prints a stack trace, and 3 s later aborts the process.
+    """Restore Python's signal handlers: Ray's own, below them, prints a stack trace at SIGTERM and aborts 3 s later.
 
-    When Ray is left it leaves no handler at all. Setting Python's again puts it back in either case.
+    Leaving Ray removes the handler altogether. Setting Python's again restores it in either case.
     """
     handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -95,7 +95,7 @@ def _signal_handlers_kept() -> Iterator[None]:
 
 
 class RayProcess:
-    """The way to a process of actors; looks it up, or creates it, when it has no living one at hand."""
+    """Reach a process of actors; look it up, or create it, when no living one is known."""
 
     def __init__(self, process: ActorProcess, processes: tuple[ActorProcess, ...], settings: Settings) -> None:
         self.actor_names = process.actor_names
@@ -105,7 +105,7 @@ class RayProcess:
         self._search: asyncio.Future[Any] | None = None
 
     async def send(self, actor: str, batch: bytes) -> bytes:
-        """The encoded replies of an actor. Raises Undelivered."""
+        """Send a batch to an actor and return the encoded replies. Raises Undelivered."""
         try:
             answer: bytes = await (await self._living()).deliver.remote(actor, batch)
         except (RayError, ValueError) as error:
@@ -114,7 +114,7 @@ class RayProcess:
         return answer
 
     async def ping(self) -> dict[str, Stats]:
-        """What its actors say of themselves. Raises RayError, ValueError."""
+        """Return the stats of its actors. Raises RayError, ValueError."""
         try:
             stats: dict[str, Stats] = await (await self._living()).ping.remote()
         except (RayError, ValueError) as error:
@@ -135,22 +135,22 @@ class RayProcess:
         if self._handle is None:
             if self._search is None or self._search.done():
                 self._search = _in_thread(self._create)
-            # Shared and shielded: who gives up waiting for it must not start another one, each in its own thread.
+            # Shared and shielded: a caller that gives up waiting must not lead to another one, each in its own thread.
             self._handle = await asyncio.shield(self._search)
         return self._handle
 
     def _create(self) -> Any:
-        if not ray.is_initialized():  # Ray would start a cluster of its own
+        if not ray.is_initialized():  # otherwise Ray would start a cluster of its own
             raise ValueError("this process has not joined Ray")
         return self._runtime.remote(*self._arguments)
 
     def _note(self, error: Exception) -> None:
-        if isinstance(error, ActorDiedError):  # for good: also what is always restarted dies with its node
+        if isinstance(error, ActorDiedError):  # final: an actor that is always restarted dies with its node, too
             self._handle = None
 
 
 class RayTransport:
-    """Carries batches to one actor."""
+    """Carry batches to one actor."""
 
     def __init__(self, process: RayProcess, actor: str) -> None:
         self._process = process
@@ -162,9 +162,9 @@ class RayTransport:
 
 
 class ActorRegistry:
-    """The actors as one process sees them: a gateway, or a process of actors. Belongs to one event loop.
+    """Give one process (a gateway, or a process of actors) its references to all actors. Belongs to one event loop.
 
-    In a process of actors `processes` is how its creator has placed all of them, and `neighbours` are its own.
+    In a process of actors `processes` is the placement that its creator decided, and `neighbours` are its own actors.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class ActorRegistry:
     async def start(self) -> None:
         """Create the actors that do not exist, and wait until all have started.
 
-        Raises ActorUnavailable that names those which did not within 60 s, and why.
+        Raises ActorUnavailable that names those which did not start within 60 s, and why.
         """
         deadline = asyncio.get_running_loop().time() + CREATE_SECONDS
         waiting = dict.fromkeys(self._by_actor, "no answer")
@@ -204,7 +204,7 @@ class ActorRegistry:
                 await asyncio.sleep(0.05)
 
     def ref(self, kind: str, key: str) -> ActorRef:
-        """The mailbox of the actor of `kind` that owns `key`; the same one every time. KeyError: no such kind."""
+        """Return the ActorRef to the owner of `key` in `kind`, the same one every time. KeyError: no such kind."""
         spec = self._specs[kind]
         name = spec.name_of(shard_of(key, spec.shards) if spec.shards > 1 else 0)
         ref = self._refs.get(name)
@@ -215,15 +215,15 @@ class ActorRegistry:
         return ref
 
     async def probe(self) -> Mapping[str, Stats | AppError]:
-        """What each actor says of itself within a second, or why it does not; `ready` is false while it starts."""
+        """Return each actor's stats, or the error if none come within a second; `ready` is false while it starts."""
         return await self._ping(tuple(self._by_actor), seconds=PROBE_SECONDS)
 
     async def close(self) -> None:
-        """Empty and close the mailboxes. The actors stay."""
+        """Drain and close the ActorRefs. The actors stay."""
         await asyncio.gather(*(ref.close() for ref in self._refs.values()))
 
     async def stop_actors(self, seconds: float = 10.0) -> bool:
-        """Let every actor finish what it does and end it for good; whether all did. The next start creates them."""
+        """Let every actor finish and end it for good; return whether all did. The next start creates them."""
         finished = await asyncio.gather(
             *(process.drain(seconds) for process in self._processes), return_exceptions=True
         )
@@ -247,7 +247,7 @@ class ActorRegistry:
 
 
 def _in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
-    """A blocking call of Ray, in a daemon thread: some block for ever, and must not keep the process from ending."""
+    """Run a blocking call of Ray in a daemon thread: some block for ever, and must not keep the process from ending."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -258,7 +258,7 @@ def _in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
     def run() -> None:
         try:
             result = call()
-        except Exception as error:  # noqa: BLE001 - passed on to whoever waits
+        except Exception as error:  # noqa: BLE001 - passed on to the awaiting caller
             settled: Callable[[], None] = partial(future.set_exception, error)
         else:
             settled = partial(future.set_result, result)
@@ -270,5 +270,5 @@ def _in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
 
 
 def _first_line(error: BaseException) -> str:
-    """What a Ray error is about. The rest of its text holds addresses, process ids and tracebacks."""
+    """Return the first line of a Ray error. The rest of its text holds addresses, process ids and tracebacks."""
     return f"{type(error).__name__}: {redact(str(error)).strip().partition(chr(10))[0][:200]}"

@@ -1,10 +1,10 @@
-"""How the answers to commands lie in Postgres: data with the name of its type, which runs nothing when it is read.
+"""Store the replies to commands in Postgres: data with the name of its type, which executes nothing when it is read.
 
-What may come out is what the message declares (`Message[SignedIn | Refused]`): the name in the row chooses among these,
-never anything else. A database that somebody has written to can give a false answer, not run code in an actor.
+A reply is decoded only as a type that the message declares (`Message[SignedIn | Refused]`): the name in the row chooses
+among these, never anything else. A tampered database can give a false reply, not run code in an actor.
 
-Rows of versions before are pickles. They live for an hour and are read without giving them anything to call but the
-constructors of the same declared types; when every server has run this version for an hour, `_OldReply` can go.
+Rows of earlier versions are pickles. They live for an hour, and reading them can call nothing but the constructors of
+the same declared types; when every server has run this version for an hour, `_OldReply` can go.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from asyncpg.pgproto import pgproto
 
 from actors._runtime.messages import Message
 
-_PICKLE = b"\x80"  # of every pickle since protocol 2; ours begins with an array of two, 0x92
+_PICKLE = b"\x80"  # the first byte of every pickle since protocol 2; ours begins with an array of two, 0x92
 
 
 class UnreadableReply(Exception):
-    """A stored answer is none that this message can have."""
+    """A stored reply is not one that this message can have."""
 
 
 def encode_reply(message: Message[Any], reply: object) -> bytes:
-    """The answer to `message` as it is stored. Raises UnreadableReply for one that the message does not declare."""
+    """Encode the reply to `message` for storage. Raises UnreadableReply for one that the message does not declare."""
     for name, (check, _) in _types(type(message)).items():
         if check is None or isinstance(reply, check):
             return msgspec.msgpack.encode((name, reply))
@@ -42,7 +42,7 @@ def encode_reply(message: Message[Any], reply: object) -> bytes:
 
 
 def decode_reply(message: Message[Any], stored: bytes) -> Any:
-    """The answer to `message` that was stored. Raises UnreadableReply."""
+    """Decode the stored reply to `message`. Raises UnreadableReply."""
     declared = _types(type(message))
     try:
         if stored[:1] == _PICKLE:
@@ -55,7 +55,7 @@ def decode_reply(message: Message[Any], stored: bytes) -> Any:
             return declared[name][1].decode(value)
     except UnreadableReply:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever lies there: it is not an answer
+    except Exception as error:  # noqa: BLE001 - whatever is stored there: it is not a reply
         raise UnreadableReply(f"the stored answer to {type(message).__name__}: {type(error).__name__}") from None
     raise UnreadableReply(f"a stored {name} does not answer {type(message).__name__}")
 
@@ -65,7 +65,7 @@ _ROW = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])
 
 @cache
 def _types(message: type[Message[Any]]) -> Mapping[str, tuple[Any, msgspec.msgpack.Decoder[Any]]]:
-    """The types that answer a kind of message, by name: what `isinstance` needs (None: anything), and the decoder."""
+    """Return the reply types of a message, by name: what `isinstance` needs (None: anything), and the decoder."""
     found: dict[str, tuple[Any, msgspec.msgpack.Decoder[Any]]] = {}
     for each in _members(declared_reply(message)):
         check = None if each is Any else (typing.get_origin(each) or each)
@@ -75,7 +75,7 @@ def _types(message: type[Message[Any]]) -> Mapping[str, tuple[Any, msgspec.msgpa
 
 
 def declared_reply(message: type[Message[Any]]) -> Any:
-    """The type between the brackets of `Message[…]`."""
+    """Return the type between the brackets of `Message[…]`."""
     for kind in message.__mro__:
         for base in getattr(kind, "__orig_bases__", ()):
             if typing.get_origin(base) is Message:
@@ -90,7 +90,7 @@ def _members(declared: Any) -> tuple[Any, ...]:
 
 
 class _OldReply(pickle.Unpickler):
-    """Reads a pickled answer that names no other types than the declared ones, and their fields'."""
+    """Read a pickled reply that names no other types than the declared ones, and their fields'."""
 
     def __init__(self, file: io.BytesIO, message: type[Message[Any]]) -> None:
         super().__init__(file)
@@ -104,11 +104,11 @@ class _OldReply(pickle.Unpickler):
         return found
 
     def persistent_load(self, pid: Any) -> Any:
-        """See pickle: there is none."""
+        """See pickle: there are none."""
         raise UnreadableReply(f"the stored answer refers to {pid!r}")
 
 
-# What the values in our answers are made of; each makes a value of itself and does nothing else.
+# The constructors of the values in replies; each makes a value of its own type and does nothing else.
 _PLAIN = (UUID, pgproto.UUID, datetime, date, timezone, timedelta, Decimal)
 
 
@@ -130,7 +130,7 @@ def _maker(kind: type) -> Any:
 
 
 def _records(declared: Any, seen: set[Any]) -> Iterator[type]:
-    """The records of ours that a type is, or has in its fields."""
+    """Yield the records of ours that a type is, or has in its fields."""
     if declared in seen:
         return
     seen.add(declared)

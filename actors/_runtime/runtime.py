@@ -1,4 +1,4 @@
-"""The process of some actors: the only class that is made remote. Each actor gets its room and its batches."""
+"""Run actors in one process: the only class that is made remote. Each actor gets its context and its batches."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ log = logging.getLogger(__name__)
 
 NAMESPACE = "tradestream"
 
-# A sender whose deadline has passed repeats nothing, and nobody repeats by hand later than this.
+# A sender stops retrying at its deadline, and no person repeats a request later than this.
 COMMAND_RETENTION_SECONDS = 3600.0
 _SHOW_EVERY_SECONDS = 10.0
-_EXPIRE_ROUNDS = 6  # of showing: once a minute
+_EXPIRE_ROUNDS = 6  # of stats: once a minute
 _EXPIRE_AT_ONCE = 2000  # some 40 ms of Postgres's time
 
-_START_PATIENCE_SECONDS = 1.0  # a batch that comes during the start waits for it this long
+_START_PATIENCE_SECONDS = 1.0  # a batch that arrives during the start waits for it this long
 _RETRY_MAX_SECONDS = 2.0
-_MAX_CONCURRENCY = 1000  # calls at a time: one of each mailbox, and the pings
+_MAX_CONCURRENCY = 1000  # concurrent calls: one of each ActorRef, and the pings
 _EXIT_FENCED = 3
 
 Stats = Mapping[str, Any]
 
 
 class ActorRuntime:
-    """The actors of one process.
+    """Run the actors of one process.
 
-    Guarantee: a batch is answered when its Behaviour says so, under the epoch of its actor; when another process has
-    taken a newer one, this process ends. A crash loses what the Behaviours keep in memory only; Ray starts the process
-    again.
+    Guarantee: a batch is answered when its Behaviour has processed it, under the epoch of its actor; when another
+    process has taken a newer one, this process ends. A crash loses what the Behaviours keep in memory only; Ray starts
+    the process again.
     """
 
     def __init__(self, process: ActorProcess, processes: tuple[ActorProcess, ...], settings: Settings) -> None:
@@ -75,15 +75,15 @@ class ActorRuntime:
         return self.name
 
     async def deliver(self, actor: str, batch: bytes) -> bytes:
-        """Have an actor process an encoded batch; the encoded replies, errors among them as values."""
+        """Have an actor process an encoded batch; return the encoded replies, errors among them as values."""
         return await self._actors[actor].deliver(batch)
 
     async def ping(self) -> dict[str, Stats]:
-        """What each actor says of itself."""
+        """Return the stats of each actor."""
         return {name: actor.ping() for name, actor in self._actors.items()}
 
     async def drain(self, seconds: float) -> bool:
-        """Take no more batches, finish those under way, stop. Whether all were finished within `seconds`."""
+        """Accept no more batches, finish those in progress, stop. Return whether all finished within `seconds`."""
         finished = await asyncio.gather(*(actor.drain(seconds) for actor in self._actors.values()))
         await tasks.cancel(self._upkeep)
         await self._shared.close()
@@ -91,7 +91,7 @@ class ActorRuntime:
 
 
 class Shared:
-    """What the actors of a process have in common: connections, and the way to other actors."""
+    """Share Postgres and Redis connections, and references to other actors, among the actors of a process."""
 
     def __init__(self, process: ActorProcess, processes: tuple[ActorProcess, ...], settings: Settings) -> None:
         self.neighbours: dict[str, HostedActor] = {}
@@ -103,7 +103,7 @@ class Shared:
         self._registry: ActorRegistry | None = None
 
     async def pool(self) -> Pool:
-        """The connections to Postgres. None is open yet."""
+        """Return the pool of Postgres connections. None is open at first."""
         if self._pool is None:
             assert self._settings.database_url is not None, "whoever creates actors knows where Postgres is"
             name = f"tradestream {self._process.name}"
@@ -114,7 +114,7 @@ class Shared:
 
     @property
     def redis(self) -> Redis:
-        """The client of Redis."""
+        """Return the Redis client."""
         if self._redis is None:
             assert self._settings.redis_url is not None, "whoever creates actors knows where Redis is"
             self._redis = create_redis(self._settings.redis_url)
@@ -122,15 +122,15 @@ class Shared:
 
     @property
     def registry(self) -> ActorRegistry:
-        """The way to all actors; to those of this process without Ray."""
+        """Return the registry of all actors; those of this process are reached without Ray."""
         if self._registry is None:
-            from actors._runtime.registry import ActorRegistry  # it creates Hosts
+            from actors._runtime.registry import ActorRegistry  # it imports this module
 
             self._registry = ActorRegistry(self._settings, processes=self._processes, neighbours=self.neighbours)
         return self._registry
 
     async def keep_up(self) -> None:
-        """Forget old commands and show the pool, again and again."""
+        """Delete expired commands and report the pool's stats, periodically."""
         for round_number in itertools.count(1):
             await asyncio.sleep(_SHOW_EVERY_SECONDS * random.uniform(0.9, 1.1))  # noqa: S311 - spreads load
             if self._pool is None:
@@ -143,17 +143,17 @@ class Shared:
                     log.log(loudness(error), "%s: old commands stay for now: %s", self._process.name, error)
 
     async def close(self) -> None:
-        """End all of it."""
+        """Close all of it."""
         if self._registry is not None:
             await self._registry.close()
         if self._redis is not None:
             await self._redis.aclose()
         if self._pool is not None:
-            self._pool.terminate()  # what matters is committed, and an open transaction must not stay
+            self._pool.terminate()  # everything that counts is committed, and an open transaction must not stay
 
 
 class HostedActor:
-    """One actor in its process: started, given its batches, counted, stopped."""
+    """Run one actor in its process: start it, give it batches, count them, stop it."""
 
     def __init__(self, spec: ActorSpec, shard: int, settings: Settings, shared: Shared) -> None:
         self.name = spec.name_of(shard)
@@ -162,7 +162,7 @@ class HostedActor:
         self._settings = settings
         self._shared = shared
         self._since = clock.now()
-        self._behaviour: Behaviour | None = None  # set while it takes batches
+        self._behaviour: Behaviour | None = None  # set while it accepts batches
         self._context: ActorContext | None = None
         self._trouble: Exception | None = None  # why the last attempt to start failed
         self._tried = asyncio.Event()
@@ -178,7 +178,7 @@ class HostedActor:
         self._starter = tasks.spawn(self._start(), name=f"{self.name}: start")
 
     async def deliver(self, batch: bytes) -> bytes:
-        """Process an encoded batch; the encoded replies, errors among them as values. Raises nothing."""
+        """Process an encoded batch; return the encoded replies, errors among them as values. Raises nothing."""
         try:
             envelopes = [Envelope._make(item) for item in decode(batch)]
         except Exception:
@@ -187,11 +187,11 @@ class HostedActor:
         return encode_replies(await self.process(envelopes))
 
     async def send(self, batch: Sequence[Envelope]) -> Sequence[Any]:
-        """Process the batch of a neighbour in this process, to the end, also if the neighbour gives up waiting."""
+        """Process the batch of an actor in this process, to the end, even if the caller is cancelled."""
         return await asyncio.shield(tasks.spawn(self.process(batch), name=f"{self.name}: batch of a neighbour"))
 
     async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
-        """Process a batch; the replies, errors among them as values. Raises nothing."""
+        """Process a batch; return the replies, errors among them as values. Raises nothing."""
         self._in_progress += 1
         self._idle.clear()
         started = time.perf_counter()
@@ -205,7 +205,7 @@ class HostedActor:
         return replies
 
     def ping(self) -> Stats:
-        """Who this is and how busy: `name`, `ready`, `epoch`, `pid`, … and what the Behaviour says of itself."""
+        """Return its identity and load: `name`, `ready`, `epoch`, `pid`, … and the Behaviour's stats."""
         return {
             "name": self.name,
             "ready": self._behaviour is not None and not self._draining,
@@ -221,7 +221,7 @@ class HostedActor:
         }
 
     async def drain(self, seconds: float) -> bool:
-        """Take no more batches, finish those under way, stop. Whether all were finished within `seconds`."""
+        """Accept no more batches, finish those in progress, stop. Return whether all finished within `seconds`."""
         self._draining = True
         try:
             async with asyncio.timeout(seconds):
@@ -244,7 +244,7 @@ class HostedActor:
             replies = await self._behaviour.process(batch)
             assert len(replies) == len(batch), f"{len(replies)} replies to {len(batch)} messages"
         except Fenced:
-            error: AppError = ActorUnavailable()  # the answer is not seen: the process is ending
+            error: AppError = ActorUnavailable()  # the reply is not seen: the process is ending
         except AppError as raised:
             error = raised
         except Exception:
@@ -266,7 +266,7 @@ class HostedActor:
             raise ActorUnavailable(f"{self.name} is starting")
 
     async def _start(self) -> None:
-        """Take the epoch and start the Behaviour; again and again until it works. Postgres may be away for long."""
+        """Take the epoch and start the Behaviour, retrying until it works: Postgres may be unavailable for long."""
         for attempt in itertools.count(1):
             try:
                 await self._start_once()
@@ -329,21 +329,21 @@ class HostedActor:
 
 
 def remote_runtime(process: ActorProcess) -> Any:
-    """The Ray actor class of a process, with every option it has; `.remote(...)` gets it if it exists, or creates it.
+    """Return the Ray actor class of a process, with all its options; `.remote(...)` gets the process or creates it.
 
-    Its class is named after what it holds (`LensIntake`), so that `ps` and the dashboard tell the processes apart.
+    Its class is named after its actors (`LensIntake`), so that `ps` and the dashboard tell the processes apart.
     """
     cls = type(process.title, (ActorRuntime,), {"__doc__": ActorRuntime.__doc__})
     return ray.remote(cls).options(
         name=process.name,
         namespace=NAMESPACE,
-        lifetime="detached",  # it outlives the gateway that happened to create it
+        lifetime="detached",  # it outlives the gateway that created it
         get_if_exists=True,
         num_cpus=0,  # with 1 the third actor of a two-core machine waits for ever, silently
         max_restarts=-1,
-        max_task_retries=0,  # the mailbox repeats: it knows the deadlines
+        max_task_retries=0,  # the ActorRef retries: it knows the deadlines
         max_concurrency=_MAX_CONCURRENCY,
-        enable_task_events=False,  # a list of a thousand `deliver` a second says nothing and costs a tenth of each
+        enable_task_events=False,  # a log of a thousand `deliver` a second says nothing and costs a tenth of each
         scheduling_strategy="SPREAD",
     )
 
@@ -356,8 +356,8 @@ def _load(path: str) -> Behaviour:
 
 
 def _end_process() -> None:
-    # Not ray.actor.exit_actor: that is for good. Ray restarts this actor if it is the one that it knows, and takes no
-    # notice if it has a newer one.
+    # Not ray.actor.exit_actor: that is final. Ray restarts this actor if it is the current one, and ignores its end if
+    # there is a newer one.
     os._exit(_EXIT_FENCED)
 
 

@@ -1,4 +1,4 @@
-"""Virtual actors: every id behaves as an object that is always there, one message at a time, whatever process holds it.
+"""Implement virtual actors: every id behaves like an object that always exists and takes one message at a time.
 
 An id is loaded from Postgres at its first message and dropped when idle. Its rules are one pure method.
 """
@@ -27,15 +27,15 @@ log = logging.getLogger(__name__)
 State = TypeVar("State")
 Change = TypeVar("Change")
 
-PUBLICATIONS = 10_000  # changes that wait to be published; past it the oldest are dropped: they are news, not the truth
+PUBLICATIONS = 10_000  # changes that wait to be published; past it the oldest are dropped: Postgres has the truth
 _LAST_PUBLICATION_SECONDS = 1.0
 
-_Failures = dict[str, AppError]  # keys that could not be loaded
+_Failures = dict[str, AppError]  # by key that could not be loaded
 
 
 @dataclass(frozen=True, slots=True)
 class Decision(Generic[State, Change]):
-    """What a message leads to: the id's next state, the answer, and what is to be saved and published.
+    """The result of a message: the id's next state, the reply, and the changes to save and publish.
 
     Without `changes` nothing is saved and the state stays as it was.
     """
@@ -46,10 +46,10 @@ class Decision(Generic[State, Change]):
 
 
 class VirtualActor(Behaviour, Generic[State, Change]):
-    """A kind of virtual actor. A subclass says how an id is loaded, what a message does to it, and how that is saved.
+    """Base of a kind of virtual actor. A subclass defines how an id is loaded, handles a message, and is saved.
 
     The order is always: decide, save in one transaction for the whole batch, change memory, answer, publish. A state is
-    a value: `handle` makes a new one and never alters the one it was given, so that a rollback is to forget.
+    a value: `handle` makes a new one and never alters the one it was given, so that a rollback only drops the new one.
     """
 
     max_in_memory: ClassVar[int] = 10_000  # ids; past it the least recently used are dropped
@@ -57,22 +57,22 @@ class VirtualActor(Behaviour, Generic[State, Change]):
 
     @abstractmethod
     async def load(self, conn: Connection, keys: Sequence[str]) -> Mapping[str, State]:
-        """The saved states of those keys that have one, in one query."""
+        """Load the saved states of those keys that have one, in one query."""
 
     @abstractmethod
     def fresh(self, key: str) -> State:
-        """The state of a key that has none saved. May raise an AppError (`NotFound`): the answer to its messages."""
+        """Return the state of a key with none saved. May raise an AppError (`NotFound`): the reply to its messages."""
 
     @abstractmethod
     def handle(self, key: str, state: State, message: Message[Any]) -> Decision[State, Change]:
-        """What `message` leads to. Pure. May raise an AppError: the answer to this message alone."""
+        """Decide the result of `message`. Pure. May raise an AppError: the reply to this message alone."""
 
     @abstractmethod
     async def save(self, conn: Connection, changes: Sequence[Change]) -> None:
         """Save the changes of many keys, in order, with as few statements as possible."""
 
     async def published(self, changes: Sequence[Change]) -> None:
-        """Tell others of committed changes, in order. Answers do not wait for it; after a crash it may not happen."""
+        """Notify others of committed changes, in order. Replies do not wait for it; a crash may prevent it."""
 
     async def start(self, context: ActorContext) -> None:
         """See Behaviour."""
@@ -88,7 +88,7 @@ class VirtualActor(Behaviour, Generic[State, Change]):
         context.every(self.idle_seconds / 4, self._drop_idle, name="passivation")
 
     async def stop(self) -> None:
-        """See Behaviour. What is to be published gets a moment to leave."""
+        """See Behaviour. Pending publications get a moment to leave."""
         if self._publisher is not None:
             self._stopping = True
             self._news_came.set()
@@ -103,7 +103,7 @@ class VirtualActor(Behaviour, Generic[State, Change]):
         """See Behaviour."""
         keys = list(dict.fromkeys(each.key for each in batch))
         if not any(each.message.writes for each in batch) and all(key in self._memory for key in keys):
-            # Questions see what is committed. A write under way is not answered yet, so it need not be seen.
+            # Queries see what is committed. A write in progress is not answered yet, so it need not be seen.
             return _Attempt(self, self._recall(keys), {}).decide(batch)
         async with self._turns.of(keys):
             failures = await self._load_missing(keys)
@@ -127,7 +127,7 @@ class VirtualActor(Behaviour, Generic[State, Change]):
         try:
             replies = await write_batch(self.context.fence, batch, attempt)
         except BaseException:
-            # Perhaps it was committed all the same: the next message reads what is true.
+            # It may have been committed all the same: the next message reloads the state.
             self._forget(states)
             raise
         done = attempts[-1]
@@ -207,12 +207,12 @@ class VirtualActor(Behaviour, Generic[State, Change]):
             self._news.clear()
             try:
                 await self.published(changes)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the loop goes on; the truth is saved
+            except Exception as error:  # noqa: BLE001 - whatever it is, the loop goes on; the state is saved
                 log.warning("%s: %d changes are not published: %r", self.context.name, len(changes), error)
 
 
 class _Attempt(Generic[State, Change]):
-    """One try at a batch: what it makes of the states of its keys. It changes nothing outside itself."""
+    """Try a batch once, on the states of its keys. Nothing outside this object is changed."""
 
     def __init__(self, virtual: VirtualActor[State, Change], before: Mapping[str, State], failures: _Failures) -> None:
         self._virtual = virtual
@@ -224,17 +224,17 @@ class _Attempt(Generic[State, Change]):
 
     @property
     def applied(self) -> bool:
-        """Whether anything of it was saved; not so when all commands had been applied before."""
+        """Return whether any of it was saved; not so when all commands had been applied before."""
         return self._decided is None
 
     def decide(self, batch: Sequence[Envelope]) -> list[Any]:
-        """Take the messages in order, each on the state that the one before it left; their replies."""
+        """Handle the messages in order, each on the state that the one before it left; return their replies."""
         replies = [self._decide(each.key, each.message) for each in batch]
         self._decided = batch, replies
         return replies
 
     async def apply(self, conn: Connection, batch: Sequence[Envelope]) -> Sequence[Any]:
-        """Decide (unless this batch is decided already) and save. What raises has left no trace here."""
+        """Decide (unless this batch is decided already) and save. A failure leaves this object unchanged."""
         if self._decided is not None:
             decided, replies = self._decided
             self._decided = None
@@ -245,7 +245,7 @@ class _Attempt(Generic[State, Change]):
                     self.states, self.changes = {}, []
                     raise
                 return replies
-            self.states, self.changes = {}, []  # decided for a batch some of which had been applied before
+            self.states, self.changes = {}, []  # it was decided for a batch some of which had been applied before
         kept_states, kept_changes = dict(self.states), len(self.changes)
         try:
             replies = [self._decide(each.key, each.message) for each in batch]
@@ -265,7 +265,7 @@ class _Attempt(Generic[State, Change]):
             decision = self._virtual.handle(key, state, message)
             if decision.changes and not message.writes:
                 raise TypeError(f"{type(message).__name__} is declared a question, but changes something")
-        except Exception as error:  # noqa: BLE001 - one message's failure is its own answer
+        except Exception as error:  # noqa: BLE001 - one message's failure is the reply to that message
             return as_reply(error)
         if decision.changes:
             self.states[key] = decision.state

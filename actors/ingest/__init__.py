@@ -1,3 +1,3 @@
-"""Scored signals of other systems: the Redis channel and the Kafka topic, checked and handed to `lens/publish`."""
+"""Take in scored signals of other systems from Redis and Kafka, check them and hand them to `lens/publish`."""
 
 INGEST = "ingest"

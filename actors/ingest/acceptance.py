@@ -1,4 +1,4 @@
-"""How messages become durable: signals through `lens/publish`, what is no signal in the dead-letter queue."""
+"""Make messages durable: signals through `lens/publish`, everything else in the dead-letter queue."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Item:
 
 @dataclass(slots=True)
 class _Verdict:
-    """What became of signals: figures, and why some cannot be stored, by their place."""
+    """The outcome of publishing signals: counts, and the errors of those that cannot be stored, by their index."""
 
     published: int = 0
     known: int = 0
@@ -43,14 +43,14 @@ class _Verdict:
 
 
 class Acceptance:
-    """Makes messages durable. `accept` repeats until it is done; every repetition is harmless."""
+    """Make messages durable. `accept` retries until it is done; every repetition is harmless."""
 
     def __init__(self, context: ActorContext) -> None:
         self._context = context
-        self._limit = MOST_MESSAGES  # less for a while after a batch that was not answered in time
+        self._limit = MOST_MESSAGES  # lower for a while after a batch that was not answered in time
 
     async def accept(self, messages: Sequence[Received]) -> None:
-        """Returns when each is a published signal or a dead letter. Waits while Postgres or `lens/publish` is away."""
+        """Return once all are published or dead letters. Waits while Postgres or `lens/publish` is unavailable."""
         waiting = deque(_Item(each, read(each)) for each in messages)
         backoff = Backoff(*RETRY_SECONDS)
         while waiting:
@@ -67,7 +67,7 @@ class Acceptance:
                 self._limit = min(self._limit * 2, MOST_MESSAGES)
 
     async def resend(self) -> int:
-        """Take up what somebody retries from the dead-letter queue; how many. Raises Unavailable."""
+        """Accept messages retried from the dead-letter queue; return how many. Raises Unavailable."""
         async with self._context.connection() as conn:
             rows = await find_resent(conn, MOST_MESSAGES)
         if not rows:
@@ -118,7 +118,7 @@ class Acceptance:
                 metrics.INGEST_MESSAGES.labels(way, result).inc(count)
 
     async def _publish(self, signals: Sequence[Scored]) -> _Verdict:
-        """A batch that `lens/publish` fails on is sent in halves, down to the one that is to blame."""
+        """Publish a batch; one that `lens/publish` fails on is sent in halves, down to the culprit."""
         if not signals:
             return _Verdict()
         try:
@@ -147,7 +147,7 @@ class Acceptance:
             raise
         except Exception as error:
             if len(dead_letters) == 1:
-                # Nothing is known that comes here: the payload was looked through. It must not stop those behind it.
+                # No known error leads here: the payload was checked. It must not block the messages behind it.
                 log.exception("a message of %s can neither be published nor kept", dead_letters[0].way, exc_info=error)
                 metrics.INGEST_MESSAGES.labels(dead_letters[0].way, "lost").inc()
                 return
@@ -158,5 +158,5 @@ class Acceptance:
 
 def _again(row: Resent) -> Received:
     data = row.payload.encode()
-    # Its size was judged when it came, and Postgres writes JSON with more spaces.
+    # Its size was checked when it arrived, and Postgres writes JSON with more spaces.
     return Received("kafka" if row.way == "kafka" else "redis", data, 0, row.id, row.created_at)

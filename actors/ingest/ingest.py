@@ -1,4 +1,4 @@
-"""The way in for signals that other systems have scored: by Redis, and by Kafka where one is configured."""
+"""Read scored signals of other systems from Redis, and from Kafka where one is configured."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ RESEND_SECONDS = 0.5
 class Ingest(Behaviour):
     """Owns the reading of the channel and the topic, and those of their messages that are dead letters.
 
-    Success: the message is a published signal, or a dead letter. A crash loses what Redis has brought and is not yet
+    Success: the message is a published signal, or a dead letter. A crash loses what Redis has delivered and is not yet
     durable; Kafka's messages are read again from the last committed offset. Repeating is harmless: a signal is stored
-    once by its id, a dead letter once by its message's place in the topic.
+    once by its id, a dead letter once by its message's partition and offset.
     """
 
     async def start(self, context: ActorContext) -> None:
-        """Begin to read; whatever is away is waited for in the background."""
+        """Begin to read; unavailable brokers are waited for in the background."""
         await super().start(context)
         acceptance = Acceptance(context)
         self._redis = RedisChannel(context, acceptance)
@@ -41,7 +41,7 @@ class Ingest(Behaviour):
         await self._redis.stop()
 
     async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
-        """It takes no messages: it reads."""
+        """Accept no messages: this actor reads its own sources."""
         return [Internal("ingest takes no messages") for _ in batch]
 
     def stats(self) -> Mapping[str, float]:

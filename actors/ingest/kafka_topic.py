@@ -1,7 +1,7 @@
-"""The Kafka topic of scored signals: at least once, an offset committed when all before it is durable.
+"""Read scored signals from a Kafka topic: at least once, an offset committed when everything before it is durable.
 
-All partitions are read by this one process, so no group has to agree on who reads what: after a crash the successor
-goes on at the committed offsets at once, where a group would first wait for the dead member's session to end.
+This one process reads all partitions, so no consumer group has to rebalance: after a crash the successor resumes at the
+committed offsets at once, where a group would first wait for the dead member's session to end.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ REQUEST_SECONDS = 10.0
 COMMIT_SECONDS = 5.0
 STOP_SECONDS = 2.0
 POLL_SECONDS = 1.0
-PROBE_SECONDS = 5.0  # after so long without a message the broker is asked whether it is there
-METADATA_SECONDS = 10.0  # after which a new partition is noticed
+PROBE_SECONDS = 5.0  # after so long without a message the broker is pinged
+METADATA_SECONDS = 10.0  # until a new partition is noticed
 FETCH_BYTES = 8 << 20  # in memory at most, for each broker; 1 MiB for each partition
 PARTITION_BYTES = 1 << 20
 
 
 class KafkaTopic:
-    """The way in by Kafka. `is_open`: the broker answers. `lag`: messages that are not durable here yet.
+    """Consume the Kafka topic. `is_open`: the broker answers. `lag`: messages that are not durable here yet.
 
-    While a batch waits (Postgres is away), nothing more is read: the broker keeps it.
+    While a batch waits (Postgres is unavailable), nothing more is read: the broker keeps it.
     """
 
     def __init__(self, settings: Settings, acceptance: Acceptance) -> None:
@@ -47,18 +47,18 @@ class KafkaTopic:
         self._servers = settings.kafka_bootstrap_servers or ""
         self._group = settings.kafka_group
         self._acceptance = acceptance
-        self._partitions = {0}  # every topic has it; the others are known when the broker has answered
+        self._partitions = {0}  # every topic has it; the others are known once the broker has answered
         self._done: dict[TopicPartition, int] = {}  # durable up to here, and not committed yet
         self._heard_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Read, for ever."""
-        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # an error each 100 ms while the broker is away
+        """Begin to read."""
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # an error each 100 ms while the broker is unavailable
         self._task = spawn(self._run(), name="ingest: read Kafka")
 
     async def stop(self) -> None:
-        """Read no more. What is under way is read again at the next start."""
+        """Stop reading. Messages in progress are read again at the next start."""
         await cancel(self._task)
         self._show(is_open=False)
 
@@ -71,7 +71,7 @@ class KafkaTopic:
                     await consumer.start()
                 await self._read(consumer, backoff)
                 continue  # with other partitions
-            except Exception as error:  # noqa: BLE001 - of the driver or the broker: the way in is opened anew
+            except Exception as error:  # noqa: BLE001 - of the driver or the broker: the consumer is opened anew
                 log.warning("Kafka at %s cannot be read: %s: %s", self._servers, type(error).__name__, error)
                 self._show(is_open=False)
             finally:
@@ -84,7 +84,7 @@ class KafkaTopic:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._servers,
             client_id="tradestream",
-            group_id=self._group,  # only a name for the offsets
+            group_id=self._group,  # only names the committed offsets
             enable_auto_commit=False,
             auto_offset_reset="earliest",  # the first time: all that the topic holds
             request_timeout_ms=int(REQUEST_SECONDS * 1000),
@@ -99,7 +99,7 @@ class KafkaTopic:
         return consumer
 
     async def _read(self, consumer: AIOKafkaConsumer, backoff: Backoff) -> None:
-        """Until the topic turns out to have other partitions."""
+        """Read until the topic turns out to have other partitions."""
         loop = asyncio.get_running_loop()
         self._heard_at = -PROBE_SECONDS
         while (known := consumer.partitions_for_topic(SCORED_SIGNALS)) in (None, set(), self._partitions):
@@ -119,7 +119,7 @@ class KafkaTopic:
         self._partitions = set(known)
 
     async def _probe(self, consumer: AIOKafkaConsumer, backoff: Backoff) -> None:
-        """The driver reconnects by itself and says nothing: so it is asked."""
+        """Ask the broker whether it is there: the driver reconnects by itself and reports nothing."""
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 await consumer.topics()
@@ -136,7 +136,7 @@ class KafkaTopic:
         self._show(is_open=True)
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
-        """What cannot be committed now is with the next batch; read again, it is known."""
+        """Commit the durable offsets. What fails now is committed with the next batch; read again, it is known."""
         if not self._done:
             return
         try:
@@ -174,5 +174,5 @@ async def _close(consumer: AIOKafkaConsumer) -> None:
     try:
         async with asyncio.timeout(STOP_SECONDS):
             await consumer.stop()
-    except Exception as error:  # noqa: BLE001 - a broker that is away cannot be taken leave of
+    except Exception as error:  # noqa: BLE001 - an unavailable broker cannot be unsubscribed from
         log.debug("the Kafka consumer did not close: %r", error)

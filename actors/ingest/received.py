@@ -1,4 +1,4 @@
-"""One message of a way in: read into a scored signal, or into the dead letter that it becomes. Pure."""
+"""Parse one received message into a scored signal, or into the dead letter that it becomes. Pure."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ class Received:
 
     @classmethod
     def by_redis(cls, data: bytes) -> Received:
-        """A message that comes once."""
+        """Make a message that is delivered once."""
         dead_letter_id = uuid7()
         return cls("redis", data[:KEPT_BYTES], len(data), dead_letter_id, time_of(dead_letter_id))
 
     @classmethod
     def by_kafka(cls, data: bytes, place: str, milliseconds: int) -> Received:
-        """A message that may come again: from the same `place`, of the same time, it becomes the same dead letter."""
+        """Make a message that may be delivered again: the same `place` and time give the same dead letter."""
         now_ms = int(clock.now().timestamp() * 1000)
-        if not 0 < milliseconds <= now_ms + _CLOCKS_DIFFER_MS:  # the producer gave none, or nonsense
+        if not 0 < milliseconds <= now_ms + _CLOCKS_DIFFER_MS:  # the producer gave no time, or an impossible one
             milliseconds = now_ms
         dead_letter_id = derived_uuid7(milliseconds, place.encode())
         return cls("kafka", data[:KEPT_BYTES], len(data), dead_letter_id, min(time_of(dead_letter_id), clock.now()))
 
 
 def read(message: Received) -> Scored | LostMessage:
-    """The signal, or what goes to the dead-letter queue instead. Raises nothing, whatever the message holds."""
+    """Return the signal, or else its dead letter. Raises nothing, whatever the message holds."""
     document: dict[str, Any] | None = None
     try:
         if message.size_bytes > MESSAGE_BYTES:
@@ -67,27 +67,27 @@ def read(message: Received) -> Scored | LostMessage:
         return as_scored(load_scored(document), message.arrived_at)
     except ValidationFailed as error:
         return lost(message, "VALIDATION_ERROR", describe(error), document)
-    except Exception as error:  # what nobody foresaw in one message must not stop those behind it
+    except Exception as error:  # an unforeseen error in one message must not block those behind it
         log.exception("a message of %s cannot be read", message.way)
         return lost(message, "INTERNAL_ERROR", f"{type(error).__name__}: {error}")
 
 
 def as_scored(fields: Mapping[str, Any], arrived_at: datetime) -> Scored:
-    """The signal of loaded fields."""
+    """Return the signal of loaded fields."""
     return Scored(**{**fields, "created_at": fields["created_at"] or arrived_at, "received_at": arrived_at})
 
 
 def describe(error: ValidationFailed) -> str:
-    """What is wrong, each field by its name."""
+    """Describe what is wrong, each field by its name."""
     return "; ".join(f"{each.field}: {each.message}" for each in error.details) or error.message
 
 
 def lost(
     message: Received, reason_code: ReasonCode, error_message: str, document: Mapping[str, Any] | None = None
 ) -> LostMessage:
-    """Its dead letter. The payload is the message as it was written where JSON and Postgres can hold it.
+    """Return the message's dead letter. The payload is the message as written where JSON and Postgres can hold it.
 
-    Else it is `{"raw": text}` or, of what is no text, `{"raw_base64": …}`; with `bytes`, its length, if it is cut.
+    Else it is `{"raw": text}` or, where it is not text, `{"raw_base64": …}`; with `bytes`, its length, if it is cut.
     """
     if document is not None and is_plain(document):
         payload = message.data.decode()

@@ -1,7 +1,7 @@
-"""The Redis channel of scored signals: listened to at all times, its messages held until they are durable.
+"""Receive scored signals from a Redis channel, and hold the messages until they are durable.
 
-Redis keeps nothing: what is published while nobody listens is lost, and so is what this process holds when it is
-killed. Whoever needs more uses the Kafka topic.
+Redis keeps nothing: messages published while nothing is subscribed are lost, and so are those that this process holds
+when it is killed. The Kafka topic is for producers that need more.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from schemas.ingest import SCORED_SIGNALS
 
 log = logging.getLogger(__name__)
 
-# While Postgres is away. Past either bound the oldest are dropped: of what has waited, the newest is worth most.
+# While Postgres is unavailable. Past either bound the oldest are dropped: the newest of the waiting are worth most.
 BUFFER_MESSAGES = 10_000
 BUFFER_BYTES = 32 << 20
 
 RETRY_SECONDS = (0.1, 5.0)
-PING_SECONDS = 5.0  # a subscription that has been silent for so long is tried, and is dead after as long again
-LAST_SECONDS = 3.0  # at the end, for what is held
+PING_SECONDS = 5.0  # a subscription silent for so long is pinged, and is dead after as long again
+LAST_SECONDS = 3.0  # at the stop, for the messages held
 _LOG_SECONDS = 5.0
 
 
 class Buffer:
-    """Messages that wait, oldest first; bounded in number and bytes. Counts what it drops."""
+    """Queue messages, oldest first; bounded in number and bytes. Counts what it drops."""
 
     def __init__(self, most_messages: int = BUFFER_MESSAGES, most_bytes: int = BUFFER_BYTES) -> None:
         self.dropped = 0
@@ -48,7 +48,7 @@ class Buffer:
         return len(self._messages)
 
     def put(self, message: Received) -> None:
-        """Add the newest; what it leaves no room for is dropped."""
+        """Add the newest message; drop the oldest past the bounds."""
         self._messages.append(message)
         self._bytes += len(message.data)
         while len(self._messages) > self._most_messages or (self._bytes > self._most_bytes and len(self) > 1):
@@ -56,7 +56,7 @@ class Buffer:
             self.dropped += 1
 
     def take(self) -> list[Received]:
-        """The oldest, as many as are handed on at once."""
+        """Return the oldest messages, as many as are handed on at once."""
         batch: list[Received] = []
         size = 0
         while self._messages and len(batch) < MOST_MESSAGES and size < MOST_BYTES:
@@ -68,7 +68,7 @@ class Buffer:
 
 
 class RedisChannel:
-    """The way in by Redis. `is_open`: it is subscribed."""
+    """Receive messages from the Redis channel. `is_open`: it is subscribed."""
 
     def __init__(self, context: ActorContext, acceptance: Acceptance, buffer: Buffer | None = None) -> None:
         self.is_open = False
@@ -84,12 +84,12 @@ class RedisChannel:
         self._worker: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Listen, and hand on what comes."""
+        """Subscribe, and hand on the messages received."""
         self._listener = spawn(self._listen(), name="ingest: listen to Redis")
         self._worker = spawn(self._hand_on(), name="ingest: take from Redis")
 
     async def stop(self) -> None:
-        """Listen no more; what is held gets a moment to become durable."""
+        """Unsubscribe; messages held get a moment to become durable."""
         await cancel(self._listener)
         try:
             async with asyncio.timeout(LAST_SECONDS):
@@ -107,7 +107,7 @@ class RedisChannel:
             except REDIS_ERRORS as error:
                 if self.is_open:
                     log.warning("Redis is away: what is published on %s now is lost: %s", SCORED_SIGNALS, error)
-            except Exception:  # without this task nothing comes in
+            except Exception:  # without this task no message is received
                 log.exception("%s cannot be listened to", SCORED_SIGNALS)
             self._show(is_open=False)
             await asyncio.sleep(backoff.next())
@@ -156,7 +156,7 @@ class RedisChannel:
                 metrics.INGEST_BUFFERED.labels("redis").set(len(batch) + len(self.buffer))
                 try:
                     await self._acceptance.accept(batch)
-                except Exception:  # a mistake of ours costs this batch, not what comes after it
+                except Exception:  # a bug of ours costs this batch, not the messages after it
                     log.exception("%d messages of Redis are lost", len(batch))
                     metrics.INGEST_MESSAGES.labels("redis", "lost").inc(len(batch))
             metrics.INGEST_BUFFERED.labels("redis").set(0)
