@@ -1,4 +1,4 @@
-"""Who has come today: told to the owners of streaks, once per user and day of theirs, behind the requests' backs."""
+"""Record daily activity for streaks, asynchronously: the streaks' owners are notified once per user and local day."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REMEMBERED = 50_000  # users, about 10 MB; who was told longest ago is forgotten, and told again at the next request
-WAITING = 10_000  # users to tell of while the owners are away; past it who comes is told of at a later request
+REMEMBERED = 50_000  # users, about 10 MB; the one reported longest ago is dropped, then reported again
+WAITING = 10_000  # users not yet reported while the owners are unavailable; past it, reported at a later request
 BATCH = 500
-TOGETHER_SECONDS = 0.02  # who come together are told of together
+TOGETHER_SECONDS = 0.02  # activity within this time is reported in one batch
 TELL_SECONDS = 5.0
 RETRY_SECONDS = (0.5, 15.0)
-SETTLE_SECONDS = 1.0  # for which the page of one's streaks waits for the visit that it is
+SETTLE_SECONDS = 1.0  # how long the page of a user's streaks waits for the activity that its own request is
 
 
 @dataclass(slots=True)
@@ -49,10 +49,10 @@ class _Seen:
 
 
 class ActivityRecorder:
-    """What this process knows of who has come. A user who changes their time zone is looked at anew."""
+    """Keeps which users have been active today. A user who changes their time zone is checked anew."""
 
     def __init__(self) -> None:
-        self._until: dict[str, float] = {}  # by user: the midnight before which there is nothing to tell
+        self._until: dict[str, float] = {}  # by user: the midnight before which there is nothing to report
         self._waiting: dict[str, _Seen] = {}
         self._telling: set[str] = set()
         self._came = asyncio.Event()
@@ -60,7 +60,7 @@ class ActivityRecorder:
         self._tasks: list[asyncio.Task[None]] = []
 
     def note(self, subject: str) -> None:
-        """This user has made a request."""
+        """Note that this user has made a request."""
         at = time.time()
         if at < self._until.get(subject, 0.0):
             return
@@ -72,10 +72,10 @@ class ActivityRecorder:
             self._came.set()
 
     def forget(self, subject: str) -> None:
-        """Whether this user has come today is a new question: their day may be another one.
+        """Check this user's activity anew, because their time zone, and so their day, may have changed.
 
-        They have come just now: it was they who changed their zone, and that they were there until then must be known
-        before it is asked whether the new zone has left a day out.
+        The user has just been active: they changed the zone themselves. Activity up to then must be recorded before
+        anything decides whether the new zone has left a day out.
         """
         was_here = self._until.pop(subject, None) is not None
         self._telling.discard(subject)
@@ -83,14 +83,14 @@ class ActivityRecorder:
             self.note(subject)
 
     async def settle(self, subject: str) -> None:
-        """Wait, not for long, until this user's visit has been told."""
+        """Wait until this user's activity has been reported, for SETTLE_SECONDS at most."""
         seen = self._waiting.get(subject)
         if seen is not None and self._tasks:
             with suppress(TimeoutError):
                 await asyncio.wait_for(seen.told.wait(), SETTLE_SECONDS)
 
     def start(self, services: Services) -> None:
-        """Begin to tell."""
+        """Start reporting activity."""
         self._services = services
         self._tasks = [
             tasks.spawn(self._run(services), name="visits: tell"),
@@ -98,7 +98,7 @@ class ActivityRecorder:
         ]
 
     async def stop(self) -> None:
-        """Tell what is still waiting, if that is possible now, and end."""
+        """Report what is still waiting, if that is possible now, and stop."""
         await tasks.cancel(*self._tasks)
         if self._services is not None and self._waiting:
             with suppress(Unavailable, TimeoutError):
@@ -128,7 +128,7 @@ class ActivityRecorder:
             self._came.set()
 
     async def _tell(self, services: Services) -> None:
-        """Tell of some who wait. Raises Unavailable when the owner of one of them is away; that one goes on to wait."""
+        """Report a batch of waiting users; those whose owner is unavailable stay queued. Raises Unavailable then."""
         batch = dict(itertools.islice(self._waiting.items(), BATCH))
         self._telling = set(batch)
         ids = {subject: found for subject in batch if (found := parse_uuid(subject)) is not None}
@@ -142,14 +142,14 @@ class ActivityRecorder:
         for (subject, seen), told in zip(batch.items(), answers, strict=True):
             if isinstance(told, BaseException):
                 away = told
-                self._waiting[subject] = self._waiting.pop(subject)  # behind those whose owner may be there
+                self._waiting[subject] = self._waiting.pop(subject)  # behind those whose owner may be available
             else:
                 self._settle(subject, seen, told)
         if away is not None:
             raise away
 
     def _settle(self, subject: str, seen: _Seen, until: float) -> None:
-        if seen.last >= until:  # came again meanwhile, on another day
+        if seen.last >= until:  # active again meanwhile, on another day
             seen.first = seen.last
             return
         del self._waiting[subject]
@@ -167,7 +167,7 @@ class ActivityRecorder:
             try:
                 async with redis.pubsub() as news:
                     await news.subscribe(SETTINGS_CHANNEL)
-                    self._until.clear()  # what was said meanwhile was not heard
+                    self._until.clear()  # messages sent before the subscription were missed
                     pause = least
                     async for message in news.listen():
                         if message["type"] == "message":
@@ -182,8 +182,8 @@ class ActivityRecorder:
 
 
 async def _tell_one(services: Services, user_id: UUID | None, seen: _Seen, zones: Mapping[UUID, str]) -> float:
-    """Tell of one user; the Unix time until which there is nothing more to tell. Raises Unavailable."""
-    if user_id is None:  # a token of nobody's
+    """Report one user's activity; returns the Unix time until which nothing more is due. Raises Unavailable."""
+    if user_id is None:  # the token's subject is no user
         return float("inf")
     zone = zones.get(user_id, "UTC")
     first, last = (datetime.fromtimestamp(each, UTC) for each in (seen.first, seen.last))
@@ -194,6 +194,6 @@ async def _tell_one(services: Services, user_id: UUID | None, seen: _Seen, zones
             await ref.ask(key, Activity("login", at, zone), deadline_seconds=TELL_SECONDS)
         except Unavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - it would fail again: an account that is not there, a bug
+        except Exception as error:  # noqa: BLE001 - it would fail again: an account that does not exist, a bug
             log.info("a visit counts for nobody: %r", error)
     return next_midnight(last, zone).timestamp()

@@ -1,4 +1,4 @@
-"""Providers' profiles, encoded: read together for all requests of a moment, whoever they ask for."""
+"""Encode providers' profiles: read together for all concurrent requests, whichever profiles they ask for."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _PROFILE = ProviderProfile()
 
 
 class Profiles:
-    """What `GET /api/providers/{provider_id}` answers."""
+    """Produces the answers of `GET /api/providers/{provider_id}`."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._reads = BatchedReads(self._read)
 
     async def get(self, provider_id: UUID, viewer: UUID | None) -> bytes:
-        """The profile as `viewer` sees it, as JSON. Raises NotFound and DatabaseUnavailable."""
+        """Return the profile as `viewer` sees it, as JSON. Raises NotFound and DatabaseUnavailable."""
         found = await self._reads.get((provider_id, viewer))
         if found is None:
             raise NotFound("Provider not found")

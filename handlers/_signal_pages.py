@@ -1,4 +1,4 @@
-"""Pages of signals, for everything that lists them: JSON from Postgres, put into its envelope."""
+"""Build pages of signals for every endpoint that lists them: JSON from Postgres, put into its envelope."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from handlers._http.services import Services
 
 
 async def page_of_signals(services: Services, filters: SignalFilters, *, limit: int, offset: int) -> bytes:
-    """The encoded `PageOfSignals`. Whoever asks for the same page at the same time shares one read."""
+    """Return the encoded `PageOfSignals`. Concurrent requests for the same page share one read."""
 
     async def read() -> bytes:
         async with connection(services.pool) as conn:
@@ -19,5 +19,5 @@ async def page_of_signals(services: Services, filters: SignalFilters, *, limit: 
 
 
 def page(items: bytes, total: int, limit: int, offset: int) -> bytes:
-    """The envelope of every list of signals; `items` is a JSON array."""
+    """Return the envelope of every list of signals; `items` is a JSON array."""
     return b'{"signals":%b,"total":%d,"limit":%d,"offset":%d}' % (items, total, limit, offset)

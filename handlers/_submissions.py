@@ -1,4 +1,4 @@
-"""Handing raw signals to Lens, once for each idempotency key."""
+"""Hand raw signals to Lens, once for each idempotency key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IDEMPOTENCY_KEY = Text(
 
 
 async def hand_in(handler: GatewayHandler, signal: dict[str, Any]) -> Receipt:
-    """Let Lens accept the signal that the request brought; answered once it is durable."""
+    """Submit the request's signal to Lens; returns once it is durable."""
     submit = Submit(event_id=uuid7(), idempotency_key=_idempotency_key(handler.request.headers), **signal)
     receipt: Receipt = await handler.services.actors.ref(INTAKE, submit.source).ask(submit.source, submit)
     if receipt.replayed:

@@ -1,1 +1,1 @@
-"""What every request goes through: routes, access, limits, bodies, answers."""
+"""The plumbing of every request: routes, access, limits, bodies, answers."""

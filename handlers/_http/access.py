@@ -1,4 +1,4 @@
-"""Who the caller is, and whether a route is for them: address, network, token. The only place that decides."""
+"""Identify callers and apply the routes' policies: address, network, token. Nothing else decides access."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ DEMO_REFUSED = "Demo users cannot access this resource"
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A route's policy. `identity` is a token's: where it is `ignored`, a token is not even looked at.
+    """A route's policy. `identity` says how a token is treated: where it is `ignored`, a token is not even read.
 
-    `cookie`: the caller is who holds the refresh cookie; the handler looks it up.
+    `cookie`: the caller is the holder of the refresh cookie; the handler looks it up.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Access:
 
     @property
     def with_query_token(self) -> Access:
-        """The policy of a stream, whose clients cannot send headers: `?access_token=` counts too."""
+        """Return the policy of a stream, whose clients cannot send headers: `?access_token=` is accepted too."""
         return replace(self, query_token=True)
 
 
@@ -48,13 +48,13 @@ COOKIE_HOLDER = Access("refresh cookie", cookie=True)
 
 
 def permission(name: str) -> Access:
-    """For callers whose token holds the permission."""
+    """Return the policy for callers whose token holds the permission."""
     return Access(f"permission {name}", identity="required", permission=name)
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a valid access token says. `session_id` is None for a demo token."""
+    """The claims of a valid access token. `session_id` is None for a demo token."""
 
     subject: str
     email: str | None
@@ -72,7 +72,7 @@ class Claims:
 class Caller:
     """The origin of a request: `address` is the client behind the trusted proxies.
 
-    `is_relayed`: who is at `address` says that it speaks for others, and is no trusted proxy.
+    `is_relayed`: the client at `address` says that it forwards for others, and is no trusted proxy.
     """
 
     address: str
@@ -82,17 +82,17 @@ class Caller:
 
     @property
     def subject(self) -> str | None:
-        """The user's id, or None without a token (and for a demo token, which is nobody's)."""
+        """The user's id, or None without a token (and for a demo token, which belongs to no user)."""
         return None if self.claims is None or self.claims.is_demo else self.claims.subject
 
     @property
     def counted_address(self) -> str:
-        """What limits per client address count by."""
+        """The address as the limits per client address count it."""
         return counted_address(self.address)
 
 
 class Revocations(Protocol):
-    """Which sessions have been ended before their tokens expired."""
+    """Knows which sessions have been ended before their tokens expired."""
 
     async def is_revoked(self, claims: Claims) -> bool:
         """Whether the token's session has been revoked."""
@@ -111,10 +111,10 @@ class Gatekeeper:
         self.locate = lru_cache(maxsize=4096)(self._locate)
 
     def _locate(self, peer: str, forwarded_for: str | None) -> Caller:
-        """The caller's address, whether it is internal, and whether others are behind it.
+        """Return the caller's address, whether it is internal, and whether it forwards for others.
 
         The chain is read from the right, past trusted proxies, to the first address that is none. An entry that is not
-        an address ends the walk: who wrote it is known, who it stands for is not, so it is never internal.
+        an address ends the walk: its writer is known, but not the client it stands for, so it is never internal.
         """
         client = parse_address(peer)
         if client is None:
@@ -137,10 +137,10 @@ class Gatekeeper:
         return Caller(str(client), _within(client, self._internal), is_relayed)
 
     async def identify(self, caller: Caller, access: Access, authorization: str | None, query: str | None) -> Caller:
-        """The caller with the claims of their token, if the policy asks for one. Raises Unauthorized.
+        """Return the caller, with the claims of their token if the policy asks for one. Raises Unauthorized.
 
-        `authorization` is the header, `query` the `?access_token=`; the header counts where both are there. Schemes
-        other than Bearer are not ours (a proxy's, a staging site's): they name nobody.
+        `authorization` is the header, `query` the `?access_token=`; the header wins where both are present. Schemes
+        other than Bearer are not ours (a proxy's, a staging site's) and identify no caller.
         """
         if access.identity == "ignored":
             return caller
@@ -155,7 +155,7 @@ class Gatekeeper:
         return replace(caller, claims=claims)
 
     def read_token(self, text: str) -> Claims:
-        """The claims of a valid access token. Raises Unauthorized."""
+        """Return the claims of a valid access token. Raises Unauthorized."""
         try:
             payload = jwt.decode(
                 text,
@@ -180,7 +180,7 @@ def check_network(caller: Caller) -> None:
 
 
 def check_policy(caller: Caller, access: Access) -> None:
-    """Raise Unauthorized or Forbidden unless the route is for the (identified) caller."""
+    """Raise Unauthorized or Forbidden unless the (identified) caller meets the policy."""
     if access.identity != "required":
         return
     claims = caller.claims

@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
 
-# What a request's method calls. A method that is not here is called by nothing: `prepare` refuses it, on every path.
+# Maps request methods to handler methods. `prepare` refuses any method that is missing here, on every path.
 _CALLS: Mapping[str, Callable[[Any], Callable[..., Awaitable[None] | None]]] = {
     "DELETE": attrgetter("delete"),
     "GET": attrgetter("get"),
@@ -61,9 +61,9 @@ _CALLS: Mapping[str, Callable[[Any], Callable[..., Awaitable[None] | None]]] = {
 }
 
 
-@tornado.web.stream_request_body  # so that a refusal comes before the body, and not after it has filled the memory
+@tornado.web.stream_request_body  # so that a refusal is sent before the body has filled the memory
 class GatewayHandler(NegotiatingHandler):
-    """Alone, it answers for unknown paths and methods, and preflights. Subclasses name what they serve."""
+    """The base of every handler; on its own it answers unknown paths and methods, and preflights."""
 
     while_starting = False  # whether it works without the services
     is_socket = False  # whether it is upgraded to a WebSocket, which no CORS guards
@@ -86,11 +86,11 @@ class GatewayHandler(NegotiatingHandler):
         self._send_default_headers()
 
     def _execute(self, transforms: list[OutputTransform], *args: bytes, **kwargs: bytes) -> Any:
-        # Tornado would make a task of it too, in half as much time again.
+        # Tornado would wrap it in a task too, which takes half as much time again.
         return spawn(self._serve(transforms, kwargs), name="request")
 
     async def _serve(self, transforms: list[OutputTransform], arguments: dict[str, bytes]) -> None:
-        # As Tornado's own, which would call whatever attribute is named like the request's method.
+        # Like Tornado's own, which would call whatever attribute is named like the request's method.
         self._transforms = transforms
         prepared: asyncio.Future[None] = self._prepared_future  # type: ignore[assignment]  # set for streamed bodies
         try:
@@ -113,11 +113,11 @@ class GatewayHandler(NegotiatingHandler):
             self._fail(error)
         finally:
             if not prepared.done():
-                prepared.set_result(None)  # the connection waits for it
-            self._leave()  # whatever became of it: a drain waits for nobody else
+                prepared.set_result(None)  # the connection waits for this future
+            self._leave()  # in every case: a drain waits for nothing else
 
     async def _has_body(self) -> bool:
-        # Waits for all of it; false when the client goes before.
+        # Waits for the whole body; returns false if the client disconnects first.
         try:
             await self.request._body_future  # noqa: SLF001 - Tornado's own way to say so
         except StreamClosedError:
@@ -141,7 +141,7 @@ class GatewayHandler(NegotiatingHandler):
             log.exception("%s %s failed to fail", self.request.method, self.match.pattern)
 
     def clear(self) -> None:
-        """Tornado's own formats the time anew for each response."""
+        """Reset the response. Tornado's own method formats the time anew for each response."""
         self._headers = Headers()
         self._headers["Date"] = _date(int(time.time()))
         self.set_default_headers()
@@ -149,7 +149,7 @@ class GatewayHandler(NegotiatingHandler):
         self._status_code, self._reason = 200, "OK"
 
     def set_default_headers(self) -> None:
-        """What every response carries; called again when an error replaces a response."""
+        """Set the headers of every response; called again when an error replaces a response."""
         if hasattr(self, "request_id"):  # the first call comes before initialize
             self._send_default_headers()
 
@@ -168,7 +168,7 @@ class GatewayHandler(NegotiatingHandler):
 
     @property
     def services(self) -> Services:
-        """What is behind this process. Raises Unavailable while it starts."""
+        """The services behind this process. Raises Unavailable while it starts."""
         if self.gateway.services is None:
             raise Unavailable("The server is starting")
         return self.gateway.services
@@ -179,7 +179,7 @@ class GatewayHandler(NegotiatingHandler):
         return bytes(self._chunks)
 
     async def prepare(self) -> None:
-        """Admit the request, or refuse it: after its body, if it has one (see LINGER_BYTES)."""
+        """Admit the request or refuse it; a request with a body is refused after the body (see LINGER_BYTES)."""
         current_request_id.set(self.request_id)
         self.gateway.lifecycle.enter()
         self._in_flight = True
@@ -193,8 +193,8 @@ class GatewayHandler(NegotiatingHandler):
             self._refuse(refusal)
 
     async def _admit(self) -> None:
-        # Network and method come first: they are refused from memory, and a limit belongs to a route. So unknown paths
-        # and methods are not counted, as with most gateways: nothing stands behind them that costs more than counting.
+        # Network and method are checked first: they are refused from memory, and a limit belongs to a route. So unknown
+        # paths and methods are not counted, as with most gateways: serving them costs no more than counting them.
         gateway, match, headers = self.gateway, self.match, self.request.headers
         # Several X-Forwarded-For headers are one list (RFC 9110 § 5.3), and Tornado joins them so.
         self.caller = gateway.gatekeeper.locate(self.request.remote_ip or "", headers.get("X-Forwarded-For"))
@@ -214,8 +214,8 @@ class GatewayHandler(NegotiatingHandler):
             raise MethodNotAllowed(headers={"Allow": match.methods})
         if gateway.lifecycle.state == "starting" and not self.while_starting:
             raise Unavailable("The server is starting")
-        # The limit comes before what is said to the token, so that guessing tokens is limited too; but the token is
-        # read first, without a word, because the user is counted in the same round trip.
+        # The limit is checked before a bad token is refused, so that guessing tokens is limited too; but the token is
+        # read first, without raising, because the user is counted in the same round trip.
         refusal: AppError | None = None
         try:
             await self._authorise(route)
@@ -238,18 +238,18 @@ class GatewayHandler(NegotiatingHandler):
         self.check_request()
 
     def check_request(self) -> None:
-        """Raise for what this kind of handler refuses whatever its method: a hook, called once the caller is known."""
+        """Hook, called once the caller is known: raise for what this handler refuses whatever the method."""
 
     def is_counted(self) -> bool:
-        """Whether a request that nothing has refused counts: a hook."""
+        """Hook: return whether a request that has not been refused counts towards the limits."""
         return True
 
     def limit_name(self, route: Route) -> str:
-        """The name of the limit that counts the request for its address: a hook."""
+        """Hook: return the name of the limit that counts the request for its address."""
         return route.name
 
     def limit_gate(self) -> str | None:
-        """A key of Redis without which the request is counted by the route's own limit all the same: a hook."""
+        """Hook: return a key of Redis without which the request is counted by the route's own limit all the same."""
         return None
 
     async def _count(self, route: Route, user: str | None) -> None:
@@ -259,7 +259,7 @@ class GatewayHandler(NegotiatingHandler):
         user_rule = None if route.user_limit is None else limits.get(route.user_limit_name)
         counted_user = None if user is None or user_rule is None else (user_rule, user)
         if user_rule is not None and counted_user is None and rule.limit == 0:
-            rule = STANDARD  # who is nobody is counted by the address: guessing tokens is limited here, too
+            rule = STANDARD  # an unidentified caller is counted by address: guessing tokens is limited here, too
         if services is None or (rule.limit == 0 and counted_user is None):
             return
         gate = None
@@ -286,7 +286,7 @@ class GatewayHandler(NegotiatingHandler):
 
     @property
     def declared(self) -> Endpoint | None:
-        """What the method that was asked for declares."""
+        """The endpoint declaration of the requested method."""
         call = _CALLS.get("GET" if self.request.method == "HEAD" else self.request.method or "")
         return None if call is None else endpoint_of(call(self))
 
@@ -308,7 +308,7 @@ class GatewayHandler(NegotiatingHandler):
         self.finish()
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        """Keep the body, up to its limit; past it, refuse and read on only so that the client can see why."""
+        """Keep the body, up to its limit; past it, refuse, and read on only so that the client can read the refusal."""
         self._received_bytes += len(chunk)
         if self._refusal is None and self._received_bytes > BODY_BYTES:
             self._refuse(PayloadTooLarge())
@@ -319,11 +319,11 @@ class GatewayHandler(NegotiatingHandler):
         return None
 
     def head(self, **arguments: Any) -> Awaitable[None] | None:
-        """As GET; Tornado leaves the body out."""
+        """Answer as GET does; Tornado leaves the body out."""
         return self.get(**arguments)
 
     async def options(self, **_: Any) -> None:
-        """The answer to a preflight."""
+        """Answer a preflight."""
         self.set_header("Allow", self.match.methods)
         if "Access-Control-Allow-Origin" in self._headers:
             asked = self.request.headers.get("Access-Control-Request-Headers")
@@ -342,7 +342,7 @@ class GatewayHandler(NegotiatingHandler):
         self.finish(document if isinstance(document, bytes) else encode(document))
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """The one way to fail. Called by Tornado with what a handler raised."""
+        """Send the error response for what a handler raised: the only way to fail, called by Tornado."""
         error = kwargs["exc_info"][1] if "exc_info" in kwargs else RuntimeError(status_code)
         self.finish(self._render(to_app_error(error)))
 
@@ -355,7 +355,7 @@ class GatewayHandler(NegotiatingHandler):
     def log_exception(
         self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """A traceback for what nobody foresaw; a line for what is away; nothing for what the client did."""
+        """Log a traceback for an unforeseen error, a line for an `Unavailable`, nothing for a client's error."""
         if isinstance(value, AppError) and value.status < 500:
             return
         if isinstance(value, (ValidationError, tornado.web.HTTPError, StreamClosedError)):
@@ -366,7 +366,7 @@ class GatewayHandler(NegotiatingHandler):
         log.error("%s %s failed", self.request.method, self.match.pattern, exc_info=(typ, value, tb))  # type: ignore[arg-type]
 
     def on_connection_close(self) -> None:
-        """The client has gone; WebSocketHandler's own method does not end the wait for the body."""
+        """Handle a client's disconnect; WebSocketHandler's own method does not end the wait for the body."""
         if not self.request._body_future.done():  # noqa: SLF001 - Tornado then ends without a word to us
             self._leave()
         tornado.web.RequestHandler.on_connection_close(self)
@@ -380,7 +380,7 @@ class GatewayHandler(NegotiatingHandler):
         return super().detach()
 
     def on_finish(self) -> None:
-        """Tornado's hook at the end of a request."""
+        """Finish the request: Tornado's hook at its end."""
         self._leave()
 
     def _leave(self) -> None:
@@ -395,7 +395,7 @@ def _date(second: int) -> str:
 
 
 def known_id(text: str, what: str) -> UUID:
-    """The id in a path. Raises NotFound (`"Event not found"`) for one that cannot exist."""
+    """Return the id in a path. Raises NotFound (`"Event not found"`) for one that cannot exist."""
     found = parse_uuid(text)
     if found is None:
         raise NotFound(f"{what} not found")

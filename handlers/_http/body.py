@@ -1,4 +1,4 @@
-"""JSON bodies: what is read at all, and how."""
+"""Read JSON bodies: which are accepted at all, and how they are parsed."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from schemas.errors import PayloadTooLarge, UnsupportedMediaType
 
 BODY_BYTES = 64 << 10
 # A client that is refused before its body has arrived must still be able to read why: closing on unread bytes resets
-# the connection and destroys the answer on its way. So this much more is read and thrown away first.
+# the connection and destroys the answer in transit. So up to this much more is read and discarded first.
 LINGER_BYTES = 8 << 20
-MOST_DIGITS = 20  # of 2^64, past which no HTTP parser goes
+MOST_DIGITS = 20  # of 2^64, the most that any HTTP parser accepts
 
 _CHARSETS = frozenset({"utf-8", "utf8"})  # JSON has no other, and many clients name it
 
 
 def has_body(headers: HTTPHeaders) -> bool:
-    """Whether a body follows the headers."""
+    """Return whether a body follows the headers."""
     return "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0"
 
 
 def declared_bytes(headers: HTTPHeaders) -> int | None:
-    """The length that the client announced, or None for a chunked body (and for nonsense, which Tornado refuses)."""
+    """Return the announced length, or None for a chunked body (and for an invalid one, which Tornado refuses)."""
     text = headers.get("Content-Length", "")
     digits = text.lstrip("0") or text[:1]
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS else None
@@ -43,7 +43,7 @@ def check_body_headers(headers: HTTPHeaders) -> None:
 
 @lru_cache(maxsize=64)
 def _is_json(content_type: str) -> bool:
-    # Parameters other than the character set mean nothing to JSON, and are left to whoever sends them.
+    # Parameters other than the character set mean nothing to JSON, and are ignored.
     kind, _, rest = content_type.partition(";")
     if kind.strip().lower() != "application/json":
         return False
@@ -59,5 +59,5 @@ def _is_plain(codings: str) -> bool:
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
-    """The JSON object of a body; numbers with a fraction or exponent are Decimals. Raises ValidationFailed."""
+    """Parse a body's JSON object; numbers with a fraction or exponent become Decimals. Raises ValidationFailed."""
     return parse_object(body, "Request body")

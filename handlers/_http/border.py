@@ -1,7 +1,7 @@
-"""The border of the internal network: what beyond an address a request to the internal API must have.
+"""Guard the internal API: what a request to it must have beyond an internal address.
 
-A browser inside the network can be made to send requests by any page that it shows, and a proxy that nobody configured
-lends its own address to everybody behind it. docs/network.md says it to operators.
+A browser inside the network can be made to send requests by any page that it shows, and a proxy that is not configured
+lends its own address to all of its clients. docs/network.md describes it for operators.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from schemas.errors import Forbidden
 log = logging.getLogger(__name__)
 
 HOST_CHARACTERS = 300  # a name has 253 at most
-HOSTS = 1024  # of which is remembered whether they are ours: strangers who invent some fill 300 KB at most
+HOSTS = 1024  # cached verdicts on whether a name is ours: a flood of invented names fills 300 KB at most
 
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{0,5})?")
 _LABELS = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 _NUMBERS = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+)){0,3}")
-_OWN_DOMAINS = (".local", ".internal", ".localhost", ".svc", ".cluster.local")  # no registrar sells a name in these
+_OWN_DOMAINS = (".local", ".internal", ".localhost", ".svc", ".cluster.local")  # names that no registrar sells
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_OWN_SITES = frozenset({"same-origin", "none"})  # none: what a person has typed or opened
+_OWN_SITES = frozenset({"same-origin", "none"})  # none: a URL that a person has typed or opened
 _RELAYED = "This request came through a proxy that is not configured: TRUSTED_PROXIES names those that are"
 
 
 class Border:
-    """Checks requests to what is internal, by the settings of this process."""
+    """Checks requests to the internal API, by the settings of this process."""
 
     def __init__(self, settings: Settings) -> None:
         api_host = urlsplit(settings.api_url).hostname or ""
@@ -48,14 +48,14 @@ class Border:
         self._has_warned = False
 
     def add_names(self, names: Iterable[str]) -> None:
-        """Answer to these names too; `.example.com` is all names under it."""
+        """Accept these host names too; `.example.com` is all names under it."""
         given = [each.lower().rstrip(".") for each in names]
         self._names |= {each for each in given if each and not each.startswith(".")}
         self._domains += tuple(each for each in given if each.startswith("."))
         self.knows_host.cache_clear()
 
     async def learn_own_name(self) -> None:
-        """Answer to this machine's full name, which a name server may have to be asked for."""
+        """Accept this machine's full name, which may take a query to a name server."""
         self.add_names([await asyncio.to_thread(socket.getfqdn)])
 
     def check(self, caller: Caller, method: str, host: str, headers: HTTPHeaders, *, is_socket: bool) -> None:
@@ -69,16 +69,16 @@ class Border:
             raise Forbidden("Pages of other origins may not use the internal API")
 
     def check_host(self, host: str) -> None:
-        """Raise Forbidden for a name that is not known to be this server's.
+        """Raise Forbidden for a host name that is not known to be this server's.
 
-        Whoever owns a name can let it lead to any address (DNS rebinding): for a browser, their page and this server
-        are then one origin, and only the `ActorRuntime` tells.
+        The owner of a name can let it lead to any address (DNS rebinding): for a browser, their page and this server
+        are then one origin, and only the `Host` header tells them apart.
         """
         if len(host) > HOST_CHARACTERS or not self.knows_host(host):
             raise Forbidden("This Host is not known here: ALLOWED_HOSTS names those that are")
 
     def warn(self, caller: Caller) -> None:
-        """Say once that there is a proxy that nobody configured."""
+        """Log once that there is a proxy that is not configured."""
         if not self._has_warned:
             self._has_warned = True
             log.warning(
@@ -113,7 +113,7 @@ def _is_ipv4(name: str) -> bool:
 
 
 def _names_a_client_otherwise(headers: HTTPHeaders) -> bool:
-    # For whom such a proxy asks is not read, be it a trusted one: its own address would stand for all of its clients.
+    # The client that such a proxy names is not read, even if trusted: its own address would stand for all clients.
     if "X-Real-IP" not in headers and "Forwarded" not in headers:
         return False
     return not headers.get("X-Forwarded-For", "").strip(", \t")

@@ -1,4 +1,4 @@
-"""Answers compressed for who asks for it: once for all who get the same bytes, and never in the event loop's way."""
+"""Compress answers for clients that accept it: once for all with the same bytes, without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
-LEAST_BYTES = 1 << 10  # below it nothing is won: a packet is a packet
+LEAST_BYTES = 1 << 10  # bytes; below it nothing is gained: a packet is a packet
 LEVEL = 1  # a tenth larger than by level 6, in half of its time
-BEST_LEVEL = 9  # for what is compressed once
-IN_LOOP_BYTES = 16 << 10  # take 0.3 ms; more is done in a thread, which takes a tenth of that to get there
-WAITING = 32  # bodies that may wait for the thread; those past it are sent as they are
-KEPT_BYTES = 4 << 20  # of bodies that were compressed, with what they became; the one that is unused longest goes first
+BEST_LEVEL = 9  # level for what is compressed once
+IN_LOOP_BYTES = 16 << 10  # takes 0.3 ms; more is done in a thread, which costs a tenth of that to hand over
+WAITING = 32  # bodies that may wait for the thread; those past it are sent uncompressed
+KEPT_BYTES = 4 << 20  # bytes of bodies kept with their compressed form; the least recently used is dropped first
 HEADER_CHARACTERS = 200
 
 _GZIP = 16 + zlib.MAX_WBITS
@@ -22,24 +22,24 @@ _STREAM = "text/event-stream"
 
 
 def is_compressible(media_type: str) -> bool:
-    """Whether compressing a body of this type is worth its while; an event stream goes out line by line."""
+    """Return whether compressing a body of this type is worthwhile; an event stream is sent line by line."""
     return media_type.startswith(_TYPES) and not media_type.startswith(_STREAM)
 
 
 def takes_gzip(accepted: str | None) -> bool:
-    """Whether an `Accept-Encoding` header asks for gzip, and likes it at least as much as nothing at all."""
+    """Return whether an `Accept-Encoding` header accepts gzip, and rates it at least as high as no encoding."""
     return accepted is not None and len(accepted) <= HEADER_CHARACTERS and _takes_gzip(accepted)
 
 
 def compress(body: bytes, level: int = LEVEL) -> bytes:
-    """The body as gzip; the same body gives the same bytes."""
+    """Compress the body with gzip; the same body gives the same bytes."""
     return zlib.compress(body, level, _GZIP)
 
 
 class Compressor:
-    """Compresses bodies, and keeps the last ones: readers of one page share its bytes.
+    """Compresses bodies and caches the last ones: readers of one page share its bytes.
 
-    It is keyed by the whole body, so nobody gets what is not theirs.
+    The cache's key is the whole body, so no client gets another's content.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Compressor:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compress")
 
     def at_once(self, body: bytes) -> bytes | None:
-        """The compressed body, or None where that would take too long for the event loop."""
+        """Return the compressed body, or None where compressing would block the event loop for too long."""
         kept = self._kept.get(body)
         if kept is not None:
             self._kept.move_to_end(body)
@@ -59,7 +59,7 @@ class Compressor:
         return kept
 
     async def later(self, body: bytes) -> bytes | None:
-        """The compressed body, from a thread; None where too many wait for it."""
+        """Compress the body in a thread; returns None where too many bodies wait for it."""
         pending = self._pending.get(body)
         if pending is None:
             if len(self._pending) >= WAITING:
@@ -67,7 +67,7 @@ class Compressor:
             pending = asyncio.get_running_loop().run_in_executor(self._executor, compress, body)
             self._pending[body] = pending
             pending.add_done_callback(lambda done: self._finished(body, done))
-        return await asyncio.shield(pending)  # one who goes away takes nothing from the others
+        return await asyncio.shield(pending)  # a cancelled caller does not cancel it for the others
 
     def _finished(self, body: bytes, done: asyncio.Future[bytes]) -> None:
         del self._pending[body]

@@ -1,4 +1,4 @@
-"""`@endpoint`: what a handler's method takes and answers, declared once, for requests and for OpenAPI."""
+"""Declare with `@endpoint` what a handler's method takes and answers, once, for requests and for OpenAPI."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 Method = Callable[..., Awaitable[Any]]
 _BRACKETS = re.compile(r"\[[0-9]{0,9}\]")
 
-Header = str | fields.Field[Any]  # what it means, or the field that describes it
+Header = str | fields.Field[Any]  # its description, or the field that describes it
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The declaration. `errors` are the statuses beyond those that follow from the route's policy and body."""
+    """The declaration of a handler's method. `errors`: statuses beyond those that its policy and body imply."""
 
     summary: str
     body: Schema | None = None
-    body_required: bool = True  # else an empty one is read as {}
+    body_required: bool = True  # else an empty body is read as {}
     query: Schema | None = None
     responds: Schema | None = None
     status: int = 200
     conditional: bool = False  # ETag and If-None-Match
     errors: Sequence[int] = ()
     others: Mapping[int, Schema] = field(default_factory=dict)  # statuses with a body of their own
-    headers: Mapping[str, Header] = field(default_factory=dict)  # of the request, that it looks at
+    headers: Mapping[str, Header] = field(default_factory=dict)  # request headers that the method reads
     media_type: str = "application/json"
-    sets_cookie: str | None = None  # what becomes of the refresh cookie
-    answers: Mapping[str, str] = field(default_factory=dict)  # headers of the answer beside those that all have
+    sets_cookie: str | None = None  # what happens to the refresh cookie
+    answers: Mapping[str, str] = field(default_factory=dict)  # response headers beside those that every response has
 
 
 def endpoint(
@@ -62,8 +62,8 @@ def endpoint(
 ) -> Callable[[Method], Method]:
     """Declare a method of a handler.
 
-    It is called with the path's parameters as strings, `body` and `query` as loaded by their schemas, all by name. What
-    it returns is dumped by `responds` and sent with `status`; bytes are sent as they are, and None sends nothing (the
+    It is called with the path's parameters as strings, `body` and `query` as loaded by their schemas, all by name. Its
+    result is dumped by `responds` and sent with `status`; bytes are sent as they are, and None sends nothing (the
     method has answered itself).
     """
     declared = Endpoint(
@@ -100,12 +100,12 @@ def endpoint(
 
 
 def endpoint_of(method: object) -> Endpoint | None:
-    """The declaration of a handler's method, if it has one."""
+    """Return the declaration of a handler's method, if it has one."""
     return getattr(method, "endpoint", None)
 
 
 def load_body(schema: Schema, body: bytes) -> Any:
-    """The validated body. Raises ValidationFailed."""
+    """Load and validate the body. Raises ValidationFailed."""
     document = parse_json(body)
     try:
         return schema.load(document)
@@ -114,12 +114,12 @@ def load_body(schema: Schema, body: bytes) -> Any:
 
 
 def load_query(schema: Schema, arguments: Mapping[str, Sequence[bytes]]) -> Any:
-    """The validated query. Raises InvalidQuery.
+    """Load and validate the query. Raises InvalidQuery.
 
-    A list may be written with commas, repeated, or with brackets (`a[]`, `a[0]`), as clients' libraries do. Whatever is
-    no list may be given once: nobody knows which of two values was meant.
+    A list may be written with commas, repeated, or with brackets (`a[]`, `a[0]`), as clients' libraries do. A parameter
+    that is no list may be given only once: which of two values was meant is unknowable.
 
-    Unknown parameters are ignored, but by a schema that forbids them.
+    Unknown parameters are ignored, except by a schema that forbids them.
     """
     arguments = _without_brackets(schema, arguments)
     given: dict[str, str] = {}
@@ -149,7 +149,7 @@ def load_query(schema: Schema, arguments: Mapping[str, Sequence[bytes]]) -> Any:
     try:
         loaded = schema.load(given)
     except ValidationError as error:
-        # What was left out above is named there, not missing.
+        # A parameter dropped above is reported there, not as missing.
         named = {each.field for each in problems}
         problems += [each for each in field_errors(error.messages) if each.field not in named]
     if problems:
@@ -158,7 +158,7 @@ def load_query(schema: Schema, arguments: Mapping[str, Sequence[bytes]]) -> Any:
 
 
 def _without_brackets(schema: Schema, arguments: Mapping[str, Sequence[bytes]]) -> Mapping[str, Sequence[bytes]]:
-    """The arguments with those of lists under the names that the schema has."""
+    """Return the arguments with those of bracketed lists under the schema's names."""
     if not any("[" in name for name in arguments):
         return arguments
     lists = {each.data_key or name for name, each in schema.load_fields.items() if isinstance(each, CommaList)}

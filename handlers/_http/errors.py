@@ -1,4 +1,4 @@
-"""Any exception as the contract's error body: ours, a schema's, and everything else as a constant 500."""
+"""Render any exception as the contract's error body: our own, a schema's, and any other as a constant 500."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from schemas.errors import (
 
 
 def to_app_error(error: BaseException) -> AppError:
-    """The error that the client is told of. Ours as it is, a schema's as `ValidationFailed`, all others `Internal`."""
+    """Return the error to send: our own as it is, a schema's as `ValidationFailed`, any other as `Internal`."""
     if isinstance(error, AppError):
         return error
     if isinstance(error, ValidationError):
@@ -31,7 +31,7 @@ def to_app_error(error: BaseException) -> AppError:
 
 
 def _framework_error(error: tornado.web.HTTPError) -> AppError:
-    # Tornado raises few of these, since routing, arguments and bodies are ours.
+    # Tornado raises few of these, since routing, arguments and bodies are handled by our own code.
     if error.status_code == 404:
         return NotFound()
     if error.status_code == 405:
@@ -40,7 +40,7 @@ def _framework_error(error: tornado.web.HTTPError) -> AppError:
 
 
 def error_body(error: AppError, request_id: str) -> dict[str, Any]:
-    """The response body. `detail` is what clients of the public document read, `error` those of the Lens document."""
+    """Build the response body. Clients of the public document read `detail`, those of the Lens document `error`."""
     document: dict[str, Any] = {"code": error.code, "message": redact(error.message)}
     if error.details:
         document["details"] = [{"field": each.field, "message": each.message} for each in error.details]
@@ -57,7 +57,7 @@ def _detail(error: AppError) -> str:
 
 
 def error_headers(error: AppError) -> dict[str, str]:
-    """The response headers that belong to the error."""
+    """Return the response headers that belong to the error."""
     headers = dict(error.headers)
     if isinstance(error, Unauthorized):
         headers.setdefault("WWW-Authenticate", "Bearer")

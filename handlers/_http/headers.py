@@ -1,4 +1,4 @@
-"""Tornado's headers in less than half of their time: the same names, values, order and refusals."""
+"""Hold Tornado's headers in less than half of its time: the same names, values, order and refusals."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from tornado.httputil import HTTPHeaders
 
 T = TypeVar("T")
 
-_NAMES = 1000  # as many as Tornado remembers
-_NAME_CHARACTERS = 64  # of those that are remembered: strangers who invent names fill some hundred kilobytes at most
+_NAMES = 1000  # as many as Tornado caches
+_NAME_CHARACTERS = 64  # bytes of those cached: a flood of invented names fills some hundred kilobytes at most
 
 
 class Headers(HTTPHeaders):
-    """Begins empty. What Tornado's keeps twice, for each value and for all of a name, is kept once here."""
+    """HTTP headers, empty at first. Each value is kept once; Tornado keeps it twice, alone and joined by name."""
 
     def __init__(self) -> None:
         self._as_list: dict[str, list[str]] = {}
 
     def add(self, name: str, value: str, *, _chars_are_bytes: bool = True) -> None:
         """Add a value. Raises HTTPInputError for a name or a value that no header may have."""
-        # Most values are plain text. Of the others Tornado tells what may be.
+        # Most values are plain text. For the others Tornado decides what is allowed.
         if not (value.isascii() and value.isprintable() and value[:1] != " " != value[-1:]) or not _chars_are_bytes:
             HTTPHeaders().add(name, value, _chars_are_bytes=_chars_are_bytes)
         name = _checked(name) if len(name) <= _NAME_CHARACTERS else _check(name)
@@ -32,7 +32,7 @@ class Headers(HTTPHeaders):
             self._as_list[name] = [value]
 
     def put(self, fields: Iterable[tuple[str, str]]) -> None:
-        """Set several, whose names are written as they are sent: `Content-Type`, `X-Request-Id`."""
+        """Set several headers, whose names are written as they are sent: `Content-Type`, `X-Request-Id`."""
         for name, value in fields:
             self._as_list[name] = [value]
 
@@ -56,7 +56,7 @@ class Headers(HTTPHeaders):
     @overload
     def get(self, name: str, /, default: T) -> str | T: ...
     def get(self, name: str, /, default: object = None) -> object:
-        """The values, joined with commas."""
+        """Return the values, joined with commas."""
         values = self._as_list.get(_normal(name))
         if values is None:
             return default
@@ -75,5 +75,5 @@ def _check(name: str) -> str:
     return str(next(iter(probe)))
 
 
-_normal = lru_cache(_NAMES)(_normalise)  # of names that the code asks for
+_normal = lru_cache(_NAMES)(_normalise)  # names that the code asks for
 _checked = lru_cache(_NAMES)(_check)

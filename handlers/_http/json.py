@@ -1,4 +1,4 @@
-"""JSON as it goes out."""
+"""Encode JSON for responses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import orjson
 
 
 def encode(document: Any) -> bytes:
-    """JSON. A Decimal becomes a number with all of its digits."""
+    """Encode as JSON; a Decimal becomes a number with all of its digits."""
     return orjson.dumps(document, default=_exact)
 
 

@@ -1,4 +1,4 @@
-"""Rate limits: counted in Redis, all waiting requests in one round trip; in this process when Redis is away."""
+"""Limit request rates: counted in Redis, all waiting requests in one round trip; in this process without Redis."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from db._redis import REDIS_ERRORS
 log = logging.getLogger(__name__)
 
 ROUND_TRIP_SECONDS = 0.25  # a healthy Redis answers in under one millisecond
-RETRY_SECONDS = 1.0  # how long Redis is left alone after it failed; then one probe, in the background
+RETRY_SECONDS = 1.0  # how long Redis is not asked after it failed; then one probe runs in the background
 BATCH = 200  # checks in one round trip; the script holds up all of Redis for about 2 µs each
-WAITING = 2_000  # requests that may wait for the next round trip; those past it are counted here
-LOCAL_KEYS = 10_000  # counters kept while Redis is away, about 8 MB; the one silent longest goes first
+WAITING = 2_000  # requests that may wait for the next round trip; those past it are counted in this process
+LOCAL_KEYS = 10_000  # counters kept while Redis is unavailable, about 8 MB; the least recently used goes first
 
-# KEYS: a counter each. ARGV: limit, window in ms, "1" for a sliding one, and how it goes with the one before it: "1"
-# goes on with its request, and counts only what that one has let in. "2" is no counter but a gate: whether its key is
-# there decides which of those that follow counts, "3" or else "4". Answer: allowed, used, reset in ms; for each. What
+# KEYS: a counter each. ARGV: limit, window in ms, "1" for a sliding one, and its relation to the one before it: "1"
+# counts the same request, only if that one has admitted it. "2" is no counter but a gate: whether its key exists
+# decides which of those that follow counts, "3" if so, else "4". Answer: allowed, used, reset in ms; for each. What
 # does not count answers -1 for used.
-# A sliding window is the list of the times of those let in, so it is exact; its length is bounded by the limit.
+# A sliding window is the list of the times of admitted requests, so it is exact; its length is bounded by the limit.
 SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -75,7 +75,7 @@ return answer
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How many requests are let in per window. `limit` None is RATE_LIMIT_PER_MINUTE, 0 no limit at all.
+    """How many requests are admitted per window. `limit` None is RATE_LIMIT_PER_MINUTE, 0 no limit at all.
 
     `announce_from`: the limit's headers are sent from this many used on.
     """
@@ -86,7 +86,7 @@ class Rule:
     announce_from: int = 0
 
     def of(self, limit: int) -> Rule:
-        """The rule with another limit; its headers come from the same share of it on."""
+        """Return the rule with another limit; its headers are sent from the same share of it on."""
         share = self.announce_from / self.limit if self.limit else 0
         return replace(self, limit=limit, announce_from=int(share * limit))
 
@@ -97,9 +97,9 @@ EXEMPT = Rule(limit=0)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a request is let in, and where its counter stands; `reset_seconds` ≥ 1.
+    """Whether a request is admitted, and the state of its counter; `reset_seconds` ≥ 1.
 
-    `announced`: whether the client is told.
+    `announced`: whether the response carries the limit's headers.
     """
 
     allowed: bool
@@ -110,13 +110,13 @@ class Verdict:
 
     @property
     def remaining(self) -> int:
-        """How many more are let in before the reset."""
+        """How many more requests are admitted before the reset."""
         return max(0, self.limit - self.used)
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Whether a key is there decides which rule counts: if it is not, `rule` does, under the name `route`."""
+    """A key of Redis that decides which rule counts: if it does not exist, `rule` does, under the name `route`."""
 
     key: str
     rule: Rule
@@ -141,11 +141,11 @@ class _Check:
         )
 
 
-_Request = tuple[_Check, ...]  # the counters of one request; each counts only what the one before it lets in
+_Request = tuple[_Check, ...]  # the counters of one request; each counts only what the one before it admits
 
 
 class Limiter:
-    """Counts requests. Never raises for Redis's sake, and never waits for it longer than ROUND_TRIP_SECONDS."""
+    """Counts requests. Never raises because of Redis, and never waits for it longer than ROUND_TRIP_SECONDS."""
 
     def __init__(self, redis: Redis, *, standard_limit: int, enabled: bool = True) -> None:
         self._redis = redis
@@ -166,12 +166,12 @@ class Limiter:
         user: tuple[Rule, str] | None = None,
         gate: Gate | None = None,
     ) -> Verdict | None:
-        """Count one request from `address` on `route`; with `user` (a rule and an id) that user's as well.
+        """Count one request from `address` on `route`; with `user` (a rule and an id) count it for that user as well.
 
-        With `gate`, which excludes `user`, its rule counts instead where its key is not there.
+        With `gate`, which excludes `user`, the gate's rule counts instead if its key does not exist.
 
-        Refused by either, it is refused: then a user is not charged for what their address may not. The answer is the
-        verdict that refuses, or the one that leaves less; None where nothing limits it.
+        A refusal by either refuses the request: then a user is not charged for what their address may not do. Returns
+        the verdict that refuses, or the one that leaves fewer requests; None where nothing limits the request.
         """
         if not self._enabled:
             return None
@@ -198,7 +198,7 @@ class Limiter:
                 self._busy = False
 
     async def _work_off(self) -> None:
-        # Requests that came while a round trip was under way leave together in the next.
+        # Requests that arrive while a round trip is under way leave together in the next.
         try:
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
@@ -271,14 +271,14 @@ class Limiter:
 
 
 class LocalCounters:
-    """The same counting as the script's, in this process's memory."""
+    """Counts as the script does, in this process's memory."""
 
     def __init__(self, *, capacity: int = LOCAL_KEYS) -> None:
         self._capacity = capacity
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
 
     def count_request(self, request: _Request) -> Verdict | None:
-        """Count one request by all of its counters, up to the one that refuses it. A gate's key is taken for there."""
+        """Count one request by all of its counters, up to the one that refuses it. A gate's key is assumed to exist."""
         verdicts: list[Verdict | None] = []
         for check in request:
             if check.way in {_GATE, _IF_NOT}:
@@ -297,7 +297,7 @@ class LocalCounters:
             times = deque()
             if len(self._times) >= self._capacity:
                 self._times.popitem(last=False)
-        self._times[check.key] = times  # last in the order: the first is the one that has been silent longest
+        self._times[check.key] = times  # last in the order: the first is the least recently used
         # A fixed window begins with its first request and ends as a whole.
         while times and times[0] <= now - check.window_seconds:
             if check.sliding:
@@ -312,7 +312,7 @@ class LocalCounters:
 
 
 def _decisive(verdicts: Sequence[Verdict | None]) -> Verdict | None:
-    """The verdict that refuses, or else the one that leaves less; None where nothing has counted."""
+    """Return the verdict that refuses, or else the one that leaves fewer requests; None where nothing has counted."""
     found = [each for each in verdicts if each is not None]
     refused = next((each for each in found if not each.allowed), None)
     return refused or min(found, key=lambda each: each.remaining, default=None)

@@ -1,4 +1,4 @@
-"""The form in which an answer is sent: whole, compressed, or not again."""
+"""Choose the form in which an answer is sent: whole, compressed, or not again (304)."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ log = logging.getLogger(__name__)
 
 
 class NegotiatingHandler(tornado.web.RequestHandler):
-    """Ends answers: with an ETag where they are conditional, compressed for who asks."""
+    """Ends answers: with an ETag where they are conditional, compressed for clients that accept it."""
 
     gateway: Gateway
     conditional = False
-    entity_tag: str | None = None  # of a conditional answer that is made beforehand
+    entity_tag: str | None = None  # ETag of a conditional answer that is made beforehand
     compressed: bytes | None = None  # likewise: its body, as gzip
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> asyncio.Future[None]:
-        """End the answer; a body that is worth it is compressed for who asks for that."""
+        """End the answer; a body for which it is worthwhile is compressed if the client accepts that."""
         if isinstance(chunk, (bytes, str)) and len(chunk) > LEAST_BYTES and self._is_negotiable():
             return self._finish_negotiated(utf8(chunk))
         return super().finish(chunk)
 
     def _is_negotiable(self) -> bool:
-        # What holds a token is not compressed: beside input of the sender's its length would tell of it (BREACH).
+        # A body that holds a token is not compressed: beside input of the sender's its length would leak it (BREACH).
         if self._headers_written or self._write_buffer or self.request.path.startswith("/auth"):
             return False
         return is_compressible(self._headers.get("Content-Type", ""))
@@ -41,7 +41,7 @@ class NegotiatingHandler(tornado.web.RequestHandler):
         self.set_header("Vary", "Origin, Accept-Encoding")
         wanted = takes_gzip(self.request.headers.get("Accept-Encoding"))
         if self.conditional and self._status_code == 200 and self.request.method in {"GET", "HEAD"}:
-            # Weak where the bytes differ from those of the other form; both mean the same, so either answers 304.
+            # Weak where the bytes differ from those of the other form; both mean the same, so either may answer 304.
             tag = self.entity_tag or f'"{hashlib.sha1(body, usedforsecurity=False).hexdigest()}"'
             self.set_header("Etag", f"W/{tag}" if wanted else tag)
             if self.check_etag_header():
@@ -70,5 +70,5 @@ class NegotiatingHandler(tornado.web.RequestHandler):
         await super().finish(body if compressed is None else compressed)
 
     def compute_etag(self) -> str | None:
-        """Only for what changes slowly: hashing each answer would cost more than it saves."""
+        """Return an ETag only for what changes slowly: hashing each answer would cost more than it saves."""
         return (self.entity_tag or super().compute_etag()) if self.conditional else None

@@ -1,4 +1,4 @@
-"""Pages of the internal lists: read, dumped and encoded once for all who wait for the same one."""
+"""Serve pages of the internal lists: read, dumped and encoded once for all requests that wait for the same page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Read = Callable[[Connection], Awaitable[tuple[list[Any], int]]]
 async def send_page(
     handler: GatewayHandler, schema: Schema, filters: Hashable, paging: dict[str, int], read: Read
 ) -> None:
-    """Answer with a page of `schema`. `read` brings the items and the total; `filters` says which page it is."""
+    """Answer with a page of `schema`. `read` returns the items and the total; `filters` says which page it is."""
     services = handler.services
 
     async def encoded() -> bytes:
@@ -24,6 +24,6 @@ async def send_page(
             items, total = await read(conn)
         return encode(schema.dump({"items": items, "total": total, **paging}))
 
-    # Not a cache: the page is read after the question, and whoever asks meanwhile gets the next one.
+    # Not a cache: the page is read after the request, and a request that arrives meanwhile gets the next read.
     key = (type(schema), filters, *paging.values())
     handler.finish(await services.shared_reads.get(key, encoded))

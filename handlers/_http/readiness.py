@@ -1,4 +1,4 @@
-"""Whether this process can work now: each dependency is tried, all at once, briefly, and not by every probe anew."""
+"""Report whether this process can work now: all dependencies are tried at once, briefly, not anew for each probe."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PROBE_SECONDS = 1.2  # under the contract's 2 s with all that surrounds it
+PROBE_SECONDS = 1.2  # below the contract's 2 s, overhead included
 CACHE_SECONDS = 0.5  # a storm of probes costs one query each half second
 
-# Without Redis requests go on: limits are counted here, signals are accepted and read, streams catch up from Postgres.
-# All gateways share it, so a red light would take every one of them out of service for something that they survive.
+# Without Redis requests are still served: limits are counted here, signals are accepted and read, streams catch up
+# from Postgres. All gateways share it, so not being ready would take all of them out of service for a survivable fault.
 _NEEDED = ("postgres", "ray")
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `/ready` says."""
+    """The content of `/ready`."""
 
     is_ready: bool
     dependencies: dict[str, str]
 
     @property
     def document(self) -> dict[str, Any]:
-        """The response."""
+        """The response's document."""
         status = "ready" if self.is_ready else "not_ready"
         return {"status": status, "dependencies": self.dependencies, "timestamp": now()}
 
@@ -51,7 +51,7 @@ class Readiness:
         self._found: dict[str, str] = {}
 
     async def report(self, gateway: Gateway) -> Report:
-        """The state of the process and of its dependencies; answers within PROBE_SECONDS."""
+        """Report the state of the process and of its dependencies, within PROBE_SECONDS."""
         services = gateway.services
         if services is None:
             return Report(False, dict.fromkeys(("redis", "postgres", "ray"), "error: starting"))
@@ -71,13 +71,13 @@ class Readiness:
             "ray": lambda: _every_actor(services.actors),
         }
         answers = await asyncio.gather(*(_try(name, probe) for name, probe in probes.items()))
-        # Together: whoever asks between the two would take an answer of the last time for one of now.
+        # Set together: a caller between the two would take the last probe's answer for the present one.
         self._found, self._probed_at = dict(zip(probes, answers, strict=True)), time.monotonic()
         return self._found
 
 
 async def _select(pool: Pool) -> None:
-    # Not pool.fetchval: when it is cancelled it waits for the server to confirm, which a stopped one never does.
+    # Not pool.fetchval: when it is cancelled it waits for the server to confirm, which a stopped server never does.
     async with connection(pool, deadline_seconds=PROBE_SECONDS - 0.1) as conn:
         await conn.fetchval("SELECT 1")
 

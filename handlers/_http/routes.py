@@ -1,4 +1,4 @@
-"""A row of the route table, and finding the row of a request."""
+"""Define a row of the route table, and find the row of a request."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from handlers._http.limits import STANDARD, Rule
 
 INTERNAL_PREFIX = "/api/v1"
 WHOLE_SERVER = "*"
-FOUND = 4096  # paths whose rows are remembered, most requests ask for one of few:
-FOUND_CHARACTERS = 200  # short ones, so that strangers who invent paths fill a few megabytes at most
+FOUND = 4096  # paths whose rows are cached; most requests ask for one of few:
+FOUND_CHARACTERS = 200  # short ones, so that a flood of invented paths fills a few megabytes at most
 _PARAMETER = re.compile(r"\{([a-z_]+)(:path)?\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """METHOD + path, who handles it, who may call it, how often.
+    """A row of the route table: METHOD + path, its handler, who may call it, how often.
 
     `{name}` in a path is one segment, `{name:path}` may span several. The handler's method gets them percent-decoded.
     `limit` is for each client address, `user_limit` for each user beside it; both are counted in one round trip.
-    `resume_limit` counts a stream's openings that go on after an event, instead of `limit`.
+    `resume_limit` counts a stream's openings that resume after an event, instead of `limit`.
     """
 
     method: str
@@ -40,17 +40,17 @@ class Route:
 
     @property
     def name(self) -> str:
-        """`POST /api/v1/signals`."""
+        """The route's name: `POST /api/v1/signals`."""
         return f"{self.method} {self.path}"
 
     @property
     def user_limit_name(self) -> str:
-        """What RATE_LIMITS calls the limit per user."""
+        """The name in RATE_LIMITS of the limit per user."""
         return f"{self.name} per user"
 
     @property
     def resume_limit_name(self) -> str:
-        """What RATE_LIMITS calls the limit of openings that go on after an event."""
+        """The name in RATE_LIMITS of the limit of openings that resume after an event."""
         return f"{self.name} resumed"
 
     @property
@@ -66,7 +66,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What the table says of a request.
+    """The table's answer for a request.
 
     `route` is None for an unknown path, for a method that the path or the whole server lacks, and for `OPTIONS *`.
     """
@@ -87,7 +87,7 @@ class _Path:
 
 
 class RouteTable:
-    """The routes by path. Raises ValueError for a table that must not be served."""
+    """Finds routes by path. Raises ValueError for a table that must not be served."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = tuple(routes)
@@ -101,7 +101,7 @@ class RouteTable:
                 continue
             expressions.append(_expression(path.pattern))
             self._open += [None] * len(path.names) + [path]
-        # One expression for all: each alternative ends in an empty group, whose number tells which one it was.
+        # One expression for all: each alternative ends in an empty group, whose number tells which one matched.
         self._expression = re.compile("|".join(expressions) or r"(?!)")
         offered = {each.method: each for each in routes}
         self._offered = frozenset(offered) | {"HEAD", "OPTIONS"}
@@ -109,7 +109,7 @@ class RouteTable:
         self._remembered = functools.lru_cache(maxsize=FOUND)(self._find)
 
     def find(self, method: str, path: str) -> Match:
-        """The row for a request, or what to refuse it with."""
+        """Return the row for a request, or what to refuse it with."""
         return (self._remembered if len(path) <= FOUND_CHARACTERS else self._find)(method, path)
 
     def _find(self, method: str, path: str) -> Match:
@@ -126,11 +126,11 @@ class RouteTable:
                     found = None
         if found is None:
             inside = path == INTERNAL_PREFIX or path.startswith(INTERNAL_PREFIX + "/")
-            # A method that nothing here has is refused as such, and `*` is the server itself (RFC 9110 § 9.3.7).
+            # A method that no route has is refused as such, and `*` is the server itself (RFC 9110 § 9.3.7).
             is_whole = method not in self._offered or (method == "OPTIONS" and path == WHOLE_SERVER)
             return Match(None, access=INTERNAL if inside else PUBLIC, methods=self._methods if is_whole else "")
         route = found.routes.get("GET" if method == "HEAD" else method)
-        # The network's border is the path's, whatever the method.
+        # The border check depends on the path, whatever the method.
         access = route.access if route is not None else next(iter(found.routes.values())).access
         return Match(route, found.pattern, access, found.methods, arguments)
 
@@ -165,7 +165,7 @@ def _expression(path: str) -> str:
 
 
 def _decode(value: str) -> bytes | None:
-    # The argument's bytes, or None for what no id or symbol is: such a path is an unknown one.
+    # The argument's bytes, or None for what no id or symbol can be: such a path is an unknown one.
     data = unquote_to_bytes(value)
     try:
         return None if "\0" in data.decode("utf-8") else data

@@ -1,4 +1,4 @@
-"""What browsers are told: security headers on every response, and CORS for the configured origins."""
+"""Set the headers that protect browsers: security headers on every response, and CORS for the configured origins."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 from urllib.parse import urlsplit
 
-# An API's answer loads nothing and is shown by nobody; the documentation page has a policy of its own.
+# An API's answer loads nothing and is not displayed; the documentation page has a policy of its own.
 SECURITY_HEADERS = (
     ("Server", "TradeStream"),
     ("Content-Type", "application/json; charset=utf-8"),
@@ -30,7 +30,7 @@ _PREFLIGHT_SECONDS = "600"  # Chromium caps it at two hours, and a changed confi
 
 
 def cors_headers(origin: str | None, allowed: Collection[str]) -> tuple[tuple[str, str], ...]:
-    """The headers that let a page of `origin` read the response; none for an origin that is not configured."""
+    """Return the headers that let a page of `origin` read the response; none for an origin that is not configured."""
     if origin is None or origin not in allowed:
         return ()
     return (
@@ -41,9 +41,9 @@ def cors_headers(origin: str | None, allowed: Collection[str]) -> tuple[tuple[st
 
 
 def preflight_headers(methods: str, asked: str | None) -> tuple[tuple[str, str], ...]:
-    """What a preflight is answered beside `cors_headers`. `asked`: the headers that the page wants to send.
+    """Return a preflight's headers beside `cors_headers`. `asked`: the headers that the page wants to send.
 
-    They are allowed, whichever they are: what a page of an allowed origin sends is read or not read as a program's is.
+    All of them are allowed: what a page of an allowed origin sends is treated like what a program sends.
     """
     names = [name for each in (asked or "").split(",")[:_ASKED] if _TOKEN.fullmatch(name := each.strip(" \t"))]
     return (
@@ -55,7 +55,7 @@ def preflight_headers(methods: str, asked: str | None) -> tuple[tuple[str, str],
 
 
 def is_own_page(origin: str, host: str, api_url: str) -> bool:
-    """Whether a page of `origin` comes from this server itself, as the documentation does.
+    """Return whether a page of `origin` comes from this server itself, as the documentation does.
 
     The scheme is that of API_URL: a proxy may have taken TLS off, and a page that came without it is not ours.
     """
@@ -63,16 +63,16 @@ def is_own_page(origin: str, host: str, api_url: str) -> bool:
 
 
 def is_page_of(origin: str, host: str) -> bool:
-    """Whether a page of `origin` came from `host`, over whichever scheme: a proxy may have taken TLS off."""
+    """Return whether a page of `origin` came from `host`, over either scheme: a proxy may have taken TLS off."""
     scheme, _, authority = origin.lower().partition("://")
     port = _DEFAULT_PORTS.get(scheme)
     return port is not None and authority.removesuffix(port) == host.lower().removesuffix(port)
 
 
 def cookies_named(headers: Iterable[str], name: str) -> list[str]:
-    """The values of all cookies of this name in a request's `Cookie` headers, in order, quotes taken off.
+    """Return the values of all cookies of this name in a request's `Cookie` headers, in order, quotes taken off.
 
-    Tornado keeps one of each name. What it would take for this name counts: space around a name is no part of it.
+    Tornado keeps one of each name. Names match as Tornado would match them: space around a name is no part of it.
     """
     pairs = (part.partition("=") for header in headers for part in header.split(";"))
     return [_unquoted(value.strip()) for found, _, value in pairs if found.strip() == name]

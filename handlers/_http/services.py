@@ -1,4 +1,4 @@
-"""What a request is served with: the services, and where this process stands between start and end."""
+"""Hold what a request is served with: the services, and the state of this process between start and end."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from handlers.auth._revocations import RevokedSessions
 from handlers.streams.connections import Feed
 from schemas.errors import AppError
 
-FEED_TOTALS = 5_000  # readers of social feeds whose totals a gateway remembers: 2 MB
+FEED_TOTALS = 5_000  # cached totals of social feeds, one a reader: 2 MB
 
 
 class Actors(Protocol):
-    """The way to the actors; `actors._runtime.registry.Directory` is one."""
+    """The interface to the actors; `actors._runtime.registry.ActorRegistry` implements it."""
 
     def ref(self, kind: str, key: str) -> ActorRef:
-        """The mailbox of the actor of `kind` that owns `key`."""
+        """Return a reference to the actor of `kind` that owns `key`."""
 
     async def probe(self) -> Mapping[str, Stats | AppError]:
-        """What each actor says of itself, or why it does not."""
+        """Return each actor's report on itself, or why it gives none."""
 
 
 BOARD_SECONDS = 0.2
@@ -46,7 +46,7 @@ BOARD_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Everything behind the handlers. Made once, by server/main.py."""
+    """All services behind the handlers. Made once, by server/main.py."""
 
     settings: Settings
     pool: Pool
@@ -67,9 +67,9 @@ class Services:
 
 @dataclass(slots=True)
 class Lifecycle:
-    """`starting` → `serving` → `leaving` → `draining`, and how many requests are being answered.
+    """The process's state, `starting` → `serving` → `leaving` → `draining`, and how many requests are being answered.
 
-    Who is leaving serves as ever, but is not ready any more: whoever sends requests here is being told so.
+    While `leaving`, it serves as before but is not ready any more: load balancers are being told so.
     """
 
     state: Literal["starting", "serving", "leaving", "draining"] = "starting"
@@ -77,17 +77,17 @@ class Lifecycle:
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     def enter(self) -> None:
-        """A request has begun."""
+        """Count a request that has begun."""
         self.in_flight += 1
 
     def leave(self) -> None:
-        """A request has been answered, or became a stream."""
+        """Uncount a request that has been answered, or became a stream."""
         self.in_flight -= 1
         if self.in_flight == 0:
             self._idle.set()
 
     async def until_idle(self, seconds: float) -> bool:
-        """Wait until no request is being answered; whether that was so in time."""
+        """Wait until no request is being answered; returns whether that happened in time."""
         if self.in_flight:
             self._idle.clear()
             try:
@@ -99,13 +99,13 @@ class Lifecycle:
 
 @dataclass(slots=True)
 class Gateway:
-    """What every handler has at hand. `services` is None until they have been made."""
+    """The state that all handlers share. `services` is None until they have been made."""
 
     settings: Settings
     gatekeeper: Gatekeeper
     border: Border
     revoked: RevokedSessions
-    limits: Mapping[str, Rule]  # by route name: the table's, and what RATE_LIMITS says instead
+    limits: Mapping[str, Rule]  # by route name: the table's, overridden by RATE_LIMITS
     openapi: Callable[[], bytes]  # the encoded document
     collect_metrics: Callable[[], Awaitable[tuple[bytes, str]]]  # the text and its media type
     compressor: Compressor = field(default_factory=Compressor)

@@ -1,4 +1,4 @@
-"""Reads that many ask for at once: made once for all who wait, or once for all that is asked for."""
+"""Share reads between concurrent requests: one read for all that wait for the same key, or one for many keys."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _Waiting = tuple["asyncio.Future[Any]", Callable[[], Awaitable[Any]]]
 
 
 class SharedReads:
-    """For each key one read at a time. Who asks while one is under way waits for the next, together with all others.
+    """Runs one read at a time for each key. A caller that arrives during a read shares the next with all others.
 
-    So no answer is older than its question: this is not a cache, and nothing is kept. What is held is bounded by the
+    So no answer is older than its question: this is not a cache, and nothing is kept. Memory is bounded by the
     requests that are under way. When a read fails, those who wait for the next one fail with it: they have waited long
-    enough to be told.
+    enough for an answer.
     """
 
     def __init__(self) -> None:
         self._busy: dict[Hashable, _Waiting | None] = {}  # None: nobody waits
 
     async def get(self, key: Hashable, read: Callable[[], Awaitable[Answer]]) -> Answer:
-        """What `read` answers or raises, or another caller's with an equal key that began after this call."""
+        """Return or raise what `read` does, or another caller's read with an equal key that began after this call."""
         if key in self._busy:
             waiting = self._busy[key]
             if waiting is None:
                 self._busy[key] = waiting = asyncio.get_running_loop().create_future(), read
-            answer: Answer = await asyncio.shield(waiting[0])  # one who goes away takes nothing from the others
+            answer: Answer = await asyncio.shield(waiting[0])  # a cancelled caller does not cancel it for the others
             return answer
         self._busy[key] = None
         try:
@@ -51,9 +51,9 @@ class SharedReads:
             self._busy[key] = None
             try:
                 future.set_result(await read())
-            except Exception as error:  # noqa: BLE001 - theirs, who asked
+            except Exception as error:  # noqa: BLE001 - passed on to those who asked
                 future.set_exception(error)
-                future.exception()  # perhaps nobody is there any more
+                future.exception()  # perhaps all callers have gone
                 self._fail(key, error)
         del self._busy[key]
 
@@ -66,9 +66,9 @@ class SharedReads:
 
 
 class BatchedReads(Generic[Key, Answer]):
-    """Reads of single things, made together: `read_many` answers for each of its keys, in their order.
+    """Reads single items in batches: `read_many` answers for each of its keys, in their order.
 
-    One batch at a time. Who asks while it is under way waits for the next, so no answer is older than its question.
+    One batch at a time. A caller that arrives during a batch waits for the next, so no answer predates its question.
     When a batch fails, those who wait for the next one fail with it, as with `SharedReads`.
     """
 
@@ -79,12 +79,12 @@ class BatchedReads(Generic[Key, Answer]):
         self._is_busy = False
 
     async def get(self, key: Key) -> Answer:
-        """What belongs to `key`. Raises what the read raises."""
+        """Return the item of `key`. Raises what the read raises."""
         if self._is_busy:
             future = self._waiting.get(key)
             if future is None:
                 self._waiting[key] = future = asyncio.get_running_loop().create_future()
-            return await asyncio.shield(future)  # one who goes away takes nothing from the others
+            return await asyncio.shield(future)  # a cancelled caller does not cancel it for the others
         self._is_busy = True
         try:
             return (await self._read_many([key]))[0]
@@ -101,7 +101,7 @@ class BatchedReads(Generic[Key, Answer]):
             batch = self._take(self._most)
             try:
                 answers = await self._read_many(list(batch))
-            except Exception as error:  # noqa: BLE001 - theirs, who asked
+            except Exception as error:  # noqa: BLE001 - passed on to those who asked
                 self._fail(batch | self._take(len(self._waiting)), error)
             else:
                 for future, answer in zip(batch.values(), answers, strict=True):
@@ -115,11 +115,11 @@ class BatchedReads(Generic[Key, Answer]):
     def _fail(batch: dict[Key, asyncio.Future[Answer]], error: Exception) -> None:
         for future in batch.values():
             future.set_exception(error)
-            future.exception()  # perhaps nobody is there any more
+            future.exception()  # perhaps all callers have gone
 
 
 class KeptReads:
-    """Shared reads whose answers are good for some time more: for what costs much and may be that old."""
+    """Shared reads whose results stay valid for some seconds: for what is expensive and may be that old."""
 
     def __init__(self, seconds: float, *, most: int = 256) -> None:
         self._seconds = seconds
@@ -128,7 +128,7 @@ class KeptReads:
         self._kept: dict[Hashable, tuple[float, Any]] = {}
 
     async def get(self, key: Hashable, read: Callable[[], Awaitable[Answer]]) -> Answer:
-        """What `read` answers, or has answered less than `seconds` ago. Raises what it raises, and keeps that not."""
+        """Return what `read` returns, or returned less than `seconds` ago. Raises what it raises, which is not kept."""
         kept = self._kept.get(key)
         if kept is not None and kept[0] > time.monotonic():
             answer: Answer = kept[1]
