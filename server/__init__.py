@@ -1,1 +1,1 @@
-"""The Tornado side: assembly, life cycle, fan-out, supervisor."""
+"""The processes: the gateway's assembly and life cycle, the supervisor, e-mail, the demo."""

@@ -1,4 +1,4 @@
-"""What generators of clients need of the OpenAPI document beyond what the schemas say by themselves.
+"""Refine the OpenAPI document for client generators, beyond what the schemas say by themselves.
 
 Every vocabulary is one named component, every property says what it means, and a schema whose `asset_data` depends on
 its `asset_type` is a choice by that discriminator: so a client keeps an option's strike and a prediction's odds.
@@ -73,7 +73,7 @@ _NAMES = {tuple(values): name for name, (values, _) in VOCABULARIES.items()}
 
 
 def refine(document: Document) -> Document:
-    """The document with all of it, changed in place."""
+    """Apply all refinements to the document, in place."""
     schemas: dict[str, Document] = document["components"]["schemas"]
     for name, schema in schemas.items():
         _describe(name, schema)
@@ -108,7 +108,7 @@ def _describe(name: str, schema: Document) -> None:
 
 
 def _forget_null(schema: Document) -> None:
-    """A parameter that is not given is not null: a query cannot say it."""
+    """Remove null from a parameter's types: a query cannot express it."""
     if isinstance(schema.get("type"), list):
         [schema["type"]] = [each for each in schema["type"] if each != "null"]
     if None in schema.get("enum", ()):
@@ -118,7 +118,7 @@ def _forget_null(schema: Document) -> None:
 
 
 def _by_asset_type(name: str, schema: Document) -> dict[str, Document]:
-    """The schema as a choice of one for each form of `asset_data`, told apart by `asset_type`."""
+    """Turn the schema into a choice, one for each form of `asset_data`, discriminated by `asset_type`."""
     mapping: dict[str, str] = {}
     found: dict[str, Document] = {}
     for form, (data, types, symbol) in ASSET_FORMS.items():
@@ -157,7 +157,7 @@ def _by_asset_type(name: str, schema: Document) -> dict[str, Document]:
 
 
 def _tell_of_form(form: str, request: Document) -> None:
-    """Examples of the form, and the bounds of a prediction's price."""
+    """Add the form's examples, and the bounds of a prediction's price."""
     properties = request["properties"]
     for name, example in zip(("symbol", "entry_price"), _EXAMPLES.get(form, ()), strict=False):
         if "examples" in properties[name]:
@@ -175,7 +175,7 @@ def _tell_of_form(form: str, request: Document) -> None:
 
 
 def _name_vocabularies(node: Any) -> None:
-    """Put a reference in the place of each vocabulary that has a name."""
+    """Replace each vocabulary that has a name by a reference."""
     if isinstance(node, list):
         for each in node:
             _name_vocabularies(each)

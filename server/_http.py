@@ -1,4 +1,4 @@
-"""The supervisor's questions over HTTP: one GET, with a deadline, without threads and without a client library."""
+"""The supervisor's HTTP client: one GET with a deadline, without threads and without a client library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BODY_BYTES = 4 << 10
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. `client_port` is our end of the connection, by which the answering process can be found."""
+    """An answer. `client_port` is our end of the connection, by which the answering process can be found."""
 
     status: int
     body: bytes
@@ -24,7 +24,7 @@ class Answer:
 async def http_exchange(
     host: str, port: int, path: str, *, headers: Mapping[str, str] | None = None, seconds: float = 3.0
 ) -> AsyncIterator[Answer]:
-    """GET, and keep the connection open until the block ends. Raises `OSError` (a time-out is one) on any failure."""
+    """Send a GET, and keep the connection until the block ends. Raises `OSError` (a time-out is one) on any failure."""
     async with asyncio.timeout(seconds):
         reader, writer = await asyncio.open_connection(host, port)
         try:
@@ -38,7 +38,7 @@ async def http_exchange(
 
 
 async def http_get(host: str, port: int, path: str, *, headers: Mapping[str, str] | None = None) -> Answer:
-    """GET and close. Raises `OSError` on any failure."""
+    """Send a GET and close the connection. Raises `OSError` on any failure."""
     async with http_exchange(host, port, path, headers=headers) as answer:
         return answer
 

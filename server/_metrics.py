@@ -1,4 +1,4 @@
-"""`/metrics` over all processes of the node: they share a folder of memory-mapped files, added up here.
+"""Collect `/metrics` over all processes of the node, which share a folder of memory-mapped files.
 
 A counter must never fall, and files of ended processes must not pile up: their counts move into a file of their own.
 """
@@ -23,7 +23,7 @@ ENDED = "ended"  # in a file's name where the others have a pid
 
 
 async def collect_metrics() -> tuple[bytes, str]:
-    """The text of all metrics, and its media type. Reads files in a thread."""
+    """Return the text of all metrics, and its media type. Reads files in a thread."""
     http_requests.write()
     folder = _folder()
     if folder is None:  # this process alone
@@ -68,7 +68,7 @@ def _fold(source: Path, target: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    # Several gateways are scraped at once, and nobody may add up while a file's counts are in two places.
+    # Several gateways are scraped at once, and none may add up while a file's counts are in two places.
     with (folder / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

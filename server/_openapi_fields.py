@@ -1,4 +1,4 @@
-"""What our own fields mean in JSON Schema: what they check, which the library that reads marshmallow cannot know."""
+"""Translate our own fields' checks, which the library that reads marshmallow cannot know, into JSON Schema."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOT_BLANK = r"\S"
 
 
 def own_keywords(self: OpenAPIConverter, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
-    """The keywords of a field; those of the most special class that it is of come last."""
+    """Return the keywords of a field; those of its most specific class come last."""
     found: dict[str, Any] = {}
     for kind, keywords in _KEYWORDS:
         if isinstance(field, kind):

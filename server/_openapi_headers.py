@@ -1,4 +1,4 @@
-"""The headers of answers, from the facts of a route: what it limits, caches, repeats and leads to."""
+"""Derive the headers of answers from a route: its limits, caching, idempotency and redirects."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LIMITS = {
 
 
 def headers_of(route: Route, declared: Endpoint, status: int) -> dict[str, str]:
-    """The headers of the route's answer with that status, as names of components. Each may be missing but the first."""
+    """Return the headers of a route's answer with that status, by component name. Each may be missing but the first."""
     found = {"X-Request-ID": "RequestId"}
     is_limited = route.limit.limit != 0 or route.user_limit is not None
     if is_limited and status != 500:

@@ -1,4 +1,4 @@
-"""`run.py check-records` and `repair-records`: every track record against one that is worked out anew."""
+"""`run.py check-records` and `repair-records`: compare every track record with one that is computed anew."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _SPEC = next(each for each in SPECS if each.kind == PROVIDERS)
 
 
 async def examine_records(database_url: str, say: Callable[[str], None], *, mend: bool) -> int:
-    """Name every record that is wrong, and in what; with `mend`, put it right. How many stay wrong.
+    """Report every wrong record, and its differences; with `mend`, correct it. Returns how many stay wrong.
 
-    Beside a running server, too: whoever is examined is seen at one moment. To mend takes the records' owners over;
-    theirs end, and start again with what is right. Raises DatabaseUnavailable; Fenced when an owner is back already.
+    It may run beside a server: each provider is read at one moment. Mending fences the records' owners, which end, and
+    start again with the corrected records. Raises DatabaseUnavailable; Fenced when an owner is back already.
     """
     pool = await create_pool(database_url, 2, name="tradestream check-records")
     try:

@@ -1,4 +1,4 @@
-"""The Tornado application: the table finds the handler; each answer is logged and measured here."""
+"""The Tornado application: finds the handler in the route table, logs and measures each answer."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from server.routes import effective_limits, routes_for
 
 HEAD_SECONDS = 30.0  # for at most 16 KiB
 UNREAD_SECONDS = 60.0  # without a byte of an answer being taken, as for streams
-BODY_SECONDS = 15.0  # for at most 64 KiB that are kept, or what is read to be thrown away
+BODY_SECONDS = 15.0  # for at most 64 KiB that are kept, or a body that is read to be discarded
 HEADER_BYTES = 16 << 10
-DETACHED_BUFFERS = 4  # of STREAM_BUFFER_BYTES, past which a stream is told to come back: then it must be closed at once
+DETACHED_BUFFERS = 4  # of STREAM_BUFFER_BYTES, beyond which a stream is told to reconnect: beyond four it is closed at once
 
 _REFUSALS: dict[int, type[AppError]] = {ValidationFailed.status: ValidationFailed, Unavailable.status: Unavailable}
 _QUIET = frozenset({"/health", "/ready", "/metrics", "/api/v1/health", "/api/v1/ready", "/api/v1/metrics"})
 
 
 class Application(tornado.web.Application):
-    """Everything that answers HTTP. `gateway.services` is set once they are there."""
+    """The Tornado application. `gateway.services` is set once the services have started."""
 
     def __init__(self, settings: Settings, routes: Sequence[Route] | None = None) -> None:
         routes = routes_for(settings) if routes is None else routes
@@ -58,7 +58,7 @@ class Application(tornado.web.Application):
         )
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
-        """The delegate for the request's row; for a request without one, the base handler refuses it."""
+        """Return the delegate of the request's route; without a route, that of the base handler, which refuses it."""
         match = self.table.find(request.method or "", request.path)
         handler = GatewayHandler if match.route is None else match.route.handler
         delegate: HTTPMessageDelegate = self.get_handler_delegate(
@@ -67,14 +67,14 @@ class Application(tornado.web.Application):
         return delegate
 
     def log_request(self, handler: tornado.web.RequestHandler) -> None:
-        """A line and a measurement for each answer or opened stream. Never the query: it may hold a token."""
+        """Log and measure an answer or an opened stream, without its query, which may hold a token."""
         assert isinstance(handler, GatewayHandler)
         request, status = handler.request, handler.get_status()
         seconds = request.request_time()
         pattern = handler.match.pattern
         method = request.method if handler.match.route is not None else "other"
         http_requests.add(method or "", pattern, status, seconds)
-        # Probes come every second: a line only when one of them tells something, and a start is no news.
+        # Probes come every second: only a failing one is logged, and not during the start.
         is_quiet = pattern in _QUIET and (status < 500 or self.gateway.lifecycle.state == "starting")
         caller = getattr(handler, "caller", None)
         log_access(
@@ -92,7 +92,7 @@ class Application(tornado.web.Application):
 
 
 def http_server(app: Application) -> HttpServer:
-    """The server of the application, with every bound that HTTP/1.1 needs."""
+    """Make the application's HTTP server, with every bound that HTTP/1.1 needs."""
     settings = app.gateway.settings
     return HttpServer(
         app,

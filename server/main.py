@@ -1,4 +1,4 @@
-"""A gateway process: composed, served, drained. `python -m server.main`; the supervisor starts it."""
+"""Run a gateway process: compose, serve, drain. `python -m server.main`; the supervisor starts it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ POOL_SECONDS = 5.0  # between two looks at how many connections are in use
 
 
 class GatewayProcess:
-    """One gateway from its first to its last moment."""
+    """A gateway process, from its start to its exit."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -60,7 +60,7 @@ class GatewayProcess:
         self._status = 0
 
     async def run(self) -> int:
-        """Serve until SIGTERM or SIGINT, then drain. `/health` answers at once, `/ready` when all is there.
+        """Serve until SIGTERM or SIGINT, then drain. `/health` answers at once, `/ready` when everything has started.
 
         The exit status: 0, or 1 when the start failed in a way that trying again does not mend.
         """
@@ -95,7 +95,7 @@ class GatewayProcess:
         began = time.monotonic()
         await _insist(lambda: registry.connect(self._settings), "join Ray")
         self._opened.push_async_callback(registry.disconnect)
-        self._catch_signals()  # again: ray.init sets its own
+        self._catch_signals()  # again: ray.init replaces ours
         services, actors = await self._compose()
         self._app.gateway.services = services
         await _insist(actors.start, "start the actors")
@@ -146,7 +146,7 @@ class GatewayProcess:
         ends_at = time.monotonic() + max(0.0, seconds - LAST_SECONDS)
         log.info("draining: %d requests, up to %.0f s", lifecycle.in_flight, seconds)
         lifecycle.state = "draining"
-        # A balancer that asks /ready sees red before a connection is refused.
+        # A balancer that asks /ready sees it fail before a connection is refused.
         await asyncio.sleep(min(1.0, seconds / 10))
         await self._http.stop()
         if was_serving:
@@ -170,7 +170,7 @@ async def _show_pool(pool: Pool) -> None:
 
 
 async def _insist(attempt: Callable[[], Awaitable[object]], what: str) -> None:
-    """Try until it works: what is away comes back, and `/ready` is red meanwhile."""
+    """Retry `attempt` until it succeeds: what is unavailable comes back, and `/ready` fails meanwhile."""
     least, most = RETRY_SECONDS
     pause = least
     while True:
@@ -193,7 +193,7 @@ def _allow_descriptors() -> None:
 
 
 def main() -> int:
-    """The exit status: 0 after a drain, 1 for what nobody foresaw, 2 for a configuration that cannot be used."""
+    """Run a gateway; return 0 after a drain, 1 for an unexpected failure, 2 for a configuration that cannot be used."""
     os.umask(0o077)
     try:
         settings = Settings.load()
@@ -201,7 +201,7 @@ def main() -> int:
         if missing:
             raise ConfigurationError(f"{name.upper()}: a gateway does not start it; run.py does" for name in missing)
         settings = with_kept_secrets(settings)  # what the supervisor starts has it already
-        effective_limits(routes_for(settings), settings)  # raises for a route of RATE_LIMITS that is not there
+        effective_limits(routes_for(settings), settings)  # raises for a route of RATE_LIMITS that does not exist
         place(SPECS, settings.actor_placement)
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - logging is configured by what is wrong here
@@ -216,7 +216,7 @@ async def _serve(settings: Settings) -> None:
     status = await GatewayProcess(settings).run()
     metrics.http_requests.write()
     logging.shutdown()
-    # All is closed. A thread that still tries to join a Ray that is away would hold the interpreter for half a minute.
+    # All is closed. A thread that still tries to join an unavailable Ray would hold the interpreter for half a minute.
     os._exit(status)
 
 

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the route table and the schemas; nothing in it is written by hand twice."""
+"""Build the OpenAPI 3.1 document from the route table and the schemas; nothing in it is written by hand twice."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ _SECURITY_SCHEMES: dict[str, dict[str, str]] = {
 
 
 def build_document(routes: Sequence[Route], settings: Settings) -> bytes:
-    """The encoded document."""
+    """Build the document, encoded."""
     plugin = MarshmallowPlugin(schema_name_resolver=lambda schema: _class_of(schema).__name__)
     spec = APISpec(
         title="TradeStream API",
@@ -109,7 +109,7 @@ def build_document(routes: Sequence[Route], settings: Settings) -> bytes:
 
 
 def _described(plugin: MarshmallowPlugin) -> dict[str, str]:
-    """The docstring of each schema that the document shows."""
+    """Return the docstring of each schema in the document."""
     assert plugin.converter is not None
     return {name: inspect.cleandoc(key[0].__doc__ or "") for key, name in plugin.converter.refs.items()}
 
@@ -230,10 +230,10 @@ def _responses(route: Route, declared: Endpoint) -> dict[str, Any]:
 
 
 def _error_statuses(route: Route, declared: Endpoint) -> set[int]:
-    """What follows from the table: a handler only declares what its own rules answer."""
+    """Return the error statuses that follow from the table; a handler declares only those of its own rules."""
     statuses = {500, *declared.errors}
     if not getattr(route.handler, "while_starting", False):
-        statuses.add(503)  # while it starts, drains, or what it needs is away
+        statuses.add(503)  # while it starts, drains, or a dependency is unavailable
     if declared.query is not None or declared.headers:
         statuses.add(400)
     if any(name.endswith("_id") for name in route.parameters):
@@ -248,7 +248,7 @@ def _error_statuses(route: Route, declared: Endpoint) -> set[int]:
         statuses.add(401)
     if route.access.identity == "required":
         statuses.add(403)
-    if route.path.startswith(REFRESH_PATH + "/"):  # a foreign origin, with the cookie
+    if route.path.startswith(REFRESH_PATH + "/"):  # from a foreign origin, with the cookie
         statuses.add(403)
     if route.limit.limit != 0 or route.user_limit is not None:
         statuses.add(429)

@@ -1,4 +1,4 @@
-"""THE table: every route of the system with its handler, its access policy and its limit."""
+"""The route table: every route of the system with its handler, its access policy and its limit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from handlers.auth._attempts import FAILURES, WRONG_PASSWORDS
 
 SUBMISSIONS = Rule(120, sliding=True, announce_from=60)
 STREAMS = Rule(10)
-RESUMES = Rule(120)  # 20 open streams of an address may each come back six times
+RESUMES = Rule(120)  # 20 open streams of an address may each resume six times
 REGISTRATION = Rule(5)
 LOGINS = Rule(10)
 LETTERS = Rule(3)
@@ -77,7 +77,7 @@ ROUTES = (
     Route("GET",    "/auth/sessions",                    profile.MySessions,               AUTHENTICATED),
     Route("DELETE", "/auth/sessions/{session_id}",       profile.OneSession,               AUTHENTICATED),
 
-    # What a user keeps
+    # A user's preferences
     Route("GET",    "/api/user/settings",                users.MySettings,                 AUTHENTICATED),
     Route("PUT",    "/api/user/settings",                users.MySettings,                 SETTINGS),
     Route("GET",    "/api/user/watchlist",               users.MyWatchlist,                AUTHENTICATED),
@@ -95,7 +95,7 @@ ROUTES = (
     Route("GET",  "/api/signals/stream",              signals.SignalStream,   STREAMING, STREAMS, resume_limit=RESUMES),
     Route("GET",  "/api/signals/ws",                  signals.SignalSocket,   STREAMING, STREAMS, resume_limit=RESUMES),
 
-    # Signals as they lie, and what people say of them
+    # Stored signals, reactions and comments
     Route("GET",    "/api/signals",                       signals.AllSignals, OPTIONAL),
     Route("POST",   "/api/signals",                       signals.AllSignals, PUBLISHING),
     Route("GET",    "/api/signals/{signal_id}",           signals.OneSignal,  OPTIONAL),
@@ -157,7 +157,7 @@ ROUTES = (
     Route("GET",  "/api/v1/referrals/clusters",       referrals.Clusters,     INTERNAL),
 )
 
-# What `run.py demo` needs, and a production server does not have. The import is one client's, thousands at a time.
+# Routes of `run.py demo`, absent in production. The import has one client, which sends thousands at a time.
 DEVELOPMENT_ROUTES = (
     Route("GET",  "/api/v1/demo",                     demo.Demo,              INTERNAL),
     Route("POST", "/api/v1/demo/signals",             demo.DemoSignals,       INTERNAL,  EXEMPT),
@@ -166,16 +166,16 @@ DEVELOPMENT_ROUTES = (
 
 
 def routes_for(settings: Settings) -> Sequence[Route]:
-    """The routes of a server with these settings."""
+    """Return the routes of a server with these settings."""
     return ROUTES if settings.is_production else (*ROUTES, *DEVELOPMENT_ROUTES)
 
 
 def effective_limits(routes: Sequence[Route], settings: Settings) -> Mapping[str, Rule]:
-    """The rules by route (`GET /x`, `GET /x per user`, `GET /x resumed`), with RATE_LIMITS' numbers for the table's.
+    """Return the limits by route (`GET /x`, `GET /x per user`, `GET /x resumed`), with RATE_LIMITS' numbers.
 
-    And the rule of WRONG_PASSWORDS.
-    Where RATE_LIMITS lets in more openings than resumes and does not name those, they are as many. Raises
-    ConfigurationError for a route that is not in the table.
+    RATE_LIMITS' numbers replace the table's. The rule of WRONG_PASSWORDS is included. Where RATE_LIMITS allows more new
+    streams than resumed ones and does not name those, they are as many. Raises ConfigurationError for a route that is
+    not in the table.
     """
     rules = {route.name: route.limit for route in routes}
     rules |= {route.user_limit_name: route.user_limit for route in routes if route.user_limit is not None}

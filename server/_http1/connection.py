@@ -1,4 +1,4 @@
-"""One client's connection: what comes and goes over it, in which order, and how it ends."""
+"""A client's connection: its requests and answers, their order, and its end."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ PIECE_BYTES = 16 << 10  # parsed at a time, so that a packet of small requests d
 
 
 class Connection(asyncio.Protocol):
-    """Requests are answered one after the other, in their order.
+    """A client's connection, whose requests are answered one after the other, in order.
 
     While more than `unread_bytes` of answers wait for the client, no request is begun and nothing is read. A client
     that says that it will send no more (half-closes) gets its answers all the same.
 
-    It is what asyncio calls a protocol and the parser a receiver; for Tornado it is the context of its requests.
+    It is asyncio's protocol, the parser's receiver, and the context of its requests for Tornado.
     """
 
     protocol = "http"  # with remote_ip, what Tornado asks a context for
@@ -43,23 +43,23 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: HttpServer) -> None:
         self.server = server
         self.loop = asyncio.get_running_loop()
-        self.remote_ip = "0.0.0.0"  # noqa: S104 - what Tornado calls who comes over a Unix socket
+        self.remote_ip = "0.0.0.0"  # noqa: S104 - Tornado's name for a peer on a Unix socket
         self.deadline = self.loop.time() + server.idle_seconds
-        self.write_deadline = math.inf  # while the client does not read what we write
+        self.write_deadline = math.inf  # when the client does not read what we write
         self.drained: asyncio.Future[None] | None = None  # likewise
         self.done: asyncio.Future[None] = self.loop.create_future()
         self.done.set_result(None)
         self.is_counted = False  # among those that may be open
         self._parser = RequestParser(self, server.header_bytes)
-        self._held = b""  # what has come and is not parsed yet
-        self._current: Exchange | None = None  # which is handed on and answered
+        self._held = b""  # received, and not parsed yet
+        self._current: Exchange | None = None  # passed to the application, and being answered
         self._waiting: deque[Exchange] = deque()  # behind it
         self._incoming: Exchange | None = None  # whose body is being read: the last of those
-        self._refusal = b""  # the last answer, once those before it have been given
+        self._refusal = b""  # the last answer, sent after those before it
         self._is_paused = self._is_detached = False
-        self._is_deaf = False  # what comes is thrown away
+        self._is_deaf = False  # what is received is discarded
         self._is_ended = False  # the client sends no more
-        self._is_closing = False  # the last answer has been given
+        self._is_closing = False  # the last answer has been written
         self._is_timed = False  # a head has begun, and has its own deadline
         self._discarded_bytes = 0
         self._written_bytes = self._taken_bytes = 0
@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        # Once there were too many, it goes on when all of them have left: the last answer is taken before the next.
+        # After too many bytes, writing resumes when all have left: the last answer is taken before the next.
         self.transport.set_write_buffer_limits(high=self.server.unread_bytes, low=0)
         address = transport.get_extra_info("peername")
         if isinstance(address, tuple):
@@ -89,9 +89,9 @@ class Connection(asyncio.Protocol):
         self.go_on()
 
     def eof_received(self) -> bool:
-        """Whether to keep the connection: as long as something is to be answered."""
+        """Return whether to keep the connection: as long as something is to be answered."""
         self._is_ended = True
-        if not self._is_closing:  # or else that is what we wait for
+        if not self._is_closing:  # when closing, this is what we wait for
             self.go_on()
         return not self._is_closing and not self.transport.is_closing()
 
@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
         self._held = b""
         if self.drained is not None:
             self.drained.set_exception(StreamClosedError(real_error=exc))
-            self.drained.exception()  # there may be nobody who waits for it
+            self.drained.exception()  # there may be no waiter
             self.drained = None
         exchange, self._current, self._incoming = self._current, None, None
         self._waiting.clear()
@@ -143,32 +143,32 @@ class Connection(asyncio.Protocol):
         exchange.is_complete = True
         self._is_deaf = not exchange.keep_alive  # nothing may come after it (RFC 9112 § 9.6)
         if exchange is self._current:
-            self.deadline = math.inf  # while it is answered, the handlers have theirs
+            self.deadline = math.inf  # while it is answered, the handlers have deadlines
 
     # What an exchange calls.
 
     @property
     def is_gone(self) -> bool:
-        """Whether nothing that is written would get anywhere."""
+        """Whether the connection is lost, so that writes would reach nobody."""
         return self._is_closing or self.transport.is_closing()
 
     def send(self, data: bytes) -> asyncio.Future[None]:
-        """Write; done when the client has read so much that there is room for more."""
+        """Write data; the future is done when the client has read enough for more to be written."""
         if self.is_gone:
             future: asyncio.Future[None] = self.loop.create_future()
             future.set_exception(StreamClosedError())
-            future.exception()  # whoever does not wait for it does not care
+            future.exception()  # retrieved, for callers that do not wait for it
             return future
         self._written_bytes += len(data)
         self.transport.write(data)
         if self.drained is None:
             return self.done
-        waiter = asyncio.shield(self.drained)  # one who gives up must not give up for the others
+        waiter = asyncio.shield(self.drained)  # one waiter's cancellation must not cancel the others
         waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
         return waiter
 
     def go_on(self) -> None:
-        """Hand on what has come, as far as it is wanted now."""
+        """Pass on what was received, as far as it is wanted now."""
         while True:
             if self._current is None and self._waiting and self.drained is None and not self.is_gone:
                 self._current = self._waiting.popleft()
@@ -180,7 +180,7 @@ class Connection(asyncio.Protocol):
             try:
                 self._parser.feed(piece)
             except BadRequest as error:
-                if not self._is_deaf:  # or else it came after the last request
+                if not self._is_deaf:  # otherwise it came after the last request
                     self._refuse(error, self._incoming)
         if self._current is None and not self._is_timed and self._parser.is_in_head:
             self._is_timed = True
@@ -191,12 +191,12 @@ class Connection(asyncio.Protocol):
             self._read_or_pause()
 
     def refuse_current(self, reason: str) -> None:
-        """Refuse the request that is being handed on, with all that came after it."""
+        """Refuse the request that is being passed on, and everything received after it."""
         self._waiting.clear()
         self._refuse(BadRequest(reason), self._current)
 
     def finished(self, exchange: Exchange) -> None:
-        """An exchange is over: close, or go on with the next one."""
+        """End an exchange: close, or go on with the next one."""
         if exchange is not self._current:
             return
         self._current = None
@@ -217,14 +217,14 @@ class Connection(asyncio.Protocol):
             self.loop.call_soon(self.go_on)
 
     def detach(self, unsent: bytes, received: bytes) -> IOStream:
-        """The socket as Tornado's stream; nothing of it is ours any more. Raises StreamClosedError."""
+        """Return the socket as Tornado's stream, and give it up. Raises StreamClosedError."""
         if self.is_gone or self.transport.get_write_buffer_size():
             self.abort()
             raise StreamClosedError
         connection = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
         connection.setblocking(False)
         self._is_detached = True
-        self.transport.abort()  # closes its own descriptor, and says nothing to the client
+        self.transport.abort()  # closes its own descriptor, and sends nothing to the client
         stream = DetachedStream(connection, received + self._held, self.server.detached_bytes)
         self._held = b""
         if unsent:
@@ -232,18 +232,18 @@ class Connection(asyncio.Protocol):
         return stream
 
     def abort(self) -> None:
-        """Close now."""
+        """Close the connection now."""
         self.transport.abort()
 
     # What the server calls.
 
     @property
     def has_unsent(self) -> bool:
-        """Whether a part of an answer would be lost if it was closed now."""
+        """Whether a close would now lose a part of an answer."""
         return not self._is_detached and self.transport.get_write_buffer_size() > 0
 
     def is_late(self, now: float) -> bool:
-        """Whether to give up: the client does not say what it has to, or does not read. One that reads has time."""
+        """Whether the client is past a deadline of sending, or does not read. One that reads has time."""
         is_slow = now > self.deadline
         if not is_slow and now <= self.write_deadline:
             return False
@@ -278,7 +278,7 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def _end(self) -> None:
-        # The client sends no more: what is whole is answered, what is not cannot be.
+        # The client sends no more: complete requests are answered, an incomplete one cannot be.
         if self.is_gone or self._is_deaf or (self._held and (self._waiting or self.drained is not None)):
             return  # `finished` closes; or the rest is looked at later
         if self._incoming is not None and not self._incoming.is_complete:
@@ -289,8 +289,8 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def _refuse(self, error: BadRequest, broken: Exchange | None) -> None:
-        """Say what is wrong, after the answers to what came before it; then close. The head of `broken` was right."""
-        if not isinstance(error, Incomplete):  # whoever goes in the middle is no news
+        """Answer with the error, after the answers to earlier requests; then close. The head of `broken` was valid."""
+        if not isinstance(error, Incomplete):  # a client that leaves mid-request is not worth a log line
             log.info("malformed HTTP from %s: %s", self.remote_ip, error)
         self._is_deaf, self._held, self._incoming = True, b"", None
         self._refusal = self.server.refuse(error.status, error.message)
@@ -305,7 +305,7 @@ class Connection(asyncio.Protocol):
             self._linger(self._refusal)
 
     def _linger(self, data: bytes) -> None:
-        """Say the last word, and close a moment later: bytes that arrive at a closed connection destroy it."""
+        """Send the last answer, and close a moment later: bytes that arrive at a closed connection would destroy it."""
         if self.is_gone:
             return
         if data:

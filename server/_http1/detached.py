@@ -1,4 +1,4 @@
-"""A connection's socket once no HTTP comes over it any more: Tornado's stream."""
+"""A connection's socket after HTTP has ended on it, as Tornado's stream."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tornado.iostream import IOStream
 class DetachedStream(IOStream):
     """A stream whose first bytes have been read already, and whose client must read what is written.
 
-    Who writes has a bound of its own, and tells the client when it is reached. Here is the last one, whoever writes:
+    Writers have bounds of their own, and tell the client when one is reached. This is the last one, for all writers:
     with more than `unread_bytes` waiting the next write closes.
     """
 
@@ -21,13 +21,13 @@ class DetachedStream(IOStream):
         self._unread_bytes = unread_bytes
 
     def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
-        """Raises StreamClosedError."""
+        """Write data. Raises StreamClosedError."""
         if not self.closed() and len(self._write_buffer) > self._unread_bytes:  # a closed one has no buffer any more
             self.close()
         return super().write(data)
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
-        """Tornado's hook."""
+        """Return the bytes that were read before the detachment, then the socket's (Tornado's hook)."""
         if not self._received:
             return super().read_from_fd(buf)
         size = min(len(buf), len(self._received))

@@ -1,4 +1,4 @@
-"""One request and its answer: what Tornado's application calls the connection."""
+"""A request and its answer, with the interface that Tornado's application calls a connection."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LARGE_BYTES = 32 << 10  # what is not copied to be put behind its head: many co
 
 
 class Exchange(HTTPConnection):
-    """The connection keeps what comes of the request here, until it is this request's turn to be handed on."""
+    """A request and its answer, which keeps what is received until it is the request's turn to be passed on."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class Exchange(HTTPConnection):
         self.start_line = start_line
         self.headers = headers
         self.keep_alive = keep_alive
-        self.is_complete = is_tunnel  # the whole request has come
-        self.is_read = False  # and the handler has it, or is not there any more
+        self.is_complete = is_tunnel  # the whole request has been received
+        self.is_read = False  # and the handler has it, or has ended
         self.has_head = False  # the answer has begun
         self.waiting_bytes = 0  # in _chunks
         self._is_tunnel = is_tunnel
@@ -55,7 +55,7 @@ class Exchange(HTTPConnection):
         self._is_ready = False  # the handler wants its body
         # Of the answer.
         self._is_finished = self._is_chunked = False
-        self._remaining: int | None = None  # bytes of its body, if that was said
+        self._remaining: int | None = None  # bytes of its body, if it has a Content-Length
         self._unsent = b""
         self._on_close: Callable[[], None] | None = None
 
@@ -66,7 +66,7 @@ class Exchange(HTTPConnection):
             self.waiting_bytes += len(chunk)
 
     def go_on(self) -> None:
-        """Hand to the application what it has not got yet, as far as it wants it now."""
+        """Pass to the application what it has not received yet, as far as it wants it now."""
         try:
             if self._delegate is None:
                 self._begin()
@@ -79,7 +79,7 @@ class Exchange(HTTPConnection):
             self.context.abort()
 
     def lost(self) -> None:
-        """The client has gone, or the handler gets no more of its request. Tells the handler, once."""
+        """Notify the handler, once, that the client has gone or that no more of its request will come."""
         callback, self._on_close = self._on_close, None
         delegate, self._delegate = self._delegate, None
         if not self.is_read:
@@ -100,7 +100,7 @@ class Exchange(HTTPConnection):
         connection.deadline = math.inf if self.is_complete else connection.loop.time() + connection.server.body_seconds
         self._delegate = connection.server.app.start_request(connection, self)
         prepared = self._delegate.headers_received(self.start_line, self.headers)
-        if prepared is None or self._has_no_body:  # there is nothing that would have to wait for the handler
+        if prepared is None or self._has_no_body:  # nothing would have to wait for the handler
             self._make_ready()
         else:
             cast("asyncio.Future[None]", prepared).add_done_callback(self._prepared)
@@ -110,7 +110,7 @@ class Exchange(HTTPConnection):
         return self.is_complete and (self._is_tunnel or not self._chunks)
 
     def _prepared(self, _: asyncio.Future[None]) -> None:
-        if self._is_finished:  # by its `prepare`: what comes of a body is for nobody
+        if self._is_finished:  # by its `prepare`: a body that comes is discarded
             self.lost()
         elif not self.is_read:
             self._make_ready()
@@ -132,22 +132,22 @@ class Exchange(HTTPConnection):
                 taken = delegate.data_received(chunk)
                 assert taken is None, "our handlers take a chunk at once"
                 if self._is_finished:
-                    return  # it needs no more of it
+                    return  # the handler needs no more of the body
         if self.is_complete:
             self.is_read = True
-            self._delegate = None  # it knows us: together we would wait for the collector
+            self._delegate = None  # it refers to us: the cycle would wait for the collector
             delegate.finish()
 
     # What Tornado calls.
 
     def set_close_callback(self, callback: Callable[[], None] | None) -> None:
-        """`callback` is called when the client goes before it has its answer."""
+        """Set the `callback` for a client that goes before it has its answer."""
         self._on_close = callback
 
     def write_headers(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders, chunk: bytes | None = None
     ) -> asyncio.Future[None]:
-        """Begin the answer. Raises ValueError for a header that would be two."""
+        """Begin the answer. Raises ValueError for a header whose value would split it in two."""
         assert isinstance(start_line, ResponseStartLine)
         method, _, version = self.start_line
         code, length = start_line.code, headers.get("Content-Length")
@@ -156,7 +156,7 @@ class Exchange(HTTPConnection):
         if self._is_chunked:
             headers["Transfer-Encoding"] = "chunked"
         if not self.is_complete or (has_body and length is None and not self._is_chunked):
-            # The rest of the body may be for nobody; or the end of the connection is the end of the answer.
+            # The rest of the body may have no reader; or the end of the connection is the end of the answer.
             self.keep_alive = False
         if code != _SWITCHING_PROTOCOLS:
             if not self.keep_alive or headers.get("Connection", "").lower() == "close":
@@ -189,7 +189,7 @@ class Exchange(HTTPConnection):
         return self.context.send(self._framed(chunk))
 
     def finish(self) -> None:
-        """The answer is whole. Raises HTTPOutputError when it is shorter than its Content-Length."""
+        """End the answer. Raises HTTPOutputError when it is shorter than its Content-Length."""
         if not self.has_head:
             self.context.abort()
         if self._remaining and not self.context.is_gone:
@@ -206,7 +206,7 @@ class Exchange(HTTPConnection):
         self.context.finished(self)
 
     def detach(self) -> IOStream:
-        """The connection's socket. Raises StreamClosedError when the client has gone."""
+        """Return the connection's socket. Raises StreamClosedError when the client has gone."""
         self._on_close = None
         return self.context.detach(self._unsent, b"".join(self._chunks))
 

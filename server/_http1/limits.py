@@ -1,4 +1,4 @@
-"""How many connections may be open: in all, and from one address."""
+"""Bound the open connections: in all, and from one address."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ipaddress import IPv4Network, IPv6Network
 
 from config.addresses import counted_address, parse_address
 
-ADDRESSES = 4096  # of which it is remembered how they count
+ADDRESSES = 4096  # whose counted form is cached
 
 _LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
 class ConnectionLimits:
-    """Counts connections by their peers.
+    """Count open connections by peer address.
 
-    `proxies` carry many clients, and so may a program on this machine: their connections count in all only, as do those
-    over a Unix socket.
+    `proxies` carry many clients, and so may a program on this machine: their connections count in the total only, as do
+    those over a Unix socket.
     """
 
     def __init__(self, total: int, per_address: int, proxies: Sequence[IPv4Network | IPv6Network] = ()) -> None:
@@ -30,7 +30,7 @@ class ConnectionLimits:
         self._key = lru_cache(ADDRESSES)(self._find_key)
 
     def enter(self, address: str) -> str | None:
-        """Count one more; or the bound that does not allow it, `all` or `address`, and it is not counted."""
+        """Count a connection; or return the bound that forbids it, `all` or `address`, without counting it."""
         if self._open >= self._total:
             return "all"
         key = self._key(address)
@@ -42,7 +42,7 @@ class ConnectionLimits:
         return None
 
     def leave(self, address: str) -> None:
-        """One of those counted has ended, or is HTTP no more."""
+        """Stop counting a connection that has ended, or is HTTP no more."""
         self._open -= 1
         key = self._key(address)
         if key is not None:

@@ -1,4 +1,4 @@
-"""From bytes to requests: llhttp, and what it leaves to its user (how large a head is, upgrades, unknown methods)."""
+"""Parse bytes into requests: llhttp, and what it leaves to its user (a head's size, upgrades, unknown methods)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _VERSIONS = frozenset({"1.0", "1.1"})
 
 
 class BadRequest(Exception):
-    """Not HTTP as it should be. `status` and `message` are for the client, the argument is for the log."""
+    """The request is malformed HTTP. `status` and `message` are for the client, the argument is for the log."""
 
     status = 400
     message = "Malformed HTTP request"
@@ -43,22 +43,22 @@ class Incomplete(BadRequest):
 
 
 class Receiver(Protocol):
-    """To whom requests are handed, part by part, in the order in which they come."""
+    """The receiver of requests, part by part, in the order of their arrival."""
 
     def begin_request(
         self, start_line: RequestStartLine, headers: HTTPHeaders, *, keep_alive: bool, is_tunnel: bool
     ) -> None:
-        """A head has come. No HTTP comes after that of a tunnel: its body is all that does, and has no end."""
+        """Receive a head. No HTTP follows that of a tunnel: all that follows is its body, which has no end."""
 
     def receive_body(self, chunk: bytes) -> None:
-        """A part of its body has come."""
+        """Receive a part of the request's body."""
 
     def end_request(self) -> None:
-        """All of it has come."""
+        """End the request: all of it has been received."""
 
 
 class RequestParser:
-    """The requests of one connection. Closed when that has gone."""
+    """Parse the requests of one connection, until it is closed."""
 
     def __init__(self, receiver: Receiver, header_bytes: int) -> None:
         self._receiver = receiver
@@ -68,8 +68,8 @@ class RequestParser:
         self._in_message = False
         self._start = b""  # of a message: its method, as far as it has come
         self._begun = 0  # messages, in this piece
-        self._is_moving = False  # in this piece llhttp has told us of something
-        self._kept_bytes = 0  # that have come since it did
+        self._is_moving = False  # llhttp has made a callback in this piece
+        self._kept_bytes = 0  # received since the last callback
         # Of the last head.
         self._in_head = False
         self._method: str | None = None  # unless it is the one that llhttp has read
@@ -80,15 +80,15 @@ class RequestParser:
 
     @property
     def is_in_head(self) -> bool:
-        """Whether the first part of a head has come, and not all of it."""
+        """Whether a head has begun, and not ended."""
         return self._in_head or bool(self._start)
 
     def close(self) -> None:
-        """Nothing more is fed. Both know us: together we would wait for the collector."""
+        """Drop the references to parser and receiver, which refer to us: the cycle would wait for the collector."""
         del self._parser, self._receiver
 
     def feed(self, piece: bytes) -> None:
-        """Hand on what these bytes make. Raises BadRequest, behind the requests that are in order."""
+        """Parse bytes, and pass the requests on. Raises BadRequest, after the requests that are in order."""
         if self._is_tunnel:
             self._receiver.receive_body(piece)
             return
@@ -120,8 +120,8 @@ class RequestParser:
             except httptools.HttpParserUpgrade as upgrade:
                 rest = data[upgrade.args[0] :]
             except httptools.HttpParserInvalidMethodError:
-                # The application refuses it, as it does any that a path lacks. Only the first of a piece: where in it
-                # the others begin we are not told.
+                # The application refuses it, as any method that a path lacks. Only the first of a piece: where in
+                # it the others begin, llhttp does not tell.
                 method = _METHOD.match(data)
                 if method is None or not is_new or self._begun != 1:
                     raise
@@ -130,13 +130,13 @@ class RequestParser:
             data = self._go_on_after_offer(rest)
 
     def _begin_anew(self, method: str, rest: bytes) -> bytes:
-        """What to parse for a message with this method. If the method goes on in the rest, llhttp refuses that."""
+        """Return the bytes to parse for a message with this method. If it goes on in the rest, llhttp refuses that."""
         self._parser = httptools.HttpRequestParser(self)
         self._method = method
-        return b"PUT" + rest  # for llhttp it is like any other
+        return b"PUT" + rest  # to llhttp, it is like any other method
 
     def _go_on_after_offer(self, rest: bytes) -> bytes:
-        """Take up the offer of another protocol, or ignore it. Returns what is to be parsed instead of the rest."""
+        """Accept the offer of another protocol, or ignore it. Returns what is to be parsed instead of the rest."""
         offer, self._offer = self._offer, None
         assert offer is not None
         (method, target, version), headers = offer, self._headers
@@ -182,7 +182,7 @@ class RequestParser:
             self._url = self._target(method, version)
         start_line = RequestStartLine(method, self._url.decode("latin-1"), f"HTTP/{version}")
         if self._parser.should_upgrade():
-            self._offer = start_line  # llhttp stops here, and so says where the head ends
+            self._offer = start_line  # llhttp stops here, which shows where the head ends
         else:
             keep_alive = self._parser.should_keep_alive()
             self._receiver.begin_request(start_line, self._headers, keep_alive=keep_alive, is_tunnel=False)

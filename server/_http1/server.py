@@ -1,4 +1,4 @@
-"""The server: listens, ends what is late, and closes."""
+"""The HTTP server: listens, ends connections that are late, and closes."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from server._http1.connection import Connection
 from server._http1.limits import ConnectionLimits
 
 SWEEP_SECONDS = 1.0  # how often deadlines are looked at: one timer for all connections
-CLOSE_SECONDS = 1.0  # for connections to tell their requests that they have gone
+CLOSE_SECONDS = 1.0  # for connections to notify their requests of the end
 LOOK_SECONDS = 0.02  # between two looks at what clients have not taken yet, while the process ends
 LATE_SECONDS = 0.1  # for the first words of those that came last
 
-TURNED_AWAY = 256  # connections that are told that there are too many, at once; others are just closed
+TURNED_AWAY = 256  # simultaneous connections that get an answer that there are too many; others are just closed
 RETRY_SECONDS = 5  # after which those may try again
 UNREAD_BYTES = 64 << 10
-KERNEL_BYTES = 128 << 10  # that wait in the kernel to be sent: enough for any network, and far less than it would take
-RECEIVE_BYTES = 64 << 10  # that the kernel takes for us, and so we at a time: as much as the largest body
+KERNEL_BYTES = 128 << 10  # that wait in the kernel to be sent: enough for any network, and far less than it would hold
+RECEIVE_BYTES = 64 << 10  # that the kernel receives for us, so our largest read: as much as the largest body
 
-# Of a status, what is wrong and the seconds after which to try again, if that helps: the headers and a body.
+# From a status, a message and the seconds after which to try again, if that helps, to headers and a body.
 Refusal = Callable[[int, str, int | None], tuple[Iterable[tuple[str, str]], bytes]]
 
 
 class HttpServer:
-    """Serves an application. `refusal` makes the answer to a request which HTTP itself does not allow.
+    """Serve an application. `refusal` makes the answer to a request that HTTP itself does not allow.
 
     A connection is closed when no request has begun `idle_seconds` after the last answer, its head has not come
     `head_seconds` after it began, or its body not `body_seconds` after its head; or when the client takes nothing of an
-    answer for `unread_seconds`. Of answers that are not taken at most `unread_bytes` and one wait; of what is written
-    to a detached stream `detached_bytes`. `limits` bounds the connections, and `on_turned_away` hears by which bound.
+    answer for `unread_seconds`. Of unread answers at most `unread_bytes` and one answer wait; of what is written to a
+    detached stream `detached_bytes`. `limits` bounds the connections, and `on_turned_away` receives the bound's name.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class HttpServer:
         self.connections: set[Connection] = set()
         self._limits = limits
         self._on_turned_away = on_turned_away
-        self._turned_away = 0  # and still told so
+        self._turned_away = 0  # connections that are still being answered so
         self._listeners: list[tuple[asyncio.Server, socket.socket]] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._all_gone: asyncio.Future[None] | None = None
@@ -83,9 +83,9 @@ class HttpServer:
             self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
 
     async def stop(self) -> None:
-        """Accept no more. What is open goes on, and so does what the kernel has accepted for us by now.
+        """Accept no more connections. Open ones go on, and so do those that the kernel has accepted for us by now.
 
-        It would reset those connections when the last descriptor is closed; at once after the last `accept` there are
+        The kernel would reset those when the last descriptor is closed; directly after the last `accept` there are
         none.
         """
         loop = asyncio.get_running_loop()
@@ -103,20 +103,20 @@ class HttpServer:
             except OSError:  # it has gone
                 each.close()
         if accepted:
-            await asyncio.sleep(LATE_SECONDS)  # what they ask is on its way: until then nobody would see them wait
+            await asyncio.sleep(LATE_SECONDS)  # until their requests arrive, these would count as idle
 
     async def until_taken(self, seconds: float) -> bool:
-        """Wait until nothing waits any more for clients that read slowly; whether that was so in time."""
+        """Wait until slow clients have read everything; returns whether they had in time."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + seconds
         while any(each.has_unsent for each in self.connections):
             if loop.time() >= ends_at:
                 return False
-            await asyncio.sleep(LOOK_SECONDS)  # at the end of a process: nobody pays for being told of it
+            await asyncio.sleep(LOOK_SECONDS)  # polled: at the end of a process that costs nobody
         return True
 
     async def close_all_connections(self) -> None:
-        """End what is open, requests in the middle included."""
+        """Close all connections, those in the middle of a request included."""
         self.is_closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -129,7 +129,7 @@ class HttpServer:
                 await asyncio.wait_for(self._all_gone, CLOSE_SECONDS)
 
     def enter(self, connection: Connection) -> bytes | None:
-        """A connection has been made. If that is one too many: what to tell it before it is closed, if anything."""
+        """Register a new connection. If it is one too many, return the answer to send before the close, if any."""
         self.connections.add(connection)
         bound = None if self._limits is None else self._limits.enter(connection.remote_ip)
         connection.is_counted = bound is None
@@ -142,7 +142,7 @@ class HttpServer:
         return self.refuse(503, "Too many connections", RETRY_SECONDS)
 
     def refuse(self, status: int, message: str, retry_after: int | None = None) -> bytes:
-        """A whole answer, the last one of its connection."""
+        """Make a whole answer, the last one of its connection."""
         headers, body = self.refusal(status, message, retry_after)
         lines = [
             f"HTTP/1.1 {status} {responses[status]}",
@@ -154,7 +154,7 @@ class HttpServer:
         return "\r\n".join([*lines, "\r\n"]).encode() + body
 
     def gone(self, connection: Connection) -> None:
-        """A connection has ended."""
+        """Forget a connection that has ended."""
         self.connections.discard(connection)
         if not connection.is_counted:
             self._turned_away -= 1
@@ -173,7 +173,7 @@ class HttpServer:
 
 
 def _bound_kernel(listening: socket.socket) -> None:
-    # What it accepts inherits both.
+    # Accepted sockets inherit both.
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
     with contextlib.suppress(AttributeError, OSError):  # Linux has it, and TCP
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)

@@ -1,4 +1,4 @@
-"""What a client has not taken yet of what was written to it, the kernel's part included."""
+"""Measure the written bytes that a client has not received yet, the kernel's part included."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import termios
 
 
 def unsent_bytes(transport: asyncio.Transport) -> int:
-    """Waiting in the transport and in the kernel, which holds up to megabytes: only its figure shows a slow reader."""
+    """Count the bytes in the transport and the kernel, which holds megabytes: only its figure shows a slow reader."""
     return transport.get_write_buffer_size() + _kernel_bytes(transport)
 
 

@@ -1,4 +1,4 @@
-"""Letters: what they say, how they are sent, and the loop that sends what waits in the outbox."""
+"""E-mails: their texts, the ways to send them, and the loop that sends what is due in the outbox."""
 
 from server.mail.mailer import Mailer
 

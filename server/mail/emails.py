@@ -1,4 +1,4 @@
-"""What the letters say. Nothing in them comes from a user: whoever asks for a letter may not write it."""
+"""The e-mails' texts. Nothing in them comes from a user: one who requests an e-mail may not write it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Email:
 def write_email(
     settings: Settings, email_id: UUID, written_at: datetime, recipient: str, purpose: Purpose, token: str
 ) -> Email:
-    """The e-mail that carries the link."""
+    """Write the e-mail that carries the link."""
     if purpose == "verification":
         link = f"{settings.api_url.rstrip('/')}/auth/verify-email?{urlencode({'token': token})}"
         subject = "Verify your e-mail address"

@@ -1,4 +1,4 @@
-"""The loop that empties the outbox. Every gateway runs one; a letter that one of them holds, the others leave alone."""
+"""Send the outbox's e-mails in a loop. Every gateway runs one; an e-mail that one holds, the others skip."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GIVE_UP_SECONDS = 24 * 3600.0
 
 
 class Mailer:
-    """Sends what is due until it is stopped.
+    """Send the e-mails that are due until stopped.
 
     An e-mail leaves the outbox after it was sent: a crash in between sends it once more. It is the same e-mail then,
     with the same link, since its token follows from its id and our key. The token itself is stored nowhere.
@@ -44,18 +44,18 @@ class Mailer:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Start the loop."""
         self._task = tasks.spawn(self._run(), name="mailer")
 
     async def stop(self) -> None:
-        """End; what is being sent is sent again by another."""
+        """Stop the loop; an e-mail that is being sent is sent again by another mailer."""
         await tasks.cancel(self._task)
 
     async def send_due(self) -> int:
-        """Send what is due, up to a bound; how many e-mails were taken. Raises DatabaseUnavailable."""
+        """Send the e-mails that are due, up to a bound; returns how many were taken. Raises DatabaseUnavailable."""
         async with transaction(self._pool) as conn:
             emails = await mail.claim_emails(conn, EMAILS, HOLD_SECONDS)
-            # What the e-mail opens must be there before the e-mail is.
+            # The token that the e-mail holds must be stored before the e-mail is sent.
             await mail.upsert_links(
                 conn,
                 [
@@ -71,7 +71,7 @@ class Mailer:
         return len(emails)
 
     async def measure(self) -> None:
-        """Tell the metrics what waits. Raises DatabaseUnavailable."""
+        """Update the metrics of waiting e-mails. Raises DatabaseUnavailable."""
         async with connection(self._pool) as conn:
             waiting = await mail.measure_outbox(conn)
         for purpose in PURPOSES:
@@ -134,6 +134,6 @@ class Mailer:
 
 
 def back_off(attempts: int) -> float:
-    """Seconds until the next attempt, ± 25 %."""
+    """Return the seconds until the next attempt, ± 25 %."""
     least, most = RETRY_SECONDS
     return min(least * 2.0 ** (min(attempts, 20) - 1), most) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load

@@ -1,4 +1,4 @@
-"""The ways out: Resend's HTTP API, or a Maildir on this machine."""
+"""Send e-mails by Resend's HTTP API, or into a Maildir on this machine."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from config.settings import Settings
 from server.mail.emails import Email
 
 TIMEOUT_SECONDS = 10.0
-# What the sender itself must change before the same e-mail could go: to try again is to fail again.
+# Statuses that another try cannot change: the sender itself must be corrected first.
 _FOR_GOOD = frozenset({400, 404, 413, 415, 422})
 
 
 class NotSent(Exception):
-    """The e-mail has not left. `for_good`: trying again is of no use; `retry_after`: seconds that the server wants."""
+    """The e-mail was not sent. `for_good`: another try is of no use; `retry_after`: seconds that the server asks."""
 
     def __init__(self, reason: str, *, for_good: bool = False, retry_after: float = 0.0) -> None:
         super().__init__(redact(reason))
@@ -32,21 +32,21 @@ class NotSent(Exception):
 
 
 class Sender(Protocol):
-    """A way out."""
+    """A way to send e-mails."""
 
     async def send(self, mail: Email) -> None:
-        """Send it, or raise NotSent. Sending it again is the same e-mail, not a second one, wherever that can be."""
+        """Send the e-mail, or raise NotSent. Sending it again makes no second one, wherever that is possible."""
 
 
 def sender_of(settings: Settings) -> Sender:
-    """The one that the settings choose."""
+    """Return the sender that the settings choose."""
     if settings.resend_api_key is None:
         return MaildirSender(settings.data_dir / "mail")
     return ResendSender(settings.resend_base_url, settings.resend_api_key)
 
 
 class ResendSender:
-    """Resend's API. It knows an e-mail by its id for 24 hours, and sends it once."""
+    """Send by Resend's API, which remembers an e-mail's id for 24 hours and sends it once."""
 
     def __init__(self, base_url: str, key: str) -> None:
         self._url = base_url.rstrip("/") + "/emails"
@@ -54,7 +54,7 @@ class ResendSender:
         self._http = AsyncHTTPClient(force_instance=True)
 
     async def send(self, mail: Email) -> None:
-        """See Sender."""
+        """Send the e-mail: see Sender."""
         request = HTTPRequest(
             self._url,
             method="POST",
@@ -96,13 +96,13 @@ def _refusal(error: HTTPError) -> NotSent:
 
 
 class MaildirSender:
-    """A Maildir: any mail program reads it, and so does `cat`. An e-mail's file has the e-mail's id for a name."""
+    """Write to a Maildir, for any mail program or `cat`. An e-mail's file is named by the e-mail's id."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     async def send(self, mail: Email) -> None:
-        """See Sender."""
+        """Send the e-mail: see Sender."""
         try:
             await asyncio.to_thread(self._write, mail)
         except OSError as error:
@@ -120,7 +120,7 @@ class MaildirSender:
 
 
 def as_message(mail: Email) -> EmailMessage:
-    """RFC 5322, the text part as it is: a link that was folded could not be copied from the file."""
+    """Encode the e-mail by RFC 5322, its text part unfolded: a folded link could not be copied from the file."""
     message = EmailMessage(policy=email.policy.default.clone(max_line_length=900))
     message["From"] = mail.sender
     message["To"] = mail.recipient

@@ -1,4 +1,4 @@
-"""What actors log: Ray keeps it in a file for each worker, here it becomes one log that a person sees."""
+"""Merge the actors' logs, which Ray keeps in a file for each worker, into one log for people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _RAYS_OWN = (b":job_id:", b":actor_name:", b":task_name:")  # its notes to itsel
 
 
 class ActorLogs:
-    """Follows the workers' files of the running session.
+    """Follow the log files of the running session's workers.
 
     Ray's own way is a log monitor (46 MB) that sends the lines to the driver that created the actor; ours outlive it.
     """
@@ -20,7 +20,7 @@ class ActorLogs:
         self._positions: dict[Path, int] = {}
 
     def read(self) -> bytes:
-        """The whole lines that have been written since the last call."""
+        """Return the whole lines that have been written since the last call."""
         try:
             folder = self._logs.resolve(strict=True)
             paths = sorted([*folder.glob("worker-*.out"), *folder.glob("worker-*.err")])

@@ -1,4 +1,4 @@
-"""What the supervisor tells a person: each step with its time, what happened since, and the gateways' own lines."""
+"""The supervisor's console output: each step with its time, later events, and the gateways' own lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ERASE = "\r\x1b[K"
 
 
 class Step:
-    """A step under way; `text` is the line that stays when it has worked."""
+    """A step in progress; `text` is the line that stays when it has succeeded."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -36,7 +36,7 @@ class Console:
 
     @contextmanager
     def step(self, text: str) -> Iterator[Step]:
-        """Show that `text` is going on, then how it ended and after how long."""
+        """Show that the step `text` is running, then how it ended and after how long."""
         step, began = Step(text), time.monotonic()
         self._pending = f"  … {text}"
         self._show_pending()
@@ -59,11 +59,11 @@ class Console:
             self._log.write("".join(f"{rfc3339(now())} {line}\n" for line in text.splitlines()).encode())
 
     def event(self, text: str) -> None:
-        """Print something that happened by itself, with the time of day."""
+        """Print an event that is no step, with the time of day."""
         self.say(f"{rfc3339(now())} {text}" if self._log is None else text)
 
     def channel(self) -> Callable[[bytes], None]:
-        """A way for one child's output to get here, whole lines at a time."""
+        """Return a sink for one child's output, which prints whole lines at a time."""
         partial = b""
 
         def echo(data: bytes) -> None:

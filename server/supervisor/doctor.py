@@ -1,4 +1,4 @@
-"""`run.py doctor`: everything that keeps a server from starting, found without starting it, a line for each."""
+"""`run.py doctor`: report everything that keeps a server from starting, without starting it, a line for each."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ MODULES = (
 
 
 class Problem(Exception):
-    """What is wrong, and what to do."""
+    """A fault, and what to do about it."""
 
 
 def examine(say: Callable[[str], object]) -> int:
-    """Check everything, say a line for each; returns the exit status: 1 when something is wrong."""
+    """Check everything, print a line for each; returns the exit status: 1 when something is wrong."""
     failed = 0
     settings: Settings | None = None
     try:
@@ -107,7 +107,7 @@ def _dependencies() -> str:
 
 
 def _ray() -> str:
-    spec = importlib.util.find_spec("ray")  # looked at, not imported: that takes a second and starts threads
+    spec = importlib.util.find_spec("ray")  # found, not imported: an import takes a second and starts threads
     if spec is None or spec.origin is None:
         raise Problem("the package ray[default] is not installed")
     core = Path(spec.origin).parent / "core" / "src" / "ray"

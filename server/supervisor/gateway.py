@@ -1,4 +1,4 @@
-"""A gateway process as the supervisor sees it: started with the settings as environment, asked through `/ready`."""
+"""Supervise a gateway process: started with the settings as environment, probed through `/ready`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Gateway(Service):
         command: Sequence[str],
         environment: Callable[[str], Mapping[str, str]],
     ) -> None:
-        """`environment` makes a child's whole environment from its name."""
+        """Take `environment`, which makes a child's whole environment from its name."""
         self.name = f"gateway-{number}"
         self.title = f"Gateway {number}" if settings.workers > 1 else "Gateway"
         self.stop_steps = ((SIGTERM, settings.drain_delay_seconds + settings.drain_seconds + MARGIN_SECONDS),)
@@ -38,14 +38,14 @@ class Gateway(Service):
         self._environment = environment
 
     async def prepare(self, run: Run) -> None:
-        """Nothing: a gateway keeps nothing on the disk."""
+        """Do nothing: a gateway keeps nothing on the disk."""
 
     def launch(self) -> Launch:
-        """The command."""
+        """Return the command."""
         return Launch(self._command, self._environment(self.name))
 
     async def probe(self, pid: int) -> str:
-        """`/ready` of this very process: the kernel hands a connection to any of those that share the port."""
+        """Request `/ready` of this very process: the kernel gives a connection to any of those that share the port."""
         host, port = loopback(self._settings.host), self._settings.port
         for _ in range(8 * self._settings.workers):
             async with http_exchange(host, port, "/ready") as answer:
@@ -57,16 +57,16 @@ class Gateway(Service):
         raise NotReady("it takes no connection yet")
 
     def tidy(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def loopback(host: str) -> str:
-    """Where to reach a server of this machine that listens on `host`."""
+    """Return the address that reaches a server of this machine that listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1", "localhost": "127.0.0.1"}.get(host, host)  # noqa: S104 - it is looked up
 
 
 def address_of(settings: Settings) -> str:
-    """The URL by which this machine reaches the server."""
+    """Return the URL by which this machine reaches the server."""
     host = loopback(settings.host)
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 

@@ -1,4 +1,4 @@
-"""One running instance: its data directory and the lock on it, its runtime directory, the mark on its processes."""
+"""A running instance: its data directory and lock, its runtime directory, and how its processes are identified."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class AlreadyRunning(Exception):
 
 
 class Instance:
-    """The places and the identity of the instance that lives in `data_dir`."""
+    """The directories and the identity of the instance that uses `data_dir`."""
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir.resolve()
@@ -46,20 +46,20 @@ class Instance:
 
     @property
     def owner_pid(self) -> int | None:
-        """The process that holds the lock, or None: nobody runs here."""
+        """Return the pid of the process that holds the lock; None if no instance runs here."""
         path = self.data_dir / "lock"
         try:
             with path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return _read_pid(path)
-        except OSError:  # it is not there, or not to be read: then nobody of ours holds it
+        except OSError:  # missing or unreadable: then no process of ours holds it
             return None
         return None
 
     @property
     def url(self) -> str | None:
-        """Where the running instance listens, or None: nobody runs here, or it is only starting."""
+        """Return where the running instance listens; None if none runs here, or it is still starting."""
         if self.owner_pid is None:
             return None
         try:
@@ -69,7 +69,7 @@ class Instance:
         return lines[1] if len(lines) > 1 else None
 
     def announce(self, url: str) -> None:
-        """Tell other programs of this directory where we listen: in the lock's second line."""
+        """Publish where we listen to other programs that use this directory, in the lock's second line."""
         assert self._lock is not None
         os.lseek(self._lock, 0, os.SEEK_END)
         os.write(self._lock, f"{url}\n".encode())
@@ -102,21 +102,21 @@ class Instance:
         """Remove the lock and the runtime directory."""
         shutil.rmtree(self.runtime_dir, ignore_errors=True)
         if self._lock is not None:
-            (self.data_dir / "lock").unlink(missing_ok=True)  # while it is still held: nobody can have taken it
+            (self.data_dir / "lock").unlink(missing_ok=True)  # while it is held: no other process can have taken it
             os.close(self._lock)
             self._lock = None
 
     def create_directories(self) -> None:
-        """Make the directories, empty those that belong to one run only."""
+        """Create the directories, and empty those that belong to one run only."""
         shutil.rmtree(self.metrics_dir, ignore_errors=True)
         for path in (self.data_dir, self.log_dir, self.metrics_dir.parent, self.metrics_dir):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if path != self.data_dir:  # that one may be somebody's, with more in it than ours
+            if path != self.data_dir:  # that one may be a user's, with more in it than ours
                 path.chmod(0o700)
         for path in self.log_dir.iterdir():  # of versions that left them to the umask
             if path.is_file() and not path.is_symlink():
                 path.chmod(0o600)
-        # The name can be guessed and the place is everybody's: take it only if it is a directory, and ours.
+        # The name can be guessed and its parent is writable by all: use it only if it is a directory, and ours.
         self.runtime_dir.mkdir(mode=0o700, exist_ok=True)
         status = self.runtime_dir.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
@@ -127,17 +127,17 @@ class Instance:
         self.runtime_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)
 
     def marks(self, child: str) -> dict[str, str]:
-        """The environment variables by which `child` and its descendants are known to be ours."""
+        """Return the environment variables that identify `child` and its descendants as ours."""
         # Ray's processes change their title, which would write over the environment that others can read.
         return {INSTANCE_MARK: self.identity, CHILD_MARK: child, "SPT_NOENV": "1"}
 
     def processes(self, child: str | None = None) -> list[psutil.Process]:
-        """The processes of this instance that run now, whoever started them; of one child, or of all."""
+        """Return this instance's running processes, whatever started them; of one child, or of all."""
         ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
         return [each for each in psutil.process_iter() if each.pid not in ours and self._belongs(each, child)]
 
     async def end_processes(self, child: str | None = None) -> int:
-        """End what an earlier run (or a child that died) left behind; returns how many there were.
+        """End processes that an earlier run (or a child that died) left behind; returns how many there were.
 
         Postgres is asked first and given time: two servers on one directory would destroy it.
         """

@@ -1,4 +1,4 @@
-"""Log files of child processes: bounded on disk, their last lines at hand for an error message."""
+"""Log files of child processes: bounded on disk, their last lines kept for an error message."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class LogFile:
                 self._size += self._file.write(data)
 
     def tail(self, lines: int = 15) -> str:
-        """The last lines that were written, for a message to a person."""
+        """Return the last lines that were written, for a message to a person."""
         text = self._recent.decode(errors="replace")
         return "\n".join(text.splitlines()[-lines:])
 
@@ -51,7 +51,7 @@ class LogFile:
 
     def _open(self) -> None:
         with contextlib.suppress(OSError):
-            # Whatever the umask: a log has more in it than its reader may think.
+            # Whatever the umask: a log may hold more than its reader expects.
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             os.fchmod(descriptor, 0o600)
             self._file = os.fdopen(descriptor, "ab", buffering=0)

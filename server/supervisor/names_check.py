@@ -13,7 +13,7 @@ from server.routes import effective_limits, routes_for
 
 
 def main() -> int:
-    """The exit status: 1 when something is said. Standard input: [ENVIRONMENT, RATE_LIMITS, ACTOR_PLACEMENT]."""
+    """Return the exit status, 1 when a line is printed. Standard input: [ENVIRONMENT, RATE_LIMITS, ACTOR_PLACEMENT]."""
     environment, limits, placement = orjson.loads(sys.stdin.buffer.read())
     settings = Settings.load(env_file=None).replace(
         environment=environment, rate_limits=tuple((route, limit) for route, limit in limits), actor_placement=placement

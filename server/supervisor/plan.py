@@ -1,4 +1,4 @@
-"""What runs under a supervisor: the services that the settings ask for, in the order of their dependence."""
+"""Compose a supervisor's plan: the services that the settings require, in the order of their dependence."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Plan:
-    """Started in the order of the fields, stopped in reverse; everything is optional but the gateways."""
+    """Services that start in the order of the fields and stop in reverse; only the gateways are required."""
 
     gateways: Sequence[Service]
     stores: Sequence[Service] = ()  # restarted alone: their clients reconnect
     migration: Launch | None = None  # runs to its end, once
     ray: Service | None = None  # its end is the gateways' end, too
-    dashboard: Service | None = None  # nobody waits for it
+    dashboard: Service | None = None  # nothing waits for it
     actor_logs: Path | None = None  # Ray's directory of sessions
 
 
@@ -42,7 +42,7 @@ def compose(
     gateway_command: Sequence[str] = GATEWAY_COMMAND,
     migrate_command: Sequence[str] = MIGRATE_COMMAND,
 ) -> Plan:
-    """The plan for `settings`: an embedded server for each address that they do not name."""
+    """Return the plan for `settings`: an embedded server for each address that they do not name."""
     postgres = EmbeddedPostgres(instance) if settings.database_url is None else None
     valkey = EmbeddedValkey(instance) if settings.redis_url is None else None
     settings = settings.replace(
@@ -77,7 +77,7 @@ def compose(
 
 
 def importable() -> dict[str, str]:
-    """What lets processes that start elsewhere, as Ray's workers, import this repository; nothing, installed."""
+    """Return the environment by which Ray's workers, which start elsewhere, import this repository; {} if installed."""
     if _ROOT.name == "site-packages":
         return {}
     inherited = inherited_environment().get("PYTHONPATH")

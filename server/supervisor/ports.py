@@ -1,4 +1,4 @@
-"""Ports: found to be taken before anything is started, not after a minute by a child that cannot listen."""
+"""Check ports before anything is started, not after a minute by a child that cannot listen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from server.supervisor.service import ServiceError
 
 
 def check_ports(settings: Settings) -> None:
-    """Raise `ServiceError` that names every port that somebody listens on, and who it is where that can be seen."""
+    """Raise `ServiceError` that names every port in use, and the process that listens where that is visible."""
     problems = [problem for name, host, port in wanted_ports(settings) if (problem := in_use(name, host, port))]
     if problems:
         raise ServiceError("\n".join(problems))
@@ -26,19 +26,19 @@ def check_ports(settings: Settings) -> None:
 
 @contextmanager
 def held_port(host: str, port: int) -> Iterator[None]:
-    """Keep other supervisors off the gateways' port from now on, not only from when a gateway listens."""
+    """Reserve the gateways' port against other supervisors, before a gateway listens."""
     with contextlib.ExitStack() as stack:
         for each in listening_hosts(host):
             family, kind, protocol, _, address = _address(each, port)
             holder = stack.enter_context(socket.socket(family, kind, protocol))
-            # Shared with the gateways, which ask for it too; who first looks whether the port is free does not.
+            # Shared with the gateways, which set it too; a process that first checks whether the port is free does not.
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             _bind(holder, address)
         yield
 
 
 def wanted_ports(settings: Settings) -> list[tuple[str, str, int]]:
-    """Setting, address and port of what will listen."""
+    """Return the setting, address and port of everything that will listen."""
     ports = [("PORT", host, settings.port) for host in listening_hosts(settings.host)]
     if settings.ray_address is None and settings.ray_dashboard_port:
         ports.append(("RAY_DASHBOARD_PORT", "127.0.0.1", settings.ray_dashboard_port))
@@ -46,7 +46,7 @@ def wanted_ports(settings: Settings) -> list[tuple[str, str, int]]:
 
 
 def in_use(name: str, host: str, port: int) -> str | None:
-    """What is wrong with listening there, or None. Gateways share a port, so theirs would not notice a stranger."""
+    """Return why listening there would fail, or None. Gateways share a port, so theirs would not notice a stranger."""
     try:
         _address(host, port)
     except OSError as error:
@@ -66,7 +66,7 @@ def in_use(name: str, host: str, port: int) -> str | None:
 
 
 def listening_hosts(host: str) -> list[str]:
-    """The addresses to listen on for a HOST.
+    """Return the addresses to listen on for a HOST.
 
     Where that is this machine's own or all of them, `localhost` is the name under which the server is printed, and
     it may mean 127.0.0.1 or ::1: some clients try only the first that they are told.
@@ -76,7 +76,7 @@ def listening_hosts(host: str) -> list[str]:
 
 
 def shown_host(host: str) -> str:
-    """How people reach a server on this machine that listens on `host`.
+    """Return the host name by which people reach a server on this machine that listens on `host`.
 
     `localhost` wherever that leads to it: for browsers another site than 127.0.0.1, and that of FRONTEND_URL, whose
     pages would get no cookie from another one.
@@ -87,10 +87,10 @@ def shown_host(host: str) -> str:
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Ports that nobody has now, all different.
+    """Return ports that are free now, all different.
 
-    Chosen at random below those that the kernel gives to connections: one of those could be taken by the next
-    connection that anybody opens, before a server that is still starting listens on it.
+    They are chosen at random below those that the kernel gives to connections: one of those could be taken by the
+    next connection of any program, before a server that is still starting listens on it.
     """
     first = int(_EPHEMERAL.read_text().split()[0]) if _EPHEMERAL.exists() else 0
     below = range(_FIRST_PORT, first)

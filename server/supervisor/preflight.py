@@ -1,4 +1,4 @@
-"""What is wrong with the settings on this machine, found before anything starts: `NAME: what`, a line each."""
+"""Check the settings against this machine before anything starts: `NAME: what` is wrong, a line each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WITHOUT_NAMES = ("together", "spread")  # of ACTOR_PLACEMENT
 
 
 def data_directory(settings: Settings) -> list[str]:
-    """DATA_DIR: it, or what it is to be made in, is a directory that we can write."""
+    """Check that DATA_DIR, or the directory that it will be created in, is a directory that we can write."""
     folder = settings.data_dir
     try:
         existing = next(each for each in (folder, *folder.absolute().parents) if each.exists() or each.is_symlink())
@@ -38,10 +38,10 @@ def data_directory(settings: Settings) -> list[str]:
 
 
 def ports(settings: Settings) -> list[str]:
-    """PORT, RAY_DASHBOARD_PORT, HOST: somebody else listens there, or nobody can.
+    """Check PORT, RAY_DASHBOARD_PORT and HOST: whether another process listens there, or none can.
 
-    Nothing is said while processes of this directory's own instance run: they may hold the ports, and either they are
-    a reason of their own not to start, or they are ended first.
+    Nothing is reported while processes of this directory's own instance run: they may hold the ports, and either they
+    are a reason of their own not to start, or they are ended first.
     """
     problems = [problem for name, host, port in wanted_ports(settings) if (problem := in_use(name, host, port))]
     if not problems:
@@ -55,7 +55,7 @@ def ports(settings: Settings) -> list[str]:
 
 
 def names(settings: Settings) -> list[str]:
-    """RATE_LIMITS, ACTOR_PLACEMENT: a route, or a kind of actor, that is not there.
+    """Check RATE_LIMITS and ACTOR_PLACEMENT for routes and kinds of actors that do not exist.
 
     The tables of both know all the code and with it Ray, which a supervisor must not import: another process looks. It
     is given these settings alone, since it could not load all of them while something else is wrong.
@@ -72,7 +72,7 @@ def names(settings: Settings) -> list[str]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return []  # a gateway will say it
+        return []  # a gateway will report it
     return done.stdout.decode().splitlines()
 
 

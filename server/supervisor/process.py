@@ -1,4 +1,4 @@
-"""Child processes of the supervisor: started so that none outlives it, reaped, logged, stopped in steps."""
+"""The supervisor's child processes: started so that none outlives it, reaped, logged, and stopped in steps."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to execute: `environment` is the whole of it, `account` None means our own user."""
+    """A command to execute: `environment` is complete, `account` None means our own user."""
 
     argv: Sequence[str]
     environment: Mapping[str, str] = field(repr=False)
@@ -47,7 +47,7 @@ class Launch:
 
 
 def inherited_environment() -> dict[str, str]:
-    """Our own environment without the settings, which a child gets as `Settings` has understood them."""
+    """Return our environment without the settings, which a child gets in the form that `Settings` has parsed."""
     settings = {name for name, _, _ in describe_settings()}
     # The one place where it is copied: PATH, HOME, the locale and what tools are configured by must reach children.
     return {name: value for name, value in os.environ.items() if name not in settings}  # noqa: TID251
@@ -60,7 +60,7 @@ def become_subreaper() -> None:
 
 
 def popen(launch: Launch, output: int | None) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own (a terminal's Ctrl-C is the supervisor's to handle).
+    """Start a process in a session of its own, since the supervisor handles a terminal's Ctrl-C.
 
     Call it from the main thread only: the death signal is sent when the *thread* that forked ends.
     """
@@ -96,7 +96,7 @@ def _die_with_parent(number: signal.Signals, parent: int) -> Callable[[], None] 
 
 
 class Reaper:
-    """Collects every child that ends: those we started, by their future, and orphans that were handed to us.
+    """Reap every child that ends: those we started, through their futures, and orphans that we inherit.
 
     It waits for *any* child, because as PID 1 of a container and as subreaper we inherit processes that we never
     started. So nothing else in this process may wait for children: no asyncio subprocesses here.
@@ -108,13 +108,13 @@ class Reaper:
         self._loop.add_signal_handler(signal.SIGCHLD, self.reap)
 
     def exit_of(self, pid: int) -> asyncio.Future[int]:
-        """The future exit code of a child that was just started (negative: the signal that ended it)."""
+        """Return the future of a new child's exit code (negative: the signal that ended it)."""
         future: asyncio.Future[int] = self._loop.create_future()
         self._waiting[pid] = future
         return future
 
     def reap(self) -> None:
-        """Collect all that have ended."""
+        """Reap all children that have ended."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -127,12 +127,12 @@ class Reaper:
                 future.set_result(os.waitstatus_to_exitcode(status))
 
     def close(self) -> None:
-        """Give SIGCHLD back."""
+        """Remove the SIGCHLD handler."""
         self._loop.remove_signal_handler(signal.SIGCHLD)
 
 
 class Child:
-    """One running process. Raises `OSError` when it cannot be executed."""
+    """A running child process. Raises `OSError` when it cannot be executed."""
 
     def __init__(self, launch: Launch, reaper: Reaper) -> None:
         self._output, write_end = os.pipe()
@@ -150,24 +150,24 @@ class Child:
         self.exited.add_done_callback(self._record_exit)
 
     async def read_output(self, sink: Callable[[bytes], None]) -> None:
-        """Hand all that it prints to `sink`, from now on."""
+        """Pass all further output of the process to `sink`."""
         self._sink = sink
         pipe = os.fdopen(self._output, "rb", buffering=0)
         self._pipe, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: _Pump(sink), pipe)
 
     @property
     def running(self) -> bool:
-        """Whether it has not been reaped yet; only then is `pid` surely its own."""
+        """Whether the process has not been reaped yet; only then is `pid` certainly its own."""
         return not self.exited.done()
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal, if it still runs."""
+        """Send a signal, if the process still runs."""
         if self.running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     async def stop(self, steps: StopSteps, hurry: asyncio.Event) -> int:
-        """End it: each step's signal and its time, then SIGKILL. `hurry` cuts the waiting short. The exit code."""
+        """End the process by each step's signal and time, then SIGKILL; returns the exit code. `hurry` cuts waits."""
         for number, seconds in steps:
             self.send(number)
             if await self._gone_within(seconds, hurry):
@@ -179,7 +179,7 @@ class Child:
         return code
 
     def close(self) -> None:
-        """Take its last words and stop listening: a grandchild may hold the pipe open for ever."""
+        """Read the last output and close the pipe, which a grandchild may hold open for ever."""
         if self._pipe is None or self._pipe.is_closing():
             return
         with contextlib.suppress(BlockingIOError):
@@ -214,7 +214,7 @@ class _Pump(asyncio.Protocol):
 
 
 def describe_exit(code: int) -> str:
-    """`exit code 3`, `killed by SIGKILL`."""
+    """Describe an exit code: `exit code 3`, `killed by SIGKILL`."""
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -1,4 +1,4 @@
-"""Ray's dashboard as a child of its own: it starts beside the gateways, and its death is no one else's."""
+"""Run Ray's dashboard as a child of its own: it starts beside the gateways, and its death ends nothing else."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class RayDashboard(Service):
         address: Callable[[], str],
         environment: Callable[[str], Mapping[str, str]],
     ) -> None:
-        """`address` gives the GCS's of the running head."""
+        """Take `address`, which returns the address of the running head's GCS."""
         self._instance = instance
         self._port = port
         self._address = address
         self._environment = environment
 
     async def prepare(self, run: Run) -> None:
-        """Nothing: the head has made its directories."""
+        """Do nothing: the head has made its directories."""
 
     def launch(self) -> Launch:
-        """This module, which becomes the dashboard."""
+        """Return the command: this module, which becomes the dashboard."""
         environment = {
             **self._environment(self.name),
             **ray_environment(self._instance),
@@ -58,7 +58,7 @@ class RayDashboard(Service):
         return Launch(argv, environment)
 
     async def probe(self, pid: int) -> str:
-        """Ask it how the GCS is."""
+        """Ask the dashboard for the health of the GCS."""
         headers = {"Authorization": f"Bearer {ray_token(self._instance)}"}
         answer = await http_get("127.0.0.1", self._port, "/api/gcs_healthz", headers=headers)
         if answer.status != 200:
@@ -66,7 +66,7 @@ class RayDashboard(Service):
         return f"Ray dashboard on 127.0.0.1:{self._port}"
 
     def tidy(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def become_dashboard(gcs_address: str, port: str, directory: str) -> None:

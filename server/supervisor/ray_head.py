@@ -1,4 +1,4 @@
-"""Ray's head on this machine: GCS and raylet under `ray start --block`, on the loopback interface, with a token."""
+"""Run Ray's head on this machine: GCS and raylet under `ray start --block`, on the loopback interface, with a token."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOG_BACKUPS = 2
 
 
 class RayHead(Service):
-    """A local Ray cluster of one node. `address` is new at each start, so nobody joins the remains of the last one."""
+    """A local Ray cluster of one node. `address` is new at each start, so none joins the remains of the last one."""
 
     name = "ray"
     title = "Ray"
@@ -34,7 +34,7 @@ class RayHead(Service):
     watch_seconds = 2.0
 
     def __init__(self, instance: Instance, environment: Callable[[str], Mapping[str, str]]) -> None:
-        """`environment` makes a child's whole environment from its name, when `address` is known."""
+        """Take `environment`, which makes a child's whole environment from its name once `address` is known."""
         self._instance = instance
         self._environment = environment
         self.sessions = instance.data_dir / "ray" / "sessions"
@@ -44,7 +44,7 @@ class RayHead(Service):
 
     @property
     def address(self) -> str:
-        """`host:port` of the GCS, for `ray.init`; its port is chosen by `prepare`."""
+        """Return the GCS's `host:port`, for `ray.init`; its port is chosen by `prepare`."""
         return f"127.0.0.1:{self._port}"
 
     @property
@@ -53,7 +53,7 @@ class RayHead(Service):
         return self._port != 0
 
     async def prepare(self, run: Run) -> None:
-        """Sweep the last session, keep its logs; choose ports."""
+        """Remove the last session, keep its logs, and choose ports."""
         self.sessions.mkdir(parents=True, exist_ok=True)
         self.sessions.parent.chmod(0o700)  # Ray opens its own directory to everybody
         self._short.unlink(missing_ok=True)
@@ -63,7 +63,7 @@ class RayHead(Service):
         self._port, self._health_port = free_ports(2)
 
     def launch(self) -> Launch:
-        """`ray start --block`, which ends when a part of it has died. All its other ports are the kernel's choice."""
+        """Return `ray start --block`, which ends when a part of it has died. The kernel chooses all its other ports."""
         argv = [
             *(str(ray_binary()), "start", "--head", "--block", "--disable-usage-stats", "--log-color=false"),
             *(
@@ -89,7 +89,7 @@ class RayHead(Service):
         return Launch(argv, environment, self.sessions)
 
     def broken(self, pid: int) -> str | None:
-        """A part that ended with SIGTERM: `ray start` takes that for intended, and waits on."""
+        """Name a part that ended with SIGTERM: `ray start` takes that for intended, and waits on."""
         try:
             alive = {each.name() for each in psutil.Process(pid).children() if each.status() != psutil.STATUS_ZOMBIE}
         except psutil.Error as error:
@@ -106,7 +106,7 @@ class RayHead(Service):
         return f"Ray {importlib.metadata.version('ray')} at {self.address}"
 
     def tidy(self) -> None:
-        """Keep the logs of the last session alone."""
+        """Remove earlier sessions, and everything of the last one but its logs."""
         latest = (self.sessions / "session_latest").resolve().name
         for path in self.sessions.iterdir():
             if path.is_symlink() or path.is_file():
@@ -121,7 +121,7 @@ class RayHead(Service):
 
 
 def ray_environment(instance: Instance) -> dict[str, str]:
-    """What every process of ours needs to join the local Ray, and Ray's own processes to agree on it."""
+    """Return the environment that our processes need to join the local Ray, and Ray's own to agree on it."""
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(_token_path(instance)),
@@ -132,12 +132,12 @@ def ray_environment(instance: Instance) -> dict[str, str]:
 
 
 def ray_token(instance: Instance) -> str:
-    """The token that the local Ray wants from everybody."""
+    """Return the token that the local Ray requires of every client."""
     return _token_path(instance).read_text()
 
 
 def ray_binary() -> Path:
-    """The `ray` command of this virtual environment."""
+    """Return the path of this virtual environment's `ray` command."""
     path = Path(sys.executable).with_name("ray")
     if not path.exists():
         raise ServiceError("the package ray[default] is not installed")

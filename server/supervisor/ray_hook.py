@@ -1,4 +1,4 @@
-"""Runs inside `ray start` (RAY_START_HOOK), before it starts anything: leaves out what one machine does not need."""
+"""Disable what one machine does not need of Ray, as a hook (RAY_START_HOOK) that `ray start` runs first."""
 
 from __future__ import annotations
 

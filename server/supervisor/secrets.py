@@ -1,4 +1,4 @@
-"""Secrets that nobody has given: made at the first start, kept in the data directory for all its processes."""
+"""Generate secrets that are not configured, at the first start, and keep them in the data directory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _LEAST_CHARACTERS = 43  # of a kept one: 256 bits in base64
 
 
 def with_kept_secrets(settings: Settings) -> Settings:
-    """The settings with the data directory's own JWT secret where none is given. Raises ConfigurationError."""
+    """Return the settings with the data directory's JWT secret where none is given. Raises ConfigurationError."""
     if settings.jwt_secret != PROCESS_SECRET:
         return settings
     return settings.replace(jwt_secret=kept_secret(settings.data_dir / "jwt.secret"))
 
 
 def kept_secret(path: Path) -> str:
-    """The secret in the file, which is made (0600) if it is not there; whoever comes first makes it for all.
+    """Return the secret in the file, which the first process to ask creates (0600) for all.
 
     Raises ConfigurationError.
     """

@@ -1,4 +1,4 @@
-"""What the supervisor needs to know of a service: how to prepare, start, ask and stop it."""
+"""The interface of a supervised service: how to prepare, start, probe and stop it."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ class NotReady(Exception):
 
 
 class Service(ABC):
-    """One kind of child. `name` is its log's and its processes' mark, `title` what a person reads."""
+    """A kind of child process. `name` identifies its log and its processes, `title` is for people."""
 
     name: str
     title: str
     stop_steps: StopSteps = ((SIGTERM, 10.0),)
     start_seconds: float = 30.0
-    final_exit_codes: frozenset[int] = frozenset()  # with which it says that trying again would not help
+    final_exit_codes: frozenset[int] = frozenset()  # which mean that another try would not help
     echoes: bool = False  # its log lines go to the console too
-    # Asked this often once it has started, and taken for dead when it has not answered for `patience_seconds`.
+    # Probed this often once it has started, and judged dead when it has not answered for `patience_seconds`.
     watch_seconds: float | None = None
     patience_seconds: ClassVar[float] = 20.0
 
     @abstractmethod
     async def prepare(self, run: Run) -> None:
-        """Whatever must be there before the start. It may have run before, and have been killed at any moment."""
+        """Prepare what the start needs. The service may have run before, and have been killed at any moment."""
 
     @abstractmethod
     def launch(self) -> Launch:
-        """The command; called after `prepare`, at each start."""
+        """Return the command; called after `prepare`, at each start."""
 
     @abstractmethod
     async def probe(self, pid: int) -> str:
-        """Really ask it, in a few seconds at most: a line that says where it is. Raises `NotReady` or `OSError`."""
+        """Send a real request, in a few seconds at most; return where it serves. Raises `NotReady` or `OSError`."""
 
     def broken(self, pid: int) -> str | None:
-        """Whether it has visibly fallen apart since it started, though it still runs: what is wrong, or None."""
+        """Return what has visibly broken since the start, though the process still runs; None if nothing has."""
         del pid
         return None
 
     @abstractmethod
     def tidy(self) -> None:
-        """Remove what must not stay when it has stopped: sockets, pid files."""
+        """Remove what must not stay after a stop: sockets, pid files."""

@@ -1,4 +1,4 @@
-"""Standard streams that a person may have closed, broken or set to ASCII: they cost characters, never a traceback."""
+"""Make standard streams safe to print to: closed, broken or ASCII ones cost characters, never a traceback."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLAIN = {"✓": "+", "✗": "x", "…": "...", "–": "-", "—": "-", "→": "
 
 
 def prepare_streams() -> None:
-    """Have all three, and write whatever characters there are."""
+    """Open the standard streams that are closed, and replace characters that they cannot encode."""
     # A file or a socket that was opened as number 1 would get all that we and our children print.
     while (number := os.open(os.devnull, os.O_RDWR)) < 3:
         os.set_inheritable(number, True)
@@ -27,7 +27,7 @@ def prepare_streams() -> None:
 
 
 def printing(command: Callable[[], int]) -> int:
-    """The exit status of a command that prints; a reader who has gone away (`| head`) ends it quietly."""
+    """Run a command that prints and return its exit status; a closed reader (`| head`) ends it quietly."""
     try:
         status = command()
         sys.stdout.flush()

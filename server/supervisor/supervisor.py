@@ -1,4 +1,4 @@
-"""The supervisor: starts what the plan asks for in order, keeps it running, stops it in reverse; without Ray itself."""
+"""Start the plan's services in order, keep them running, stop them in reverse; this process does not import Ray."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from server.supervisor.unit import Policy, StartFailed, Unit, run_to_end
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 SAME_WISH_SECONDS = 2.0
-"""One wish to end comes as several signals: from the terminal and from make, from a manager that signals a whole group.
-What comes later is a person who will not wait."""
+"""One request to end arrives as several signals: from the terminal and make, from a manager that signals a whole group.
+A later signal is a person who will not wait."""
 
 
 class Supervisor:
-    """Runs one plan. A child that dies is started again; when Ray's head dies, the gateways start again with it."""
+    """Run one plan. A child that dies is started again; when Ray's head dies, the gateways start again with it."""
 
     def __init__(self, plan: Plan, instance: Instance, console: Console, *, policy: Policy | None = None) -> None:
         self._plan = plan
@@ -51,7 +51,7 @@ class Supervisor:
     async def run(self, ready: Callable[[bool], Sequence[str]] = lambda _: ()) -> None:
         """Start everything, print the lines of `ready`, and serve until a signal. Raises `StartFailed`.
 
-        `ready` is told whether the dashboard answers already: nobody waits for it.
+        `ready` receives whether the dashboard answers already, since nothing waits for it.
         """
         with self._signals():
             starting = spawn(_outcome(self._start), name="start everything")
@@ -85,7 +85,7 @@ class Supervisor:
         await self._start_gateways_on(plan.ray, attempts)
 
     async def _start_gateways_on(self, ray: Service | None, attempts: int | None) -> None:
-        """The first start of the gateways: it fails when Ray dies under them."""
+        """Start the gateways for the first time; it fails when Ray dies meanwhile."""
         if ray is None:
             await self._start_gateways(attempts)
             return
@@ -104,18 +104,18 @@ class Supervisor:
             await cancel(died)
 
     async def _start_gateways(self, attempts: int | None) -> None:
-        """The first alone, because it creates the actors; then the others, together."""
+        """Start the first gateway alone, because it creates the actors; then the others, together."""
         first, *others = self._plan.gateways
         await self._bring_up(self._unit(first), attempts)
         self._keep(first)
-        if self._plan.dashboard is not None:  # after the first gateway: it wants the processor for seconds
+        if self._plan.dashboard is not None:  # after the first gateway: it uses the processor for seconds
             self._keep(self._plan.dashboard)
         await asyncio.gather(*(self._bring_up(self._unit(each), attempts) for each in others))
         for each in others:
             self._keep(each)
 
     async def _bring_up(self, unit: Unit, attempts: int | None) -> None:
-        """Start it, again and again; `attempts` None never gives up."""
+        """Start a service with retries; `attempts` None never gives up."""
         with self._console.step(f"starting {unit.service.title}") as step:
             while True:
                 try:
@@ -157,7 +157,7 @@ class Supervisor:
         self._keepers[service.name] = spawn(self._keep_one(unit), name=f"keep {service.title}")
 
     async def _keep_one(self, unit: Unit) -> None:
-        if unit.pid is None:  # the dashboard: nobody has waited for it
+        if unit.pid is None:  # the dashboard: nothing has waited for it
             await self._bring_up(unit, None)
         while True:
             await self._await_end(unit)
@@ -172,7 +172,7 @@ class Supervisor:
             # The old gateways drain while the new Ray, which has another address, comes up.
             stops = [self._unit(each).stop() for each in dependents]
             await asyncio.gather(*stops, self._bring_up(ray, None))
-            # Beside, not here: Ray may die again before they are up.
+            # In a task, not here: Ray may die again before they are up.
             self._keepers["gateways"] = spawn(self._start_gateways(None), name="start the gateways again")
 
     async def _await_end(self, unit: Unit) -> None:
@@ -182,7 +182,7 @@ class Supervisor:
         await asyncio.sleep(pause)
 
     async def _stop(self, why: str) -> None:
-        """Stop all in reverse order: gateways (which drain), dashboard, Ray, then the stores."""
+        """Stop all services in reverse order: gateways (which drain), dashboard, Ray, then the stores."""
         if not self._units:
             return
         plan = self._plan
@@ -232,7 +232,7 @@ class Supervisor:
 
 
 async def _outcome(work: Callable[[], Awaitable[None]]) -> StartFailed | ServiceError | None:
-    """Do it, and return a failure that was to be expected: for a task whose exceptions would be logged as faults."""
+    """Await `work`, and return an expected failure: as a task's exception it would be logged as a fault."""
     try:
         await work()
     except (ServiceError, StartFailed) as failure:
@@ -270,14 +270,14 @@ async def serve(
                 await Supervisor(plan, instance, console).run(
                     lambda dashboard_is_up: ready_lines(settings, instance, dashboard_is_up=dashboard_is_up)
                 )
-                for number in _SIGNALS:  # all has ended: the second half of the wish must not look like a fault
+                for number in _SIGNALS:  # all has ended: a second signal of the same request must not look like a fault
                     signal.signal(number, signal.SIG_IGN)
     finally:
         instance.release()
 
 
 def ready_lines(settings: Settings, instance: Instance, *, dashboard_is_up: bool) -> list[str]:
-    """Where everything is, and what to try first."""
+    """Return the lines that say where everything is, and what to try first."""
     api = f"http://{shown_host(settings.host)}:{settings.port}"
     lines = ["", f"  API            {api}", f"  Documentation  {api}/api/docs", f"  Metrics        {api}/metrics"]
     if settings.ray_address is None and settings.ray_dashboard_port:

@@ -1,4 +1,4 @@
-"""The terminal: taken over while we serve, so that Ctrl-C is ours alone to handle."""
+"""Take over the terminal while the server runs, so that it alone handles Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def own_terminal() -> Iterator[None]:
-    """Be the terminal's foreground job, as a command typed by hand is; without a terminal, do nothing.
+    """Become the terminal's foreground job, as a command typed by hand is; without a terminal, do nothing.
 
     Under `make run`, Ctrl-C would otherwise end make as well, which then reports a failure of a clean stop.
     """

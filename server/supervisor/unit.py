@@ -1,4 +1,4 @@
-"""One supervised service: its process, its log, its way up, and how long to wait before the next try."""
+"""A supervised service: its process, its log, its start, and the wait before the next try."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PROBE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How stubborn the supervisor is. Seconds."""
+    """How often and how long the supervisor retries. Times are in seconds."""
 
-    first_attempts: int = 3  # at the very first start somebody is looking: a fault is told, not retried for ever
+    first_attempts: int = 3  # at the very first start a person is looking: a fault is reported, not retried for ever
     base_seconds: float = 0.25
     most_seconds: float = 30.0
     steady_seconds: float = 60.0  # what has lived this long starts again at `base_seconds`
@@ -36,14 +36,14 @@ class StartFailed(Exception):
 
 
 class Backoff:
-    """Growing pauses between restarts, with jitter, forgotten after a steady while."""
+    """Growing pauses between restarts, with jitter, reset after a steady run."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._failures = 0
 
     def next_seconds(self, lived_seconds: float) -> float:
-        """The pause after an end that came `lived_seconds` after the last good start (0: there was none)."""
+        """Return the pause after an end `lived_seconds` after the last good start (0: there was none)."""
         if lived_seconds >= self._policy.steady_seconds:
             self._failures = 0
         most = min(self._policy.most_seconds, self._policy.base_seconds * 2.0**self._failures)
@@ -52,7 +52,7 @@ class Backoff:
 
 
 class Unit:
-    """A service and the process that is it now. One caller at a time starts, awaits or stops it."""
+    """A service and its current process. One caller at a time starts, awaits or stops it."""
 
     def __init__(
         self,
@@ -75,21 +75,21 @@ class Unit:
 
     @property
     def pid(self) -> int | None:
-        """The running process, or None."""
+        """Return the running process's pid, or None."""
         return self._child.pid if self._child is not None and self._child.running else None
 
     @property
     def tail(self) -> str:
-        """The last lines of its log."""
+        """Return the last lines of the service's log."""
         return self._log.tail()
 
     @property
     def lived_seconds(self) -> float:
-        """Since the last good start; 0 when there was none."""
+        """Return the seconds since the last good start; 0 when there was none."""
         return 0.0 if self._up_since is None else time.monotonic() - self._up_since
 
     async def start(self) -> str:
-        """Start it clean and wait until it answers; returns where it is. Raises `StartFailed`, and leaves nothing."""
+        """Start the service and wait until it answers; returns where. Raises `StartFailed`, leaving no process."""
         self._up_since = None
         title = self.service.title
         try:
@@ -108,7 +108,7 @@ class Unit:
         return where
 
     async def ended(self) -> str:
-        """Wait until it dies, or no longer answers (then it is stopped); returns the reason."""
+        """Wait until the service dies, or no longer answers (then it is stopped); returns the reason."""
         assert self._child is not None
         exited, service = self._child.exited, self.service
         answered = time.monotonic()
@@ -131,7 +131,7 @@ class Unit:
             return fault
 
     async def stop(self) -> None:
-        """Stop it and every process that belongs to it; harmless when it does not run."""
+        """Stop the service and every process that belongs to it; harmless when it does not run."""
         if self._child is not None:
             await self._child.stop(self.service.stop_steps, self._hurry)
             self._child = None
