@@ -1,9 +1,8 @@
-"""Days in a row: which calendar day an instant is in somebody's time zone, and what it does to a streak. Pure.
+"""Compute streaks of consecutive days in a user's time zone, as pure functions.
 
-Two activities are two days only if a midnight of the zone that is in force now lies between their instants, however
-their dates are called: whoever moves over the date line within a minute has not lived another day. A date never counts
-twice. A streak is over only when both the zone that was in force at the last activity and the one that is in force now
-have left a day out.
+Two activities fall on two days only if a midnight of the zone that is in force now lies between their instants,
+whatever their dates are: moving over the date line within a minute adds no day. A date never counts twice. A streak
+ends only when a day was left out both in the zone in force at the last activity and in the one in force now.
 """
 
 from __future__ import annotations
@@ -18,14 +17,15 @@ from zoneinfo import ZoneInfo
 
 _DAY = timedelta(days=1)
 _MOMENT = timedelta(microseconds=1)
-_QUARTER_SECONDS = 900  # midnights are at full quarters of an hour of UTC, wherever one is
+_QUARTER_SECONDS = 900  # in every zone, midnights fall on full quarters of an hour of UTC
 
 
 @dataclass(frozen=True, slots=True)
 class Streak:
-    """A run of days, and the longest there ever was. Days are dates in the zone that was in force on them.
+    """A run of consecutive days, and the longest run so far; days are dates in the zone that was in force on them.
 
-    What is None had no column yet when the streak was stored: its days counted, and it was last seen at the day's end.
+    A field that is None had no column yet when the streak was stored: its days counted, and its latest activity was at
+    the day's end.
     """
 
     current: int
@@ -54,19 +54,19 @@ _of_streak = attrgetter(*Streak.__match_args__)
 
 
 def from_row(row: Any) -> Streak:
-    """A streak as it was stored, in either of the tables of them."""
+    """Return a streak from its row in either streak table."""
     return Streak(*_of_row(row))
 
 
 def to_columns(streak: Streak) -> tuple[Any, ...]:
-    """A streak as it is stored: what follows the owner and the type in either of the tables."""
+    """Return the columns of a streak: those that follow the owner and the type in either streak table."""
     columns: tuple[Any, ...] = _of_streak(streak)
     return columns
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A streak that is over."""
+    """A streak that has ended."""
 
     count: int
     started_on: date
@@ -74,7 +74,7 @@ class Run:
 
 
 def record(streak: Streak | None, at: datetime, zone: str) -> tuple[Streak, Run | None]:
-    """The streak after an activity, and the one that ended by it: a day was left out. Repeating it changes nothing."""
+    """Return the streak after an activity, and the one that ended because a day was left out; idempotent."""
     day = local_day(at, zone)
     if streak is None:
         return _begun(1, day, at, zone), None
@@ -90,7 +90,7 @@ def record(streak: Streak | None, at: datetime, zone: str) -> tuple[Streak, Run 
 
 
 def record_all(streak: Streak | None, instants: Sequence[datetime], zone: str) -> tuple[Streak | None, Sequence[Run]]:
-    """`record` for several activities, in their order."""
+    """Apply `record` to several activities, in their order."""
     ended: list[Run] = []
     for at in instants:
         streak, run = record(streak, at, zone)
@@ -100,18 +100,18 @@ def record_all(streak: Streak | None, instants: Sequence[datetime], zone: str) -
 
 
 def is_alive(streak: Streak, at: datetime, zone: str) -> bool:
-    """Whether no day has been left out until now: an activity now would go on with it."""
+    """Return whether no day has been left out until now: an activity now would continue the streak."""
     seen = _seen_at(streak, at)
     return any(local_day(at, each) <= _following(local_day(seen, each), each) for each in (zone, streak.zone))
 
 
 def local_day(at: datetime, zone: str) -> date:
-    """The calendar day of an instant in a zone."""
+    """Return the calendar day of an instant in a zone."""
     return at.astimezone(_zone(zone)).date()
 
 
 def next_midnight(at: datetime, zone: str) -> datetime:
-    """When the calendar day of `at` is over in a zone, in UTC."""
+    """Return when the calendar day of `at` ends in a zone, in UTC."""
     return _midnight(local_day(at, zone) + _DAY, zone)
 
 
@@ -120,7 +120,7 @@ def _begun(longest: int, day: date, at: datetime, zone: str) -> Streak:
 
 
 def _seen(streak: Streak, day: date, at: datetime, zone: str) -> Streak:
-    """The streak with its latest activity; the same one where the instant says nothing that is not known."""
+    """Return the streak with its latest activity; the same object where the instant adds nothing."""
     before = streak.seen_at
     if zone == streak.zone and before is not None and _quarter(before) == _quarter(at):
         return streak
@@ -140,7 +140,7 @@ def _quarter(at: datetime) -> int:
 
 
 def _seen_at(streak: Streak, now: datetime) -> datetime:
-    """The latest activity: by its date, at the end of that day or now, where no instant of that date is known."""
+    """Return the latest activity; if no instant of its date is known, the end of that day or now, if earlier."""
     at = streak.seen_at
     if at is not None and local_day(at, streak.zone) == streak.seen_on:
         return at
@@ -162,13 +162,13 @@ def _following(day: date, zone: str) -> date:
 
 
 def _midnight(day: date, zone: str) -> datetime:
-    # A midnight that clocks skip is, by fold=0, the instant at which they skip it; of one that comes twice, the first.
+    # A midnight that clocks skip is, by fold=0, the instant of the skip; of one that comes twice, the first.
     return datetime.combine(day, time(), _zone(zone)).astimezone(UTC)
 
 
 @cache
 def _zone(name: str) -> ZoneInfo:
-    # Zones are renamed and, seldom, dropped: what this machine does not know any more is no reason to fail.
+    # Zones are renamed and, seldom, dropped: a zone that this machine does not know is no reason to fail.
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):

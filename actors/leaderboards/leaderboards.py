@@ -1,4 +1,4 @@
-"""The actor `leaderboards`: the rankings of all providers, kept up by what their owners tell."""
+"""The actor `leaderboards`: ranks all providers by the records that their owners send."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ from schemas.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 5.0  # also the delay after a start: first those who waited for it are answered
-COMPARE_SECONDS = 300.0  # for so long may news that got lost be missing; it reads each record: 0.3 s per 100 000
+LOOK_SECONDS = 5.0  # also the delay after a start, so that waiting messages are answered first
+COMPARE_SECONDS = 300.0  # longest time that a lost message is missed; reads each record: 0.3 s per 100 000
 REREAD = 200  # providers in one query: some 20 ms
-READ_SECONDS = 60.0  # for all providers: a page at a time, while messages are answered in between
+READ_SECONDS = 60.0  # for all providers: read a page at a time, while messages are answered in between
 
 
 class Leaderboards(Behaviour):
     """Owns the rankings: all boards, all periods.
 
-    Success: what it was told is ranked before the answer. It saves nothing: a crash loses nothing, since it starts from
-    the hourly copy, made up with the records of that moment. Repeating is harmless: records are absolute.
+    Success: a record is ranked before its message is answered. Nothing is saved: a crash loses nothing, since the actor
+    starts from the hourly copy, brought up to date with the records of that moment. Repeating is harmless: records are
+    absolute.
     """
 
     async def start(self, context: ActorContext) -> None:
-        """Read all providers: the copy, and anew those who have moved since. Nobody is answered before that is done."""
+        """Read the copy, and re-read the providers that changed since; no message is answered before that is done."""
         await super().start(context)
         self._rankings = Rankings(now())
-        self._doubtful: dict[UUID, None] = {}  # their best runs must be read anew; in the order in which they came
-        self._moved: set[UUID] = set()  # told of since the read that is under way began
+        self._doubtful: dict[UUID, None] = {}  # providers whose best runs must be re-read; in order of arrival
+        self._moved: set[UUID] = set()  # providers that changed since the read under way began
         self._rereading = asyncio.Lock()
         self._refreshing = Refreshing()
         async with transaction(context.pool, deadline_seconds=READ_SECONDS) as conn:
@@ -75,7 +76,7 @@ class Leaderboards(Behaviour):
             self._moved.add(record.provider_id)
             if not self._rankings.take(record, at):
                 self._doubtful[record.provider_id] = None
-        if self._doubtful and not self._rereading.locked():  # who holds it settles afterwards
+        if self._doubtful and not self._rereading.locked():  # the holder of the lock resolves the rest
             self.context.spawn(self._settle_or_wait(), name="read anew")
 
     async def _settle_or_wait(self) -> None:
@@ -85,7 +86,7 @@ class Leaderboards(Behaviour):
             log.info("%d providers are read anew later: %s", len(self._doubtful), error)
 
     async def _settle(self) -> None:
-        """Read those anew whose runs cannot be told from their records."""
+        """Re-read the providers whose best runs cannot be derived from their records."""
         async with self._rereading:
             while self._doubtful:
                 ids = list(self._doubtful)[:REREAD]
@@ -93,7 +94,7 @@ class Leaderboards(Behaviour):
                 async with self.context.connection() as conn:
                     rows = await sql.load_standings(conn, ids)
                 for provider_id in ids:
-                    if provider_id not in self._moved:  # else what was read may be older than what was told
+                    if provider_id not in self._moved:  # else what was read may be older than the message
                         del self._doubtful[provider_id]
                 self._put(rows)
 
@@ -104,7 +105,7 @@ class Leaderboards(Behaviour):
                 self._rankings.put(BoardTotals(row), at)
 
     async def _compare(self) -> None:
-        """Find what was told and got lost, or told to nobody."""
+        """Find changes whose message was lost or never sent."""
         known, missed = self._rankings, 0
         async with self._rereading, transaction(self.context.pool, deadline_seconds=READ_SECONDS) as conn:
             self._moved.clear()
@@ -118,7 +119,7 @@ class Leaderboards(Behaviour):
         await self._settle()
 
     async def _look_after_copy(self) -> None:
-        """Make the copy anew when that is due. One task calls it, so never two at once."""
+        """Refresh the copy when that is due; one task calls it, so never two at once."""
         if not self._refreshing.may_look(time.monotonic()):
             return
         async with self.context.connection(deadline_seconds=READ_SECONDS) as conn:
@@ -129,7 +130,7 @@ class Leaderboards(Behaviour):
         try:
             async with self.context.connection(deadline_seconds=None) as conn:
                 is_made = await sql.refresh(conn)
-            if not is_made:  # another process is at it, perhaps the one before this, and its copy must be read, too
+            if not is_made:  # another process is refreshing, perhaps the previous one; its copy must be read too
                 self._refreshing.failed(time.monotonic())
                 return
             await self._move_on()
@@ -141,7 +142,7 @@ class Leaderboards(Behaviour):
         log.info("the copy has been made anew in %.1f s: %.0f %% of it was missing", ended - started, 100 * lag.drift)
 
     async def _move_on(self) -> None:
-        """Move the windows on: count by the new copy."""
+        """Move the windows on, by the new copy."""
         async with self._rereading, transaction(self.context.pool, deadline_seconds=READ_SECONDS) as conn:
             self._moved.clear()
             async for page in sql.load_copy(conn):

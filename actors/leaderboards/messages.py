@@ -1,4 +1,4 @@
-"""The messages that `leaderboards` takes, and what it answers."""
+"""The messages that `leaderboards` takes, and its answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEADERBOARDS = "leaderboards"
 
 
 class Record(NamedTuple):
-    """A provider's track record as it is now: absolute figures, so that the next one makes up for one that was lost."""
+    """A provider's current track record, in absolute figures: the next one makes up for one that was lost."""
 
     provider_id: UUID
     total_signals: int
@@ -26,7 +26,7 @@ class Record(NamedTuple):
 
 
 class Standings(Message[None]):
-    """Records that have changed. Told by their owners, after the commit, in the order of the commits."""
+    """Changed records; their owners send them after the commit, in the order of the commits."""
 
     idempotent: ClassVar[bool] = True
 
@@ -34,7 +34,7 @@ class Standings(Message[None]):
 
 
 class Place(NamedTuple):
-    """One entry of a board. `change` is null where there is nothing to compare with."""
+    """One entry of a board; `change` is null where there is nothing to compare with."""
 
     rank: int
     provider_id: UUID
@@ -43,14 +43,14 @@ class Place(NamedTuple):
 
 
 class Ranking(Value):
-    """The first places of a board, and when it last changed."""
+    """The first entries of a board, and when it last changed."""
 
     places: tuple[Place, ...]
     updated_at: datetime
 
 
 class Top(Message[Ranking]):
-    """Ask for the first `limit` places of a board."""
+    """Ask for the first `limit` entries of a board."""
 
     writes: ClassVar[bool] = False
 
@@ -60,14 +60,14 @@ class Top(Message[Ranking]):
 
 
 class Standing(NamedTuple):
-    """Where a provider is on a board: rank and value are null when it is not on it."""
+    """A provider's position on a board; rank and value are null when it is not on it."""
 
     rank: int | None
     value: float | None
 
 
 class PlaceOf(Message[Standing | None]):
-    """Ask where a provider is on a board; None for an id that is no provider's."""
+    """Ask for a provider's position on a board; None for an id that is no provider's."""
 
     writes: ClassVar[bool] = False
 

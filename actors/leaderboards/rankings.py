@@ -1,4 +1,4 @@
-"""Every ranking of every provider, kept in order: a change costs O(log n), the first hundred are read off. Pure."""
+"""Keep every ranking of every provider in order (pure): a change costs O(log n), the first hundred are read off."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from actors.leaderboards.messages import Place, Record, Standing
 from actors.leaderboards.totals import BOARDS, BoardTotals, number_of, value_and_change, values
 from db.leaderboards import Board, Period
 
-# Best first: the value and the number of signals, both counted down, then the id, in one integer: lists are searched in
+# Best first: the value and the number of signals, both negated, then the id, in one integer: searching such lists takes
 # a third of the time that tuples take.
 _Key = int
 _ID_BITS, _SIGNALS_BITS = 128, 40
@@ -21,7 +21,7 @@ _ID = (1 << _ID_BITS) - 1
 
 
 class Rankings:
-    """The tallies of all providers, and an ordered list of keys for each of BOARDS.
+    """The totals of all providers, and an ordered list of keys for each of BOARDS.
 
     With n providers a change of one costs O(log n) for each list in which its key changes: 5 for a follow, up to 14 for
     a signal. Memory is about 3 kB a provider.
@@ -37,7 +37,7 @@ class Rankings:
         return len(self._totals)
 
     def fill(self, all_totals: Iterable[BoardTotals]) -> None:
-        """Put in everything at once, which sorts once: for a start."""
+        """Insert all totals at once, which sorts once: for a start."""
         columns: list[list[_Key]] = [[] for _ in BOARDS]
         for totals in all_totals:
             keys = _keys_of(totals)
@@ -50,12 +50,12 @@ class Rankings:
             ranking.update(column)
 
     def put(self, totals: BoardTotals, at: datetime) -> None:
-        """Put a provider in, or in the place of what was known of it."""
+        """Insert or replace a provider's totals."""
         self._totals[totals.id.int] = totals
         self._reorder(totals, at)
 
     def take(self, record: Record, at: datetime) -> bool:
-        """Take a changed record in. False: the provider's best runs must be read anew, and are out of date until."""
+        """Apply a changed record; False: the provider's best runs are out of date and must be re-read."""
         totals = self._totals.get(record.provider_id.int)
         if totals is None:
             totals = self._totals[record.provider_id.int] = BoardTotals.beginning(record.provider_id)
@@ -66,19 +66,19 @@ class Rankings:
         return is_certain
 
     def is_known(self, record: Record) -> bool:
-        """Whether the record is what is known of the provider."""
+        """Return whether the record equals the provider's current totals."""
         totals = self._totals.get(record.provider_id.int)
         return totals is not None and totals.is_like(record)
 
     def top(self, board: Board, period: Period, limit: int) -> tuple[Place, ...]:
-        """The first places."""
+        """Return the first entries of a board."""
         ranking = self._lists[number_of(board, period)]
         return tuple(
             place_of(rank, self._totals[key & _ID], board, period) for rank, key in enumerate(ranking[:limit], start=1)
         )
 
     def standing(self, board: Board, period: Period, provider_id: UUID) -> Standing | None:
-        """Where a provider is; None for an unknown one."""
+        """Return a provider's position on a board; None for an unknown one."""
         totals = self._totals.get(provider_id.int)
         if totals is None:
             return None
@@ -88,7 +88,7 @@ class Rankings:
         return Standing(None if key is None else self._lists[number].bisect_left(key) + 1, value)
 
     def changed_at(self, board: Board, period: Period) -> datetime:
-        """When the board last changed."""
+        """Return when the board last changed."""
         return self._changed_at[number_of(board, period)]
 
     def _reorder(self, totals: BoardTotals, at: datetime) -> None:
@@ -108,7 +108,7 @@ class Rankings:
 
 
 def place_of(rank: int, totals: BoardTotals, board: Board, period: Period) -> Place:
-    """The entry of a provider that is on the board."""
+    """Return the entry of a provider that is on the board."""
     value, change = value_and_change(totals, board, period)
     assert value is not None
     return Place(rank, totals.id, value, change)

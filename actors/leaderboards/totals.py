@@ -1,4 +1,4 @@
-"""What a provider is worth on each board, and since when it changed by how much. Pure.
+"""Compute a provider's value on each board, and by how much it changed over a window, as pure functions.
 
 Rates and returns are whole numbers of 1e-4, as they are shown; followers and runs are counted.
 """
@@ -13,10 +13,10 @@ from actors.leaderboards.messages import Record
 from db.leaderboards import Board, Period, StandingRow
 
 LEAST_CLOSED = 10
-"""A win rate counts from so many closed signals on, in the time that the board is about."""
+"""The least number of closed signals, in the board's period, for which a win rate counts."""
 
 LEAST_BASE = 10
-"""Growth is compared with at least so many followers: else whoever begins would rise fastest."""
+"""The least number of followers that growth is compared with: else newcomers would rise fastest."""
 
 _SHOWN = 10**4
 _RETURN_UNITS = 10**12
@@ -24,7 +24,7 @@ _RETURN_UNITS = 10**12
 
 @dataclass(slots=True)
 class Mark:
-    """A provider's record as it was when a window began."""
+    """A provider's record at the beginning of a window."""
 
     followers: int
     closed: int
@@ -33,7 +33,7 @@ class Mark:
 
 
 class BoardTotals:
-    """A provider as the boards see it: its record of this moment, and what it was at each mark."""
+    """A provider's board totals: its current record, and its record at each mark."""
 
     __slots__ = (
         "closed",
@@ -81,11 +81,11 @@ class BoardTotals:
 
     @classmethod
     def beginning(cls, provider_id: UUID) -> BoardTotals:
-        """Of a provider that has just begun."""
+        """Return the totals of a new provider."""
         return cls(StandingRow(provider_id, *[0] * 27))
 
     def is_like(self, record: Record) -> bool:
-        """Whether the record says nothing new."""
+        """Return whether the record changes nothing."""
         return (
             self.signals == record.total_signals
             and self.followers == record.followers
@@ -96,7 +96,7 @@ class BoardTotals:
         )
 
     def take(self, record: Record) -> bool:
-        """Take a newer record in. False: the best runs cannot be told from it, several signals were closed at once."""
+        """Apply a newer record; False: several signals were closed at once, so it does not determine the best runs."""
         closed, wins = record.closed - self.closed, record.wins - self.wins
         self.signals = record.total_signals
         self.followers = record.followers
@@ -106,7 +106,7 @@ class BoardTotals:
         self.streak = record.current_streak
         self.week_best = max(self.week_best, min(self.streak, self.closed - self.week.closed))
         self.month_best = max(self.month_best, min(self.streak, self.closed - self.month.closed))
-        # All won: the run went on. None won: it ended. All that were won came last: no other run is hidden in between.
+        # All won: the run continued. None won: it ended. All wins came last: no other run is hidden in between.
         return closed >= 0 and (closed == wins or wins == 0 or self.streak == wins)
 
 
@@ -126,7 +126,7 @@ BOARDS: tuple[tuple[Board, Period], ...] = (
     ("rising", "month"),
     ("rising", "week"),
 )
-"""Every ranking there is. `rising` of all time is that of the week."""
+"""Every ranking there is; `rising` of all time is that of the week."""
 
 _NUMBERS: Mapping[tuple[Board, Period], int] = {
     **{key: number for number, key in enumerate(BOARDS)},
@@ -136,12 +136,12 @@ _IN_UNITS: frozenset[Board] = frozenset({"win_rate", "return", "rising"})
 
 
 def number_of(board: Board, period: Period) -> int:
-    """Which of BOARDS answers for a board and a period."""
+    """Return the index in BOARDS that serves a board and a period."""
     return _NUMBERS[board, period]
 
 
 def values(t: BoardTotals) -> tuple[int | None, ...]:
-    """What it is ranked by on each of BOARDS; None: it is not on it."""
+    """Return a provider's value on each of BOARDS; None: it is not on it."""
     week, month = t.week, t.month
     gained_week, gained_month = t.followers - week.followers, t.followers - month.followers
     return (
@@ -163,7 +163,7 @@ def values(t: BoardTotals) -> tuple[int | None, ...]:
 
 
 def earlier_values(t: BoardTotals) -> tuple[int | None, ...]:
-    """What it would have been ranked by on each of BOARDS: all-time figures a week ago, a window's one window ago."""
+    """Return the earlier values on each of BOARDS: all-time figures a week ago, a window's one window ago."""
     week, weeks, month, months = t.week, t.two_weeks, t.month, t.two_months
     return (
         week.followers,
@@ -184,7 +184,7 @@ def earlier_values(t: BoardTotals) -> tuple[int | None, ...]:
 
 
 def value_and_change(t: BoardTotals, board: Board, period: Period) -> tuple[float | None, float | None]:
-    """What a board shows of it: its value, and by how much that differs from a window before."""
+    """Return what a board shows of a provider: its value, and the difference from a window before."""
     number = number_of(board, period)
     now, before = values(t)[number], earlier_values(t)[number]
     change = None if now is None or before is None else now - before
@@ -206,6 +206,6 @@ def _mean(total: int, count: int) -> int | None:
 
 
 def _shown(numerator: int, denominator: int) -> int:
-    """The quotient in units of 1e-4, a half to the even one, as in a profile."""
+    """Return the quotient in units of 1e-4, a half rounded to even, as in a profile."""
     whole, rest = divmod(numerator * _SHOWN, denominator)
     return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2))

@@ -1,1 +1,1 @@
-"""Providers: their track records, their followers, what they say of themselves."""
+"""Providers: their track records, followers and profiles."""

@@ -1,7 +1,7 @@
-"""What others are told of committed changes: absolute facts, so that the next news repairs the loss of one.
+"""Send domain events about committed changes: absolute facts, so that the next event makes up for a lost one.
 
-Nobody waits for it, and it may be lost: who needs all of it looks into provider_stats and following_counts from time to
-time, which have the truth.
+Sent without acknowledgement, and may be lost: a receiver that needs every one reads provider_stats and
+following_counts, which hold the truth, from time to time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from db.providers.records import RecordRow
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A record that is another now. `before` is None for a person who has just become a provider."""
+    """A changed record; `before` is None for a person who has just become a provider."""
 
     before: RecordRow | None
     after: RecordRow
@@ -28,7 +28,7 @@ class Changed:
 def tell(
     context: ActorContext, changes: Iterable[Changed], first_follows: Mapping[UUID, datetime], at: datetime
 ) -> None:
-    """Tell the boards of every record; people's owners of how far they have come, and of the first follow ever."""
+    """Send every record to the boards, and facts and first follows to the users' owners."""
     changes = list(changes)
     if changes:
         context.ref(LEADERBOARDS, "").tell("", Standings(tuple(_standing(each.after) for each in changes)))
@@ -42,7 +42,7 @@ def tell(
 
 
 def is_event(change: Changed) -> bool:
-    """Whether a person has come further in what achievements and referrals are about."""
+    """Return whether a person has progressed in anything that achievements and referrals count."""
     before, after = change.before, change.after
     if after.is_system:
         return False
@@ -62,7 +62,7 @@ def _standing(record: RecordRow) -> Record:
 
 
 def _reached(record: RecordRow) -> tuple[object, ...]:
-    # Only the first signal counts for anything: most of a feed's signals are no news.
+    # Only the first signal counts for anything: most of a feed's signals cause no event.
     return record.win_count, record.most_followers, record.verification_level, record.total_signals > 0
 
 

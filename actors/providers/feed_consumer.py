@@ -1,6 +1,6 @@
-"""Follows the feed as a log: every signal goes into its provider's record exactly once, whatever dies on the way.
+"""Consume the feed as a log: apply every signal to its provider's record exactly once, across crashes.
 
-What a page of the log does and how far it was read are one transaction. Redis only says when to look.
+A page's effects and the new offset are one transaction. Redis only says when to read.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from schemas.feed import FEED_CHANNEL
 log = logging.getLogger(__name__)
 
 PAGE = 500  # signals of one transaction: some 20 ms
-BATCHING_SECONDS = 0.05  # a signal waits so long for others: a page costs milliseconds whatever it holds,
-BATCHING_SECONDS_EACH = 0.025  # and longer for each that came before: a flow is read three times a second
+BATCHING_SECONDS = 0.05  # batching delay: a page costs milliseconds whatever it holds,
+BATCHING_SECONDS_EACH = 0.025  # and longer for each signal of the last page: a steady flow is read three times a second
 BATCHING_SECONDS_MOST = 0.3  # at most: still well within the second in which boards have moved
-POLL_SECONDS = 1.0  # without a word from Redis
+POLL_SECONDS = 1.0  # between two reads without a notification from Redis
 PAGE_SECONDS = 5.0
 RETRY_SECONDS = (0.1, 5.0)
-IN_MEMORY = 10_000  # records: some 10 MB; past it those used longest ago are read again
+IN_MEMORY = 10_000  # records: some 10 MB; past it the least recently used are evicted and read again
 
-PING_SECONDS = 5.0  # of silence; a subscription may be dead
+PING_SECONDS = 5.0  # of silence, after which the subscription is pinged; it may be dead
 
-_UTC = "UTC"  # the days of who has chosen no zone
+_UTC = "UTC"  # the days of a provider that has chosen no zone
 
-# What says that this signal cannot be stored, not that the server is in trouble.
+# Errors which mean that this signal cannot be stored, not that the server is in trouble.
 _UNFIT = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ArithmeticError, ValueError)
 
 
 class FeedConsumer:
-    """Reads the feed for one shard. `turn` is held while a page is applied; `tell` gets what changed, committed."""
+    """Reads the feed for one shard; `turn` is held while a page is applied; `tell` gets the committed changes."""
 
     def __init__(self, context: ActorContext, turn: asyncio.Lock, tell: Callable[[Sequence[Changed]], None]) -> None:
         self._context = context
@@ -65,27 +65,27 @@ class FeedConsumer:
 
     @property
     def stats(self) -> Mapping[str, float]:
-        """How far it has come, and what it holds."""
+        """Return the offset, and how much is held in memory."""
         return {"feed_seq": self._cursor or 0, "in_memory": len(self._records)}
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Start consuming."""
         self._context.spawn(self._follow(), name="follow the feed")
         self._context.spawn(self._listen(), name="hear of the feed")
 
     def forget(self, provider_ids: Iterable[UUID]) -> None:
-        """Read these records again before they are used; for the holder of the turn."""
+        """Drop these records from memory, so that they are read again before use; the caller holds the lock `turn`."""
         for each in provider_ids:
             self._records.pop(each, None)
 
     async def catch_up(self) -> int:
-        """Apply everything that is in the log; how far that was. Raises DatabaseUnavailable, Fenced."""
+        """Apply everything that is in the log and return its offset; raises DatabaseUnavailable, Fenced."""
         while await self._apply_page():
             pass
         assert self._cursor is not None
         return self._cursor
 
-    # --- when
+    # --- scheduling
 
     async def _follow(self) -> None:
         pause = RETRY_SECONDS[0]
@@ -124,7 +124,7 @@ class FeedConsumer:
             await pubsub.subscribe(FEED_CHANNEL)
             while True:
                 if await pubsub.get_message(timeout=PING_SECONDS) is None:
-                    await pubsub.ping()  # its answer is a message, too
+                    await pubsub.ping()  # its answer is a message too
                     if await pubsub.get_message(timeout=PING_SECONDS) is None:
                         raise RedisConnectionError("the subscription is dead")
                 self._wake.set()
@@ -132,7 +132,7 @@ class FeedConsumer:
     # --- a page
 
     async def _apply_page(self) -> bool:
-        """Apply the next page; whether there may be another."""
+        """Apply the next page; return whether there may be another."""
         async with self._turn:
             try:
                 async with self._context.transaction(deadline_seconds=PAGE_SECONDS) as conn:
@@ -140,7 +140,7 @@ class FeedConsumer:
                         self._cursor = await records.get_cursor(conn, *self._place)
                     page = await records.read_log(conn, self._cursor, self._page)
                     if not page:
-                        self._came = 1  # it is quiet: the next one has no company to wait for
+                        self._came = 1  # the feed is quiet: the next signal needs no batching delay
                         return False
                     reached = page[-1].feed_seq
                     projection = await self._apply(conn, [each for each in page if self._is_ours(each.provider_id)])
@@ -148,7 +148,7 @@ class FeedConsumer:
             except _UNFIT as error:
                 self._distrust_memory()
                 if self._page > 1:
-                    self._page //= 2  # down to the signal that is at fault
+                    self._page //= 2  # halve down to the signal that is at fault
                     return True
                 await self._skip(page[0], error)
                 return True
@@ -159,11 +159,11 @@ class FeedConsumer:
             self._cursor = reached
             changes = [Changed(self._records[each.provider_id], each) for each in projection.records.values()]
             self._remember(projection)
-            self._tell(changes)  # still in turn: news leave in the order of the commits
+            self._tell(changes)  # the lock is still held: events leave in the order of the commits
         return full
 
     def _distrust_memory(self) -> None:
-        # Perhaps it was committed all the same: what is true is in Postgres.
+        # The transaction may have been committed all the same: Postgres holds the truth.
         self._cursor = None
         self._records.clear()
         self._streaks.clear()

@@ -1,4 +1,4 @@
-"""The rules of following: new once, 500 at most, counted exactly. Pure, over a ledger of those that a batch names."""
+"""Decide follows (pure): new once, 500 at most, counted exactly, over a ledger of the pairs that a batch names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Pair = tuple[UUID, UUID]
 
 
 class Ledger:
-    """What a batch of messages starts from, and what it makes of it, message by message."""
+    """The state that a batch of messages starts from, updated message by message."""
 
     def __init__(
         self, records: Mapping[UUID, RecordRow], followings: Iterable[FollowingRow], follows: Iterable[FollowRow]
@@ -33,10 +33,10 @@ class Ledger:
         self.follows: dict[Pair, FollowRow | None] = {(each.follower_id, each.provider_id): each for each in follows}
         self.changes: list[FollowerChange] = []
         self.touched: set[Pair] = set()
-        self.first: dict[UUID, datetime] = {}  # since when those follow who had never followed anybody
+        self.first: dict[UUID, datetime] = {}  # since when users follow who had never followed anybody
 
     def decide(self, provider_id: UUID, message: Message[Any]) -> Any:
-        """The answer to one message. Raises AppError, and has changed nothing then."""
+        """Return the answer to one message; raises AppError, and has changed nothing then."""
         if provider_id not in self.records:
             raise NotFound("Provider not found")
         if isinstance(message, Follow):

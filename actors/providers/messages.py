@@ -1,4 +1,4 @@
-"""The messages that `providers/{k}` takes; each goes to one provider, by its id. Times come from the sender."""
+"""The messages that `providers/{k}` takes, each for one provider, by its id; times come from the sender."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ PROVIDERS = "providers"
 
 
 def provider_key(provider_id: UUID) -> str:
-    """The entity of a provider, a person or a system provider."""
+    """Return the key of a provider, a person or a system provider."""
     return str(provider_id)
 
 
 class Follow(Message[tuple[FollowRow, bool]]):
-    """Let a user follow; the follow and whether it is new. `notify_on_signal` None: as it is, or true for a new one.
+    """Follow a provider; answers the follow and whether it is new.
 
-    Raises NotFound for an unknown provider, ValidationFailed for oneself, Conflict past 500, Unauthorized for nobody.
+    `notify_on_signal` None: as it is, or true for a new one. Raises NotFound for an unknown provider, ValidationFailed
+    for oneself, Conflict past 500, Unauthorized for an unknown user.
     """
 
     follower_id: UUID
@@ -32,14 +33,14 @@ class Follow(Message[tuple[FollowRow, bool]]):
 
 
 class Unfollow(Message[None]):
-    """Let a user follow no more; no error when it does not. Raises NotFound for an unknown provider."""
+    """Unfollow a provider; no error when not following. Raises NotFound for an unknown provider."""
 
     follower_id: UUID
     at: datetime
 
 
 class SetNotify(Message[FollowRow]):
-    """Whether a follower is notified of signals. Raises NotFound when it does not follow."""
+    """Set whether a follower is notified of signals; raises NotFound when it does not follow."""
 
     idempotent: ClassVar[bool] = True
 
@@ -48,9 +49,10 @@ class SetNotify(Message[FollowRow]):
 
 
 class Become(Message[None]):
-    """Make a user a provider. `profile` has at least `display_name`; the names are those of ProfileRow.
+    """Make a user a provider.
 
-    Raises Conflict when it is one, and when the name is taken or looks like one that is.
+    `profile` has at least `display_name`; the names are those of ProfileRow. Raises Conflict when the user is one
+    already, and when the name is taken or looks like one that is.
     """
 
     profile: Mapping[str, Any]
@@ -58,9 +60,9 @@ class Become(Message[None]):
 
 
 class EditProvider(Message[None]):
-    """Set what is named of a person's profile. Raises Forbidden for no provider.
+    """Set the named fields of a person's profile.
 
-    Raises Conflict for a name that is taken, and for a second one in 30 days.
+    Raises Forbidden when the user is no provider, Conflict for a name that is taken, and for a second one in 30 days.
     """
 
     idempotent: ClassVar[bool] = True
@@ -70,6 +72,6 @@ class EditProvider(Message[None]):
 
 
 class CatchUp(Message[int]):
-    """Read at once what is new in the feed; how far this shard has come (a `feed_seq`)."""
+    """Consume the feed at once; answers this shard's offset (a `feed_seq`)."""
 
     writes: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""Whether a name is free: compared with all others' names, those of the last month and those of Lens's sources too."""
+"""Check that a name is free among all names: current, replaced in the last month, and of Lens's sources."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FILLED_AT_ONCE = 500
 
 
 async def check_name(conn: Connection, row: ProfileRow, at: datetime) -> None:
-    """Raise Conflict for a name that is taken or looks like one, ValidationFailed for one that cannot be.
+    """Raise Conflict for a name that is taken or looks like one, ValidationFailed for an impossible one.
 
-    In this order: who imitates a name is told so, whatever else is wrong. Until the transaction ends nobody else can
+    In this order: an imitation is reported as such, whatever else is wrong. Until the transaction ends nobody else can
     take a name.
     """
     await _fill(conn)
@@ -29,7 +29,7 @@ async def check_name(conn: Connection, row: ProfileRow, at: datetime) -> None:
 
 
 async def _fill(conn: Connection) -> None:
-    """Store what names look like that came in by SQL: those of before, and of the sources that Lens has met."""
+    """Store the skeletons of names that were written by SQL: older ones, and those of sources that Lens has met."""
     while missing := await profiles.without_skeletons(conn, FILLED_AT_ONCE):
         found = [(each, await asyncio.to_thread(skeletons, name)) for each, name in missing]
         await profiles.fill_skeletons(conn, found)

@@ -1,4 +1,4 @@
-"""The rules of a provider's profile: one per user, a name that nobody else has. Pure."""
+"""Decide changes to a provider's profile (pure): one per user, under a name that nobody else has."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ NAME_TAKEN = "This display name is taken"
 
 
 def become(known: ProfileRow | None, user_id: UUID, message: Become) -> ProfileRow:
-    """The profile of a user who becomes a provider. Raises Conflict for one who is."""
+    """Return the profile of a user who becomes a provider; raises Conflict if the user is one already."""
     if known is not None:
         raise Conflict("You are a provider already")
     return _with(_blank(user_id, message.at), message.profile)
 
 
 def edit(known: ProfileRow | None, message: EditProvider) -> ProfileRow:
-    """The profile after an edit. Raises Forbidden for who is no provider, Conflict for a second name in 30 days."""
+    """Return the profile after an edit; raises Forbidden for a non-provider, Conflict for a second name in 30 days."""
     if known is None or known.is_system:
         raise Forbidden("You are not a provider")
     edited = _with(known, message.changes)

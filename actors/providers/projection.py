@@ -1,4 +1,4 @@
-"""What a page of the feed does to the records, positions and streaks of its providers. Pure."""
+"""Project a page of the feed onto the records, positions and streaks of its providers, as a pure function."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ StreakKey = tuple[UUID, StreakType]
 
 
 def places_to_close(signals: Iterable[LoggedSignal]) -> Mapping[Place, int]:
-    """How many positions the signals may close, by the place in which they are."""
+    """Return how many positions the signals may close, by position key."""
     return Counter(place_of(each) for each in signals if closes(each))
 
 
 def opens(signal: LoggedSignal) -> bool:
-    """Whether it opens a position."""
+    """Return whether the signal opens a position."""
     return signal.event_type == "OPEN_SIGNAL" and _has_terms(signal)
 
 
 def closes(signal: LoggedSignal) -> bool:
-    """Whether it closes one, if there is one."""
+    """Return whether the signal closes a position, if one is open."""
     return signal.event_type == "CLOSE_SIGNAL" and _has_terms(signal)
 
 
 def place_of(signal: LoggedSignal) -> Place:
-    """Where it opens or closes; for a signal that does."""
+    """Return the position key of a signal that opens or closes."""
     assert signal.direction is not None
     instrument = spelled_alike(signal.symbol, signal.asset_type)
     return signal.provider_id, signal.asset_type, instrument, signal.direction
@@ -46,7 +46,7 @@ def _has_terms(signal: LoggedSignal) -> bool:
 
 
 class Projection:
-    """Takes signals in the feed's order. A signal that is in its provider's record already changes nothing.
+    """Applies signals in the feed's order; one that is in its provider's record already changes nothing.
 
     `positions` are the oldest open ones, as many as may be closed, in their order. `zones` are those of the providers
     whose streaks are kept.
@@ -59,7 +59,7 @@ class Projection:
         kept_streaks: Mapping[StreakKey, Streak],
         zones: Mapping[UUID, str],
     ) -> None:
-        self.records: dict[UUID, RecordRow] = {}  # those that changed; so are the streaks
+        self.records: dict[UUID, RecordRow] = {}  # only changed ones; likewise the streaks
         self.streaks: dict[StreakKey, Streak] = {}
         self.opened: list[OutcomeRow] = []
         self.closed: list[OutcomeRow] = []  # positions that were open before
@@ -72,7 +72,7 @@ class Projection:
             self._queue((each.provider_id, each.asset_type, each.symbol, each.direction)).append((each, True))
 
     def take(self, signal: LoggedSignal) -> None:
-        """Reckon one signal in."""
+        """Apply one signal."""
         provider_id = signal.provider_id
         record = self.records.get(provider_id) or self._before[provider_id]
         if signal.feed_seq <= record.applied_seq:
@@ -90,7 +90,7 @@ class Projection:
                 self._note_profit(signal, self.records[provider_id], ended=record.current_streak)
 
     def streak_rows(self) -> list[StreakRow]:
-        """The streaks that changed, as they are stored."""
+        """Return the changed streaks as rows."""
         return [StreakRow(*key, *streaks.to_columns(each)) for key, each in self.streaks.items()]
 
     def _queue(self, place: Place) -> deque[tuple[OutcomeRow, bool]]:
@@ -141,7 +141,7 @@ class Projection:
             self.ended.append(RunRow(*key, run.count, run.started_on, run.ended_on))
 
     def _note_profit(self, signal: LoggedSignal, record: RecordRow, *, ended: int) -> None:
-        """The run of PROFITs is the record's; what is added are its days. `ended`: how long it was before."""
+        """Note a run of PROFITs: the record has its length, this adds its days; `ended`: the length before."""
         key: StreakKey = (signal.provider_id, "profitable_signal")
         before = self._streak(key)
         if record.current_streak:

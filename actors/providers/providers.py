@@ -1,4 +1,4 @@
-"""The actor `providers/{k}`: track records as the feed goes on, followers, profiles."""
+"""The actor `providers/{k}`: track records projected from the feed, followers, profiles."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _FOLLOWING = (Follow, Unfollow, SetNotify)
 class Providers(Behaviour):
     """Owns its providers' records, outcomes, streaks, followers and profiles.
 
-    Success: what was answered, and every signal up to the stored place in the feed, is committed. A crash loses nothing
-    but news to other actors, which the next news replaces. Repeating is harmless: commands carry ids, and a record
-    knows the newest signal that is in it.
+    Success: what was answered, and every signal up to the stored offset, is committed. A crash loses nothing but events
+    for other actors, which the next events replace. Repeating is harmless: commands carry ids, and a record knows the
+    newest signal that is in it.
     """
 
     async def start(self, context: ActorContext) -> None:
-        """Begin to follow the feed."""
+        """Start the feed consumer."""
         await super().start(context)
         # One at a time: pages of the feed and batches of commands change the same rows, and each takes milliseconds.
         self._turn = asyncio.Lock()
@@ -78,14 +78,14 @@ class Providers(Behaviour):
 
 
 class _Commands:
-    """One try at a batch of commands. `changes` are the records', `first` who follows for the first time ever."""
+    """One attempt at a batch of commands; `changes` are to records, `first` the first follows ever, by user."""
 
     def __init__(self) -> None:
         self.changes: dict[UUID, Changed] = {}
         self.first: dict[UUID, datetime] = {}
 
     async def apply(self, conn: Connection, batch: Sequence[Envelope]) -> list[Any]:
-        """The answers, errors as values; what raises has changed nothing."""
+        """Return the answers, errors as values; a command that raised has changed nothing."""
         replies: list[Any] = []
         for is_following, run in groupby(batch, lambda each: isinstance(each.message, _FOLLOWING)):
             if is_following:
@@ -99,7 +99,7 @@ class _Commands:
         pairs = [(message.follower_id, _id(each.key)) for message, each in zip(messages, batch, strict=True)]
         counting = {message.follower_id for message in messages if not isinstance(message, SetNotify)}
         ledger = Ledger(
-            # The locks come first: until then another owner may change what is counted.
+            # The locks come first: until then another owner may change the counts.
             followings=await follows.lock_followings(conn, list(counting)) if counting else (),
             records=await records.load_records(conn, list({provider for _, provider in pairs})),
             follows=await follows.load_follows(conn, list(set(pairs))),

@@ -1,6 +1,6 @@
-"""Works a track record out anew from what Postgres has: the published signals and the changes of followers.
+"""Recompute a track record from what Postgres has: the published signals and the follower changes.
 
-For operators, and for tests: what the owner keeps signal by signal equals it to the last digit.
+For operators, and for tests: the record that is kept signal by signal equals it to the last digit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from db.providers.records import LoggedSignal, RecordRow
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """A record as it should be, and in what the stored one differs: empty when it is right."""
+    """A recomputed record, and its differences from the stored one: empty when that is right."""
 
     record: RecordRow
     outcomes: Sequence[OutcomeRow]
@@ -28,9 +28,9 @@ class Rebuilt:
 
 
 async def rebuild(conn: Connection, provider_id: UUID) -> Rebuilt:
-    """Compare a provider's record, up to the newest signal in it. For a transaction that sees one moment.
+    """Compare a provider's record, up to the newest signal in it, with its recomputation.
 
-    Raises KeyError for an unknown provider.
+    For a transaction that sees one moment. Raises KeyError for an unknown provider.
     """
     stored = (await records.load_records(conn, [provider_id]))[provider_id]
     log = await records.read_log_of(conn, provider_id, stored.applied_seq)
@@ -53,7 +53,7 @@ async def rebuild(conn: Connection, provider_id: UUID) -> Rebuilt:
 
 
 async def repair(conn: Connection, rebuilt: Rebuilt) -> None:
-    """Store a record as it should be. For a transaction of the provider's owner."""
+    """Store a recomputed record; for a transaction of the provider's owner."""
     await outcomes.delete_outcomes(conn, rebuilt.record.provider_id)
     if rebuilt.outcomes:
         await outcomes.insert_outcomes(conn, rebuilt.outcomes)
@@ -63,7 +63,7 @@ async def repair(conn: Connection, rebuilt: Rebuilt) -> None:
 def replay(
     empty: RecordRow, log: Iterable[LoggedSignal], changes: Iterable[FollowerChange]
 ) -> tuple[RecordRow, Sequence[OutcomeRow]]:
-    """The record after signals and changes of followers, each where it happened, and its positions."""
+    """Return the record after signals and follower changes, each where it happened, and its positions."""
     provider_id = empty.provider_id
     projection = Projection({provider_id: empty}, (), {}, {})
     waiting = list(changes)[::-1]

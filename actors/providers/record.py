@@ -1,4 +1,4 @@
-"""The rules of a track record: what a signal does to it, what follows from it, which level it has earned. Pure.
+"""Compute track records (pure): the effect of a signal, the figures that follow, the level that is earned.
 
 Everything is counted in whole numbers (see RecordRow), so the order of additions does not matter, nothing is ever
 rounded twice, and a record that is kept signal by signal equals one that is computed from all of them at once.
@@ -28,7 +28,7 @@ _RANKS: dict[Level, int] = {"none": 0, "basic": 1, "pro": 2, "elite": 3}
 
 
 def return_of(direction: str, entry_price: Decimal, exit_price: Decimal) -> tuple[int, Status]:
-    """The return of a position in units of 1e-12, half of one rounded to the even, and what it makes of its signal.
+    """Return a position's return in units of 1e-12, half a unit rounded to even, and its signal's status.
 
     ±(exit - entry)/entry; the sign of what is rounded to 0 still counts.
     """
@@ -42,12 +42,12 @@ def return_of(direction: str, entry_price: Decimal, exit_price: Decimal) -> tupl
 
 
 def counted(record: RecordRow, feed_seq: int, at: datetime) -> RecordRow:
-    """The record after a signal that closed nothing: one that opens, or a close for which nothing was open."""
+    """Return the record after a signal that closed nothing: an opening, or a close with nothing open."""
     return promoted(replace(record, applied_seq=feed_seq, total_signals=record.total_signals + 1), at)
 
 
 def closed(record: RecordRow, feed_seq: int, at: datetime, returned: int, status: Status) -> RecordRow:
-    """The record after a signal that closed a position."""
+    """Return the record after a signal that closed a position."""
     total = record.return_sum + returned
     peak = max(record.return_peak, total)
     streak = record.current_streak + 1 if status == "PROFIT" else 0
@@ -73,7 +73,7 @@ def closed(record: RecordRow, feed_seq: int, at: datetime, returned: int, status
 
 
 def followed(record: RecordRow, delta: int, at: datetime) -> RecordRow:
-    """The record with so many followers more."""
+    """Return the record with `delta` more followers."""
     count = record.follower_count + delta
     return promoted(
         replace(record, follower_count=count, most_followers=max(record.most_followers, count)),
@@ -82,7 +82,7 @@ def followed(record: RecordRow, delta: int, at: datetime) -> RecordRow:
 
 
 def promoted(record: RecordRow, at: datetime) -> RecordRow:
-    """The record with the level that it has earned, which is never lost; verified once, at the first level."""
+    """Return the record with the level that it has earned; never lost; verified once, at the first level."""
     level = earned_level(record)
     if _RANKS[level] <= _RANKS[record.verification_level]:
         return record
@@ -90,7 +90,7 @@ def promoted(record: RecordRow, at: datetime) -> RecordRow:
 
 
 def earned_level(record: RecordRow) -> Level:
-    """The highest level whose every condition holds at this moment."""
+    """Return the highest level whose every condition holds now."""
     decided = record.closed_count
     for level, signals, percent, followers in LEVELS:
         has_rate = percent == 0 or (decided > 0 and record.win_count * 100 >= percent * decided)
@@ -100,13 +100,13 @@ def earned_level(record: RecordRow) -> Level:
 
 
 def is_deeper(peak: int, low: int, than_peak: int, than_low: int) -> bool:
-    """Whether the fall from 1 + peak to 1 + low is the larger part of where it began; both in units of 1e-12."""
+    """Return whether the fall from 1 + peak to 1 + low is the larger fraction of its peak; units of 1e-12."""
     high, other = RETURN_UNITS + peak, RETURN_UNITS + than_peak  # at least 1 each: a peak is never below 0
     return (peak - low) * other > (than_peak - than_low) * high
 
 
 def figures_of(record: RecordRow) -> Figures:
-    """What the API shows of it, each figure rounded once from the exact sums."""
+    """Return what the API shows of a record, each figure rounded once from the exact sums."""
     decided, total = record.closed_count, record.return_sum
     return Figures(
         win_rate=_ratio(record.win_count, decided) if decided else None,
@@ -122,18 +122,19 @@ def _ratio(numerator: int, denominator: int) -> float:
 
 
 def _rounded(numerator: int, denominator: int) -> int:
-    """numerator / denominator (> 0) as a whole number, a half to the even one."""
+    """Return numerator / denominator (> 0) as a whole number, a half rounded to even."""
     whole, rest = divmod(numerator, denominator)
     return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2))
 
 
 def _sharpe(count: int, total: int, squares: int) -> float | None:
-    """Mean by sample standard deviation: total/n by sqrt((squares - total²/n)/(n - 1)), as one root of one fraction."""
+    """Return mean / sample deviation: total/n by sqrt((squares - total²/n)/(n - 1)), as one root of one fraction."""
     spread = count * squares - total * total  # n² times the variance of the whole; 0: all are alike
     if count < 2 or spread <= 0:
         return None
     numerator, denominator = total * total * (count - 1) * _FIGURE_UNITS**2, count * spread
-    # Twice the root, cut: its last bit says on which side of the half the root is; only a perfect square is on it.
+    # Twice the root, truncated: its last bit says on which side of the half the root is; only a perfect square is on
+    # it.
     twice = isqrt(4 * numerator // denominator)
     root = twice // 2
     if twice % 2 and (twice * twice * denominator != 4 * numerator or root % 2):

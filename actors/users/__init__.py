@@ -1,1 +1,1 @@
-"""The owner of accounts: sessions, passwords, one-time links, and what a user keeps."""
+"""Users: accounts with their sessions, passwords and one-time links, and users' preferences."""

@@ -1,4 +1,4 @@
-"""What the owners of users tell one another after a commit. It may get lost; a sweep finds it again."""
+"""Send messages between the owners of users after a commit; one that gets lost is found by a sweep."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from db.referrals import ActedRow
 
 
 def tell_acted(context: ActorContext, rows: Iterable[ActedRow]) -> None:
-    """Tell referrers that a referee of theirs has followed or published."""
+    """Notify referrers that a referee of theirs has followed or published."""
     for each in rows:
         _tell(context, each.referrer_id, Qualify(each.referee_id, each.acted_at))
 
 
 async def tell_posts(context: ActorContext, posts: Iterable[tuple[UUID, datetime]]) -> None:
-    """Count comments, (author, when), for their authors' streaks. Raises DatabaseUnavailable."""
+    """Count comments, (author, when), for their authors' streaks; raises DatabaseUnavailable."""
     posts = list(posts)
     async with context.connection() as conn:
         zones = await achievements.zones(conn, list({user_id for user_id, _ in posts}))
@@ -30,19 +30,19 @@ async def tell_posts(context: ActorContext, posts: Iterable[tuple[UUID, datetime
 
 
 def tell_first_follows(context: ActorContext, follows: Iterable[tuple[UUID, datetime]]) -> None:
-    """Tell users' owners that they have followed or published for the first time."""
+    """Notify users' owners of a first follow or publication."""
     for user_id, at in follows:
         _tell(context, user_id, FirstFollow(at))
 
 
 def tell_facts(context: ActorContext, rows: Iterable[FactsRow], at: datetime) -> None:
-    """Tell users' owners of their track records."""
+    """Send users' track records to their owners."""
     for each in rows:
         _tell(context, each.user_id, provider_facts(each, at))
 
 
 def provider_facts(row: FactsRow, at: datetime) -> ProviderFacts:
-    """A provider's track record as a message."""
+    """Return a provider's track record as a message."""
     return ProviderFacts(row.signals, row.wins, row.most_followers, row.level, True, at)
 
 

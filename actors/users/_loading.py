@@ -1,4 +1,4 @@
-"""How the entities of `users/{k}` come out of Postgres: each kind by a few queries for all of its keys."""
+"""Load the entities of `users/{k}` from Postgres: each kind by a few queries for all of its keys."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from db.users import accounts, preferences, sessions
 
 
 async def load_accounts(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, Account]:
-    """Those that exist."""
+    """Return the accounts that exist."""
     rows = await accounts.load_accounts(conn, ids)
     live = _by_user(await sessions.load_sessions(conn, ids))
     return {row.id: Account(row, {each.id: each for each in live[row.id]}) for row in rows}
 
 
 async def load_libraries(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, Library]:
-    """All of them: what a user has not set has defaults."""
+    """Return the preferences of all of these users; what is not set has defaults."""
     found = {user_id: Library.empty(user_id) for user_id in ids}
     settings = {row.user_id: row for row in await preferences.load_settings(conn, ids)}
     watched = _by_user(await preferences.load_watchlists(conn, ids))
@@ -45,7 +45,7 @@ async def load_libraries(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID,
 
 
 async def load_progresses(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, Progress]:
-    """Those of users who exist."""
+    """Return the progress of those users that exist."""
     streaks = _by_user(await achievements.load_streaks(conn, ids))
     return {
         row.user_id: Progress(
@@ -60,7 +60,7 @@ async def load_progresses(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID
 
 
 async def load_talks(conn: Connection, pairs: Sequence[tuple[UUID, UUID]]) -> Mapping[tuple[UUID, UUID], Talk]:
-    """By (user, signal): all of them, also of users who have said nothing."""
+    """Return talks by (user, signal): all of them, also of users who have said nothing."""
     reactions: dict[tuple[UUID, UUID], dict[str, ReactionRow]] = defaultdict(dict)
     for reaction in await social.load_reactions(conn, pairs):
         reactions[reaction.user_id, reaction.signal_id][reaction.reaction_type] = reaction

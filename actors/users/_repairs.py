@@ -1,6 +1,6 @@
-"""Finds what was told and got lost: facts without the achievement that they unlock, acts without their reward.
+"""Find lost messages: facts without the achievement that they unlock, acts without their reward.
 
-A turn looks at one page of each table, so that it costs a few milliseconds however many users there are.
+A turn reads one page of each table, so that it costs a few milliseconds however many users there are.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ PAGE = 1_000
 _START = UUID(int=0)
 _DUE = [(each.id, each.fact, each.target) for each in ACHIEVEMENTS]
 
-POSTS_SINCE = timedelta(days=2)  # a day that was lost longer ago is not to be mended: others have counted since
-POSTS_SETTLED = timedelta(seconds=20)  # what is younger has just been told, or is not committed yet
+POSTS_SINCE = timedelta(days=2)  # a day that was lost longer ago cannot be repaired: others have counted since
+POSTS_SETTLED = timedelta(seconds=20)  # younger posts have just been announced, or are not committed yet
 
 
 class Repairs:
-    """Walks over the tables, again and again, for as long as the actor lives. To be told twice harms nobody."""
+    """Walks over the tables, again and again, for as long as the actor lives; repeated messages are harmless."""
 
     def __init__(self, context: ActorContext) -> None:
         self._context = context
@@ -34,7 +34,7 @@ class Repairs:
         self._posts = first_id(now() - POSTS_SINCE)
 
     async def turn(self) -> None:
-        """Look at the next page of each. Raises DatabaseUnavailable."""
+        """Check the next page of each table; raises DatabaseUnavailable."""
         context, at = self._context, now()
         until = first_id(at - POSTS_SETTLED)
         async with context.connection() as conn:

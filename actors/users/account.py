@@ -1,4 +1,4 @@
-"""The rules of an account: making it, signing in, rotating refresh tokens, passwords and links. Pure."""
+"""Decide account messages (pure): registration, sign-in, refresh tokens, passwords and links."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from schemas.errors import Conflict, NotFound, Unauthorized, ValidationFailed
 
 SESSION_LIFETIME = timedelta(days=7)  # since its last use
 RETRY_GRACE = timedelta(seconds=10)
-SESSIONS = 50  # live ones per account; the next login ends the one that was used longest ago
+SESSIONS = 50  # live ones per account; the next login ends the least recently used
 USER_AGENT_CHARACTERS = 300
 BAD_CREDENTIALS = "Invalid credentials"
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The state of an account. `row` is None while there is none; `sessions` are in the order of their last use."""
+    """The state of an account; `row` is None while there is none; `sessions` are in the order of their last use."""
 
     row: AccountRow | None
     sessions: Mapping[UUID, SessionRow]
@@ -51,7 +51,7 @@ Result = Decision[Account, Change]
 
 
 def decide(account: Account, message: Message[Any]) -> Result:
-    """What `message` leads to. Raises NotFound for an account that does not exist."""
+    """Return the result of `message`; raises NotFound for an account that does not exist."""
     if isinstance(message, Register):
         return _register(account, message)
     if account.row is None:
@@ -175,7 +175,7 @@ def _link_identity(account: Account, row: AccountRow, message: LinkIdentity) -> 
     identity = IdentityRow(message.provider, message.subject, row.id, message.at)
     if row.email_verified:
         return Decision(account, (), (identity,))
-    # Nothing of whoever made it may stay: not the password, not the name and picture, not whom it was brought by.
+    # Nothing of the account's creator may stay: not the password, not the name and picture, not the referrer.
     claimed = replace(
         row,
         email_verified=True,
@@ -225,5 +225,5 @@ def _without(account: Account, ended: tuple[UUID, ...]) -> Account:
 
 
 def cut_agent(user_agent: str | None) -> str | None:
-    """A `User-Agent` as sessions store it."""
+    """Return a `User-Agent` as sessions store it."""
     return None if user_agent is None else user_agent[:USER_AGENT_CHARACTERS]

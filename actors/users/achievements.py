@@ -1,4 +1,4 @@
-"""What can be achieved: the table of achievements, and which of them are due to whom. Pure."""
+"""Hold the table of achievements, and decide (pure) which are due."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Literal
 
 Fact = Literal["signals", "wins", "login_days", "followers", "first_as_provider", "verified", "referrals"]
 Facts = Mapping[Fact, int]
-"""What a user has reached; what is not named is 0."""
+"""A user's facts; one that is not named is 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Achievement:
-    """Unlocked when the fact reaches the target."""
+    """An achievement: unlocked when the fact reaches the target."""
 
     id: str
     name: str
@@ -71,19 +71,19 @@ BY_ID: Mapping[str, Achievement] = {each.id: each for each in ACHIEVEMENTS}
 
 
 def due(facts: Facts) -> list[str]:
-    """The ids of what these facts unlock, in the table's order."""
+    """Return the ids of what these facts unlock, in the table's order."""
     return [each.id for each in ACHIEVEMENTS if facts.get(each.fact, 0) >= each.target]
 
 
 def points(unlocked: Iterable[str]) -> int:
-    """The sum of the points of what is unlocked; an id that is no longer in the table counts nothing."""
+    """Return the sum of the points of what is unlocked; an id that is no longer in the table counts nothing."""
     return sum(BY_ID[each].points for each in unlocked if each in BY_ID)
 
 
 def nearest(facts: Facts, unlocked: Iterable[str]) -> list[tuple[Achievement, int]]:
-    """The nearest locked achievement of each requirement with its progress; by progress/target, the furthest on first.
+    """Return the nearest locked achievement of each requirement with its progress, by progress/target descending.
 
-    What is as far on as another comes in the table's order.
+    Ties come in the table's order.
     """
     have = frozenset(unlocked)
     locked: dict[Fact, list[Achievement]] = defaultdict(list)

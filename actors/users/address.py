@@ -1,4 +1,4 @@
-"""The rules of an e-mail address: how often letters are written to it. Pure."""
+"""Decide (pure) how often e-mails are sent to an address."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ WINDOWS: Mapping[Purpose, tuple[int, timedelta]] = {"attempts": (1, timedelta(da
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """When e-mails were asked for. It is not saved: to begin anew after an hour, or a crash, is good enough."""
+    """The times at which e-mails were requested; not saved: starting anew after an hour, or a crash, is good enough."""
 
     email: str
     asked_at: Mapping[Purpose, tuple[datetime, ...]]
 
 
 def decide(address: Address, message: Message[Any]) -> Decision[Address, Change]:
-    """What `message` leads to."""
+    """Return the result of `message`."""
     if not isinstance(message, RequestEmail):
         raise Internal(f"an address does not take {type(message).__name__}")
     most, window = WINDOWS.get(message.purpose, (EMAILS, WINDOW))

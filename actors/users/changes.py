@@ -1,4 +1,4 @@
-"""What the owner of accounts saves: each change names the row it is about, and the last one of a row wins."""
+"""Save what the owner of accounts changes: each change names its row, and the last one of a row wins."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """An account that is there. `is_claimed`: by its owner, from whoever made it, so nobody has brought them here."""
+    """A changed account; `is_claimed`: by its owner, from its creator, so it has no referrer."""
 
     account: AccountRow
     is_claimed: bool = False
@@ -49,21 +49,21 @@ class SessionEnded:
 
 @dataclass(frozen=True, slots=True)
 class LinkUsed:
-    """A mailed link to use up: the change counts only if it could still be followed."""
+    """A mailed link to use up; the change counts only if the link was still valid."""
 
     hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class PasswordSet:
-    """Mailed links to reset this user's password are void."""
+    """A new password: voids the mailed links to reset this user's password."""
 
     user_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
 class Unwatched:
-    """A symbol that leaves a watchlist."""
+    """A symbol to remove from a watchlist."""
 
     user_id: UUID
     symbol: str
@@ -71,14 +71,14 @@ class Unwatched:
 
 @dataclass(frozen=True, slots=True)
 class ViewDeleted:
-    """A view that is no more."""
+    """A view to delete."""
 
     view_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
 class RemovalForgotten:
-    """Something whose removal need not be remembered."""
+    """A removal that need not be remembered."""
 
     user_id: UUID
     list: ListName
@@ -87,14 +87,14 @@ class RemovalForgotten:
 
 @dataclass(frozen=True, slots=True)
 class Commented:
-    """A comment that is new."""
+    """A new comment."""
 
     comment: CommentRow
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A counter of a signal that goes up or down, by its column; `provider_id` is whose signal that is."""
+    """A signal's counter to raise or lower, by its column; `provider_id` is the signal's provider."""
 
     signal_id: UUID
     column: str
@@ -136,7 +136,7 @@ _Kind = TypeVar("_Kind")
 
 
 async def save_accounts(conn: Connection, changes: Sequence[Change]) -> None:
-    """Save what is about accounts. Raises Conflict and ValidationFailed: then one message of the batch cannot be."""
+    """Save changes to accounts; raises Conflict and ValidationFailed: then one message of the batch is impossible."""
     created = of_kind(changes, Created)
     if created:
         await _create(conn, [each.account for each in created])
@@ -163,7 +163,7 @@ async def save_accounts(conn: Connection, changes: Sequence[Change]) -> None:
 
 
 async def save_sessions(conn: Connection, changes: Sequence[Change]) -> None:
-    """Save what is about sessions."""
+    """Save changes to sessions."""
     if used := last_of(of_kind(changes, SessionRow), lambda each: each.id):
         await sessions.upsert_sessions(conn, used)
     if issued := of_kind(changes, RefreshRow):
@@ -173,7 +173,7 @@ async def save_sessions(conn: Connection, changes: Sequence[Change]) -> None:
 
 
 async def save_lists(conn: Connection, changes: Sequence[Change]) -> None:
-    """Save what is about settings, watchlists and views."""
+    """Save changes to settings, watchlists and views."""
     if settings := last_of(of_kind(changes, SettingsRow), lambda each: each.user_id):
         await preferences.upsert_settings(conn, settings)
     watched: list[WatchlistRow | Unwatched] = [*_either(changes, WatchlistRow, Unwatched)]
@@ -197,7 +197,7 @@ async def save_lists(conn: Connection, changes: Sequence[Change]) -> None:
 
 
 async def save_progress(conn: Connection, changes: Sequence[Change]) -> None:
-    """Save what is about streaks, achievements and referrals."""
+    """Save changes to streaks, achievements and referrals."""
     if counted := last_of(of_kind(changes, StreakRow), lambda each: (each.user_id, each.streak_type)):
         await achievements.upsert_streaks(conn, counted)
     if over := of_kind(changes, EndedStreakRow):
@@ -214,7 +214,7 @@ async def save_progress(conn: Connection, changes: Sequence[Change]) -> None:
 
 
 async def save_talks(conn: Connection, changes: Sequence[Change]) -> None:
-    """Save what is about reactions and comments. The counters come last: others wait for their rows."""
+    """Save changes to reactions and comments; the counters come last: other transactions wait for their rows."""
     reactions = of_kind(changes, ReactionRow)
     if reactions := last_of(reactions, lambda each: (each.user_id, each.signal_id, each.reaction_type)):
         await social.upsert_reactions(conn, reactions)
@@ -234,12 +234,12 @@ async def save_talks(conn: Connection, changes: Sequence[Change]) -> None:
 
 
 def of_kind(changes: Iterable[Any], kind: type[_Kind]) -> list[_Kind]:
-    """Those of the changes, in order."""
+    """Return the changes of one kind, in order."""
     return [each for each in changes if isinstance(each, kind)]
 
 
 def last_of(changes: Iterable[_Kind], row: Callable[[_Kind], object]) -> list[_Kind]:
-    """Of several changes of one row, the last."""
+    """Return, of several changes of one row, the last."""
     return list({row(each): each for each in changes}.values())
 
 

@@ -1,4 +1,4 @@
-"""The messages that `users/{k}` takes, by the entity that they go to: account, library, address, progress, talk.
+"""The messages that `users/{k}` takes, by their entity: account, preferences, address, progress, talk.
 
 Times come from the sender, so that the owner's rules stay pure. Secrets do not come at all: only their hashes.
 """
@@ -21,32 +21,32 @@ USERS = "users"
 
 
 def account_key(user_id: UUID) -> str:
-    """The entity of an account: who it is, its sessions."""
+    """Return the key of an account: profile, credentials, sessions."""
     return str(user_id)
 
 
 def library_key(user_id: UUID) -> str:
-    """The entity of what a user keeps: settings, watchlist, saved views. Apart, since a login needs none of it."""
+    """Return the key of a user's settings, watchlist and saved views; apart, since a login needs none of it."""
     return f"library:{user_id}"
 
 
 def address_key(email: str) -> str:
-    """The entity of an e-mail address, whether or not anybody has it."""
+    """Return the key of an e-mail address, whether or not anybody has it."""
     return f"address:{email}"
 
 
 def progress_key(user_id: UUID) -> str:
-    """The entity of what a user has reached: streaks, achievements, referrals; as a referee and as a referrer."""
+    """Return the key of a user's streaks, achievements and referrals; as a referee and as a referrer."""
     return f"progress:{user_id}"
 
 
 def talk_key(user_id: UUID, signal_id: UUID) -> str:
-    """The entity of a user's part in the talk about a signal: the reactions to it and the comments on it."""
+    """Return the key of a user's reactions to a signal and comments on it."""
     return f"social:{user_id}:{signal_id}"
 
 
 class Profile(Value):
-    """What others may know of an account."""
+    """The public part of an account."""
 
     user_id: UUID
     email: str
@@ -58,7 +58,7 @@ class Profile(Value):
 
     @classmethod
     def of(cls, account: AccountRow) -> Profile:
-        """The account without its secrets."""
+        """Return the account without its secrets."""
         return cls(
             account.id,
             account.email,
@@ -71,7 +71,7 @@ class Profile(Value):
 
 
 class SignedIn(Value):
-    """A session that is live. `revoked` are those that had to go."""
+    """A live session; `revoked` are those that had to end for it."""
 
     profile: Profile
     session_id: UUID
@@ -79,7 +79,7 @@ class SignedIn(Value):
 
 
 class Refused(Value):
-    """A refresh token that is not good any more. `revoked`: the family it betrayed."""
+    """A refresh token that is no longer valid; `revoked`: sessions ended because it was reused."""
 
     reason: str
     revoked: tuple[UUID, ...] = ()
@@ -91,7 +91,7 @@ class Refused(Value):
 class Register(Message[Profile]):
     """Make the account. Raises Conflict "Email already registered".
 
-    `letter_id` is that of the verification e-mail, None for an address that is verified. `identity` is (provider,
+    `email_id` is that of the verification e-mail, None for an address that is verified. `identity` is (provider,
     subject) of the OAuth user who signs in to it.
     """
 
@@ -102,10 +102,11 @@ class Register(Message[Profile]):
 
 
 class SignIn(Message[SignedIn]):
-    """Begin a session. Raises Unauthorized when the password that was checked is not the account's any more.
+    """Begin a session.
 
     `checked_hash` is the hash that the password was checked against; None after an OAuth sign-in. `new_hash` is one of
-    the same password that takes its place.
+    the same password that takes its place. Raises Unauthorized when the password that was checked is not the account's
+    any more.
     """
 
     session_id: UUID
@@ -118,7 +119,7 @@ class SignIn(Message[SignedIn]):
 
 
 class Refresh(Message[SignedIn | Refused]):
-    """Rotate a session's refresh token. Presenting one that was rotated out ends the session.
+    """Rotate a session's refresh token; presenting one that was rotated out ends the session.
 
     Within 10 s the token just rotated out is taken for a concurrent retry, if it leads to the same successor.
     """
@@ -132,7 +133,7 @@ class Refresh(Message[SignedIn | Refused]):
 
 
 class EndSessions(Message[tuple[UUID, ...]]):
-    """Revoke one session (None: all); the ids of those that were live."""
+    """Revoke one session (None: all); answers the ids of those that were live."""
 
     idempotent: ClassVar[bool] = True
 
@@ -149,9 +150,10 @@ class ChangePassword(Message[tuple[UUID, ...]]):
 
 
 class ResetPassword(Message[tuple[UUID, ...]]):
-    """Set another password by a mailed link and end all sessions; their ids. Raises ValidationFailed on `token`.
+    """Set another password by a mailed link and end all sessions; answers their ids.
 
-    Whoever has followed the link owns the address, so it is verified as well.
+    Following the link proves that the address is the user's, so it is verified as well. Raises ValidationFailed on
+    `token`.
     """
 
     link_hash: bytes
@@ -159,7 +161,7 @@ class ResetPassword(Message[tuple[UUID, ...]]):
 
 
 class VerifyEmail(Message[Profile]):
-    """The address is the user's: a mailed link was followed. Raises ValidationFailed on `token`."""
+    """Verify the address by a mailed link; raises ValidationFailed on `token`."""
 
     link_hash: bytes
 
@@ -167,9 +169,9 @@ class VerifyEmail(Message[Profile]):
 class LinkIdentity(Message[tuple[UUID, ...]]):
     """Let an OAuth user whose provider has verified the address sign in to this account.
 
-    An account whose own address was never verified loses its password and its sessions (their ids are the answer):
-    whoever made it may not own the address. So do its name, its picture and its referrer: `display_name` and
-    `avatar_url`, as the provider has them, take their place. Raises Conflict when the OAuth user signs in elsewhere.
+    An account whose own address was never verified loses its password and its sessions (their ids are the answer): its
+    creator may not own the address. So do its name, its picture and its referrer: `display_name` and `avatar_url`, as
+    the provider has them, take their place. Raises Conflict when the OAuth user signs in elsewhere.
     """
 
     provider: str
@@ -188,7 +190,7 @@ class EditProfile(Message[Profile]):
 
 
 class ChangeCode(Message[str]):
-    """Set another referral code, upper case; the code in force. The old one goes on to work.
+    """Set another referral code, upper case; answers the code in force. The old one stays valid.
 
     Raises Conflict for a code that is or was another user's, and past so many codes of one user.
     """
@@ -203,18 +205,18 @@ class ChangeCode(Message[str]):
 
 
 class RequestEmail(Message[None]):
-    """Queue an e-mail to whoever has the address; past a few per hour (or day) and purpose it is dropped in silence."""
+    """Queue an e-mail to an address; past a few per hour (or day) and purpose it is dropped silently."""
 
     email_id: UUID
     purpose: Purpose
     at: datetime
 
 
-# To a library
+# To a user's preferences
 
 
 class EditSettings(Message[SettingsRow]):
-    """Set what is named; all settings."""
+    """Set the named settings; answers all settings."""
 
     idempotent: ClassVar[bool] = True
 
@@ -222,7 +224,7 @@ class EditSettings(Message[SettingsRow]):
 
 
 class Watch(Message[tuple[WatchlistRow, bool]]):
-    """Put a symbol on the watchlist, or set what is named of one that is there; the item and whether it is new.
+    """Put a symbol on the watchlist, or set the named fields of a listed one; answers the item and whether it is new.
 
     Raises Conflict past 100 symbols.
     """
@@ -233,14 +235,14 @@ class Watch(Message[tuple[WatchlistRow, bool]]):
 
 
 class Unwatch(Message[None]):
-    """Take a symbol off the watchlist. Raises NotFound for one that never was there."""
+    """Take a symbol off the watchlist; raises NotFound for one that was never on it."""
 
     symbol: str
     at: datetime
 
 
 class SaveView(Message[ViewRow]):
-    """Save a view. Raises Conflict for a name that is taken, and past 50 views."""
+    """Save a view; raises Conflict for a name that is taken, and past 50 views."""
 
     view_id: UUID
     name: str
@@ -251,24 +253,24 @@ class SaveView(Message[ViewRow]):
 
 
 class EditView(Message[ViewRow]):
-    """Set what is named of a view. Raises NotFound, and Conflict for a name that is taken."""
+    """Set the named fields of a view; raises NotFound, and Conflict for a name that is taken."""
 
     view_id: UUID
     changes: Mapping[str, Any]
 
 
 class DeleteView(Message[None]):
-    """Remove a view. Raises NotFound for one that never was."""
+    """Remove a view; raises NotFound for one that never existed."""
 
     view_id: UUID
     at: datetime
 
 
-# To a user's progress. Each is absolute or of a point in time: told again, late or twice, it changes nothing more.
+# To a user's progress. Each is absolute or of a point in time: sent again, late or twice, it changes nothing more.
 
 
 class Activity(Message[None]):
-    """The user did something that counts for a streak of days. `zone` is the IANA zone that is in force for them."""
+    """An activity that counts for a streak of days; `zone` is the IANA zone that is in force for the user."""
 
     idempotent: ClassVar[bool] = True
 
@@ -278,7 +280,7 @@ class Activity(Message[None]):
 
 
 class ProviderFacts(Message[None]):
-    """How far a provider (never a system provider) has come; `user_id` is the key's. None of it ever shrinks.
+    """A provider's facts (never a system provider's); `user_id` is the key's, and no fact ever shrinks.
 
     `signals` and `wins` as in provider_stats, `most_followers` the highest that the number of followers ever was.
     """
@@ -294,7 +296,7 @@ class ProviderFacts(Message[None]):
 
 
 class FirstFollow(Message[None]):
-    """The user followed a provider for the first time ever: whoever referred them is rewarded."""
+    """The user's first follow of a provider ever: their referrer is rewarded."""
 
     idempotent: ClassVar[bool] = True
 
@@ -302,7 +304,7 @@ class FirstFollow(Message[None]):
 
 
 class Qualify(Message[None]):
-    """To the referrer: a referee of theirs has followed or published, at `at`."""
+    """Notify the referrer that a referee of theirs has followed or published, at `at`."""
 
     idempotent: ClassVar[bool] = True
 
@@ -310,11 +312,12 @@ class Qualify(Message[None]):
     at: datetime
 
 
-# To a talk. Signals do not change and are never deleted, so the sender has looked up that there is this one, and whose.
+# To a talk. Signals do not change and are never deleted, so the sender has looked up that the signal exists, and its
+# provider.
 
 
 class React(Message[bool]):
-    """React to the signal; whether that is new."""
+    """React to the signal; answers whether that is new."""
 
     reaction_type: str
     provider_id: UUID
@@ -322,7 +325,7 @@ class React(Message[bool]):
 
 
 class Unreact(Message[bool]):
-    """Take a reaction back; whether it was there. Raises NotFound for one that never was."""
+    """Take a reaction back; answers whether it was there. Raises NotFound for one that never was."""
 
     reaction_type: str
     provider_id: UUID
@@ -330,9 +333,10 @@ class Unreact(Message[bool]):
 
 
 class PostComment(Message[None]):
-    """Comment on the signal. Raises Conflict for what the user said of it within the last minute.
+    """Comment on the signal.
 
-    The sender has looked up that `parent_id` is a comment on this signal and no reply: that does not change either.
+    Raises Conflict for a repetition of the user's own comment within a minute. The sender has looked up that
+    `parent_id` is a comment on this signal and no reply: that does not change either.
     """
 
     comment_id: UUID
@@ -342,14 +346,14 @@ class PostComment(Message[None]):
 
 
 class EditComment(Message[None]):
-    """Change what the comment says. Raises NotFound for one that the user has not written, or deleted."""
+    """Change a comment's text; raises NotFound for one that the user has not written, or deleted."""
 
     comment_id: UUID
     content: str
 
 
 class DeleteComment(Message[None]):
-    """Delete the comment. Raises NotFound for one that the user has not written."""
+    """Delete the comment; raises NotFound for one that the user has not written."""
 
     comment_id: UUID
     at: datetime

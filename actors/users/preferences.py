@@ -1,4 +1,4 @@
-"""The rules of what a user keeps: settings, a watchlist of at most 100 symbols, at most 50 saved views. Pure."""
+"""Decide preferences messages (pure): settings, a watchlist of at most 100 symbols, at most 50 saved views."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REMOVED = 100
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """The state. `removed`: symbols, or ids of views as text, the one removed last at the end."""
+    """The state; `removed`: symbols, or ids of views as text, the last removed at the end."""
 
     user_id: UUID
     settings: SettingsRow
@@ -34,7 +34,7 @@ class Library:
 
     @classmethod
     def empty(cls, user_id: UUID) -> Library:
-        """That of a user who has set nothing."""
+        """Return the state of a user who has set nothing."""
         return cls(user_id, SettingsRow(user_id), {}, {}, {"watchlist": (), "saved_views": ()})
 
 
@@ -42,7 +42,7 @@ Result = Decision[Library, Change]
 
 
 def decide(preferences: Library, message: Message[Any]) -> Result:
-    """What `message` leads to."""
+    """Return the result of `message`."""
     rule = _RULES.get(type(message))
     if rule is None:
         raise Internal(f"a library does not take {type(message).__name__}")
@@ -80,7 +80,7 @@ def _unwatch(preferences: Library, message: Unwatch) -> Result:
         raise NotFound("The symbol is not on the watchlist")
     state = preferences
     changes: list[Change] = []
-    for symbol in listed:  # more than one only of what was added when each spelling was a symbol of its own
+    for symbol in listed:  # more than one only if added when each spelling was a symbol of its own
         state, more = _remove(state, "watchlist", symbol, message.at)
         changes += [Unwatched(preferences.user_id, symbol), *more]
     rest = {symbol: item for symbol, item in preferences.watchlist.items() if symbol not in listed}
@@ -88,7 +88,7 @@ def _unwatch(preferences: Library, message: Unwatch) -> Result:
 
 
 def _listed(symbols: Iterable[str], symbol: str) -> list[str]:
-    """Those that are another spelling of `symbol`'s instrument; itself first."""
+    """Return the listed spellings of `symbol`'s instrument; itself first."""
     found = [each for each in symbols if spelled_alike(each, "crypto") == spelled_alike(symbol, "crypto")]
     return sorted(found, key=lambda each: each != symbol)
 
@@ -120,7 +120,7 @@ def _put_view(preferences: Library, view: ViewRow) -> Result:
     others = [each for each in preferences.views.values() if each.id != view.id]
     if any(each.name == view.name for each in others):
         raise Conflict("A saved view of this name exists")
-    # There is one default at most: the new one takes the place of the old.
+    # There is one default at most: the new one replaces the old.
     demoted = [replace(each, is_default=False) for each in others if view.is_default and each.is_default]
     views = {**preferences.views, **{each.id: each for each in demoted}, view.id: view}
     return Decision(replace(preferences, views=views), view, (*demoted, view))

@@ -1,4 +1,4 @@
-"""The rules of what a user reaches: streaks of days, achievements, referrals on both of their ends. Pure."""
+"""Decide progress messages (pure): streaks of days, achievements, both ends of referrals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from schemas.errors import Internal
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The state. `owes_to`: who referred this user, while nobody has been told that the user has acted."""
+    """The state; `owes_to`: the user's referrer, until notified that the user has acted."""
 
     user_id: UUID
     owes_to: UUID | None
@@ -35,7 +35,7 @@ Result = Decision[Progress, Change]
 
 
 def decide(progress: Progress, message: Message[Any]) -> Result:
-    """What `message` leads to."""
+    """Return the result of `message`."""
     rule = _RULES.get(type(message))
     if rule is None:
         raise Internal(f"a progress does not take {type(message).__name__}")
@@ -76,7 +76,7 @@ def _qualify(progress: Progress, message: Qualify) -> Result:
     if message.referee_id in progress.qualified or len(progress.qualified) >= REFERRALS:
         return Decision(progress)
     state = replace(progress, qualified=progress.qualified | {message.referee_id})
-    tier = tier_of(len(state.qualified))  # the one that this referral leads to
+    tier = tier_of(len(state.qualified))  # the tier that this referral leads to
     row = QualifiedRow(
         message.referee_id, progress.user_id, tier.id, tier.referrer_reward, tier.referee_reward, message.at
     )

@@ -1,4 +1,4 @@
-"""The tiers of the referral program: what a referral is worth, by how many have qualified. Pure."""
+"""Compute a referral's worth (pure): the tiers of the program, by the number of qualified referrals."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 REFERRALS = 500
-"""Qualified ones of one referrer; those past it stay pending."""
+"""The most qualified referrals of one referrer; those past it stay pending."""
 
 CODES = 10
-"""That one user may have had, the one made with the account not counted."""
+"""The most codes that one user may ever have, not counting the one made with the account."""
 
 CODES_FROM = "silver"
 """The tier from which on a user may choose a code."""
@@ -17,7 +17,7 @@ CODES_FROM = "silver"
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """Rewards are US dollars. `least` is the number of qualified referrals that it begins with."""
+    """A tier of the program; rewards are US dollars; `least` is the number of qualified referrals it begins at."""
 
     id: str
     name: str
@@ -34,21 +34,21 @@ TIERS = (
 
 
 def tier_of(qualified: int) -> Tier:
-    """The tier of who has so many qualified referrals."""
+    """Return the tier at a number of qualified referrals."""
     return [tier for tier in TIERS if tier.least <= qualified][-1]
 
 
 def tier_after(qualified: int) -> Tier | None:
-    """The next tier; None: there is none above."""
+    """Return the next tier; None: there is none above."""
     return next((tier for tier in TIERS if tier.least > qualified), None)
 
 
 def may_choose_code(qualified: int) -> bool:
-    """Whether a user of so many qualified referrals may have a code of their choice."""
+    """Return whether a user with so many qualified referrals may choose a code."""
     return any(tier.id == CODES_FROM and qualified >= tier.least for tier in TIERS)
 
 
 def expected(qualified: int, pending: int) -> Decimal:
-    """What the pending referrals would bring if they qualified now, one after another: each at the tier it leads to."""
+    """Return the pending referrals' rewards if they qualified now, in turn: each at the tier it leads to."""
     last = min(qualified + pending, REFERRALS)
     return sum((tier_of(each).referrer_reward for each in range(qualified + 1, last + 1)), Decimal("0.00"))

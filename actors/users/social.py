@@ -1,4 +1,4 @@
-"""The rules of a user's part in the talk about one signal: reactions that can be taken back, comments. Pure."""
+"""Decide a user's reactions to and comments on one signal, as pure functions; reactions can be taken back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REPEATED_WITHIN = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """The state. `reactions` by kind, those that were taken back included; `comments` too hold what was deleted."""
+    """The state; `reactions` by kind, including those taken back; `comments` include deleted ones."""
 
     user_id: UUID
     signal_id: UUID
@@ -30,7 +30,7 @@ class Talk:
 
     @classmethod
     def empty(cls, user_id: UUID, signal_id: UUID) -> Talk:
-        """That of a user who has said nothing."""
+        """Return the state of a user who has said nothing."""
         return cls(user_id, signal_id, {}, {})
 
 
@@ -38,7 +38,7 @@ Result = Decision[Talk, Change]
 
 
 def decide(talk: Talk, message: Message[Any]) -> Result:
-    """What `message` leads to."""
+    """Return the result of `message`."""
     rule = _RULES.get(type(message))
     if rule is None:
         raise Internal(f"a talk does not take {type(message).__name__}")

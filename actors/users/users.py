@@ -1,4 +1,4 @@
-"""The actor `users/{k}`: accounts, libraries, … as virtual actors, each by the rules of its own module."""
+"""The actor `users/{k}`: accounts, preferences, … as virtual actors, each decided by its own module."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _ADDRESS, _SOCIAL = "address:", "social:"
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """The entities of one kind: the rules, and how they come out of Postgres. `fresh` is None where they must exist."""
+    """The entities of one kind: how to decide and how to load them; `fresh` is None where they must exist."""
 
     decide: Callable[[Any, Message[Any]], Decision[Any, Change]]
     load: Callable[[Connection, Sequence[UUID]], Awaitable[Mapping[UUID, State]]]
@@ -67,25 +67,25 @@ _FAMILIES: Mapping[str, _Family] = {
 
 
 class Users(VirtualActor[State, Change]):
-    """Owns accounts with their sessions and links, and what users keep, reach and say.
+    """Owns accounts with their sessions and links, and users' preferences, progress, reactions and comments.
 
-    Success: what was answered is committed. A crash loses nothing but how many e-mails an address has asked for.
+    Success: what was answered is committed. A crash loses nothing but how many e-mails were requested for an address.
     Repeating is harmless: commands carry ids, rows have the ids that their senders chose, and facts are absolute. Ended
-    sessions are published, and stay in their table for gateways that missed it. What others were told, or told us, and
-    got lost is found again by a sweep.
+    sessions are published, and stay in their table for gateways that missed it. Lost messages, to and from others, are
+    found again by a sweep.
     """
 
-    max_in_memory = 5_000  # a library with everything at its limits takes a megabyte, a usual one a few kilobytes
+    max_in_memory = 5_000  # preferences with everything at their limits take a megabyte, usual ones a few kilobytes
 
     async def start(self, context: ActorContext) -> None:
-        """Begin to remove what is long over, and to look for what got lost."""
+        """Start removing expired rows, and looking for lost messages."""
         await super().start(context)
         if context.shard == 0:
             context.every(EXPIRE_EVERY_SECONDS, self._expire, name="expire tokens")
             context.every(REPAIR_EVERY_SECONDS, Repairs(context).turn, name="repairs")
 
     def fresh(self, key: str) -> State:
-        """See Virtual. Raises NotFound for a key that can be nobody's."""
+        """See VirtualActor; raises NotFound for a key that can be nobody's."""
         if key.startswith(_ADDRESS):
             return Address(key.removeprefix(_ADDRESS), {})
         if key.startswith(_SOCIAL):
@@ -97,7 +97,7 @@ class Users(VirtualActor[State, Change]):
         return make(user_id)
 
     async def load(self, conn: Connection, keys: Sequence[str]) -> Mapping[str, State]:
-        """See Virtual."""
+        """See VirtualActor."""
         wanted: dict[str, list[UUID]] = defaultdict(list)
         talks = {_pair(key): key for key in keys if key.startswith(_SOCIAL)}
         for key in keys:
@@ -113,7 +113,7 @@ class Users(VirtualActor[State, Change]):
         return found
 
     def handle(self, key: str, state: State, message: Message[Any]) -> Decision[State, Change]:
-        """See Virtual."""
+        """See VirtualActor."""
         decide: Any
         if isinstance(state, Address):
             decide = address.decide
@@ -125,7 +125,7 @@ class Users(VirtualActor[State, Change]):
         return decision
 
     async def save(self, conn: Connection, changes: Sequence[Change]) -> None:
-        """See Virtual. An account comes before what refers to it."""
+        """See VirtualActor; an account is saved before what refers to it."""
         await save_accounts(conn, changes)
         await save_sessions(conn, changes)
         await save_lists(conn, changes)
@@ -133,7 +133,7 @@ class Users(VirtualActor[State, Change]):
         await save_talks(conn, changes)
 
     async def published(self, changes: Sequence[Change]) -> None:
-        """Tell referrers of what their referees did, gateways of ended sessions and settings, authors of posts."""
+        """Notify referrers of referees' acts, gateways of ended sessions and settings, authors' owners of posts."""
         tell_acted(self.context, of_kind(changes, ActedRow))
         if ended := [str(each.session_id) for each in of_kind(changes, SessionEnded)]:
             await self.context.redis.publish(REVOCATIONS_CHANNEL, orjson.dumps(ended))
@@ -148,7 +148,7 @@ class Users(VirtualActor[State, Change]):
 
 
 def _pair(key: str) -> tuple[UUID, UUID]:
-    """Of a talk: user and signal."""
+    """Return a talk's user and signal."""
     user_id, _, signal_id = key.removeprefix(_SOCIAL).partition(":")
     pair = parse_uuid(user_id), parse_uuid(signal_id)
     if pair[0] is None or pair[1] is None:
