@@ -1,1 +1,1 @@
-"""SQL: one file per domain, functions that take a connection."""
+"""The SQL: one file per domain, of functions that take a connection."""

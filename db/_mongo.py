@@ -1,4 +1,4 @@
-"""The way to MongoDB: one collection of documents by UUID, through motor, the driver's errors as ours.
+"""Access MongoDB: one collection of documents by UUID, through motor, with the driver's errors as ours.
 
 Motor is in maintenance, its successor is pymongo's own asynchronous client: nothing else in the project imports either.
 """
@@ -19,9 +19,9 @@ from schemas.errors import ArchiveUnavailable
 
 DATABASE = "tradestream"  # unless the URL names one
 CONNECT_MS = 2_000
-OPERATION_MS = 10_000  # for everything that one operation does, retries and the wait for a server included
+OPERATION_MS = 10_000  # for one whole operation, retries and the wait for a server included
 
-# What says that this document cannot be stored, not that the server is in trouble.
+# Errors which mean that this document cannot be stored, not that the server is in trouble.
 _UNFIT = (BSONError, OverflowError)
 
 
@@ -29,7 +29,7 @@ class Collection:
     """Documents whose `_id` is a UUID. Each method raises ArchiveUnavailable, within OPERATION_MS."""
 
     def __init__(self, url: str, name: str) -> None:
-        """Connects when first used."""
+        """Create the collection's client; it connects when first used."""
         self._client: Any = AsyncIOMotorClient(
             url,
             appname="tradestream",
@@ -46,10 +46,10 @@ class Collection:
         )
 
     async def merge(self, documents: Sequence[dict[str, Any]], *, items: str, most: int) -> dict[UUID, str]:
-        """Create or complete documents; the reasons for those that were refused, by `_id`.
+        """Create or complete documents; return the reasons for those that were refused, by `_id`.
 
-        Fields are set, but the list named `items` is united with what is there, by the items' `id`: so that doing it
-        again changes nothing. Its last `most` items are kept.
+        Fields are set, but the list named `items` is united with the stored one, by the items' `id`, so that repeating
+        changes nothing. Its last `most` items are kept.
         """
         updates = [_merging(document, items, most) for document in documents]
         try:
@@ -68,7 +68,7 @@ class Collection:
         return {}
 
     async def find(self, document_id: UUID) -> dict[str, Any] | None:
-        """One document, or None."""
+        """Return one document, or None."""
         try:
             document: dict[str, Any] | None = await self._collection.find_one({"_id": document_id})
         except PyMongoError as error:
@@ -76,7 +76,7 @@ class Collection:
         return document
 
     async def delete_before(self, document_id: UUID, limit: int) -> int:
-        """Delete up to `limit` documents with a smaller `_id`, the smallest first; how many it were."""
+        """Delete up to `limit` documents with a smaller `_id`, the smallest first; return how many."""
         try:
             cursor = self._collection.find({"_id": {"$lt": document_id}}, {"_id": True}).sort("_id", 1).limit(limit)
             old = [each["_id"] for each in await cursor.to_list(limit)]
@@ -87,7 +87,7 @@ class Collection:
         return len(old)
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         self._client.close()
 
 
@@ -113,7 +113,7 @@ def _refused(error: BulkWriteError, documents: Sequence[dict[str, Any]]) -> dict
 
 
 def _unavailable(error: PyMongoError) -> ArchiveUnavailable:
-    # Cut: the driver describes its whole view of the topology.
+    # Truncated: the driver describes its whole view of the topology.
     return ArchiveUnavailable(
         f"The archive's MongoDB is unavailable: {type(error).__name__}: {redact(str(error))[:200]}"
     )

@@ -1,4 +1,4 @@
-"""Finds out whether a connection pooler that hands out another session for each transaction stands before Postgres."""
+"""Detect a connection pooler before Postgres that assigns another session for each transaction."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _ROUNDS = 3
 
 
 class Pooled(Exception):
-    """The sessions are not ours: advisory locks and settings would be somebody else's. The text is for an operator."""
+    """Sessions are shared: advisory locks and settings would be another client's; the text is for an operator."""
 
 
 async def refuse_pooling(url: str) -> None:
     """Raise `Pooled` where sessions change between transactions; other errors are the driver's.
 
-    What is set in one session must still be there after another one has worked, which takes the first one's server
-    connection where these are shared.
+    A setting made in one session must still be there after another one has worked, which takes over the first one's
+    server connection where these are shared.
     """
     async with contextlib.AsyncExitStack() as stack:
         first = await _connect(url, stack)
@@ -38,14 +38,14 @@ async def refuse_pooling(url: str) -> None:
             for number in range(_ROUNDS):
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     await first.execute(f"SELECT set_config('tradestream.session', '{number}', false)")
-                    # In a transaction of its own: it holds a server connection while the first is asked again.
+                    # In a transaction of its own: it holds a server connection while the first session is asked again.
                     async with second.transaction():
                         theirs = await _ask(second)
                         ours = await _ask(first)
                 if theirs[0] == ours[0] or ours[1] != str(number):
                     raise Pooled(MESSAGE)
         except (TimeoutError, asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError):
-            # One server connection for both; or the statements of one session are not there in the next.
+            # One server connection for both; or one session's statements do not exist in the next.
             raise Pooled(MESSAGE) from None
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             if "statement pooling" in str(error):  # a mode without transactions of several statements
@@ -63,7 +63,7 @@ async def _connect(url: str, stack: contextlib.AsyncExitStack) -> asyncpg.Connec
 
 
 async def _ask(conn: asyncpg.Connection[asyncpg.Record]) -> tuple[str, str]:
-    # As text and without parameters: a prepared statement may already be somebody else's here.
+    # As text and without parameters: a prepared statement may already be another client's here.
     rows = await conn.fetch(
         "SELECT pg_backend_pid()::text AS pid, coalesce(current_setting('tradestream.session', true), '') AS session"
     )

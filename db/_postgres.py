@@ -1,4 +1,4 @@
-"""The way to Postgres: pools that survive its restarts, connections with a deadline, driver errors as domain errors."""
+"""Access Postgres: pools that survive its restarts, connections with a deadline, driver errors as domain errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 CONNECT_SECONDS = 1.0
 # From asking the pool to the end of the last statement. A caller promises its own answer in under 2 s.
 DEADLINE_SECONDS = 1.5
-# Backstops in the server, for what a client that vanished has left running; `SET LOCAL` raises them for long work.
+# Backstops in the server, for what a vanished client has left running; `SET LOCAL` raises them for long work.
 STATEMENT_TIMEOUT_MS = 30_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
 SESSION_SETTINGS = {
@@ -37,20 +37,20 @@ SESSION_SETTINGS = {
     "timezone": "UTC",
     "jit": "off",  # compiling costs tens of milliseconds: more than any statement here takes
 }
-REMIND_SECONDS = 30.0  # between two lines of one outage
-FLAP_SECONDS = 1.0  # between the first lines of two
-_APPLICATION_NAME_BYTES = 63  # NAMEDATALEN - 1: Postgres cuts what is longer
+REMIND_SECONDS = 30.0  # between two log lines of one outage
+FLAP_SECONDS = 1.0  # between the first log lines of two outages
+_APPLICATION_NAME_BYTES = 63  # NAMEDATALEN - 1: Postgres truncates longer names
 
-# Postgres gave the transaction up in favour of another one: it is nobody's fault, and may be tried again.
+# Postgres aborted the transaction in favour of another one: neither is at fault, and it may be retried.
 CONTENDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 
-# What the server says when it, and not the statement, is the trouble.
+# Errors which mean that the server, not the statement, is in trouble.
 _SERVER_TROUBLE = (
     asyncpg.PostgresConnectionError,  # 08: lost, refused, rejected
     asyncpg.InsufficientResourcesError,  # 53: too many connections, disk full, out of memory
     asyncpg.OperatorInterventionError,  # 57: shutting down, starting up, statement cancelled by a time-out
     asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.ReadOnlySQLTransactionError,  # we still talk to a primary that was demoted
+    asyncpg.ReadOnlySQLTransactionError,  # the primary that we are connected to was demoted
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InternalClientError,
@@ -58,9 +58,9 @@ _SERVER_TROUBLE = (
 
 
 async def create_pool(dsn: str, size: int, *, name: str) -> Pool:
-    """A pool of at most `size` connections that show as `name` in `pg_stat_activity`. Connects when first used.
+    """Create a pool of at most `size` connections, shown as `name` in `pg_stat_activity`; it connects when first used.
 
-    It opens no connection now, so it can be made while Postgres is away, and it replaces connections that died.
+    It opens no connection now, so it can be made while Postgres is unavailable, and it replaces connections that died.
     `json` and `jsonb` are Python values (orjson) in both directions.
     """
     return await asyncpg.create_pool(
@@ -78,7 +78,7 @@ async def create_pool(dsn: str, size: int, *, name: str) -> Pool:
 
 
 def show_pool(pool: Pool, owner: str) -> None:
-    """Bring the metrics of a pool up to date."""
+    """Update the metrics of a pool."""
     size, idle = pool.get_size(), pool.get_idle_size()
     metrics.POOL_CONNECTIONS.labels(owner, "open").set(size)
     metrics.POOL_CONNECTIONS.labels(owner, "in_use").set(size - idle)
@@ -86,7 +86,7 @@ def show_pool(pool: Pool, owner: str) -> None:
 
 @asynccontextmanager
 async def connection(pool: Pool, *, deadline_seconds: float | None = DEADLINE_SECONDS) -> AsyncIterator[Connection]:
-    """A connection from the pool for the block, which must end within the deadline (None: it may take its time).
+    """Lend a connection from the pool to the block, which must end within the deadline (None: no deadline).
 
     Raises DatabaseUnavailable when Postgres cannot be reached, goes away, is out of connections or does not answer in
     time; whether a statement under way took effect is unknown then. The error of a statement itself passes unchanged.
@@ -108,13 +108,13 @@ async def connection(pool: Pool, *, deadline_seconds: float | None = DEADLINE_SE
 
 @asynccontextmanager
 async def transaction(pool: Pool, *, deadline_seconds: float | None = DEADLINE_SECONDS) -> AsyncIterator[Connection]:
-    """`connection` with one READ COMMITTED transaction around the block."""
+    """Lend a `connection` with one READ COMMITTED transaction around the block."""
     async with connection(pool, deadline_seconds=deadline_seconds) as conn, conn.transaction():
         yield conn
 
 
 class database_errors:  # noqa: N801 - reads as the block it guards
-    """`async with database_errors():` turns what the driver raises for a server in trouble into DatabaseUnavailable."""
+    """Turn what the driver raises in an `async with` block for a server in trouble into DatabaseUnavailable."""
 
     async def __aenter__(self) -> None:
         return None
@@ -128,32 +128,32 @@ class database_errors:  # noqa: N801 - reads as the block it guards
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Whether this error of the driver says that the server is in trouble, not the statement."""
+    """Return whether this error of the driver means that the server is in trouble, not the statement."""
     if isinstance(error, asyncpg.InterfaceError):
-        # One class for misuse and for a connection that is gone; only the text tells them apart.
+        # One class for misuse and for a lost connection; only the text tells them apart.
         return "closed" in str(error) or "closing" in str(error)
     return isinstance(error, (OSError, TimeoutError, *_SERVER_TROUBLE))
 
 
 def loudness(error: BaseException) -> int:
-    """The level of a line about work that will be tried again: that Postgres is away has been said, and need not be."""
+    """Return the log level for work that will be retried: DEBUG for an outage of Postgres, which is logged already."""
     return logging.DEBUG if isinstance(error, DatabaseUnavailable) else logging.WARNING
 
 
 class Outage:
-    """Says that Postgres is away: once, then every 30 s, then that it is back; whoever asks it every second."""
+    """Logs an outage of Postgres: once, then every 30 s, then its end, however often it is asked."""
 
     def __init__(self) -> None:
         self._since: float | None = None
         self._logged_at = -REMIND_SECONDS
 
     def failed(self, error: BaseException) -> None:
-        """It did not answer."""
+        """Note that Postgres did not answer."""
         present = time.monotonic()
         is_event = self._since is None
         if self._since is None:
             self._since = present
-        # One that fails now and then is told of every second at most.
+        # An intermittent outage is logged at most once a second.
         if present - self._logged_at >= (FLAP_SECONDS if is_event else REMIND_SECONDS):
             self._logged_at = present
             log.warning(
@@ -164,7 +164,7 @@ class Outage:
             )
 
     def answered(self) -> None:
-        """It did."""
+        """Note that Postgres answered."""
         if self._since is not None:
             log.info("Postgres answers again, after %.1f s", time.monotonic() - self._since)
             self._since = None
@@ -185,4 +185,4 @@ async def _prepare(conn: asyncpg.Connection[asyncpg.Record]) -> None:
 
 
 async def _keep_session(conn: Any) -> None:
-    """No session state is ever set, so the driver's reset, a round trip at each release, has nothing to undo."""
+    """Reset nothing: no session state is ever set, so the driver's reset would cost a round trip at each release."""

@@ -1,4 +1,4 @@
-"""The way to Redis (or Valkey): a client whose every wait is short and whose pool is bounded."""
+"""Access Redis (or Valkey): a client with short time-outs and a bounded pool."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from redis.backoff import EqualJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-# What a caller catches when Redis is away: refused, lost, out of time, out of connections, or it answers with an error.
+# What a caller catches when Redis is unavailable: refused, lost, timed out, out of connections, or an error reply.
 REDIS_ERRORS = (RedisError, OSError)
 
 CONNECT_SECONDS = 0.5
@@ -19,9 +19,9 @@ HEALTH_CHECK_SECONDS = 30  # an idle connection is tried before it is used again
 
 
 def create_redis(url: str) -> Redis:
-    """A client for `redis://`, `rediss://` or `unix://`; connects when first used, answers are bytes.
+    """Create a client for `redis://`, `rediss://` or `unix://`; it connects when first used, answers are bytes.
 
-    A lost connection is tried once more at once (a restarted server closes idle ones); a time-out is not, since the
+    A lost connection is retried once, at once (a restarted server closes idle ones); a time-out is not, since the
     command may have run. Subscriptions wait without a time-out. Close it with `await client.aclose()`.
     """
     pool = redis.asyncio.BlockingConnectionPool.from_url(

@@ -1,4 +1,4 @@
-"""Statements with those filters that are given: one for each combination, which Postgres plans once.
+"""Build statements with only the given filters: one for each combination, which Postgres plans once.
 
 The alternative, `$1 IS NULL OR symbol = $1`, is one statement for all of them, whose one generic plan suits none.
 """
@@ -12,11 +12,11 @@ Condition = tuple[str, Any]
 """SQL with one `{}` for its parameter, and the parameter; or SQL without one, and None."""
 
 WHERE = "/* where */"
-"""The place of the clause in a statement."""
+"""Where the clause goes in a statement."""
 
 
 def filtered(statement: str, conditions: Iterable[Condition], *, first: int = 1) -> tuple[str, list[Any]]:
-    """The statement with all the conditions, and their parameters, which are numbered from `first`."""
+    """Return the statement with all the conditions, and their parameters, which are numbered from `first`."""
     clauses: list[str] = []
     values: list[Any] = []
     for text, value in conditions:

@@ -1,4 +1,4 @@
-"""What users have reached: streaks of days, unlocked achievements, and the facts of their track record."""
+"""SQL of users' progress: streaks of days, unlocked achievements, and the facts of their track record."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class StreakRow:
 
 @dataclass(frozen=True, slots=True)
 class EndedStreakRow:
-    """A streak that is over."""
+    """A streak that has ended."""
 
     user_id: UUID
     streak_type: StreakType
@@ -52,7 +52,7 @@ class UnlockedRow:
 
 @dataclass(frozen=True, slots=True)
 class ProgressRow:
-    """What a user has reached, as its owner needs it. `referrer_id`: who referred them; `acted_at`: see referrals."""
+    """A user's progress as its owner needs it; `referrer_id`: the user's referrer; `acted_at`: see referrals."""
 
     user_id: UUID
     referrer_id: UUID | None
@@ -83,7 +83,7 @@ WHERE u.id = ANY ($1::uuid[])
 
 
 async def load_progress(conn: Connection, user_ids: Sequence[UUID]) -> list[ProgressRow]:
-    """Those of the users who exist."""
+    """Return the progress of those users that exist."""
     rows = await conn.fetch(LOAD_PROGRESS, user_ids)
     return [ProgressRow(row[0], row[1], row[2], tuple(row[3]), tuple(row[4])) for row in rows]
 
@@ -94,7 +94,7 @@ LOAD_STREAKS = f"SELECT {_STREAK} FROM user_streaks WHERE user_id = ANY ($1::uui
 
 
 async def load_streaks(conn: Connection, user_ids: Sequence[UUID]) -> list[StreakRow]:
-    """The streaks of these users."""
+    """Return the streaks of these users."""
     return [StreakRow(*row) for row in await conn.fetch(LOAD_STREAKS, user_ids)]
 
 
@@ -121,7 +121,7 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::date[], $5::date[])
 
 
 async def insert_ended(conn: Connection, rows: Sequence[EndedStreakRow]) -> None:
-    """Keep streaks that are over."""
+    """Store streaks that have ended."""
     await conn.execute(
         INSERT_ENDED, *([getattr(each, name) for each in rows] for name in EndedStreakRow.__match_args__)
     )
@@ -144,7 +144,7 @@ UNLOCKED = "SELECT user_id, achievement_id, unlocked_at FROM achievements WHERE 
 
 
 async def unlocked(conn: Connection, user_id: UUID) -> list[UnlockedRow]:
-    """A user's achievements."""
+    """Return a user's achievements."""
     return [UnlockedRow(*row) for row in await conn.fetch(UNLOCKED, user_id)]
 
 
@@ -157,7 +157,7 @@ WHERE s.provider_id = $1 AND NOT p.is_system
 
 
 async def facts(conn: Connection, user_id: UUID) -> FactsRow | None:
-    """A user's track record, if there is one."""
+    """Return a user's track record, if there is one."""
     row = await conn.fetchrow(FACTS, user_id)
     return None if row is None else FactsRow(*row)
 
@@ -166,14 +166,14 @@ QUALIFIED = "SELECT count(*) FROM referrals WHERE referrer_id = $1 AND status = 
 
 
 async def count_qualified(conn: Connection, user_id: UUID) -> int:
-    """How many of a user's referrals are qualified."""
+    """Return how many of a user's referrals are qualified."""
     found: int = await conn.fetchval(QUALIFIED, user_id)
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class ShownStreakRow:
-    """A streak as it is shown; of a user or of a provider."""
+    """A streak as it is shown, of a user or of a provider."""
 
     streak_type: str
     current_count: int
@@ -197,7 +197,7 @@ SELECT {_SHOWN_STREAK} FROM provider_streaks WHERE provider_id = $1
 
 
 async def streaks(conn: Connection, user_id: UUID) -> list[ShownStreakRow]:
-    """All streaks of a user, those of their publishing included."""
+    """Return all streaks of a user, those of publishing included."""
     return [ShownStreakRow(*row) for row in await conn.fetch(STREAKS, user_id)]
 
 
@@ -205,7 +205,7 @@ IS_PROVIDER = "SELECT EXISTS (SELECT FROM providers WHERE user_id = $1 AND NOT i
 
 
 async def is_provider(conn: Connection, user_id: UUID) -> bool:
-    """Whether a user has become a provider."""
+    """Return whether a user has become a provider."""
     found: bool = await conn.fetchval(IS_PROVIDER, user_id)
     return found
 
@@ -223,7 +223,7 @@ POSTS = "SELECT id, user_id, created_at FROM comments WHERE id > $1 AND id < $2 
 
 
 async def posts(conn: Connection, after: UUID, before: UUID, limit: int) -> list[PostRow]:
-    """Comments in the order of their times."""
+    """Return comments in the order of their times."""
     return [PostRow(*row) for row in await conn.fetch(POSTS, after, before, limit)]
 
 
@@ -231,7 +231,7 @@ ZONES = "SELECT user_id, timezone FROM user_settings WHERE user_id = ANY ($1::uu
 
 
 async def zones(conn: Connection, user_ids: Sequence[UUID]) -> dict[UUID, str]:
-    """The zones of those users who have set one; that of all others is UTC."""
+    """Return the time zones of those users who have set one; that of all others is UTC."""
     return {row[0]: row[1] for row in await conn.fetch(ZONES, user_ids)}
 
 
@@ -257,9 +257,9 @@ FROM page ORDER BY page.provider_id
 async def walk_providers(
     conn: Connection, after: UUID, limit: int, due: Sequence[tuple[str, str, int]]
 ) -> tuple[list[FactsRow], UUID | None]:
-    """Of the next `limit` providers those that lack something: (achievement, fact, target) of `due`.
+    """Return, of the next `limit` providers, those that lack one of `due`: (achievement, fact, target).
 
-    And where to go on, None at the end.
+    The second value is where to continue, None at the end.
     """
     columns = [list(each) for each in zip(*due, strict=True)]
     rows = await conn.fetch(WALK_PROVIDERS, after, limit, *columns)

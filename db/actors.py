@@ -1,4 +1,4 @@
-"""SQL of the actor layer: who owns an actor's rows (epochs), and which commands were applied."""
+"""SQL of the actor layer: the owners of actors' rows (epochs), and applied commands."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from uuid import UUID
 
 from db._postgres import Connection
 
-# The update waits for every transaction that holds the row through HOLD_EPOCH, so nothing of the predecessor's is still
-# open once the new epoch is known.
+# The update waits for every transaction that holds the row through HOLD_EPOCH, so no transaction of the predecessor is
+# still open once the new epoch is known.
 TAKE_EPOCH = """
 INSERT INTO actor_epochs AS held (actor, epoch, taken_by) VALUES ($1, 1, $2)
 ON CONFLICT (actor) DO UPDATE SET epoch = held.epoch + 1, taken_at = now(), taken_by = excluded.taken_by
@@ -17,18 +17,18 @@ RETURNING epoch
 
 
 async def take_epoch(conn: Connection, actor: str, taken_by: str) -> int:
-    """Become the owner: the new epoch, higher than any before. Waits for the predecessor's open transactions."""
+    """Become the owner: return the new, highest epoch, once the predecessor's open transactions have ended."""
     epoch: int = await conn.fetchval(TAKE_EPOCH, actor, taken_by)
     return epoch
 
 
-# FOR SHARE: concurrent batches of one owner do not wait for each other, a take-over waits for all of them. After such
-# a wait Postgres looks at the newest version of the row, so an old epoch is never mistaken for the current one.
+# FOR SHARE: concurrent batches of one owner do not wait for each other, a take-over waits for all of them. After such a
+# wait Postgres looks at the newest version of the row, so an old epoch is never mistaken for the current one.
 HOLD_EPOCH = "SELECT true FROM actor_epochs WHERE actor = $1 AND epoch = $2 FOR SHARE"
 
 
 async def hold_epoch(conn: Connection, actor: str, epoch: int) -> bool:
-    """Whether `epoch` is the current one; then nobody can take over until this transaction ends."""
+    """Return whether `epoch` is the current one; if so, no take-over can happen until this transaction ends."""
     return await conn.fetchval(HOLD_EPOCH, actor, epoch) is not None
 
 
@@ -36,7 +36,7 @@ TERMINATE_BLOCKERS = "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) F
 
 
 async def terminate_blockers(conn: Connection, waiting_pid: int) -> int:
-    """End the server processes that keep the process `waiting_pid` waiting for a lock; how many there were."""
+    """End the server processes that keep the process `waiting_pid` waiting for a lock; return how many."""
     ended: int = await conn.fetchval(TERMINATE_BLOCKERS, waiting_pid)
     return ended
 
@@ -45,7 +45,7 @@ FIND_COMMANDS = "SELECT command_id, reply FROM actor_commands WHERE actor = $1 A
 
 
 async def find_commands(conn: Connection, actor: str, ids: Sequence[UUID]) -> dict[bytes, bytes]:
-    """The encoded replies of those commands that were applied."""
+    """Return the encoded replies of those commands that were applied."""
     return {row[0].bytes: row[1] for row in await conn.fetch(FIND_COMMANDS, actor, ids)}
 
 
@@ -57,7 +57,7 @@ ON CONFLICT DO NOTHING
 
 
 async def store_commands(conn: Connection, actor: str, ids: Sequence[UUID], replies: Sequence[bytes]) -> bool:
-    """Remember applied commands; False when one of them was already there (the caller must roll back then)."""
+    """Store applied commands; return False when one was stored already (the caller must roll back then)."""
     status: str = await conn.execute(STORE_COMMANDS, actor, ids, replies)
     return int(status.rpartition(" ")[2]) == len(ids)
 
@@ -72,6 +72,6 @@ DELETE FROM actor_commands WHERE (actor, command_id) IN (
 
 
 async def expire_commands(conn: Connection, older_than_seconds: float, limit: int) -> int:
-    """Forget at most `limit` commands that were applied longer ago; how many there were."""
+    """Delete at most `limit` commands that were applied longer ago; return how many."""
     status: str = await conn.execute(EXPIRE_COMMANDS, older_than_seconds, limit)
     return int(status.rpartition(" ")[2])

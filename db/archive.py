@@ -1,4 +1,4 @@
-"""The Lens archive in Postgres: models' runs with their prompts and answers, and the queue of what is to be copied."""
+"""SQL of the Lens archive: models' runs with their prompts and answers, and the queue of events to copy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from uuid import UUID
 from db._postgres import Connection
 
 MAX_RUNS = 64
-"""Runs kept of one event, the latest: 3 texts of 64 KiB in each are 12 MiB, and a MongoDB document has 16 at most."""
+"""Most runs kept of one event, the latest: 3 texts of 64 KiB in each are 12 MiB; a MongoDB document has 16 at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptRow:
-    """What the models of one event were sent. `digest` tells it from the event's other prompts."""
+    """The prompt for the models of one event; `digest` tells it from the event's other prompts."""
 
     event_id: UUID
     digest: bytes
@@ -27,7 +27,7 @@ class PromptRow:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One judgement by a model, with what it was sent and what it answered (None: nothing)."""
+    """One judgement by a model, with its prompt and its answer (None: nothing)."""
 
     event_id: UUID
     id: UUID
@@ -122,7 +122,7 @@ DECISIONS = "SELECT * FROM lens_decisions WHERE event_id = ANY ($1::uuid[]) ORDE
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What Postgres has of one event's document. `event` and `runs` are the rows of EVENTS and RUNS."""
+    """What Postgres has of one event's document; `event` and `runs` are the rows of EVENTS and RUNS."""
 
     event: Any
     runs: list[Any]
@@ -130,7 +130,7 @@ class Parts:
 
 
 async def read_parts(conn: Connection, event_ids: Sequence[UUID]) -> dict[UUID, Parts]:
-    """The parts of those events that exist."""
+    """Return the parts of those events that exist."""
     events = await conn.fetch(EVENTS, event_ids)
     parts = {row["event_id"]: Parts(row, [], []) for row in events}
     for row in await conn.fetch(RUNS, event_ids):
@@ -150,11 +150,11 @@ ON CONFLICT (event_id) DO UPDATE SET version = lens_archive_outbox.version + 1, 
 
 
 async def enqueue(conn: Connection, event_ids: set[UUID], *, delay_seconds: float) -> None:
-    """Have these events copied, `delay_seconds` from now.
+    """Queue these events to be copied `delay_seconds` from now.
 
-    To be called before the runs are stored, in the same transaction: the row that it locks is what `finish` goes by.
+    To be called before the runs are stored, in the same transaction: `finish` relies on the row that it locks.
     """
-    # In order, so that two transactions never wait for each other's rows.
+    # In order, so that two transactions never deadlock.
     await conn.execute(ENQUEUE, sorted(event_ids), delay_seconds)
 
 
@@ -162,7 +162,7 @@ DUE = "SELECT event_id, version FROM lens_archive_outbox WHERE due_at <= now() O
 
 
 async def due(conn: Connection, limit: int) -> dict[UUID, int]:
-    """The versions of up to `limit` events to copy, those first that have waited longest."""
+    """Return the versions of up to `limit` events to copy, longest waiting first."""
     return {row[0]: row[1] for row in await conn.fetch(DUE, limit)}
 
 
@@ -181,10 +181,10 @@ DELETE_PROMPTS = "DELETE FROM lens_archive_prompts WHERE event_id = ANY ($1::uui
 
 
 async def finish(conn: Connection, copied: dict[UUID, int]) -> int:
-    """Delete what was copied at these versions, in one transaction with the queue's row; how many events it was.
+    """Delete what was copied at these versions, in one transaction with the queue's row; return how many events.
 
-    An event that got another run in the meantime has another version, and stays whole. A run that is being stored
-    waits for this transaction at its `enqueue`, and stores its prompt again.
+    An event that got another run in the meantime has another version, and stays whole. A run that is being stored waits
+    for this transaction at its `enqueue`, and stores its prompt again.
     """
     rows = await conn.fetch(FINISH, list(copied), list(copied.values()))
     finished = [row[0] for row in rows]
@@ -199,7 +199,7 @@ UPDATE lens_archive_outbox SET due_at = now() + $2 * interval '1 second' WHERE e
 
 
 async def postpone(conn: Connection, event_ids: Sequence[UUID], *, delay_seconds: float) -> None:
-    """Leave these events alone for a while: others are behind them."""
+    """Defer these events, so that those behind them are copied."""
     await conn.execute(POSTPONE, event_ids, delay_seconds)
 
 
@@ -207,7 +207,7 @@ LAG = "SELECT coalesce(greatest(extract(epoch FROM now() - min(due_at)), 0), 0):
 
 
 async def lag_seconds(conn: Connection) -> float:
-    """How long the event that has waited longest should have been copied."""
+    """Return how many seconds the longest waiting event is overdue."""
     return float(await conn.fetchval(LAG))
 
 
@@ -226,6 +226,6 @@ DELETE FROM lens_archive_outbox WHERE ctid = ANY (ARRAY(
 
 
 async def expire(conn: Connection, before: UUID, limit: int) -> int:
-    """Delete up to `limit` rows of each table whose event is older than `before`; the most that one of them lost."""
+    """Delete up to `limit` rows of each table whose event is older than `before`; return the largest number of one."""
     tags = [await conn.execute(each, before, limit) for each in (EXPIRE_RUNS, EXPIRE_PROMPTS, EXPIRE_OUTBOX)]
     return max(int(tag.split()[-1]) for tag in tags)

@@ -1,4 +1,4 @@
-"""When accounts began that a development server gives a past."""
+"""SQL of the development server's backfill: sets when accounts began."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ WHERE u.id = n.id AND u.created_at > n.at
 
 
 async def begin_before(conn: Connection, first: Mapping[UUID, datetime]) -> None:
-    """Let providers, and the accounts that they are of, have begun before their first signals; never later than now.
+    """Move the beginnings of providers, and of their accounts, before their first signals; never to a later time.
 
-    The one place that writes rows of other owners; those write no `created_at` after the first.
+    The only place that writes rows of other owners; those write no `created_at` after the first.
     """
     ids, times = sorted(first), [first[each] for each in sorted(first)]
     await conn.execute(BEGIN_PROVIDERS, ids, [each - _PROVIDER_BEFORE for each in times])

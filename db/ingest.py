@@ -1,4 +1,4 @@
-"""Dead letters of messages that never became a signal: kept once each, and taken up again when they are sent anew."""
+"""SQL of messages that never became a signal: dead-lettered once each, and processed again when they are retried."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from db.lens.dlq import RESOLVED_BY_RETRY
 
 @dataclass(frozen=True, slots=True)
 class LostMessage:
-    """A message of the way `redis` or `kafka`; `payload` is a JSON text, its numbers as they were written.
+    """A message received by the source `redis` or `kafka`; `payload` is a JSON text, its numbers as they were written.
 
     `id` is a UUIDv7 of `created_at`, the same for a message that is delivered again.
     """
@@ -38,7 +38,7 @@ ON CONFLICT (id) DO NOTHING
 
 
 async def keep_messages(conn: Connection, rows: Sequence[LostMessage]) -> None:
-    """Put messages into the dead-letter queue; those that are there stay as they are."""
+    """Dead-letter messages; existing entries stay as they are."""
     await conn.execute(
         KEEP_MESSAGES,
         [r.id for r in rows],
@@ -51,7 +51,7 @@ async def keep_messages(conn: Connection, rows: Sequence[LostMessage]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Resent:
-    """A message that somebody retries, for the `retry_count`-th time; `payload` is a JSON text."""
+    """A dead letter that is retried, for the `retry_count`-th time; `payload` is a JSON text."""
 
     id: UUID
     way: str
@@ -68,11 +68,11 @@ ORDER BY id LIMIT $1
 
 
 async def find_resent(conn: Connection, limit: int) -> list[Resent]:
-    """Messages that are being retried, at most `limit`, oldest first."""
+    """Return messages that are being retried, at most `limit`, oldest first."""
     return [Resent(*row) for row in await conn.fetch(FIND_RESENT, limit)]
 
 
-# One that was edited and sent again meanwhile has another count: it is taken up once more.
+# One that was edited and retried again meanwhile has another count: it is processed once more.
 SETTLE_RESENT = f"""
 UPDATE lens_dlq d
 SET retrying = false, resolved_at = CASE WHEN s.failure IS NULL THEN now() END,
@@ -86,7 +86,7 @@ WHERE d.id = s.id AND d.retry_count = s.retry_count AND d.retrying AND d.resolve
 
 
 async def settle_resent(conn: Connection, rows: Sequence[tuple[Resent, str | None]]) -> None:
-    """Resolve what is published now; give back what failed again, with the attempt `{at, …}` as JSON text."""
+    """Resolve what has been published; return what failed to the queue, with the attempt `{at, …}` as JSON text."""
     await conn.execute(
         SETTLE_RESENT, [r.id for r, _ in rows], [r.retry_count for r, _ in rows], [failure for _, failure in rows]
     )

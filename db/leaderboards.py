@@ -1,4 +1,4 @@
-"""The leaderboards in Postgres: what every provider is ranked by, the hourly copy of it, and the providers' cards."""
+"""SQL of the leaderboards: what providers are ranked by, its hourly copy, and the providers' cards."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from db._postgres import Connection
 Period = Literal["all", "month", "week"]
 Board = Literal["followers", "win_rate", "return", "streak", "rising"]
 
-PAGE = 500  # rows that are fetched at a time: to rank them takes 30 ms, in which nobody else is served
+PAGE = 500  # rows that are fetched at a time: ranking them takes 30 ms, during which no message is answered
 
 
 @dataclass(frozen=True, slots=True)
 class StandingRow:
-    """A provider's record at a moment, and what came to it since each mark: 7, 14, 30 and 60 days before.
+    """A provider's record at a moment, and its increase since each mark: 7, 14, 30 and 60 days before.
 
     Returns are sums in units of 1e-12. `*_best` is the longest run of PROFIT among the signals closed in the window,
     `*_before_best` in the one before it.
@@ -72,7 +72,7 @@ _REFRESH_TIMEOUT = "SET LOCAL statement_timeout = '10min'"  # 10 s for 100 000 p
 
 
 async def refresh(conn: Connection) -> bool:
-    """Bring the hourly copy up to date; readers are not held up. False: another process is at it."""
+    """Refresh the hourly copy without blocking readers; return False when another process is refreshing it."""
     async with conn.transaction():
         if not await conn.fetchval(_ALONE, _ALONE_KEY):
             return False
@@ -83,7 +83,7 @@ async def refresh(conn: Connection) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How far the hourly copy is from the truth.
+    """The difference between the hourly copy and the current records.
 
     `age_seconds` is None when it is empty, as it is before the first provider. `drift` is the part (0 to 1; more when
     much was taken back) of the providers that are not in both, or of the signals, followers and closes that it counts
@@ -109,7 +109,7 @@ FROM provider_stats s FULL JOIN leaderboard l ON l.provider_id = s.provider_id
 
 
 async def load_lag(conn: Connection) -> Lag:
-    """How far the hourly copy is from the truth; reads all of both."""
+    """Return how far the hourly copy is from the current records; reads all of both."""
     row = await conn.fetchrow(LOAD_LAG)
     assert row is not None
     return Lag(row[0], row[1])
@@ -119,7 +119,7 @@ LOAD_COPY = f"SELECT {_STANDING} FROM leaderboard"
 
 
 async def load_copy(conn: Connection) -> AsyncIterator[list[StandingRow]]:
-    """The hourly copy, some hundreds at a time. Within a transaction."""
+    """Yield the hourly copy, some hundreds at a time, within a transaction."""
     cursor = await conn.cursor(LOAD_COPY)
     while rows := await cursor.fetch(PAGE):
         yield [_standing(row) for row in rows]
@@ -129,7 +129,7 @@ LOAD_STANDINGS = f"SELECT {_STANDING} FROM provider_standings WHERE provider_id 
 
 
 async def load_standings(conn: Connection, ids: Sequence[UUID]) -> list[StandingRow]:
-    """Those providers as they stand now."""
+    """Return the current figures of these providers."""
     return [_standing(row) for row in await conn.fetch(LOAD_STANDINGS, ids)]
 
 
@@ -144,7 +144,7 @@ RecordTuple = tuple[UUID, int, int, int, int, int, int]
 
 
 async def load_records(conn: Connection) -> AsyncIterator[list[RecordTuple]]:
-    """What ranks each provider, as it is now, some hundreds at a time. Within a transaction."""
+    """Yield the current figures that rank each provider, some hundreds at a time, within a transaction."""
     cursor = await conn.cursor(LOAD_RECORDS)
     while rows := await cursor.fetch(PAGE):
         yield [(row[0], row[1], row[2], row[3], row[4], int(row[5]), row[6]) for row in rows]
@@ -168,7 +168,7 @@ WHERE p.user_id = ANY ($1::uuid[])
 
 
 async def load_cards(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, CardRow]:
-    """The cards of those providers."""
+    """Return the cards of these providers."""
     return {row[0]: CardRow(*row) for row in await conn.fetch(LOAD_CARDS, ids)}
 
 
@@ -184,8 +184,8 @@ def _growth(gained: str) -> str:
     return f"CASE WHEN {gained} > 0 THEN round({gained}::numeric / greatest(followers - {gained}, 10), 4) END"
 
 
-# What each board ranks by, in SQL: null is not on it. actors.leaderboards.totals says the same of one provider, and
-# a test holds the two to each other.
+# What each board ranks by, in SQL: null is not on it. actors.leaderboards.totals computes the same for one provider,
+# and a test compares the two.
 _VALUES: Mapping[tuple[Board, Period], str] = {
     ("followers", "all"): "followers",
     ("followers", "month"): "month_follows",
@@ -214,7 +214,7 @@ WHERE {value} IS NOT NULL ORDER BY {value} DESC, total_signals DESC, provider_id
 
 
 async def load_top(conn: Connection, board: Board, period: Period, limit: int) -> list[tuple[StandingRow, datetime]]:
-    """The first of a board in the hourly copy, best first, and when each was copied."""
+    """Return the first providers of a board in the hourly copy, best first, and when each was copied."""
     return [(_standing(row), row[-1]) for row in await conn.fetch(TOP[board, period], limit)]
 
 
@@ -232,7 +232,7 @@ SELECT CASE WHEN me.value IS NOT NULL THEN (
 
 
 async def load_place(conn: Connection, board: Board, period: Period, provider_id: UUID) -> tuple[int | None] | None:
-    """A provider's rank in the hourly copy, None for one that is not on this board; None: it is not in the copy."""
+    """Return a provider's rank in the hourly copy, (None,) when it is not on this board; None: not in the copy."""
     row = await conn.fetchrow(PLACE[board, period], provider_id)
     return None if row is None else (row[0],)
 
@@ -241,7 +241,7 @@ LOAD_COPIED = f"SELECT {_STANDING} FROM leaderboard WHERE provider_id = $1"
 
 
 async def load_copied(conn: Connection, provider_id: UUID) -> StandingRow | None:
-    """A provider in the hourly copy."""
+    """Return a provider's row of the hourly copy."""
     row = await conn.fetchrow(LOAD_COPIED, provider_id)
     return None if row is None else _standing(row)
 

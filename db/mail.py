@@ -1,4 +1,4 @@
-"""The outbox: letters wait here until they are sent, whatever process dies in between."""
+"""SQL of the outbox: e-mails are kept here until they are sent, across crashes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from db.users.tokens import Purpose
 
 @dataclass(frozen=True, slots=True)
 class EmailRow:
-    """An e-mail to be sent to whoever has that address, if anybody has."""
+    """An e-mail to be sent to an address, if an account has it."""
 
     id: UUID
     purpose: Purpose
@@ -23,7 +23,7 @@ class EmailRow:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedEmail:
-    """An e-mail that the caller alone may send now. `user_id` is None when there is nobody to send it to."""
+    """An e-mail that the caller alone may send now; `user_id` is None when no account has the address."""
 
     id: UUID
     purpose: Purpose
@@ -43,7 +43,7 @@ ON CONFLICT DO NOTHING
 
 
 async def insert_emails(conn: Connection, emails: Sequence[EmailRow]) -> None:
-    """Queue e-mails; one whose id is there already is the same e-mail."""
+    """Queue e-mails; one whose id exists already is the same e-mail."""
     await conn.execute(
         INSERT_EMAILS,
         [each.id for each in emails],
@@ -54,7 +54,7 @@ async def insert_emails(conn: Connection, emails: Sequence[EmailRow]) -> None:
 
 
 # Several senders take different e-mails: what one has locked, the others skip. A verified address gets no e-mail to
-# verify it, and one that is not gets none about an account that it may know nothing of.
+# verify it, and one that is not gets none about an account that its owner may know nothing of.
 CLAIM_EMAILS = """
 WITH claimed AS (
     UPDATE mail_outbox SET attempts = attempts + 1, due_at = now() + make_interval(secs => $2)
@@ -72,11 +72,11 @@ ORDER BY c.created_at, c.id
 
 
 async def claim_emails(conn: Connection, limit: int, hold_seconds: float) -> list[ClaimedEmail]:
-    """Take up to `limit` e-mails that are due; nobody else gets them for `hold_seconds`."""
+    """Claim up to `limit` e-mails that are due; no other sender gets them for `hold_seconds`."""
     return [ClaimedEmail(*row) for row in await conn.fetch(CLAIM_EMAILS, limit, hold_seconds)]
 
 
-# An e-mail that is tried again carries the same link, which is good for its whole time from now on.
+# An e-mail that is retried carries the same link, which is valid for its whole time from now on.
 UPSERT_LINKS = """
 INSERT INTO one_time_tokens (hash, user_id, purpose, expires_at)
 SELECT hash, user_id, purpose, now() + make_interval(secs => seconds)
@@ -86,7 +86,7 @@ ON CONFLICT (hash) DO UPDATE SET expires_at = excluded.expires_at WHERE one_time
 
 
 async def upsert_links(conn: Connection, links: Sequence[tuple[bytes, UUID, Purpose, float]]) -> None:
-    """Let links be followed: (SHA-256 of the token, user, purpose, seconds from now)."""
+    """Make links valid: (SHA-256 of the token, user, purpose, seconds from now)."""
     await conn.execute(
         UPSERT_LINKS,
         [each[0] for each in links],
@@ -102,7 +102,7 @@ SELECT purpose, count(*), extract(epoch FROM now() - min(created_at))::float8 FR
 
 
 async def measure_outbox(conn: Connection) -> dict[Purpose, tuple[int, float]]:
-    """How many e-mails of each purpose wait, and for how many seconds the oldest has."""
+    """Return how many e-mails of each purpose wait, and for how many seconds the oldest has."""
     return {row[0]: (row[1], row[2]) for row in await conn.fetch(MEASURE_OUTBOX)}
 
 
@@ -110,7 +110,7 @@ DELETE_EMAILS = "DELETE FROM mail_outbox WHERE id = ANY ($1::uuid[])"
 
 
 async def delete_emails(conn: Connection, ids: Sequence[UUID]) -> None:
-    """Forget e-mails: sent, given up, or for nobody."""
+    """Delete e-mails: sent, given up, or without a recipient."""
     await conn.execute(DELETE_EMAILS, ids)
 
 
@@ -120,5 +120,5 @@ UPDATE mail_outbox SET due_at = now() + make_interval(secs => $2), last_error = 
 
 
 async def postpone_email(conn: Connection, email_id: UUID, seconds: float, error: str) -> None:
-    """Try an e-mail again later."""
+    """Defer an e-mail to a later attempt."""
     await conn.execute(POSTPONE_EMAIL, email_id, seconds, error)

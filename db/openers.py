@@ -1,4 +1,4 @@
-"""Which signals the next closes will close, as far as the feed goes: known before track records have read it."""
+"""SQL of the signals that the next closes will close, including those that track records have not read yet."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from db._postgres import Connection
 from db.providers.outcomes import Place
 
 MOST_UNREAD = 10_000
-"""Signals of one place that track records have not read yet. They are milliseconds behind; past this a close is
-compared with its own score alone."""
+"""The most signals of one position key that track records have not read yet.
+
+They are milliseconds behind; past this a close is compared with its own score alone.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """A signal of a place that opens or closes there, in the order of the feed."""
+    """A signal that opens or closes a position, in the order of the feed."""
 
     opens: bool
     score: int
 
 
 # Record and outcomes of a provider are written in one transaction, and this is one statement: so what the records have
-# taken in and what they have not adds up to the feed. The rule is that of `db.providers.outcomes.oldest_open`.
+# applied and what they have not adds up to the feed. The rule is that of `db.providers.outcomes.oldest_open`.
 LOGGED_OF = f"""
 WITH wanted AS (
     SELECT w.*, coalesce(t.applied_seq, 0) AS applied_seq
@@ -57,7 +59,7 @@ SELECT * FROM waiting UNION ALL SELECT * FROM unread ORDER BY 5
 
 
 async def logged_of(conn: Connection, wanted: Mapping[Place, int]) -> Mapping[Place, list[Logged]]:
-    """What is needed of each place to tell what its next closes (so many as are wanted) close, in the feed's order."""
+    """Return, per key, the signals that determine its next closes (as many as wanted), in the feed's order."""
     columns = list(zip(*wanted, strict=True))
     found: defaultdict[Place, list[Logged]] = defaultdict(list)
     for row in await conn.fetch(LOGGED_OF, *columns, list(wanted.values())):

@@ -1,4 +1,4 @@
-"""Referrals: codes, who brought whom, and what became of it."""
+"""SQL of referrals: codes, referrers with their referees, and rewards."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class CodeRow:
 
 @dataclass(frozen=True, slots=True)
 class ListedReferral:
-    """A referral as its referrer sees it. `reward_amount` is None until it is fixed."""
+    """A referral as its referrer sees it; `reward_amount` is None until it is fixed."""
 
     display_name: str
     status: str
@@ -54,7 +54,7 @@ class ListedReferral:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """A referrer's code in force and figures."""
+    """A referrer's current code and figures."""
 
     referral_code: str
     total: int
@@ -66,7 +66,7 @@ FIND_OWNER = "SELECT user_id FROM referral_codes WHERE code = upper($1)"
 
 
 async def find_owner(conn: Connection, code: str) -> UUID | None:
-    """Whose referral code this is or was, ignoring case."""
+    """Return the user whose referral code this is or was, ignoring case."""
     found: UUID | None = await conn.fetchval(FIND_OWNER, code)
     return found
 
@@ -78,11 +78,11 @@ WHERE NOT EXISTS (SELECT FROM referral_codes taken WHERE taken.code = candidate.
 
 
 async def free_codes(conn: Connection, candidates: Sequence[str]) -> list[str]:
-    """Those of the codes that nobody has or had."""
+    """Return those of the codes that no user has or had."""
     return [row["code"] for row in await conn.fetch(FREE_CODES, candidates)]
 
 
-# A code that its user had before is theirs still. Those of others are missing from the answer.
+# A code that its user had before is still theirs. Those of others are missing from the answer.
 TAKE_CODES = """
 INSERT INTO referral_codes AS had (code, user_id, created_at)
 SELECT * FROM unnest($1::text[], $2::uuid[], $3::timestamptz[])
@@ -92,7 +92,7 @@ RETURNING code
 
 
 async def take_codes(conn: Connection, rows: Sequence[CodeRow]) -> set[str]:
-    """Make codes their users' own; those that are now."""
+    """Assign codes to their users; return those that are theirs now."""
     found = await conn.fetch(
         TAKE_CODES, [each.code for each in rows], [each.user_id for each in rows], [each.created_at for each in rows]
     )
@@ -105,7 +105,7 @@ UPDATE users u SET referral_code = n.code FROM unnest($1::uuid[], $2::text[]) AS
 
 
 async def set_codes(conn: Connection, rows: Sequence[CodeRow]) -> None:
-    """Put codes in force."""
+    """Make codes the current ones."""
     await conn.execute(SET_CODES, [each.user_id for each in rows], [each.code for each in rows])
 
 
@@ -113,7 +113,7 @@ COUNT_CODES = "SELECT count(*) FROM referral_codes WHERE user_id = $1 AND code <
 
 
 async def count_codes(conn: Connection, user_id: UUID, besides: str) -> int:
-    """How many codes a user has or had, one not counted."""
+    """Return how many codes a user has or had, not counting `besides`."""
     found: int = await conn.fetchval(COUNT_CODES, user_id, besides)
     return found
 
@@ -141,13 +141,13 @@ WHERE r.referee_id = n.referee_id AND r.referrer_id = n.referrer_id AND r.status
 
 
 async def qualify(conn: Connection, rows: Sequence[QualifiedRow]) -> int:
-    """Let referrals count; how many of them were pending until now, and their referees had acted."""
+    """Qualify referrals; return how many of them were pending until now, with referees that had acted."""
     columns = [[getattr(each, name) for each in rows] for name in QualifiedRow.__match_args__]
     status: str = await conn.execute(QUALIFY, *columns)
     return int(status.rpartition(" ")[2])
 
 
-# Also left out: a referee who has the referrer's own mailbox. Of two of one mailbox at once the second waits.
+# Also left out: a referee who has the referrer's own mailbox. Of two transactions for one mailbox the second waits.
 TAKE_MAILBOXES = """
 INSERT INTO referral_mailboxes (mailbox, referee_id)
 SELECT u.mailbox, u.id
@@ -159,7 +159,7 @@ ON CONFLICT DO NOTHING
 
 
 async def take_mailboxes(conn: Connection, rows: Sequence[QualifiedRow]) -> int:
-    """Let the referees' mailboxes count, each for good; how many of them had not counted before."""
+    """Mark the referees' mailboxes as counted, each for good; return how many had not counted before."""
     status: str = await conn.execute(
         TAKE_MAILBOXES, [each.referee_id for each in rows], [each.referrer_id for each in rows]
     )
@@ -176,7 +176,7 @@ GROUP BY u.referral_code
 
 
 async def totals(conn: Connection, user_id: UUID) -> Totals | None:
-    """A user's code and figures; None: there is no such user."""
+    """Return a user's code and figures; None: there is no such user."""
     row = await conn.fetchrow(TOTALS, user_id)
     return None if row is None else Totals(*row)
 
@@ -190,12 +190,12 @@ ORDER BY r.created_at DESC, r.referee_id LIMIT $2 OFFSET $3
 
 
 async def list_referrals(conn: Connection, user_id: UUID, limit: int, offset: int) -> list[ListedReferral]:
-    """Whom a user has brought, the newest first."""
+    """Return a user's referrals, newest first."""
     return [ListedReferral(*row) for row in await conn.fetch(LIST_REFERRALS, user_id, limit, offset)]
 
 
-# What was told and got lost: the referee's owner has noted the act, the referrer's has not heard. Those past the most
-# that count stay pending for ever: they are passed over, a page at a time.
+# Lost messages: the referee's owner has stored the act, the referrer's has not received it. Referrals past the most
+# that count stay pending for ever: they are skipped, a page at a time.
 WALK_UNHEARD = """
 WITH page AS MATERIALIZED (
     SELECT referee_id, referrer_id, acted_at FROM referrals
@@ -216,9 +216,10 @@ ORDER BY page.referee_id
 
 
 async def walk_unheard(conn: Connection, after: UUID, limit: int, most: int) -> tuple[list[ActedRow], UUID | None]:
-    """Of the next `limit` pending referees who have acted those whose referrers have under `most` qualified ones.
+    """Return, of the next `limit` pending referees who acted, those whose referrers have under `most` qualified.
 
-    Without those whose mailbox has counted already, under another address. And where to go on, None at the end.
+    Referees whose mailbox has counted already, under another address, are left out. The second value is where to
+    continue, None at the end.
     """
     rows = await conn.fetch(WALK_UNHEARD, after, limit)
     found = [
@@ -229,7 +230,7 @@ async def walk_unheard(conn: Connection, after: UUID, limit: int, most: int) -> 
     return found, rows[-1]["referee_id"] if len(rows) == limit else None
 
 
-# What was told and got lost even before that, looked for a page at a time.
+# Acts that were lost even before the referee's owner stored them, looked for a page at a time.
 WALK_IDLE = """
 WITH page AS MATERIALIZED (
     SELECT referee_id, referrer_id FROM referrals
@@ -246,9 +247,9 @@ ORDER BY page.referee_id
 
 
 async def walk_idle(conn: Connection, after: UUID, limit: int) -> tuple[list[ActedRow], UUID | None]:
-    """Of the next `limit` referees of whom no act is known those who have followed or published.
+    """Return, of the next `limit` referees without a known act, those who have followed or published.
 
-    And where to go on, None at the end.
+    The second value is where to continue, None at the end.
     """
     rows = await conn.fetch(WALK_IDLE, after, limit)
     return [ActedRow(*row) for row in rows if row[2] is not None], rows[-1][0] if len(rows) == limit else None
@@ -256,7 +257,7 @@ async def walk_idle(conn: Connection, after: UUID, limit: int) -> tuple[list[Act
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Referees of one referrer who were signed in from one network address. `is_referrers`: as the referrer was."""
+    """Referees of one referrer who signed in from one network address; `is_referrers`: so did the referrer."""
 
     referrer_id: UUID
     address: str
@@ -270,7 +271,7 @@ class Cluster:
     total: int
 
 
-# An IPv6 address counts as its /64. Sessions are kept for a month after their end, so this is of the last weeks.
+# An IPv6 address counts as its /64. Sessions are kept for a month after their end, so this covers the last weeks.
 LIST_CLUSTERS = """
 WITH seen AS (
     SELECT DISTINCT user_id, CASE
@@ -293,7 +294,7 @@ LIMIT $2 OFFSET $3
 
 
 async def list_clusters(conn: Connection, least: int, limit: int, offset: int) -> tuple[list[Cluster], int]:
-    """Referrals that share an address: `least` of one referrer, or one with the referrer. And how many there are."""
+    """Return referrals that share an address, `least` of one referrer or one with the referrer, and their number."""
     rows = await conn.fetch(LIST_CLUSTERS, least, limit, offset)
     if rows or offset == 0:
         return [Cluster(*row) for row in rows], rows[0][-1] if rows else 0

@@ -1,4 +1,4 @@
-"""Reactions and comments: as users/{k} stores them, and as the API reads them."""
+"""SQL of reactions and comments: as users/{k} stores them, and as the API reads them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CommentRow:
     deleted_at: datetime | None
 
 
-# What users/{k} loads: a user's part in the talk about a signal. The arrays are in parallel: (user, signal).
+# What users/{k} loads: a user's reactions and comments on a signal. The arrays are in parallel: (user, signal).
 
 LOAD_REACTIONS = """
 SELECT r.user_id, r.signal_id, r.reaction_type, r.is_active, r.reacted_at
@@ -49,7 +49,7 @@ FROM unnest($1::uuid[], $2::uuid[]) AS wanted (user_id, signal_id) JOIN reaction
 
 
 async def load_reactions(conn: Connection, pairs: Sequence[tuple[UUID, UUID]]) -> list[ReactionRow]:
-    """The reactions of users to signals, those that were taken back included."""
+    """Return the reactions of users to signals, those that were taken back included."""
     rows = await conn.fetch(LOAD_REACTIONS, [user for user, _ in pairs], [signal for _, signal in pairs])
     return [ReactionRow(*row) for row in rows]
 
@@ -62,7 +62,7 @@ ORDER BY k.created_at, k.id
 
 
 async def load_comments(conn: Connection, pairs: Sequence[tuple[UUID, UUID]]) -> list[CommentRow]:
-    """The comments of users on signals, the oldest first, deleted ones included."""
+    """Return the comments of users on signals, oldest first, deleted ones included."""
     rows = await conn.fetch(LOAD_COMMENTS, [user for user, _ in pairs], [signal for _, signal in pairs])
     return [CommentRow(*row) for row in rows]
 
@@ -94,7 +94,7 @@ async def upsert_comments(conn: Connection, rows: Sequence[CommentRow]) -> None:
     await conn.execute(UPSERT_COMMENTS, *_columns(CommentRow, rows))
 
 
-# Many owners count up the same rows: all take them in the order of the ids, so that none waits for one that waits.
+# Many owners add to the same rows: all lock them in the order of the ids, so that they never deadlock.
 _SUMS = ", ".join(f"{name} = signal_counters.{name} + excluded.{name}" for name in COUNTERS)
 ADD_TO_COUNTERS = f"""
 INSERT INTO signal_counters (signal_id, {", ".join(COUNTERS)})
@@ -124,14 +124,14 @@ GET_REACTIONS = f"SELECT ({REACTIONS_JSON})::json FROM signal_counters c WHERE s
 
 
 async def get_reactions(conn: Connection, signal_id: UUID) -> dict[str, int]:
-    """How many reacted to a signal, by kind; only kinds that somebody chose."""
+    """Return how many users reacted to a signal, by kind; only kinds that were chosen."""
     found: dict[str, int] | None = await conn.fetchval(GET_REACTIONS, signal_id)
     return found or {}
 
 
 @dataclass(frozen=True, slots=True)
 class CommentFacts:
-    """What others than its author's owner may ask of a comment."""
+    """The facts of a comment that others than its author's owner may ask for."""
 
     signal_id: UUID
     user_id: UUID
@@ -150,7 +150,7 @@ FROM comments k WHERE k.id = $1
 
 
 async def get_comment_facts(conn: Connection, comment_id: UUID) -> CommentFacts | None:
-    """A comment, or None."""
+    """Return a comment's facts, or None."""
     row = await conn.fetchrow(GET_COMMENT_FACTS, comment_id)
     return None if row is None else CommentFacts(*row)
 
@@ -162,7 +162,7 @@ GET_COMMENT = f"SELECT {_SHOWN} FROM comments k JOIN users u ON u.id = k.user_id
 
 
 async def get_comment(conn: Connection, comment_id: UUID) -> dict[str, Any] | None:
-    """One comment as lists show it, but for its replies, or None."""
+    """Return one comment as lists show it, without its replies, or None."""
     row = await conn.fetchrow(GET_COMMENT, comment_id)
     return None if row is None else _comment(row)
 
@@ -184,7 +184,7 @@ COUNT_COMMENTS = "SELECT comments FROM signal_counters WHERE signal_id = $1"
 
 
 async def list_comments(conn: Connection, signal_id: UUID, *, limit: int, offset: int = 0) -> list[dict[str, Any]]:
-    """A page of a signal's comments, the oldest first, each with all of its replies."""
+    """Return a page of a signal's comments, oldest first, each with all of its replies."""
     rows = await conn.fetch(LIST_COMMENTS, signal_id, limit, offset)
     comments = {row[0]: _comment(row) for row in rows if row[1] is None}
     for row in rows:
@@ -194,7 +194,7 @@ async def list_comments(conn: Connection, signal_id: UUID, *, limit: int, offset
 
 
 async def count_comments(conn: Connection, signal_id: UUID) -> int:
-    """How many comments and replies a signal has that were not deleted."""
+    """Return how many comments and replies a signal has that were not deleted."""
     return await conn.fetchval(COUNT_COMMENTS, signal_id) or 0
 
 

@@ -1,4 +1,4 @@
-"""The social feed: the signals of those whom a user follows, newest first."""
+"""SQL of the social feed: the signals of the providers that a user follows, newest first."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ GET_FOLLOWED = "SELECT array_agg(provider_id ORDER BY provider_id) FROM follows 
 
 
 async def get_followed(conn: Connection, user_id: UUID) -> list[UUID]:
-    """Whom a user follows, in the order of ids."""
+    """Return the providers that a user follows, in the order of ids."""
     found: list[UUID] | None = await conn.fetchval(GET_FOLLOWED, user_id)
     return found or []
 
 
 # The newest n signals are by those n providers whose newest ones are the newest, so one look at each provider's index
-# entries tells whose signals to read. That takes as long however many signals there are: a scan of the newest ones goes
-# on for ever where those who are followed are silent, and a sort of all of theirs takes all of them.
+# entries tells whose signals to read. That takes the same time however many signals there are: a scan of the newest
+# ones is unbounded where the followed providers are silent, and a sort of all their signals reads all of them.
 LIST_FEED = f"""
 WITH lately AS MATERIALIZED (
     SELECT f.provider_id
@@ -57,14 +57,14 @@ ORDER BY page.created_at DESC, page.id DESC
 async def list_feed(
     conn: Connection, followed: Sequence[UUID], action: str | None, *, limit: int, offset: int = 0
 ) -> bytes:
-    """The JSON array of the signals of these providers, newest first, as `GET /api/social/feed` shows them."""
+    """Return the JSON array of the signals of these providers, newest first, as `GET /api/social/feed` shows them."""
     statement, values = filtered(LIST_FEED, [("s.provider_id = f.provider_id", None), *_of_action(action)], first=4)
     rows = await conn.fetch(statement, limit, offset, followed, *values)
     return f"[{','.join([row[0] for row in rows])}]".encode()
 
 
 async def count_feed(conn: Connection, totals: Totals, followed: Sequence[UUID], action: str | None) -> int:
-    """How many signals these providers, in the order of ids, have published."""
+    """Return how many signals these providers, in the order of ids, have published."""
     digest = blake2b(b"".join([each.bytes for each in followed]), digest_size=16).digest()
     conditions = [("s.provider_id = ANY ({})", followed), *_of_action(action)]
     return await totals.count_dense(conn, "signals s", "feed_seq", conditions, key=(digest, action))

@@ -1,4 +1,4 @@
-"""Sessions of open streams, as kept while Redis is away."""
+"""SQL of the sessions of open streams, kept here while Redis is unavailable."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from db._postgres import Connection
 
-# Rows are locked in one order, so that gateways which write the same sessions do not wait for each other in a circle.
+# Rows are locked in one order, so that gateways which write the same sessions do not deadlock.
 SAVE_SESSIONS = """
 WITH given AS (
     SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bytea[]) AS g (session, epoch, n, record)
@@ -28,9 +28,9 @@ WHERE session NOT IN (SELECT session FROM stored)
 async def save_sessions(
     conn: Connection, rows: Sequence[tuple[str, int, int, bytes]], ttl: timedelta, *, take_over: bool
 ) -> set[str]:
-    """Store `(session, epoch, n, record)`; answers the sessions of which there is a newer epoch.
+    """Store `(session, epoch, n, record)`; return the sessions that have a newer epoch.
 
-    A take-over wants a higher epoch than the stored one.
+    A take-over needs a higher epoch than the stored one.
     """
     columns = [list(column) for column in zip(*rows, strict=True)]
     return {row["session"] for row in await conn.fetch(SAVE_SESSIONS, *columns, ttl, take_over)}
@@ -40,7 +40,7 @@ LOAD_SESSION = "SELECT record, expires_at - now() FROM stream_sessions WHERE ses
 
 
 async def load_session(conn: Connection, session: str) -> tuple[bytes, timedelta] | None:
-    """The record of a session and how long it is kept yet, if it is here."""
+    """Return the record of a session and how long it is still kept, if it is here."""
     row = await conn.fetchrow(LOAD_SESSION, session)
     return None if row is None else (row[0], row[1])
 
@@ -55,5 +55,5 @@ WHERE s.expires_at < now() OR EXISTS (
 
 
 async def forget_sessions(conn: Connection, versions: Sequence[tuple[str, int, int]]) -> None:
-    """Drop the rows that Redis has again, unless they are newer than `(session, epoch, n)`, and those that expired."""
+    """Delete the rows that Redis has again, unless newer than `(session, epoch, n)`, and those that expired."""
     await conn.execute(FORGET_SESSIONS, *[list(column) for column in zip(*versions, strict=True)])

@@ -1,1 +1,1 @@
-"""The SQL of the Lens pipeline: acceptance, stages, and what is read from outside."""
+"""The SQL of the Lens pipeline: intake, stages, and what the API reads."""

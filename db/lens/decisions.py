@@ -1,4 +1,4 @@
-"""What the API reads of the models' decisions."""
+"""SQL of the models' decisions, as the API reads them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from db._where import WHERE, Condition, filtered
 
 @dataclass(frozen=True, slots=True)
 class DecisionFilters:
-    """Every one that is not None must match. `since` and `until` are inclusive.
+    """Filters on decisions; every one that is not None must match.
 
-    `symbol` finds every spelling of its instrument.
+    `since` and `until` are inclusive. `symbol` finds every spelling of its instrument.
     """
 
     model: str | None = None
@@ -31,7 +31,7 @@ class DecisionFilters:
     until: datetime | None = None
 
     def conditions(self) -> Iterator[Condition]:
-        """Each filter as SQL that an index serves; confidence alone is compared row by row."""
+        """Yield each filter as SQL that an index serves; confidence alone is compared row by row."""
         if self.model is not None:
             yield "model = {}", self.model
         if self.symbol is not None:
@@ -77,11 +77,11 @@ LIST_DECISIONS = f"SELECT {_COLUMNS} FROM lens_decisions {WHERE} ORDER BY id DES
 async def list_decisions(
     conn: Connection, totals: Totals, filters: DecisionFilters, *, limit: int, offset: int
 ) -> tuple[list[DecisionRow], int]:
-    """Decisions that match every given filter, newest first, and how many there are in all."""
+    """Return the decisions that match every given filter, newest first, and their total number."""
     conditions = list(filters.conditions())
     total = await totals.count(conn, "lens_decisions", "id", conditions)
     if offset >= total:
-        return [], total  # looking for what is not there would read the whole table
+        return [], total  # searching in vain would read the whole table
     statement, values = filtered(LIST_DECISIONS, conditions, first=3)
     rows = await conn.fetch(statement, limit, offset, *values)
     return [DecisionRow(*row) for row in rows], max(total, offset + len(rows))
@@ -100,6 +100,6 @@ GET_DECISION = f"SELECT {_COLUMNS}, model_version, latency_ms, tokens_used FROM 
 
 
 async def get_decision(conn: Connection, decision_id: UUID) -> DecisionDetail | None:
-    """One decision, or None."""
+    """Return one decision, or None."""
     row = await conn.fetchrow(GET_DECISION, decision_id)
     return None if row is None else DecisionDetail(*row)

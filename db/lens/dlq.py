@@ -1,4 +1,4 @@
-"""The dead-letter queue: what the stages put in and resolve, one open entry per event, stage and model; its lists."""
+"""SQL of the dead-letter queue: one open entry per event, stage and model; writes by the stages, lists for the API."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ SET reason_code = excluded.reason_code, error_message = excluded.error_message,
 
 
 async def insert_dead_letters(conn: Connection, rows: Sequence[DeadLetter]) -> None:
-    """Put entries into the queue, or update those that are being retried."""
+    """Insert entries into the queue, or update those that are being retried."""
     await conn.execute(
         INSERT_DEAD_LETTERS,
         [r.id for r in rows],
@@ -85,7 +85,7 @@ END_RETRIES = "UPDATE lens_dlq SET retrying = false WHERE event_id = ANY ($1::uu
 
 
 async def end_retries(conn: Connection, event_ids: Sequence[UUID]) -> None:
-    """These events have ended: no entry of theirs is on its way any more."""
+    """Mark the entries of these events, which have ended, as no longer being retried."""
     await conn.execute(END_RETRIES, event_ids)
 
 
@@ -93,13 +93,13 @@ COUNT_OPEN = "SELECT stage, count(*) FROM lens_dlq WHERE resolved_at IS NULL GRO
 
 
 async def count_open(conn: Connection) -> dict[str, int]:
-    """The number of unresolved entries by stage."""
+    """Return the number of unresolved entries by stage."""
     return {row[0]: row[1] for row in await conn.fetch(COUNT_OPEN)}
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilters:
-    """Every one that is not None must match. `since` and `until` are inclusive."""
+    """Filters on dead letters; every one that is not None must match, `since` and `until` are inclusive."""
 
     stage: str | None = None
     reason_code: str | None = None
@@ -109,7 +109,7 @@ class DeadLetterFilters:
     until: datetime | None = None
 
     def conditions(self) -> Iterator[Condition]:
-        """Each filter as SQL that an index serves."""
+        """Yield each filter as SQL that an index serves."""
         if self.stage is not None:
             yield "stage = {}", self.stage
         if self.reason_code is not None:
@@ -147,7 +147,7 @@ COUNT_DEAD_LETTERS = f"SELECT count(*) FROM lens_dlq {WHERE}"
 async def list_dead_letters(
     conn: Connection, filters: DeadLetterFilters, *, limit: int, offset: int
 ) -> tuple[list[DeadLetterRow], int]:
-    """Entries that match every given filter, newest first, and how many there are in all."""
+    """Return the entries that match every given filter, newest first, and their total number."""
     statement, values = filtered(LIST_DEAD_LETTERS, filters.conditions(), first=3)
     rows = await conn.fetch(statement, limit, offset, *values)
     if len(rows) < limit and (rows or offset == 0):
@@ -160,7 +160,7 @@ async def list_dead_letters(
 
 @dataclass(slots=True)
 class DeadLetterDetail(DeadLetterRow):
-    """One entry in full. `payload` is the original, `edited_payload` what a retry put in its place."""
+    """One entry in full; `payload` is the original, `edited_payload` its replacement by a retry."""
 
     model: str | None
     payload: dict[str, Any]
@@ -177,6 +177,6 @@ FROM lens_dlq WHERE id = $1
 
 
 async def get_dead_letter(conn: Connection, dead_letter_id: UUID) -> DeadLetterDetail | None:
-    """One entry, or None."""
+    """Return one entry, or None."""
     row = await conn.fetchrow(GET_DEAD_LETTER, dead_letter_id)
     return None if row is None else DeadLetterDetail(*row)

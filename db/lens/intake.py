@@ -1,4 +1,4 @@
-"""Accepting raw signals: events, their progress rows and idempotency keys, a whole batch in one statement."""
+"""SQL of accepting raw signals: events, their progress rows and idempotency keys, a whole batch in one statement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IDEMPOTENCY_HOURS = 24
 
 
 class NewEvent(Value):
-    """A raw signal to store. `idempotency_key` and `body_hash` are None when the producer sent no key."""
+    """A raw signal to store; `idempotency_key` and `body_hash` are None when the producer sent no key."""
 
     event_id: UUID
     received_at: datetime
@@ -37,7 +37,7 @@ class NewEvent(Value):
 
 
 class Accepted(Value):
-    """What an idempotency key stands for."""
+    """The event that an idempotency key stands for."""
 
     source: str
     key: str
@@ -55,13 +55,13 @@ WHERE k.received_at > now() - interval '{IDEMPOTENCY_HOURS} hours'
 
 
 async def find_keys(conn: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Accepted]:
-    """The unexpired idempotency keys among `keys` (source, key)."""
+    """Return the unexpired idempotency keys among `keys` (source, key)."""
     rows = await conn.fetch(FIND_KEYS, [source for source, _ in keys], [key for _, key in keys])
     return {(row["source"], row["key"]): Accepted(*row) for row in rows}
 
 
-# One statement: one round trip and one plan for the three tables. An event that is there already is one of a batch that
-# was delivered again: the sender chose its id, so it counts once. A key that is there already is an expired one
+# One statement: one round trip and one plan for the three tables. An event that exists already belongs to a batch that
+# was delivered again: the sender chose its id, so it counts once. A key that exists already is an expired one
 # (find_keys has answered for the others, and lens/intake is the only writer), so it is taken over.
 INSERT_EVENTS = """
 WITH incoming AS (
@@ -121,5 +121,5 @@ WHERE ctid = ANY (ARRAY(
 
 
 async def expire_keys(conn: Connection, limit: int) -> int:
-    """Remove up to `limit` expired idempotency keys; how many were removed."""
+    """Remove up to `limit` expired idempotency keys; return how many."""
     return int((await conn.execute(EXPIRE_KEYS, limit)).split()[-1])

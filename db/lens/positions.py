@@ -1,4 +1,4 @@
-"""What is open of a provider, as the pipeline reads it: the owner of track records writes it."""
+"""SQL of providers' open positions, as the pipeline reads them; the owner of track records writes them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CROSS JOIN LATERAL (
 
 
 async def opening_prices(conn: Connection, places: Sequence[Place]) -> list[Decimal | None]:
-    """Where the oldest open position of each place was opened; None where nothing is open."""
+    """Return the opening price of the oldest open position of each key; None where nothing is open."""
     found: list[Decimal | None] = [None] * len(places)
     columns = [list(each) for each in zip(*places, strict=True)]
     for number, price in await conn.fetch(OPENING_PRICES, *columns):

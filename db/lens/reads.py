@@ -1,4 +1,4 @@
-"""What the API reads of the pipeline: events, their status and their timeline."""
+"""SQL of the pipeline's events, their status and their timeline, as the API reads them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class EventDetail:
-    """One event with all that is known of it. `enriched` fields are None and `decisions` empty until there are any."""
+    """One event in full; `enriched` fields are None and `decisions` empty until there are any."""
 
     event_id: UUID
     event_type: str
@@ -57,7 +57,7 @@ class EventDetail:
 
 @dataclass(frozen=True, slots=True)
 class EventStatus:
-    """Where an event stands. `ended_at` is its timeline's last line, and None while it is under way."""
+    """The status of an event; `ended_at` is its timeline's last line, and None while it is under way."""
 
     event_id: UUID
     status: str
@@ -82,12 +82,12 @@ WHERE e.event_id = $1
 
 
 async def get_event(conn: Connection, event_id: UUID) -> EventDetail | None:
-    """One event, or None."""
+    """Return one event, or None."""
     row = await conn.fetchrow(GET_EVENT, event_id)
     return None if row is None else EventDetail(*row)
 
 
-# Not by `finished_at`, the time of the commit: whoever reads the timeline must count the same.
+# Not by `finished_at`, the time of the commit: a reader of the timeline must compute the same.
 GET_STATUS = """
 SELECT event_id, p.status, p.stage, coalesce((p.timeline->0->>'timestamp')::timestamptz, e.received_at),
        CASE WHEN p.finished_at IS NOT NULL
@@ -97,16 +97,16 @@ FROM lens_events e JOIN lens_progress p USING (event_id) WHERE event_id = $1
 
 
 async def get_status(conn: Connection, event_id: UUID) -> EventStatus | None:
-    """Where one event stands, or None."""
+    """Return the status of one event, or None."""
     row = await conn.fetchrow(GET_STATUS, event_id)
     return None if row is None else EventStatus(*row)
 
 
 @dataclass(frozen=True, slots=True)
 class EventFilters:
-    """Every one that is not None must match. `since` and `until` are inclusive.
+    """Filters on events; every one that is not None must match.
 
-    `symbol` finds every spelling of its instrument.
+    `since` and `until` are inclusive. `symbol` finds every spelling of its instrument.
     """
 
     symbol: str | None = None
@@ -117,7 +117,7 @@ class EventFilters:
     status: str | None = None
 
     def conditions(self) -> Iterator[Condition]:
-        """Each filter as SQL over lens_events `e` and, for the status, lens_progress `p`."""
+        """Yield each filter as SQL over lens_events `e` and, for the status, lens_progress `p`."""
         if self.symbol is not None:
             yield f"{key_of('e.symbol')} = {key_of('{}')}", self.symbol
         if self.event_type is not None:
@@ -146,11 +146,11 @@ COUNT_STATUS = f"SELECT count(*) FROM lens_progress p {WHERE}"
 async def list_events(
     conn: Connection, totals: Totals, filters: EventFilters, *, limit: int, offset: int
 ) -> tuple[list[EventRow], int]:
-    """Events that match every given filter, newest first, and how many there are in all."""
+    """Return the events that match every given filter, newest first, and their total number."""
     conditions = list(filters.conditions())
     if filters.status is None:
         total = await totals.count(conn, "lens_events e", "event_id", conditions)
-    else:  # which changes
+    else:  # the status changes, so its count is not kept
         statement, values = filtered(COUNT_EVENTS if _needs_facts(filters) else COUNT_STATUS, conditions)
         total = await conn.fetchval(statement, *values)
     if offset >= total:

@@ -1,9 +1,9 @@
-"""What is removed of the Lens pipeline once it is older than LENS_ARCHIVE_DAYS, a bounded batch at a time.
+"""SQL that removes Lens pipeline data older than LENS_ARCHIVE_DAYS, a bounded batch at a time.
 
 | Removed | Kept for ever |
 |---|---|
 | the enriched document of an event: indicators, market data | which profile it was enriched by, its quality flags |
-| dead letters that were resolved | dead letters that were not: somebody still has to look at them |
+| dead letters that were resolved | dead letters that were not: an operator still has to look at them |
 |  | events, their timelines, decisions: the facts that published signals, outcomes and statistics rest on |
 
 A document is 1.9 of the 6.2 kB that a signal leaves in these tables, and nothing but a look back needs it: an event
@@ -19,8 +19,8 @@ from uuid import UUID
 from config.ids import last_id
 from db._postgres import Connection
 
-# In the order of the key, from where the last batch ended: rows whose document is gone stay, and must not be walked
-# over again and again. What is still under way keeps its document whatever its age.
+# In the order of the key, from where the last batch ended: rows whose document is gone stay, and must not be read over
+# and over again. What is still under way keeps its document whatever its age.
 FORGET_DOCUMENTS = """
 WITH old AS (
     SELECT event_id FROM lens_enriched WHERE event_id > $1 AND event_id <= $2 ORDER BY event_id LIMIT $3
@@ -34,7 +34,7 @@ SELECT event_id FROM old ORDER BY event_id DESC LIMIT 1
 
 
 async def forget_documents(conn: Connection, before: datetime, limit: int, *, after: UUID) -> UUID | None:
-    """Remove documents of at most `limit` events from `after` (exclusive) on; the last event, None at the end."""
+    """Remove documents of at most `limit` events after `after`; return the last event, None at the end."""
     last: UUID | None = await conn.fetchval(FORGET_DOCUMENTS, after, last_id(before), limit, before)
     return last
 
@@ -46,5 +46,5 @@ DELETE FROM lens_dlq WHERE id = ANY (ARRAY(
 
 
 async def forget_resolved(conn: Connection, before: datetime, limit: int) -> int:
-    """Remove at most `limit` entries that were resolved `before`; how many they were."""
+    """Remove at most `limit` entries that were resolved `before`; return how many."""
     return int((await conn.execute(FORGET_RESOLVED, before, last_id(before), limit)).split()[-1])

@@ -1,4 +1,4 @@
-"""Taking dead letters back: what a retry must know, where its event is put, how entries are marked and resolved.
+"""SQL of retrying dead letters: what a retry must know, how events are requeued, entries marked and resolved.
 
 Rows are locked in one order, the events' progress before the entries, as the stages' transactions do.
 """
@@ -26,7 +26,7 @@ _DEAD_LETTER = (
 
 @dataclass(frozen=True, slots=True)
 class OpenDeadLetter:
-    """An entry as a retry sees it. The payloads are JSON texts: numbers keep their digits."""
+    """An entry as a retry sees it; the payloads are JSON texts: numbers keep their digits."""
 
     id: UUID
     event_id: UUID | None
@@ -37,7 +37,7 @@ class OpenDeadLetter:
     resolved_at: datetime | None
     payload: str
     edited_payload: str | None
-    way: str | None  # of a scored signal that came in by itself; it never has an event
+    way: str | None  # the source of a scored signal that came in by itself; it never has an event
 
 
 FIND_EVENTS = "SELECT DISTINCT event_id FROM lens_dlq WHERE id = ANY ($1::uuid[]) AND event_id IS NOT NULL"
@@ -57,7 +57,7 @@ ORDER BY id FOR UPDATE
 async def lock_dead_letters(
     conn: Connection, ids: Sequence[UUID], *, idle_only: bool
 ) -> tuple[dict[UUID, OpenDeadLetter], list[UUID]]:
-    """The entries `ids`, and those of the same events that are being retried; and the events, all locked.
+    """Lock the entries `ids`, those of the same events that are being retried, and the events; return all of them.
 
     With `idle_only` events that are under way, or that a stage is just moving, are left out, so this never waits.
     """
@@ -71,7 +71,7 @@ async def lock_dead_letters(
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event as a retry sees it: where it stands, and the signal as the next attempt would process it."""
+    """An event as a retry sees it: its status, and the signal as the next attempt would process it."""
 
     event_id: UUID
     status: str
@@ -107,13 +107,13 @@ WHERE p.event_id = ANY ($1::uuid[])
 
 
 async def get_events(conn: Connection, event_ids: Sequence[UUID]) -> dict[UUID, Event]:
-    """The events, which the caller has locked: so what other tables say of them holds still too."""
+    """Return the events, which the caller has locked, so what other tables hold of them is fixed too."""
     return {row[0]: Event(*row) for row in await conn.fetch(GET_EVENTS, event_ids)} if event_ids else {}
 
 
 @dataclass(frozen=True, slots=True)
 class Requeued:
-    """Where an event goes on, in a new round. `edited` is the signal from now on, None: as before."""
+    """Where an event continues, in a new round; `edited` is the signal from now on, None: as before."""
 
     event_id: UUID
     stage: str
@@ -126,7 +126,7 @@ class Requeued:
 
 
 # asked and announced are lists, which unnest would flatten: they travel as JSON, null for null. The lease ends when the
-# event is due, so the stage's next sweep takes it. The new round makes void what a stage still holds of an older one.
+# event is due, so the stage's next sweep takes it. The new round invalidates what a stage still holds of an older one.
 REQUEUE = """
 UPDATE lens_progress p
 SET round = p.round + 1, stage = r.stage, status = r.status, attempt = 0, failures = '[]', finished_at = NULL,
@@ -141,7 +141,7 @@ WHERE p.event_id = r.event_id
 
 
 async def requeue(conn: Connection, rows: Sequence[Requeued]) -> None:
-    """Put locked events before their stages again."""
+    """Queue locked events for their stages again."""
     if rows:
         await conn.execute(
             REQUEUE,
@@ -158,7 +158,7 @@ async def requeue(conn: Connection, rows: Sequence[Requeued]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """An entry that is retried, with its new count: `event_id` if that made it an event, which ends it (`is_done`)."""
+    """An entry that is retried, with its new count; `event_id` if it became an event, which ends it (`is_done`)."""
 
     id: UUID
     retry_count: int
@@ -215,12 +215,12 @@ FROM unnest($1::uuid[], $2::float8[]) AS u (event_id, delay_seconds) WHERE p.eve
 
 
 async def ungate(conn: Connection, delays: dict[UUID, float]) -> None:
-    """Have events that were just accepted pass the gates, and begin after a delay in seconds."""
+    """Let events that were just accepted skip the gates, and begin after a delay in seconds."""
     if delays:
         await conn.execute(UNGATE, list(delays), list(delays.values()))
 
 
-# Those that were retried last come last: what fails again and again does not keep the others from their turn.
+# The last retried come last: an entry that keeps failing does not hold up the others.
 MATCH_DEAD_LETTERS = f"""
 WITH matching AS (SELECT id, last_retry_at FROM lens_dlq {WHERE})
 SELECT (SELECT count(*) FROM matching),
@@ -231,7 +231,7 @@ SELECT (SELECT count(*) FROM matching),
 async def match_dead_letters(
     conn: Connection, filters: DeadLetterFilters, most: int, *, under_way: bool
 ) -> tuple[int, list[UUID]]:
-    """How many unresolved entries match, with those `under_way` or without, and the first `most` of them."""
+    """Return how many unresolved entries match, with or without those `under_way`, and the first `most` of them."""
     conditions = list(replace(filters, resolved=False).conditions())
     if not under_way:
         conditions.append(("NOT retrying", None))
@@ -249,7 +249,7 @@ RETURNING id, resolved_at
 
 
 async def resolve(conn: Connection, ids: Sequence[UUID], note: str) -> dict[UUID, datetime]:
-    """Mark entries as done with; when, for each that was still open."""
+    """Mark entries as resolved; return when, for each that was still open."""
     return {row[0]: row[1] for row in await conn.fetch(RESOLVE, ids, note)}
 
 
@@ -257,12 +257,12 @@ EXISTS = "SELECT EXISTS (SELECT FROM lens_dlq WHERE id = $1)"
 
 
 async def exists(conn: Connection, dead_letter_id: UUID) -> bool:
-    """Whether there is, or was, such an entry."""
+    """Return whether such an entry exists or existed."""
     return bool(await conn.fetchval(EXISTS, dead_letter_id))
 
 
 def exact_json(document: dict[str, Any]) -> str:
-    """JSON text in which a Decimal is a number with all of its digits."""
+    """Return JSON text in which a Decimal is a number with all of its digits."""
     return orjson.dumps(document, default=_exact).decode()
 
 

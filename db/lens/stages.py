@@ -1,7 +1,7 @@
-"""The pipeline's transitions: each a compare-and-set on stage, round and attempt, a whole batch in one statement.
+"""SQL of the pipeline's transitions: compare-and-set on stage, round and attempt, a whole batch in one statement.
 
-A transition answers the ids that it moved. An id that is missing had moved already (a stage that ran twice counts
-once), and nothing of its work may be stored.
+A transition returns the ids that it moved. An id that is missing had moved already (a stage that ran twice counts
+once), and none of its results may be stored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from db._postgres import Connection
 
 
 class Move(Value):
-    """One event's transition: from (`stage`, `round`, `attempt`) to what a retry, a next stage or an end needs.
+    """One event's transition: from (`stage`, `round`, `attempt`) to a retry, a next stage or an end.
 
     `from_stage` is where Postgres has the event, if that is not the stage which moves it.
     """
@@ -55,9 +55,10 @@ RETURNING p.event_id
 
 
 async def move(conn: Connection, stage: str, moves: Sequence[Move], *, lease_seconds: float) -> set[UUID]:
-    """Apply the transitions out of `stage` (or `from_stage`); the ids of those that were still there to be moved.
+    """Apply the transitions out of `stage` (or `from_stage`); return the ids of those that could still be moved.
 
-    An event that goes on is leased to the next stage for `lease_seconds`; one that stays, to be retried, to nobody.
+    An event that moves on is leased to the next stage for `lease_seconds`; one that stays, to be retried, is not
+    leased.
     """
     rows = await conn.fetch(
         MOVE,
@@ -146,7 +147,7 @@ RETURNING event_id, model
 
 
 async def insert_decisions(conn: Connection, rows: Sequence[DecisionRow]) -> set[tuple[UUID, str]]:
-    """Store decisions, one per (event, model) for ever; which of them are new."""
+    """Store decisions, one per (event, model) for ever; return which of them are new."""
     stored = await conn.fetch(
         INSERT_DECISIONS,
         [r.id for r in rows],
@@ -181,7 +182,7 @@ RETURNING p.event_id
 
 
 async def note_status(conn: Connection, stage: str, moves: Sequence[Move]) -> set[UUID]:
-    """Add to the timeline of events that stay in `stage` (one model of several is done); the ids still there."""
+    """Add to the timeline of events that stay in `stage` (one model of several is done); return the ids still there."""
     # Two models of one event may be done in the same batch: an UPDATE takes only one of several rows that match.
     timelines: dict[tuple[UUID, int, str | None, int], list[Any]] = {}
     for m in moves:
@@ -191,8 +192,8 @@ async def note_status(conn: Connection, stage: str, moves: Sequence[Move]) -> se
     return {row[0] for row in rows}
 
 
-# What a stage works on, as the sweeper reads it back after a crash, a lost hand-over or a due retry. SKIP LOCKED
-# leaves alone what another transaction is just moving.
+# What a stage works on, as the sweeper reads it back after a crash, a lost hand-over or a due retry. SKIP LOCKED leaves
+# alone what another transaction is just moving.
 CLAIM = """
 WITH due AS (
     SELECT event_id FROM lens_progress
@@ -219,9 +220,9 @@ ORDER BY e.event_id
 async def claim(
     conn: Connection, stage: str, *, busy: Sequence[UUID], limit: int, lease_seconds: float, regardless: bool
 ) -> list[Any]:
-    """Take up to `limit` due events of `stage` that nobody holds (`regardless` of leases: a stage that just started).
+    """Claim up to `limit` due events of `stage` without a lease (`regardless` of leases: a stage that just started).
 
-    `busy` are those in the caller's own hands. The rows carry the event, its enriched document and its decisions.
+    `busy` are those that the caller is processing. The rows carry the event, its enriched document and its decisions.
     """
     return list(await conn.fetch(CLAIM, stage, regardless, busy, limit, lease_seconds))
 
@@ -233,7 +234,7 @@ WHERE event_id = ANY ($1::uuid[]) AND finished_at IS NULL AND due_at <= now() AN
 
 
 async def free(conn: Connection, event_ids: Sequence[UUID]) -> None:
-    """Let go of events that are due: the sweep of the stage which they wait for takes them, unless it holds them."""
+    """Release events that are due: the sweep of the stage which they wait for takes them, unless it holds them."""
     await conn.execute(FREE, event_ids)
 
 
@@ -241,5 +242,5 @@ OPEN_BY_STAGE = "SELECT stage, count(*) FROM lens_progress WHERE finished_at IS 
 
 
 async def open_by_stage(conn: Connection) -> dict[str, int]:
-    """How many events each stage has before it."""
+    """Return how many events wait for each stage."""
     return {row[0]: row[1] for row in await conn.fetch(OPEN_BY_STAGE)}

@@ -1,1 +1,1 @@
-"""Providers in Postgres: track records, follows, profiles."""
+"""The SQL of providers: track records, follows, profiles."""

@@ -1,4 +1,4 @@
-"""Who follows whom: what the owner of a provider writes, and what a follower reads."""
+"""SQL of follows: what the owner of a provider writes, and what a follower reads."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ FROM unnest($1::uuid[], $2::uuid[]) AS u (follower_id, provider_id) JOIN follows
 
 
 async def load_follows(conn: Connection, pairs: Sequence[tuple[UUID, UUID]]) -> list[FollowRow]:
-    """Those of the (follower, provider) pairs that there are."""
+    """Return the follows among these (follower, provider) pairs."""
     followers, providers = [each[0] for each in pairs], [each[1] for each in pairs]
     return [FollowRow(*row) for row in await conn.fetch(LOAD_FOLLOWS, followers, providers)]
 
 
 @dataclass(frozen=True, slots=True)
 class FollowingRow:
-    """How many a user follows, and since when it follows any."""
+    """How many providers a user follows, and since when it follows any."""
 
     follower_id: UUID
     following: int
     first_followed_at: datetime | None
 
 
-# The update changes nothing but takes the lock, in the order of the ids: two owners do not wait for each other in turn.
+# The update changes nothing but takes the lock, in the order of the ids: two owners never deadlock.
 LOCK_FOLLOWINGS = """
 INSERT INTO following_counts AS held (follower_id, following)
 SELECT u.id, 0 FROM users u WHERE u.id = ANY ($1::uuid[]) ORDER BY u.id
@@ -51,7 +51,7 @@ RETURNING follower_id, following, first_followed_at
 
 
 async def lock_followings(conn: Connection, followers: Sequence[UUID]) -> list[FollowingRow]:
-    """The counts of those users that exist; no other owner changes them until the transaction ends."""
+    """Return the counts of those users that exist; no other owner changes them until the transaction ends."""
     return [FollowingRow(*row) for row in await conn.fetch(LOCK_FOLLOWINGS, followers)]
 
 
@@ -104,7 +104,7 @@ async def delete_follows(conn: Connection, pairs: Sequence[tuple[UUID, UUID]]) -
 
 @dataclass(frozen=True, slots=True)
 class FollowerChange:
-    """One follower more or less, `feed_seq` signals into the provider's record."""
+    """A follower gained or lost, `feed_seq` signals into the provider's record."""
 
     provider_id: UUID
     at: datetime
@@ -138,7 +138,7 @@ SELECT provider_id, at, delta, feed_seq FROM follower_changes WHERE provider_id 
 
 
 async def load_changes(conn: Connection, provider_id: UUID) -> list[FollowerChange]:
-    """A provider's changes, where they happened among its signals."""
+    """Return a provider's follower changes, where they happened among its signals."""
     return [FollowerChange(*row) for row in await conn.fetch(LOAD_CHANGES, provider_id)]
 
 
@@ -146,7 +146,7 @@ COUNT_FOLLOWERS = "SELECT count(*) FROM follows WHERE provider_id = $1"
 
 
 async def count_followers(conn: Connection, provider_id: UUID) -> int:
-    """How many follow a provider, one by one."""
+    """Return a provider's number of followers, counted one by one."""
     count: int = await conn.fetchval(COUNT_FOLLOWERS, provider_id)
     return count
 
@@ -179,7 +179,7 @@ COUNT_FOLLOWING = "SELECT count(*) FROM follows WHERE follower_id = $1"
 async def list_following(
     conn: Connection, follower_id: UUID, *, limit: int, offset: int
 ) -> tuple[list[FollowedProvider], int]:
-    """Whom a user follows, the newest first, and how many they are in all."""
+    """Return the providers that a user follows, newest first, and their total number."""
     total: int = await conn.fetchval(COUNT_FOLLOWING, follower_id)
     rows = await conn.fetch(LIST_FOLLOWING, follower_id, limit, offset) if offset < total else []
     return [FollowedProvider(*row) for row in rows], total

@@ -1,4 +1,4 @@
-"""What became of opening signals, as the owner of their provider writes it."""
+"""SQL of the outcomes of opening signals, as the owner of their provider writes them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from db._postgres import Connection
 Status = Literal["PENDING", "PROFIT", "LOSS", "BREAKEVEN"]
 
 Place = tuple[UUID, str, str, str]
-"""Where positions wait for their close: provider, asset type, instrument, `long` or `short`."""
+"""The key by which positions are matched to their close: provider, asset type, instrument, `long` or `short`."""
 
 
 @dataclass(slots=True)  # not frozen: made for every signal
 class OutcomeRow:
-    """An opening signal and what became of it. `symbol` is its instrument's; `returned` is in units of 1e-12."""
+    """An opening signal and its outcome; `symbol` is its instrument's; `returned` is in units of 1e-12."""
 
     signal_id: UUID
     provider_id: UUID
@@ -51,7 +51,7 @@ ORDER BY o.opened_seq
 
 
 async def oldest_open(conn: Connection, wanted: Mapping[Place, int]) -> list[OutcomeRow]:
-    """The oldest open positions, so many of each place as are wanted; the oldest first."""
+    """Return the oldest open positions, as many of each key as are wanted, oldest first."""
     rows = await conn.fetch(
         OLDEST_OPEN,
         [place[0] for place in wanted],
@@ -109,7 +109,7 @@ WHERE o.signal_id = u.signal_id
 
 
 async def close_outcomes(conn: Connection, rows: Sequence[OutcomeRow]) -> None:
-    """Store the ends of positions that were stored open."""
+    """Store the closing of positions that were stored open."""
     await conn.execute(
         CLOSE_OUTCOMES,
         [r.signal_id for r in rows],
@@ -125,7 +125,7 @@ DELETE_OUTCOMES = "DELETE FROM signal_outcomes WHERE provider_id = $1"
 
 
 async def delete_outcomes(conn: Connection, provider_id: UUID) -> None:
-    """Remove every position of a provider, to store them anew."""
+    """Delete every position of a provider, to store them anew."""
     await conn.execute(DELETE_OUTCOMES, provider_id)
 
 
@@ -137,7 +137,7 @@ FROM signal_outcomes WHERE provider_id = $1 ORDER BY opened_seq
 
 
 async def load_outcomes(conn: Connection, provider_id: UUID) -> list[OutcomeRow]:
-    """Every position of a provider, the oldest first."""
+    """Return every position of a provider, oldest first."""
     rows = await conn.fetch(LOAD_OUTCOMES, provider_id)
     found = [OutcomeRow(*row) for row in rows]
     for each in found:

@@ -1,4 +1,4 @@
-"""What providers say of themselves: what their owner writes, and the list and the profile that anybody may read."""
+"""SQL of providers' profiles: what their owner writes, and the public list and profile."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schemas._names import RENAME_DAYS
 
 @dataclass(frozen=True, slots=True)
 class ProfileRow:
-    """A provider's row. `name_key` is its name as names are compared; None for a system provider.
+    """A provider's row; `name_key` is its name as names are compared, None for a system provider.
 
     `name_skeletons` is what the name looks like. The name before the present one was in force until `renamed_at`.
     """
@@ -46,7 +46,7 @@ LOAD_PROFILES = f"SELECT {_COLUMNS} FROM providers WHERE user_id = ANY ($1::uuid
 
 
 async def load_profiles(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, ProfileRow]:
-    """Those of the providers that exist."""
+    """Return the profiles of those providers that exist."""
     return {row[0]: ProfileRow(*row) for row in await conn.fetch(LOAD_PROFILES, ids)}
 
 
@@ -70,10 +70,10 @@ SELECT EXISTS (SELECT FROM providers p WHERE p.name_key = $2 AND p.user_id <> $1
 
 
 async def name_taken(conn: Connection, profile: ProfileRow, *, plain: bool, formers_since: datetime) -> bool:
-    """Whether another provider has this name or one like it, or had it until after `formers_since`.
+    """Return whether another provider has this name or one like it, or had it until after `formers_since`.
 
-    `plain`: the name is not compared by its looks with others that are plain, too. Until the transaction ends nobody
-    else can take a name.
+    `plain`: the name is not compared by its looks with others that are plain, too. Until the transaction ends no other
+    transaction can take a name.
     """
     await conn.execute(NAMING_LOCK)
     taken: bool = await conn.fetchval(
@@ -92,7 +92,7 @@ WITHOUT_SKELETONS = "SELECT user_id, display_name FROM providers WHERE name_skel
 
 
 async def without_skeletons(conn: Connection, limit: int) -> list[tuple[UUID, str]]:
-    """Providers of which it is not stored what their names look like: id and name."""
+    """Return providers whose names' skeletons are not stored: id and name."""
     return [(row[0], row[1]) for row in await conn.fetch(WITHOUT_SKELETONS, limit)]
 
 
@@ -104,7 +104,7 @@ WHERE p.user_id = n.user_id AND p.name_skeletons IS NULL
 
 
 async def fill_skeletons(conn: Connection, rows: Sequence[tuple[UUID, Sequence[str]]]) -> None:
-    """Store what names look like."""
+    """Store the skeletons of names."""
     await conn.execute(FILL_SKELETONS, [each[0] for each in rows], ["\n".join(each[1]) for each in rows])
 
 
@@ -122,7 +122,7 @@ ON CONFLICT (user_id) DO UPDATE SET
 
 
 async def upsert_profile(conn: Connection, profile: ProfileRow) -> None:
-    """Store a profile. Raises UniqueViolationError when somebody else has taken the name just now."""
+    """Store a profile; raises UniqueViolationError when another provider has taken the name just now."""
     await conn.execute(UPSERT_PROFILE, *(getattr(profile, name) for name in ProfileRow.__match_args__))
 
 
@@ -132,7 +132,7 @@ SORTS = {
     "return": "s.avg_return DESC NULLS LAST",
     "streak": "s.current_streak DESC",
 }
-"""What a list of providers may be sorted by, the most first; each has its index. Ties by id."""
+"""What a list of providers may be sorted by, descending; each has its index. Ties by id."""
 
 ORDER = "/* order */"
 
@@ -158,7 +158,7 @@ class ProviderItem:
 
     @property
     def is_verified(self) -> bool:
-        """From the first level on."""
+        """Return whether the provider has reached the first level."""
         return self.verification_level != "none"
 
 
@@ -177,11 +177,11 @@ COUNT_PROVIDERS = f"SELECT count(*) FROM provider_stats s {WHERE}"
 async def list_providers(
     conn: Connection, *, sort: str, verified_only: bool, limit: int, offset: int
 ) -> tuple[list[ProviderItem], int]:
-    """Providers by one of SORTS, and how many there are in all. Raises KeyError for another sort."""
+    """Return providers by one of SORTS, and their total number; raises KeyError for another sort."""
     conditions = [("s.verification_level <> 'none'", None)] if verified_only else []
     total: int = await conn.fetchval(filtered(COUNT_PROVIDERS, conditions)[0])
     if offset >= total:
-        return [], total  # looking for what is not there would read them all
+        return [], total  # searching in vain would read them all
     statement, _ = filtered(LIST_PROVIDERS, conditions)
     rows = await conn.fetch(statement.replace(ORDER, SORTS[sort] + ","), limit, offset)
     return [ProviderItem(*row) for row in rows], total
@@ -245,7 +245,7 @@ CROSS JOIN LATERAL {RECENT_OF_PROVIDER} AS r (signals)
 
 
 async def load_details(conn: Connection, wanted: Sequence[tuple[UUID, UUID | None]]) -> list[ProviderDetail | None]:
-    """Each provider as its viewer (None: nobody in particular) sees it; None for one that does not exist."""
+    """Return each provider as its viewer (None: anonymous) sees it; None for one that does not exist."""
     rows = await conn.fetch(LOAD_DETAILS, [each[0] for each in wanted], [each[1] for each in wanted])
     found: list[ProviderDetail | None] = [None] * len(wanted)
     for place, *values in rows:
@@ -258,6 +258,6 @@ EXISTS_PROVIDER = "SELECT EXISTS (SELECT FROM providers WHERE user_id = $1)"
 
 
 async def exists_provider(conn: Connection, provider_id: UUID) -> bool:
-    """Whether there is such a provider."""
+    """Return whether the provider exists."""
     found: bool = await conn.fetchval(EXISTS_PROVIDER, provider_id)
     return found

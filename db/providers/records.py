@@ -1,4 +1,4 @@
-"""Track records: the exact figures of each provider, and how far each owner has read the feed."""
+"""SQL of track records: the exact figures of each provider, and the feed offset of each owner."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from uuid import UUID
 from db._postgres import Connection
 
 RETURN_UNITS = 10**12
-"""Returns are exact to 12 decimals: in memory they are whole numbers of 1e-12, their squares of 1e-24."""
+"""The units of returns, exact to 12 decimals: in memory they are whole numbers of 1e-12, their squares of 1e-24."""
 
 Level = Literal["none", "basic", "pro", "elite"]
 
 
 @dataclass(frozen=True, slots=True)
 class RecordRow:
-    """A provider's track record. Returns in units of 1e-12, their squares of 1e-24: sums of whole numbers are exact."""
+    """A provider's track record; returns in units of 1e-12, their squares of 1e-24: sums of whole numbers are exact."""
 
     provider_id: UUID
     is_system: bool
@@ -42,13 +42,13 @@ class RecordRow:
 
     @property
     def closed_count(self) -> int:
-        """How many signals were opened and closed."""
+        """Return how many signals were opened and closed."""
         return self.win_count + self.loss_count + self.breakeven_count
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What follows from a record, each rounded once, to 4 decimals."""
+    """The figures that follow from a record, each rounded once, to 4 decimals."""
 
     win_rate: float | None
     avg_return: float | None
@@ -70,7 +70,7 @@ WHERE p.user_id = ANY ($1::uuid[])
 
 
 async def load_records(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, RecordRow]:
-    """The records of those providers that exist; an empty one for who has none yet."""
+    """Return the records of those providers that exist; an empty one for a provider that has none yet."""
     found: dict[UUID, RecordRow] = {}
     for row in await conn.fetch(LOAD_RECORDS, ids):
         if row[2] is None:
@@ -121,7 +121,7 @@ SELECT win_rate, avg_return, total_return, sharpe_ratio, max_drawdown FROM provi
 
 
 async def load_figures(conn: Connection, provider_id: UUID) -> Figures | None:
-    """A provider's figures as they are stored; None: it has no record yet."""
+    """Return a provider's figures as they are stored; None: it has no record yet."""
     row = await conn.fetchrow(LOAD_FIGURES, provider_id)
     return None if row is None else Figures(*row)
 
@@ -130,7 +130,7 @@ WALK_RECORDS = "SELECT provider_id FROM provider_stats WHERE provider_id > $1 OR
 
 
 async def walk_records(conn: Connection, after: UUID, limit: int) -> list[UUID]:
-    """Who has a record, in the order of ids: those that follow `after`, at most `limit`."""
+    """Return the ids of providers with a record, in order: those that follow `after`, at most `limit`."""
     return [row[0] for row in await conn.fetch(WALK_RECORDS, after, limit)]
 
 
@@ -164,7 +164,7 @@ def _values(r: RecordRow, f: Figures) -> tuple[object, ...]:
 
 @dataclass(slots=True)  # not frozen: made for every signal
 class LoggedSignal:
-    """A published signal as the feed's readers see it, in their order. Without a price it opens nothing.
+    """A published signal as feed consumers see it, in their order; without a price it opens nothing.
 
     `symbol` is its instrument's. One that is not ranked counts as a signal, and opens and closes nothing.
     """
@@ -190,7 +190,7 @@ READ_LOG = f"SELECT {_LOGGED} FROM signals WHERE feed_seq > $1 ORDER BY feed_seq
 
 
 async def read_log(conn: Connection, after_seq: int, limit: int) -> list[LoggedSignal]:
-    """The signals after `after_seq`, in order, complete up to the last one returned (see `feed.fetch_after`)."""
+    """Return the signals after `after_seq`, in order, complete up to the last one returned (see `feed.fetch_after`)."""
     return [LoggedSignal(*row) for row in await conn.fetch(READ_LOG, after_seq, limit)]
 
 
@@ -198,11 +198,11 @@ READ_LOG_OF = f"SELECT {_LOGGED} FROM signals WHERE provider_id = $1 AND feed_se
 
 
 async def read_log_of(conn: Connection, provider_id: UUID, until_seq: int) -> list[LoggedSignal]:
-    """Every signal of a provider up to `until_seq`, in order."""
+    """Return every signal of a provider up to `until_seq`, in order."""
     return [LoggedSignal(*row) for row in await conn.fetch(READ_LOG_OF, provider_id, until_seq)]
 
 
-# Where all shards of some number of them have been, everything has been read: there another number of them begins.
+# What all shards of some number of shards have read has been read entirely: another number of shards starts there.
 GET_CURSOR = """
 SELECT coalesce(max(reached), 0) FROM (
     SELECT feed_seq AS reached FROM provider_tails WHERE shards = $1 AND shard = $2
@@ -213,7 +213,7 @@ SELECT coalesce(max(reached), 0) FROM (
 
 
 async def get_cursor(conn: Connection, shards: int, shard: int) -> int:
-    """How far a shard may count on the feed having been read. What it reads again is in the records already."""
+    """Return the offset from which a shard reads the feed; what it reads again is in the records already."""
     place: int = await conn.fetchval(GET_CURSOR, shards, shard)
     return place
 
@@ -225,5 +225,5 @@ ON CONFLICT (shards, shard) DO UPDATE SET feed_seq = excluded.feed_seq
 
 
 async def set_cursor(conn: Connection, shards: int, shard: int, feed_seq: int) -> None:
-    """Store how far a shard has read."""
+    """Store a shard's offset."""
     await conn.execute(SET_CURSOR, shards, shard, feed_seq)

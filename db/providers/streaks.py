@@ -1,4 +1,4 @@
-"""The streaks of providers that are people, those that are over, and the zones in which their days are counted."""
+"""SQL of the streaks of providers that are people, current and ended, and the zones that their days are counted in."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class StreakRow:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A streak that is over."""
+    """A streak that has ended."""
 
     provider_id: UUID
     streak_type: StreakType
@@ -48,7 +48,7 @@ LOAD_STREAKS = f"SELECT {_STREAK} FROM provider_streaks WHERE provider_id = ANY 
 
 
 async def load_streaks(conn: Connection, ids: Sequence[UUID]) -> list[StreakRow]:
-    """The streaks of some providers."""
+    """Return the streaks of these providers."""
     return [StreakRow(*row) for row in await conn.fetch(LOAD_STREAKS, ids)]
 
 
@@ -56,7 +56,7 @@ LOAD_ZONES = "SELECT user_id, timezone FROM user_settings WHERE user_id = ANY ($
 
 
 async def load_zones(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, str]:
-    """The zones of those who have chosen one."""
+    """Return the zones of those providers that have chosen one."""
     return {row[0]: row[1] for row in await conn.fetch(LOAD_ZONES, ids)}
 
 
@@ -83,5 +83,5 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::date[], $5::date[])
 
 
 async def insert_runs(conn: Connection, rows: Sequence[RunRow]) -> None:
-    """Store streaks that are over."""
+    """Store streaks that have ended."""
     await conn.execute(INSERT_RUNS, *([getattr(row, name) for row in rows] for name in RunRow.__match_args__))

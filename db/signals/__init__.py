@@ -1,1 +1,1 @@
-"""The table of published signals."""
+"""The SQL of published signals."""

@@ -1,4 +1,4 @@
-"""The public feed in Postgres: what a gateway fetches of it, by its dense order."""
+"""SQL of the public feed: what a gateway fetches of it, by its dense order."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ FETCH_AFTER = f"SELECT {_COLUMNS} FROM signals WHERE feed_seq > $1 ORDER BY feed
 
 
 async def fetch_after(conn: Connection, feed_seq: int, limit: int) -> list[FeedItem]:
-    """The signals that follow `feed_seq`, in order, at most `limit`.
+    """Return the signals that follow `feed_seq`, in order, at most `limit`; empty when there is nothing newer.
 
-    Complete up to the last one returned: places are taken under a row lock that is held until the commit, so one that
-    is seen has all before it. Empty when there is nothing newer.
+    Complete up to the last one returned: a `feed_seq` is assigned under a row lock that is held until the commit, so a
+    visible one has all before it.
     """
     return [_item(row) for row in await conn.fetch(FETCH_AFTER, feed_seq, limit)]
 
@@ -23,7 +23,7 @@ FETCH_LATEST = f"SELECT {_COLUMNS} FROM signals ORDER BY feed_seq DESC LIMIT $1"
 
 
 async def fetch_latest(conn: Connection, limit: int) -> list[FeedItem]:
-    """The newest signals, at most `limit`, in order."""
+    """Return the newest signals, at most `limit`, in order."""
     return [_item(row) for row in reversed(await conn.fetch(FETCH_LATEST, limit))]
 
 
@@ -31,7 +31,7 @@ LAST_SEQ = "SELECT last_seq FROM feed_counter"
 
 
 async def last_seq(conn: Connection) -> int:
-    """The place of the newest signal; 0 before the first."""
+    """Return the `feed_seq` of the newest signal; 0 before the first."""
     place: int = await conn.fetchval(LAST_SEQ)
     return place
 

@@ -1,7 +1,7 @@
-"""What the API reads of published signals: lists, whose JSON Postgres puts together, and one signal in full.
+"""SQL of published signals, as the API reads them: lists, whose JSON Postgres assembles, and one signal in full.
 
-A list's item is what the feed sent at the publication (`signals.feed_data`), cut at its keys, with the provider, the
-reactions and the comments of today. No key can be found inside of a text: there its quotes would be escaped.
+A list's item is what the feed sent at the publication (`signals.feed_data`), cut at its keys, with the current
+provider, reactions and comments. No key can be found inside of a text: there its quotes would be escaped.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _TERMS_JSON = """
     || coalesce(to_char(s.received_at AT TIME ZONE 'UTC', '"\\""YYYY-MM-DD"T"HH24:MI:SS.MS"Z\\""'), 'null')
 """
 TERMS_JSON = _TERMS_JSON.format(commentary="""',"commentary":' || coalesce(to_json(s.commentary)::text, 'null')""")
-"""What signals `s` say of the positions that they open or close, as more keys of an object."""
+"""The terms of signals `s` about the positions that they open or close, as more keys of an object."""
 
 TERMS_JSON_BUT_COMMENTARY = _TERMS_JSON.format(commentary="''")
 
@@ -55,14 +55,15 @@ JOIN providers p ON p.user_id = s.provider_id
 LEFT JOIN provider_stats t ON t.provider_id = s.provider_id
 LEFT JOIN signal_counters c ON c.signal_id = s.id
 """
-"""What belongs to signals `s`, for the fragments above."""
+"""The joins of signals `s` that the fragments above need."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignalFilters:
-    """Every one that is not None must match. `symbol` finds every spelling of its instrument: `BTC`, `btc/usd`.
+    """Filters on signals; every one that is not None must match.
 
-    `action` is lower-case. No asset type is no signal.
+    `symbol` finds every spelling of its instrument: `BTC`, `btc/usd`. `action` is lower-case. An empty set of asset
+    types matches no signal.
     """
 
     symbol: str | None = None
@@ -72,7 +73,7 @@ class SignalFilters:
     asset_types: tuple[str, ...] | None = None
 
     def conditions(self) -> Iterator[Condition]:
-        """Each filter as SQL over signals `s`."""
+        """Yield each filter as SQL over signals `s`."""
         if self.symbol is not None:
             yield f"s.symbol_key = {key_of('{}')}", self.symbol
         if self.action is not None:
@@ -126,12 +127,12 @@ RECENT_OF_PROVIDER = f"""(
 
 
 async def list_signals(conn: Connection, filters: SignalFilters, *, limit: int, offset: int = 0) -> bytes:
-    """The JSON array of the signals that match every given filter, newest first, as `GET /api/signals` shows them."""
+    """Return the JSON array of signals that match every given filter, newest first, as `GET /api/signals` does."""
     statement, values = filtered(LIST_SIGNALS, filters.conditions(), first=3)
     return json_array(await conn.fetchval(statement, limit, offset, *values))
 
 
-FRESH = 100  # signals above what was counted that a page counts on the way
+FRESH = 100  # signals above the last count that a page counts along the way
 
 READ_PAGE = f"""
 WITH {_PAGE}, fresh AS MATERIALIZED (
@@ -146,12 +147,12 @@ SELECT (SELECT {_ITEMS}), (SELECT count(*) FROM fresh s {WHERE}), (SELECT count(
 async def read_page(
     conn: Connection, totals: Totals, filters: SignalFilters, *, limit: int, offset: int
 ) -> tuple[bytes, int]:
-    """`list_signals` and `count_signals`: usually in one round trip, counting on from what was counted before."""
+    """Return `list_signals` and `count_signals`, usually in one round trip, continuing the last count."""
     conditions = list(filters.conditions())
     counted = totals.counted_dense(_TABLE, conditions)
     if not counted.last or offset >= counted.rows:
         total = await count_signals(conn, totals, filters)
-        # A page past the end would be looked for in the whole index.
+        # Searching for a page past the end would read the whole index.
         return (await list_signals(conn, filters, limit=limit, offset=offset) if offset < total else b"[]"), total
     rows, last = counted.rows, counted.last
     statement, values = filtered(READ_PAGE, conditions, first=4)
@@ -165,18 +166,18 @@ async def read_page(
 
 
 def json_array(items: str | None) -> bytes:
-    """The array of items that Postgres has put together; None of them is an empty one."""
+    """Return the array of items that Postgres has assembled; an empty one for None."""
     return b"[]" if items is None else f"[{items}]".encode()
 
 
 async def count_signals(conn: Connection, totals: Totals, filters: SignalFilters) -> int:
-    """How many signals match every given filter."""
+    """Return how many signals match every given filter."""
     return await totals.count_dense(conn, _TABLE, "feed_seq", list(filters.conditions()))
 
 
 @dataclass(frozen=True, slots=True)
 class SignalRow:
-    """A signal in full. `provider` and `reactions` are documents; the outcome's fields are None where there is none."""
+    """A signal in full; `provider` and `reactions` are documents; the outcome's fields are None where there is none."""
 
     id: UUID
     asset_type: str
@@ -188,7 +189,7 @@ class SignalRow:
     entry_price: Decimal | None
     commentary: str | None
     received_at: datetime | None
-    is_position: bool  # it opened, or closes, something whose return can be told
+    is_position: bool  # it opened, or closes, a position whose return can be computed
     score: int
     tier: str
     confidence: float | None
@@ -224,7 +225,7 @@ WHERE s.id = $1
 
 
 async def get_signal(conn: Connection, signal_id: UUID, viewer: UUID | None) -> SignalRow | None:
-    """One signal as `viewer` (None: nobody in particular) sees it, or None."""
+    """Return one signal as `viewer` (None: anonymous) sees it, or None."""
     row = await conn.fetchrow(GET_SIGNAL, signal_id, viewer, list(REACTIONS))
     return None if row is None else SignalRow(*row)
 
@@ -233,6 +234,6 @@ GET_PROVIDER_OF = "SELECT provider_id FROM signals WHERE id = $1"
 
 
 async def get_provider_of(conn: Connection, signal_id: UUID) -> UUID | None:
-    """Whose signal it is, or None for one that does not exist."""
+    """Return the provider of a signal, or None for one that does not exist."""
     found: UUID | None = await conn.fetchval(GET_PROVIDER_OF, signal_id)
     return found

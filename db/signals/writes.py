@@ -1,4 +1,4 @@
-"""Published signals: the feed's dense order, and the providers they are attributed to."""
+"""SQL of publishing signals: the feed's dense order, and the providers they are attributed to."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ ON CONFLICT (user_id) DO NOTHING
 
 
 async def ensure_system_providers(conn: Connection, named: dict[UUID, str]) -> None:
-    """Make the system providers (id → name) that are not there yet."""
-    # In one order, so that two transactions that make the same ones do not wait for each other in a circle.
+    """Insert the system providers (id → name) that do not exist yet."""
+    # In one order, so that two transactions that insert the same ones do not deadlock.
     ids = sorted(named)
     await conn.execute(ENSURE_SYSTEM_PROVIDERS, ids, [named[each] for each in ids])
 
@@ -48,7 +48,7 @@ WHERE p.user_id = ANY ($1::uuid[])
 
 
 async def get_providers(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, ProviderCard]:
-    """The providers among `ids`."""
+    """Return the providers among `ids`."""
     return {row[0]: ProviderCard(*row) for row in await conn.fetch(GET_PROVIDERS, ids)}
 
 
@@ -56,16 +56,16 @@ KNOWN_SIGNALS = "SELECT id FROM signals WHERE id = ANY ($1::uuid[])"
 
 
 async def known_signals(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
-    """Those among `ids` that are published."""
+    """Return those of `ids` that are published."""
     return {row[0] for row in await conn.fetch(KNOWN_SIGNALS, ids)}
 
 
-# The row lock on the counter makes the order of feed_seq the order of commits: who sees n has n - 1 before it.
+# The row lock on the counter makes the order of feed_seq the order of commits: a reader that sees n sees n - 1.
 TAKE_FEED_SEQ = "UPDATE feed_counter SET last_seq = last_seq + $1 RETURNING last_seq"
 
 
 async def take_feed_seq(conn: Connection, count: int) -> int:
-    """Reserve `count` places in the feed's order until the transaction ends; the first of them."""
+    """Reserve `count` numbers of the feed's order until the transaction ends; return the first of them."""
     last: int = await conn.fetchval(TAKE_FEED_SEQ, count)
     return last - count + 1
 
@@ -102,14 +102,14 @@ class NewSignal(Value):
 
     @property
     def place(self) -> Place | None:
-        """Where it opens or closes a position; None: nowhere."""
+        """Return the key of the position that the signal opens or closes; None: it does neither."""
         if self.direction is None or not self.is_ranked:
             return None
         return self.provider_id, self.asset_type, self.instrument or self.symbol, self.direction
 
     @property
     def score_to_pass(self) -> int:
-        """What a stream's `min_score` is compared with."""
+        """Return what a stream's `min_score` is compared with."""
         return self.score if self.passing_score is None else self.passing_score
 
 
@@ -133,7 +133,7 @@ LEFT JOIN lens_events e ON e.event_id = s.id
 
 
 async def insert_signals(conn: Connection, rows: Sequence[NewSignal]) -> None:
-    """Store published signals. A Lens signal's prices are None here: the exact ones are its event's."""
+    """Store published signals; a Lens signal's prices are None here: the exact ones are its event's."""
     await conn.execute(
         INSERT_SIGNALS,
         [r.id for r in rows],

@@ -1,1 +1,1 @@
-"""SQL of accounts: who users are, their sessions and one-time links, and the lists they keep."""
+"""The SQL of users: accounts, their sessions and one-time links, and users' preferences."""

@@ -1,4 +1,4 @@
-"""Accounts: who a user is, how they sign in, and what others may find of them."""
+"""SQL of accounts: profiles, the ways to sign in, referrals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from db._postgres import Connection
 
 @dataclass(frozen=True, slots=True)
 class AccountRow:
-    """An account as it is stored. `password_hash` never leaves the owner and the login."""
+    """An account as it is stored; `password_hash` never leaves the owner and the login."""
 
     id: UUID
     email: str
@@ -27,7 +27,7 @@ class AccountRow:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """An account as a login or a profile needs it. `is_provider` is the providers' row, at this moment."""
+    """An account as a login or a profile needs it; `is_provider` is the providers' row, at this moment."""
 
     account: AccountRow
     is_provider: bool
@@ -45,7 +45,7 @@ class IdentityRow:
 
 @dataclass(frozen=True, slots=True)
 class ReferralRow:
-    """Who brought whom; pending."""
+    """A pending referral: referrer and referee."""
 
     referee_id: UUID
     referrer_id: UUID
@@ -65,7 +65,7 @@ LOAD_ACCOUNTS = f"SELECT {_COLUMNS} FROM users WHERE id = ANY ($1::uuid[])"
 
 
 async def load_accounts(conn: Connection, ids: Sequence[UUID]) -> list[AccountRow]:
-    """Those of the accounts that exist."""
+    """Return the accounts that exist."""
     return [AccountRow(*row) for row in await conn.fetch(LOAD_ACCOUNTS, ids)]
 
 
@@ -73,7 +73,7 @@ FIND_BY_EMAIL = _PERSON + "WHERE u.email = $1"
 
 
 async def find_by_email(conn: Connection, email: str) -> Person | None:
-    """Who has this (normalised) e-mail."""
+    """Return the account with this (normalised) e-mail."""
     row = await conn.fetchrow(FIND_BY_EMAIL, email)
     return None if row is None else Person(AccountRow(*row[:_WIDTH]), row["is_provider"])
 
@@ -82,7 +82,7 @@ FIND_BY_ID = _PERSON + "WHERE u.id = $1"
 
 
 async def find_by_id(conn: Connection, user_id: UUID) -> Person | None:
-    """Who has this id."""
+    """Return the account with this id."""
     row = await conn.fetchrow(FIND_BY_ID, user_id)
     return None if row is None else Person(AccountRow(*row[:_WIDTH]), row["is_provider"])
 
@@ -91,7 +91,7 @@ FIND_BY_IDENTITY = _PERSON + "JOIN user_identities i ON i.user_id = u.id WHERE i
 
 
 async def find_by_identity(conn: Connection, provider: str, subject: str) -> Person | None:
-    """Whose account the provider's user signs in to."""
+    """Return the account that the OAuth provider's user signs in to."""
     row = await conn.fetchrow(FIND_BY_IDENTITY, provider, subject)
     return None if row is None else Person(AccountRow(*row[:_WIDTH]), row["is_provider"])
 
@@ -107,7 +107,7 @@ RETURNING id
 
 
 async def insert_accounts(conn: Connection, accounts: Sequence[AccountRow]) -> set[UUID]:
-    """Store new accounts; the ids of those whose id, e-mail and referral code were all free."""
+    """Store new accounts; return the ids of those whose id, e-mail and referral code were all free."""
     return {row["id"] for row in await conn.fetch(INSERT_ACCOUNTS, *_columns(accounts))}
 
 
@@ -123,7 +123,7 @@ WHERE u.id = n.id
 
 
 async def update_accounts(conn: Connection, accounts: Sequence[AccountRow]) -> None:
-    """Store what an account's owner may change: all but the id, the e-mail, the referral code and the birth."""
+    """Store what an account's owner may change: all but the id, the e-mail, the referral code and the creation time."""
     await conn.execute(UPDATE_ACCOUNTS, *_columns(accounts))
 
 
@@ -131,7 +131,7 @@ TAKEN_EMAILS = "SELECT email FROM users WHERE email = ANY ($1::text[])"
 
 
 async def taken_emails(conn: Connection, emails: Sequence[str]) -> set[str]:
-    """Those of the (normalised) e-mails that an account has."""
+    """Return those of the (normalised) e-mails that an account has."""
     return {row["email"] for row in await conn.fetch(TAKEN_EMAILS, emails)}
 
 
@@ -144,7 +144,7 @@ RETURNING user_id
 
 
 async def insert_identities(conn: Connection, identities: Sequence[IdentityRow]) -> int:
-    """Link OAuth users to accounts; how many of them were not linked before."""
+    """Link OAuth users to accounts; return how many of them were not linked before."""
     rows = await conn.fetch(
         INSERT_IDENTITIES,
         [each.provider for each in identities],
@@ -172,14 +172,14 @@ async def insert_referrals(conn: Connection, referrals: Sequence[ReferralRow]) -
     )
 
 
-# One that has been acted upon is its owners' (see 0007).
+# A referral whose referee has acted belongs to its owners (see 0007).
 DELETE_REFERRALS = """
 DELETE FROM referrals WHERE referee_id = ANY ($1::uuid[]) AND status = 'pending' AND acted_at IS NULL
 """
 
 
 async def delete_referrals(conn: Connection, referee_ids: Sequence[UUID]) -> None:
-    """Forget who brought these users, where they have done nothing yet that counts."""
+    """Delete the referrals of these users, where they have done nothing yet that counts."""
     await conn.execute(DELETE_REFERRALS, referee_ids)
 
 

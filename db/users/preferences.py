@@ -1,4 +1,4 @@
-"""What a user keeps: settings, the watchlist, saved views, and what was removed from them."""
+"""SQL of users' preferences: settings, the watchlist, saved views, and what was removed from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ListName = Literal["watchlist", "saved_views"]
 
 @dataclass(frozen=True, slots=True)
 class SettingsRow:
-    """All settings of a user; without a row, these are in force."""
+    """All settings of a user; the defaults apply without a row."""
 
     user_id: UUID
     risk_tolerance: str = "moderate"
@@ -45,7 +45,7 @@ class WatchlistRow:
 
 @dataclass(frozen=True, slots=True)
 class ViewRow:
-    """A saved filter. `filters` is JSON."""
+    """A saved filter; `filters` is JSON."""
 
     id: UUID
     user_id: UUID
@@ -58,7 +58,7 @@ class ViewRow:
 
 @dataclass(frozen=True, slots=True)
 class RemovedRow:
-    """Something that was removed: `item` is a symbol or a view's id."""
+    """A removal: `item` is a symbol or a view's id."""
 
     user_id: UUID
     list: ListName
@@ -73,7 +73,7 @@ LOAD_SETTINGS = f"SELECT {_SETTINGS} FROM user_settings WHERE user_id = ANY ($1:
 
 
 async def load_settings(conn: Connection, user_ids: Sequence[UUID]) -> list[SettingsRow]:
-    """The settings of those users who have changed one."""
+    """Return the settings of those users who have changed one."""
     rows = await conn.fetch(LOAD_SETTINGS, user_ids)
     return [SettingsRow(row[0], row[1], row[2], tuple(row[3]), row[4], row[5], row[6], row[7]) for row in rows]
 
@@ -110,12 +110,12 @@ async def upsert_settings(conn: Connection, rows: Sequence[SettingsRow]) -> None
 
 _WATCHLIST = "user_id, symbol, notes, alert_enabled, position_size, entry_price, added_at"
 
-# As the document's example shows it, which is not newest first: a watchlist is a list that somebody has laid out.
+# As the document's example shows it, which is not newest first: users arrange their watchlists.
 LOAD_WATCHLISTS = f"SELECT {_WATCHLIST} FROM watchlist_items WHERE user_id = ANY ($1::uuid[]) ORDER BY added_at, symbol"
 
 
 async def load_watchlists(conn: Connection, user_ids: Sequence[UUID]) -> list[WatchlistRow]:
-    """The watchlists of these users, in the order in which symbols were added."""
+    """Return the watchlists of these users, in the order in which symbols were added."""
     return [WatchlistRow(*row) for row in await conn.fetch(LOAD_WATCHLISTS, user_ids)]
 
 
@@ -129,7 +129,7 @@ ON CONFLICT (user_id, symbol) DO UPDATE SET
 
 
 async def upsert_watchlist(conn: Connection, rows: Sequence[WatchlistRow]) -> None:
-    """Store symbols; one that is there keeps its place."""
+    """Store symbols; an existing one keeps its position."""
     columns = [[getattr(each, name) for each in rows] for name in WatchlistRow.__match_args__]
     await conn.execute(UPSERT_WATCHLIST, *columns)
 
@@ -141,7 +141,7 @@ WHERE w.user_id = gone.user_id AND w.symbol = gone.symbol
 
 
 async def delete_watchlist(conn: Connection, keys: Sequence[tuple[UUID, str]]) -> None:
-    """Remove symbols: (user, symbol)."""
+    """Delete symbols: (user, symbol)."""
     await conn.execute(DELETE_WATCHLIST, [user for user, _ in keys], [symbol for _, symbol in keys])
 
 
@@ -151,7 +151,7 @@ LOAD_VIEWS = f"SELECT {_VIEWS} FROM saved_views WHERE user_id = ANY ($1::uuid[])
 
 
 async def load_views(conn: Connection, user_ids: Sequence[UUID]) -> list[ViewRow]:
-    """The saved views of these users, the newest first."""
+    """Return the saved views of these users, newest first."""
     return [ViewRow(*row) for row in await conn.fetch(LOAD_VIEWS, user_ids)]
 
 
@@ -184,7 +184,7 @@ DELETE_VIEWS = "DELETE FROM saved_views WHERE id = ANY ($1::uuid[])"
 
 
 async def delete_views(conn: Connection, ids: Sequence[UUID]) -> None:
-    """Remove saved views."""
+    """Delete saved views."""
     await conn.execute(DELETE_VIEWS, ids)
 
 
@@ -195,7 +195,7 @@ WHERE user_id = ANY ($1::uuid[]) ORDER BY removed_at, item
 
 
 async def load_removed(conn: Connection, user_ids: Sequence[UUID]) -> list[RemovedRow]:
-    """What these users removed, the oldest first."""
+    """Return what these users removed, oldest first."""
     return [RemovedRow(*row) for row in await conn.fetch(LOAD_REMOVED, user_ids)]
 
 
@@ -207,7 +207,7 @@ ON CONFLICT (user_id, list, item) DO UPDATE SET removed_at = excluded.removed_at
 
 
 async def upsert_removed(conn: Connection, rows: Sequence[RemovedRow]) -> None:
-    """Remember what was removed."""
+    """Store removals."""
     await conn.execute(
         UPSERT_REMOVED,
         [each.user_id for each in rows],
@@ -224,7 +224,7 @@ WHERE r.user_id = gone.user_id AND r.list = gone.list AND r.item = gone.item
 
 
 async def delete_removed(conn: Connection, keys: Sequence[tuple[UUID, ListName, str]]) -> None:
-    """Forget that these were removed: (user, list, item)."""
+    """Delete removals: (user, list, item)."""
     await conn.execute(
         DELETE_REMOVED, [each[0] for each in keys], [each[1] for each in keys], [each[2] for each in keys]
     )

@@ -1,4 +1,4 @@
-"""Sessions and their refresh tokens: what is live, what was rotated out, what was revoked."""
+"""SQL of sessions and their refresh tokens: live, rotated out, revoked."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class RefreshRow:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whose refresh token it is, or was."""
+    """The user and session of a refresh token, current or past."""
 
     user_id: UUID
     session_id: UUID
@@ -56,7 +56,7 @@ ORDER BY last_used_at, id
 
 
 async def load_sessions(conn: Connection, user_ids: Sequence[UUID]) -> list[SessionRow]:
-    """The live sessions of these users, the one used last at the end."""
+    """Return the live sessions of these users, the last used at the end."""
     return [SessionRow(*row) for row in await conn.fetch(LOAD_SESSIONS, user_ids)]
 
 
@@ -81,7 +81,7 @@ REVOKE_SESSIONS = "UPDATE sessions SET revoked_at = now() WHERE id = ANY ($1::uu
 
 
 async def revoke_sessions(conn: Connection, ids: Sequence[UUID]) -> None:
-    """End sessions. The time is the database's: gateways poll by it, and their own clocks differ."""
+    """End sessions, at the database's time: gateways poll by it, and their own clocks differ."""
     await conn.execute(REVOKE_SESSIONS, ids)
 
 
@@ -93,7 +93,7 @@ ON CONFLICT DO NOTHING
 
 
 async def insert_refresh_tokens(conn: Connection, tokens: Sequence[RefreshRow]) -> None:
-    """Remember issued tokens."""
+    """Store issued tokens."""
     await conn.execute(
         INSERT_REFRESH_TOKENS,
         [each.hash for each in tokens],
@@ -111,21 +111,21 @@ FROM refresh_tokens t WHERE t.hash = $1
 
 
 async def find_holder(conn: Connection, refresh_hash: bytes) -> Holder | None:
-    """Whose token this is, whether or not it may still be used; None for one that was never issued."""
+    """Return the holder of a token, whether or not it may still be used; None for one that was never issued."""
     row = await conn.fetchrow(FIND_HOLDER, refresh_hash)
     return None if row is None else Holder(*row)
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where a user has been signed in. `has_cookie`: it is the one whose refresh token is presented."""
+    """A device that a user has been signed in on; `has_cookie`: it is the one whose refresh token is presented."""
 
     ip: str
     user_agent: str | None
     has_cookie: bool
 
 
-# The latest ones, ended or not. Whoever nobody is has none, found at the same cost.
+# The latest ones, ended or not. An address without an account has none, found at the same cost.
 FIND_DEVICES = """
 SELECT s.ip, s.user_agent, s.id = ANY (ARRAY(SELECT session_id FROM refresh_tokens WHERE hash = ANY ($2::bytea[])))
 FROM sessions s JOIN users u ON u.id = s.user_id
@@ -135,7 +135,7 @@ ORDER BY s.last_used_at DESC LIMIT 200
 
 
 async def find_devices(conn: Connection, email: str, presented: Sequence[bytes]) -> list[Device]:
-    """Where whoever has the address was signed in within the last weeks; `presented` are hashes of refresh tokens."""
+    """Return where an address's user was signed in within the last weeks; `presented` are hashes of refresh tokens."""
     return [Device(*row) for row in await conn.fetch(FIND_DEVICES, email, presented)]
 
 
@@ -143,11 +143,11 @@ HAD_SESSION = "SELECT true FROM sessions WHERE id = $1 AND user_id = $2"
 
 
 async def had_session(conn: Connection, session_id: UUID, user_id: UUID) -> bool:
-    """Whether this is or was a session of the user."""
+    """Return whether this is or was a session of the user."""
     return await conn.fetchval(HAD_SESSION, session_id, user_id) is not None
 
 
-# now() is the start of a transaction: one that took its time becomes visible after others that began later.
+# now() is the start of a transaction: a long one becomes visible after others that began later.
 MARGIN_SECONDS = 15
 REVOKED_SINCE = f"""
 SELECT id, revoked_at FROM sessions WHERE revoked_at > $1::timestamptz - interval '{MARGIN_SECONDS} seconds'
@@ -155,5 +155,5 @@ SELECT id, revoked_at FROM sessions WHERE revoked_at > $1::timestamptz - interva
 
 
 async def revoked_since(conn: Connection, moment: datetime) -> list[tuple[UUID, datetime]]:
-    """Sessions that were revoked after `moment`, or up to MARGIN_SECONDS before."""
+    """Return the sessions that were revoked after `moment`, or up to MARGIN_SECONDS before."""
     return [(row["id"], row["revoked_at"]) for row in await conn.fetch(REVOKED_SINCE, moment)]

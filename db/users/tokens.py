@@ -1,4 +1,4 @@
-"""One-time links and OAuth states: each is good once, and the database says which use was the first."""
+"""SQL of one-time links and OAuth states: each is valid once, and the database decides which use was the first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Purpose = Literal["verification", "reset", "attempts"]
 
 @dataclass(frozen=True, slots=True)
 class LinkHolder:
-    """Who may follow a link that was mailed."""
+    """The user of a link that was mailed."""
 
     user_id: UUID
     email: str
@@ -28,7 +28,7 @@ WHERE t.hash = $1 AND t.purpose = $2 AND t.used_at IS NULL AND t.expires_at > no
 
 
 async def find_link(conn: Connection, token_hash: bytes, purpose: Purpose) -> LinkHolder | None:
-    """Whose link this is, if it can still be followed."""
+    """Return the holder of a link, if it is still valid."""
     row = await conn.fetchrow(FIND_LINK, token_hash, purpose)
     return None if row is None else LinkHolder(*row)
 
@@ -42,7 +42,7 @@ WHERE t.hash = $1 AND t.purpose = 'verification'
 
 
 async def find_verification(conn: Connection, token_hash: bytes) -> tuple[UUID, bool] | None:
-    """Whose link to verify an address this is, if it can be followed; or (true) it was, and the address is verified."""
+    """Return the user of a verification link that is valid, or (true) was used, with the address verified since."""
     row = await conn.fetchrow(FIND_VERIFICATION, token_hash)
     return None if row is None else (row[0], row[1])
 
@@ -54,7 +54,7 @@ WHERE hash = ANY ($1::bytea[]) AND used_at IS NULL AND expires_at > now()
 
 
 async def use_links(conn: Connection, hashes: Sequence[bytes]) -> int:
-    """Use up links; how many of them could still be followed."""
+    """Use up links; return how many of them were still valid."""
     status: str = await conn.execute(USE_LINKS, hashes)
     return int(status.rpartition(" ")[2])
 
@@ -71,7 +71,7 @@ WHERE users.id = ANY ($1::uuid[]) AND mail_outbox.email = users.email AND mail_o
 
 
 async def void_resets(conn: Connection, user_ids: Sequence[UUID]) -> None:
-    """Make every link to reset these users' passwords worthless, sent or not."""
+    """Invalidate every link to reset these users' passwords, sent or not."""
     await conn.execute(VOID_RESETS, user_ids)
 
 
@@ -79,12 +79,12 @@ USE_STATE = "INSERT INTO oauth_states (hash, expires_at) VALUES ($1, $2) ON CONF
 
 
 async def use_state(conn: Connection, state_hash: bytes, expires_at: datetime) -> bool:
-    """Use up an OAuth state; whether this was the first time."""
+    """Use up an OAuth state; return whether this was the first time."""
     status: str = await conn.execute(USE_STATE, state_hash, expires_at)
     return status.endswith(" 1")
 
 
-# Each in small bites: the next round takes what is left. A revoked session is shown as gone for a month.
+# In small batches: the next round takes what is left. A revoked session is shown as gone for a month.
 EXPIRE = (
     """DELETE FROM refresh_tokens WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM refresh_tokens WHERE issued_at < now() - interval '8 days' LIMIT $1))""",
@@ -98,7 +98,7 @@ EXPIRE = (
 
 
 async def expire(conn: Connection, limit: int) -> int:
-    """Forget up to `limit` of each: tokens, links, states and sessions that are long over; how many there were."""
+    """Delete up to `limit` of each: tokens, links, states and sessions that expired long ago; return how many."""
     removed = 0
     for statement in EXPIRE:
         status: str = await conn.execute(statement, limit)
