@@ -1,4 +1,4 @@
-"""What a user keeps: settings, the watchlist, saved views."""
+"""The user's preferences: settings, the watchlist, saved views."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ from schemas.users import (
 
 
 class LibraryHandler(AccountHandler):
-    """The caller's own things."""
+    """The base of the handlers of the caller's own preferences."""
 
     async def ask_library(self, message: Any) -> Any:
-        """The answer of their owner."""
+        """Ask the owner of the caller's preferences."""
         return await self.ask_owner(library_key(self.user_id), message)
 
 
@@ -51,14 +51,14 @@ class MySettings(LibraryHandler):
 
     @endpoint("Get one's settings", responds=UserSettings(), errors=(503,))
     async def get(self) -> object:
-        """The defaults, for who has set nothing."""
+        """For a user who has set nothing, the defaults."""
         async with connection(self.services.pool) as conn:
             rows = await preferences.load_settings(conn, [self.user_id])
         return rows[0] if rows else SettingsRow(self.user_id)
 
     @endpoint("Change one's settings", body=SettingsChange(), responds=UserSettings(), errors=(503,))
     async def put(self, body: dict[str, Any]) -> object:
-        """What is named is set; all settings are answered."""
+        """Sets the fields that are given; answers all settings."""
         edited = await self.ask_library(EditSettings(body))
         self.gateway.activity_recorder.forget(str(self.user_id))  # in another zone it may be another day
         return edited
@@ -81,7 +81,7 @@ class MyWatchlist(LibraryHandler):
         errors=(409, 503),
     )
     async def post(self, body: dict[str, Any]) -> object:
-        """201 for a symbol that is new; 200 for one that is there, of which what is named is set."""
+        """201 for a symbol that is new; 200 for one that is there, whose given fields are set."""
         changes = {name: value for name, value in body.items() if name != "symbol"}
         item, is_new = await self.ask_library(Watch(body["symbol"], changes, now()))
         self.set_status(201 if is_new else 200)
@@ -113,7 +113,7 @@ class MyViews(LibraryHandler):
 
     @endpoint("Save a view", body=NewView(), responds=SavedView(), status=201, errors=(409, 503))
     async def post(self, body: dict[str, Any]) -> object:
-        """Under a name that no other view of the user has."""
+        """Its name must differ from those of the user's other views."""
         return await self.ask_library(SaveView(uuid7(), **body, at=now()))
 
 
@@ -122,7 +122,7 @@ class OneView(LibraryHandler):
 
     @endpoint("Change a saved view", body=ViewChange(), responds=SavedView(), errors=(404, 409, 503))
     async def put(self, view_id: str, body: dict[str, Any]) -> object:
-        """What is named is set."""
+        """Sets the fields that are given."""
         return await self.ask_library(EditView(known_id(view_id, "Saved view"), body))
 
     @endpoint("Delete a saved view", responds=ViewDeleted(), errors=(404, 503))

@@ -1,4 +1,4 @@
-"""The live feed: from Redis and Postgres into one order, from there to every stream of this process."""
+"""Deliver the live feed: merged from Redis and Postgres into one order, then sent to every stream of this process."""
 
 from handlers.streams.feed import Feed
 

@@ -1,11 +1,11 @@
-"""What an event's number says about the feed: the arithmetic by which any gateway can resume any session.
+"""Map an event's number to an offset of the feed: the arithmetic by which any gateway can resume any session.
 
-A mark `(n, seq)` says: after event n of the session, every matching signal up to place `seq` of the feed had been sent,
-and none past it. An event that is no signal (`session_start`, `heartbeat`) always has a mark of its own, so between two
-marks the events are signals only: event n + k is the k-th matching signal after `seq`.
+A checkpoint `(n, seq)` says: after event n of the session, every matching signal up to offset `seq` of the feed had
+been sent, and none past it. An event that is no signal (`session_start`, `heartbeat`) always has a checkpoint of its
+own, so between two checkpoints the events are signals only: event n + k is the k-th matching signal after `seq`.
 
-Marks are kept as bytes (pairs of LEB128 varints, each pair relative to the one before): a session that has been open
-for long has 64 of them, and ten thousand sessions shall not cost ten thousand lists.
+Checkpoints are kept as bytes (pairs of LEB128 varints, each pair relative to the one before): a session that has been
+open for long has 64 of them, and ten thousand sessions must not cost ten thousand lists.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Checkpoint = tuple[int, int]
 
 
 def append_checkpoint(checkpoints: bytes, last: Checkpoint, checkpoint: Checkpoint) -> bytes:
-    """The marks with one more; `last` is the one that was appended before, (0, 0) for the first."""
+    """Append a checkpoint; `last` is the one that was appended before, (0, 0) for the first."""
     return checkpoints + _varint(checkpoint[0] - last[0]) + _varint(checkpoint[1] - last[1])
 
 
 def pack_checkpoints(checkpoints: Iterable[Checkpoint]) -> bytes:
-    """The bytes of these marks, which ascend."""
+    """Encode these checkpoints, which ascend, as bytes."""
     packed, last = b"", (0, 0)
     for checkpoint in checkpoints:
         packed = append_checkpoint(packed, last, checkpoint)
@@ -33,7 +33,7 @@ def pack_checkpoints(checkpoints: Iterable[Checkpoint]) -> bytes:
 
 
 def unpack_checkpoints(packed: bytes) -> list[Checkpoint]:
-    """The marks in these bytes. Raises ValueError for bytes that `pack_marks` did not make."""
+    """Decode the checkpoints. Raises ValueError for bytes that `pack_checkpoints` did not make."""
     values: list[int] = []
     value = shift = 0
     for byte in packed:
@@ -53,12 +53,12 @@ def unpack_checkpoints(packed: bytes) -> list[Checkpoint]:
 
 
 def trim_checkpoints(packed: bytes, keep: int) -> bytes:
-    """The newest `keep` marks."""
+    """Return the newest `keep` checkpoints."""
     return pack_checkpoints(unpack_checkpoints(packed)[-keep:])
 
 
 def floor_checkpoint(checkpoints: Sequence[Checkpoint], n: int) -> Checkpoint | None:
-    """The newest mark that is not past event `n`; None if all are: the event is older than what is remembered."""
+    """Return the newest checkpoint not past event `n`; None if all are: the event is older than those kept."""
     found = None
     for checkpoint in checkpoints:
         if checkpoint[0] > n:
@@ -68,14 +68,14 @@ def floor_checkpoint(checkpoints: Sequence[Checkpoint], n: int) -> Checkpoint | 
 
 
 class Seeker:
-    """Counts matching signals, batch by batch, until it has found the k-th (k ≥ 1)."""
+    """Counts matching signals, batch by batch, until the k-th (k ≥ 1) is found."""
 
     def __init__(self, k: int, matches: Callable[[Filterable], bool]) -> None:
         self._left = k
         self._matches = matches
 
     def feed(self, signals: Iterable[_Placed]) -> int | None:
-        """The place of the k-th matching signal, or None if it is not among those fed so far."""
+        """Return the offset of the k-th matching signal, or None if it is not among those fed so far."""
         for signal in signals:
             if self._matches(signal):
                 self._left -= 1

@@ -1,4 +1,4 @@
-"""One open stream: its number in the session, its place in the feed, and the frames it is sent."""
+"""Represent one open stream: its number in the session, its offset in the feed, and the frames it is sent."""
 
 from __future__ import annotations
 
@@ -34,30 +34,30 @@ PING = b"\x89\x00"
 
 
 class State(enum.Enum):
-    """Where a client stands. Only a LIVE one is sent signals as they come; the others have a place of their own."""
+    """The state of a client. Only a LIVE one is sent signals as they come; the others have an offset of their own."""
 
-    BEHIND = "behind"  # is being sent what came before, as fast as it takes it
+    BEHIND = "behind"  # is being sent earlier signals, as fast as its connection takes them
     LIVE = "live"
-    HELD = "held"  # for the moment in which its next heartbeat is being recorded
+    HELD = "held"  # while its next heartbeat is being recorded
     ENDING = "ending"  # is told why, and closed
     CLOSED = "closed"
 
 
 class Outlet(Protocol):
-    """Who is told what happens to a client's connection."""
+    """The receiver of a client's connection events."""
 
     def flushed(self, client: Client) -> None:
-        """Nothing waits any more: the client can be sent the next."""
+        """Handle an emptied buffer: the client can be sent the next."""
 
     def lost(self, client: Client) -> None:
-        """The connection is gone."""
+        """Handle a lost connection."""
 
 
 class Client(ABC):
-    """A stream, whatever it runs over. Subclasses frame events and hand bytes to the connection.
+    """A stream, over any transport. Subclasses frame events and hand bytes to the connection.
 
     `n` is the number of the last event framed; every matching signal up to `cursor` has been framed (while LIVE that
-    is the fan-out's own place). `waiting_bytes` counts the signals that have come since and wait for their turn.
+    is the fan-out's own offset). `waiting_bytes` counts the signals that have come since and have yet to be sent.
     """
 
     kind: ClassVar[str]
@@ -102,7 +102,7 @@ class Client(ABC):
         self.outlet: Outlet
 
     def checkpoint(self, n: int, seq: int, *, keep_bytes: int, keep: int) -> None:
-        """Remember that by event `n` everything up to `seq` was sent; past `keep_bytes` the newest `keep` are kept."""
+        """Record that by event `n` everything up to `seq` was sent; past `keep_bytes` the newest `keep` are kept."""
         if (n, seq) == self.last_mark:
             return
         self.checkpoints = append_checkpoint(self.checkpoints, self.last_mark, (n, seq))
@@ -113,11 +113,11 @@ class Client(ABC):
     @property
     @abstractmethod
     def pending_bytes(self) -> int:
-        """What has been framed and not yet been taken by the connection."""
+        """How many bytes have been framed and not yet been taken by the connection."""
 
     @abstractmethod
     def deliver(self, signals: Sequence[Signal]) -> bool:
-        """Number, frame and send signals; False if something waits now, or the connection is gone."""
+        """Number, frame and send signals; False if something is now pending, or the connection is gone."""
 
     @abstractmethod
     def send_event(self, name: bytes, payload: Payload) -> bool:
@@ -125,19 +125,19 @@ class Client(ABC):
 
     @abstractmethod
     def end(self, code: str, retry_after: int | None) -> bool:
-        """Say why the stream ends, behind what still waits; False if it could not leave at once."""
+        """Send the reason why the stream ends, behind what is pending; False if it could not leave at once."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close the connection; what waits is lost."""
+        """Close the connection; what is pending is lost."""
 
     @abstractmethod
     def probe(self) -> None:
-        """Send something that means nothing, for the other end to acknowledge; not where more than that waits."""
+        """Send something without meaning for the other end to acknowledge, unless more than that is pending."""
 
     @abstractmethod
     def unacknowledged(self) -> int | None:
-        """How many bytes the other end has not acknowledged yet; None where the system does not tell."""
+        """Return how many bytes the other end has not acknowledged yet; None where the system cannot tell."""
 
 
 class SseClient(Client):
@@ -156,7 +156,7 @@ class SseClient(Client):
         self._loop = asyncio.get_running_loop()
 
     def open(self, head: bytes, *, chunked: bool) -> None:
-        """Watch the connection; `head` is put before what is sent first, which goes in chunks if HTTP is to be 1.1.
+        """Watch the connection; `head` precedes what is sent first, which goes in chunks if HTTP is to be 1.1.
 
         Without chunks the body ends with the connection, which is enough for browsers; but clients that ask for so many
         bytes (Python's requests) get them when there are as many, with chunks when one is there.
@@ -167,14 +167,14 @@ class SseClient(Client):
 
     @property
     def pending_bytes(self) -> int:
-        """What has been framed and not yet been taken by the socket."""
+        """How many bytes have been framed and not yet been taken by the socket."""
         return len(self._pending)
 
     def deliver(self, signals: Sequence[Signal]) -> bool:
         """Number, frame and send signals: the hot path, once per client and batch.
 
-        With a thousand clients nothing of theirs is in the processor's caches, so what counts is how little is
-        touched: a write to a number, and not to a socket with its method, is a tenth of a delivery.
+        With a thousand clients nothing of theirs is in the processor's caches, so what counts is how little memory is
+        touched: a write to a descriptor, rather than to a socket with its method, saves a tenth of a delivery.
         """
         n = self.n
         count = len(signals)
@@ -201,7 +201,7 @@ class SseClient(Client):
         return self._transmit(chunk(data) if self._is_chunked else data)
 
     def end(self, code: str, retry_after: int | None) -> bool:
-        """Say why the stream ends; a browser, which reads no `retry_after`, is told by the protocol's own `retry`."""
+        """Send the reason why the stream ends; browsers ignore `retry_after`, so the protocol's own `retry` is set."""
         retry = b"" if retry_after is None else b"retry: %d\n" % (retry_after * 1000)
         data = b"event: error\n%bdata: %b\n\n" % (retry, error_data(code, retry_after))
         return self._transmit(chunk(data) + LAST_CHUNK if self._is_chunked else data)
@@ -222,7 +222,7 @@ class SseClient(Client):
         self._socket.close()
 
     def probe(self) -> None:
-        """Send the line of a comment, which belongs to whatever event comes next."""
+        """Send a comment line, which becomes part of the next event."""
         if not self._pending and self._fd >= 0:
             self._transmit(chunk(b":\n") if self._is_chunked else b":\n")
 
@@ -254,7 +254,7 @@ class SseClient(Client):
             self.outlet.flushed(self)
 
     def _readable(self) -> None:
-        # A client of a stream has nothing more to say; an empty read is its farewell.
+        # A stream's client has nothing more to send; an empty read means that it has closed.
         try:
             if self._socket.recv(RECEIVE_BYTES):
                 return
@@ -282,7 +282,7 @@ class SocketClient(Client):
 
     @property
     def pending_bytes(self) -> int:
-        """What has been framed and not yet been taken by the socket."""
+        """How many bytes have been framed and not yet been taken by the socket."""
         return self._duplex.pushed_bytes()
 
     def deliver(self, signals: Sequence[Signal]) -> bool:
@@ -300,14 +300,14 @@ class SocketClient(Client):
         )
 
     def end(self, code: str, retry_after: int | None) -> bool:
-        """Say why the stream ends, and begin the closing handshake."""
+        """Send the reason why the stream ends, and begin the closing handshake."""
         is_sent = self._transmit(text_frame(b'{"event":"error","data":%b}' % error_data(code, retry_after)))
         self._is_hanging_up = True
         self._duplex.hang_up(_CLOSE_CODES.get(code, 1008), code)
         return is_sent
 
     def close(self) -> None:
-        """Close the connection; one that is being closed with a handshake ends by itself, within seconds."""
+        """Close the connection; one that is closing with a handshake ends by itself, within seconds."""
         if not self._is_hanging_up:
             self._duplex.abort()
 
@@ -339,7 +339,7 @@ class SocketClient(Client):
 
 
 def queued_bytes(fd: int) -> int | None:
-    """What the peer of a socket has not acknowledged yet; None if it is closed, or the system does not tell."""
+    """Return how many bytes a socket's peer has not acknowledged; None if it is closed, or the system cannot tell."""
     if fd < 0:
         return None
     try:
@@ -349,5 +349,5 @@ def queued_bytes(fd: int) -> int | None:
 
 
 def error_data(code: str, retry_after: int | None) -> bytes:
-    """The data of an `error` event."""
+    """Build the data of an `error` event."""
     return orjson.dumps({"code": code} if retry_after is None else {"code": code, "retry_after": retry_after})

@@ -1,4 +1,4 @@
-"""What a handler needs to turn a request into a stream: the feed as handlers see it, and the raw connection."""
+"""Turn a request into a stream: the feed's interface for handlers, and the raw connection."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 EVENT_ID = re.compile(r"(sess-[0-9a-f]{16}):([1-9][0-9]{0,14})")
 
-# An EventSource that is told to come back later does so spread over this time: a restart puts off all of them at once.
+# An EventSource that is told to reconnect later does so spread over this time: a restart defers all of them at once.
 LATER_MS = (1000, 3000)
 
-# Heartbeats that nobody acknowledges for so long end the connection: its peer has vanished without a word.
+# Heartbeats that stay unacknowledged for so long end the connection: its peer has vanished without closing it.
 USER_TIMEOUT_MS = 60_000
-# The kernel takes no more than this unsent: what waits for a slow client waits here, where it is bounded and counted.
+# The kernel takes no more than this unsent: a slow client's data waits here, where it is bounded and counted.
 UNSENT_BYTES = 128 << 10
 
 
 class Duplex(Protocol):
-    """A WebSocket after its handshake, to which ready-made frames are written."""
+    """The interface of a WebSocket after its handshake, to which ready-made frames are written."""
 
     on_gone: Callable[[], None] | None  # called once when the connection is gone
 
     def push(self, frames: bytes) -> asyncio.Future[None] | None:
-        """Write frames; a future that is done when they have left, or None if they have already.
+        """Write frames; returns a future that is done when they have left, or None if they already have.
 
         The future fails, or OSError is raised, when the connection is gone.
         """
 
     def pushed_bytes(self) -> int:
-        """What has been pushed and has not left yet."""
+        """How many bytes have been pushed and have not left yet."""
 
     def fileno(self) -> int:
-        """The socket's descriptor; -1 when it is closed."""
+        """Return the socket's descriptor; -1 when it is closed."""
 
     def hang_up(self, code: int, reason: str) -> None:
         """Close with the WebSocket's closing handshake."""
@@ -66,24 +66,24 @@ class Duplex(Protocol):
 
 
 class Subscriber(Duplex, Protocol):
-    """A Lens socket."""
+    """The interface of a Lens socket."""
 
     def wants(self, item: DecisionItem) -> bool:
-        """Whether the decision is to be sent to it."""
+        """Return whether the decision is to be sent to this socket."""
 
 
 class Decisions(Protocol):
-    """The Lens sockets of this process."""
+    """The interface to the Lens sockets of this process."""
 
     def join(self, socket: Subscriber) -> bool:
-        """Take in a socket; False if there are too many."""
+        """Add a socket; False if there are too many."""
 
     def leave(self, socket: Subscriber) -> None:
-        """A socket has been closed."""
+        """Remove a socket that has been closed."""
 
 
 class Feed(Protocol):
-    """The live feed; `server.feed.Feed` is one."""
+    """The interface of the live feed; `handlers.streams.feed.Feed` implements it."""
 
     @property
     def is_ready(self) -> bool:
@@ -94,14 +94,14 @@ class Feed(Protocol):
         """The Lens sockets."""
 
     def session_key(self, last_event_id: str) -> str | None:
-        """The key that Redis has while the session of an event's id exists; None: it does, or nothing can be told."""
+        """Return Redis's key that exists while an event id's session does; None: it exists, or is unknowable."""
 
     async def admit(
         self, viewer: Viewer, wanted: SignalFilter, last_event_id: str | None, *, is_reconnect: bool = False
     ) -> Any:
-        """A stream that may be opened now, with its session new or resumed.
+        """Admit a stream that may be opened now, with its session new or resumed.
 
-        `is_reconnect`: the client says that the connection on which it got that event is over.
+        `is_reconnect`: the client says that the connection on which it received that event is over.
 
         It counts as open: it must be given to `open_stream`, `open_socket` or `abandon`. Raises RateLimited,
         Unavailable.
@@ -114,11 +114,11 @@ class Feed(Protocol):
         """Send events as messages over a WebSocket, until either side closes it."""
 
     def abandon(self, session_opened: Any) -> None:
-        """The client has gone before its stream was opened."""
+        """Release an admitted stream whose client disconnected before it was opened."""
 
 
 def viewer_of(caller: Caller, peer: str) -> Viewer:
-    """Who holds the stream, as the feed needs to know it."""
+    """Return the stream's holder, as the feed needs to know it."""
     claims, is_proxied = caller.claims, caller.address != peer
     if claims is None or claims.is_demo:
         expires_at = None if claims is None else claims.expires_at
@@ -135,10 +135,10 @@ def viewer_of(caller: Caller, peer: str) -> Viewer:
 
 
 def last_event_ids(request: HTTPServerRequest, *, header_first: bool = True) -> list[str]:
-    """The ids that a client says it received last, the one that counts first.
+    """Return the ids that a client says it received last, the one that counts first.
 
-    An EventSource sends the header. Who cannot (polyfills, WebSockets, a page that begins with what it has kept) uses
-    the query: `last_event_id`, or as polyfills call it, `lastEventId`, `Last-Event-Id`. They put theirs last.
+    An EventSource sends the header. Clients that cannot (polyfills, WebSockets, a page that begins with stored
+    events) use the query: `last_event_id`, or as polyfills call it, `lastEventId`, `Last-Event-Id`; theirs comes last.
     """
     header = request.headers.get("Last-Event-ID", "")
     queried = [
@@ -148,25 +148,25 @@ def last_event_ids(request: HTTPServerRequest, *, header_first: bool = True) -> 
         for each in values
     ][::-1]
     given = [header, *queried] if header_first else [*queried, header]
-    # What is an id at all comes before what is none: a broken one shall not hide another.
+    # Valid ids come before invalid ones: a broken id must not hide another.
     return sorted(filter(None, given), key=lambda each: EVENT_ID.fullmatch(each) is None)
 
 
 def takes_events(accept: str | None) -> bool:
-    """Whether an `Accept` header names the event stream, as every EventSource's does."""
+    """Return whether an `Accept` header names the event stream, as every EventSource's does."""
     ranges = (accept or "").split(",")
     return any(each.partition(";")[0].strip().lower() == "text/event-stream" for each in ranges)
 
 
 def is_passing(error: AppError) -> bool:
-    """Whether it stops to stand in the way by itself. Overloaded does not count: too many streams are a limit."""
+    """Return whether the error passes by itself. Overloaded does not count: too many streams are a limit."""
     return isinstance(error, Unavailable) and not isinstance(error, Overloaded) and error.retry_after is not None
 
 
 def later(error: AppError, verdict: Verdict | None) -> bytes:
-    """A whole event stream that says why there is none now, and when to come back; the client keeps its last id.
+    """Build an event stream that only says why there is none now and when to retry; the client keeps its last id.
 
-    Who is counted (`verdict`) and has used half of their limit comes back after its reset: a 429 would be for good.
+    A counted client (`verdict`) that has used half of its limit retries after its reset: a 429 would be for good.
     """
     wait_ms, retry_after = random.randint(*LATER_MS), error.retry_after or 1  # noqa: S311
     if verdict is not None and 2 * verdict.used > verdict.limit:
@@ -177,18 +177,18 @@ def later(error: AppError, verdict: Verdict | None) -> bytes:
 
 
 def chunk(data: bytes) -> bytes:
-    """The bytes as a chunk of an HTTP/1.1 body."""
+    """Return the bytes as a chunk of an HTTP/1.1 body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def response_head(headers: HTTPHeaders) -> bytes:
-    """The head of a 200 response. Header values hold no line breaks: Tornado's set_header sees to that."""
+    """Return the head of a 200 response. Header values hold no line breaks: Tornado's set_header ensures that."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.get_all())
     return f"HTTP/1.1 200 OK\r\n{lines}\r\n".encode("latin-1")
 
 
 def take_socket(stream: IOStream) -> socket.socket:
-    """The socket of a detached connection, without what Tornado keeps around it. Raises OSError if it is closed."""
+    """Return the socket of a detached connection, without Tornado's wrapper. Raises OSError if it is closed."""
     try:
         if stream.closed():
             raise StreamClosedError
@@ -211,7 +211,7 @@ def prepare_socket(connection: socket.socket) -> None:
 
 
 class PushedSocket(WebSocketHandler):
-    """A WebSocket that others push frames to. Tornado does the handshake, reads, and answers pings and closes."""
+    """A WebSocket to which others push frames. Tornado does the handshake, reads, and answers pings and closes."""
 
     on_gone: Callable[[], None] | None = None
     _waiting_bytes = 0

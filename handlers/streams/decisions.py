@@ -1,4 +1,4 @@
-"""Hands published decisions to the Lens sockets that have subscribed to them."""
+"""Send published decisions to the Lens sockets that have subscribed to them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schemas.feed import DecisionItem
 
 
 class DecisionHub:
-    """The Lens sockets of this process: at most `limit`, each with at most `buffer_bytes` that it has not read yet."""
+    """The Lens sockets of this process: at most `limit`, each with at most `buffer_bytes` pending."""
 
     def __init__(self, *, limit: int, buffer_bytes: int) -> None:
         self._limit = limit
@@ -22,7 +22,7 @@ class DecisionHub:
         return len(self._sockets)
 
     def join(self, socket: Subscriber) -> bool:
-        """Take in a socket; False if there are too many."""
+        """Add a socket; False if there are too many."""
         if len(self._sockets) >= self._limit:
             return False
         self._sockets[socket] = None
@@ -30,13 +30,13 @@ class DecisionHub:
         return True
 
     def leave(self, socket: Subscriber) -> None:
-        """A socket has been closed."""
+        """Remove a socket that has been closed."""
         if socket in self._sockets:
             del self._sockets[socket]
             STREAMS_OPEN.labels("lens").dec()
 
     def publish(self, items: Sequence[DecisionItem]) -> None:
-        """Send each decision to whoever wants it: framed once, one write per socket for all of them."""
+        """Send each decision to the sockets that want it: framed once, one write per socket for all of them."""
         frames = [text_frame(item.data) for item in items]
         delivered = 0
         for socket in list(self._sockets):
@@ -46,7 +46,7 @@ class DecisionHub:
             delivered += len(wanted)
             try:
                 socket.push(b"".join(wanted))
-            except OSError:  # it is being closed
+            except OSError:  # it is closing
                 continue
             if socket.pushed_bytes() > self._buffer_bytes:
                 socket.abort()

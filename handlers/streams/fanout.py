@@ -1,9 +1,9 @@
-"""Sends each signal to every client whose filter it matches: clients grouped by filter, bytes shared, in time slices.
+"""Send each signal to every client whose filter it matches: clients grouped by filter, bytes shared, in time slices.
 
-The feed's order is a line of places, and every client has one. A LIVE client is at the fan-out's own place and gets
-each batch as it comes. Any other is BEHIND: it is replaying, or its socket is full. It is sent what it misses from the
-ring (or from Postgres) whenever its socket takes more, and is LIVE again when it has caught up. So nothing is queued
-for a slow client but its place, and a replay and a slow reader are the same thing.
+The feed's order is a sequence of offsets, and every client has one. A LIVE client is at the fan-out's own offset and
+gets each batch as it comes. Any other is BEHIND: it is replaying, or its socket is full. It is sent what it misses from
+the ring (or from Postgres) whenever its socket takes more, and is LIVE again when it has caught up. So a slow client's
+queue is nothing but its offset, and a replay and a slow reader are the same thing.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from schemas.stream import SignalFilter
 
 log = logging.getLogger(__name__)
 
-SLICE_SECONDS = 0.005  # how long the loop is kept from everybody else
-# After a batch the fan-out rests for so many times what the batch took: what comes meanwhile leaves in one send for
-# each client, and a send costs more than all else. A signal that comes alone is not delayed; with few clients none is.
+SLICE_SECONDS = 0.005  # how long the event loop is kept from other tasks
+# After a batch the fan-out rests for this multiple of the batch's time: signals that arrive meanwhile leave in one send
+# per client, and a send costs more than all else. A single signal is not delayed; with few clients none is.
 REST = 1.5
 LEAST_REST_SECONDS, MOST_REST_SECONDS = 0.001, 0.02
 SLICE_STEPS = 64  # how often the clock is read: this many sends take about 0.3 ms
-NOWHERE = sys.maxsize  # the place of a client that has left: past every batch
-FRAME_BYTES = 64  # what numbering and framing add to a signal, about
+NOWHERE = sys.maxsize  # the offset of a client that has left: past every batch
+FRAME_BYTES = 64  # bytes that numbering and framing add to a signal, about
 FAREWELL_SECONDS = 5.0  # how long an ending client may take to receive the reason
-DATABASE_SECONDS = 10.0  # how long a replay waits for Postgres before it is told to come again
+DATABASE_SECONDS = 10.0  # how long a replay waits for Postgres before its client is told to retry later
 
 
 class Group:
@@ -49,7 +49,7 @@ class Group:
 
 
 class Fanout:
-    """All clients of this process. `place` is the place in the feed up to which LIVE clients have been served."""
+    """All clients of this process. `place` is the feed's offset up to which LIVE clients have been served."""
 
     def __init__(self, ring: Ring, history: History, *, buffer_bytes: int, on_gone: Callable[[Client], None]) -> None:
         self.place = 0
@@ -69,20 +69,20 @@ class Fanout:
         self._all_ended = asyncio.Event()
         self._all_ended.set()
 
-    # What the feed calls
+    # Called by the feed
 
     def start(self, place: int) -> None:
-        """Begin at a place: what came before is history."""
+        """Begin at an offset: signals before it are history."""
         self.place = place
 
     def wake(self) -> None:
-        """The ring has grown, or `between_batches` has something to do."""
+        """Wake the loop: the ring has grown, or `between_batches` has something to do."""
         if not self._wake.is_set():
             self._woken_at = asyncio.get_running_loop().time()
             self._wake.set()
 
     async def run(self, between_batches: Callable[[], None]) -> None:
-        """Serve for ever. `between_batches` is called when all LIVE clients are at `place`."""
+        """Serve until cancelled. `between_batches` is called when all LIVE clients are at `place`."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -91,7 +91,7 @@ class Fanout:
                 between_batches()
                 await self._serve_next()
             except Exception:
-                # Who has been sent what is unknown now. Those who were LIVE resume from what they have received.
+                # Which clients have been sent it is unknown. Those that were LIVE resume from what they have received.
                 log.exception("the fan-out failed; its clients are sent away to resume")
                 self._drop_live()
             if self.place < self._ring.last:
@@ -102,16 +102,16 @@ class Fanout:
                     await asyncio.sleep(rest_seconds)
 
     async def reach(self, place: int) -> None:
-        """Wait until the fan-out's place is not before this one."""
+        """Wait until the fan-out's offset is not before this one."""
         while self.place < place:
             await self._moved.wait()
 
     async def all_ended(self) -> None:
-        """Wait until nobody is being told any more why their stream ends."""
+        """Wait until no client is still being told why its stream ends."""
         await self._all_ended.wait()
 
     def add(self, client: Client, wanted: SignalFilter) -> None:
-        """Take in a client that stands at its `cursor`, which is not past `place`."""
+        """Add a client at its `cursor`, which is not past `place`."""
         group = self._groups.get(wanted)
         if group is None:
             group = self._groups[wanted] = Group(wanted)
@@ -121,7 +121,7 @@ class Fanout:
         group.behind[client] = None
 
     def begin(self, client: Client, name: bytes, payload: Payload) -> None:
-        """Send an event to a client that is HELD or new, and let it go on from there."""
+        """Send an event to a client that is HELD or new, and resume its delivery from there."""
         client.state = State.BEHIND
         if client.send_event(name, payload):
             self.advance(client)
@@ -129,7 +129,7 @@ class Fanout:
             self._wait_for(client)
 
     def end(self, client: Client, code: str, retry_after: int | None = None) -> None:
-        """Tell a client why its stream ends, and close it once it has received that or FAREWELL_SECONDS are over."""
+        """Send a client the reason why its stream ends; close it once that is received or FAREWELL_SECONDS are over."""
         if client.state in {State.ENDING, State.CLOSED}:
             return
         self._leave(client)
@@ -142,7 +142,7 @@ class Fanout:
             self._all_ended.clear()
 
     def drop(self, client: Client) -> None:
-        """Close a client without a word."""
+        """Close a client without a reason."""
         if client.state is State.CLOSED:
             return
         if client.state is not State.ENDING:
@@ -151,7 +151,7 @@ class Fanout:
         self._close(client)
 
     def sweep(self, now: float) -> None:
-        """Close those who have not taken their farewell in time."""
+        """Close the clients that have not received their reason in time."""
         for client in [client for client, until in self._ending.items() if now >= until]:
             self.drop(client)
 
@@ -163,7 +163,7 @@ class Fanout:
         client.cursor = self.place
 
     def advance(self, client: Client) -> None:
-        """Send a client that is behind what it misses, a chunk at a time; LIVE when there is nothing left."""
+        """Send a client that is behind its next chunk; LIVE when nothing is left."""
         if client.state in {State.ENDING, State.CLOSED} or client.is_fetching:
             return
         client.state = State.BEHIND
@@ -176,10 +176,10 @@ class Fanout:
             client.is_fetching = True
             spawn(self._fetch_for(client), name="stream replay")
 
-    # What a client's connection calls
+    # Called by a client's connection
 
     def flushed(self, client: Client) -> None:
-        """A full socket has been emptied."""
+        """Handle a full socket that has been emptied."""
         client.stalled_since = None
         if client.state is State.ENDING:
             self._close(client)
@@ -187,7 +187,7 @@ class Fanout:
             self.advance(client)
 
     def lost(self, client: Client) -> None:
-        """The connection is gone."""
+        """Handle a lost connection."""
         self.drop(client)
 
     # Delivery
@@ -210,7 +210,7 @@ class Fanout:
                 self.drop(client)
 
     async def _dispatch(self, batch: list[Signal]) -> None:
-        # The place moves first: a client that joins while this waits for its next slice is past the batch already.
+        # The offset moves first: a client that joins while this waits for its next slice is past the batch already.
         self.place = place = batch[-1].feed_seq
         self._moved.set()
         self._moved = asyncio.Event()
@@ -219,7 +219,7 @@ class Fanout:
         delivered = steps = 0
         for group, matched in self._match(batch):
             self._count_waiting(group, matched)
-            for client in (*group.live, None) if matched else (None,):  # None: to look at a group is a step too
+            for client in (*group.live, None) if matched else (None,):  # None: looking at a group is a step too
                 if client is not None and client.cursor < place:
                     delivered += len(matched)
                     if not client.deliver(matched):
@@ -231,7 +231,7 @@ class Fanout:
         STREAM_DELIVERIES.inc(delivered)
 
     def _match(self, batch: list[Signal]) -> Iterator[tuple[Group, list[Signal]]]:
-        # Each group and what it wants of the batch, evaluated as the caller comes to it.
+        # Each group and its part of the batch, evaluated as the caller comes to it.
         for group in list(self._general):
             yield group, [signal for signal in batch if group.matches(signal)]
         named: dict[Group, list[Signal]] = {}
@@ -246,7 +246,7 @@ class Fanout:
             return
         size = _size(matched)
         for client in list(group.behind):
-            # What a replay has not reached yet waits in Postgres, not here.
+            # Signals that a replay has not reached yet wait in Postgres, not here.
             if not client.is_replaying:
                 client.waiting_bytes += size
                 self._check_slow(client)
@@ -272,7 +272,7 @@ class Fanout:
                 if client.state is State.BEHIND:
                     self._wait_for(client)
                 return
-        # One chunk a turn: a client that takes all one has shall not keep the loop from the others.
+        # One chunk a turn: a client that takes all at once must not keep the loop from the others.
         asyncio.get_running_loop().call_soon(self.advance, client)
 
     def _wait_for(self, client: Client) -> None:

@@ -1,4 +1,4 @@
-"""The live feed of this process: puts its parts together, opens streams, ends them."""
+"""Run the live feed of this process: assemble its parts, open streams, end them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ DRAIN_BATCH = 100  # streams ended in one go while draining; ending one takes ab
 
 
 class Feed:
-    """Every stream of this process. Start it when Redis and Postgres are known; neither needs to be there yet."""
+    """All streams of this process. Start it when Redis and Postgres are known; neither needs to be available yet."""
 
     def __init__(self, settings: Settings, pool: Pool, redis: Redis, *, ring_signals: int = RING_SIGNALS) -> None:
         self.limits = StreamLimits(
@@ -89,12 +89,12 @@ class Feed:
 
     @property
     def is_ready(self) -> bool:
-        """Whether streams can be opened: the feed's place is known."""
+        """Whether streams can be opened: the feed's offset is known."""
         return self._source.loaded.is_set() and self._drain_ends_at is None
 
     @property
     def is_connected(self) -> bool:
-        """Whether Redis tells of new signals; without it they come from Postgres, within a second."""
+        """Whether Redis announces new signals; without it they come from Postgres, within a second."""
         return self._source.is_connected
 
     @property
@@ -110,7 +110,7 @@ class Feed:
         self._source.start(self._ring_signals, self._begin)
 
     async def stop(self) -> None:
-        """Close what is open and end all tasks."""
+        """Close all streams and end all tasks."""
         self._pulse.stop()
         await self._source.stop()
         await cancel(self._task)
@@ -122,9 +122,9 @@ class Feed:
         await self._presence.stop()
 
     async def drain(self, seconds: float) -> None:
-        """Open no more streams and end those that are open, telling each another time within `seconds` to come back.
+        """Open no more streams and end those that are open, spreading their retry times over `seconds`.
 
-        Returns when all have been told, or have not taken it within a few seconds.
+        Returns when all have been told, or have not received it within a few seconds.
         """
         loop = asyncio.get_running_loop()
         self._drain_ends_at = loop.time() + seconds
@@ -205,7 +205,7 @@ class Feed:
         self.limits.leave(session_opened.viewer, session_opened.session)
 
     def end_streams(self, code: str, *, user_id: str | None = None, session_id: str | None = None) -> int:
-        """End the streams of a user, or of one login session, for SESSION_REVOKED or FORBIDDEN; answers how many."""
+        """End the streams of a user, or of one login session, with SESSION_REVOKED or FORBIDDEN; returns how many."""
         assert user_id is not None or session_id is not None
         found = [
             client
@@ -230,7 +230,7 @@ class Feed:
         spawn(self._store.check(), name="check Redis")
 
     def _resave(self) -> None:
-        # Redis may have been restarted, and may have lost what it knew. A gateway that begins has seen nothing of it.
+        # Redis may have been restarted, and may have lost its data. A starting gateway has stored nothing yet.
         if self._has_followed:
             self._store.unsettle()
         self._has_followed = True
@@ -247,7 +247,7 @@ class Feed:
         return session_opened
 
     async def _count_in(self, viewer: Viewer, last_event_id: str | None, is_reconnect: bool) -> None:
-        # A client that comes back while its old connection has not been found dead shall not be one too many.
+        # A client that reconnects before its old connection has been found dead must not be one too many.
         session, n = self._resumer.parse(last_event_id)
         claimant, old = Claimant(session, n, is_reconnect), self._clients.get(session)
         if old is None or old.viewer.user_id != viewer.user_id or not await self._holders.is_held_here(claimant):
@@ -305,7 +305,7 @@ class Feed:
                 client.deadline, client.deadline_code = expires, "TOKEN_EXPIRED"
 
     def _forget(self, client: Client) -> None:
-        # The session's newest client may be another one already.
+        # The session's newest client may already be another one.
         if self._clients.get(client.session) is client:
             del self._clients[client.session]
         self.limits.leave(client.viewer, client.session)

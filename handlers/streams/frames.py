@@ -1,12 +1,12 @@
-"""WebSocket frames of the server's side (RFC 6455 § 5.2): unmasked, so one frame serves every reader."""
+"""Encode WebSocket frames of the server's side (RFC 6455 § 5.2): unmasked, so one frame serves every reader."""
 
 from __future__ import annotations
 
-_TEXT = 0x81  # the only fragment of a text message
+_TEXT = 0x81  # FIN and opcode: the only fragment of a text message
 
 
 def text_frame(payload: bytes) -> bytes:
-    """A text message as one frame."""
+    """Encode a text message as one frame."""
     size = len(payload)
     if size < 126:
         return b"%c%c%b" % (_TEXT, size, payload)

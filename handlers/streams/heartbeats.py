@@ -1,4 +1,4 @@
-"""The clock of the streams: heartbeats, the marks that make sessions resumable, and the ends that time brings."""
+"""Send heartbeats, store the checkpoints that make sessions resumable, and end streams at their deadlines."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.25
 WAVE = 256  # clients whose heartbeats are recorded in one round trip; they are held for its duration
-WAVES = 4  # under way at once; what is due beyond waits for the next tick
-STALL_SECONDS = 120.0  # a socket that has not emptied once in this time belongs to nobody
-LEAST_KEPT_BYTES = 512  # of marks: 64 to 256 of them
+WAVES = 4  # waves under way at once; clients due beyond that wait for the next tick
+STALL_SECONDS = 120.0  # a socket that has not emptied once in this time is taken for abandoned
+LEAST_KEPT_BYTES = 512  # of checkpoints: 64 to 256 of them
 
 Save = Callable[[Sequence[tuple[bytes, Record]]], Awaitable[set[bytes]]]
 
 
 class Heartbeats:
-    """Gives every client its heartbeat, spread evenly over the interval, and ends it at its deadline.
+    """Sends every client its heartbeats, spread evenly over the interval, and ends it at its deadline.
 
-    A heartbeat's mark is stored before it is sent, so that other gateways know of it before its number can reach them.
-    For that moment the client is HELD; signals that come meanwhile follow. With Redis away it is sent all the same.
+    A heartbeat's checkpoint is stored before it is sent, so that other gateways know it before its number reaches them.
+    Meanwhile the client is HELD; signals that come then follow. With Redis unavailable it is sent all the same.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Heartbeats:
         self._limits = limits
         self._heartbeat_seconds = heartbeat_seconds
         self._tick_seconds = min(TICK_SECONDS, heartbeat_seconds / 8)
-        # Marks older than a session can be resumed are of no use. Two to eight bytes each.
+        # Checkpoints older than a session can be resumed are of no use. Two to eight bytes each.
         self._keep = min(1024, math.ceil(RESUME_SECONDS / heartbeat_seconds) + 4)
         self._keep_bytes = max(LEAST_KEPT_BYTES, 8 * self._keep)
         self._buckets: defaultdict[int, list[Client]] = defaultdict(list)
@@ -69,21 +69,21 @@ class Heartbeats:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to tick."""
+        """Start ticking."""
         self._next_tick = self._tick_of(asyncio.get_running_loop().time())
         self._tick()
 
     def stop(self) -> None:
-        """End all ticking."""
+        """Stop ticking."""
         if self._timer is not None:
             self._timer.cancel()
 
     def add(self, client: Client) -> None:
-        """Take in a client; its first heartbeat comes early, by chance, so that those who came together part."""
+        """Add a client; its first heartbeat comes early, at random, so that clients that arrive together spread out."""
         self._schedule(client, self._heartbeat_seconds * random.uniform(0.5, 1.0))  # noqa: S311
 
     def between_batches(self) -> None:
-        """Do what is due, at a moment when all LIVE clients are at the fan-out's place."""
+        """Do what is due, while all LIVE clients are at the fan-out's offset."""
         moment = asyncio.get_running_loop().time()
         for tick in range(self._next_tick, self._tick_of(moment) + 1):
             self._due += self._buckets.pop(tick, ())
@@ -96,8 +96,8 @@ class Heartbeats:
             self._begin_wave(wave, moment)
 
     async def record_all(self) -> None:
-        """Store every session: anew in Redis, because it may have lost them; in Postgres, because Redis is away."""
-        self._is_record_wanted = True  # by one that is under way, too: what it has stored may be lost by now
+        """Store every session: again in Redis, which may have lost them; in Postgres, if Redis is unavailable."""
+        self._is_record_wanted = True  # even if one is under way: what it has stored may be lost by now
         if self._is_recording:
             return
         self._is_recording = True
@@ -122,7 +122,7 @@ class Heartbeats:
         self._store.settle(began)
 
     def _is_record_due(self) -> bool:
-        # Redis has gone, or has come back and lacks what was recorded meanwhile.
+        # Redis has become unavailable, or is back and lacks what was recorded meanwhile.
         return self._store.is_away is not self._was_away or (self._store.is_behind and not self._store.is_away)
 
     def _begin_wave(self, clients: list[Client], moment: float) -> None:
@@ -138,7 +138,7 @@ class Heartbeats:
                 if client.state is State.LIVE:
                     self._fanout.hold(client)
                     self._mark(client, client.n + 1, client.cursor)
-                elif client.state is State.BEHIND:  # no heartbeat: data is on its way. But its place is recorded
+                elif client.state is State.BEHIND:  # no heartbeat: data is on its way. But its offset is recorded
                     self._mark(client, client.n, client.cursor)
                 marked.append(client)
                 self._schedule(client, self._heartbeat_seconds)
@@ -149,7 +149,7 @@ class Heartbeats:
     async def _finish_wave(self, clients: list[Client]) -> None:
         try:
             refused = await self._store.save([(client.session, Record.of(client)) for client in clients])
-        except Exception:  # whatever it was: they are HELD, and must go on
+        except Exception:  # whatever the error: the clients are HELD, and must go on
             log.exception("sessions could not be recorded")
             refused = set()
         finally:
@@ -162,7 +162,7 @@ class Heartbeats:
         await self._limits.renew(client for client in clients if client.state is not State.CLOSED)
 
     def _drop_refused(self, clients: Iterable[Client], refused: set[bytes]) -> None:
-        # Their sessions go on elsewhere: nobody reads what would be sent here.
+        # Their sessions continue on another gateway: whatever is sent here would not be read.
         for client in clients:
             if client.session in refused:
                 self._fanout.drop(client)

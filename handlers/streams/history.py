@@ -1,4 +1,4 @@
-"""Reads the feed from any place: from the ring where it reaches, else from Postgres, page by page."""
+"""Read the feed from any offset: from the ring as far back as it goes, else from Postgres, page by page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from db.signals.feed import fetch_after
 from handlers.streams.ring import Ring, Signal
 from schemas.errors import DatabaseUnavailable
 
-PAGE = 256  # places per page; pages begin at its multiples, so that readers of the same stretch share them
+PAGE = 256  # offsets per page; pages begin at its multiples, so that readers of the same stretch share them
 KEPT_PAGES = 8
 FETCHES = 2  # pages fetched at once: replays must leave the pool's other connections to requests
 CHUNK_SIGNALS = 256
@@ -19,7 +19,7 @@ CHUNK_BYTES = 256 << 10
 
 
 class History:
-    """The feed up to the ring's end, wherever one begins to read it."""
+    """The feed up to the ring's end, readable from any offset."""
 
     def __init__(self, pool: Pool, ring: Ring) -> None:
         self._pool = pool
@@ -31,7 +31,7 @@ class History:
     async def after(
         self, seq: int, *, upto: int, count: int = CHUNK_SIGNALS, size_bytes: int = CHUNK_BYTES
     ) -> list[Signal]:
-        """The signals that follow `seq`, at least one if there is any up to `upto`, bounded as in `Ring.after`.
+        """Return the signals that follow `seq`, at least one if there is any up to `upto`, bounded as in `Ring.after`.
 
         Raises DatabaseUnavailable.
         """
@@ -50,7 +50,7 @@ class History:
         if task is None:
             task = self._under_way[number] = spawn(self._fetch(number), name=f"feed page {number}")
             task.add_done_callback(lambda _: self._under_way.pop(number))
-        page = await asyncio.shield(task)  # one reader that leaves takes nothing from the others
+        page = await asyncio.shield(task)  # a cancelled reader does not cancel it for the others
         if isinstance(page, DatabaseUnavailable):
             raise page
         return page

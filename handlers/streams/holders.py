@@ -1,9 +1,9 @@
-"""Who holds a session: the connections of this process are tried, other gateways are asked over Redis.
+"""Find out whether a session is held: try the connections of this process, ask other gateways over Redis.
 
 A session is taken over from a connection that is dead, or that does not take what it is sent: its client has come back
-before anybody noticed. One that lives is another reader's with the same last id, and keeps it. A proxy acknowledges for
-clients that have vanished; there an EventSource that comes back, which says so by its header and has seen the
-connection's first event, is believed to be the same.
+before the loss was noticed. A living one belongs to another reader with the same last id, which keeps it. A proxy
+acknowledges for clients that have vanished; there an EventSource that reconnects, which says so by its header and has
+received the connection's first event, is assumed to be the same client.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.01
 ALIVE_SECONDS = 1.0  # in which the peer of a living connection acknowledges something
-# A client that hangs up and comes back at once may be here before its farewell is, above all by way of a proxy.
+# A client that hangs up and reconnects at once may be here before its close is, above all by way of a proxy.
 WATCH_SECONDS, WATCH_PROXIED_SECONDS = 0.1, 0.5
-TAKING_SECONDS = 2.0  # for a take-over that is under way to come to its end
-ASK_SECONDS = 3.0  # what another gateway may need for all that; one that does not answer is dead, or hangs
+TAKING_SECONDS = 2.0  # for a take-over that is under way to finish
+ASK_SECONDS = 3.0  # the time another gateway may need for all that; one that does not answer is dead, or hangs
 ROUND_TRIP_SECONDS = 0.5
-MOST_ANSWERS = 1000  # under way at once; who asks for more gets none, and takes over
+MOST_ANSWERS = 1000  # questions under way at once; a request beyond that asks none, and takes over
 
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """Who wants a session: after which event, and whether it says that its own connection is over."""
+    """A client that wants a session: after which event, and whether it says that its own connection is over."""
 
     session: bytes
     n: int
     is_reconnect: bool
 
     def is_holder(self, client: Client) -> bool:
-        """Whether it is the one whose connection this was."""
+        """Return whether the claimant is the client whose connection this was."""
         return self.is_reconnect and client.viewer.is_proxied and self.n >= client.first
 
 
@@ -60,24 +60,24 @@ class Holders:
         self._answering = 0
 
     def claim(self, session: bytes) -> bool:
-        """Begin to take a session over, until `release`; False if somebody does so already."""
+        """Begin to take a session over, until `release`; False if another take-over of it is under way."""
         if session in self._taking:
             return False
         self._taking.add(session)
         return True
 
     def release(self, session: bytes) -> None:
-        """The take-over has ended, either way; harmless where there was none."""
+        """End the take-over, successful or not; harmless where there was none."""
         self._taking.discard(session)
 
     async def is_held(self, claimant: Claimant, holder: str) -> bool:
-        """Whether another's living connection has the session; `holder` is the gateway that recorded it last."""
+        """Return whether another living connection has the session; `holder` is the gateway that recorded it last."""
         if await self.is_held_here(claimant):
             return True
         return bool(holder) and holder != self.gateway and await self._ask(claimant, holder)
 
     async def is_held_here(self, claimant: Claimant) -> bool:
-        """Whether one of this process has it. One that is dead, or the claimant's own, is closed."""
+        """Return whether a connection of this process has it. A dead one, or the claimant's own, is closed."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + TAKING_SECONDS
         while claimant.session in self._taking:
@@ -93,7 +93,7 @@ class Holders:
         return False
 
     def hear(self, data: bytes) -> None:
-        """A question or an answer of another gateway."""
+        """Receive a question or an answer of another gateway."""
         try:
             number, asker, *what = orjson.loads(data)
             if asker is None:
@@ -121,7 +121,7 @@ class Holders:
         try:
             question = [number, self.gateway, claimant.session.decode(), claimant.n, claimant.is_reconnect]
             if not await self._tell(holder, question):
-                return False  # nobody hears it: the gateway has ended
+                return False  # no subscriber: the gateway has ended
             async with asyncio.timeout(ASK_SECONDS):
                 return await future
         except TimeoutError:
@@ -130,7 +130,7 @@ class Holders:
             del self._asked[number]
 
     async def _tell(self, gateway: str, message: list[object]) -> int:
-        # How many have heard it.
+        # How many subscribers received it.
         try:
             async with asyncio.timeout(ROUND_TRIP_SECONDS):
                 return int(await self._redis.publish(_channel(gateway), orjson.dumps(message)))
@@ -139,7 +139,7 @@ class Holders:
 
 
 async def is_alive(client: Client) -> bool:
-    """Whether the other end of a connection takes what it is sent: next to nothing, which it has to acknowledge."""
+    """Return whether a connection's other end takes what it is sent: a few bytes, which it has to acknowledge."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     watch_until = began + (WATCH_PROXIED_SECONDS if client.viewer.is_proxied else WATCH_SECONDS)
@@ -150,7 +150,7 @@ async def is_alive(client: Client) -> bool:
         left = client.unacknowledged()
         if left is None or last is None or client.state in {State.ENDING, State.CLOSED}:
             return False
-        # While signals are sent there may always be some under way; but what is acknowledged makes them fewer.
+        # While signals are sent some bytes may always be under way; but acknowledging reduces their number.
         has_answered = has_answered or left == 0 or left < last
         last = left
         if has_answered and loop.time() >= watch_until:

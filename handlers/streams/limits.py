@@ -1,8 +1,8 @@
-"""How many streams may be open: in this process, and over all gateways for one address and for one user.
+"""Limit how many streams are open: in this process, and over all gateways for one address and for one user.
 
-Each address and each user has a sorted set in Redis: its open sessions by the time until which they count. Heartbeats
-renew them, so those of a gateway that died stop to count by themselves; and a session that goes on elsewhere is one.
-With Redis away each process counts for itself.
+Each address and each user has a sorted set in Redis: its open sessions, scored by the time until which they count.
+Heartbeats renew them, so those of a gateway that died stop counting by themselves; and a session that resumes elsewhere
+counts once. With Redis unavailable each process counts for itself.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 PER_ADDRESS = 20
 PER_USER = 5
-RETRY_SECONDS = 30  # a stream that is too many does not become one too few within a moment
+RETRY_SECONDS = 30  # open streams seldom fall below the limit within a moment
 ROUND_TRIP_SECONDS = 0.5
-HEARTBEATS_COUNTED = 2.5  # a session counts for so many intervals after it was last heard of
+HEARTBEATS_COUNTED = 2.5  # a session counts for so many intervals after it was last renewed
 
 # KEYS: the sets that a session enters. ARGV: the session, the time to live in ms, the limit of each set.
 # Answer: the number of the set that is full, or 0.
@@ -61,7 +61,7 @@ return 0
 
 
 class StreamLimits:
-    """Counts the open streams. The process's own bound always holds, the others only where limits are enabled."""
+    """Counts the open streams. The process's own bound always applies, the others only where limits are enabled."""
 
     def __init__(self, redis: Redis, *, max_streams: int, enabled: bool, heartbeat_seconds: float) -> None:
         self.open = 0
@@ -75,7 +75,7 @@ class StreamLimits:
         self._is_telling = False
 
     def enter(self, viewer: Viewer) -> None:
-        """Count one more here. Raises Overloaded (503) or RateLimited (429) where that would be too many."""
+        """Count one more here. Raises Overloaded (503) or RateLimited (429) if that would be too many."""
         if self.open >= self._max_streams:
             raise Overloaded("Too many open streams on this server", retry_after=RETRY_SECONDS)
         if self._enabled and self._by_address[viewer.address] >= PER_ADDRESS:
@@ -91,14 +91,14 @@ class StreamLimits:
         """Count a session for all gateways. Raises RateLimited."""
         if not self._enabled:
             return
-        await self._tell_ended()  # else one that has just been closed could still be one too many
+        await self._tell_ended()  # else one that has just been closed could still be counted
         keys = _keys(viewer)
         full = await self._eval(ENTER, keys, [session, self._ttl_ms, PER_ADDRESS, PER_USER])
         if full:
             raise _too_many(full)
 
     def leave(self, viewer: Viewer, session: bytes | None = None) -> None:
-        """One of those counted has ended; `session` if it was shared."""
+        """Uncount a stream that has ended; `session` if it was shared."""
         self.open -= 1
         _decrease(self._by_address, viewer.address)
         if viewer.user_id is not None:
@@ -110,7 +110,7 @@ class StreamLimits:
                 spawn(self._tell_ended(), name="streams that have ended")
 
     async def renew(self, clients: Iterable[Client]) -> None:
-        """These are still open."""
+        """Renew sessions that are still open."""
         if not self._enabled:
             return
         pairs = [(key, client.session) for client in clients for key in _keys(client.viewer)]
@@ -124,7 +124,7 @@ class StreamLimits:
             await self._eval(RENEW, [key for key, _ in pairs], [0, *(session for _, session in pairs)])
 
     async def _eval(self, script: str, keys: list[str], args: list[bytes | int]) -> int:
-        # The script's answer; 0 with Redis away.
+        # The script's answer; 0 with Redis unavailable.
         try:
             async with asyncio.timeout(ROUND_TRIP_SECONDS):
                 return int(await self._redis.eval(script, len(keys), *keys, *args))

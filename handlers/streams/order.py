@@ -1,4 +1,4 @@
-"""Puts what arrives by Redis and what is fetched from Postgres into the feed's one order: nothing lost, none twice."""
+"""Merge signals from Redis and from Postgres into the feed's one order: none lost, none twice."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ log = logging.getLogger(__name__)
 
 
 class Order:
-    """The place that has been reached, and the signals held back because one before them is missing.
+    """The offset reached, and the signals held back because one before them is missing.
 
-    At most `capacity` are held; those past it are forgotten, and fetched once the hole is filled.
+    At most `capacity` are held; those past it are dropped, and fetched once the gap is filled.
     """
 
     def __init__(self, *, capacity: int = 4096) -> None:
@@ -24,16 +24,16 @@ class Order:
 
     @property
     def is_missing(self) -> bool:
-        """Whether something newer than `last` is known of, so that what lies between has to be fetched."""
+        """Whether something newer than `last` is known, so that what lies between has to be fetched."""
         return self._newest > self.last
 
     def start(self, last: int) -> None:
-        """Begin after a place of the feed's order."""
+        """Begin after an offset of the feed's order."""
         self.last = last
         self._held.clear()
 
     def offer(self, items: Iterable[FeedItem]) -> list[FeedItem]:
-        """Take what Redis brought, in whatever order; answers the signals that are next, in order."""
+        """Take what Redis brought, in any order; returns the signals that are next, in order."""
         for item in items:
             if item.feed_seq > self.last:
                 self._newest = max(self._newest, item.feed_seq)
@@ -42,7 +42,7 @@ class Order:
         return self._release()
 
     def fetched(self, items: Iterable[FeedItem]) -> list[FeedItem]:
-        """Take what Postgres holds after a place that was reached; answers the signals that are next, in order.
+        """Take what Postgres holds after an offset that was reached; returns the signals that are next, in order.
 
         What Postgres does not have between two of its signals will never be there (see `db.signals.feed.fetch_after`).
         """

@@ -1,4 +1,4 @@
-"""How many distinct providers have a stream open now, over all gateways."""
+"""Count the distinct providers that have a stream open now, over all gateways."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from schemas.stream import Viewer
 
 log = logging.getLogger(__name__)
 
-GATEWAYS = "tradestream:gateways"  # sorted set: a gateway's id by the time until which its providers count
+GATEWAYS = "tradestream:gateways"  # sorted set: gateways' ids, scored by the time until which their providers count
 REFRESH_SECONDS = 5.0
-CHANGED_SECONDS = 0.25  # how soon a change is told, at the earliest
+CHANGED_SECONDS = 0.25  # how soon a change is published, at the earliest
 TTL_SECONDS = 15.0  # how long the providers of a gateway that died are counted
 ROUND_TRIP_SECONDS = 1.0
 
 
 class Presence:
-    """Keeps this gateway's providers in Redis and counts everybody's; with Redis away, its own."""
+    """Keeps this gateway's providers in Redis and counts all gateways'; with Redis unavailable, its own."""
 
     def __init__(self, redis: Redis) -> None:
         self.connected = 0
@@ -35,11 +35,11 @@ class Presence:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to tell and to count."""
+        """Start publishing and counting."""
         self._task = spawn(self._run(), name="provider presence")
 
     async def stop(self) -> None:
-        """Take this gateway's providers out, as far as Redis is there."""
+        """Remove this gateway's providers, if Redis is available."""
         await cancel(self._task)
         try:
             async with asyncio.timeout(ROUND_TRIP_SECONDS), self._redis.pipeline() as pipe:
@@ -50,14 +50,14 @@ class Presence:
             pass
 
     def enter(self, viewer: Viewer) -> None:
-        """A stream has been opened."""
+        """Count the viewer of a stream that has been opened."""
         if viewer.is_provider and viewer.user_id is not None:
             self._local[viewer.user_id] += 1
             if self._local[viewer.user_id] == 1:
                 self._changed.set()
 
     def leave(self, viewer: Viewer) -> None:
-        """A stream has ended."""
+        """Uncount the viewer of a stream that has ended."""
         if viewer.is_provider and viewer.user_id is not None:
             self._local[viewer.user_id] -= 1
             if not self._local[viewer.user_id]:
@@ -81,7 +81,7 @@ class Presence:
 
     async def _refresh(self) -> int:
         key, moment = _key(self._gateway), time.time()
-        async with self._redis.pipeline(transaction=True) as pipe:  # others must never see the set half made
+        async with self._redis.pipeline(transaction=True) as pipe:  # others must never see an incomplete set
             pipe.delete(key)
             if self._local:
                 pipe.sadd(key, *self._local)

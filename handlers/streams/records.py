@@ -1,4 +1,4 @@
-"""What is remembered of a session: who it belongs to, its filter and its marks."""
+"""Define the stored record of a session: its owner, its filter and its checkpoints."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from schemas.stream import SignalFilter
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A session as it is remembered. `owner` is the user's id, or empty for anybody who is not signed in.
+    """A session's stored record. `owner` is the user's id, or empty for a reader who is not signed in.
 
-    Each take-over by another connection raises `epoch`; `n` is the number of the newest mark. `holder` is the gateway
-    that has stored it.
+    Each take-over by another connection raises `epoch`; `n` is the number of the newest checkpoint. `holder` is the
+    gateway that has stored it.
     """
 
     epoch: int
@@ -28,36 +28,36 @@ class Record:
 
     @classmethod
     def of(cls, client: Client) -> Record:
-        """The record of an open stream."""
+        """Return the record of an open stream."""
         return cls(
             client.epoch, client.last_mark[0], client.viewer.user_id or "", client.group.filter, client.checkpoints
         )
 
     @property
     def version(self) -> tuple[int, int]:
-        """Of two records of a session, the one with the higher version is the newer."""
+        """The record's version: of two records of a session, the one with the higher version is the newer."""
         return self.epoch, self.n
 
     @property
     def is_buried(self) -> bool:
-        """Whether it says only that there is a newer record elsewhere."""
+        """Whether the record says only that there is a newer one elsewhere."""
         return not self.checkpoints
 
     def buried(self) -> Record:
-        """What is left where an older record was: it takes that one's place and can be resumed by nobody."""
+        """Return the tombstone for an older record: it replaces that record and cannot be resumed."""
         return replace(self, checkpoints=b"")
 
     def encode(self, holder: str = "") -> bytes:
-        """`<epoch> <n> <owner and filter as JSON>\\n<marks>`: Redis reads the two numbers.
+        """Encode as `<epoch> <n> <owner and filter as JSON>\\n<checkpoints>`: Redis reads the two numbers.
 
-        The holder stands among the filter's fields, where gateways of an earlier version pass it over.
+        The holder is stored among the filter's fields, where gateways of an earlier version ignore it.
         """
         document = orjson.dumps([self.owner, {**self.filter.to_document(), "held_by": holder}])
         return b"%d %d %b\n%b" % (self.epoch, self.n, document, self.checkpoints)
 
     @classmethod
     def decode(cls, data: bytes) -> Record:
-        """The inverse of `encode`. Raises ValueError."""
+        """Decode a record, the inverse of `encode`. Raises ValueError."""
         head, _, checkpoints = data.partition(b"\n")
         epoch, n, document = head.split(b" ", 2)
         try:

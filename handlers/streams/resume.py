@@ -1,4 +1,4 @@
-"""Finds the place of a session that comes back: any session, on any gateway."""
+"""Find the offset of a session that resumes: any session, on any gateway."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from schemas.errors import Unavailable
 from schemas.stream import SignalFilter, Viewer
 
 ATTEMPTS = 3  # another connection of the same client may be taking the session over at the same moment
-CATCH_UP_SECONDS = 1.5  # for this process's own fan-out to get as far as the client has been elsewhere
+CATCH_UP_SECONDS = 1.5  # for this process's own fan-out to reach the offset that the client has reached elsewhere
 
 
 @dataclass(frozen=True, slots=True)
 class StreamSession:
-    """A stream that has been admitted. Its first event is number n + 1, and its marks end with that event's."""
+    """A stream that has been admitted. Its first event is number n + 1, and its checkpoints end with that event's."""
 
     viewer: Viewer
     filter: SignalFilter
@@ -34,7 +34,7 @@ class StreamSession:
     cursor: int
     epoch: int
     checkpoints: list[Checkpoint]
-    resume_error: str | None = None  # why it does not go on after the event that was asked for
+    resume_error: str | None = None  # why it does not continue after the event that was asked for
 
     @property
     def is_resumed(self) -> bool:
@@ -42,7 +42,7 @@ class StreamSession:
         return self.n > 0
 
     def record(self) -> Record:
-        """What is remembered of it from the start."""
+        """Return the record to store from the start."""
         return Record(
             self.epoch,
             self.checkpoints[-1][0],
@@ -54,7 +54,7 @@ class StreamSession:
 
 @dataclass(frozen=True, slots=True)
 class Anew:
-    """A session has to be begun: `error` says why none is gone on with, `cursor` where it starts, if not at the end."""
+    """A new session must begin: `error` says why none is resumed, `cursor` where it starts, if not at the end."""
 
     error: Literal["unknown", "expired", "identity"] | None = None
     cursor: int | None = None
@@ -81,17 +81,17 @@ class Resumer:
 
     @staticmethod
     def parse(last_event_id: str | None) -> tuple[bytes, int]:
-        """The session and the number in an event's id; empty and 0 for what is none."""
+        """Return the session and the number in an event's id; empty and 0 for what is none."""
         match = EVENT_ID.fullmatch(last_event_id or "")
         return (match[1].encode(), int(match[2])) if match else (b"", 0)
 
     async def resume(
         self, viewer: Viewer, wanted: SignalFilter, last_event_id: str | None, *, is_reconnect: bool
     ) -> StreamSession | Anew:
-        """The stream that goes on after an event, or why another begins. One that goes on is claimed until `release`.
+        """Return the stream that resumes after an event, claimed until `release`, or why a new one begins.
 
-        A session that somebody else holds is left alone: another begins, after the same event. Raises
-        DatabaseUnavailable where the place must be looked up in Postgres.
+        A session that another client holds is left alone: a new one begins, after the same event. Raises
+        DatabaseUnavailable where the offset must be looked up in Postgres.
         """
         session, n = self.parse(last_event_id)
         if not session:
@@ -109,7 +109,7 @@ class Resumer:
                 return Anew("expired" if checkpoints and n < checkpoints[0][0] else "unknown")
             if await self._holders.is_held(claimant, record.holder) or not self._holders.claim(session):
                 return Anew("identity", cursor)
-            # Marks count under the filter that was in force: under another one the earlier ones say nothing.
+            # Checkpoints count under the filter that was in force: under another one the earlier ones say nothing.
             kept = [checkpoint for checkpoint in checkpoints if checkpoint[0] < n] if record.filter == wanted else []
             session_opened = StreamSession(
                 viewer, wanted, session, n, cursor, record.epoch + 1, [*kept, (n, cursor), (n + 1, cursor)]
@@ -129,7 +129,7 @@ class Resumer:
         return not refused
 
     async def _locate(self, checkpoints: Sequence[Checkpoint], n: int, wanted: SignalFilter) -> int | None:
-        # The place a client has reached that has seen event n; None if there has been no such event.
+        # The offset of a client that has received event n; None if there has been no such event.
         checkpoint = floor_checkpoint(checkpoints, n)
         if checkpoint is None:
             return None
@@ -160,7 +160,7 @@ class Resumer:
                 is_synced = True
 
     async def _reach(self, cursor: int) -> None:
-        # A stream must not start past the fan-out's own place: it would be sent again what it has.
+        # A stream must not start past the fan-out's own offset: it would be sent again what it has.
         try:
             async with asyncio.timeout(CATCH_UP_SECONDS):
                 await self._fanout.reach(cursor)

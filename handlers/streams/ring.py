@@ -1,4 +1,4 @@
-"""The newest signals of the feed, in order and already encoded."""
+"""Keep the newest signals of the feed, in order and already encoded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SEQ = attrgetter("feed_seq")
 
 
 class Payload:
-    """The data of an event, encoded once for all who receive it; what is put before it names the event and its id."""
+    """An event's data, encoded once for all receivers; what is put before it names the event and its id."""
 
     __slots__ = ("_message", "event")
 
@@ -32,7 +32,7 @@ class Payload:
 
 
 class Signal(Payload):
-    """A published signal, ready to be sent: its place, what filters look at, and its payload."""
+    """A published signal, ready to be sent: its offset, the fields that filters read, and its payload."""
 
     __slots__ = ("asset_category", "asset_type", "feed_seq", "provider_id", "score")
 
@@ -46,7 +46,7 @@ class Signal(Payload):
 
 
 class Ring:
-    """The signals after `floor` up to `last`; the oldest go when it holds more than `capacity` or `capacity_bytes`."""
+    """The signals after `floor` up to `last`; the oldest are dropped past `capacity` or `capacity_bytes`."""
 
     def __init__(self, *, capacity: int = 4096, capacity_bytes: int = 16 << 20) -> None:
         self.floor = 0
@@ -60,7 +60,7 @@ class Ring:
         return len(self._signals)
 
     def start(self, last: int) -> None:
-        """Begin, empty, at a place of the feed's order."""
+        """Begin, empty, at an offset of the feed's order."""
         self.floor = self.last = last
         self._signals.clear()
         self._bytes = 0
@@ -78,11 +78,11 @@ class Ring:
             self._drop(max(excess, 0))
 
     def covers(self, seq: int) -> bool:
-        """Whether it holds everything after `seq`."""
+        """Return whether the ring holds everything after `seq`."""
         return seq >= self.floor
 
     def after(self, seq: int, *, upto: int, count: int, size_bytes: int) -> list[Signal]:
-        """The signals that follow `seq`, none past `upto`; at most `count` and, past the first, `size_bytes`."""
+        """Return the signals that follow `seq`, none past `upto`; at most `count` and, past the first, `size_bytes`."""
         first = bisect_right(self._signals, seq, key=_SEQ)
         found: list[Signal] = []
         for signal in self._signals[first : first + count]:

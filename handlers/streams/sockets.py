@@ -1,4 +1,4 @@
-"""The base of the WebSocket handlers: admitted like any request, refused in the errors' one shape."""
+"""The base of the WebSocket handlers: admitted like any request, refused with the same errors as any request."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from schemas.errors import Forbidden, ValidationFailed
 
 
 class SocketHandler(GatewayHandler, PushedSocket):
-    """A route that is upgraded. `get` checks and then shakes hands.
+    """A handler of a route that is upgraded. `get` checks and then shakes hands.
 
-    In this order of bases: of the one hook that both have, `on_connection_close`, ours calls Tornado's.
+    The order of bases matters: of the one hook that both have, `on_connection_close`, ours calls Tornado's.
     """
 
     is_socket = True
@@ -29,9 +29,9 @@ class SocketHandler(GatewayHandler, PushedSocket):
         await PushedSocket.get(self)
 
     def check_origin(self, origin: str) -> bool:
-        """Tornado's hook for pages of another origin: CORS does not cover WebSockets, this has to.
+        """Accept or refuse a page of another origin (Tornado's hook): CORS does not cover WebSockets, so this has to.
 
-        The border has refused them before where the route is internal.
+        On internal routes the border check has refused them before.
         """
         if not super().check_origin(origin):
             raise Forbidden("This origin may not connect")

@@ -1,8 +1,8 @@
-"""Where signals come from: Redis tells of them at once, Postgres has them all.
+"""Read published signals: Redis announces them at once, Postgres has them all.
 
 Redis pub/sub may lose anything at any time. So Postgres is asked whenever Redis cannot be trusted to have told
-everything: at the start, after each (re)subscription, at a hole in the order, after a silence, and all the time while
-Redis is away.
+everything: at the start, after each (re)subscription, at a gap in the order, after a silence, and all the time while
+Redis is unavailable.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from schemas.feed import (
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Begin = Callable[[int, list[FeedItem]], None]  # the place before the first, and the signals after it
+Begin = Callable[[int, list[FeedItem]], None]  # the offset before the first, and the signals after it
 
 PAGE = 512  # signals per query
-GRACE_SECONDS = 0.01  # two publishers' messages may overtake each other: most holes fill by themselves
-SILENCE_SECONDS = 2.0  # a publisher that dies between its commit and its message tells nobody
-POLL_SECONDS = 0.5  # while Redis is away
+GRACE_SECONDS = 0.01  # two publishers' messages may overtake each other: most gaps fill by themselves
+SILENCE_SECONDS = 2.0  # a publisher that dies between its commit and its message announces nothing
+POLL_SECONDS = 0.5  # while Redis is unavailable
 RETRY_SECONDS = (0.1, 2.0)  # first and longest wait after a failure
-PING_SECONDS = 5.0  # a subscription that has been silent for so long is tried, and is dead after as long again
+PING_SECONDS = 5.0  # a subscription silent for so long is pinged, and is dead after as long again
 
 
 class Source:
-    """Brings signals into their order and hands them on, each once. `is_connected`: Redis tells of new ones."""
+    """Orders signals and delivers them, each once. `is_connected`: Redis announces new ones."""
 
     def __init__(
         self,
@@ -62,8 +62,8 @@ class Source:
     ) -> None:
         """`make_room` waits until more can be delivered: Postgres can be faster than ten thousand sockets.
 
-        `letters`: this gateway's own channel, and who is told what comes there. `on_subscribed` and `on_lost`:
-        the subscription was made, anew perhaps, or lost.
+        `letters`: this gateway's own channel, and the receiver of its messages. `on_subscribed` and `on_lost`:
+        called when the subscription was made, anew perhaps, or lost.
         """
         self.is_connected = False
         self.loaded = asyncio.Event()
@@ -83,18 +83,18 @@ class Source:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, preload: int, begin: Begin) -> None:
-        """Load the newest `preload` signals as soon as Postgres is there, hand them to `begin`, then follow."""
+        """Load the newest `preload` signals once Postgres is available, hand them to `begin`, then follow."""
         self._tasks = [
             spawn(self._listen(), name="feed subscription"),
             spawn(self._keep_up(preload, begin), name="feed"),
         ]
 
     async def stop(self) -> None:
-        """End both."""
+        """Stop both tasks."""
         await cancel(*self._tasks)
 
     async def sync(self) -> None:
-        """Fetch whatever is newer in Postgres than what has been delivered. Raises DatabaseUnavailable."""
+        """Fetch all signals in Postgres that are newer than those delivered. Raises DatabaseUnavailable."""
         async with self._fetching:
             await self._fetch()
 
@@ -116,7 +116,7 @@ class Source:
                 log.exception("the feed cannot be read")
                 await asyncio.sleep(backoff.next())
                 continue
-            if self._order.is_missing:  # Postgres does not have what Redis has told of
+            if self._order.is_missing:  # Postgres does not have what Redis has announced
                 await asyncio.sleep(backoff.next())
                 continue
             backoff.reset()
@@ -144,7 +144,7 @@ class Source:
             await self._make_room()
 
     async def _until_needed(self) -> None:
-        # Until there is a hole, or a silence long enough to ask what Redis may not have told.
+        # Until there is a gap, or a silence long enough to ask what Redis may not have announced.
         loop = asyncio.get_running_loop()
         begun_at = loop.time()
         while True:
@@ -199,7 +199,7 @@ class Source:
     def _hear(self, message: dict[str, Any]) -> None:
         channel = message["channel"]
         if message["type"] == "subscribe" and channel == FEED_CHANNEL.encode():
-            # Also after redis-py has reconnected by itself: it subscribes again, and says nothing else of it.
+            # Also after redis-py has reconnected by itself: it subscribes again, and does not report that otherwise.
             if not self.is_connected:
                 log.info("the feed follows Redis")
             self.is_connected = True
@@ -238,12 +238,12 @@ class Backoff:
         self._wait = first
 
     def next(self) -> float:
-        """How long to wait now, in seconds."""
+        """Return how long to wait now, in seconds."""
         wait, self._wait = self._wait, min(self._wait * 2, self._longest)
         return wait * random.uniform(0.75, 1.25)  # noqa: S311
 
     def reset(self) -> None:
-        """All is well again."""
+        """Start again from the shortest wait."""
         self._wait = self._first
 
 
