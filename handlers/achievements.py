@@ -1,4 +1,4 @@
-"""Achievements and streaks."""
+"""Show achievements and streaks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 CACHE_SECONDS = 3600
 _DOCUMENT = encode(AchievementDefinitions().dump({"achievements": ACHIEVEMENTS}))
-# By what it holds: a process that runs other code has another table.
+# Keyed by its content: a process that runs other code has another table.
 CACHE_KEY = f"tradestream:achievements:{hashlib.sha256(_DOCUMENT).hexdigest()[:16]}"
 
 EVERYBODY = ("login", "analysis_post")
@@ -39,7 +39,7 @@ class Definitions(AccountHandler):
 
     @endpoint("List what can be achieved", responds=AchievementDefinitions(), conditional=True)
     async def get(self) -> None:
-        """The same for everybody, and the same until the software changes."""
+        """The same for every caller, and the same until the software changes."""
         declared = endpoint_of(self.get)
         assert declared is not None
         self.answer(orjson.Fragment(await self._cached()), declared)
@@ -61,7 +61,7 @@ class MineUnlocked(AccountHandler):
 
     @endpoint("Get one's achievements", responds=MyAchievements(), errors=(503,))
     async def get(self) -> object:
-        """The first one first, and of each requirement the nearest that is locked."""
+        """The earliest first, and of each requirement the nearest that is still locked."""
         await self.gateway.activity_recorder.settle(str(self.user_id))
         unlocked, facts, record = await self._read()
         if record is not None and not set(due(facts)) <= {each.achievement_id for each in unlocked}:
@@ -69,7 +69,7 @@ class MineUnlocked(AccountHandler):
             unlocked, facts, _ = await self._read()
         unlocked.sort(key=lambda each: (each.unlocked_at, _ORDER.get(each.achievement_id, 0)))
         have = [each.achievement_id for each in unlocked]
-        shown: Facts = facts if record is None else {**facts, "followers": record.followers}  # not the most there were
+        shown: Facts = facts if record is None else {**facts, "followers": record.followers}  # not the highest ever
         nexts = [
             {"id": each.id, "name": each.name, "progress": progress, "target": each.target}
             for each, progress in nearest(shown, have)
@@ -97,7 +97,7 @@ class MineUnlocked(AccountHandler):
         return unlocked, facts, record
 
     async def _catch_up(self, record: FactsRow) -> None:
-        """The news of the track record are under way, or got lost: its reader shall not see that."""
+        """Send the owner the track record's facts: its domain events are under way or lost; readers must not notice."""
         key = progress_key(record.user_id)
         message = ProviderFacts(record.signals, record.wins, record.most_followers, record.level, True, now())
         try:
@@ -111,7 +111,7 @@ class MineInRow(AccountHandler):
 
     @endpoint("Get one's streaks", responds=MyStreaks(), errors=(503,))
     async def get(self) -> object:
-        """The visit that this is counts already."""
+        """Today's activity, this request included, is counted already."""
         user_id, at = self.user_id, now()
         await self.gateway.activity_recorder.settle(str(user_id))
         async with connection(self.services.pool) as conn:
@@ -136,7 +136,7 @@ def _shown(name: str, row: ShownStreakRow | None, at: datetime, zone: str) -> di
 
 
 def _current(row: ShownStreakRow, at: datetime, zone: str) -> int:
-    """The count as it is today: a row says how it was at the last activity."""
-    if row.streak_type == "profitable_signal":  # no matter of days
+    """Return the count as it is today: a row holds the count at the last activity."""
+    if row.streak_type == "profitable_signal":  # does not depend on days
         return row.current_count
     return row.current_count if is_alive(from_row(row), at, zone) else 0

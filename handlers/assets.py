@@ -1,4 +1,4 @@
-"""The asset classes that signals can be about."""
+"""List the asset classes that signals can be about."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ class AllAssets(GatewayHandler):
 
     @endpoint("List asset types and categories", responds=Assets(), conditional=True)
     async def get(self) -> object:
-        """The same for everybody, and for as long as the server's version."""
+        """The same for every caller, and for as long as the server's version."""
         return describe_assets()

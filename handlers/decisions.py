@@ -1,4 +1,4 @@
-"""The models' decisions, read."""
+"""Read the models' decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a development server offers to `run.py demo`; a production server has none of it."""
+"""Serve `run.py demo` on a development server; a production server has none of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from schemas.backfill import DemoServer, PastPlaced, PastSignals
 
 
 def instance_name(data_dir: str) -> str:
-    """What names a DATA_DIR to somebody who has it too, and tells nothing of it to others."""
+    """Return a name that identifies a DATA_DIR to a program that can read it, and reveals nothing of it to others."""
     return hashlib.blake2b(os.fsencode(data_dir), digest_size=8, person=b"demo").hexdigest()
 
 
@@ -23,7 +23,7 @@ class Demo(GatewayHandler):
 
     @endpoint("Get which development server this is", responds=DemoServer())
     async def get(self) -> object:
-        """By it `run.py demo` knows whether the dead letters that it reads are this server's."""
+        """Tells `run.py demo` whether the dead letters that it reads are this server's."""
         settings = self.gateway.settings
         limited = "yes" if settings.rate_limit_enabled else "no"
         return {"instance": instance_name(str(settings.data_dir.resolve())), "rate_limited": limited}
@@ -40,7 +40,7 @@ class DemoSignals(GatewayHandler):
         errors=(503,),
     )
     async def post(self, body: dict[str, Any]) -> object:
-        """They are in the feed in this order when it is answered; records and boards follow from their own times."""
+        """Answers once the signals are in the feed in this order; records and boards follow from their own times."""
         signals = tuple(_past(each) for each in body["signals"])
         return await self.services.actors.ref(PUBLISH, "").ask("", PublishBackfill(signals))
 

@@ -1,4 +1,4 @@
-"""The dead-letter queue: what could not be processed, seen, retried and resolved, alone or many at once."""
+"""List, retry and resolve dead letters, one or many at once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _FILTERS = DeadLetterFilters.__match_args__
 
 class _Queue(GatewayHandler):
     async def ask(self, message: Message[Reply]) -> Reply:
-        """The answer of the queue's owner."""
+        """Ask the queue's owner."""
         return await self.services.actors.ref(INTAKE, "").ask("", message)
 
 
@@ -84,7 +84,7 @@ class RetryOne(_Queue):
         errors=(400, 404, 503),
     )
     async def post(self, dlq_id: str, body: dict[str, Any]) -> object:
-        """From its stage on, past the gates of age and drift. Success resolves it; another failure is added to it."""
+        """Retries from its stage on, past the gates of age and drift. Success resolves it; another failure is added."""
         retrying = await self.ask(RetryDeadLetter(known_id(dlq_id, "DLQ entry"), body["payload"]))
         return {
             "id": str(retrying.id),
@@ -99,7 +99,7 @@ class ResolveOne(_Queue):
 
     @endpoint("Resolve a dead letter by hand", body=Resolution(), responds=Resolved(), errors=(404, 503))
     async def post(self, dlq_id: str, body: dict[str, Any]) -> object:
-        """It can be neither retried nor resolved again."""
+        """A resolved dead letter can be neither retried nor resolved again."""
         dead_letter_id = known_id(dlq_id, "DLQ entry")
         resolved_at = await self.ask(ResolveDeadLetter(dead_letter_id, body["resolution_note"]))
         return {"id": str(dead_letter_id), "status": "resolved", "resolved_at": resolved_at}
@@ -117,9 +117,9 @@ class RetryAll(_Queue):
         errors=(503,),
     )
     async def post(self, query: dict[str, Any], body: dict[str, Any]) -> object:
-        """Those first that were not retried yet, oldest first. Again until nothing matches, for more than `max`.
+        """Starts with those not retried yet, oldest first. Repeat until nothing matches, for more than `max`.
 
-        What to retry may be said in the query, in the body, or in both alike; an unknown parameter is refused.
+        The filter may be given in the query, in the body, or in both alike; an unknown parameter is refused.
         """
         wanted = select(query, body)
         message = RetryDeadLetters(_filters(wanted), wanted["max"], wanted["per_second"], wanted["dry_run"])
@@ -138,9 +138,9 @@ class ResolveAll(_Queue):
         errors=(503,),
     )
     async def post(self, query: dict[str, Any], body: dict[str, Any]) -> object:
-        """All with the same note. Again until nothing matches, for more than `max`.
+        """Resolves all with the same note. Repeat until nothing matches, for more than `max`.
 
-        What to resolve may be said in the query, in the body, or in both alike; an unknown parameter is refused.
+        The filter may be given in the query, in the body, or in both alike; an unknown parameter is refused.
         """
         wanted = select(query, body)
         message = ResolveDeadLetters(_filters(wanted), wanted["resolution_note"], wanted["max"], wanted["dry_run"])

@@ -1,4 +1,4 @@
-"""The API's documentation: the OpenAPI document, and Swagger UI from an installed package, without the internet."""
+"""Serve the API's documentation: the OpenAPI document, and Swagger UI from an installed package, not the internet."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Root(GatewayHandler):
 
     @endpoint("Where to begin", status=302)
     async def get(self) -> None:
-        """Leads to the documentation: whoever opens the server's address wants to know what it is."""
+        """Redirects to the documentation, which says what this server is."""
         self.clear_header("Content-Type")
         self.redirect("/api/docs")
 
@@ -96,7 +96,7 @@ class DocsFile(GatewayHandler):
 
     @endpoint("A file of the documentation page", media_type="application/octet-stream", errors=(404,))
     async def get(self, name: str) -> None:
-        """One of a short list, so that no path leads elsewhere."""
+        """A file from a short list, so that no path leads elsewhere."""
         if name not in _FILES:
             raise NotFound
         if name not in _prepared:  # once: the bundle takes a tenth of a second

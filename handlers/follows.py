@@ -1,4 +1,4 @@
-"""Following providers."""
+"""Follow and unfollow providers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class OneFollow(AccountHandler):
         errors=(404, 409, 503),
     )
     async def post(self, provider_id: str, body: dict[str, Any]) -> object:
-        """201 for a new follow; 200 for one that is there, whose notification is set if it is named."""
+        """201 for a new follow; 200 for an existing one, whose notification is set if it is given."""
         message = Follow(self.user_id, body.get("notify_on_signal"), now())
         follow, is_new = await self._ask(provider_id, message)
         self.set_status(201 if is_new else 200)
@@ -34,13 +34,13 @@ class OneFollow(AccountHandler):
 
     @endpoint("Unfollow a provider", responds=Unfollowed(), errors=(404, 503))
     async def delete(self, provider_id: str) -> object:
-        """No error when one does not follow; 404 for a provider that does not exist."""
+        """Unfollowing a provider that is not followed is no error; 404 for a provider that does not exist."""
         await self._ask(provider_id, Unfollow(self.user_id, now()))
         return {"following": False, "provider_id": provider_id.lower()}
 
     @endpoint("Change whether one is notified", body=FollowChange(), responds=Followed(), errors=(404, 503))
     async def patch(self, provider_id: str, body: dict[str, Any]) -> object:
-        """404 for a provider that one does not follow."""
+        """404 for a provider that the caller does not follow."""
         return _shown(await self._ask(provider_id, SetNotify(self.user_id, body["notify_on_signal"])))
 
     async def _ask(self, provider_id: str, message: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Liveness, readiness, metrics."""
+"""Serve liveness, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Healthy(GatewayHandler):
 
     @endpoint("Whether the process answers", responds=Health())
     async def get(self) -> object:
-        """Touches nothing: a dependency that is away is no reason to restart this process."""
+        """Checks no dependency: one that is unavailable is no reason to restart this process."""
         return _ALIVE
 
 

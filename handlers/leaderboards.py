@@ -1,4 +1,4 @@
-"""Leaderboards: asked of their actor, and read from the hourly copy while it is away."""
+"""Serve leaderboards: asked of their actor, and read from the hourly copy while it is unavailable."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Reply = TypeVar("Reply")
 
 @dataclass(frozen=True, slots=True)
 class _Board:
-    """A board as it is shown, and where it is from: of its actor (`is_live`), or of the copy."""
+    """A board as it is shown, and its source: its actor (`is_live`), or the copy."""
 
     document: Mapping[str, Any]
     encoded: bytes
@@ -45,7 +45,7 @@ class _Board:
     is_live: bool
 
     def with_me(self, mine: Standing | None) -> object:
-        """With where the caller is; None: it is not known."""
+        """Return the document with the caller's rank and value; None: they are not known."""
         return self.encoded if mine is None else {**self.document, "me": mine._asdict()}
 
 
@@ -60,7 +60,7 @@ class OneLeaderboard(GatewayHandler):
         errors=(404, 503),
     )
     async def get(self, type: str, query: dict[str, Any]) -> object:  # noqa: A002 - the document's name of it
-        """The best first; with a provider's token also where the caller is."""
+        """The best first; with a provider's token also the caller's own rank."""
         if type not in BOARDS:
             raise NotFound("Leaderboard not found")
         board: Board = type  # type: ignore[assignment]
@@ -71,7 +71,7 @@ class OneLeaderboard(GatewayHandler):
         return shown.encoded if user_id is None else await self._with_me(shown, board, period, limit, user_id)
 
     async def _with_me(self, shown: _Board, board: Board, period: Period, limit: int, user_id: UUID) -> object:
-        """The board, and the place of the caller from where the board is from: else they may contradict each other."""
+        """Return the board, and the caller's rank from the board's own source: else they may contradict each other."""
         if shown.is_live and user_id not in shown.places:
             try:
                 return shown.with_me(await self._ask(PlaceOf(board, period, user_id), PLACE_SECONDS))

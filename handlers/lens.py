@@ -1,4 +1,4 @@
-"""The Lens API: raw signals come in, events are read."""
+"""Serve the Lens API: accept raw signals, read events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Signals(GatewayHandler):
         headers={KEY_HEADER: IDEMPOTENCY_KEY},
     )
     async def post(self, body: dict[str, Any]) -> object:
-        """Answered once the signal is durable."""
+        """Answers once the signal is durable."""
         return await hand_in(self, body)
 
 
@@ -50,7 +50,7 @@ class OneEvent(GatewayHandler):
 
     @endpoint("Get an event with its timeline", responds=Event(), errors=(404, 503))
     async def get(self, event_id: str) -> object:
-        """`enriched` is null and `decisions` empty until the pipeline has got there."""
+        """`enriched` is null and `decisions` empty until the pipeline has got that far."""
         async with connection(self.services.pool) as conn:
             event = await reads.get_event(conn, known_id(event_id, "Event"))
         if event is None:

@@ -1,4 +1,4 @@
-"""The Lens API's WebSocket: decisions as the models make them."""
+"""Serve the Lens API's WebSocket: decisions as the models make them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class LensSocket(SocketHandler):
 
     @endpoint("Stream model decisions as WebSocket messages", status=101, errors=(400, 503))
     async def get(self) -> None:  # type: ignore[override]  # an endpoint may be any awaitable
-        """The handshake. Nothing is sent before the client subscribes, but pings, pongs and errors."""
+        """The handshake. Before the client subscribes, only pings, pongs and errors are sent."""
         self.check_handshake()
         feed: Feed = self.services.feed
         self._decisions = feed.decisions
         await self.shake_hands()
 
     def open(self) -> None:
-        """Tornado's hook after the handshake."""
+        """Start the session: Tornado's hook after the handshake."""
         assert self._decisions is not None
         if not self._decisions.join(self):
             self.close(TOO_MANY, "Too many connections")
@@ -50,7 +50,7 @@ class LensSocket(SocketHandler):
         self._clock.start()
 
     def on_message(self, message: str | bytes) -> None:
-        """Tornado's hook for a text or binary message."""
+        """Handle a text or binary message: Tornado's hook."""
         self._heard_at = self._now()
         try:
             command = parse_command(message)
@@ -68,11 +68,11 @@ class LensSocket(SocketHandler):
                 self._say({"type": "pong"})
 
     def on_ping(self, data: bytes) -> None:
-        """Tornado's hook for the protocol's own ping, which it answers itself."""
+        """Note the protocol's own ping, which Tornado itself answers: Tornado's hook."""
         self._heard_at = self._now()
 
     def on_close(self) -> None:
-        """Tornado's hook at the end of the connection."""
+        """End the session: Tornado's hook at the end of the connection."""
         if self._clock is not None:
             self._clock.stop()
         if self._decisions is not None:
@@ -80,7 +80,7 @@ class LensSocket(SocketHandler):
         super().on_close()
 
     def wants(self, item: DecisionItem) -> bool:
-        """Whether the decision matches the subscription."""
+        """Return whether the decision matches the subscription."""
         return self._filter is not None and self._filter.matches(item.model, item.symbol, item.event_type)
 
     def _check(self) -> None:
@@ -94,9 +94,9 @@ class LensSocket(SocketHandler):
     def _say(self, document: dict[str, Any]) -> None:
         try:
             self.push(text_frame(orjson.dumps(document)))
-        except OSError:  # it is being closed
+        except OSError:  # it is closing
             return
-        # Who asks and does not read the answers is held to the bound of who does not read decisions.
+        # A client that does not read its answers is held to the bound of one that does not read decisions.
         if self.pushed_bytes() > self.gateway.settings.stream_buffer_bytes:
             self.abort()
 

@@ -1,4 +1,4 @@
-"""Providers: the list, a profile, becoming one, editing one's own."""
+"""List and show providers, become one, edit one's own profile."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from schemas.signals import PageOfSignals, SignalsQuery
 
 
 class ProviderHandler(AccountHandler):
-    """Shows profiles."""
+    """The base of the handlers that show profiles."""
 
     async def describe(self, provider_id: UUID) -> bytes:
-        """The profile as the caller sees it. Raises NotFound."""
+        """Return the profile as the caller sees it. Raises NotFound."""
         return await self.services.profiles.get(provider_id, parse_uuid(self.caller.subject or ""))
 
     async def ask_provider(self, message: Any) -> None:
-        """Let the owner of the caller's profile do it."""
+        """Ask the owner of the caller's profile."""
         key = provider_key(self.user_id)
         await self.services.actors.ref(PROVIDERS, key).ask(key, message)
 
@@ -44,7 +44,7 @@ class AllProviders(ProviderHandler):
 
     @endpoint("List providers", query=ProvidersQuery(), responds=PageOfProviders(), errors=(503,))
     async def get(self, query: dict[str, Any]) -> object:
-        """Those with the most of what is sorted by first; who has none of it last."""
+        """Those with the highest value of what is sorted by first; those without a value last."""
         async with connection(self.services.pool) as conn:
             items, total = await list_providers(conn, **query)
         return {"providers": items, "total": total, "limit": query["limit"], "offset": query["offset"]}
@@ -79,7 +79,7 @@ class Providerships(ProviderHandler):
 
     @endpoint("Become a provider", body=NewProvider(), responds=ProviderProfile(), status=201, errors=(409, 503))
     async def post(self, body: dict[str, Any]) -> object:
-        """For who has verified their address. The next access token has `is_provider`."""
+        """For users who have verified their address. The next access token has `is_provider`."""
         person = await self.find_caller()
         if not person.account.email_verified:
             raise Forbidden("Verify your e-mail address first")
@@ -92,6 +92,6 @@ class MyProvider(ProviderHandler):
 
     @endpoint("Edit one's own provider profile", body=ProviderChange(), responds=ProviderProfile(), errors=(409, 503))
     async def patch(self, body: dict[str, Any]) -> object:
-        """What is named is set; all is answered."""
+        """Sets the fields that are given; answers all of them."""
         await self.ask_provider(EditProvider(body, now()))
         return await self.describe(self.user_id)

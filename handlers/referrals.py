@@ -1,4 +1,4 @@
-"""The referral program: who came by a user's code, and what that brings."""
+"""Serve the referral program: who registered with a user's code, and what that earns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class MyReferrals(AccountHandler):
 
     @endpoint("Get one's referrals", query=ReferralsQuery(), responds=Dashboard(), errors=(503,))
     async def get(self, query: dict[str, Any]) -> object:
-        """The list is paged, the newest first; the figures are of all."""
+        """The list is paged, the newest first; the figures cover all."""
         async with connection(self.services.pool) as conn, conn.transaction(isolation="repeatable_read", readonly=True):
             totals = await sql.totals(conn, self.user_id)
             items = await sql.list_referrals(conn, self.user_id, query["limit"], query["offset"])
@@ -46,10 +46,10 @@ class MyCode(AccountHandler):
 
     @endpoint("Choose one's referral code", body=CodeChoice(), responds=CodeInForce(), errors=(409, 503))
     async def post(self, body: dict[str, Any]) -> object:
-        """For users at silver or above. The codes before it go on to work."""
+        """For users at silver or above. Earlier codes keep working."""
         async with connection(self.services.pool) as conn:
             qualified = await achievements.count_qualified(conn, self.user_id)
-        if not may_choose_code(qualified):  # nobody falls back to a lower tier, so this stays true until it is asked
+        if not may_choose_code(qualified):  # tiers never fall, so this stays true until the owner is asked
             raise Forbidden(f"A code of one's own is for referrers at {CODES_FROM} or above")
         code = await self.ask_account(self.user_id, ChangeCode(body["code"], now()))
         return {"referral_code": code, "referral_url": join_url(self.services.settings.api_url, code)}
@@ -65,7 +65,7 @@ class Clusters(GatewayHandler):
         errors=(503,),
     )
     async def get(self, query: dict[str, Any]) -> object:
-        """For operators: whoever refers themselves does so from few addresses. A household or an office does, too."""
+        """For operators: users who refer themselves do so from few addresses. A household or an office does, too."""
         async with connection(self.services.pool) as conn:
             items, total = await sql.list_clusters(conn, **query)
         return {"clusters": items, "total": total, "limit": query["limit"], "offset": query["offset"]}
@@ -76,7 +76,7 @@ class Join(GatewayHandler):
 
     @endpoint("Follow a referral link", status=302, errors=(503,))
     async def get(self, code: str) -> None:
-        """On to the registration, with the code. Who follows a link with an unknown one may register all the same."""
+        """Redirects to the registration, with the code. A visitor with an unknown code may register all the same."""
         async with connection(self.services.pool) as conn:
             owner = await sql.find_owner(conn, code.strip()) if len(code) <= 100 else None
         page = f"{self.services.settings.frontend_url.rstrip('/')}/register"
@@ -84,7 +84,7 @@ class Join(GatewayHandler):
 
 
 def join_url(api_url: str, code: str) -> str:
-    """The link that brings people."""
+    """Return the link that invites people."""
     return f"{api_url.rstrip('/')}/join/{code}"
 
 

@@ -1,4 +1,4 @@
-"""The public signals: the live feed, lists, one in full, and what providers publish."""
+"""Serve the public signals: the live feed, lists, one in full, and what providers publish."""
 
 from __future__ import annotations
 
@@ -42,25 +42,25 @@ _RESUME = {"Last-Event-ID": "The id of the last event received: the stream goes 
 
 
 class _Opening(GatewayHandler):
-    """The opening of a stream. One that goes on after an event is counted by a limit of its own."""
+    """The base of stream openings. An opening that resumes after an event is counted by a limit of its own."""
 
-    header_first = True  # an EventSource keeps its URL, and says in the header what it received since
+    header_first = True  # an EventSource keeps its URL, and gives in the header the id it received last
 
     def limit_name(self, route: Route) -> str:
-        """Streams that end together come back together, and a 429 would end an EventSource for good."""
+        """Name the limit: streams that end together return together, and a 429 ends an EventSource for good."""
         given = self.last_event_id()
         return route.resume_limit_name if given and EVENT_ID.fullmatch(given) else route.name
 
     def limit_gate(self) -> str | None:
-        """Only a session that exists can be gone on with: an invented id is an opening like any."""
+        """Require that the session exists, else it is no resuming: an invented id counts as any opening."""
         services = self.gateway.services
         return None if services is None else services.feed.session_key(self.last_event_id() or "")
 
     async def admit(self, query: dict[str, Any]) -> Any:
-        """`Feed.admit`, for who may be logged out while their stream's session is looked up. Raises Unauthorized."""
+        """Admit as `Feed.admit` does, for a caller whose login may end meanwhile. Raises Unauthorized."""
         feed, given = self.services.feed, self.last_event_id()
         viewer = viewer_of(self.caller, self.request.remote_ip or "")
-        # Only an EventSource that comes back sends the header: its last connection is over, whatever a proxy says.
+        # Only an EventSource that reconnects sends the header: its last connection is over, whatever a proxy says.
         is_reconnect = given is not None and given == self.request.headers.get("Last-Event-ID")
         session_opened = await feed.admit(viewer, SignalFilter.of(query), given, is_reconnect=is_reconnect)
         if self.caller.claims is not None and await self.gateway.revoked.is_revoked(self.caller.claims):
@@ -69,7 +69,7 @@ class _Opening(GatewayHandler):
         return session_opened
 
     def last_event_id(self) -> str | None:
-        """The event that the client received last, as it says."""
+        """Return the event that the client says it received last."""
         return next(iter(last_event_ids(self.request, header_first=self.header_first)), None)
 
 
@@ -86,7 +86,7 @@ class SignalStream(_Opening):
         media_type="text/event-stream",
     )
     async def get(self, query: dict[str, Any]) -> None:
-        """The feed, until either side ends it. A first opening and one that resumes have limits of their own.
+        """Streams the feed, until either side ends it. A first opening and one that resumes have limits of their own.
 
         | Event | Data |
         |---|---|
@@ -95,18 +95,18 @@ class SignalStream(_Opening):
         | `heartbeat` | `timestamp, connected_providers`; every 15 s if nothing else is configured |
         | `error` | `code`, `retry_after` (seconds) where waiting helps; the last one, the server closes |
 
-        All but `error` have the id `{session_id}:{n}`, n = 1, 2, 3 … without a gap. Who sends the last id as
-        `Last-Event-ID` within 15 minutes, to any gateway, gets what they have missed, once and in order, under the same
+        All but `error` have the id `{session_id}:{n}`, n = 1, 2, 3 … without a gap. A client that sends the last id as
+        `Last-Event-ID` within 15 minutes, to any gateway, gets what it has missed, once and in order, under the same
         numbers (`"resumed": true`); an EventSource does so by itself. The query may say the id, too: `last_event_id` or
-        `lastEventId`. Who is not resumed is told why (`"resumed": false`):
+        `lastEventId`. A client that is not resumed is told why (`"resumed": false`):
 
         | `resume_error` | What it means |
         |---|---|
         | `unknown` | no session has, or had, such an event |
-        | `expired` | it ended more than 15 minutes ago, or remembers only later events |
+        | `expired` | the session ended more than 15 minutes ago, or remembers only later events |
         | `identity` | it is another reader's: begun with another token, or without one, or open at this moment |
 
-        A second reader with the last id of one that is open gets a session of its own, and in it what follows that id.
+        A second reader with the last id of an open session gets a session of its own, which continues after that id.
 
         | Code of an `error` | What to do |
         |---|---|
@@ -115,9 +115,9 @@ class SignalStream(_Opening):
         | `MAX_LIFETIME` | reconnect with the last id at once |
         | `SERVICE_UNAVAILABLE` | nothing can be opened now; `message` says why. Try again with the last id |
         | `TOKEN_EXPIRED` | close, get a new token, and open with it and the last id |
-        | `SESSION_REVOKED`, `FORBIDDEN` | close: the login session has ended, or this is not for you any more |
+        | `SESSION_REVOKED`, `FORBIDDEN` | close: the login session has ended, or you may not read this any more |
 
-        `SERVICE_UNAVAILABLE` is the whole stream then (200), and only for who sends `Accept: text/event-stream`, as
+        `SERVICE_UNAVAILABLE` is the whole stream then (200), only for clients that send `Accept: text/event-stream`, as
         every EventSource does; all others get 503. 400, 401, 429 and the 503 of a server that holds as many streams as
         it may end an EventSource for good: make a new one when `Retry-After` has passed.
         """
@@ -148,12 +148,12 @@ class SignalStream(_Opening):
         feed.open_stream(session_opened, connection, head, chunked=chunked)
 
     def on_connection_close(self) -> None:
-        """The client has gone while its session was looked up."""
+        """Note that the client disconnected while its session was looked up."""
         self._is_gone = True
         super().on_connection_close()
 
     def is_counted(self) -> bool:
-        """Who can only be put off is not charged for it: they ask until the feed is there."""
+        """Do not count an opening that can only be deferred: clients retry until the feed is available."""
         services = self.gateway.services
         return services is None or not self._takes_events or services.feed.is_ready
 
@@ -162,12 +162,12 @@ class SignalStream(_Opening):
         return self.request.method == "GET" and takes_events(self.request.headers.get("Accept"))
 
     def _render(self, error: AppError) -> bytes:
-        # Any status but 200 ends an EventSource for good. It is put off instead, by a stream that says why and ends.
+        # Any status but 200 ends an EventSource for good. It is deferred instead, by a stream that says why and ends.
         if not is_passing(error) or not self._takes_events:
             return super()._render(error)
         for name, value in EVENT_STREAM_HEADERS:
             self.set_header(name, value)
-        self.set_header("Connection", "close")  # the next connection may come to a process that is there
+        self.set_header("Connection", "close")  # the next connection may reach a process that is ready
         self.set_status(200)
         return later(error, self._verdict)
 
@@ -201,7 +201,7 @@ class SignalSocket(_Opening, SocketHandler):
         self.services.feed.open_socket(session_opened, self)
 
     def on_message(self, message: str | bytes) -> None:
-        """The feed goes one way: what a client says is not listened to."""
+        """Ignore the client's messages: the feed is sent one way."""
 
 
 class AllSignals(AccountHandler):
@@ -222,7 +222,7 @@ class AllSignals(AccountHandler):
         headers={KEY_HEADER: IDEMPOTENCY_KEY},
     )
     async def post(self, body: dict[str, Any]) -> object:
-        """Answered once Lens has it for good; it is enriched, judged, scored and then published as the caller's."""
+        """Answers once Lens has stored it; it is then enriched, judged, scored and published as the caller's."""
         return await hand_in(self, {**body, "source": str(self.user_id), "ts_utc": None, "liquidation_price": None})
 
 
@@ -231,7 +231,7 @@ class OneSignal(GatewayHandler):
 
     @endpoint("Get a signal in full", responds=Signal(), errors=(404, 503))
     async def get(self, signal_id: str) -> object:
-        """How it was scored, what became of it, and what people say of it."""
+        """The signal with its score, its outcome, and its reactions and comments."""
         viewer = parse_uuid(self.caller.subject or "")
         async with connection(self.services.pool) as conn:
             signal = await get_signal(conn, known_id(signal_id, "Signal"), viewer)
@@ -248,7 +248,7 @@ def _describe(signal: SignalRow) -> dict[str, Any]:
     if signal.is_position and not is_closing:
         value = signal.outcome_return
         outcome = {
-            "status": signal.outcome or "PENDING",  # in the moment before it is taken up
+            "status": signal.outcome or "PENDING",  # until the position is recorded
             "return_": None if value is None else float(value),
             "closed_at": signal.closed_at,
             "closed_by": signal.closed_by,

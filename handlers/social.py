@@ -1,4 +1,4 @@
-"""What people say of signals: reactions and comments; and the feed of those they follow."""
+"""Serve reactions and comments on signals, and the feed of followed providers."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class SocialFeed(AccountHandler):
 
 
 class TalkHandler(AccountHandler):
-    """About one signal."""
+    """The base of the handlers about one signal."""
 
     async def find_signal(self, signal_id: str) -> tuple[UUID, UUID]:
-        """The signal's id and its provider's. Raises NotFound."""
+        """Return the signal's id and its provider's. Raises NotFound."""
         found = known_id(signal_id, "Signal")
         async with connection(self.services.pool) as conn:
             provider_id = await get_provider_of(conn, found)
@@ -62,7 +62,7 @@ class TalkHandler(AccountHandler):
         return found, provider_id
 
     async def find_own_comment(self, signal_id: str, comment_id: str) -> tuple[UUID, UUID, CommentFacts]:
-        """Signal, comment, and what there is to know of it. Raises NotFound; Forbidden for somebody else's."""
+        """Return signal, comment, and the comment's facts. Raises NotFound; Forbidden for another user's comment."""
         signal, comment = known_id(signal_id, "Signal"), known_id(comment_id, "Comment")
         async with connection(self.services.pool) as conn:
             facts = await social.get_comment_facts(conn, comment)
@@ -73,16 +73,16 @@ class TalkHandler(AccountHandler):
         return signal, comment, facts
 
     async def ask_talk(self, signal_id: UUID, message: Any) -> Any:
-        """The answer of the owner of what the caller says of the signal."""
+        """Ask the owner of what the caller says about the signal."""
         return await self.ask_owner(talk_key(self.user_id, signal_id), message)
 
     async def show_reactions(self, signal_id: UUID, reaction_type: str) -> dict[str, Any]:
-        """All reactions as they are now."""
+        """Return all reactions as they are now."""
         async with connection(self.services.pool) as conn:
             return {"reaction_type": reaction_type, "reactions": await social.get_reactions(conn, signal_id)}
 
     async def show_comment(self, comment_id: UUID) -> dict[str, Any]:
-        """The comment as it is now, without its replies."""
+        """Return the comment as it is now, without its replies."""
         async with connection(self.services.pool) as conn:
             found = await social.get_comment(conn, comment_id)
         if found is None:
@@ -102,7 +102,7 @@ class Reactions(TalkHandler):
         errors=(404, 503),
     )
     async def post(self, signal_id: str, body: dict[str, Any]) -> object:
-        """201 for a reaction that is new; 200 for one that is there. Several kinds may stand beside each other."""
+        """201 for a new reaction; 200 for an existing one. Several kinds may exist beside each other."""
         signal, provider_id = await self.find_signal(signal_id)
         is_new = await self.ask_talk(signal, React(body["reaction_type"], provider_id, now()))
         self.set_status(201 if is_new else 200)
@@ -158,14 +158,14 @@ class OneComment(TalkHandler):
 
     @endpoint("Change a comment of one's own", body=CommentText(), responds=Comment(), errors=(404, 503))
     async def patch(self, signal_id: str, comment_id: str, body: dict[str, Any]) -> object:
-        """It says from then on that it was edited."""
+        """From then on the comment says that it was edited."""
         signal, comment, _ = await self.find_own_comment(signal_id, comment_id)
         await self.ask_talk(signal, EditComment(comment, body["content"]))
         return await self.show_comment(comment)
 
     @endpoint("Delete a comment of one's own", responds=CommentDeleted(), errors=(404, 503))
     async def delete(self, signal_id: str, comment_id: str) -> object:
-        """Repeating it is no error. While it has replies it is still shown, without what it said and by whom."""
+        """Repeating it is no error. While it has replies it is still shown, without its text and its author."""
         signal, comment, facts = await self.find_own_comment(signal_id, comment_id)
         if not facts.is_deleted:
             await self.ask_talk(signal, DeleteComment(comment, now()))

@@ -1,4 +1,4 @@
-"""The base of the account handlers: who calls, their owner, and what begins and keeps a session."""
+"""The base of the account handlers: identify the caller, ask the owner of their account, begin and keep sessions."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ Reply = TypeVar("Reply")
 
 
 class AccountHandler(GatewayHandler):
-    """A handler of `/auth/*` and `/api/user/*`."""
+    """The base of the handlers of `/auth/*` and `/api/user/*`."""
 
     @property
     def accounts(self) -> Accounts:
-        """The tools."""
+        """The tools of the account handlers."""
         return self.services.accounts
 
     @property
     def claims(self) -> Claims:
-        """The caller's; the route's policy has seen to it that there are some."""
+        """The caller's claims; the route's policy ensures that there are some."""
         assert self.caller.claims is not None
         return self.caller.claims
 
     @property
     def user_id(self) -> UUID:
-        """Who calls. Raises Unauthorized for a token that is signed, but not by this system's rules."""
+        """The caller's id. Raises Unauthorized for a token that is signed, but not by this system's rules."""
         found = parse_uuid(self.claims.subject)
         if found is None:
             raise Unauthorized("Invalid token")
@@ -63,15 +63,15 @@ class AccountHandler(GatewayHandler):
         return found
 
     async def ask_account(self, user_id: UUID, message: Message[Reply]) -> Reply:
-        """The answer of the account's owner."""
+        """Ask the owner of the caller's account."""
         return await self.ask_owner(account_key(user_id), message)
 
     async def ask_owner(self, key: str, message: Message[Reply]) -> Reply:
-        """The answer of the owner of an account, a library or an address."""
+        """Ask the owner of an account, of preferences or of an address."""
         return await self.services.actors.ref(USERS, key).ask(key, message)
 
     async def find_caller(self) -> Person:
-        """The caller's account as it is now. Raises Unauthorized when there is none."""
+        """Return the caller's account as it is now. Raises Unauthorized when there is none."""
         async with connection(self.services.pool) as conn:
             person = await accounts.find_by_id(conn, self.user_id)
         if person is None:
@@ -79,14 +79,14 @@ class AccountHandler(GatewayHandler):
         return person
 
     async def hash_password(self, password: str) -> str:
-        """The hash to store. Raises Overloaded and RateLimited."""
+        """Return the hash to store. Raises Overloaded and RateLimited."""
         return await self.accounts.passwords.hash(password, self.caller.counted_address)
 
     async def check_password(self, email: str, password: str, stored: str | None) -> Verdict:
-        """Whether it is the password of whoever has the address. Raises Overloaded and RateLimited.
+        """Check the password of the account with this address. Raises Overloaded and RateLimited.
 
-        After some wrong ones for one account, wherever they came from, strangers may try one now and then; a device
-        that the user has been on before may try the right one at any time.
+        After some wrong ones for one account, from whatever address, strangers may try one now and then; a device
+        that the user has used before may try the right one at any time.
         """
         attempts = self.accounts.attempts
         is_known = False
@@ -112,9 +112,9 @@ class AccountHandler(GatewayHandler):
         return any(each.has_cookie or (counted_address(each.ip), each.user_agent) == here for each in devices)
 
     def sole_cookie(self, name: str) -> str | None:
-        """The cookie of this name; None without one. Raises Unauthorized for two, even if they are alike.
+        """Return the cookie of this name; None without one. Raises Unauthorized for two, even if they are alike.
 
-        A page of a sibling domain can plant one that is sent beside ours, and a browser does not say which is whose.
+        A page of a sibling domain can plant one that is sent beside ours, and a browser does not say which is which.
         """
         found = cookies_named(self.request.headers.get_list("Cookie"), name)
         if len(found) > 1:
@@ -124,7 +124,7 @@ class AccountHandler(GatewayHandler):
     async def begin_session(
         self, person: Person, checked_hash: str | None, new_hash: str | None = None
     ) -> dict[str, Any]:
-        """Sign the user in: the answer to a login, with its cookie. Raises Unauthorized."""
+        """Sign the user in and return the answer to a login, with its cookie. Raises Unauthorized."""
         refresh_token = self.accounts.refresh.first()
         signed_in = await self.ask_account(
             person.account.id,
@@ -142,7 +142,7 @@ class AccountHandler(GatewayHandler):
         return self.grant(signed_in, refresh_token, is_provider=person.is_provider)
 
     def grant(self, signed_in: SignedIn, refresh_token: str, *, is_provider: bool) -> dict[str, Any]:
-        """The answer that carries an access token; its refresh token goes into the cookie."""
+        """Return the answer that carries an access token; its refresh token goes into the cookie."""
         profile = signed_in.profile
         self.set_cookie(REFRESH_COOKIE, refresh_token, path=REFRESH_PATH, max_age=REFRESH_SECONDS, **self.cookie_flags)
         return {
@@ -161,12 +161,12 @@ class AccountHandler(GatewayHandler):
         }
 
     def drop_refresh_cookie(self) -> None:
-        """The browser forgets its refresh token."""
+        """Make the browser delete its refresh token."""
         self.clear_cookie(REFRESH_COOKIE, path=REFRESH_PATH, **self.cookie_flags)
 
     @property
     def cookie_flags(self) -> dict[str, Any]:
-        """No script reads our cookies, no other site's form or picture sends them, no plain HTTP carries them.
+        """The flags of our cookies: hidden from scripts, from other sites' forms and pictures, and from plain HTTP.
 
         Lax, not Strict: the way back from an OAuth provider is a navigation that another site began.
         """

@@ -1,4 +1,4 @@
-"""The tools of the account handlers: what holds secrets, threads and connections, made once per process."""
+"""Hold the tools of the account handlers: all that has secrets, threads and connections, made once per process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from handlers.auth._tokens import AccessTokens, RefreshTokens
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """The tools, made once per process, in its event loop."""
+    """The tools of the account handlers, made once per process, in its event loop."""
 
     passwords: Passwords
     access: AccessTokens
@@ -25,7 +25,7 @@ class Accounts:
 
     @classmethod
     def of(cls, settings: Settings) -> Accounts:
-        """By the settings."""
+        """Build the tools from the settings."""
         return cls(
             Passwords(settings.password_pepper, waiting_of_one=WAITING_OF_ONE if settings.rate_limit_enabled else None),
             AccessTokens(settings.jwt_secret, settings.jwt_algorithm),

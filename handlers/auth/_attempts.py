@@ -1,4 +1,4 @@
-"""Wrong passwords, counted by account: what slows strangers down without locking anybody out."""
+"""Count wrong passwords by account, to slow strangers down without locking the owner out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.errors import RateLimited
 WRONG_PASSWORDS = "POST /auth/login wrong"
 """The limit's name in RATE_LIMITS; it counts by account, and those of `/auth/change-password`, too."""
 
-FAILURES = Rule(10, window_seconds=900)  # a person who has forgotten which of some passwords it is needs fewer
+FAILURES = Rule(10, window_seconds=900)  # a user who has forgotten which of some passwords it is needs fewer
 NOTICES = Rule(1, window_seconds=24 * 3600)
 TURN_SECONDS = 60.0  # between strangers' tries: some 1,500 a day, of a password that is not among the common ones
 ACCOUNTS = 10_000  # kept in memory, some 2 MB; the one slowed longest ago goes first
@@ -21,10 +21,10 @@ TOO_MANY_WRONG = "Too many wrong passwords for this account; try again later, or
 
 
 class Attempts:
-    """The accounts under attack, as this process knows them: those that a wrong password here took past the limit.
+    """The accounts under attack that this process knows: those that a wrong password here took past the limit.
 
-    The count is Redis's, over all gateways, and costs a round trip only for what was wrong. So each gateway lets one
-    wrong password more through until it knows. Addresses that nobody has are slowed down like others.
+    The count is Redis's, over all gateways, and costs a round trip only for wrong passwords. So each gateway lets one
+    more wrong password through until it knows. Addresses without an account are slowed down like others.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Attempts:
         self._turns: dict[str, float] = {}  # when strangers may try again
 
     def slowed(self, email: str) -> int:
-        """For how many seconds the account is slowed down; 0: it is not."""
+        """Return for how many seconds the account is slowed down; 0: it is not."""
         until = self._slowed.get(email)
         if until is None:
             return 0
@@ -44,7 +44,7 @@ class Attempts:
         return math.ceil(left)
 
     def take_turn(self, email: str) -> None:
-        """Let a stranger try a password of a slowed account. Raises RateLimited while it is not time for that."""
+        """Let a stranger try a password of a slowed account. Raises RateLimited until their turn comes."""
         now = time.monotonic()
         wait = self._turns.get(email, 0.0) - now
         if wait > 0:
@@ -52,8 +52,8 @@ class Attempts:
         self._turns[email] = now + TURN_SECONDS
 
     async def count(self, limiter: Limiter, rule: Rule, email: str) -> bool:
-        """Count a wrong password; whether its owner should be told now."""
-        subject = hashlib.sha256(email.encode()).hexdigest()[:32]  # addresses do not lie about in Redis
+        """Count a wrong password; returns whether the account's owner should be notified now."""
+        subject = hashlib.sha256(email.encode()).hexdigest()[:32]  # a hash, so that no addresses are stored in Redis
         verdict = await limiter.check(rule, WRONG_PASSWORDS, subject)
         if verdict is None or verdict.used < verdict.limit:
             return False

@@ -1,4 +1,4 @@
-"""OAuth providers: where each sends its users, and who it says they are. PKCE (RFC 7636) and a state for each login."""
+"""Talk to OAuth providers: where to send users, and whom they identify. PKCE (RFC 7636), and a state for each login."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ SUBJECT_CHARACTERS = 255  # OpenID Connect Core § 2
 
 
 class ProviderFailed(Exception):
-    """The provider does not answer, or not with what it should."""
+    """The provider does not answer, or answers with something invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class OAuthProvider:
-    """One that is configured. `user_url` is a userinfo endpoint, or for GitHub the base of its API."""
+    """A configured provider. `user_url` is a userinfo endpoint, or for GitHub the base of its API."""
 
     name: str
     client_id: str
@@ -54,7 +54,7 @@ class OAuthProvider:
 
 @dataclass(frozen=True, slots=True)
 class OAuthUser:
-    """Who signed in. `email` is normalised; None unless the provider has verified it."""
+    """The user who signed in. `email` is normalised; None unless the provider has verified it."""
 
     provider: str
     subject: str
@@ -64,7 +64,7 @@ class OAuthUser:
 
 
 def configured_providers(settings: Settings) -> dict[str, OAuthProvider]:
-    """Those for which there is a client, by name."""
+    """Return the providers for which a client is configured, by name."""
     found = {}
     if settings.google_client_id and settings.google_client_secret:
         found["google"] = OAuthProvider(
@@ -90,20 +90,20 @@ def configured_providers(settings: Settings) -> dict[str, OAuthProvider]:
 
 
 class States:
-    """A state is known again by a cookie of the browser that began the login: what is in the cookie, we have signed."""
+    """Issues and checks states. A state is bound to the browser that began the login by a cookie that we signed."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
     def begin(self, provider: str) -> tuple[str, str]:
-        """A new state, and the cookie that it is bound to."""
+        """Return a new state, and the cookie that it is bound to."""
         state = encode_token(secrets.token_bytes(32))
         expires = int((now() + STATE_LIFETIME).timestamp())
         signed = f"{provider}.{state}.{expires}"
         return state, f"{signed}.{self._sign(signed)}"
 
     def check(self, provider: str, state: str | None, cookie: str | None) -> datetime | None:
-        """When the state expires; None for one that this browser did not begin here, not long ago."""
+        """Return when the state expires; None for one that this browser did not begin here recently."""
         if not state or not cookie:
             return None
         signed, _, signature = cookie.rpartition(".")
@@ -116,7 +116,7 @@ class States:
         return expires_at if expires_at > now() else None
 
     def verifier(self, state: str) -> str:
-        """The PKCE code verifier: it follows from the state for us alone, so it need not be kept."""
+        """Return the PKCE code verifier: only we can derive it from the state, so it need not be stored."""
         return derive_token(self._key, b"pkce " + state.encode())
 
     def _sign(self, text: str) -> str:
@@ -124,12 +124,12 @@ class States:
 
 
 def code_challenge(verifier: str) -> str:
-    """S256 of RFC 7636 § 4.2."""
+    """Return the code challenge, S256 of RFC 7636 § 4.2."""
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
 
 
 class OAuthClient:
-    """Talks to the providers for us."""
+    """The client of the configured providers."""
 
     def __init__(self, settings: Settings) -> None:
         self.providers = configured_providers(settings)
@@ -138,11 +138,11 @@ class OAuthClient:
         self._http = AsyncHTTPClient(force_instance=True, defaults={"user_agent": "TradeStream"})
 
     def callback_url(self, provider: OAuthProvider) -> str:
-        """Where the provider sends users back to; it must be registered there."""
+        """Return the URL to which the provider sends users back; it must be registered there."""
         return self._callback.format(provider.name)
 
     async def identify(self, provider: OAuthProvider, code: str, state: str) -> OAuthUser:
-        """Who the code stands for. Raises ProviderFailed."""
+        """Return the user that the code stands for. Raises ProviderFailed."""
         token = await self._exchange(provider, code, self.states.verifier(state))
         if provider.name == "github":
             user = await self._get(provider.user_url + "/user", token)
@@ -150,7 +150,7 @@ class OAuthClient:
         return openid_user(provider.name, await self._get(provider.user_url, token))
 
     def close(self) -> None:
-        """Give up what is under way."""
+        """Abandon the requests under way."""
         self._http.close()
 
     async def _exchange(self, provider: OAuthProvider, code: str, verifier: str) -> str:
@@ -194,7 +194,7 @@ class OAuthClient:
 
 
 def openid_user(provider: str, claims: Any) -> OAuthUser:
-    """The user of OpenID Connect's standard claims. Raises ProviderFailed."""
+    """Return the user of OpenID Connect's standard claims. Raises ProviderFailed."""
     if not isinstance(claims, Mapping):
         raise ProviderFailed("the userinfo is no object")
     verified = claims.get("email_verified")
@@ -204,8 +204,8 @@ def openid_user(provider: str, claims: Any) -> OAuthUser:
 
 
 def github_user(user: Any, emails: Any) -> OAuthUser:
-    """The user of GitHub's `/user` and `/user/emails`. Raises ProviderFailed."""
-    # To Python, true is the number 1: one account for everybody of whom that is said.
+    """Return the user of GitHub's `/user` and `/user/emails`. Raises ProviderFailed."""
+    # To Python, true is the number 1: all users reported so would share one account.
     if not isinstance(user, Mapping) or type(user.get("id")) is not int:
         raise ProviderFailed("the user has no id")
     listed = emails if isinstance(emails, list) else []

@@ -1,4 +1,4 @@
-"""Password hashes, computed beside the event loop by a bounded number of threads, whose time addresses share alike."""
+"""Hash passwords beside the event loop, in a bounded number of threads, whose time is shared fairly among addresses."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from schemas._people import normalise_text
 from schemas.errors import Overloaded, RateLimited
 
 COST = 12  # 2¹² rounds, about a quarter of a second of a core
-WAITING = 64  # hashes that may wait for a thread, some 15 s of two cores' work; past it somebody gets 503
+WAITING = 64  # hashes that may wait for a thread, some 15 s of two cores' work; past it one of them is answered 503
 WAITING_OF_ONE = 8  # of one address: what ten logins a minute need at their worst
 DEADLINE_SECONDS = 15.0
-BUSY_SECONDS = 2  # after which an address whose hashes wait may come again: its eight are done by then
+BUSY_SECONDS = 2  # after which an address whose hashes wait may retry: its eight are done by then
 # Below the loop's own thread, so that the kernel runs the loop first whenever it has something to do.
 NICENESS = 10
 
-# Of nobody's password: checking against it takes as long as against a real one.
+# The hash of no password: checking against it takes as long as against a real one.
 NO_HASH = "$2b$12$YFV6ALR3daCcSlz0NjEqjOoa0X9dhAF0m9Ju/sx5g85ZBnYmDquXK"
 
 
 def prehash(key: bytes, password: str) -> bytes:
-    """64 ASCII characters of which each bit of the password counts: bcrypt alone stops at 72 bytes, and at a NUL."""
+    """Return 64 ASCII characters that depend on all of the password: bcrypt alone stops at 72 bytes, and at a NUL."""
     return base64.b64encode(hmac.digest(key, password.encode(), hashlib.sha384))
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Of a password: whether it is right, and whether its hash should be made anew, in the form that is stored now."""
+    """Whether a password is right, and whether its hash should be made anew, in the form that is stored now."""
 
     matches: bool
     is_outdated: bool = False
@@ -49,7 +49,7 @@ class Verdict:
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """A hash that is wanted. `outcome` is the caller's."""
+    """A requested hash. `outcome` is the caller's future."""
 
     work: Callable[[], Any]
     address: str
@@ -59,8 +59,8 @@ class _Job:
 class Passwords:
     """Hashes and checks passwords. bcrypt releases the interpreter's lock, so threads are enough.
 
-    What waits, waits by address, and each address has its turn: who sends many waits for their own. Of one address at
-    most `waiting_of_one` wait (None: as many as of all). Past `waiting` of all, whoever has most waiting loses one.
+    Requests wait by address, and addresses take turns: one that sends many waits for its own. Of one address at
+    most `waiting_of_one` wait (None: as many as of all). Past `waiting` of all, the address with the most loses one.
     """
 
     def __init__(
@@ -78,23 +78,23 @@ class Passwords:
         self._executor = ThreadPoolExecutor(self._free, "password", initializer=_step_back)
         self._most = waiting
         self._most_of_one = waiting_of_one
-        self._waiting: OrderedDict[str, deque[_Job]] = OrderedDict()  # by address, whose turn is next first
+        self._waiting: OrderedDict[str, deque[_Job]] = OrderedDict()  # by address, in the order of their turns
 
     async def hash(self, password: str, address: str = "") -> str:
-        """The hash to store; wanted by a client at `address`. Raises Overloaded and RateLimited."""
+        """Return the hash to store, for a client at `address`. Raises Overloaded and RateLimited."""
         work = partial(_hash, prehash(self._key, normalise_text(password)), self._cost)
         hashed: str = await self._run(work, address)
         return hashed
 
     async def check(self, password: str, stored: str | None, address: str = "") -> bool:
-        """Whether this is the password, as `judge` finds. Raises Overloaded and RateLimited."""
+        """Return whether this is the password, as `judge` finds. Raises Overloaded and RateLimited."""
         return (await self.judge(password, stored, address)).matches
 
     async def judge(self, password: str, stored: str | None, address: str = "") -> Verdict:
-        """Whether this is the password; it takes the same time without one (None). Raises Overloaded and RateLimited.
+        """Judge whether this is the password; it takes as long without one (None). Raises Overloaded and RateLimited.
 
-        It is compared in Unicode's NFC, as it is stored. Versions before stored it as it was typed: a password that has
-        another form is tried in that, too, whoever's it is, so that time tells nothing.
+        It is compared in Unicode's NFC, as it is stored. Earlier versions stored it as typed: a password that has
+        another form is tried in that, too, for every account, so that timing reveals nothing.
         """
         forms = dict.fromkeys((normalise_text(password), password))
         for form in forms:
@@ -104,7 +104,7 @@ class Passwords:
         return Verdict(matches=False)
 
     def close(self) -> None:
-        """Drop what waits; what is being computed ends unheard."""
+        """Drop the waiting requests; results of those being computed are discarded."""
         self._executor.shutdown(wait=False, cancel_futures=True)
         for jobs in self._waiting.values():
             for job in jobs:
@@ -139,7 +139,7 @@ class Passwords:
         self._waiting.setdefault(job.address, deque()).append(job)
 
     def _forget(self, job: _Job) -> None:
-        """What its caller waits for no more need not be computed, unless a thread has it already."""
+        """A hash whose caller no longer waits need not be computed, unless a thread has it already."""
         jobs = self._waiting.get(job.address)
         if jobs is not None and job in jobs:
             jobs.remove(job)
@@ -157,7 +157,7 @@ class Passwords:
         self._executor.submit(job.work).add_done_callback(tell)
 
     def _end(self, job: _Job, done: Future[Any]) -> None:
-        # A place is free when a thread is, not when a caller has lost patience.
+        # A slot is free when a thread is, not when a caller has given up.
         self._free += 1
         if not job.outcome.done():
             if done.cancelled():

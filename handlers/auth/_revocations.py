@@ -1,4 +1,4 @@
-"""Which sessions have been ended: this gateway's own short-lived copy, so that no request has to ask for it."""
+"""Keep a short-lived local copy of the sessions that have been ended, so that no request has to ask for it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from schemas.errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
-# A revoked session is refused within a second on every gateway. Redis tells of it in a millisecond; what it loses, or
-# cannot tell while it is away, is found in Postgres.
+# A revoked session is refused within a second on every gateway. Redis announces it in a millisecond; what Redis loses,
+# or cannot announce while it is unavailable, is found in Postgres.
 POLL_SECONDS = 0.5
 RETRY_SECONDS = (0.2, 5.0)  # between attempts to listen to Redis
 # No access token of a session lives longer than this after its end; the rest is for clocks that differ.
 KEEP_SECONDS = ACCESS_SECONDS + 300
-# A stream that was being admitted when its session ended is open by then.
+# A stream that was being admitted when its session ended has opened by then.
 LATE_SECONDS = 3.0
 
 
@@ -39,17 +39,17 @@ class RevokedSessions:
     """The sessions that ended within the life of an access token. Empty until `start`."""
 
     def __init__(self) -> None:
-        self._ended: dict[str, float] = {}  # by id: when it may be forgotten, monotonic; the first to go comes first
+        self._ended: dict[str, float] = {}  # by id: when it may be dropped, monotonic; ordered by that time
         self._since: datetime | None = None
         self._on_ended: Callable[[str], object] = lambda session_id: None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def is_revoked(self, claims: Claims) -> bool:
-        """Whether the token's session has ended."""
+        """Return whether the token's session has ended."""
         return claims.session_id in self._ended
 
     def add(self, session_ids: Iterable[UUID | str]) -> None:
-        """These have ended."""
+        """Record that these sessions have ended."""
         for session_id in map(str, session_ids):
             if session_id not in self._ended:
                 self._ended[session_id] = time.monotonic() + KEEP_SECONDS
@@ -57,7 +57,7 @@ class RevokedSessions:
                 asyncio.get_running_loop().call_later(LATE_SECONDS, self._on_ended, session_id)
 
     async def start(self, pool: Pool, redis: Redis, on_ended: Callable[[str], object]) -> None:
-        """Learn what has ended until now, then follow; `on_ended` hears of each. Raises DatabaseUnavailable."""
+        """Load what has ended until now, then follow; `on_ended` is called with each. Raises DatabaseUnavailable."""
         self._on_ended = on_ended
         await self._look(pool)
         self._tasks = [
@@ -66,7 +66,7 @@ class RevokedSessions:
         ]
 
     async def stop(self) -> None:
-        """Follow no more."""
+        """Stop following."""
         await tasks.cancel(*self._tasks)
 
     async def _poll(self, pool: Pool) -> None:
@@ -103,7 +103,7 @@ class RevokedSessions:
                         if message["type"] == "message":
                             self.add(parse_texts(message["data"]))
             except REDIS_ERRORS as error:
-                if pause == least:  # once for each time that it goes
+                if pause == least:  # once for each time that Redis becomes unavailable
                     log.warning("Redis tells of no revoked sessions: %s", type(error).__name__)
             except Exception:
                 log.exception("what Redis tells of revoked sessions cannot be read")

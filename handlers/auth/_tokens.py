@@ -1,4 +1,4 @@
-"""The tokens that callers hold: signed access tokens, opaque refresh tokens."""
+"""Make the tokens that callers hold: signed access tokens, opaque refresh tokens."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROVIDERS = ("write:provider",)
 
 
 def permissions_of(*, email_verified: bool, is_provider: bool) -> list[str]:
-    """What an account may do."""
+    """Return an account's permissions."""
     return [*EVERYONE, *(VERIFIED if email_verified else ()), *(PROVIDERS if is_provider else ())]
 
 
@@ -35,7 +35,7 @@ class AccessTokens:
     algorithm: str
 
     def of_user(self, profile: Profile, session_id: UUID, *, is_provider: bool) -> str:
-        """For 15 minutes of a session."""
+        """Make a token of a session, for 15 minutes."""
         return self._sign(
             ACCESS_SECONDS,
             sub=str(profile.user_id),
@@ -49,7 +49,7 @@ class AccessTokens:
         )
 
     def of_demo(self) -> str:
-        """For an hour of looking around."""
+        """Make a demo token, for an hour."""
         return self._sign(
             DEMO_SECONDS,
             sub="demo",
@@ -59,7 +59,7 @@ class AccessTokens:
             is_provider=False,
             email_verified=False,
             permissions=list(EVERYONE),
-            sid=None,  # it is nobody's session: there is nothing to revoke, and nothing that could be by mistake
+            sid=None,  # it belongs to no session: there is nothing to revoke, and nothing that could be by mistake
         )
 
     def _sign(self, seconds: int, **claims: object) -> str:
@@ -71,7 +71,7 @@ class AccessTokens:
 
 @dataclass(frozen=True, slots=True)
 class RefreshTokens:
-    """Each refresh token leads to one successor, which only we can tell.
+    """Makes refresh tokens. Each leads to one successor, which only we can derive.
 
     So a concurrent retry gets the same successor from any gateway, and no token is kept anywhere, not even for seconds.
     """
@@ -80,14 +80,14 @@ class RefreshTokens:
 
     @classmethod
     def of(cls, settings: Settings) -> RefreshTokens:
-        """With the key that all gateways have."""
+        """Build it with the key that all gateways share."""
         return cls(derive_key(settings.jwt_secret, "refresh"))
 
     @staticmethod
     def first() -> str:
-        """The first token of a family."""
+        """Return the first token of a family."""
         return encode_token(secrets.token_bytes(32))
 
     def successor(self, token: str) -> str:
-        """The token that takes the place of this one."""
+        """Return the token that replaces this one."""
         return derive_token(self.key, token.encode())

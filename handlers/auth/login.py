@@ -1,4 +1,4 @@
-"""Signing in and out, staying signed in, looking around without an account."""
+"""Sign in and out, stay signed in, look around without an account."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Logins(AccountHandler):
         "Log in", body=Login(), responds=AccessGranted(), errors=(401, 403, 503), sets_cookie="A new session's token."
     )
     async def post(self, body: dict[str, Any]) -> object:
-        """An unknown address costs as much time as a wrong password, and is told the same."""
+        """An unknown address takes as much time as a wrong password, and gets the same answer."""
         async with connection(self.services.pool) as conn:
             person = await accounts.find_by_email(conn, body["email"])
         stored = None if person is None else person.account.password_hash
@@ -54,7 +54,7 @@ class Refreshes(AccountHandler):
         sets_cookie="The token that takes the place of the one that was presented.",
     )
     async def post(self) -> object:
-        """The cookie is rotated; presenting one that was rotated out ends its session."""
+        """Rotates the cookie; presenting one that was rotated out ends its session."""
         token = self.sole_cookie(REFRESH_COOKIE)
         if not token or len(token) > TOKEN_CHARACTERS:
             raise Unauthorized("A refresh token is required")
@@ -91,7 +91,7 @@ class Logouts(AccountHandler):
         "Log out", query=LogoutQuery(), responds=Said(), errors=(503,), sets_cookie="Empty and expired: it is dropped."
     )
     async def post(self, query: dict[str, Any]) -> object:
-        """This session's tokens are worthless from now on; with `all`, those of every session."""
+        """Invalidates this session's tokens from now on; with `all`, those of every session."""
         own = self.session_id
         ended = await self.ask_account(self.user_id, EndSessions(None if query["all"] else own))
         self.gateway.revoked.add((own, *ended))
@@ -104,7 +104,7 @@ class Demos(AccountHandler):
 
     @endpoint("Look around without an account", responds=AccessGranted())
     async def post(self) -> object:
-        """A token that reads signals and providers for an hour."""
+        """Answers a token that reads signals and providers for an hour."""
         return {
             "access_token": self.accounts.access.of_demo(),
             "token_type": "Bearer",

@@ -1,4 +1,4 @@
-"""Signing in through an OAuth provider: the way there, and the way back."""
+"""Sign in through an OAuth provider: the redirect to it, and the callback."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ log = logging.getLogger(__name__)
 
 STATE_COOKIE = "oauth_state"
 STATE_PATH = "/auth/oauth"
-ATTEMPTS = 3  # at finding or making the account, while others do the same
+ATTEMPTS = 3  # to find or make the account, while others do the same
 
 
 class _Refused(Exception):
-    """The login ends; the argument is what the frontend is told."""
+    """The login ends; the argument is the error code that the frontend gets."""
 
 
 class OAuthHandler(AccountHandler):
-    """What both ways share."""
+    """The base of the redirect and the callback."""
 
     def provider_of(self, name: str) -> OAuthProvider:
-        """Raises NotFound for one that is unknown or not configured."""
+        """Return the provider. Raises NotFound for one that is unknown or not configured."""
         found = self.accounts.oauth.providers.get(name)
         if found is None:
             raise NotFound("Unknown provider")
@@ -80,7 +80,7 @@ class OAuthCallback(OAuthHandler):
         sets_cookie="Where the login succeeded: a new session's token.",
     )
     async def get(self, provider: str, query: dict[str, Any]) -> None:
-        """Sends the browser on to the frontend: what it is told is in the fragment, which no server sees."""
+        """Sends the browser on to the frontend: the result is in the fragment, which no server sees."""
         chosen = self.provider_of(provider)
         try:
             await self._check_state(chosen, query["state"])
@@ -130,7 +130,7 @@ class OAuthCallback(OAuthHandler):
             try:
                 await self._link(known, user) if known is not None else await self._register(user, user.email)
             except Conflict:
-                continue  # somebody was faster: look again
+                continue  # another request was faster: look again
         raise Unavailable("This login is being set up; try again")
 
     async def _link(self, known: Person, user: OAuthUser) -> None:

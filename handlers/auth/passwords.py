@@ -1,4 +1,4 @@
-"""Another password: by a mailed link, or by knowing the present one."""
+"""Set another password: by a mailed link, or by knowing the present one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ForgottenPasswords(AccountHandler):
 
     @endpoint("Ask for a letter to reset the password", body=AddressBody(), responds=Said(), errors=(503,))
     async def post(self, body: dict[str, Any]) -> object:
-        """The same answer after the same work, whether or not anybody has the address."""
+        """The answer and the work are the same, whether or not the address has an account."""
         email = body["email"]
         await self.ask_owner(address_key(email), RequestEmail(uuid7(), "reset", now()))
         return {"message": "If there is an account with this address, a letter is on its way"}
@@ -69,6 +69,6 @@ class PasswordChanges(AccountHandler):
 
 
 def new_password_problems(password: str, email: str) -> list[FieldError]:
-    """What the schema could not see: a password that is the e-mail."""
+    """Return what the schema cannot see: a password that is the e-mail."""
     problem = password_problem(password, email)
     return [] if problem is None else [FieldError("new_password", problem)]

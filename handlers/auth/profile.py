@@ -1,4 +1,4 @@
-"""The caller's own account and sessions."""
+"""Show and change the caller's own account and sessions."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class MyAccount(AccountHandler):
 
     @endpoint("Get one's own account", responds=Me(), errors=(503,))
     async def get(self) -> object:
-        """As it is now, whatever the token says."""
+        """The account as it is now, whatever the token says."""
         person = await self.find_caller()
         return _me(Profile.of(person.account), is_provider=person.is_provider)
 
     @endpoint("Edit one's own account", body=ProfileChange(), responds=Me(), errors=(503,))
     async def patch(self, body: dict[str, Any]) -> object:
-        """What is named is set; the next token has the new name."""
+        """Sets the fields that are given; the next token has the new name."""
         person = await self.find_caller()
         return _me(await self.ask_account(self.user_id, EditProfile(body)), is_provider=person.is_provider)
 
@@ -35,7 +35,7 @@ class MySessions(AccountHandler):
 
     @endpoint("List one's own sessions", responds=Sessions(), errors=(503,))
     async def get(self) -> object:
-        """The one used last first."""
+        """The most recently used first."""
         async with connection(self.services.pool) as conn:
             live = await sessions.load_sessions(conn, [self.user_id])
         own = self.session_id
@@ -57,7 +57,7 @@ class OneSession(AccountHandler):
         sets_cookie="Where it is this session: empty and expired, so it is dropped.",
     )
     async def delete(self, session_id: str) -> object:
-        """Its tokens are worthless from now on."""
+        """Invalidates the session's tokens from now on."""
         ended = known_id(session_id, "Session")
         async with connection(self.services.pool) as conn:
             if not await sessions.had_session(conn, ended, self.user_id):

@@ -1,4 +1,4 @@
-"""Registering, and proving that the address is one's own."""
+"""Register accounts, and verify their addresses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from handlers.auth._account_handler import AccountHandler
 from schemas.auth import AddressBody, Registered, Registration, Said, TokenBody, TokenQuery
 from schemas.errors import Conflict, InvalidQuery, Unavailable, ValidationFailed
 
-# Without what is taken for something else when it is read aloud or written by hand: 0 O, 1 I L.
+# Without characters that are mistaken for others when read aloud or written by hand: 0 O, 1 I L.
 CODE_ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
 CODE_CHARACTERS = 6
 CANDIDATES = 8  # of 887 million codes: one of them is free however many users there are
@@ -55,7 +55,7 @@ class Registrations(AccountHandler):
         }
 
     async def _alone(self, body: dict[str, Any]) -> Profile:
-        """Register, or share the fate of who registers this address just now: a hash costs a quarter of a second."""
+        """Register, or share the outcome of the address's registration under way: a hash costs a quarter second."""
         registering, email = self.accounts.registering, body["email"]
         while (other := registering.get(email)) is not None:
             await asyncio.wait({other})
@@ -69,7 +69,7 @@ class Registrations(AccountHandler):
             profile = await self._register(body)
         except BaseException as error:
             outcome.set_exception(error if isinstance(error, Exception) else Unavailable())
-            outcome.exception()  # heard, also when nobody waits
+            outcome.exception()  # retrieved, even if no request waits for it
             raise
         else:
             outcome.set_result(None)
@@ -94,7 +94,7 @@ class Registrations(AccountHandler):
         found = await referrals.find_owner(conn, code.strip())
         if found is None:
             raise ValidationFailed.of("referral_code", "is unknown")
-        # One more would never count; who registers is welcome all the same.
+        # One more would never count; the registration is accepted all the same.
         return found if await achievements.count_qualified(conn, found) < REFERRALS else None
 
 
@@ -114,13 +114,13 @@ class EmailVerification(AccountHandler):
 
     @endpoint("Verify an e-mail address", body=TokenBody(), responds=Said(), errors=(503,))
     async def post(self, body: dict[str, Any]) -> object:
-        """For a page that has taken the token out of the link. Again is as good as once."""
+        """Called by the page that takes the token out of the link. Repeating it has the same result."""
         link = token_hash(body["token"])
         user_id, is_done = await self._find(link)
         if not is_done:
             try:
                 await self.ask_account(user_id, VerifyEmail(link))
-            except ValidationFailed:  # somebody has followed it just now
+            except ValidationFailed:  # another request has used the link just now
                 await self._find(link)
         return {"message": "The e-mail address is verified"}
 
@@ -137,14 +137,14 @@ class VerificationEmails(AccountHandler):
 
     @endpoint("Send the verification letter again", body=AddressBody(), responds=Said(), errors=(503,))
     async def post(self, body: dict[str, Any]) -> object:
-        """The same answer after the same work, whether or not anybody has the address."""
+        """The answer and the work are the same, whether or not the address has an account."""
         email = body["email"]
         await self.ask_owner(address_key(email), RequestEmail(uuid7(), "verification", now()))
         return {"message": CHECK_YOUR_MAIL}
 
 
 async def free_code(conn: Any) -> str:
-    """A referral code that nobody has. Raises Unavailable."""
+    """Return a referral code that is not in use. Raises Unavailable."""
     candidates = ["".join(secrets.choice(CODE_ALPHABET) for _ in range(CODE_CHARACTERS)) for _ in range(CANDIDATES)]
     found = await referrals.free_codes(conn, candidates)
     if not found:

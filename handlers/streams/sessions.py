@@ -1,7 +1,7 @@
-"""Remembers sessions where every gateway finds them: in Redis, and in Postgres while Redis is away.
+"""Store sessions where every gateway finds them: in Redis, and in Postgres while Redis is unavailable.
 
-What a record promises must hold when its gateway is killed at any instant, so a mark is stored before the event it is
-of is sent. Two gateways can hold one session for a moment (its client has gone over, the first does not know yet): each
+What a record promises must hold when its gateway is killed at any instant, so a checkpoint is stored before its event
+is sent. Two gateways can hold one session for a moment (its client has moved, and the first does not know yet): each
 take-over raises the session's epoch, and a record of an older epoch never replaces one of a newer.
 """
 
@@ -27,24 +27,24 @@ log = logging.getLogger(__name__)
 
 RESUME_SECONDS = 900  # how long a session can be resumed
 ROUND_TRIP_SECONDS = 0.5  # a healthy Redis answers in one or two milliseconds
-PROBE_SECONDS = 0.5  # how often Redis is tried while it is away
+PROBE_SECONDS = 0.5  # how often Redis is tried while it is unavailable
 DATABASE_SECONDS = 1.0
-CLOCK_SECONDS = 5.0  # how much sooner than this gateway another one may have found Redis away
-# What a resume waits for Redis, and for other gateways to tell it again what it has lost.
+CLOCK_SECONDS = 5.0  # how much sooner than this gateway another one may have found Redis unavailable
+# How long a resume waits for Redis, and for other gateways to store again what it has lost.
 PATIENCE_SECONDS = 3.0
 RESTART_SECONDS = 8.0  # an outage that is younger may be a restart, which takes seconds on a busy machine
-SETTLE_SECONDS = 1.5  # in which every gateway notices that Redis has gone or is back, and records its sessions anew
+SETTLE_SECONDS = 1.5  # in which every gateway notices that Redis is unavailable or back, and stores its sessions again
 ASK_AGAIN_SECONDS = (0.1, 1.0)  # first and longest pause
-# Clients come back within seconds. A session that ended here longer ago has most likely gone on elsewhere: told again,
+# Clients reconnect within seconds. A session that ended here longer ago has likely resumed elsewhere: stored again,
 # its record could outlive a newer one.
 RECENT_SECONDS = 10.0
-KNOWN_SECONDS = 86_400  # how long it is remembered that there was a session
-KEPT_LOCALLY = 5_000  # sessions that ended here, for when nothing else is there: about 4 MB
+KNOWN_SECONDS = 86_400  # how long it is known that there was a session
+KEPT_LOCALLY = 5_000  # sessions that ended here, for when neither store is available: about 4 MB
 
-# KEYS: the sessions. ARGV: the time to live in ms; 1 for a take-over, which wants a higher epoch; then for each session
+# KEYS: the sessions. ARGV: the time to live in ms; 1 for a take-over, which needs a higher epoch; then for each session
 # its epoch, its n and its record. Answer: the indexes of those refused. A record of the same epoch with a higher n is
-# kept: a command that was given up as lost can arrive after a later one. That a session has been is remembered for
-# longer than its record: who comes back then is told that it has expired, and not that nobody knows it.
+# kept: a command that was given up as lost can arrive after a later one. That a session has existed is stored for
+# longer than its record: a client that comes back then is told that it has expired, and not that it is unknown.
 SAVE = f"""
 local refused = {{}}
 local over = ARGV[2] == '1'
@@ -64,13 +64,13 @@ return refused
 
 
 class SessionStore:
-    """Saves and loads records. Never raises for Redis's or Postgres's sake, and never waits for them long.
+    """Saves and loads records. Never raises because of Redis or Postgres, and never waits for them long.
 
-    `is_behind`: Redis lacks records, which is made up for when it is back.
+    `is_behind`: Redis lacks records, which are stored again when it is back.
     """
 
     def __init__(self, redis: Redis, pool: Pool, *, ttl_seconds: float, gateway: str = "") -> None:
-        """`gateway`: who is recorded as the holder of what is saved."""
+        """`gateway`: the holder to record in what is saved."""
         self.is_behind = False
         self.is_away = False
         self._redis = redis
@@ -84,14 +84,14 @@ class SessionStore:
         self._ended: OrderedDict[bytes, tuple[float, Record]] = OrderedDict()
 
     async def stop(self) -> None:
-        """End the probe."""
+        """Stop the probe."""
         await cancel(self._probe)
 
     async def load(self, session: bytes) -> Record | None:
-        """The newest record there is of the session; None if there is none, or if the newest cannot be reached.
+        """Return the newest record of the session; None if there is none, or if the newest cannot be reached.
 
-        When Redis has just gone or come back this waits until the other gateways have noticed, too: they record anew,
-        in Postgres or in Redis, what the one that is there may lack.
+        When Redis has just become unavailable or come back, this waits until the other gateways have noticed, too: they
+        store again, in Postgres or in Redis, what the available one may lack.
         """
         loop = asyncio.get_running_loop()
         began, backoff = loop.time(), Backoff(*ASK_AGAIN_SECONDS)
@@ -107,7 +107,7 @@ class SessionStore:
             await asyncio.sleep(backoff.next())
 
     async def was_there(self, session: bytes) -> bool:
-        """Whether there has been such a session within the last day, as far as Redis knows."""
+        """Return whether there has been such a session within the last day, as far as Redis knows."""
         try:
             async with asyncio.timeout(ROUND_TRIP_SECONDS):
                 return bool(await self._redis.exists(_key(session) + b":was"))
@@ -115,15 +115,15 @@ class SessionStore:
             return False
 
     def key_of(self, session: bytes) -> str | None:
-        """The key that Redis has while the session exists; None while it may lack some, or if it is known here."""
+        """Return Redis's key that exists while the session does; None while Redis may lack some, or if known here."""
         if self.is_away or self.is_behind or not self._is_settled or session in self._ended:
             return None
         return _key(session).decode()
 
     async def save(self, records: Sequence[tuple[bytes, Record]], *, take_over: bool = False) -> set[bytes]:
-        """Store records; answers the sessions that another gateway has taken over since.
+        """Store records; returns the sessions that another gateway has taken over since.
 
-        When it returns they are stored, or Redis and Postgres are both away.
+        On return they are stored, or Redis and Postgres are both unavailable.
         """
         if not records:
             return set()
@@ -139,7 +139,7 @@ class SessionStore:
         return await self._save_in_postgres(records, take_over)
 
     async def resave(self, records: Sequence[tuple[bytes, Record]]) -> set[bytes]:
-        """`save`, to Redis alone, of what it may lack; what was kept in Postgres instead is dropped there."""
+        """Store again, in Redis alone, what it may lack; what was kept in Postgres instead is dropped there."""
         refused = None if self.is_away or not records else await self._save_in_redis(records, take_over=False)
         if refused is None:
             self.is_behind = self.is_behind or bool(records)
@@ -148,7 +148,7 @@ class SessionStore:
         return refused
 
     async def check(self) -> None:
-        """Find out whether Redis is there, because something else has lost it."""
+        """Check whether Redis is available, because something else has lost its connection."""
         self.unsettle()
         try:
             async with asyncio.timeout(ROUND_TRIP_SECONDS):
@@ -157,7 +157,7 @@ class SessionStore:
             self._failed(error)
 
     def settle(self, since: float) -> None:
-        """All has been resaved since that moment: what went to Postgres before and is left was taken over elsewhere."""
+        """Forget rows of Postgres older than `since`, when all was resaved: those left were taken over elsewhere."""
         if not self.is_behind:
             self._in_postgres = {session: moment for session, moment in self._in_postgres.items() if moment >= since}
 
@@ -171,12 +171,12 @@ class SessionStore:
             self._ended.popitem(last=False)
 
     def just_ended(self) -> list[tuple[bytes, Record]]:
-        """The records of streams that ended here within the last RECENT_SECONDS: they may not have come back yet."""
+        """Return the records of streams that ended here within RECENT_SECONDS: they may not have resumed yet."""
         since = asyncio.get_running_loop().time() - RECENT_SECONDS
         return [(session, record) for session, (ended_at, record) in self._ended.items() if ended_at > since]
 
     def unsettle(self) -> None:
-        """Redis has gone, or has been restarted and may lack what it knew: something newer may come in a moment."""
+        """Distrust Redis for SETTLE_SECONDS: it is gone, or back without its data, and newer records may come soon."""
         self._unsettled_until = asyncio.get_running_loop().time() + SETTLE_SECONDS
 
     @property
@@ -185,17 +185,17 @@ class SessionStore:
 
     async def _look_up(self, session: bytes) -> tuple[bool, bool, list[Record]]:
         # Whether Redis has answered, whether the newest record is sure to be found, and those that may be it.
-        # In this order: who moves a record from Postgres back to Redis has it in Redis first.
+        # In this order: a gateway that moves a record from Postgres back to Redis stores it in Redis first.
         is_complete, in_postgres = await self._ask_postgres(session)
         answered, in_redis = await self._ask_redis(session)
         outage_seconds = asyncio.get_running_loop().time() - self._away_since
-        # Who answers and is thought to be away has just come back. What Postgres has is missed only after an outage.
+        # If Redis answers but is thought unavailable, it has just come back. Postgres is needed only after an outage.
         is_certain = self._is_settled and answered is not self.is_away
         is_certain = is_certain and (is_complete or outage_seconds > self._ttl.total_seconds())
         if answered:
             found = [in_redis, *(record for record, _ in in_postgres)]
             return True, is_certain, [record for record in found if record is not None]
-        # What is older than the outage may be older than what Redis holds.
+        # A record older than the outage may be older than what Redis holds.
         dated = [
             *self._recall(session),
             *((record, age_seconds - CLOCK_SECONDS) for record, age_seconds in in_postgres),
@@ -203,13 +203,13 @@ class SessionStore:
         return False, is_certain, [record for record, age_seconds in dated if age_seconds < outage_seconds]
 
     async def _bury(self, records: Sequence[tuple[bytes, Record]]) -> None:
-        # Taken over in Redis: a gateway that does not reach it must not take the row in Postgres for the newest.
+        # Taken over in Redis: a gateway that cannot reach it must not take the row in Postgres for the newest.
         buried = [(session, record.buried()) for session, record in records if session in self._in_postgres]
         if buried:
             await self._save_in_postgres(buried, take_over=False)
 
     async def _forget(self, records: Sequence[tuple[bytes, Record]]) -> None:
-        # In Redis are these, or those that refused them: what is in Postgres and not newer is of no use any more.
+        # Redis holds these, or those that refused them: what Postgres has is not newer, and of no use any more.
         moved = [each for each in records if each[0] in self._in_postgres]
         if not moved:
             return
@@ -222,7 +222,7 @@ class SessionStore:
             self._in_postgres.pop(session, None)
 
     async def _save_in_redis(self, records: Sequence[tuple[bytes, Record]], take_over: bool) -> set[bytes] | None:
-        # The sessions refused, or None when Redis is away.
+        # The sessions refused, or None when Redis is unavailable.
         keys = [_key(session) for session, _ in records]
         args: list[bytes | int] = [int(self._ttl.total_seconds() * 1000), int(take_over)]
         for _, record in records:
@@ -246,7 +246,7 @@ class SessionStore:
         return {session.encode() for session in refused}
 
     async def _ask_redis(self, session: bytes) -> tuple[bool, Record | None]:
-        # Whether Redis answered, and the record. Asked even if it is thought to be away: it may just be back.
+        # Whether Redis answered, and the record. Asked even if Redis is thought unavailable: it may just be back.
         try:
             async with asyncio.timeout(ROUND_TRIP_SECONDS):
                 data = await self._redis.get(_key(session))
@@ -269,7 +269,7 @@ class SessionStore:
         return True, [(record, (self._ttl - found[1]).total_seconds())]
 
     def _recall(self, session: bytes) -> list[tuple[Record, float]]:
-        # As of a stream that ended here, and how long ago.
+        # The record of a stream that ended here, and how long ago.
         if session not in self._ended:
             return []
         ended_at, record = self._ended[session]
