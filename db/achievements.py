@@ -63,7 +63,7 @@ class ProgressRow:
 
 @dataclass(frozen=True, slots=True)
 class FactsRow:
-    """The track record of a user who publishes."""
+    """The track record of a user who is a provider."""
 
     user_id: UUID
     signals: int

@@ -122,7 +122,7 @@ DECISIONS = "SELECT * FROM lens_decisions WHERE event_id = ANY ($1::uuid[]) ORDE
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What Postgres has of one event's document; `event` and `runs` are the rows of EVENTS and RUNS."""
+    """The stored parts of one event's document; `event` and `runs` are the rows of EVENTS and RUNS."""
 
     event: Any
     runs: list[Any]

@@ -152,7 +152,7 @@ async def load_records(conn: Connection) -> AsyncIterator[list[RecordTuple]]:
 
 @dataclass(frozen=True, slots=True)
 class CardRow:
-    """What a board shows of a provider."""
+    """The card of a provider on a board."""
 
     user_id: UUID
     display_name: str

@@ -85,7 +85,7 @@ class Users(VirtualActor[State, Change]):
             context.every(REPAIR_EVERY_SECONDS, Repairs(context).turn, name="repairs")
 
     def fresh(self, key: str) -> State:
-        """See VirtualActor; raises NotFound for a key that can be nobody's."""
+        """See VirtualActor; raises NotFound for a key that cannot belong to any user."""
         if key.startswith(_ADDRESS):
             return Address(key.removeprefix(_ADDRESS), {})
         if key.startswith(_SOCIAL):

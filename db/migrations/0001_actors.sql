@@ -1,7 +1,7 @@
 -- migrate:up
 
--- Who owns an actor's rows. A process that starts as an actor takes the next epoch; every write transaction holds the
--- row of its own epoch, so whoever has an older one cannot write.
+-- The epochs of actors' owners. A process that starts as an actor takes the next epoch; every write transaction holds
+-- the row of its own epoch, so a process with an older one cannot write.
 CREATE TABLE actor_epochs (
     actor    text PRIMARY KEY, -- as in Ray: lens/enrich, providers/3
     epoch    bigint NOT NULL CHECK (epoch > 0),

@@ -1,6 +1,6 @@
 -- migrate:up
 
--- Providers: who a signal is attributed to. A Lens source that is not a user's id names a system provider.
+-- Providers: a signal is attributed to one. A Lens source that is not a user's id names a system provider.
 CREATE TABLE providers (
     user_id            uuid PRIMARY KEY,
     display_name       text NOT NULL,
@@ -30,11 +30,11 @@ CREATE TABLE lens_events (
     commentary        text
 );
 -- Symbols are looked up ignoring case. The column itself is included because without it Postgres does not take an index
--- over an expression for an index-only scan, which is what counts are made by.
+-- over an expression for an index-only scan, which counts rely on.
 CREATE INDEX lens_events_symbol ON lens_events (lower(symbol), event_id) INCLUDE (symbol);
 CREATE INDEX lens_events_source ON lens_events (source, event_id);
 
--- How far an event has come: the one row of it that changes, kept narrow and apart from the facts, so that a transition
+-- The progress of an event: the one row of it that changes, kept narrow and apart from the facts, so that a transition
 -- touches three small indexes and not those of lens_events.
 CREATE TABLE lens_progress (
     event_id    uuid PRIMARY KEY,
@@ -50,7 +50,7 @@ CREATE TABLE lens_progress (
     finished_at timestamptz,
     edited      jsonb,                          -- the signal as a retry changed it, in full; null: as in lens_events
     asked       text[],                         -- the models that this round asks; null: every one
-    announced   text[]                          -- published in an earlier round: the models whose decisions were told
+    announced   text[]                          -- published in an earlier round: the models whose decisions were published
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX lens_progress_status ON lens_progress (status, event_id);
 CREATE INDEX lens_progress_open ON lens_progress (stage, due_at) WHERE finished_at IS NULL;
@@ -65,7 +65,7 @@ CREATE TABLE lens_idempotency (
 );
 CREATE INDEX lens_idempotency_age ON lens_idempotency USING brin (received_at);
 
--- The enriched document: what the models judged. Needed until the event ends, then kept as its archive for
+-- The enriched document: the models' input. Needed until the event ends, then kept as its archive for
 -- LENS_ARCHIVE_DAYS; profile and flags stay.
 CREATE TABLE lens_enriched (
     event_id        uuid PRIMARY KEY,
@@ -102,7 +102,7 @@ CREATE INDEX lens_decisions_decision ON lens_decisions (decision, id);
 CREATE INDEX lens_decisions_event_type ON lens_decisions (event_type, id);
 CREATE INDEX lens_decisions_confidence ON lens_decisions (confidence, id);
 
--- What could not be processed. id is a UUIDv7 of created_at. event_id is null for a message that never became an event.
+-- Dead letters. id is a UUIDv7 of created_at. event_id is null for a message that never became an event.
 CREATE TABLE lens_dlq (
     id              uuid PRIMARY KEY,
     event_id        uuid,
@@ -114,7 +114,7 @@ CREATE TABLE lens_dlq (
     edited_payload  jsonb,
     attempts        jsonb NOT NULL, -- [{at, reason_code, error_message}]
     retry_count     integer NOT NULL,
-    retrying        boolean NOT NULL DEFAULT false, -- its event is on its way again
+    retrying        boolean NOT NULL DEFAULT false, -- its event is being processed again
     last_retry_at   timestamptz,
     resolved_at     timestamptz,
     resolution_note text,

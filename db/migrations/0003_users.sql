@@ -1,6 +1,6 @@
 -- migrate:up
 
--- An account. Written by its owner, users/{k}, alone. Whether it is a provider's is a row in providers.
+-- An account. Written only by its owner, users/{k}. A user is a provider if there is a row in providers.
 CREATE TABLE users (
     id             uuid PRIMARY KEY,
     email          text NOT NULL UNIQUE,   -- lower-cased and trimmed
@@ -41,16 +41,16 @@ CREATE INDEX sessions_live ON sessions (user_id) WHERE revoked_at IS NULL;
 CREATE INDEX sessions_revoked ON sessions (revoked_at) WHERE revoked_at IS NOT NULL;
 CREATE INDEX sessions_expiry ON sessions (expires_at);
 
--- Every refresh token ever issued, for as long as it could be valid: one that was rotated out betrays a theft.
+-- Every refresh token ever issued, for as long as it could be valid: reuse of a rotated one reveals a theft.
 CREATE TABLE refresh_tokens (
-    hash       bytea PRIMARY KEY,          -- SHA-256; the token itself is nowhere
+    hash       bytea PRIMARY KEY,          -- SHA-256; the token itself is not stored
     session_id uuid NOT NULL,
     user_id    uuid NOT NULL,
     issued_at  timestamptz NOT NULL
 );
 CREATE INDEX refresh_tokens_age ON refresh_tokens USING brin (issued_at) WITH (pages_per_range = 32);
 
--- Links that were mailed: each may be followed once.
+-- Links that were mailed: each is valid once.
 CREATE TABLE one_time_tokens (
     hash       bytea PRIMARY KEY,          -- SHA-256
     user_id    uuid NOT NULL REFERENCES users,
@@ -61,26 +61,26 @@ CREATE TABLE one_time_tokens (
 CREATE INDEX one_time_tokens_unused ON one_time_tokens (user_id) WHERE used_at IS NULL;
 CREATE INDEX one_time_tokens_expiry ON one_time_tokens (expires_at);
 
--- Letters to be sent. A request for a letter is a row whether or not anybody has that address, so that asking takes the
--- same time; who it is for, and the link in it, is found out when it is sent.
+-- E-mails to be sent. A request is a row whether or not an account has that address, so that asking takes the same
+-- time; the recipient, and the link, are determined when it is sent.
 CREATE TABLE mail_outbox (
     id         uuid PRIMARY KEY,
     purpose    text NOT NULL CHECK (purpose IN ('verification', 'reset')),
     email      text NOT NULL,
     created_at timestamptz NOT NULL,
-    due_at     timestamptz NOT NULL,       -- not before; a sender that holds the letter moves it past its own deadline
+    due_at     timestamptz NOT NULL,       -- not before; a sender that holds the e-mail moves it past its own deadline
     attempts   smallint NOT NULL DEFAULT 0,
     last_error text
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 CREATE INDEX mail_outbox_due ON mail_outbox (due_at);
 
--- OAuth states that came back: each may do so once. Kept until they would have expired anyway.
+-- OAuth states that came back: each is valid once. Kept until they would have expired anyway.
 CREATE TABLE oauth_states (
     hash       bytea PRIMARY KEY,
     expires_at timestamptz NOT NULL
 );
 
--- Who brought whom. Pending until the referee's first follow or signal.
+-- Referrers and referees. Pending until the referee's first follow or signal.
 CREATE TABLE referrals (
     referee_id  uuid PRIMARY KEY REFERENCES users,
     referrer_id uuid NOT NULL REFERENCES users,
@@ -90,7 +90,7 @@ CREATE TABLE referrals (
 );
 CREATE INDEX referrals_referrer ON referrals (referrer_id, created_at);
 
--- What a user has set. No row: the defaults.
+-- A user's settings. No row: the defaults.
 CREATE TABLE user_settings (
     user_id               uuid PRIMARY KEY REFERENCES users,
     risk_tolerance        text NOT NULL CHECK (risk_tolerance IN ('conservative', 'moderate', 'aggressive')),
@@ -124,8 +124,8 @@ CREATE TABLE saved_views (
     UNIQUE (user_id, name) DEFERRABLE INITIALLY DEFERRED -- two views may swap names in one batch
 );
 
--- What was removed from a list, so that removing it again is no error while removing what never was is one. The owner
--- keeps a bounded number per user and list.
+-- Items that were removed from a list, so that removing one again is no error while removing one that never existed is.
+-- The owner keeps a bounded number per user and list.
 CREATE TABLE removed_items (
     user_id    uuid NOT NULL REFERENCES users,
     list       text NOT NULL CHECK (list IN ('watchlist', 'saved_views')),

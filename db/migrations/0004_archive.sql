@@ -1,8 +1,8 @@
 -- migrate:up
 
 -- The archive of full documents is put together from lens_events, lens_enriched, lens_decisions and these tables, which
--- hold what nobody else needs: what was said to the models and what they answered, failures included. With MONGO_URL
--- they are the way there: what has been copied is deleted. Whatever is past its retention goes by event_id, a UUIDv7.
+-- hold what is used for nothing else: prompts to the models and their answers, failures included. With MONGO_URL they
+-- are a queue: what has been copied is deleted. Retention goes by event_id, a UUIDv7.
 
 -- One judgement by a model that was sent a prompt, or that failed. Written with the stage's transition.
 CREATE TABLE lens_archive_runs (
@@ -24,7 +24,7 @@ CREATE TABLE lens_archive_runs (
     PRIMARY KEY (event_id, id)
 );
 
--- The models of one event, and its retries, are sent the same texts: they are kept once.
+-- The models of one event, and its retries, get the same texts: they are kept once.
 CREATE TABLE lens_archive_prompts (
     event_id uuid NOT NULL,
     digest   bytea NOT NULL,

@@ -1,6 +1,6 @@
 -- migrate:up
 
--- Where open streams stand while Redis, their usual place, is away. Usually empty.
+-- Sessions of open streams while Redis, where they usually are, is unavailable. Usually empty.
 CREATE TABLE stream_sessions (
     session    text PRIMARY KEY,
     epoch      bigint NOT NULL, -- raised by each take-over: an older one never replaces a newer

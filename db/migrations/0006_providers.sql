@@ -1,7 +1,7 @@
 -- migrate:up
 
--- What a provider says of itself. A system provider says nothing. Who writes: a person's row providers/{k}, a system
--- provider's lens/publish, once, at its first signal.
+-- A provider's profile. A system provider's is empty. A person's row is written by providers/{k}, a system provider's
+-- by lens/publish, once, at its first signal.
 ALTER TABLE providers
     ADD COLUMN name_key             text,  -- a person's display_name as names are compared; null: a system provider
     ADD COLUMN bio                  text,
@@ -14,12 +14,13 @@ ALTER TABLE providers
     DROP COLUMN win_rate,
     DROP COLUMN follower_count,
     DROP COLUMN verification_level;
--- People must not be called alike. A source of Lens may be called as it likes, but nobody may take its name afterwards.
+-- People's names must differ. A source of Lens may have any name, but it cannot be taken afterwards.
 CREATE UNIQUE INDEX providers_name ON providers (name_key);
 CREATE INDEX providers_system_name ON providers (lower(display_name)) WHERE is_system;
 
--- The track record, in figures: a row per provider. Written by providers/{k} alone, as the feed goes on. The exact sums,
--- and beside them the figures that follow from them, rounded once to 4 decimals: lists are sorted by what they show.
+-- The track record, in figures: a row per provider. Written by providers/{k} alone, as it consumes the feed. The exact
+-- sums, and beside them the figures that follow from them, rounded once to 4 decimals: lists are sorted by what they
+-- show.
 CREATE TABLE provider_stats (
     provider_id        uuid PRIMARY KEY REFERENCES providers (user_id),
     applied_seq        bigint NOT NULL DEFAULT 0,   -- the newest signal that is in it: none counts twice
@@ -50,7 +51,7 @@ CREATE INDEX provider_stats_return ON provider_stats (avg_return DESC NULLS LAST
 CREATE INDEX provider_stats_streak ON provider_stats (current_streak DESC, provider_id);
 CREATE INDEX provider_stats_verified ON provider_stats (provider_id) WHERE verification_level <> 'none';
 
--- How far each shard of providers/{k} has read the feed; written in the transaction that takes in what it read.
+-- The feed offset of each shard of providers/{k}; written in the transaction that applies what it read.
 CREATE TABLE provider_tails (
     shards   integer NOT NULL, -- of how many it is one
     shard    integer NOT NULL,
@@ -58,8 +59,8 @@ CREATE TABLE provider_tails (
     PRIMARY KEY (shards, shard)
 ) WITH (fillfactor = 50);
 
--- What became of an opening signal. PENDING until a closing one of the same provider, symbol and side takes it up: the
--- oldest first.
+-- The outcome of an opening signal. PENDING until a signal of the same provider, symbol and side closes it: the oldest
+-- first.
 CREATE TABLE signal_outcomes (
     signal_id   uuid PRIMARY KEY,
     provider_id uuid NOT NULL,
@@ -93,7 +94,7 @@ CREATE TABLE provider_streaks (
     PRIMARY KEY (provider_id, streak_type)
 ) WITH (fillfactor = 80);
 
--- Those that are over.
+-- Streaks that have ended.
 CREATE TABLE provider_streak_runs (
     provider_id uuid NOT NULL REFERENCES providers (user_id),
     streak_type text NOT NULL,
@@ -103,7 +104,7 @@ CREATE TABLE provider_streak_runs (
 );
 CREATE INDEX provider_streak_runs_provider ON provider_streak_runs (provider_id, streak_type, ended_on);
 
--- Who follows whom. Written by the provider's owner, with its follower_count.
+-- Follows. Written by the provider's owner, with its follower_count.
 CREATE TABLE follows (
     follower_id      uuid NOT NULL REFERENCES users,
     provider_id      uuid NOT NULL REFERENCES providers (user_id),
@@ -113,16 +114,16 @@ CREATE TABLE follows (
 );
 CREATE INDEX follows_provider ON follows (provider_id, followed_at);
 
--- How many a user follows, so that the limit holds whatever shards its follows go to; and whether it ever followed one.
--- The one table that several owners write: each under a lock on the user's row.
+-- How many providers a user follows, so that the limit holds across the shards of its follows; and whether it ever
+-- followed one. The one table that several owners write: each under a lock on the user's row.
 CREATE TABLE following_counts (
     follower_id       uuid PRIMARY KEY REFERENCES users,
     following         integer NOT NULL CHECK (following >= 0),
     first_followed_at timestamptz
 ) WITH (fillfactor = 80);
 
--- Every follow (+1) and unfollow (-1): what a board of a week or a month is made of. In the order of (feed_seq, id) the
--- changes of a provider stand where they happened among its signals.
+-- Every follow (+1) and unfollow (-1), from which a board of a week or a month is computed. In the order of (feed_seq,
+-- id) the changes of a provider stand where they happened among its signals.
 CREATE TABLE follower_changes (
     id          bigint GENERATED ALWAYS AS IDENTITY,
     provider_id uuid NOT NULL,

@@ -1,11 +1,11 @@
 -- migrate:up
 
--- What the filter `symbol` looks at: BTC finds BTC/USD too. A column, so that an index over it serves counts alone.
+-- The key of the filter `symbol`: BTC finds BTC/USD too. A column, so that an index over it alone serves counts.
 ALTER TABLE signals ADD COLUMN symbol_key text NOT NULL
     GENERATED ALWAYS AS (regexp_replace(lower(symbol), '/usd$', '')) STORED;
 
--- Lists are in the order of publication time. Each index holds all that filters look at: a page is found, and a list
--- counted, without a look into the table, whose rows are wide.
+-- Lists are in the order of publication time. Each index holds all columns that filters use: a page is found, and a
+-- list counted, without reading the table, whose rows are wide.
 CREATE INDEX signals_newest ON signals (created_at DESC, id DESC)
     INCLUDE (asset_type, action, score, provider_id, feed_seq);
 CREATE INDEX signals_symbol ON signals (symbol_key, created_at DESC, id DESC)
@@ -16,7 +16,7 @@ CREATE INDEX signals_of_provider ON signals (provider_id, created_at DESC, id DE
     INCLUDE (asset_type, action, score, feed_seq);
 DROP INDEX signals_provider;
 
--- Who reacted how to what. One that was taken back stays, inactive: taking it back again is no error.
+-- Reactions of users to signals. One that was taken back stays, inactive: taking it back again is no error.
 CREATE TABLE reactions (
     user_id       uuid NOT NULL REFERENCES users,
     signal_id     uuid NOT NULL REFERENCES signals,
@@ -41,7 +41,7 @@ CREATE INDEX comments_signal ON comments (signal_id, created_at, id) WHERE paren
 CREATE INDEX comments_parent ON comments (parent_id, created_at, id) WHERE parent_id IS NOT NULL;
 CREATE INDEX comments_user ON comments (user_id, signal_id);
 
--- How many there are, counted in the transactions that change them: active reactions, and comments that are not deleted.
+-- Counters, kept in the transactions that change them: active reactions, and comments that are not deleted.
 CREATE TABLE signal_counters (
     signal_id uuid PRIMARY KEY REFERENCES signals,
     likes     integer NOT NULL DEFAULT 0,

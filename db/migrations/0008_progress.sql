@@ -1,7 +1,7 @@
 -- migrate:up
 
--- Every referral code that a user has or had: links that are out in the world go on to work. users.referral_code is the
--- one in force. Codes are taken here, so that a code is one user's alone, for ever.
+-- Every referral code that a user has or had: links that are in circulation stay valid. users.referral_code is the
+-- current one. Codes are reserved here, so that a code is one user's alone, for ever.
 CREATE TABLE referral_codes (
     code       text PRIMARY KEY,           -- upper case
     user_id    uuid NOT NULL REFERENCES users,
@@ -10,7 +10,7 @@ CREATE TABLE referral_codes (
 CREATE INDEX referral_codes_user ON referral_codes (user_id);
 INSERT INTO referral_codes (code, user_id, created_at) SELECT referral_code, id, created_at FROM users;
 
--- acted_at is written by the referee's owner, what follows from it by the referrer's: each once.
+-- acted_at is written by the referee's owner, its consequences by the referrer's: each once.
 ALTER TABLE referrals
     ADD COLUMN acted_at       timestamptz, -- the referee's first follow or signal
     ADD COLUMN qualified_at   timestamptz,
@@ -38,7 +38,7 @@ CREATE TABLE user_streaks (
     PRIMARY KEY (user_id, streak_type)
 ) WITH (fillfactor = 80);
 
--- Those that are over.
+-- Streaks that have ended.
 CREATE TABLE user_streak_runs (
     user_id     uuid NOT NULL REFERENCES users,
     streak_type text NOT NULL,
@@ -48,7 +48,7 @@ CREATE TABLE user_streak_runs (
     PRIMARY KEY (user_id, streak_type, started_on)
 );
 
--- What was unlocked, once and for ever. Written by users/{k}.
+-- Unlocked achievements, once and for ever. Written by users/{k}.
 CREATE TABLE achievements (
     user_id        uuid NOT NULL REFERENCES users,
     achievement_id text NOT NULL,

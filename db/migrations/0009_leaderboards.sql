@@ -1,8 +1,8 @@
 -- migrate:up
 
--- Every provider as the boards see it: its record now, what it was when each window and the one before it began (a week
--- and two, 30 days and 60 ago), and the best runs of PROFIT among the signals closed in each. What a board shows is
--- subtraction: the actor `leaderboards` does it on the record of this moment.
+-- Every provider's board totals: its record now, its record when each window and the one before it began (a week and
+-- two, 30 days and 60 ago), and the best runs of PROFIT among the signals closed in each. What a board shows is a
+-- difference: the actor `leaderboards` computes it on the record of this moment.
 CREATE VIEW provider_standings AS
 SELECT s.provider_id, s.total_signals, s.follower_count AS followers,
        s.win_count + s.loss_count + s.breakeven_count AS closed, s.win_count AS wins, s.return_sum, s.current_streak,
@@ -54,7 +54,7 @@ CROSS JOIN LATERAL (
         GROUP BY run
     ) runs
 ) r
--- The run that stood a week ago: what was closed before, back to the latest that was no PROFIT.
+-- The run that was current a week ago: the signals closed before, back to the latest that was no PROFIT.
 CROSS JOIN LATERAL (
     SELECT count(*)::int AS streak
     FROM signal_outcomes
@@ -65,8 +65,8 @@ CROSS JOIN LATERAL (
             AND closed_at <= now() - interval '7 days'), 0)
 ) o;
 
--- Refreshed every hour by the actor: where it starts from, what the windows are counted against, and what is read
--- while it is away.
+-- Refreshed every hour by the actor, which starts from it; the windows are counted against it, and it is read while the
+-- actor is unavailable.
 CREATE MATERIALIZED VIEW leaderboard AS SELECT *, now() AS at FROM provider_standings;
 CREATE UNIQUE INDEX leaderboard_provider ON leaderboard (provider_id);
 

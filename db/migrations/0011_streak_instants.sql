@@ -1,7 +1,7 @@
 -- migrate:up
 
--- Two activities are two days only if a midnight of the zone that is in force now lies between their instants: dates
--- alone cannot tell. Null of what was stored before: such a day counted, and its activity was at its end.
+-- Two activities fall on two days only if a midnight of the zone that is in force now lies between their instants:
+-- dates alone do not show it. Null in older rows: such a day counted, and its activity was at its end.
 ALTER TABLE user_streaks
     ADD COLUMN counted_on date,            -- the latest day that counted
     ADD COLUMN counted_at timestamptz,     -- the activity that made it count

@@ -1,15 +1,15 @@
 -- migrate:up
 
--- When it was received; null: from before it was kept, by a way other than Lens.
--- passing_score: what a stream's min_score is compared with, where that is not `score`: a close passes by the signal that
--- it closes, too. Decided at the publication, so that live delivery and every replay agree.
+-- received_at: null for signals from before it was kept that came by a way other than Lens.
+-- passing_score: what a stream's min_score is compared with, where that is not `score`: a close also passes by the signal
+-- that it closes. Decided at the publication, so that live delivery and every replay agree.
 ALTER TABLE signals
     ADD COLUMN received_at   timestamptz,
     ADD COLUMN passing_score smallint CHECK (passing_score BETWEEN 0 AND 100);
 
 UPDATE signals s SET received_at = e.received_at FROM lens_events e WHERE e.event_id = s.id;
 
--- What streams send of a signal says its terms, too. Of the past only as much as can still be replayed to anybody.
+-- Adds the terms of a signal to what streams send of it; for older signals only as far back as can still be replayed.
 UPDATE signals s
 SET feed_data = left(s.feed_data, -1)
     || ',"event_type":"' || s.event_type || '"'

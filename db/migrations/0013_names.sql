@@ -1,8 +1,8 @@
 -- migrate:up
 
--- What names look like, by Unicode's confusables: two that share a skeleton look alike. SQL cannot tell; providers/{k}
--- fills what is missing, of system providers too, before it compares names, and names that are alike already stay.
--- The name before the present one, which nobody else may take for 30 days.
+-- Skeletons of names, by Unicode's confusables: two names that share one look alike. SQL cannot compute them;
+-- providers/{k} fills missing ones, of system providers too, before it compares names; existing look-alikes stay.
+-- former_*: the previous name, which no other provider may take for 30 days.
 ALTER TABLE providers
     ADD COLUMN name_skeletons   text[],
     ADD COLUMN renamed_at       timestamptz,

@@ -1,7 +1,7 @@
 -- migrate:up
 
 -- BTC, BTC/USD and BTC-PERP are one instrument, an option's is its contract with the full expiry: null where the symbol
--- itself is the name (schemas._instruments). What is not ranked counts as a signal, and opens and closes nothing.
+-- itself is the name (schemas._instruments). A signal that is not ranked counts, and opens and closes nothing.
 ALTER TABLE signals
     ADD COLUMN instrument text,
     ADD COLUMN is_ranked  boolean NOT NULL DEFAULT true;
@@ -24,7 +24,7 @@ FROM (
 ) AS read
 WHERE read.id = s.id;
 
--- Positions wait by asset type and instrument; `symbol` is the instrument's name.
+-- Positions are matched by asset type and instrument; `symbol` is the instrument's name.
 ALTER TABLE signal_outcomes ADD COLUMN asset_type text NOT NULL DEFAULT 'crypto';
 UPDATE signal_outcomes o SET asset_type = s.asset_type, symbol = coalesce(s.instrument, s.symbol)
 FROM signals s WHERE s.id = o.signal_id AND (s.asset_type <> 'crypto' OR s.instrument IS NOT NULL);
@@ -32,7 +32,7 @@ DROP INDEX signal_outcomes_open;
 CREATE INDEX signal_outcomes_open ON signal_outcomes (provider_id, asset_type, symbol, direction, opened_seq)
     WHERE status = 'PENDING';
 
--- What the filter `symbol` looks at is the instrument, too: however it is spelled, it finds each spelling.
+-- The filter `symbol` compares instruments too: any spelling finds every spelling.
 DROP INDEX signals_symbol;
 ALTER TABLE signals DROP COLUMN symbol_key;
 ALTER TABLE signals ADD COLUMN symbol_key text NOT NULL

@@ -1,6 +1,6 @@
 -- migrate:up
 
--- The mailbox that an address leads to: what comes after a plus is a note to oneself, and Gmail knows no dots.
+-- The mailbox that an address leads to: a suffix after a plus is ignored, and so are dots at Gmail.
 ALTER TABLE users ADD COLUMN mailbox text NOT NULL GENERATED ALWAYS AS (
     CASE WHEN split_part(email, '@', 2) IN ('gmail.com', 'googlemail.com')
         THEN coalesce(nullif(replace(split_part(split_part(email, '@', 1), '+', 1), '.', ''), ''),
@@ -10,7 +10,7 @@ ALTER TABLE users ADD COLUMN mailbox text NOT NULL GENERATED ALWAYS AS (
     END
 ) STORED;
 
--- Mailboxes by which a referral has counted: each does so once, under whichever address, whoever referred it.
+-- Mailboxes by which a referral has counted: each does so once, under any of its addresses, for any referrer.
 CREATE TABLE referral_mailboxes (
     mailbox    text PRIMARY KEY,
     referee_id uuid NOT NULL REFERENCES users

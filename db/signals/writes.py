@@ -15,7 +15,7 @@ from db.providers.outcomes import Place
 
 
 class ProviderCard(Value):
-    """What a signal shows of its provider."""
+    """The card of a provider in a signal."""
 
     user_id: UUID
     display_name: str
