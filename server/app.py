@@ -33,7 +33,7 @@ HEAD_SECONDS = 30.0  # for at most 16 KiB
 UNREAD_SECONDS = 60.0  # without a byte of an answer being taken, as for streams
 BODY_SECONDS = 15.0  # for at most 64 KiB that are kept, or a body that is read to be discarded
 HEADER_BYTES = 16 << 10
-DETACHED_BUFFERS = 4  # of STREAM_BUFFER_BYTES, beyond which a stream is told to reconnect: beyond four it is closed at once
+DETACHED_BUFFERS = 4  # of STREAM_BUFFER_BYTES, past which a stream is told to reconnect: past four it is closed
 
 _REFUSALS: dict[int, type[AppError]] = {ValidationFailed.status: ValidationFailed, Unavailable.status: Unavailable}
 _QUIET = frozenset({"/health", "/ready", "/metrics", "/api/v1/health", "/api/v1/ready", "/api/v1/metrics"})

@@ -1,1 +1,1 @@
-"""`run.py demo`: fills a running development server with a community, and keeps it moving."""
+"""`run.py demo`: fill a running development server with a community, and keep it active."""

@@ -1,4 +1,4 @@
-"""The progress bar: one line that is written over on a terminal, and a line for each finished step anywhere."""
+"""Show progress: one line that is overwritten on a terminal, and a line for each finished step anywhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHOW_SECONDS = 0.1
 
 
 class Bar:
-    """A step of so many parts."""
+    """The progress bar of a step of `total` parts."""
 
     def __init__(self, progress: Progress, text: str, total: int) -> None:
         self.text = text
@@ -24,7 +24,7 @@ class Bar:
         self._shown = 0.0
 
     def advance(self, count: int = 1) -> None:
-        """So many more are done."""
+        """Count finished parts, and show the bar when it is due."""
         self.done += count
         if time.monotonic() - self._shown >= _SHOW_SECONDS:
             self._shown = time.monotonic()
@@ -32,14 +32,14 @@ class Bar:
 
     @property
     def line(self) -> str:
-        """As it is shown."""
+        """Return the bar's line."""
         share = min(self.done / max(self.total, 1), 1.0)
         full = round(share * _WIDTH)
         return f"  {self.text:<34} {'█' * full}{'░' * (_WIDTH - full)} {self.done}/{self.total}"
 
 
 class Progress:
-    """Writes to `stream`. Nothing moves where nobody looks: a file gets the finished lines alone."""
+    """Write progress to `stream`; one that is no terminal gets the finished lines alone."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -48,22 +48,22 @@ class Progress:
 
     @contextmanager
     def step(self, text: str, total: int) -> Iterator[Bar]:
-        """A bar while the block lasts; then a line with the time that it took."""
+        """Show a bar while the block lasts; then a line with the time that it took."""
         bar, began = Bar(self, text, total), time.monotonic()
         self.show(bar.line)
         yield bar
         self.say(f"  ✓ {text:<32} {bar.done:>6}  {time.monotonic() - began:5.1f} s")
 
     def show(self, line: str) -> None:
-        """Write the line that goes away, where lines can."""
+        """Write the transient line, on a terminal."""
         if self._is_terminal:
-            columns = shutil.get_terminal_size().columns  # a line that wraps would not go away
+            columns = shutil.get_terminal_size().columns  # a line that wraps could not be overwritten
             self._stream.write(f"{_ERASE}{line[: columns - 1]}")
             self._stream.flush()
             self._pending = True
 
     def say(self, text: str = "") -> None:
-        """A line that stays."""
+        """Write a line that stays."""
         self._stream.write(f"{_ERASE if self._pending else ''}{text}\n")
         self._stream.flush()
         self._pending = False

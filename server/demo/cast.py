@@ -1,4 +1,4 @@
-"""Who lives in the demo: providers with what they trade by, strategies, and those who follow them."""
+"""The demo's people: providers with their trading styles, strategies, and followers."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ PASSWORD = "tradestream-demo-2026"  # noqa: S105 - of accounts that exist in dev
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody with an account. `referrer` is the name of who brought them."""
+    """A person with an account. `referrer` is the name of the person who referred them."""
 
     name: str
     referrer: str | None = None
-    is_passive: bool = False  # registered and verified, and never seen again: a referral that is pending
+    is_passive: bool = False  # registered and verified, then inactive: a referral that stays pending
 
     @property
     def email(self) -> str:
-        """Their address, and so where their e-mails go."""
+        """Return the person's e-mail address."""
         return f"{self.name.lower().replace(' ', '.').replace('_', '-')}@{DOMAIN}"
 
     @property
     def avatar_url(self) -> str:
-        """A picture drawn from the name."""
+        """Return the URL of a picture drawn from the name."""
         return f"https://api.dicebear.com/9.x/shapes/svg?seed={self.name.replace(' ', '-')}"
 
     @property
     def timezone(self) -> str:
-        """Where they live."""
+        """Return the person's time zone."""
         zones = ("America/New_York", "Europe/London", "Europe/Berlin", "Asia/Singapore", "Asia/Tokyo", "UTC")
         return zones[crc32(self.name.encode()) % len(zones)]
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider: what they say of themselves, what they trade, by which style, and how likely one follows them."""
+    """A provider: profile, markets, trading style, and the likelihood of being followed."""
 
     person: Person
     bio: str
@@ -53,12 +53,12 @@ class Provider:
 
     @property
     def name(self) -> str:
-        """Their name."""
+        """Return the provider's name."""
         return self.person.name
 
     @property
     def profile(self) -> dict[str, object]:
-        """The body of `POST /api/providers/become`."""
+        """Return the body of `POST /api/providers/become`."""
         handle = "".join(each for each in self.name.lower() if each.isalnum())[:15]
         return {
             "display_name": self.name,
@@ -83,13 +83,13 @@ class Strategy:
 
 
 KING = "CryptoKing_42"
-"""Whose account is shown to newcomers."""
+"""The name of the person whose account is shown to newcomers."""
 
 
 def _provider(
     name: str, bio: str, method: str, risk: str, specialties: str, markets: str, style: Style, charm: float
 ) -> Provider:
-    # The king is brought a few short of gold: somebody may use his link by hand.
+    # The king is left a few referrals short of gold, so that his link can be tried by hand.
     referrer = None if name in (KING, "OptionsFlow", "MacroOracle") else KING if charm > 0.6 else "OptionsFlow"
     return Provider(
         Person(name, referrer), bio, method, risk, tuple(specialties.split()), tuple(markets.split("|")), style, charm,
@@ -156,8 +156,8 @@ _LAST = (
 )  # fmt: skip
 
 FOLLOWERS: Sequence[Person] = tuple(
-    # The first seven came by the king's link, two of them never to be seen again; every fourth of the others by
-    # somebody else's.
+    # The king's link referred the first seven, two of whom stay inactive; every fourth of the others was referred by
+    # another follower.
     Person(
         f"{first} {_LAST[number * 5 % len(_LAST)]}",
         KING if number < 7 else PROVIDERS[1 + number % 6].name if number % 4 == 0 else None,

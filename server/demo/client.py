@@ -1,4 +1,4 @@
-"""A client of the server as any other: an address and an account each, patient with limits, plain about errors."""
+"""An HTTP client of the server: an address and an account each, patient with limits, clear about errors."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from server.demo.emails import Emails
 
 REQUEST_SECONDS = 30.0
 NO_CODE = "?"
-"""The code of a refusal that has none: it is not this product's."""
+"""The code of a refusal without a code, which is not this product's."""
 
-_AWAY_SECONDS = 20.0  # that a server may be starting anew before it counts as gone
+_AWAY_SECONDS = 20.0  # that a server may take to restart before it counts as gone
 _FIRST_ADDRESS = int(ipaddress.ip_address("127.77.0.1"))
 
 
 class DemoFailed(Exception):
-    """The demo cannot go on; the text is for whoever started it."""
+    """The demo cannot go on; the text is for the person who started it."""
 
 
 class Refused(Exception):
@@ -42,7 +42,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back."""
+    """An answer of the server."""
 
     status: int
     json: Any
@@ -50,7 +50,7 @@ class Answer:
 
 
 class Host:
-    """The server, and the addresses of this machine that clients may come from."""
+    """The server, and the addresses of this machine that clients may connect from."""
 
     def __init__(self, url: str, emails: Emails, say: Callable[[str], object]) -> None:
         self.url = url.rstrip("/")
@@ -62,7 +62,7 @@ class Host:
         self._waits = False
 
     def session(self) -> aiohttp.ClientSession:
-        """A client with an address of its own, where the machine has more than one."""
+        """Make a client session with an address of its own, where the machine has more than one."""
         number = len(self._sessions)
         address = (str(ipaddress.ip_address(_FIRST_ADDRESS + number)), 0) if self.has_addresses else None
         opened = aiohttp.ClientSession(
@@ -74,7 +74,7 @@ class Host:
         return opened
 
     def tell_wait(self, seconds: int) -> None:
-        """Say once that limits hold for us, too."""
+        """Report, once, that the server limits our requests."""
         if not self._waits:
             self._waits = True
             self.say(
@@ -98,7 +98,7 @@ class Client:
     async def ask(
         self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None, patient: bool = True
     ) -> Answer:
-        """One request; told to slow down, a `patient` client waits. Raises Refused; DemoFailed when nobody answers."""
+        """Send a request; a `patient` client waits when limited. Raises Refused; DemoFailed when no server answers."""
         away = 0.0
         data = None if body is None else orjson.dumps(body)
         fields = {**(headers or {}), **({} if data is None else {"Content-Type": "application/json"})}
@@ -138,16 +138,16 @@ class Client:
                 _refuse(f"{method} {path}", answer)
 
     async def get(self, path: str) -> Any:
-        """The document there."""
+        """Return the document at the path."""
         return (await self.ask("GET", path)).json
 
     async def post(self, path: str, body: Any = None) -> Any:
-        """What is answered."""
+        """Send a POST and return the answer's document."""
         return (await self.ask("POST", path, {} if body is None else body)).json
 
 
 class Account(Client):
-    """A person's client: registers, reads their e-mail, logs in, and renews the token when it has ended."""
+    """A person's client: registers, reads their e-mail, logs in, and renews the token when it has expired."""
 
     def __init__(self, host: Host, person: Person) -> None:
         super().__init__(host)
@@ -159,10 +159,10 @@ class Account(Client):
         self._cookie = ""
 
     async def enter(self, referral_code: str | None, *, expected: bool) -> None:
-        """Be logged in; the account is made where there is none. `expected`: it should be there.
+        """Log in, creating the account where there is none. `expected`: it should exist.
 
-        What is likelier is tried first: the server takes a quarter of a second for each password that it hears.
-        Raises DemoFailed, Refused, NoLetter.
+        The likelier case is tried first: the server takes a quarter of a second for each password.
+        Raises DemoFailed, Refused, NoEmail.
         """
         if expected:
             try:
@@ -181,7 +181,7 @@ class Account(Client):
         return None
 
     async def _return(self) -> None:
-        """An earlier run has made the account; perhaps it ended before the e-mail was read."""
+        """Log in to an account of an earlier run, which may have ended before the e-mail was read."""
         try:
             await self._log_in()
         except Refused as error:
@@ -198,7 +198,7 @@ class Account(Client):
     async def ask(
         self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None, patient: bool = True
     ) -> Answer:
-        """As whose account it is."""
+        """Send a request with the account's token."""
         for is_last in (False, True):
             given = {**(headers or {}), "Authorization": f"Bearer {self._token}"}
             try:
@@ -210,7 +210,7 @@ class Account(Client):
         raise AssertionError("not reached")
 
     async def renew(self) -> None:
-        """Another token: it says what the account is by now."""
+        """Renew the token, which states the account's present role."""
         try:
             self._take(await super().ask("POST", "/auth/refresh", headers={"Cookie": f"refresh_token={self._cookie}"}))
         except Refused as error:
@@ -236,7 +236,7 @@ class Account(Client):
 
 
 def _has_addresses(url: str) -> bool:
-    """Whether this machine is all of 127.0.0.0/8, as Linux is, and the server is on it."""
+    """Whether this machine owns all of 127.0.0.0/8, as Linux does, and the server is on it."""
     if not (URL(url).host or "").startswith("127."):
         return False
     with socket.socket() as probe:

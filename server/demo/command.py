@@ -1,4 +1,4 @@
-"""The command `run.py demo`: finds the server, fills it, says what to look at, keeps it moving until Ctrl-C."""
+"""The command `run.py demo`: find the server, fill it, say what to look at, keep it active until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from server.supervisor.terminal import own_terminal
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was asked for: `once` fills and ends, `small` is a community of 16, `seconds` bounds the moving."""
+    """The command's options: `once` fills and ends, `small` is a community of 16, `seconds` bounds the activity."""
 
     url: str | None = None
     once: bool = False
@@ -35,7 +35,7 @@ class Options:
 
 
 def run(settings: Settings, options: Options) -> int:
-    """The exit status: 0, also after Ctrl-C; 1 with the reason on stderr."""
+    """Run the demo; return 0, also after Ctrl-C, or 1 with the reason on stderr."""
     progress = Progress(sys.stdout)
     with own_terminal():
         try:
@@ -82,14 +82,14 @@ async def _run(settings: Settings, options: Options, progress: Progress) -> None
 
 
 async def _find(host: Host, settings: Settings) -> None:
-    """Raises DemoFailed unless a development server answers that runs on our DATA_DIR."""
+    """Find the server. Raises DemoFailed unless a development server answers that runs on our DATA_DIR."""
     client = Client(host)
-    with suppress(Refused):  # 503 while it starts: the next request tells more
+    with suppress(Refused):  # 503 while it starts: the next request shows more
         await client.get("/ready")
     try:
         server = await client.get("/api/v1/demo")
     except Refused as error:
-        if error.code == NO_CODE:  # whoever refuses so has not our errors
+        if error.code == NO_CODE:  # a server that refuses so is not ours
             raise DemoFailed(
                 f"{host.url} is not a TradeStream server: it answers {error.status}; "
                 "`make run` starts one, and PORT or --url names another address"
@@ -109,7 +109,7 @@ async def _find(host: Host, settings: Settings) -> None:
 
 
 def what_to_see(url: str, provider_id: str) -> list[str]:
-    """What to look at, and how to get in."""
+    """Return the lines that say what to look at, and how to log in."""
     login = shlex.quote(f'{{"email": "cryptoking-42@demo.example.com", "password": "{PASSWORD}"}}')
     return [
         "",

@@ -1,4 +1,4 @@
-"""Who takes part in a demo, small or whole, and their accounts on the server."""
+"""The participants of a demo, small or whole, and their accounts on the server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """The roles: all of them, or few enough for a test."""
+    """The participants: all of them, or few enough for a test."""
 
     providers: Sequence[Provider] = PROVIDERS
     strategies: Sequence[Strategy] = STRATEGIES
@@ -31,33 +31,33 @@ class Cast:
 
     @property
     def traders(self) -> list[tuple[str, tuple[str, ...], Style]]:
-        """Name, markets and style of everybody who trades."""
+        """Return the name, markets and style of every trader."""
         traders: list[Provider | Strategy] = [*self.providers, *self.strategies]
         return [(each.name, each.markets, each.style) for each in traders]
 
     @property
     def newcomers(self) -> frozenset[str]:
-        """The names of the providers who have only begun."""
+        """Return the names of the providers who have only begun."""
         return frozenset(each.name for each in self.providers if each.is_newcomer)
 
     def days_of(self, name: str) -> float:
-        """How long somebody has been trading."""
+        """Return the days that a trader has been trading."""
         return NEWCOMER_DAYS if name in self.newcomers else self.days
 
     @property
     def people(self) -> list[Person]:
-        """Everybody with an account, in an order in which whoever is referred comes after who refers them."""
+        """Return everybody with an account, referrers before those whom they refer."""
         everybody = [*(each.person for each in self.providers), *self.followers]
         return [each for each in everybody if each.referrer is None] + [each for each in everybody if each.referrer]
 
 
 SMALL = Cast(PROVIDERS[:6], STRATEGIES[:1], FOLLOWERS[:10], days=48.0)
-"""Every asset type, and somebody who refers seven, as in the document."""
+"""Every asset type, and a person who refers seven, as in the document."""
 
 
 @dataclass(slots=True)
 class Community:
-    """The accounts by name."""
+    """The demo's accounts, by name."""
 
     cast: Cast
     host: Host
@@ -66,22 +66,22 @@ class Community:
 
     @property
     def providers(self) -> list[Account]:
-        """Of the providers."""
+        """Return the providers' accounts."""
         return [self.accounts[each.name] for each in self.cast.providers]
 
     @property
     def active(self) -> list[Account]:
-        """Of everybody who does something."""
+        """Return the accounts of all who are not passive."""
         return [each for each in self.accounts.values() if not each.person.is_passive]
 
     def source(self, name: str) -> str:
-        """What stands for a trader in a signal: the account's id, or a strategy's own name."""
+        """Return a trader's `source` in a signal: the account's id, or a strategy's own name."""
         account = self.accounts.get(name)
         return name if account is None else str(account.user_id)
 
 
 async def for_each(bar: Bar, items: Iterable[T], act: Callable[[T], Awaitable[object]]) -> None:
-    """`act` on all of them, a few at once; the first failure ends it."""
+    """Call `act` on all items, a few at once; the first failure ends it."""
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def one(item: T) -> None:

@@ -1,4 +1,4 @@
-"""Options and predictions on recorded prices: what they cost by Black and Scholes, and what their signals say. Pure."""
+"""Price options and predictions on recorded prices by Black and Scholes, and describe them for signals. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NORMAL = 1 / math.sqrt(2 * math.pi)
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What a position is in: the public symbol; of an option or a prediction also on what, and until which bar."""
+    """A position's contract: its public symbol; of an option or a prediction also its underlying and its last bar."""
 
     symbol: str
     asset_type: AssetType
@@ -33,7 +33,7 @@ class Contract:
 
 
 def choose(market: Market, moment: float, *, rises: bool, at: datetime) -> Contract:
-    """What somebody buys who expects that: the asset itself, a call or a put at the money, or a question."""
+    """Choose a contract for an expected move: the asset itself, a call or a put at the money, or a question."""
     instrument = market.instrument
     if instrument.asset_type not in ("option", "prediction"):
         return Contract(instrument.symbol, instrument.asset_type, instrument.symbol)
@@ -53,9 +53,9 @@ def choose(market: Market, moment: float, *, rises: bool, at: datetime) -> Contr
 
 
 def price_of(contract: Contract, market: Market, moment: float) -> float:
-    """The price of the asset, the premium or the probability at a moment; > 0."""
+    """Return the price of the asset, the premium or the probability at a moment; > 0."""
     if contract.strike is None:
-        return float(f"{market.close(moment):.8g}")  # what a feed would give
+        return float(f"{market.close(moment):.8g}")  # as precise as a feed
     terms = _Terms(contract, market, moment)
     if contract.asset_type == "prediction":
         return min(max(round(_cumulative(terms.d2), 3), 0.02), 0.98)
@@ -63,7 +63,7 @@ def price_of(contract: Contract, market: Market, moment: float) -> float:
 
 
 def describe(contract: Contract, market: Market, moment: float) -> dict[str, Any]:
-    """The `asset_data` of a signal."""
+    """Return the `asset_data` of a signal."""
     price = price_of(contract, market, moment)
     before = price_of(contract, market, moment - _DAY_BARS)
     if contract.strike is None:
@@ -93,7 +93,7 @@ def describe(contract: Contract, market: Market, moment: float) -> dict[str, Any
 
 
 class _Terms:
-    """Black and Scholes without interest; the deviation of a bar is that of the bars before."""
+    """Black and Scholes without interest; a bar's deviation is measured on the bars before."""
 
     def __init__(self, contract: Contract, market: Market, moment: float) -> None:
         assert contract.strike is not None
@@ -111,7 +111,7 @@ class _Terms:
         return call if self._is_call else call - self._spot + self._strike
 
     def greeks(self) -> dict[str, float]:
-        """Theta is for a day, vega for a point of volatility."""
+        """Return the greeks. Theta is for a day, vega for a point of volatility."""
         density = _NORMAL * math.exp(-self._d1 * self._d1 / 2)
         root = math.sqrt(self._left)
         delta = _cumulative(self._d1)

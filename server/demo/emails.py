@@ -1,4 +1,4 @@
-"""Reads the letters that a development server writes into its Maildir: each holds a link that verifies an address."""
+"""Read the e-mails that a development server writes into its Maildir: each holds a link that verifies an address."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _LOOK_SECONDS = 0.3
 
 
 class NoEmail(Exception):
-    """The e-mail has not come."""
+    """The e-mail has not arrived."""
 
 
 class Emails:
-    """The Maildir `folder`: what came after it was opened. The newest e-mail to an address is the one that counts."""
+    """The e-mails that arrive in the Maildir `folder` after it was opened. An address's newest e-mail counts."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "new"
@@ -27,7 +27,7 @@ class Emails:
         self._tokens: dict[str, str] = {}
 
     async def token_for(self, address: str) -> str:
-        """The token of the link that was sent there; each is given once. Raises NoLetter."""
+        """Return the token of the link that was sent to the address; each is returned once. Raises NoEmail."""
         deadline = time.monotonic() + _WAIT_SECONDS
         while address not in self._tokens:
             if time.monotonic() > deadline:

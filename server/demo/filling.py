@@ -1,4 +1,4 @@
-"""Fills the server: accounts, months of signals, and what people have done about them."""
+"""Fill the server with accounts, months of signals, and people's reactions to them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WEIGHTS = (10, 6, 4, 1)
 
 
 class Filling:
-    """One filling. What an earlier one that was interrupted has done is found there."""
+    """Fill the server once. The results of an earlier run that was interrupted are kept."""
 
     def __init__(self, community: Community, state: State, progress: Progress) -> None:
         self._community = community
@@ -36,7 +36,7 @@ class Filling:
         self._client = Client(community.host)
 
     async def run(self) -> None:
-        """All of it. Raises DemoFailed, Refused."""
+        """Run all steps. Raises DemoFailed, Refused."""
         # While accounts are made: the server hashes passwords meanwhile.
         past = None if self._state.past else spawn(self._score(), name="score the past")
         try:
@@ -61,13 +61,13 @@ class Filling:
         people = self._community.cast.people
         referrers = {each.referrer for each in people} - {None}
         with self._progress.step("accounts registered, verified", len(people)) as bar:
-            # Who refers others is there before them.
+            # Referrers are registered before those whom they refer.
             first = [each for each in people if each.referrer is None]
             second = [each for each in people if each.referrer is not None and each.name in referrers]
             rest = [each for each in people if each not in first and each not in second]
             for wave in (first, second, rest):
                 await for_each(bar, wave, self._enter)
-        # In the order of the cast, whoever was ready first.
+        # In the order of the cast, not that of completion.
         accounts = self._community.accounts
         self._community.accounts = {each.name: accounts[each.name] for each in people}
 
@@ -86,12 +86,12 @@ class Filling:
             try:
                 await account.post("/api/providers/become", provider.profile)
             except Refused as error:
-                if error.status != 409:  # an earlier run has come so far
+                if error.status != 409:  # an earlier run has done this
                     raise
             await account.renew()
         self._community.accounts[person.name] = account
 
-    # --- the past
+    # --- backfill
 
     async def _score(self) -> list[tuple[str, dict[str, Any]]]:
         return await asyncio.to_thread(imagine, self._community.cast, self._community.markets, self._state)
@@ -133,7 +133,7 @@ class Filling:
             for each in providers
             if each.name != account.person.name and self._random.random() < each.charm
         ]
-        # Nobody who is active follows nobody: a referral qualifies by the first follow.
+        # Every active person follows somebody: a referral qualifies by the first follow.
         following = {account.person.name for account, _ in pairs}
         pairs += [(each, providers[0]) for each in self._community.active if each.person.name not in following | {KING}]
 
@@ -170,7 +170,7 @@ class Filling:
             await for_each(bar, chosen, self._discuss)
 
     async def _newest_of_each_type(self, signals: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """A few of each, so that none goes without a word: the newest are of whoever trades most."""
+        """Take a few signals of each type, so that each gets comments: the newest of all are the busiest traders'."""
         known = {each["id"] for each in signals}
         types = ("crypto", "stock", "option", "etf", "forex", "prediction")
         pages = [await self._client.get(f"/api/signals?limit=3&asset_types={each}") for each in types]
@@ -186,7 +186,7 @@ class Filling:
                 answer = {"content": self._random.choice(REPLIES), "parent_id": said["id"]}
                 await author.ask("POST", path, answer, patient=False)
         except Refused as error:
-            if error.status not in (409, 429):  # said the same a moment ago; or 20 times within the hour
+            if error.status not in (409, 429):  # the same comment a moment ago; or 20 within the hour
                 raise
 
     async def _keep(self) -> None:
@@ -215,7 +215,7 @@ class Filling:
             await for_each(bar, self._community.active, keep)
 
     async def _choose_code(self) -> None:
-        """Possible from silver on, and that follows from what others did a moment ago."""
+        """Choose a referral code, which needs silver: the tier may still be rising from what others have just done."""
         king = self._community.accounts[KING]
         for _ in range(20):
             try:
@@ -229,9 +229,9 @@ class Filling:
 
 
 def imagine(cast: Cast, markets: dict[str, Market], state: State) -> list[tuple[str, dict[str, Any]]]:
-    """What everybody's style would have done, as (name, past signal) in the order of publication.
+    """Simulate every style's past trades, as (name, past signal) in the order of publication.
 
-    What is still open then is noted in the state.
+    Positions that are still open are kept in the state.
     """
     past: list[tuple[str, dict[str, Any]]] = []
     state.held.clear()

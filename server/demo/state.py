@@ -1,4 +1,4 @@
-"""What a demo remembers between its runs: when its past ended, who holds what."""
+"""The state that a demo keeps between its runs: when its backfill ended, and the open positions."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from config.clock import now, rfc3339
 from server.demo.trading import Position, Trade
 
 Held = dict[tuple[str, str], Position]
-"""Open positions by the name of who holds them and the market."""
+"""Open positions by their holder's name and the market."""
 
 
 @dataclass(slots=True)
 class State:
-    """`anchor` is moment 0 of the prices, from which on they go by the clock.
+    """A demo's state. `anchor` is moment 0 of the prices, from which on they follow the clock.
 
-    `past`: the import is complete; `filled`: everything is. `is_new`: nothing was remembered.
+    `past`: the backfill is complete; `filled`: everything is. `is_new`: no state was saved.
     """
 
     path: Path
@@ -32,7 +32,7 @@ class State:
 
     @classmethod
     def load(cls, path: Path) -> State:
-        """The state that was saved there, or a new one that begins now. A file that cannot be read is begun anew."""
+        """Load the saved state; without a readable file, return a new one that begins now."""
         try:
             document: dict[str, Any] = orjson.loads(path.read_bytes())
             held = {(each["name"], each["market"]): Position.from_dict(each["position"]) for each in document["held"]}
@@ -42,7 +42,7 @@ class State:
             return cls(path, now(), is_new=True)
 
     def note(self, name: str, trade: Trade) -> None:
-        """Remember what somebody holds, or no longer holds, by a trade."""
+        """Record the position that a trade opens or closes."""
         place = name, trade.position.contract.market
         if trade.closes:
             self.held.pop(place, None)
@@ -50,7 +50,7 @@ class State:
             self.held[place] = trade.position
 
     def save(self) -> None:
-        """Write it, all or nothing."""
+        """Write the state atomically."""
         held = [
             {"name": name, "market": market, "position": each.to_dict()} for (name, market), each in self.held.items()
         ]

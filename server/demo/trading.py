@@ -1,4 +1,4 @@
-"""Trades of a style on a market: when it gets in and out, and the signals of it, scored as the product scores. Pure."""
+"""Simulate a style's trades on a market, and their signals, scored as the product scores. Pure."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ HISTORY_DAYS = 62.0  # two of the months that boards compare
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """What somebody holds, since which moment, at which price. A contract's strike and expiry stay as bought."""
+    """An open position: its contract, moment and price. A contract's strike and expiry stay as bought."""
 
     contract: Contract
     side: Literal["long", "short"]
     opened: float
     spot: float
-    rises: bool  # what was hoped for of the spot price
+    rises: bool  # whether the position wins by a rising spot price
 
     def moved(self, spot: float) -> float:
-        """How the market went since, as a fraction; above 0 is for the position."""
+        """Return the market's move since, as a fraction; above 0 is in the position's favour."""
         change = spot / self.spot - 1
         return change if self.rises else -change
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """Return the JSON form."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> Position:
-        """Of `to_dict`."""
+        """Restore a position from its `to_dict`."""
         return cls(**{**document, "contract": Contract(**document["contract"])})
 
 
 @dataclass(frozen=True, slots=True)
 class Trade:
-    """A position that is opened or closed at a moment: in the past the end of a bar."""
+    """A position that is opened or closed at a moment: before the anchor, the end of a bar."""
 
     market: Market
     position: Position
@@ -72,31 +72,31 @@ class Trade:
 
     @property
     def price(self) -> float:
-        """Of the asset, the premium or the probability."""
+        """Return the price of the asset, the premium or the probability."""
         return price_of(self.position.contract, self.market, self.moment)
 
     @property
     def asset_data(self) -> dict[str, Any]:
-        """As the signal shows it."""
+        """Return the signal's `asset_data`."""
         return describe(self.position.contract, self.market, self.moment)
 
 
 def enter(market: Market, moment: float, *, rises: bool, at: datetime) -> Trade:
-    """Get in. Puts are bought, everything else can be sold short."""
+    """Open a position. Puts are bought, everything else can be sold short."""
     contract = choose(market, moment, rises=rises, at=at)
     side: Literal["long", "short"] = "long" if rises or contract.asset_type == "option" else "short"
     return Trade(market, Position(contract, side, moment, market.close(moment), rises), moment, closes=False)
 
 
 def next_trade(style: Style, market: Market, moment: float, position: Position | None, at: datetime) -> Trade | None:
-    """What the style does at the end of a bar, if anything."""
+    """Return the style's trade at the end of a bar, if any."""
     return _next(style, market, moment, position, at, market.window(moment, WINDOW), 1.0)
 
 
 def next_quick_trade(
     style: Style, market: Market, moment: float, position: Position | None, at: datetime
 ) -> Trade | None:
-    """What the style does if it looks at steps of a quarter of a minute instead of bars: small trades, soon over."""
+    """Return the style's trade on steps of a quarter of a minute instead of bars: small trades, soon over."""
     return _next(style, market, moment, position, at, market.steps(moment, WINDOW), 1 / HOUR_STEPS)
 
 
@@ -112,7 +112,7 @@ def _next(
 
 
 def past_trades(style: Style, market: Market, anchor: datetime, days: float = HISTORY_DAYS) -> Iterator[Trade]:
-    """What the style would have done in the days before the anchor, in order; one position at a time."""
+    """Return the style's trades in the days before the anchor, in order; one position at a time."""
     first = market.first_bar(days)
     bars = market.window(0, market.length)
     wishes, closes = style.wishes(bars), bars[3]
@@ -132,7 +132,7 @@ def past_trades(style: Style, market: Market, anchor: datetime, days: float = HI
 
 
 def raw_signal(trade: Trade, source: str, identifier: UUID, at: datetime, commentary: str | None) -> RawSignal:
-    """The trade as Lens takes it."""
+    """Return the trade as the raw signal that Lens accepts."""
     return RawSignal(
         event_id=identifier,
         event_type=trade.event_type,
@@ -151,16 +151,16 @@ def raw_signal(trade: Trade, source: str, identifier: UUID, at: datetime, commen
 
 
 def size_of(trade: Trade) -> float:
-    """Some thousand's worth of it."""
+    """Return a size worth some thousands."""
     return float(f"{1000 / trade.price:.3g}")
 
 
 def past_signal(trade: Trade, name: str, source: str, anchor: datetime) -> dict[str, Any]:
-    """The trade of `name` as the import takes it: published within the bar's hour, the same whenever it is made."""
+    """Return a trade of `name` for the backfill: published within the bar's hour, the same whenever it is made."""
     contract = trade.position.contract
     seed = f"{rfc3339(anchor)} {name} {contract.market} {trade.moment} {trade.closes}".encode()
     chance = crc32(seed)
-    # Up to the last hour: a signal is not of the future. One that closes at a bar was opened bars before.
+    # At most an hour: no signal lies in the future. One that closes at a bar was opened bars before.
     published_at = trade.market.time_of(trade.moment, anchor) - timedelta(seconds=chance % 3000)
     identifier = derived_uuid7(int(published_at.timestamp() * 1000), seed)
     made_at = published_at - timedelta(seconds=chance % 1500)
@@ -176,7 +176,7 @@ def past_signal(trade: Trade, name: str, source: str, anchor: datetime) -> dict[
 
 
 def commentary_of(trade: Trade) -> str:
-    """What one says of it."""
+    """Return a commentary for the trade."""
     contract, position = trade.position.contract, trade.position
     if trade.closes:
         moved = position.moved(trade.market.close(trade.moment))
@@ -187,7 +187,7 @@ def commentary_of(trade: Trade) -> str:
 
 
 def _snapshot(trade: Trade, at: datetime) -> MarketSnapshot:
-    """The recorded bars as the market data of the moment; there are none finer than an hour."""
+    """Return the recorded bars as the market data of the moment; there are none finer than an hour."""
     market, price = trade.market, trade.price
     now_ms = int(at.timestamp() * 1000)
     hours = market.window(trade.moment, 4 * WINDOW)

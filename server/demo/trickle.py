@@ -1,4 +1,4 @@
-"""Keeps a filled server moving: each second somebody trades at the price of the moment, reacts, comments, follows."""
+"""Keep a filled server active: each second a person trades at the present price, reacts, comments or follows."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from server.demo.state import State
 from server.demo.trading import Trade, commentary_of, next_quick_trade, next_trade, size_of
 
 TICK_SECONDS = (0.5, 1.3)
-_LOOK_TICKS = 3  # until everybody looks at the prices again
+_LOOK_TICKS = 3  # until all traders look at the prices again
 _SAVE_TICKS = 10
-_RISE_SECONDS = 120  # that somebody is drawn more often
+_RISE_SECONDS = 120  # for which a person is drawn more often
 _NEWEST = 30  # signals that people still talk about
-_REFUSALS = 20  # one after another: then something is wrong that will not pass
+_REFUSALS = 20  # in a row: then the fault is a lasting one
 _KINDS = ("like", "fire", "rocket", "sad")
 _WEIGHTS = (10, 6, 4, 1)
 
 
 class Trickle:
-    """One act a tick. A refusal is told and passed over; many in a row end it."""
+    """Perform an act a tick. A refusal is reported and skipped; many in a row end the run."""
 
     def __init__(self, community: Community, state: State, progress: Progress) -> None:
         self._community = community
@@ -47,7 +47,7 @@ class Trickle:
         self._last = ""
 
     async def run(self, *, seconds: float | None = None) -> None:
-        """Until it is cancelled, or for so long; says in the end what was done. Raises DemoFailed."""
+        """Run until cancelled, or for some seconds; report the acts at the end. Raises DemoFailed."""
         until = None if seconds is None else time.monotonic() + seconds
         tick = 0
         try:
@@ -78,7 +78,7 @@ class Trickle:
 
     def _note(self, error: Refused) -> None:
         self._done["refused"] += 1
-        if error.status == 429:  # its hour's or its minute's share is used up; somebody else's is not
+        if error.status == 429:  # this account's limit is reached; others' are not
             return
         self._refusals += 1
         if self._refusals >= _REFUSALS:
@@ -94,7 +94,7 @@ class Trickle:
     # --- trades
 
     def find_trades(self, at: datetime) -> list[tuple[str, Trade]]:
-        """What everybody wants to do at that time, in any order; newcomers look at bars of an hour."""
+        """Return the trades that all styles make at that time, in any order; newcomers look at bars of an hour."""
         found = []
         newcomers = self._community.cast.newcomers
         for name, symbols, style in self._community.cast.traders:
@@ -154,8 +154,8 @@ class Trickle:
     # --- people
 
     def somebody(self) -> Account:
-        """Anybody who takes part."""
-        # Never of those who are passive: with their first follow their referral would be pending no longer.
+        """Draw a person who takes part."""
+        # Never a passive one: with the first follow, their referral would be pending no longer.
         return self._random.choice(self._community.active)
 
     def _signal(self) -> str:
@@ -175,12 +175,12 @@ class Trickle:
         try:
             await account.ask("POST", path, {"content": self._random.choice(COMMENTS)}, patient=False)
         except Refused as error:
-            if error.status != 409:  # the same was said there a moment ago
+            if error.status != 409:  # the same comment was made there a moment ago
                 raise
         return "comments"
 
     async def _follow(self) -> str:
-        # Some are on the rise: whoever is drawn is drawn again for a while.
+        # Some are on the rise: a person who is drawn is drawn again for a while.
         rising = int(time.time() // _RISE_SECONDS) % len(self._community.providers)
         charm = [each.charm + (0.5 if place == rising else 0.0)
                  for place, each in enumerate(self._community.cast.providers)]  # fmt: skip
@@ -194,7 +194,7 @@ class Trickle:
     async def _unfollow(self) -> str:
         account = self.somebody()
         following = (await account.get("/api/social/following?limit=100"))["following"]
-        if len(following) > 1:  # nobody leaves everybody
+        if len(following) > 1:  # each keeps one
             one = self._random.choice(following)["provider"]
             await account.ask("DELETE", f"/api/social/follow/{one['user_id']}", patient=False)
             self._last = f"{account.person.name} no longer follows {one['display_name']}"
