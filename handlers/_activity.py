@@ -38,7 +38,7 @@ BATCH = 500
 TOGETHER_SECONDS = 0.02  # activity within this time is reported in one batch
 TELL_SECONDS = 5.0
 RETRY_SECONDS = (0.5, 15.0)
-SETTLE_SECONDS = 1.0  # how long the page of a user's streaks waits for the activity that its own request is
+SETTLE_SECONDS = 1.0  # how long a request for one's streaks waits until its own activity has been reported
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 ASK_SECONDS = 0.8
 PLACE_SECONDS = 0.4
-"""How long the actor may take, for a board and then for a place: there is still time to read the copy within the two
+"""How long the actor may take, for a board and then for a rank: that leaves time to read the copy within the two
 seconds of an answer."""
 _LEADERBOARD = Leaderboard()
 

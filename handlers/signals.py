@@ -103,7 +103,7 @@ class SignalStream(_Opening):
         | `resume_error` | What it means |
         |---|---|
         | `unknown` | no session has, or had, such an event |
-        | `expired` | the session ended more than 15 minutes ago, or remembers only later events |
+        | `expired` | it ended more than 15 minutes ago, or remembers only later events |
         | `identity` | it is another reader's: begun with another token, or without one, or open at this moment |
 
         A second reader with the last id of an open session gets a session of its own, which continues after that id.

@@ -11,7 +11,7 @@ from handlers._http.limits import Limiter, Rule
 from schemas.errors import RateLimited
 
 WRONG_PASSWORDS = "POST /auth/login wrong"
-"""The limit's name in RATE_LIMITS; it counts by account, and those of `/auth/change-password`, too."""
+"""The limit's name in RATE_LIMITS; it counts by account, wrong passwords of `/auth/change-password` included."""
 
 FAILURES = Rule(10, window_seconds=900)  # a user who has forgotten which of some passwords it is needs fewer
 NOTICES = Rule(1, window_seconds=24 * 3600)

@@ -157,7 +157,7 @@ class SessionStore:
             self._failed(error)
 
     def settle(self, since: float) -> None:
-        """Forget rows of Postgres older than `since`, when all was resaved: those left were taken over elsewhere."""
+        """Forget what went to Postgres before `since`: all was resaved; sessions left were taken over elsewhere."""
         if not self.is_behind:
             self._in_postgres = {session: moment for session, moment in self._in_postgres.items() if moment >= since}
 
