@@ -9,7 +9,7 @@ from actors._runtime.ref import Limits
 from config.settings import ConfigurationError
 
 TOGETHER = "lens=lens/intake+lens/enrich+lens/evaluate+lens/publish core=providers+users+leaderboards+ingest@1"
-"""What `together` means: a process for each lane of the pipeline, and one for all else."""
+"""The groups that `together` stands for: a process for each lane of the pipeline, and one for all else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 Way = Literal["redis", "kafka"]
 
 KEPT_BYTES = 1 << 20
-"""Of a message that is too large: all that Kafka lets through by default."""
+"""The part kept of a message that is too large: all that Kafka lets through by default."""
 
 _CLOCKS_DIFFER_MS = 86_400_000
 

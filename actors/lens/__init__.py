@@ -1,1 +1,1 @@
-"""The Lens pipeline: enqueue, enrich, evaluate, publish."""
+"""Run the Lens pipeline: enqueue, enrich, evaluate, publish."""

@@ -1,8 +1,8 @@
-"""The archive of what each event's judgement was based on: in Postgres, or by way of it in MongoDB.
+"""Archive what each event's decisions were based on, in Postgres, or by way of it in MongoDB.
 
 Runs are written in the transaction of the stage that made them: a crash loses none and nothing waits in memory. What
-Postgres has anyway (the event, its features, the decisions) is not written again: a document is put together when it
-is asked for, or when it is copied.
+Postgres has anyway (the event, its features, the decisions) is not written again: a document is assembled when it is
+requested, or when it is copied.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 COLLECTION: Final = "lens_archive"
 
 SETTLE_SECONDS: Final = 5.0
-"""After a change a document waits this long to be copied: the event's other models may be about to answer."""
+"""Delay of a document's copy after a change: the event's other models may be about to answer."""
 
 COPY_BATCH: Final = 100
 EXPIRE_BATCH: Final = 1_000
@@ -44,19 +44,19 @@ EXPIRE_EVERY_SECONDS: Final = 3_600.0
 
 
 def open_archive(settings: Settings, pool: Pool) -> Archive:
-    """The archive: in MongoDB if there is a MONGO_URL, else in Postgres. Connects when first used."""
+    """Open the archive: in MongoDB if there is a MONGO_URL, else in Postgres. Connects when first used."""
     if settings.mongo_url is None:
         return Archive(pool, settings.lens_archive_days)
-    from db._mongo import Collection  # late: without a MongoDB nothing of its driver is loaded
+    from db._mongo import Collection  # late: without a MongoDB its driver is not loaded
 
     return MongoArchive(pool, settings.lens_archive_days, Collection(settings.mongo_url, COLLECTION))
 
 
 class Archive:
-    """The archive in Postgres.
+    """Store the archive in Postgres.
 
-    `record` writes in the caller's transaction. `start` begins to tend it, which one process at a time should do (more
-    do no harm); `close` ends that. Reading needs neither.
+    `record` writes in the caller's transaction. `start` begins its maintenance, which one process at a time should do
+    (more do no harm); `close` ends that. Reading needs neither.
     """
 
     def __init__(self, pool: Pool, days: int) -> None:
@@ -65,29 +65,29 @@ class Archive:
         self._tasks: list[asyncio.Task[Any]] = []
 
     def start(self) -> None:
-        """Begin to delete what is too old."""
+        """Begin to delete expired runs."""
         self._tasks.append(spawn(self._expire_forever(), name="lens archive: expire"))
 
     async def close(self) -> None:
-        """Stop."""
+        """Stop the maintenance."""
         await cancel(*self._tasks)
 
     async def record(self, conn: Connection, changed: set[UUID], runs: Sequence[sql.RunRow]) -> None:
-        """Store runs. `changed` are the events whose document is another now, those of the runs among them.
+        """Store runs. `changed` are the events whose document changes, those of the runs among them.
 
-        A run that cannot be stored is dropped, counted and logged: it must not cost the event. An error of the server
-        is the transaction's.
+        A run that cannot be stored is dropped, counted and logged: it must not fail the event. An error of the server
+        fails the transaction.
         """
         if runs:
             await self._insert(conn, runs)
 
     async def fetch(self, event_id: UUID) -> dict[str, Any] | None:
-        """One event's document, times as RFC 3339 and ids as text, or None. Raises Unavailable."""
+        """Return one event's document, times as RFC 3339 and ids as text, or None. Raises Unavailable."""
         document = await self._assemble_one(event_id)
         return None if document is None else present(document)
 
     async def expire(self, now: datetime) -> int:
-        """Delete a batch of what is past its time; how much (of what there was most) it was. Raises Unavailable."""
+        """Delete a batch of expired rows; return how many (of the most numerous kind) it was. Raises Unavailable."""
         async with transaction(self._pool) as conn:
             gone = await sql.expire(conn, _first_id(now - timedelta(days=self._days)), EXPIRE_BATCH)
         metrics.ARCHIVE_EXPIRED.labels("postgres").inc(gone)
@@ -131,10 +131,10 @@ class Archive:
 
 
 class MongoArchive(Archive):
-    """The archive in MongoDB. Runs are stored in Postgres as ever, and copied from there in batches.
+    """Store the archive in MongoDB. Runs are first stored in Postgres, and copied from there in batches.
 
-    A copy is made at least once, and again changes nothing; only then is what was copied deleted in Postgres. While
-    MongoDB is away, Postgres is the archive, within the same retention.
+    A copy is made at least once, and repeating it changes nothing; only then is the copied part deleted in Postgres.
+    While MongoDB is unavailable, Postgres is the archive, with the same retention.
     """
 
     def __init__(self, pool: Pool, days: int, mongo: Collection) -> None:
@@ -142,12 +142,12 @@ class MongoArchive(Archive):
         self._mongo = mongo
 
     def start(self) -> None:
-        """Begin to copy, and to delete what is too old."""
+        """Begin to copy, and to delete expired runs and documents."""
         super().start()
         self._tasks.append(spawn(self._copy_forever(), name="lens archive: copy"))
 
     async def close(self) -> None:
-        """Stop; what was not copied stays in Postgres."""
+        """Stop; runs that were not copied stay in Postgres."""
         await super().close()
         self._mongo.close()
 
@@ -158,8 +158,8 @@ class MongoArchive(Archive):
         await super().record(conn, changed, runs)
 
     async def fetch(self, event_id: UUID) -> dict[str, Any] | None:
-        """One event's document, of both stores what they have. Raises Unavailable."""
-        # Postgres first: what is copied and deleted in between is then seen twice, and not missed.
+        """Return one event's document, merged from both stores. Raises Unavailable."""
+        # Postgres first: a row that is copied and deleted in between is then seen twice, and not missed.
         waiting = await self._assemble_one(event_id)
         copied = await self._mongo.find(event_id)
         if waiting is None or copied is None:
@@ -170,7 +170,7 @@ class MongoArchive(Archive):
         return present({**copied, **known, "evaluations": list(evaluations.values())})
 
     async def copy(self) -> int:
-        """Copy a batch of what is due, then delete it in Postgres; how many documents were due. Raises Unavailable."""
+        """Copy a batch of due documents, then delete it in Postgres; return how many were due. Raises Unavailable."""
         async with connection(self._pool) as conn:
             due = await sql.due(conn, COPY_BATCH)
             parts = await sql.read_parts(conn, list(due)) if due else {}
@@ -184,7 +184,7 @@ class MongoArchive(Archive):
         return len(due)
 
     async def expire(self, now: datetime) -> int:
-        """Delete a batch of what is past its time in either store."""
+        """Delete a batch of expired documents in either store."""
         gone = await self._mongo.delete_before(_first_id(now - timedelta(days=self._days)), EXPIRE_BATCH)
         metrics.ARCHIVE_EXPIRED.labels("mongo").inc(gone)
         return max(gone, await super().expire(now))
@@ -221,10 +221,10 @@ class MongoArchive(Archive):
             async with connection(self._pool) as conn:
                 metrics.ARCHIVE_LAG_SECONDS.set(await sql.lag_seconds(conn))
         except Unavailable:
-            pass  # said elsewhere, and the last value stands
+            pass  # reported elsewhere, and the last value stands
 
 
 def _first_id(moment: datetime) -> UUID:
-    """The smallest UUIDv7 of a moment: events of before it have smaller ids."""
+    """Return the smallest UUIDv7 of a moment: earlier events have smaller ids."""
     milliseconds = int(moment.astimezone(UTC).timestamp() * 1000)
     return UUID(int=milliseconds << 80 | 0x7 << 76 | 0x2 << 62)

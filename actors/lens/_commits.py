@@ -1,4 +1,4 @@
-"""How a stage's outcomes become durable: a batch in one fenced transaction; an event that Postgres refuses, alone."""
+"""Commit a stage's results: a batch in one fenced transaction; an event that Postgres refuses fails alone."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 5.0
-"""How long a hand-over may take before the sweep re-takes it. What a stage holds it leaves out of its sweep itself."""
+"""How long a hand-over may take before the sweep re-takes it. The sweep skips what its own stage holds."""
 
 
 class Commits:
-    """The commits of one stage. Raises Unavailable and CONTENDED for a batch, which may be committed again then."""
+    """Commit the results of one stage. Raises Unavailable and CONTENDED for a batch, which may then be tried again."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -34,7 +34,7 @@ class Commits:
     async def commit(self, batch: list[StageResult], done: list[StageResult]) -> None:
         """Commit the batch; if a row of it cannot be stored, its halves, so that one such event fails alone.
 
-        What is committed is added to `done`, a part of the batch also when the rest raises.
+        Committed results are added to `done`; it may hold a part of the batch when the rest raises.
         """
         try:
             done += await self._commit_once(batch)
@@ -51,7 +51,7 @@ class Commits:
                 done += await self._dead_letter_alone(batch[0], error, self._stage.stage)
 
     async def commit_steps(self, works: Sequence[Work], stage: str | None = None) -> set[UUID]:
-        """Store the steps that events carry: then they wait for this (or another) `stage`; the ids of those moved."""
+        """Store carried steps and move their events to this (or another) `stage`; return the ids of those moved."""
         stage = stage or self._stage.stage
         async with self._stage.context.transaction() as conn:
             moves = [steps_move(work, stage) for work in works]
@@ -60,19 +60,19 @@ class Commits:
         return moved
 
     async def free(self, works: Sequence[Work]) -> None:
-        """Have the sweeps take at once, and not after a lease, events whose steps could not be stored from here.
+        """Let the sweeps take events at once, and not after a lease, whose steps could not be stored from here.
 
-        Perhaps it took longer than a lease, and whoever moved them without us has handed them over again: where they
-        were still held, that was dropped.
+        Storing them may have taken longer than a lease, and the stage that moved them since has handed them over again:
+        that hand-over was dropped where they were still held.
         """
         try:
             async with self._stage.context.connection() as conn:
                 await stages.free(conn, [work.signal.event_id for work in works])
-        except Exception as error:  # noqa: BLE001 - of whatever kind, they wait for their leases then
+        except Exception as error:  # noqa: BLE001 - whatever it is, they wait for their leases then
             log.log(loudness(error), "%s cannot free %d events: %s", self._stage.stage, len(works), error)
 
     async def _commit_apart(self, result: StageResult, done: list[StageResult]) -> None:
-        """One event that cannot be stored with the steps that it carries: each by itself, to tell which one it is."""
+        """Commit each step of an event that cannot be stored with the steps it carries, to find out which one fails."""
         work, steps = replace(result.work, carried=()), result.work.carried
         for step, stage in zip(steps, [*(each.stage for each in steps[1:]), self._stage.stage], strict=True):
             try:

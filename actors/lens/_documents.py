@@ -1,4 +1,4 @@
-"""The archive's documents and what they are made of. Pure.
+"""Assemble the archive's documents. Pure.
 
     {event_id, symbol, source, received_at, enriched_at, signal: {…}, features: {…},
      evaluations: [{id, model, version, status, reason_code, error, prompt_hash, prompt, system, user, answer,
@@ -31,16 +31,16 @@ _DECISION: Final = ("decision", "confidence", "entry_plan", "risk_plan", "size_p
 
 
 def archived_runs(work: Work, runs: Sequence[Evaluation]) -> tuple[sql.RunRow, ...]:
-    """What the archive stores of runs: those that a prompt was sent for, and failures. The rest is in the decisions."""
+    """Return the rows to archive: runs that a prompt was sent for, and failures. The rest is in the decisions."""
     event_id = work.signal.event_id
     return tuple(_run_row(event_id, run) for run in runs if run.transcript is not None or run.decision is None)
 
 
 def assemble(parts: sql.Parts) -> dict[str, Any]:
-    """The document of what Postgres has: its times are datetimes, its ids UUIDs."""
+    """Assemble the document from Postgres's parts: its times are datetimes, its ids UUIDs."""
     event, decisions = parts.event, {row["model"]: row for row in parts.decisions}
     evaluations = [_evaluation(row, decisions.get(row["model"])) for row in parts.runs]
-    # A decision with a prompt has a run, which is in the other store once it is not here.
+    # A decision with a prompt has a run; if that is not here, it is in the other store.
     evaluations += [_local_evaluation(row) for row in parts.decisions if row["prompt_hash"] is None]
     return {
         "event_id": event["event_id"],
@@ -55,7 +55,7 @@ def assemble(parts: sql.Parts) -> dict[str, Any]:
 
 
 def present(document: dict[str, Any]) -> dict[str, Any]:
-    """The document as JSON has it, from either store, the evaluations in the order of time."""
+    """Return a document of either store as JSON has it, the evaluations in the order of time."""
     shown = {
         "event_id": document.get("event_id") or document["_id"],
         **{name: document.get(name) for name in ("symbol", "source", "received_at", "enriched_at", "signal")},
@@ -95,7 +95,7 @@ def _prompt_row(event_id: UUID, said: Transcript) -> sql.PromptRow:
 
 
 def _storable(text: str | None) -> str | None:
-    """The text as Postgres takes it (no NUL, no half of a surrogate pair), cut at LONGEST_TEXT_BYTES."""
+    """Return the text as Postgres takes it (no NUL, no lone surrogate), cut at LONGEST_TEXT_BYTES."""
     if text is None:
         return None
     return text.replace("\0", "\ufffd").encode(errors="replace")[:LONGEST_TEXT_BYTES].decode(errors="ignore")

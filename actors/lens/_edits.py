@@ -1,4 +1,4 @@
-"""What a retry may change of a signal, and the signal that comes of it. Pure."""
+"""Decide what a retry may change of a signal, and build the changed signal. Pure."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from schemas.ingest import load_scored, patch_scored
 from schemas.lens import SignalSubmission
 
 ENRICHED = frozenset({"event_type", "signal_direction", "symbol", "asset_type", "entry_price", "ts_utc"})
-"""What the features are made of: a signal that changes in one of these must be enriched anew."""
+"""The inputs of the features: a signal that changes in one of these must be enriched anew."""
 
 JUDGED = ENRICHED | {"size", "liquidation_price"}
-"""What a model is told: once one has decided, a change would put words into its mouth."""
+"""The inputs of a model: once one has decided, a change would attribute to it what it never judged."""
 
 _SUBMISSION = SignalSubmission()
 
@@ -35,10 +35,10 @@ class Edit:
 
 
 def edit_signal(event: Event, dead_letter: OpenDeadLetter, patch: Mapping[str, Any]) -> Edit | None:
-    """The event's signal with the patch laid over it; None if that changes nothing. Raises ValidationFailed.
+    """Return the event's signal with the patch applied; None if that changes nothing. Raises ValidationFailed.
 
-    What the patch repeats of the payload that the entry shows is no change, though the payload's numbers and times have
-    fewer digits than the signal's: so all of it may be sent back, with one field changed.
+    A field of the patch that repeats the payload shown by the entry is no change, though the payload's numbers and
+    times have fewer digits than the signal's: so all of it may be sent back, with one field changed.
     """
     shown = _parse(dead_letter.edited_payload or dead_letter.payload) | {"event_id": str(event.event_id)}
     patch = {name: value for name, value in patch.items() if name not in shown or shown[name] != value}
@@ -57,9 +57,9 @@ def edit_signal(event: Event, dead_letter: OpenDeadLetter, patch: Mapping[str, A
 
 
 def new_submission(dead_letter: OpenDeadLetter, patch: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The fields of a `Submit`, from the payload of an entry that never became an event. Raises ValidationFailed.
+    """Return the fields of a `Submit` from the payload of an entry that never became an event. Raises ValidationFailed.
 
-    As it is, the payload must be a submission through and through; under a patch, what is foreign to one is left out.
+    Without a patch the payload must be a valid submission as it is; under a patch, foreign fields are left out.
     """
     document = _parse(dead_letter.edited_payload or dead_letter.payload)
     if patch is not None:
@@ -68,7 +68,7 @@ def new_submission(dead_letter: OpenDeadLetter, patch: Mapping[str, Any] | None)
 
 
 def scored_message(dead_letter: OpenDeadLetter, patch: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The message of a scored signal as it is to be read again. Raises ValidationFailed when it still is none."""
+    """Return the message of a scored signal to be read again. Raises ValidationFailed when it still is none."""
     document = _parse(dead_letter.edited_payload or dead_letter.payload)
     if patch is not None:
         document = patch_scored(document, patch)
@@ -77,7 +77,7 @@ def scored_message(dead_letter: OpenDeadLetter, patch: Mapping[str, Any] | None)
 
 
 def to_json(loaded: Mapping[str, Any]) -> dict[str, Any]:
-    """A loaded submission as a JSON document, but for its Decimals."""
+    """Return a loaded submission as a JSON document, except for its Decimals."""
     return {**loaded, "ts_utc": rfc3339(loaded["ts_utc"])}
 
 

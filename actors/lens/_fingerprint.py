@@ -1,4 +1,4 @@
-"""What makes two submissions under one idempotency key the same: every value, however its numbers were spelled."""
+"""Fingerprint a submission: two under one idempotency key are equal if all values are, however numbers are spelled."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _SAFE_INTEGER = 2**53  # past it a double stands for several integers
 
 
 def fingerprint(submit: Submit) -> bytes:
-    """A digest of all that was submitted but the key itself.
+    """Return a digest of all that was submitted except the key itself.
 
-    Numbers count by value: 42000.50 comes from JavaScript as 42000.5, and 195 from other clients as 195.0.
+    Numbers count by value: JavaScript sends 42000.50 as 42000.5, and other clients send 195 as 195.0.
     """
     body = replace(submit, event_id=UUID(int=0), idempotency_key=None)
     text = orjson.dumps(_plain(astuple(body)), default=str, option=orjson.OPT_SORT_KEYS)

@@ -1,4 +1,4 @@
-"""Handing accepted events to the enrich stage: at once where it is quiet, together where there are many."""
+"""Hand accepted events to the enrich stage: at once under low load, in batches under high load."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from actors.lens.messages import Process, Work
 
 LINGER_SECONDS_EACH = 0.005
 LINGER_SECONDS = 0.1
-"""Under load the next batch waits for company: 5 ms for each event of the one before it, 100 ms at most. A batch costs
-a stage 2–3 ms of CPU whatever its size, and one that is worked on in a row keeps the processor's caches. Under 200
-events a second a batch is smaller than its wait asks for, and the wait dies away; a lone event never waits."""
+"""The batching delay under load: 5 ms for each event of the batch before, 100 ms at most. A batch costs a stage 2–3 ms
+of CPU whatever its size, and one that is worked on in a row keeps the processor's caches. Under 200 events a second a
+batch is smaller than its delay was meant for, and the delay shrinks to nothing; a lone event never waits."""
 
 
 def linger_after(events: int) -> float:
-    """How long the next batch waits after one of so many events, in seconds."""
+    """Return the batching delay after a batch of so many events, in seconds."""
     return min(LINGER_SECONDS_EACH * events, LINGER_SECONDS) if events > 1 else 0.0
 
 
 class HandOver:
-    """Gathers work for a stage. What is lost on the way is in Postgres; the next stage's sweep finds it."""
+    """Batch work for a stage. Work lost on the way is in Postgres; the next stage's sweep finds it."""
 
     def __init__(self, stage: ActorRef) -> None:
         self._stage = stage
@@ -29,13 +29,13 @@ class HandOver:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, works: Sequence[Work]) -> None:
-        """Send it now, or with what else comes until the pause after the last batch is over."""
+        """Send the work now, or with all that is added until the batching delay of the last batch is over."""
         self._waiting += works
         if self._timer is None:
             self.flush()
 
     def flush(self) -> None:
-        """Send what waits."""
+        """Send the waiting work."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

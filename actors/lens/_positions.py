@@ -1,4 +1,4 @@
-"""What a signal to close would close, looked up for the models that are asked in words: all that wait, in one query."""
+"""Look up the position that a CLOSE signal closes, for the language models: all pending look-ups in one query."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from schemas.errors import Unavailable
 log = logging.getLogger(__name__)
 
 MOST_AT_ONCE: Final = 500
-MOST_WAITING: Final = 5_000  # past it a model is asked without: an answer is worth more than this detail of a question
+MOST_WAITING: Final = 5_000  # past it a model is asked without: an answer is worth more than this detail of a prompt
 SECONDS: Final = 2.0
 
 
 class Positions:
-    """Finds open positions. Where Postgres does not say in time, none is known, and the signal goes on."""
+    """Find open positions. If Postgres does not answer in time, the result is None, and the signal goes on."""
 
     def __init__(self, context: ActorContext) -> None:
         self._context = context
@@ -38,7 +38,7 @@ class Positions:
         self._task: asyncio.Task[None] | None = None
 
     async def find(self, signal: RawSignal) -> Position | None:
-        """The oldest position that is open where the signal closes one."""
+        """Return the oldest open position that the signal closes, if any."""
         if len(self._waiting) >= MOST_WAITING:
             return None
         answer: asyncio.Future[Position | None] = asyncio.get_running_loop().create_future()
@@ -52,13 +52,13 @@ class Positions:
             return None
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel the look-up in progress."""
         if self._task is not None:
             await cancel(self._task)
 
     async def _look_up(self) -> None:
         while self._waiting:
-            await asyncio.sleep(0)  # those that came with the first wait for it
+            await asyncio.sleep(0)  # look-ups begun in the same iteration of the event loop join this one
             batch, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
             found: Sequence[Position | None] = [None] * len(batch)
             try:
@@ -78,7 +78,7 @@ class Positions:
             prices = await opening_prices(conn, [place for _, place in places])
         found: list[Position | None] = [None] * len(signals)
         for (number, _), price in zip(places, prices, strict=True):
-            if price is not None and found[number] is None:  # whom the source names first
+            if price is not None and found[number] is None:  # the first provider that the source names
                 found[number] = _position(signals[number], price)
         return found
 

@@ -1,4 +1,4 @@
-"""Work as the sweep reads it back from Postgres."""
+"""Rebuild work from the rows that the sweep reads in Postgres."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from config.values import replace
 
 
 def recall(row: Any) -> Work:
-    """The work of a row of `db.lens.stages.claim`. Raises KeyError, TypeError, ValueError for JSON of another form."""
+    """Rebuild work from a row of `db.lens.stages.claim`. Raises KeyError, TypeError, ValueError for other JSON."""
     work = recall_facts(row)
     edited = row["edited"]
     if edited is not None:
@@ -25,7 +25,7 @@ def recall(row: Any) -> Work:
 
 
 def recall_facts(row: Any) -> Work:
-    """The part of it that Postgres checks the types of: enough to end the event."""
+    """Return the part of it whose types Postgres checks: enough to end the event."""
     return Work(
         signal=RawSignal(
             event_id=row["event_id"],

@@ -1,4 +1,4 @@
-"""What can become of one event in one stage, as values; and the rule by which a failure is retried or buried."""
+"""Define the results of one event in one stage, and the rule by which a failure is retried or dead-lettered."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MESSAGE_CHARACTERS = 2_000
 
 
 class StageFailure(Exception):
-    """A stage could not do its work on one event. `retry_after`: the least delay in seconds, if one was asked for."""
+    """A stage's attempt on one event failed. `retry_after`: the least delay in seconds, if one was asked for."""
 
     def __init__(
         self, reason_code: ReasonCode, message: str, *, retryable: bool = True, retry_after: float = 0.0
@@ -44,16 +44,16 @@ class StageFailure(Exception):
 
 
 class GivenUp(Value):
-    """What goes to the dead-letter queue: the causes of one model's failure, or of the whole stage's (`model` None)."""
+    """The content of a dead letter: the causes of one model's failure, or of the whole stage's (`model` None)."""
 
     model: str | None
     failures: tuple[dict[str, Any], ...]
 
 
 class StageResult(Value):
-    """The end of one attempt. `move` is the transition to store, `dead letters` what is given up with it.
+    """The end of one attempt. `move` is the transition to store, `dead_letters` those to store with it.
 
-    `runs` are the models' runs that the archive gets with it.
+    `runs` are the models' runs to archive with it.
     """
 
     work: Work
@@ -63,19 +63,19 @@ class StageResult(Value):
 
 
 class Advanced(StageResult):
-    """The event goes on; `work` is what the next stage gets."""
+    """The event goes on; `work` is the input of the next stage."""
 
 
 class Carried(Advanced):
-    """The event goes on and its transition with it, to be stored with the next: to repeat it costs next to nothing."""
+    """The event goes on and its transition with it, to be stored with the next: repeating it costs next to nothing."""
 
 
 class Noted(StageResult):
-    """The event stays, but something of it is done and must not be lost: one model of several has answered."""
+    """The event stays, but a part of its work is done and must not be lost: one model of several has answered."""
 
 
 class Retried(StageResult):
-    """The event stays and comes back later; it waits in Postgres."""
+    """The event stays and is attempted again later; it waits in Postgres."""
 
 
 class Rejected(StageResult):
@@ -94,7 +94,7 @@ class RetryPolicy(Value):
     max_seconds: float
 
     def delay_seconds(self, attempt: int, *, at_least: float = 0.0) -> float:
-        """The wait after attempt number `attempt` (0 is the first)."""
+        """Return the wait after attempt number `attempt` (0 is the first)."""
         # The exponent is capped because 2.0 ** 1024 overflows; far beyond any cap in seconds.
         delay = min(self.base_seconds * 2.0 ** min(attempt, 60), self.max_seconds)
         return max(delay * random.uniform(1 - JITTER, 1 + JITTER), at_least)  # noqa: S311 - spreads load, no secret
@@ -103,20 +103,20 @@ class RetryPolicy(Value):
 def advance(
     work: Work, *, status: str, stage: str, timeline: list[dict[str, Any]], dead_letters: tuple[GivenUp, ...] = ()
 ) -> Advanced:
-    """On to `stage`."""
+    """Move the event on to `stage`."""
     move = _move(work, status=status, stage=stage, timeline=timeline, ended=stage == "COMPLETE")
     fresh = work if not work.attempt and not work.failures else replace(work, attempt=0, failures=())
     return Advanced(fresh, move, dead_letters)
 
 
 def carry(result: Advanced, stage: str, at: datetime) -> Carried:
-    """On without storing it: `stage` is done at `at`."""
+    """Move the event on without storing it: `stage` is done at `at`."""
     step = Step(stage, result.move.status, result.move.timeline, at)
     return Carried(replace(result.work, carried=(*result.work.carried, step)), result.move)
 
 
 def stored_move(result: StageResult) -> Move:
-    """The transition as Postgres has to make it: from where it has the event, through the steps that were carried."""
+    """Return the transition that Postgres has to make: from its stage of the event, through the carried steps."""
     move, steps = result.move, result.work.carried
     if not steps:
         return move
@@ -125,43 +125,43 @@ def stored_move(result: StageResult) -> Move:
 
 
 def stored(work: Work) -> Work:
-    """The work once what it carried is stored."""
+    """Return the work as it is once its carried steps are stored."""
     return replace(work, carried=()) if work.carried else work
 
 
 def overtaken(batch: Sequence[StageResult], done: Sequence[StageResult]) -> list[Work]:
-    """Of a batch of which `done` is committed, what came with steps and moved on without them."""
+    """Return the work of a batch, `done` of which is committed, that came with steps and moved on without them."""
     moved = {result.work.signal.event_id for result in done}
     carriers = [result.work for result in batch if result.work.carried]
     return [work for work in carriers if work.signal.event_id not in moved]
 
 
 def steps_move(work: Work, stage: str) -> Move:
-    """The transition through the steps that are carried, on to `stage`."""
+    """Return the transition through the carried steps, on to `stage`."""
     return stored_move(StageResult(work, _move(work, status=work.carried[-1].status, stage=stage, timeline=[])))
 
 
 def note(work: Work, *, status: str, timeline: list[dict[str, Any]]) -> Noted:
-    """A part of the stage's work that is done."""
+    """Record a part of the stage's work as done."""
     return Noted(work, _move(work, status=status, stage="", timeline=timeline))
 
 
 def retry(
     work: Work, stage: str, failures: tuple[dict[str, Any], ...], policy: RetryPolicy, at_least: float = 0.0
 ) -> Retried:
-    """Back to Postgres until the policy's delay is over."""
+    """Return the event to Postgres until the policy's delay is over."""
     delay = policy.delay_seconds(work.attempt, at_least=at_least)
     return Retried(work, _move(work, status=None, stage=stage, timeline=[], delay=delay, failures=failures))
 
 
 def reject(work: Work, *, reason: str, at: datetime) -> Rejected:
-    """The end by a gate, its reason in the timeline."""
+    """End the event by a gate, with the reason in the timeline."""
     timeline = [entry("REJECTED", at, {"reason": reason})]
     return Rejected(work, _move(work, status="REJECTED", stage="COMPLETE", timeline=timeline, ended=True))
 
 
 def fail(work: Work, stage: str, failure: StageFailure, policy: RetryPolicy, at: datetime) -> Retried | DeadLettered:
-    """A retry while the policy allows one and the failure may pass, else the dead-letter queue."""
+    """Retry while the policy allows it and the failure may pass, else dead-letter the event."""
     failures = (*work.failures, cause(failure, at))
     if failure.retryable and work.attempt < policy.retries:
         return retry(work, stage, failures, policy, failure.retry_after)
@@ -169,9 +169,9 @@ def fail(work: Work, stage: str, failure: StageFailure, policy: RetryPolicy, at:
 
 
 def dead_letter(work: Work, dead_letters: tuple[GivenUp, ...], at: datetime) -> DeadLettered:
-    """The end in the dead-letter queue; the timeline names the last cause.
+    """End the event in the dead-letter queue; the timeline names the last cause.
 
-    What was published before stays so: only the dead letters say that this round came to nothing.
+    What was published before stays so: only the dead letters show that this round failed.
     """
     if work.is_published:
         return DeadLettered(
@@ -184,7 +184,7 @@ def dead_letter(work: Work, dead_letters: tuple[GivenUp, ...], at: datetime) -> 
 
 
 def entry(status: str, at: datetime, details: dict[str, Any] | None = None) -> dict[str, Any]:
-    """One line of the timeline."""
+    """Return one line of the timeline."""
     line: dict[str, Any] = {"status": status, "timestamp": rfc3339(at)}
     if details is not None:
         line["details"] = details
@@ -192,13 +192,13 @@ def entry(status: str, at: datetime, details: dict[str, Any] | None = None) -> d
 
 
 def cause(failure: StageFailure, at: datetime, **more: Any) -> dict[str, Any]:
-    """One attempt's cause, as the dead-letter queue lists it."""
+    """Return one attempt's cause, as the dead-letter queue lists it."""
     message = _storable(failure.message)
     return {"at": rfc3339(at), "reason_code": failure.reason_code, "error_message": message, **more}
 
 
 def _storable(message: str) -> str:
-    """What a foreign server said may hold anything; a text that Postgres refuses would keep its event from ending."""
+    """Clean a foreign server's text: one that Postgres refuses would keep its event from ending."""
     text = message[:MESSAGE_CHARACTERS].encode("utf-8", "replace").decode()
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}") or "no reason given"
 

@@ -1,4 +1,4 @@
-"""The retention job: what LENS_ARCHIVE_DAYS says, in transactions so small that nobody waits for them."""
+"""Delete what LENS_ARCHIVE_DAYS no longer keeps, in transactions so small that they delay no others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAUSE_SECONDS = 0.1  # between two of them, so that they take a fifth of a core 
 
 
 async def forget_old(context: ActorContext, after: UUID) -> UUID:
-    """Remove everything that is due. Events up to `after` were looked at before; the answer is the next `after`."""
+    """Remove a batch of what is due. Events up to `after` were checked before; return the next `after`."""
     before = clock.now() - timedelta(days=context.settings.lens_archive_days)
     while True:
         async with context.transaction() as conn:

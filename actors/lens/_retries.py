@@ -1,4 +1,4 @@
-"""Retries from the dead-letter queue: where each entry's event goes on, worked out and stored a batch at a time."""
+"""Retry dead letters: decide where each entry's event resumes, and store that a batch at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STATUS_BEFORE = {"ENRICH": "ENQUEUED", "EVALUATE": "ENRICHED", "PUBLISH": "MODE
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One entry that is to be retried, its signal with `patch` laid over it, not before `delay_seconds`."""
+    """Order the retry of one entry, with `patch` applied to its signal, not before `delay_seconds`."""
 
     dead_letter_id: UUID
     patch: dict[str, Any] | None = None
@@ -37,7 +37,7 @@ class Order:
 
 @dataclass(slots=True)
 class Results:
-    """An answer to each order; how many entries are on their way that were not before; what must become an event."""
+    """A reply to each order; how many entries are newly retried; the submissions that must become events."""
 
     replies: list[Retrying | AppError]
     begun: int = 0
@@ -45,9 +45,9 @@ class Results:
 
 
 async def retry(conn: Connection, orders: Sequence[Order], *, in_bulk: bool) -> Results:
-    """Put the entries' events before their stages again. The caller accepts what is `accepted`, in the transaction.
+    """Return the entries' events to their stages. The caller accepts the `accepted` ones, in the transaction.
 
-    In bulk, events that are under way are left alone, and a payload that is still invalid is one more failed attempt.
+    In bulk, events in progress are left alone, and a payload that is still invalid is one more failed attempt.
     """
     dead_letters, event_ids = await sql.lock_dead_letters(
         conn, [each.dead_letter_id for each in orders], idle_only=in_bulk
@@ -68,7 +68,7 @@ async def retry(conn: Connection, orders: Sequence[Order], *, in_bulk: bool) -> 
 
 @dataclass(slots=True)
 class _Plan:
-    """What becomes of one event: the entries that are now retried, and those that were already."""
+    """Collect what happens to one event: the entries that are now retried, and those that were already."""
 
     event: Event
     under_way: list[OpenDeadLetter]
@@ -83,7 +83,7 @@ class _Plan:
 
     @property
     def stage(self) -> str:
-        """The earliest that any of its entries needs; what is under way is never taken past where it is."""
+        """Return the earliest stage that any of its entries needs; an event in progress is never moved past its own."""
         event = self.event
         stages = [dead_letter.stage.upper() for dead_letter in self.dead_letters]
         if (self.edit is not None and self.edit.is_anew) or not event.has_document:
@@ -94,7 +94,7 @@ class _Plan:
 
     @property
     def asked(self) -> list[str] | None:
-        """The models that it needs an answer of; None: all, as of a signal that no model has seen."""
+        """Return the models that must answer; None: all, as for a signal that no model has seen."""
         event, dead_letters = self.event, self.dead_letters
         if (self.edit is not None and self.edit.is_anew) or any(each.stage == "enrich" for each in dead_letters):
             return None
@@ -125,7 +125,7 @@ class _Plan:
 
 
 class _Batch:
-    """Orders one after another, on the rows as they are locked; a later one sees what an earlier one did."""
+    """Apply orders in turn to the locked rows; a later one sees what an earlier one did."""
 
     def __init__(self, dead_letters: dict[UUID, OpenDeadLetter], events: dict[UUID, Event], at: datetime) -> None:
         self.at = at
@@ -190,7 +190,7 @@ class _Batch:
         return Retrying(dead_letter.id, dead_letter.stage, dead_letter.retry_count)
 
     def _resend(self, dead_letter: OpenDeadLetter, order: Order) -> Retrying:
-        """`ingest` takes it up and resolves it. At once, even in bulk: it asks nothing of the market or of a model."""
+        """Have `ingest` take it up and resolve it. At once, even in bulk: it asks no market and no model."""
         if dead_letter.retrying and order.patch is None:
             return Retrying(dead_letter.id, dead_letter.stage, dead_letter.retry_count)
         message = scored_message(dead_letter, order.patch)

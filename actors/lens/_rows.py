@@ -1,4 +1,4 @@
-"""What the stages store of an event, as rows: each stage its own, or the next one the steps that an event carries."""
+"""Store an event's rows: each stage its own, or the next stage those of the steps that an event carries."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ async def store_enriched(conn: Connection, works: Iterable[tuple[Work, datetime]
 
 
 async def store_decisions(conn: Connection, works: Iterable[Work]) -> None:
-    """Store what the models decided on events, one decision per event and model, whatever ran twice."""
+    """Store the models' decisions on events, one decision per event and model, even if a run was repeated."""
     rows = [_decision_row(work, each) for work in works for each in work.evaluations]
     if rows:
         await insert_decisions(conn, rows)
 
 
 async def store_steps(conn: Connection, works: Sequence[Work]) -> None:
-    """Store what belongs to the steps that events carry."""
+    """Store the rows of the steps that events carry."""
     steps = [(work, step) for work in works for step in work.carried]
     if enriched := [(work, step.at) for work, step in steps if step.stage == "ENRICH"]:
         await store_enriched(conn, enriched)
@@ -44,7 +44,7 @@ async def store_steps(conn: Connection, works: Sequence[Work]) -> None:
 def _decision_row(work: Work, run: Evaluation) -> DecisionRow:
     assert run.decision is not None
     decision = run.decision.to_dict()
-    # By its time: however late it is stored, it is as old as its line of the timeline.
+    # Dated by its run: however late it is stored, it is as old as its line of the timeline.
     ended_ms = milliseconds_of(run.at or clock.now())
     decision_id = derived_uuid7(ended_ms, work.signal.event_id.bytes + run.model.encode())
     return DecisionRow(

@@ -1,12 +1,12 @@
-"""What the stages share: work in memory, group commits, the hand-over, and the sweep that finds what was lost.
+"""Implement what the stages share: work in memory, group commits, the hand-over, and the sweep for lost work.
 
-A stage holds its work in memory and answers hand-overs at once; Postgres has it all (`lens_progress`). Each event is
-worked on by a task of its own, so that one that waits delays no other. Whatever is finished by then is committed in one
-transaction, then handed to the next stage in one message. What was done at once, without waiting for anybody, can be
-done again at no cost: it is handed over uncommitted, as a step that the event carries to the next commit.
+A stage holds its work in memory and answers hand-overs at once; Postgres has it all (`lens_progress`). Each event has a
+task of its own, so that one that waits delays no other. Results that are finished by then are committed in one
+transaction, then handed to the next stage in one message. Work that was done at once, without waiting, can be repeated
+at no cost: it is handed over uncommitted, as a step that the event carries to the next commit.
 
-A message that is lost, a stage that is killed, a retry that is due: the sweep finds them. Every transition is a
-compare-and-set, so what ran twice counts once.
+The sweep finds lost messages, work of a killed stage, and retries that are due. Every transition is a compare-and-set,
+so work that ran twice counts once.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ MAX_ACTIVE = 4_000
 """Events in a stage's memory. Past it hand-overs are dropped: they wait in Postgres until the sweep has room."""
 
 AT_ONCE = 50
-"""Events that are worked on before others get a turn of the event loop: some 5 ms."""
+"""Events that are worked on before other tasks run in the event loop: some 5 ms."""
 
 MAX_COMMIT = 500
 """Events in one transaction: 10–20 ms of Postgres's time, and what is lost if it must be done again one by one."""
@@ -70,7 +70,7 @@ WORK_SECONDS = 120.0
 
 
 class Stage(Behaviour):
-    """One stage of the pipeline. A subclass says how to `work` on one event, and what else to `store`.
+    """Run one stage of the pipeline. A subclass defines how to `work` on one event, and what else to `store`.
 
     Owns: the events whose `lens_progress.stage` is its own. Success: the transition is committed. A crash loses the
     work of the current attempt and nothing else; repeating it is harmless: the transition is a compare-and-set.
@@ -79,16 +79,16 @@ class Stage(Behaviour):
     stage: ClassVar[str]
     next_actor: ClassVar[str | None]
     carries: bool = False
-    """Whether what is done at once goes on uncommitted. Only where the next stage will not keep it waiting."""
+    """Whether work done at once goes on uncommitted. Only where the next stage will not keep it waiting."""
 
     def __init__(self) -> None:
         # In memory only, rebuilt by the sweep:
         self._active: dict[UUID, float] = {}
-        # Of the active ones, those that nothing was done about yet; and whether it may be done without storing it.
+        # The active ones that are not begun yet, and whether each may go on without being stored.
         self._taken: deque[tuple[Work, bool]] = deque()
         self._arrived = asyncio.Event()
         self._carried: list[Carried] = []  # done and not handed over yet
-        self._waiting: list[Work] = []  # to be done once the steps that they carry are stored
+        self._waiting: list[Work] = []  # to be worked on once the steps that they carry are stored
         self._finished: list[StageResult] = []
         self._ready = asyncio.Event()
         self._due = asyncio.Event()
@@ -116,47 +116,47 @@ class Stage(Behaviour):
         await self.close()
 
     async def process(self, batch: Sequence[Envelope]) -> list[Any]:
-        """Take hand-overs into memory; what there is no room for is left to the sweep."""
+        """Take hand-overs into memory; those past the bound are left to the sweep."""
         for envelope in batch:
             if isinstance(envelope.message, Process):
                 self._take(envelope.message.work, may_carry=self.carries)
         return [None] * len(batch)
 
-    # --- what a subclass says
+    # --- for subclasses
 
     async def prepare(self) -> None:
         """Get ready, once, before the first event."""
 
     async def close(self) -> None:
-        """Give back what `prepare` took."""
+        """Close what `prepare` opened."""
 
     def work_at_once(self, work: Work) -> StageResult | None:
-        """What `work` does, where that needs no waiting; None where it may. A task of its own costs 20 µs."""
+        """Do `work` where that needs no waiting; return None where it may. A task of its own costs 20 µs."""
         return None
 
     @abstractmethod
     async def work(self, work: Work) -> StageResult:
-        """One attempt on one event. Raises StageFailure, which is retried or dead-lettered by the policy."""
+        """Make one attempt on one event. Raises StageFailure, which is retried or dead-lettered by the policy."""
 
     async def store(self, conn: Connection, results: Sequence[StageResult]) -> None:
-        """Store what belongs to the outcomes that moved, in their transaction."""
+        """Store what belongs to the results that moved, in their transaction."""
 
     async def store_steps(self, conn: Connection, works: Sequence[Work]) -> None:
         """Store what belongs to the steps that events carry, in the same transaction."""
         await store_steps(conn, works)
 
     async def committed(self, results: Sequence[StageResult]) -> None:
-        """Tell others, after the commit."""
+        """Notify others, after the commit."""
 
     def cured(self, result: StageResult) -> Sequence[str | None]:
-        """Whose dead letters of this stage the outcome shows to be cured: models, and None for the stage itself."""
+        """Return whose dead letters of this stage the result resolves: models, and None for the stage itself."""
         return () if isinstance(result, (Noted, Retried, DeadLettered)) else (None,)
 
     def rest(self) -> None:
-        """Do what can wait until everything that has come is begun: write figures, say."""
+        """Do what can wait until all received work is begun, such as writing metrics."""
 
     def note(self, result: Noted) -> None:
-        """Have something stored of an event that stays: committed with whatever else is finished."""
+        """Store part of the work of an event that stays: committed with whatever else is finished."""
         self._finish(result)
 
     # --- the work
@@ -193,7 +193,7 @@ class Stage(Behaviour):
     def _begin(self, work: Work, *, may_carry: bool) -> None:
         try:
             result = self.work_at_once(work)
-        except Exception as error:  # noqa: BLE001 - of whatever kind, it is told apart there
+        except Exception as error:  # noqa: BLE001 - whatever it is, `_failed` classifies it
             result = self._failed(work, error)
         if result is None and work.carried:
             self._waiting.append(work)
@@ -205,7 +205,7 @@ class Stage(Behaviour):
             self._finish(result)
 
     def _hand_on(self) -> None:
-        """Hand over what is carried, as many together as came together; store the steps of what will take its time."""
+        """Hand over carried work, in the batches in which it came; store the steps of work that takes longer."""
         if self._carried:
             batch, self._carried = self._carried, []
             self._let_go(batch, batch)
@@ -214,10 +214,10 @@ class Stage(Behaviour):
             spawn(self._attempt_stored(works), name=f"{self.stage}: store steps")
 
     async def _attempt_stored(self, works: Sequence[Work]) -> None:
-        # Only where an actor with other models has sent it, or a local model failed. Somebody may watch the status.
+        # Only where an actor with other models has sent it, or a local model failed. The status may be watched.
         try:
             moved = await self._commits.commit_steps(works)
-        except Exception as error:  # noqa: BLE001 - of whatever kind, their stage's sweep brings them back
+        except Exception as error:  # noqa: BLE001 - whatever it is, their stage's sweep brings them back
             log.log(loudness(error), "%s cannot store the steps of %d events: %s", self.stage, len(works), error)
             moved = set()
         for work in works:
@@ -244,7 +244,7 @@ class Stage(Behaviour):
         elif isinstance(error, Unavailable):
             failure = StageFailure("NETWORK_ERROR", error.message)
         else:
-            # Whatever is wrong with one event must end in its dead-letter entry, never in the stage.
+            # Any error on one event must end in its dead-letter entry, never in the stage.
             log.error("%s failed on event %s", self.stage, work.signal.event_id, exc_info=error)
             failure = StageFailure("INTERNAL_ERROR", f"{type(error).__name__}: {error}")
         return fail(work, self.stage, failure, self.policy, clock.now())
@@ -267,10 +267,10 @@ class Stage(Behaviour):
             try:
                 await self._commits.commit(batch, done)
             except (Unavailable, *CONTENDED) as error:
-                # Perhaps it was too much at once for a deadline: go on with less.
+                # It may have been too much at once for a deadline: continue with less.
                 delay, limit = min(max(delay * 2, 0.1), 2.0), max(limit // 2, 1)
                 log.log(loudness(error), "%s cannot commit %d events: %s", self.stage, len(batch), error)
-                if done:  # what was committed before
+                if done:  # what was committed before the failure
                     settled = set(map(id, done))
                     self._finished = [each for each in self._finished if id(each) not in settled]
                     await self._tell(done, done)
@@ -290,7 +290,7 @@ class Stage(Behaviour):
             await self._commits.free(works)
 
     def _let_go(self, batch: Sequence[StageResult], done: Sequence[StageResult]) -> None:
-        """Count what the stage is through with, and hand on what of it is `done` and goes on."""
+        """Count the events that leave the stage, and hand on those that are `done` and go on."""
         now = time.perf_counter()
         moves = [result for result in batch if not isinstance(result, Noted)]
         began = [self._active.pop(result.work.signal.event_id, now) for result in moves]
@@ -310,7 +310,7 @@ class Stage(Behaviour):
         try:
             await self.committed(done)
         except Exception:
-            # It is stored: whoever missed the message reads it from Postgres.
+            # It is stored: a subscriber that missed the message reads it from Postgres.
             log.exception("%s could not announce %d events", self.stage, len(done))
 
     # --- the sweep
@@ -320,7 +320,7 @@ class Stage(Behaviour):
         self._due.set()
 
     async def _sweep_forever(self) -> None:
-        fresh = True  # whoever held this stage's events before is dead and fenced: take them whatever their lease
+        fresh = True  # the previous owner of this stage's events is dead and fenced: take them whatever their lease
         while True:
             try:
                 more = await self._sweep(regardless=fresh)
@@ -347,7 +347,7 @@ class Stage(Behaviour):
                 lease_seconds=LEASE_SECONDS,
                 regardless=regardless,
             )
-        # What has been lost once is stored from now on: hand-overs that are always lost must not keep it here.
+        # Work that was lost once is stored from now on: hand-overs that are always lost must not keep it here.
         self._take([work for work in map(self._recall, rows) if work is not None], may_carry=False)
         return len(rows) == limit
 
@@ -355,7 +355,7 @@ class Stage(Behaviour):
         try:
             return recall(row)
         except Exception as error:
-            # What is stored of one event cannot be read: that must not keep those behind it from being swept.
+            # The stored data of one event cannot be read: that must not keep the others from being swept.
             log.exception("%s cannot recall event %s", self.stage, row["event_id"])
             now, work = clock.now(), recall_facts(row)
             failure = StageFailure("INTERNAL_ERROR", f"what is stored of it cannot be read: {error!r}")
@@ -364,7 +364,7 @@ class Stage(Behaviour):
             return None
 
     async def _pause(self) -> None:
-        """Until a retry of ours is due, or the next round."""
+        """Wait until a retry of this stage is due, or the next round."""
         self._due.clear()
         now = time.monotonic()
         wait = min(SWEEP_SECONDS * random.uniform(0.75, 1.25), max(self._next_due - now, 0.0))  # noqa: S311

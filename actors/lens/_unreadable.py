@@ -1,4 +1,4 @@
-"""What came instead of JSON, in words for whoever reads the error."""
+"""Describe a response that is not JSON, for an error message."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _LONGEST_TYPE: Final = 60
 
 
 def unreadable(body: bytes, content_type: str, error: json.JSONDecodeError) -> str:
-    """What a body is that a JSON parser refused with `error`, to follow "… answered 200 with"."""
+    """Describe a body that a JSON parser refused with `error`, to follow "… answered 200 with"."""
     if not body.strip():
         return "an empty body"
     named = "".join(each for each in content_type.partition(";")[0].strip().lower() if each.isprintable())
     if named and "json" not in named:
         return f"{named[:_LONGEST_TYPE]} instead of JSON"
-    # What ends before it is complete is refused at its very end; of what is no UTF-8 the parser keeps no text.
+    # An incomplete body is refused at its very end; of a body that is not UTF-8 the parser keeps no text.
     if error.doc and error.pos >= len(error.doc.rstrip()):
         return "JSON that is cut off"
     return f"what is not JSON ({len(body)} bytes)"

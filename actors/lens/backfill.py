@@ -1,4 +1,4 @@
-"""Publication of signals of the past, for development: placed in the feed with their own times, announced to nobody."""
+"""Backfill past signals, for development: placed in the feed with their own times, without notifications."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from schemas.errors import ValidationFailed
 
 
 async def publish_past(context: ActorContext, signals: Sequence[Past]) -> Placed:
-    """Store those that are new, in their order; part of `lens/publish`, the only writer of the feed's order.
+    """Store the new ones among past signals, in order; part of `lens/publish`, the only writer of the feed's order.
 
-    Who published them has begun before the first of them. Nobody is told: whoever reads the log finds them there, and
-    reckons them in by their own times. A stream that is open gets them with the next signal that is announced, as
-    whatever it missed. Raises DatabaseUnavailable, and ValidationFailed in production.
+    Their providers count as having begun before the first of them. Nothing is notified: readers of the log find them
+    there, and apply them by their own times. An open stream gets them with the next signal that is announced, like any
+    gap. Raises DatabaseUnavailable, and ValidationFailed in production.
     """
     if context.settings.is_production:
         raise ValidationFailed("Production has no other past than its own")
@@ -52,7 +52,7 @@ def _first(rows: Sequence[NewSignal]) -> dict[UUID, datetime]:
 
 
 def _row(past: Past, provider: ProviderCard, feed_seq: int) -> NewSignal:
-    # Of the features the public sees the price alone; what the score is made of is in the score.
+    # Of the features only the price is public; the inputs of the score are in the score.
     features = Features(profile="trend_follow_v1", price=past.signal.entry_price, age_seconds=0.0)
     return make_signal(
         past.signal,

@@ -1,4 +1,4 @@
-"""The enrich stage: market data and indicators for each signal, and the gates of age and drift."""
+"""Run the enrich stage: market data and indicators for each signal, and the gates of age and drift."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from db._postgres import Connection
 
 
 class Enrich(Stage):
-    """Owns the events that wait for market data.
+    """Enrich events. Owns those that wait for market data.
 
-    A query that fails is a quality flag and the event goes on; only without any data at all is it retried. Where there
-    is nobody to ask, since no source knows the asset type, it goes on with a flag, too.
+    A query that fails is a quality flag and the event goes on; only without any data at all is it retried. Where no
+    source knows the asset type, so that none can be asked, it goes on with a flag, too.
     """
 
     stage = "ENRICH"
@@ -35,15 +35,15 @@ class Enrich(Stage):
         settings = self.context.settings
         self._profile = cast(FeatureProfile, settings.lens_feature_profile)
         self._market = open_market(settings)
-        # If the models are to be waited for, what they are asked about is stored before.
+        # If the models must be waited for, their input is stored before.
         self.carries = settings.active_models == (MODEL,)
 
     async def close(self) -> None:
-        """Give back its connections."""
+        """Close its connections."""
         await self._market.close()
 
     def work_at_once(self, work: Work) -> StageResult | None:
-        """Where the market's answers are at hand, or not needed: what is too old waits for no venue."""
+        """Enrich where the market's answers are cached, or not needed: a signal that is too old waits for no venue."""
         request = self._request(work)
         limit = self.context.settings.lens_reject_age_seconds
         if not work.ungated and (reason := age_rejection(age_of(work.signal, request.now), limit)) is not None:
@@ -52,7 +52,7 @@ class Enrich(Stage):
         return None if snapshot is None else self._enrich(work, snapshot, request.now)
 
     async def work(self, work: Work) -> StageResult:
-        """Ask the market, compute the features, pass the gate of drift."""
+        """Query the market, compute the features, apply the gate of drift."""
         request = self._request(work)
         return self._enrich(work, await self._market.snapshot(request), request.now)
 

@@ -1,4 +1,4 @@
-"""The evaluate stage: every model judges each signal, in parallel and apart from each other."""
+"""Run the evaluate stage: every model judges each signal, in parallel and independently."""
 
 from __future__ import annotations
 
@@ -52,27 +52,27 @@ REASONS: dict[ModelStatus, ReasonCode] = {
 }
 
 MOST_SECONDS = 1_000
-"""Times of the local model that are kept to be written together."""
+"""Measured times of the local model that are kept, to be written together."""
 
 
 class Evaluate(Stage):
-    """Owns the events that wait for the models' judgement.
+    """Have models judge events. Owns those that wait for the models' decisions.
 
     Each model answers for itself: a decision is stored as soon as it is there, and asked for only once. A model that
     fails is retried alone, unless that cannot help; given up, it leaves a dead letter of its own. The event goes on if
-    any model succeeded. What was said goes to the archive, with the transition.
+    any model succeeded. The transcripts go to the archive, with the transition.
     """
 
     stage = "EVALUATE"
     next_actor = PUBLISH
-    carries = True  # what is judged at once is judged by a local model, which says the same again
+    carries = True  # only a local model judges at once, and it decides the same again
 
     def __init__(self) -> None:
         super().__init__()
-        self._seconds: list[float] = []  # that the local model took, not written yet
+        self._seconds: list[float] = []  # measured of the local model, not written yet
 
     async def start(self, context: ActorContext) -> None:
-        """Open the archive, which this process also tends, before the first commit."""
+        """Open the archive, which this process also maintains, before the first commit."""
         self._archive = open_archive(context.settings, context.pool)
         self._archive.start()
         self._positions = Positions(context)
@@ -89,12 +89,12 @@ class Evaluate(Stage):
         self._models = open_models(self.context.settings)
 
     async def close(self) -> None:
-        """Give back their connections."""
+        """Close their connections."""
         for model in self._models:
             await model.close()
 
     def work_at_once(self, work: Work) -> StageResult | None:
-        """Ask a local model that is the only one, the first time. What it cannot judge it is asked again in `work`."""
+        """Ask a local model that is the only one, at the first attempt. If it fails, `work` asks it again."""
         if len(self._models) != 1 or work.asked is not None or work.failures or work.evaluations:
             return None
         model = self._models[0]
@@ -106,18 +106,18 @@ class Evaluate(Stage):
         except Exception:  # noqa: BLE001
             return None
         self._seconds.append(time.perf_counter() - began)
-        if len(self._seconds) >= MOST_SECONDS:  # so many come that there is no rest
+        if len(self._seconds) >= MOST_SECONDS:  # under so much load `rest` is not called
             self.rest()
         return advance(replace(work, evaluations=(run,)), status="MODEL_DONE", stage="PUBLISH", timeline=[_done(run)])
 
     def rest(self) -> None:
-        """Write how long the local model took, of all that were judged at once."""
+        """Record how long the local model took on each signal that was judged at once."""
         if self._seconds:
             seconds, self._seconds = self._seconds, []
             metrics.observe_many(_seconds_of(MODEL, "SUCCESS"), seconds)
 
     async def work(self, work: Work) -> StageResult:
-        """Ask every model that has neither answered nor been given up; after a retry, only whom that is about."""
+        """Ask every model that has neither answered nor been given up; after a retry, only those that it is about."""
         if work.asked is not None:
             work = replace(work, failures=(*work.failures, *self._unknown(work.asked, work)))
         answered = {each.model for each in work.evaluations}
@@ -144,7 +144,7 @@ class Evaluate(Stage):
         return replace(result, runs=said) if said else result
 
     async def _features_for(self, asked: Sequence[Model], work: Work) -> Features:
-        """What the models are told: of a signal to close also what it would close, if one of them is asked in words."""
+        """Return the models' input; for a CLOSE signal with its position, if one of them is a language model."""
         assert work.features is not None, "an event reaches this stage enriched"
         if work.signal.event_type != "CLOSE_SIGNAL" or not any(getattr(each, "in_words", False) for each in asked):
             return work.features
@@ -166,7 +166,7 @@ class Evaluate(Stage):
         except TimeoutError:
             run = _failed(model, "TIMEOUT", f"no answer within {model.timeout_seconds:g} s", began)
         except Exception as error:
-            # One model's defect must not take the others' answers with it.
+            # One model's bug must not discard the others' answers.
             log.exception("model %s failed on event %s", model.name, work.signal.event_id)
             run = _failed(model, "API_ERROR", f"{type(error).__name__}: {error}", began)
         _seconds_of(run.model, run.status).observe(time.perf_counter() - began)
@@ -186,7 +186,7 @@ class Evaluate(Stage):
         return [model.name for model in self._models] if work.asked is None else work.asked
 
     def _unknown(self, asked: Sequence[str], work: Work) -> list[dict[str, Any]]:
-        """The failures of models that are to be asked again but do not run here any more."""
+        """Return the failures of models that are to be asked again but no longer run here."""
         running = {model.name for model in self._models}
         return [
             cause(StageFailure("MODEL_ERROR", f"{name} is not in use"), clock.now(), model=name, is_final=True)
@@ -199,14 +199,14 @@ class Evaluate(Stage):
         return len(failures) > self.policy.retries or any(each.get("is_final") for each in failures)
 
     def cured(self, result: StageResult) -> Sequence[str | None]:
-        """An answer cures its model's dead letter."""
+        """Resolve a model's dead letter by its answer."""
         answered = [each.model for each in result.work.evaluations] if isinstance(result, (Noted, Advanced)) else []
         return [*super().cured(result), *answered]
 
     async def store(self, conn: Connection, results: Sequence[StageResult]) -> None:
-        """Store the decisions, one per event and model, whatever ran twice; and what the archive gets."""
+        """Store the decisions, one per event and model, even if a run was repeated; and the archive's rows."""
         await store_decisions(conn, [o.work for o in results if isinstance(o, (Noted, Advanced))])
-        # Whoever has got another run, and whoever will get no more of them.
+        # Events with another run, and events that will have no more of them.
         changed = {o.work.signal.event_id for o in results if o.runs or isinstance(o, (Advanced, DeadLettered))}
         await self._archive.record(conn, changed, [run for result in results for run in result.runs])
 

@@ -1,4 +1,4 @@
-"""Enrichment: turns a market snapshot into the features of a profile and the flags of their quality. Pure."""
+"""Turn a market snapshot into the features of a profile and the flags of their quality. Pure."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ _NO_CONTEXT: Final = AssetContext(None, None, None)
 
 
 def build_features(signal: RawSignal, snapshot: MarketSnapshot, profile: FeatureProfile, now: datetime) -> Features:
-    """The features of `profile` at `now` (aware). Whatever the snapshot lacks is None and flagged, never an error.
+    """Compute the features of `profile` at `now` (aware). Data missing in the snapshot is None and flagged, no error.
 
-    `drift_bps` and `spread_bps` are basis points, `age_seconds` counts from `ts_utc` and is 0 for a time to come.
+    `drift_bps` and `spread_bps` are basis points, `age_seconds` counts from `ts_utc` and is 0 for a future time.
     """
     now_ms = int(now.timestamp() * 1000)
     flags = _Flags()
@@ -67,7 +67,7 @@ def build_features(signal: RawSignal, snapshot: MarketSnapshot, profile: Feature
         return _without_market(signal, profile, now)
     mid, book = _mid_and_book(snapshot, now_ms, flags)
     candles = {interval: _usable(snapshot, interval, now_ms, flags) for interval in CANDLES_QUERY}
-    with np.errstate(all="ignore"):  # what overflows is not finite, and so becomes None
+    with np.errstate(all="ignore"):  # an overflow is not finite, and so becomes None
         frames, hourly = _frames(candles, snapshot.candle_unit, now_ms, flags)
     price = mid or next((frame.close for frame in frames.values() if frame.close), signal.entry_price)
     drift_bps = None if mid is None else drift_of(mid, signal.entry_price)
@@ -102,7 +102,7 @@ def build_features(signal: RawSignal, snapshot: MarketSnapshot, profile: Feature
 
 
 def _without_market(signal: RawSignal, profile: FeatureProfile, now: datetime) -> Features:
-    """The features of a signal whose asset type has no source of market data: one flag for all that is missing."""
+    """Return the features where no source has data on the asset type: one flag for all that is missing."""
     flags = _Flags()
     flags.missing.append("market")
     age_seconds = age_of(signal, now)
@@ -111,9 +111,9 @@ def _without_market(signal: RawSignal, profile: FeatureProfile, now: datetime) -
 
 
 def drift_of(mid: float, entry_price: float) -> float:
-    """How far the mid is from the entry price, in basis points: of a logarithm, since the prices of a market multiply.
+    """Return the drift of the mid from the entry price, in basis points: of a logarithm, since market prices multiply.
 
-    By (mid − entry)/mid no entry below the market would be farther from it than 10 000, not even a millionth of it.
+    By (mid − entry)/mid no entry below the market would drift by more than 10 000, not even a millionth of it.
     """
     ratio = mid / entry_price
     # By their own logarithms only where a float cannot hold the ratio: their difference has fewer digits.
@@ -121,26 +121,26 @@ def drift_of(mid: float, entry_price: float) -> float:
 
 
 def age_of(signal: RawSignal, now: datetime) -> float:
-    """The seconds from `ts_utc` to `now` (aware), to the millisecond; 0 for a time to come."""
+    """Return the seconds from `ts_utc` to `now` (aware), to the millisecond; 0 for a future time."""
     return max(0.0, round((now - signal.ts_utc).total_seconds(), 3))
 
 
 def age_rejection(age_seconds: float, limit_seconds: float | None) -> str | None:
-    """Why the gate of age refuses a signal, for its timeline; None where it is open (no limit) or lets it pass."""
+    """Return why the gate of age refuses a signal, for its timeline; None without a limit, or if the signal passes."""
     if limit_seconds is not None and age_seconds > limit_seconds:
         return f"signal is {age_seconds:.0f} s old, the limit is {limit_seconds:g} s"
     return None
 
 
 def drift_rejection(drift_bps: float | None, limit_bps: float | None) -> str | None:
-    """Why the gate of drift refuses a signal, for its timeline; None where it is open, or there is no mid."""
+    """Return why the gate of drift refuses a signal, for its timeline; None without a limit or mid, or if it passes."""
     if limit_bps is not None and drift_bps is not None and abs(drift_bps) > limit_bps:
         return f"entry price is {abs(drift_bps):.1f} bps from the market, the limit is {limit_bps:g} bps"
     return None
 
 
 class _Flags:
-    """Collects the quality flags, in the order in which the data is looked at."""
+    """Collect the quality flags, in the order in which the data is examined."""
 
     def __init__(self) -> None:
         self.missing: list[str] = []
@@ -178,7 +178,7 @@ def _mid_and_book(snapshot: MarketSnapshot, now_ms: int, flags: _Flags) -> tuple
     quote = snapshot.quote
     mid = quote.mid if quote is not None and number(quote.mid) and quote.mid > 0 else None
     oldest_ms = now_ms - STALE_QUOTE_SECONDS * 1000
-    failed = {failure.query for failure in snapshot.failures}  # with an answer: an older one, used for want of a newer
+    failed = {failure.query for failure in snapshot.failures}  # with an answer: an older one, for want of a newer
     if mid is None and book_middle is None:
         flags.missing.append("mid")
     elif quote is not None and mid is not None and (quote.as_of_ms < oldest_ms or "mid" in failed):

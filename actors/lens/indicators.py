@@ -1,8 +1,8 @@
-"""Indicators of candles and order books: TA-Lib's numbers at the last candle, as plain floats.
+"""Compute indicators of candles and order books: TA-Lib's numbers at the last candle, as plain floats.
 
 TA-Lib gets the whole history: its streaming calls see only the last period, which makes an EMA a simple mean. It gets
-prices divided by the last close, and what it answers is multiplied back: it takes anything below 1e-14 for zero, so
-that at a price of 0.00001 it would see no Bollinger band and at 1e-12 no RSI.
+prices divided by the last close, and its results are multiplied back: it takes anything below 1e-14 for zero, so that
+at a price of 0.00001 it would see no Bollinger band and at 1e-12 no RSI.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SWING_CANDLES: Final = 3  # a swing low is the lowest of itself and three candl
 _BOOK_LEVELS: Final = 10
 _HOUR_MS: Final = 3_600_000
 
-# What was computed of a run of candles, for as long as somebody holds it: venues and the simulated market hand the same
+# The results for a run of candles, for as long as the run is referenced: venues and the simulated market give the same
 # run to every signal of a symbol until its next candle.
 _frames: WeakKeyDictionary[Candles, Frame] = WeakKeyDictionary()
 _hours: WeakKeyDictionary[Candles, tuple[bool, Frame, Hourly]] = WeakKeyDictionary()
@@ -38,7 +38,7 @@ _levels: WeakKeyDictionary[Candles, tuple[tuple[list[float], float], tuple[list[
 
 
 def frame_of(candles: Candles, unit: float = 1.0) -> Frame:
-    """EMA 9/21/50, MACD 12/26/9, RSI 14 and ATR 14 of candles whose prices are in units of `unit`."""
+    """Compute EMA 9/21/50, MACD 12/26/9, RSI 14 and ATR 14 of candles whose prices are in units of `unit`."""
     frame = _frames.get(candles)
     if frame is None:
         frame = _frames[candles] = _indicators(candles)[0]
@@ -46,8 +46,8 @@ def frame_of(candles: Candles, unit: float = 1.0) -> Frame:
 
 
 def hourly_of(candles: Candles, now_ms: int, unit: float = 1.0) -> tuple[Frame, Hourly]:
-    """The frame of the 1h candles and what else the strategies and the score read from them."""
-    # A candle that still forms has only a part of its volume.
+    """Compute the frame of the 1h candles and the other values that the strategies and the score read from them."""
+    # A candle that is still forming has only a part of its volume.
     is_complete = candles.last_open_ms + INTERVAL_SECONDS[candles.interval] * 1000 <= now_ms
     known = _hours.get(candles)
     if known is None or known[0] != is_complete:
@@ -57,14 +57,14 @@ def hourly_of(candles: Candles, now_ms: int, unit: float = 1.0) -> tuple[Frame, 
 
 
 def change_in_an_hour(candles: Candles, now_ms: int) -> float | None:
-    """The last close against the price an hour before now, a fraction; None where the candles do not say.
+    """Return the last close against the price an hour before now, a fraction; None where the candles do not cover it.
 
-    Within the candle in which that hour began the price is taken to have gone straight from its open to its close.
+    Within the candle in which that hour began, the price is taken to move straight from its open to its close.
     """
     interval_ms = INTERVAL_SECONDS[candles.interval] * 1000
     before = candles.last_open_ms + _HOUR_MS - now_ms  # the last candle opened so long after that moment
     if before <= 0:
-        return None  # and nothing is known since
+        return None  # and nothing later is known
     back = -(-before // interval_ms)
     if back >= len(candles):
         return None
@@ -73,7 +73,7 @@ def change_in_an_hour(candles: Candles, now_ms: int) -> float | None:
 
 
 def support_and_resistance(candles: Candles, price: float, unit: float = 1.0) -> tuple[float | None, float | None]:
-    """The nearest swing low below and swing high above `price`; without one, the extreme of the window on that side."""
+    """Return the nearest swing low below and swing high above `price`; without one, the extreme of the window there."""
     levels = _levels.get(candles)
     if levels is None:
         levels = _levels[candles] = _swings(candles)
@@ -86,27 +86,27 @@ def support_and_resistance(candles: Candles, price: float, unit: float = 1.0) ->
 
 
 def spread_bps(book: OrderBook) -> float | None:
-    """Best ask − best bid over their middle, in basis points; None for a book that is crossed or lacks a side."""
+    """Return best ask − best bid over their middle, in basis points; None if the book is crossed or lacks a side."""
     middle = middle_of(book)
     return None if middle is None else number((book.asks[0][0] - book.bids[0][0]) / middle * 1e4)
 
 
 def middle_of(book: OrderBook) -> float | None:
-    """The middle of the best bid and ask; None for a book that is crossed or lacks a side."""
+    """Return the middle of the best bid and ask; None for a crossed book or one that lacks a side."""
     if not book.bids or not book.asks or not 0 < book.bids[0][0] < book.asks[0][0]:
         return None
     return number((book.bids[0][0] + book.asks[0][0]) / 2)
 
 
 def imbalance(book: OrderBook) -> float | None:
-    """(bid size − ask size)/(bid size + ask size) over the ten best levels of each side, −1 to 1."""
+    """Return (bid size − ask size)/(bid size + ask size) over the ten best levels of each side, −1 to 1."""
     bids = math.fsum(size for _, size in book.bids[:_BOOK_LEVELS])
     asks = math.fsum(size for _, size in book.asks[:_BOOK_LEVELS])
     return number((bids - asks) / (bids + asks)) if bids + asks > 0 else None
 
 
 def number(value: float) -> float | None:
-    """The value as a float, None if it is not finite."""
+    """Return the value as a float, None if it is not finite."""
     return float(value) if math.isfinite(value) else None
 
 
@@ -133,7 +133,7 @@ def _hour(candles: Candles, is_complete: bool) -> tuple[Frame, Hourly]:
 
 
 def _indicators(candles: Candles) -> tuple[Frame, Array, Array, Array]:
-    """The frame, and in units of the last close: closes, RSI, MACD histogram."""
+    """Compute the frame, and in units of the last close: closes, RSI, MACD histogram."""
     close = float(candles.ohlcv[3, -1])
     _, highs, lows, closes = candles.ohlcv[:4] / close
     macd, signal, histogram = talib.MACD(closes, 12, 26, 9)
@@ -177,7 +177,7 @@ def _percent_b(closes: Array) -> tuple[float | None, float | None]:
 
 
 def _channel(candles: Candles, is_complete: bool) -> tuple[float | None, float | None, float | None]:
-    """The volume ratio of the last complete candle, and the high and low of the channel before it."""
+    """Return the volume ratio of the last complete candle, and the high and low of the channel before it."""
     last = len(candles) - (1 if is_complete else 2)
     first = last - _CHANNEL_CANDLES
     if first < 0:
@@ -198,7 +198,7 @@ def _volatility(candles: Candles) -> float | None:
 
 
 def _swings(candles: Candles) -> tuple[tuple[list[float], float], tuple[list[float], float]]:
-    """The swing lows and the lowest low, the swing highs and the highest high."""
+    """Return the swing lows and the lowest low, the swing highs and the highest high."""
     highs, lows = candles.ohlcv[1, -_LEVEL_CANDLES:], candles.ohlcv[2, -_LEVEL_CANDLES:]
     width = 2 * _SWING_CANDLES + 1
     swing_lows: list[float] = []

@@ -1,4 +1,4 @@
-"""The enqueue stage: durable acceptance of raw signals, each once per idempotency key, and of dead letters' retries."""
+"""Accept raw signals durably, each once per idempotency key, and retry or resolve dead letters: the enqueue stage."""
 
 from __future__ import annotations
 
@@ -47,26 +47,26 @@ ALREADY_RESOLVED = "DLQ entry is already resolved"
 
 
 class Intake(Behaviour):
-    """Owns the acceptance of raw signals, their idempotency keys, and what people do with the dead-letter queue.
+    """Accept events. Owns the acceptance of raw signals, their idempotency keys, and operations on dead letters.
 
-    Success: the event is committed as ENQUEUED, or as taken back to the stage that gave it up, and will be worked on
-    whatever dies. A crash loses nothing that was answered. Repeating is harmless: the sender chose the event's id, and
-    a retry or resolution is a command that is applied once.
+    Success: the event is committed as ENQUEUED, or as returned to the stage that gave it up, and will be worked on
+    whatever crashes. A crash loses nothing that was answered. Repeating is harmless: the sender chose the event's id,
+    and a retry or resolution is a command that is applied once.
     """
 
     async def start(self, context: ActorContext) -> None:
-        """Begin to remove what is too old to be kept."""
+        """Begin to delete expired data."""
         await super().start(context)
         # One batch after another, so that two uses of one key never meet; the next batch grows meanwhile.
         self._turn = asyncio.Lock()
         self._hand_over = HandOver(context.ref(ENRICH, ""))
-        self._forgotten = UUID(int=0)  # events up to here have lost their documents
+        self._forgotten = UUID(int=0)  # the documents of events up to here were deleted
         context.every(MEASURE_EVERY_SECONDS, self._measure, name="measure the pipeline")
         context.every(EXPIRE_EVERY_SECONDS, self._expire, name="expire idempotency keys")
         context.every(FORGET_EVERY_SECONDS, self._forget, name="forget what is past its retention")
 
     async def stop(self) -> None:
-        """Hand over what was accepted last."""
+        """Hand over the last accepted events."""
         self._hand_over.flush()
 
     async def _measure(self) -> None:
@@ -79,7 +79,7 @@ class Intake(Behaviour):
             metrics.DEAD_LETTERS.labels(stage.upper()).set(dead.get(stage, 0))
 
     async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
-        """Store the batch, then hand what is new to the enrich stage."""
+        """Store the batch, then hand the new events to the enrich stage."""
         async with self._turn:
             replies = await self.context.write(batch, self._apply)
         fresh = tuple(

@@ -1,4 +1,4 @@
-"""The messages that the Lens actors take."""
+"""Define the messages that the Lens actors accept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PUBLISH = "lens/publish"
 
 
 class Receipt(Value):
-    """The answer to a submitted signal. `replayed`: the idempotency key had been used for the same body before."""
+    """Answer a submitted signal. `replayed`: the idempotency key had been used for the same body before."""
 
     event_id: UUID
     status: str
@@ -28,7 +28,7 @@ class Receipt(Value):
 
 
 class Submit(Message[Receipt]):
-    """A raw signal, validated; to `lens/intake`, key: the source. The answer means that it is durable.
+    """Submit a raw signal, validated; to `lens/intake`, key: the source. The reply means that it is durable.
 
     The sender makes `event_id`, a UUIDv7 whose time is the time of receipt: so a message delivered twice is one event.
     Raises IdempotencyMismatch when `idempotency_key` was used for another body within 24 hours.
@@ -39,7 +39,7 @@ class Submit(Message[Receipt]):
     event_id: UUID
     event_type: EventType
     signal_direction: Direction
-    symbol: str  # as stored: upper case but for predictions
+    symbol: str  # as stored: upper case except for predictions
     entry_price: Decimal
     size: Decimal
     liquidation_price: Decimal | None
@@ -52,7 +52,7 @@ class Submit(Message[Receipt]):
 
 
 class Retrying(Value):
-    """A dead letter on its way again: from which stage on, and how often it was retried in all."""
+    """A dead letter being retried: from which stage on, and how often it was retried in all."""
 
     id: UUID
     stage: str
@@ -60,10 +60,10 @@ class Retrying(Value):
 
 
 class RetryDeadLetter(Message[Retrying]):
-    """Process it again from its stage on; to `lens/intake`. `payload` is what changes of the signal, as JSON.
+    """Retry a dead letter from its stage on; to `lens/intake`. `payload` holds the changes of the signal, as JSON.
 
-    One that is under way is not begun anew, unless the payload changes it: the answer is the same. Raises NotFound, and
-    ValidationFailed for an entry that is resolved and for a signal that cannot be.
+    One that is in progress is not begun anew, unless the payload changes it: the reply is the same. Raises NotFound,
+    and ValidationFailed for an entry that is resolved and for a signal that cannot be retried.
     """
 
     id: UUID
@@ -71,14 +71,14 @@ class RetryDeadLetter(Message[Retrying]):
 
 
 class ResolveDeadLetter(Message[datetime]):
-    """Mark it as done with; to `lens/intake`. Answers when. Raises NotFound; ValidationFailed if it was already."""
+    """Resolve a dead letter; to `lens/intake`. Answers when. Raises NotFound; ValidationFailed if already resolved."""
 
     id: UUID
     resolution_note: str
 
 
 class Counts(Value):
-    """How many dead letters matched, what was done with how many, and how many of the first were passed over."""
+    """Count the dead letters that matched, those that were changed, and those among the matches that were skipped."""
 
     matched: int
     done: int
@@ -86,9 +86,9 @@ class Counts(Value):
 
 
 class RetryDeadLetters(Message[Counts]):
-    """Retry up to `most` of those that match and are not under way, `per_second` of them; to `lens/intake`.
+    """Retry up to `most` of those that match and are not in progress, `per_second` of them; to `lens/intake`.
 
-    Passed over are those whose event is under way for another reason, and those whose payload is still no signal.
+    Skipped are those whose event is in progress for another reason, and those whose payload is still no signal.
     """
 
     filters: DeadLetterFilters
@@ -98,7 +98,7 @@ class RetryDeadLetters(Message[Counts]):
 
 
 class ResolveDeadLetters(Message[Counts]):
-    """Mark up to `most` of those that match as done with; to `lens/intake`."""
+    """Resolve up to `most` of the dead letters that match; to `lens/intake`."""
 
     filters: DeadLetterFilters
     resolution_note: str
@@ -107,9 +107,9 @@ class ResolveDeadLetters(Message[Counts]):
 
 
 class Step(Value):
-    """A stage that is done with an event at `at` and has not stored that: it travels along, to be stored with the next.
+    """A stage done with an event at `at` and not stored yet: the event carries it, to be stored with the next one.
 
-    `status` and `timeline` are what the event's row gets of it.
+    `status` and `timeline` are its contribution to the event's row.
     """
 
     stage: str
@@ -122,8 +122,8 @@ class Work(Value):
     """One event on its way through the stages, with all that the next one needs to know of it.
 
     `failures` are those of this stage so far, as the dead-letter queue shows them. `carried` are the steps before this
-    one that Postgres does not have yet, oldest first: there, the event still waits for the first of them. Only of an
-    event that came back from that queue, for the `round`-th time, are its exact prices if they were edited, the models
+    one that Postgres does not have yet, oldest first: there, the event still waits for the first of them. Set only for
+    an event that came back from that queue, for the `round`-th time: its exact prices if they were edited, the models
     that are to be `asked` (None: all), and, if it was published before, the models whose decisions were `announced`
     then.
     """
@@ -141,17 +141,17 @@ class Work(Value):
 
     @property
     def ungated(self) -> bool:
-        """Whether the gates of age and drift no longer count."""
+        """Return whether the gates of age and drift no longer apply."""
         return self.round > 0
 
     @property
     def is_published(self) -> bool:
-        """Whether it has its place in the feed already: it keeps that, and its status, whatever comes of this round."""
+        """Return whether it is in the feed already: it keeps its position and status, whatever this round brings."""
         return self.announced is not None
 
 
 class Process(Message[None]):
-    """Work for a stage. Nobody waits for it: the stage's sweeper finds in Postgres whatever got lost."""
+    """Hand work to a stage. Nothing waits for it: the stage's sweep finds lost work in Postgres."""
 
     writes: ClassVar[bool] = False  # the stage commits later, in batches of its own
     idempotent: ClassVar[bool] = True
@@ -169,7 +169,7 @@ class Scored(Value):
     score: int
     confidence: float | None
     reasoning: str
-    source: str  # whom it is attributed to, as the `source` of a raw signal
+    source: str  # attributed to, as the `source` of a raw signal
     provider_name: str  # of the system provider, if one has to be made
     price: Decimal | None
     asset_data: dict[str, Any]
@@ -181,9 +181,9 @@ class Scored(Value):
 
 
 class Placed(Value):
-    """What became of a batch of scored signals: how many are new in the feed, and how many were there already.
+    """The result of publishing scored signals: how many are new in the feed, and how many were there already.
 
-    `refused` says why Postgres would not take one of them, by its place in the batch.
+    `refused` holds the error for each one that Postgres would not store, by its index in the batch.
     """
 
     published: int
@@ -192,9 +192,9 @@ class Placed(Value):
 
 
 class PublishScored(Message[Placed]):
-    """Give scored signals their places in the feed; to `lens/publish`. The answer means that they are durable.
+    """Publish scored signals in the feed; to `lens/publish`. The reply means that they are durable.
 
-    Again is harmless: an id that is there is left as it is. Raises DatabaseUnavailable; some may be published then.
+    Repeating is harmless: an id that is there is left as it is. Raises DatabaseUnavailable; some may be published then.
     """
 
     idempotent: ClassVar[bool] = True
@@ -203,7 +203,7 @@ class PublishScored(Message[Placed]):
 
 
 class Past(Value):
-    """A signal of the past, scored as it would have been then; `entry_price` and `size` are the exact ones of it."""
+    """A past signal, scored as it would have been then; `entry_price` and `size` are its exact ones."""
 
     signal: RawSignal
     score: Score
@@ -213,9 +213,9 @@ class Past(Value):
 
 
 class PublishBackfill(Message[Placed]):
-    """Give signals of the past their places in the feed, in this order; to `lens/publish`, in development only.
+    """Publish past signals in the feed, in this order; to `lens/publish`, in development only.
 
-    Again is harmless: an id that is there is left as it is. Streams are not told. Raises DatabaseUnavailable.
+    Repeating is harmless: an id that is there is left as it is. Streams are not notified. Raises DatabaseUnavailable.
     """
 
     idempotent: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""What flows through the Lens pipeline: immutable values with a JSON form.
+"""Define the values that pass through the Lens pipeline: immutable, with a JSON form.
 
 Prices are floats in here: the exact decimals stay in Postgres, and an indicator is an approximation anyway. Optional
 numbers are None where the data was missing, never NaN or infinite: every value can be written as JSON.
@@ -41,12 +41,12 @@ class Value(values.Value):
     """A record whose JSON form is the dict of its fields, unless the class says otherwise."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """Return the JSON form."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """The value `to_dict` was made of; keys that this version does not know are left out."""
+        """Return the value `to_dict` was made of; keys that this version does not know are left out."""
         return cls(**{name: document[name] for name in cls.__struct_fields__ if name in document})
 
 
@@ -67,7 +67,7 @@ class RawSignal(Value):
     commentary: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form; `ts_utc` to the millisecond, as everywhere outside."""
+        """Return the JSON form; `ts_utc` to the millisecond, as everywhere outside."""
         document = Value.to_dict(self)
         document["event_id"] = str(self.event_id)
         document["ts_utc"] = rfc3339(self.ts_utc)
@@ -75,7 +75,7 @@ class RawSignal(Value):
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """The signal of a stored document; numbers may be decimals."""
+        """Return the signal of a stored document; numbers may be decimals."""
         values = {name: document[name] for name in cls.__struct_fields__ if name in document}
         values["event_id"] = UUID(str(values["event_id"]))
         values["ts_utc"] = datetime.fromisoformat(values["ts_utc"])
@@ -86,11 +86,11 @@ class RawSignal(Value):
 
 
 class Candles(Value, eq=False, weakref=True, gc=True):
-    """A run of candles of one interval, oldest first. Signals share it, and what is computed of it, by its identity.
+    """A run of candles of one interval, oldest first. Signals share it, and the indicators of it, by its identity.
 
     `ohlcv` is a C-contiguous float64 array of shape (5, n), rows open, high, low, close, volume: TA-Lib takes a row
     without a copy. `last_open_ms` is when the last candle opened, in Unix milliseconds; it may still be forming.
-    `filled` of them were left out by the venue, since nobody traded: flat at the close before, without volume.
+    `filled` of them were left out by the venue, for lack of trades: flat at the close before, without volume.
     """
 
     interval: Interval
@@ -100,7 +100,7 @@ class Candles(Value, eq=False, weakref=True, gc=True):
 
     @classmethod
     def checked(cls, interval: Interval, last_open_ms: int, ohlcv: NDArray[np.float64], filled: int = 0) -> Self:
-        """The candles, if they can be true: for adapters. Raises ValueError."""
+        """Return the candles after checking that they are plausible: for adapters. Raises ValueError."""
         ohlcv = np.ascontiguousarray(ohlcv, dtype=np.float64)
         if ohlcv.ndim != 2 or ohlcv.shape[0] != 5 or ohlcv.shape[1] == 0:
             raise ValueError(f"candles of shape {ohlcv.shape}, not (5, n)")
@@ -133,7 +133,7 @@ class OrderBook(Value):
 
 
 class AssetContext(Value):
-    """What a perpetual's venue says of it: the funding rate per hour, the open interest in units, the mark price."""
+    """The venue's data on a perpetual: the funding rate per hour, the open interest in units, the mark price."""
 
     funding_rate: float | None
     open_interest: float | None
@@ -149,10 +149,10 @@ class QueryFailure(Value):
 
 
 class MarketSnapshot(Value, eq=False):
-    """What the queries of one request brought. A query that is neither answered nor failed had no data.
+    """The results of one request's queries. A query that is neither answered nor failed had no data.
 
     The candles' prices are in units of `candle_unit`: the simulated market has one run of candles, around 1.0, for all
-    signals of a symbol, whatever their entry prices. `has_source`: whether there is anybody to ask for its asset type.
+    signals of a symbol, whatever their entry prices. `has_source`: whether any source serves its asset type.
     """
 
     quote: Quote | None = None
@@ -165,7 +165,7 @@ class MarketSnapshot(Value, eq=False):
 
     @property
     def has_data(self) -> bool:
-        """Whether any query brought something; if none of a source's did, enriching has failed (`PROVIDER_ERROR`)."""
+        """Return whether any query has data; if none of a source's has, enriching has failed (`PROVIDER_ERROR`)."""
         return any(each is not None for each in (self.quote, self.order_book, self.asset_context, self.candles or None))
 
 
@@ -199,15 +199,15 @@ class Frame(Value):
 
 
 class Hourly(Value):
-    """What the strategies and the score read from the 1h candles beyond their `Frame`.
+    """The values that the strategies and the score read from the 1h candles beyond their `Frame`.
 
     `macd_cross_age`: candles since the histogram changed its sign (0: at the last one), None if not of late.
-    `percent_b`: place in the Bollinger band (20, 2σ), 0 at the lower line, 1 at the upper.
+    `percent_b`: position in the Bollinger band (20, 2σ), 0 at the lower line, 1 at the upper.
     `volume_ratio`: volume of the last complete candle ÷ mean of the 20 before it.
-    `volume_change`: what that candle did: (close − open)/open.
+    `volume_change`: the change of that candle: (close − open)/open.
     `channel_high`, `channel_low`: the extremes of those 20.
     `price_change`: the price now against that of an hour ago, a fraction; by the last complete hour where the 15m
-    candles do not tell.
+        candles do not cover it.
     `volatility`: sample standard deviation of (close − open)/open over the last 24 candles.
     """
 
@@ -225,7 +225,7 @@ class Hourly(Value):
 
 
 class Position(Value):
-    """What a signal to close is about: where it was opened, and its result at the signal's price, as a fraction."""
+    """The position that a CLOSE signal closes: opening price, and result at the signal's price, as a fraction."""
 
     opening_price: float
     result: float
@@ -236,8 +236,8 @@ class Features(Value):
 
     `drift_bps` is 10 000 · ln(mid/entry price): above zero where the market is above the entry, and as far from zero at
     a tenth of it as at ten times.
-    `order_book_imbalance` is −1 (only asks) to 1 (only bids). `position` is looked up for the models that are asked in
-    words; it is no part of the enriched document.
+    `order_book_imbalance` is −1 (only asks) to 1 (only bids). `position` is looked up for language models only; it is
+    no part of the enriched document.
     """
 
     profile: FeatureProfile
@@ -259,7 +259,7 @@ class Features(Value):
     position: Position | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The enriched document: `feature_profile` and `quality_flags` as the API shows them, and everything else."""
+        """Return the enriched document: `feature_profile` and `quality_flags` as in the API, and everything else."""
         document = Value.to_dict(self)
         document["feature_profile"] = document.pop("profile")
         document["quality_flags"] = self.flags.to_dict()
@@ -282,7 +282,7 @@ class Features(Value):
 
 class _Plan(Value):
     def to_dict(self) -> dict[str, Any]:
-        """The plan without what it does not say."""
+        """Return the plan without its empty fields."""
         return {name: value for name, value in Value.to_dict(self).items() if value is not None}
 
 
@@ -303,7 +303,7 @@ class RiskPlan(_Plan):
 
 
 class Decision(Value):
-    """What a model decided: `confidence` 0–1, `size_pct` 0–100, at least one reason in snake_case."""
+    """A model's decision: `confidence` 0–1, `size_pct` 0–100, at least one reason in snake_case."""
 
     decision: DecisionKind
     confidence: float
@@ -329,7 +329,7 @@ class Decision(Value):
 
 
 class Transcript(Value):
-    """What was said to a model and what it answered, for the archive. `answer` is None if there was none.
+    """A model's prompt and answer, for the archive. `answer` is None if there was none.
 
     `prompt` is the template's name and version, `stop_reason` the vendor's own word for why the answer ended.
     """
@@ -344,9 +344,9 @@ class Transcript(Value):
 class Evaluation(Value):
     """One model's run on one signal. `decision` is set exactly when `status` is SUCCESS, `error` when it is not.
 
-    A failure may say more than its status: the `reason_code`, whether another attempt could end otherwise (`is_final`
-    if not), and how long the model's vendor asks to be left alone. `at` is when it ended. The `transcript` is of the
-    process that asked: it is not pickled. Neither of these two is part of the JSON form.
+    A failure may have more than its status: the `reason_code`, whether a retry is pointless (`is_final`), and how long
+    the model's vendor asks for no calls. `at` is when it ended. The `transcript` stays in the process that asked: it is
+    not pickled. Neither of these two is part of the JSON form.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""What a stream's `min_score` is compared with: a close passes wherever the signal that it closes has passed."""
+"""Set the score that a stream's `min_score` is compared with: a CLOSE passes wherever the signal it closes passed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from db.signals.writes import NewSignal
 async def with_passing_scores(
     conn: Connection, signals: Sequence[NewSignal], *, priced: bool = False
 ) -> Sequence[NewSignal]:
-    """The signals of a batch, in the feed's order; to be called once their places are taken.
+    """Add passing scores to a batch, in the feed's order; to be called once its `feed_seq`s are taken.
 
-    `priced`: those without a price get their event's in Postgres.
+    `priced`: signals without a price get their event's in Postgres.
     """
     places = [_place_of(each, priced) for each in signals if _is_close(each)]
     closes = Counter(place for place in places if place is not None)
@@ -29,7 +29,7 @@ async def with_passing_scores(
 def add_passing_scores(
     signals: Sequence[NewSignal], logged: Mapping[Place, Sequence[Logged]], *, priced: bool = False
 ) -> list[NewSignal]:
-    """The signals with the score that a filter looks at, where it is not their own; `logged` came before them."""
+    """Return the signals with the score to filter by, where it is not their own; `logged` came before them."""
     waiting = {place: _still_open(before) for place, before in logged.items()}
     found = []
     for signal in signals:

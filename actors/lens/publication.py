@@ -1,4 +1,4 @@
-"""A published signal as the public sees it: the feed's JSON, put together once, and whom it is attributed to. Pure."""
+"""Build a published signal's public form: the feed's JSON, made once, and the provider it is attributed to. Pure."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ PRICED = frozenset({"crypto", "stock", "etf", "forex"})
 
 
 def system_provider_id(source: str) -> UUID:
-    """The id of the system provider that stands for `source`."""
+    """Return the id of the system provider that stands for `source`."""
     return uuid.uuid5(_SYSTEM_PROVIDERS, source)
 
 
 def provider_candidates(source: str) -> tuple[UUID, ...]:
-    """Whom `source` may name, the first that exists wins: a user's id, or else the system provider."""
+    """Return the providers that `source` may name, the first that exists wins: a user's id, or the system provider."""
     user_id = parse_uuid(source)
     return (system_provider_id(source),) if user_id is None else (user_id, system_provider_id(source))
 
 
 def asset_data_of(signal: RawSignal, features: Features) -> dict[str, Any]:
-    """What the producer said of the asset, and its price where it has one and the producer did not say."""
+    """Return the producer's data on the asset, with its price where it has one and the producer gave none."""
     data = dict(signal.asset_data or {})
     if signal.asset_type in PRICED:
         data.setdefault("price", features.price)
@@ -46,7 +46,7 @@ def asset_data_of(signal: RawSignal, features: Features) -> dict[str, Any]:
 
 
 def describe_provider(card: ProviderCard) -> dict[str, Any]:
-    """The provider as a signal shows it; `win_rate` in whole percent, null until a signal of theirs was closed."""
+    """Return the provider as a signal shows it; `win_rate` in whole percent, null until one of their signals closed."""
     return {
         "id": str(card.user_id),
         "name": card.display_name,
@@ -60,7 +60,7 @@ def describe_provider(card: ProviderCard) -> dict[str, Any]:
 def describe_terms(
     event_type: str, direction: str | None, entry_price: Decimal | float | None, commentary: str | None, at: datetime
 ) -> dict[str, Any]:
-    """What a signal says of the position that it opens or closes, wherever it is shown; `at`: when it was received."""
+    """Return a signal's terms of the position that it opens or closes, as always shown; `at`: the time of receipt."""
     return {
         "event_type": event_type,
         "direction": direction,
@@ -81,10 +81,10 @@ def make_signal(
     prices: tuple[Decimal, Decimal] | None = None,
     received_at: datetime | None = None,
 ) -> NewSignal:
-    """The row of a signal that is being published, its feed JSON included.
+    """Return the row of a signal that is being published, its feed JSON included.
 
-    `prices` are the exact entry price and size; None: those of the event, copied in Postgres. `received_at`, if it is
-    not given, is that of the event's id.
+    `prices` are the exact entry price and size; None: those of the event, copied in Postgres. `received_at` defaults to
+    the time of the event's id.
     """
     entry_price, size = prices or (None, None)
     asset_data = asset_data_of(signal, features)
@@ -139,7 +139,7 @@ def make_signal(
 
 
 def feed_item(signal: NewSignal) -> FeedItem:
-    """The published signal as the gateways are told of it."""
+    """Return the published signal as the gateways are notified of it."""
     return FeedItem(
         signal.feed_seq,
         signal.asset_category,
@@ -151,7 +151,7 @@ def feed_item(signal: NewSignal) -> FeedItem:
 
 
 def decision_item(signal: RawSignal, model: str, decision: Decision, published_at: datetime) -> DecisionItem:
-    """The message that internal subscribers get of one model's decision."""
+    """Return the message to internal subscribers about one model's decision."""
     message: Mapping[str, Any] = {
         "type": "decision",
         "event_id": str(signal.event_id),

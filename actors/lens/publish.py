@@ -1,4 +1,4 @@
-"""The publish stage: scores each signal, gives it its place in the feed, and tells the gateways."""
+"""Run the publish stage: score each signal, give it its position in the feed, and notify the gateways."""
 
 from __future__ import annotations
 
@@ -38,34 +38,34 @@ log = logging.getLogger(__name__)
 
 
 class Published(StageResult):
-    """The event is scored and can be published; without a score it has been, and has decisions to tell of."""
+    """The event is scored and can be published; without a score it already was, and has decisions to announce."""
 
     score: Score | None = None
     at: datetime | None = None
 
 
 class Publish(Stage):
-    """Owns the feed's order: the only writer of `feed_counter` and `signals`.
+    """Publish signals. Owns the feed's order: the only writer of `feed_counter` and `signals`.
 
     Success: the signal has its `feed_seq`, dense and in the order of commits. The Redis message afterwards only saves
-    the gateways a look: one that is lost is a hole, and a hole is fetched from Postgres.
+    the gateways a query: one that is lost is a gap, and a gap is fetched from Postgres.
     """
 
     stage = "PUBLISH"
     next_actor = None
 
     async def prepare(self) -> None:
-        """Start with nothing known."""
+        """Start with an empty cache."""
         self._stored: dict[UUID, NewSignal] = {}  # of the batch that is being committed
         self._archive = open_archive(self.context.settings, self.context.pool)
         self._scored = ScoredSignals(self.context)
 
     async def close(self) -> None:
-        """Give back what may have been opened."""
+        """Close the archive, which may have been opened."""
         await self._archive.close()
 
     async def process(self, batch: Sequence[Envelope]) -> list[Any]:
-        """Take hand-overs into memory, and publish at once what other systems have scored."""
+        """Take hand-overs into memory, and publish at once the signals that other systems have scored."""
         replies = await super().process(batch)
         for place, envelope in enumerate(batch):
             if isinstance(envelope.message, PublishScored):
@@ -79,7 +79,7 @@ class Publish(Stage):
         return self.work_at_once(work)
 
     def work_at_once(self, work: Work) -> StageResult:
-        """Score the signal. The score is stored and never changes: what is published already has its own."""
+        """Score the signal. The score is stored and never changes: a published signal already has its own."""
         now = clock.now()
         if work.is_published:
             return Published(work, advance(work, status="PUBLISHED", stage="COMPLETE", timeline=[]).move, at=now)
@@ -89,7 +89,7 @@ class Publish(Stage):
         return Published(work, moved.move, score=score, at=now)
 
     async def store_steps(self, conn: Connection, works: Sequence[Work]) -> None:
-        """Store what was carried; what was judged on the way is news to the archive, too."""
+        """Store the carried steps, and update the archive's documents of the events they judged."""
         await super().store_steps(conn, works)
         judged = {work.signal.event_id for work in works if any(step.stage == "EVALUATE" for step in work.carried)}
         await self._archive.record(conn, judged, [])
@@ -105,7 +105,7 @@ class Publish(Stage):
         made = [_make(result, cards[result.work.signal.source], first + place) for place, result in enumerate(scored)]
         signals = await with_passing_scores(conn, made, priced=True)
         await insert_signals(conn, signals)
-        # A batch may take several transactions, some in vain: what became of it is known when it is told.
+        # A batch may take several transactions, some in vain: `committed` reads the final rows.
         self._stored |= {signal.id: signal for signal in signals}
 
     async def _providers(self, conn: Connection, sources: set[str]) -> dict[str, ProviderCard]:

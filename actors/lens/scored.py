@@ -1,4 +1,4 @@
-"""Publication of signals that other systems have scored: attributed, placed in the feed, stored once, announced."""
+"""Publish signals that other systems have scored: attribute, place in the feed, store once, announce."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ _SAFE_INTEGER = 2**53
 
 
 class ScoredSignals:
-    """Part of `lens/publish`, the only writer of the feed's order: its way for what needs no pipeline."""
+    """Publish signals that need no pipeline; part of `lens/publish`, the only writer of the feed's order."""
 
     def __init__(self, context: ActorContext) -> None:
         self._context = context
-        self._turn = asyncio.Lock()  # a batch that is sent again waits for its first copy, and finds its signals there
+        self._turn = asyncio.Lock()  # a batch that is sent again waits for its first copy, and finds its signals stored
 
     async def publish(self, signals: Sequence[Scored]) -> Placed:
-        """Store those that are new, in their order, and tell the gateways. Raises DatabaseUnavailable."""
+        """Store the new ones, in order, and notify the gateways. Raises DatabaseUnavailable."""
         async with self._turn:
             return await self._publish(list(enumerate(signals)))
 
     async def _publish(self, numbered: Sequence[tuple[int, Scored]]) -> Placed:
-        """If one cannot be stored, by halves, so that it is refused alone."""
+        """Store a batch; if one cannot be stored, its halves, so that it is refused alone."""
         try:
             stored = await self._store([signal for _, signal in numbered])
         except AppError:
@@ -94,7 +94,7 @@ class ScoredSignals:
                     fresh.setdefault(each.id, each)
             if not fresh:
                 return []
-            # The last pair of a source would win: so backwards, for its first name is the one that counts.
+            # The last pair of a source would win: so in reverse, as the first name of a source counts.
             named = {each.source: each.provider_name for each in reversed(fresh.values())}
             cards = await find_or_make_providers(conn, named)
             first = await take_feed_seq(conn, len(fresh))
@@ -114,7 +114,7 @@ class ScoredSignals:
 
 
 async def find_or_make_providers(conn: Connection, named: Mapping[str, str]) -> dict[str, ProviderCard]:
-    """Whose signals these are, by source; a system provider that is not there yet is made, under its name."""
+    """Return the providers of these signals, by source; a system provider that is missing is made, under its name."""
     candidates = {source: provider_candidates(source) for source in named}
     cards = await get_providers(conn, [each for ids in candidates.values() for each in ids])
     unknown = {
@@ -186,19 +186,19 @@ def _make(signal: Scored, provider: ProviderCard, feed_seq: int) -> NewSignal:
 
 
 def _direction(signal: Scored) -> str | None:
-    """The side of the position that it opens, or closes: who sells what is held has been long."""
+    """Return the side of the position that it opens or closes: a SELL of a holding closes a long position."""
     return (_DIRECTIONS if signal.event_type == "OPEN_SIGNAL" else _CLOSED)[signal.action]
 
 
 def _entry_price(signal: Scored) -> Decimal | None:
-    """What the position is opened or closed at: the price, or what stands for it with the asset's type."""
+    """Return the price at which the position is opened or closed: the price, or its substitute by asset type."""
     if (price := signal.entry_price or signal.price) is not None:
         return price
     value = signal.asset_data.get(_ENTRIES.get(signal.asset_type, "price"))
     if not value:
         return None
     if signal.asset_type == "prediction" and value >= 1 and signal.event_type == "OPEN_SIGNAL":
-        return None  # what is decided can be left, not entered
+        return None  # an outcome that is decided can be left, not entered
     return Decimal(repr(value))
 
 

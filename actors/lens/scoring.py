@@ -1,7 +1,7 @@
-"""The opportunity score of a signal at its publication: five factors, what they contribute, and the words for it.
+"""Score a signal's opportunity at its publication: five factors, their contributions, and an explanation in words.
 
-Rounding is half up, to the decimal that the contract names, of values that are rounded themselves: whoever recomputes a
-contribution from the stored value gets the stored contribution.
+Rounding is half up, to the decimal that the contract names, of values that are rounded themselves: a contribution
+recomputed from the stored value equals the stored contribution.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FRESH_MINUTES: Final = 5.0
 STALE_MINUTES: Final = 60.0
 
 FOLLOWING: Final[dict[EventType, DecisionKind]] = {"OPEN_SIGNAL": "FOLLOW_ENTER", "CLOSE_SIGNAL": "FOLLOW_EXIT"}
-"""The decision that follows a signal; by any other a model stands against it."""
+"""The decision that follows a signal; any other decision is against it."""
 
 _TIERS: Final[tuple[tuple[int, Tier], ...]] = ((80, "HOT"), (60, "GOOD"), (40, "NEUTRAL"))
 _BUYING: Final[frozenset[Direction]] = frozenset({"long", "close_short"})
@@ -58,7 +58,7 @@ _PHRASES: Final[dict[tuple[str, VoteSide], str]] = {
 
 
 def score_signal(signal: RawSignal, features: Features, evaluations: Sequence[Evaluation], now: datetime) -> Score:
-    """The judgement that is stored with the signal and never changes. `now` is the publication, aware."""
+    """Compute the score that is stored with the signal and never changes. `now` is the publication, aware."""
     action = public_action(signal.signal_direction, signal.asset_type)
     side = side_of(signal.signal_direction)
     votes = vote(features)
@@ -92,21 +92,21 @@ def score_signal(signal: RawSignal, features: Features, evaluations: Sequence[Ev
 
 
 def side_of(direction: Direction) -> VoteSide:
-    """The side of the market that acting on the signal is on: closing a short is buying."""
+    """Return the market side of acting on the signal: closing a short is buying."""
     return "BUY" if direction in _BUYING else "SELL"
 
 
 def public_action(direction: Direction, asset_type: AssetType) -> Action:
-    """What the public is told: buy or sell, of a prediction yes or no."""
+    """Return the public action: buy or sell, of a prediction yes or no."""
     if asset_type == "prediction":
         return "yes" if direction in _BUYING else "no"
     return "buy" if direction in _BUYING else "sell"
 
 
 def model_confidence(event_type: EventType, evaluations: Sequence[Evaluation]) -> float:
-    """The mean over the successful models of their confidence if they follow the signal, else of what is left to it.
+    """Return the successful models' mean confidence: as stated if the model follows the signal, else what is left of 1.
 
-    An OPEN is followed by FOLLOW_ENTER, a CLOSE by FOLLOW_EXIT; 0 without any model. What a model is not sure of is
+    An OPEN is followed by FOLLOW_ENTER, a CLOSE by FOLLOW_EXIT; 0 without any model. What a model's confidence leaves is
     shared by the other decisions: an OPEN, to which IGNORE is the only other, has all of it, a CLOSE half of it.
     """
     following, others = FOLLOWING[event_type], len(DECISIONS_ON[event_type]) - 1
@@ -121,10 +121,10 @@ def model_confidence(event_type: EventType, evaluations: Sequence[Evaluation]) -
 def opportunity_factors(
     *, confidence: float, expected_return: float | None, consensus: float, volatility: float | None, minutes: float
 ) -> dict[str, dict[str, float | None]]:
-    """The five factors in the document's form: `{"confidence": {"value": 0.82, "contribution": 20.5}, …}`.
+    """Return the five factors as in the document: `{"confidence": {"value": 0.82, "contribution": 20.5}, …}`.
 
-    A value that could not be had is None and contributes nothing. `minutes` is the age, its value a whole number where
-    it is one; a time to come is 0.
+    A missing value is None and contributes nothing. `minutes` is the age, its value a whole number where it is one; a
+    future time is 0.
     """
     confidence, consensus = round(confidence, 6), round(consensus, 6)
     expected_return, volatility = _rounded(expected_return), _rounded(volatility)
@@ -143,28 +143,28 @@ def opportunity_factors(
 
 
 def freshness(minutes: float) -> float:
-    """1 up to five minutes of age, then linear to 0 at sixty."""
+    """Return 1 up to five minutes of age, then linear to 0 at sixty."""
     return max(0.0, min((STALE_MINUTES - minutes) / (STALE_MINUTES - FRESH_MINUTES), 1.0))
 
 
 def opportunity_score(factors: dict[str, dict[str, float | None]]) -> int:
-    """The sum of the contributions, rounded half up; 0–100."""
+    """Return the sum of the contributions, rounded half up; 0–100."""
     return int(round_half_up(math.fsum(each["contribution"] or 0.0 for each in factors.values())))
 
 
 def tier_of(score: int) -> Tier:
-    """HOT from 80, GOOD from 60, NEUTRAL from 40, else LOW."""
+    """Return HOT from 80, GOOD from 60, NEUTRAL from 40, else LOW."""
     return next((tier for least, tier in _TIERS if score >= least), "LOW")
 
 
 def round_half_up(value: float, digits: int = 0) -> float:
-    """`value` ≥ 0 rounded half up. A float a billionth short of a half counts as one, whatever its last bit."""
+    """Return `value` ≥ 0 rounded half up. A float a billionth short of a half counts as one, whatever its last bit."""
     power = 10.0**digits
     return math.floor(value * power + 0.5 + 1e-9) / power
 
 
 def describe(votes: Sequence[Vote], side: VoteSide, confidence: float) -> str:
-    """Why, in a few sentences: what speaks for the signal, how many strategies agree, whether the models do."""
+    """Explain the score in a few sentences: the evidence for it, how many strategies agree, whether the models do."""
     agreeing = sorted((each for each in votes if each.signal == side), key=lambda each: -each.score)
     phrases = [_PHRASES[each.name, side] for each in agreeing[:2]]
     opinion = " with ".join(phrases) or f"no strategy confirms the {side.lower()} side"

@@ -1,8 +1,8 @@
-"""The five strategies: each reads the 1h indicators and votes BUY, SELL or HOLD. Pure and deterministic.
+"""Vote by five strategies: each reads the 1h indicators and votes BUY, SELL or HOLD. Pure and deterministic.
 
 A strategy weighs its evidence as a number from −1 (sell) to 1 (buy). The score is its size to two decimals; from 0.50
-on it is a vote, below it HOLD, so that a HOLD's score tells how near it came. A strategy whose data is missing holds
-at 0. Lengths are in ATRs, so that no rule depends on the price or the wildness of the asset.
+on it is a vote, below it HOLD, so that a HOLD's score shows how near it came. A strategy whose data is missing holds
+at 0. Lengths are in ATRs, so that no rule depends on the price or the volatility of the asset.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _NO_FRAME: Final = Frame()
 
 
 def vote(features: Features) -> tuple[Vote, ...]:
-    """The votes of all strategies, in the document's order."""
+    """Return the votes of all strategies, in the document's order."""
     frame, hourly = features.frames.get("1h", _NO_FRAME), features.hourly
     return tuple([_vote(name, evidence(frame, hourly)) for name, evidence in STRATEGIES])
 
 
 def consensus(votes: Sequence[Vote], side: VoteSide) -> float:
-    """The share of the BUY and SELL voters that vote `side`, 0–1; 0 when nobody votes."""
+    """Return the share of the BUY and SELL voters that vote `side`, 0–1; 0 when nobody votes."""
     voters: list[VoteSide] = [each.signal for each in votes if each.signal != "HOLD"]
     return voters.count(side) / len(voters) if voters else 0.0
 
 
 def rsi_reversal(frame: Frame, hourly: Hourly) -> float:
-    """An overstretched RSI turns: (50 − RSI)/40, so 0.5 at RSI 30 and −0.5 at 70, and 0.1 more once it turns back."""
+    """Weigh an overstretched RSI: (50 − RSI)/40, so 0.5 at RSI 30 and −0.5 at 70, and 0.1 more once it turns back."""
     rsi, before = frame.rsi_14, hourly.rsi_14_previous
     if rsi is None:
         return 0.0
@@ -41,7 +41,7 @@ def rsi_reversal(frame: Frame, hourly: Hourly) -> float:
 
 
 def macd_cross(frame: Frame, hourly: Hourly) -> float:
-    """The MACD crosses its signal line. With m = |histogram| / 0.3 ATR, at most 1, and the histogram's sign:
+    """Weigh a MACD that crosses its signal line. With m = |histogram| / 0.3 ATR, at most 1, and the histogram's sign:
 
     crossed within the last three candles 0.55 + 0.4·m; else while it expands 0.25 + 0.4·m; else 0.3·m.
     """
@@ -59,7 +59,7 @@ def macd_cross(frame: Frame, hourly: Hourly) -> float:
 
 
 def bollinger_bounce(_: Frame, hourly: Hourly) -> float:
-    """The price leaves a Bollinger line towards the middle: 0.5 − %B, so 0.5 at the lower line and −0.5 at the upper.
+    """Weigh a price that leaves a Bollinger line towards the middle: 0.5 − %B, so 0.5 at the lower, −0.5 at the upper.
 
     0.3 more, away from the line, if the candle before closed within a tenth of the band's width from it or beyond it.
     """
@@ -75,7 +75,7 @@ def bollinger_bounce(_: Frame, hourly: Hourly) -> float:
 
 
 def ema_trend(frame: Frame, _: Hourly) -> float:
-    """EMA 9, 21 and 50 in line: 0.5 + 0.4·min(|EMA 9 − EMA 50| / 4 ATR, 1), 0.1 more if the price is ahead of EMA 9.
+    """Weigh EMA 9, 21, 50 in line: 0.5 + 0.4·min(|EMA 9 − EMA 50| / 4 ATR, 1), 0.1 more if the price is ahead of EMA 9.
 
     Out of line, the fast pair alone weighs (EMA 9 − EMA 21)/4 ATR, at most 0.4.
     """
@@ -90,10 +90,10 @@ def ema_trend(frame: Frame, _: Hourly) -> float:
 
 
 def volume_breakout(frame: Frame, hourly: Hourly) -> float:
-    """The price leaves the 20-candle channel on volume: 0.3 + 0.4·min(volume ratio − 1, 1) + 0.3·min(excess/ATR, 1).
+    """Weigh a breakout of the 20-candle channel: 0.3 + 0.4·min(volume ratio − 1, 1) + 0.3·min(excess/ATR, 1).
 
-    Inside the channel its place in it, −1 to 1, weighs 0.3 at twice the usual volume and nothing at the usual one. The
-    volume counts for the side to which its own candle went, and for no other.
+    Inside the channel the position in it, −1 to 1, weighs 0.3 at twice the usual volume and nothing at the usual one. Volume
+    counts for the side to which its own candle went, and for no other.
     """
     close, atr, ratio = frame.close, frame.atr_14, hourly.volume_ratio
     high, low = hourly.channel_high, hourly.channel_low

@@ -1,4 +1,4 @@
-"""Asset classes as the pipeline knows them. The rules are `schemas._symbols`: bodies are checked by them, too."""
+"""Re-export the pipeline's asset classes. The rules are `schemas._symbols`: bodies are checked by them, too."""
 
 from schemas._symbols import CATEGORY_OF, AssetCategory, asset_category, describe_assets, normalise_symbol
 

@@ -1,7 +1,7 @@
-"""The `technical` model: judges a signal by its enriched features alone, without a key, a network or chance.
+"""Judge a signal by its enriched features alone, without a key, a network or chance: the `technical` model.
 
-Each indicator gives evidence from −1 (falling) to 1 (rising) with a weight; their weighted mean, turned to the side of
-the position, is the *support*. What is missing has no weight, and lowers the confidence instead.
+Each indicator gives evidence from −1 (falling) to 1 (rising) with a weight; their weighted mean, signed by the side of
+the position, is the *support*. Missing data has no weight, and lowers the confidence instead.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from config.values import Value
 MODEL: Final = "technical"
 MODEL_VERSION: Final = "technical-1"
 
-ENTER_SUPPORT: Final = 0.15  # an OPEN is followed from here on
-HOLD_SUPPORT: Final = 0.45  # a CLOSE is not followed while the trend still carries the position this well …
-EXIT_SUPPORT: Final = 0.10  # … and is below this; between the two the stop comes closer
+ENTER_SUPPORT: Final = 0.15  # an OPEN is followed from this support on
+HOLD_SUPPORT: Final = 0.45  # a CLOSE is not followed while the trend still supports the position this well …
+EXIT_SUPPORT: Final = 0.10  # … and is followed below this; in between the stop is tightened
 
 _TREND_WEIGHTS: Final[dict[Interval, float]] = {"15m": 0.10, "1h": 0.20, "4h": 0.20}
 _MACD_WEIGHTS: Final[dict[Interval, float]] = {"1h": 0.15, "4h": 0.10}
 _RSI_WEIGHT: Final = 0.15
 _VOLUME_WEIGHT: Final = 0.10
-_TREND_PROFILE_WEIGHT: Final = 1.00  # of the above together
+_TREND_PROFILE_WEIGHT: Final = 1.00  # of the indicators above together
 _FUNDING_WEIGHT: Final = 0.05
 _BOOK_WEIGHT: Final = 0.05
 _ROOM_WEIGHT: Final = 0.05
@@ -44,7 +44,7 @@ _PROFILE_WEIGHTS: Final[dict[FeatureProfile, float]] = {
     "full_v1": _TREND_PROFILE_WEIGHT + _FUNDING_WEIGHT + _BOOK_WEIGHT + _ROOM_WEIGHT,
 }
 _MOST_REASONS: Final = 5
-_STALE_DISCOUNT: Final = 0.8  # of the confidence above a coin's toss, for each kind of stale data
+_STALE_DISCOUNT: Final = 0.8  # of the confidence above a coin toss, for each kind of stale data
 _RISK_BUDGET: Final = 0.01  # of the equity, lost when the stop is hit
 _LARGEST_SIZE_PCT: Final = 25
 _MARKET_SPREAD_BPS: Final = 10.0  # a wider spread costs more than waiting does: a limit order
@@ -58,7 +58,7 @@ class _Evidence(Value):
 
 
 def evaluate(signal: RawSignal, features: Features) -> Decision:
-    """The decision: FOLLOW_ENTER or IGNORE on an OPEN signal, FOLLOW_EXIT, TIGHTEN_STOP or HOLD on a CLOSE.
+    """Return the decision: FOLLOW_ENTER or IGNORE on an OPEN signal, FOLLOW_EXIT, TIGHTEN_STOP or HOLD on a CLOSE.
 
     `size_pct` is the share of the equity to enter with, or of the position to leave: 100 for FOLLOW_EXIT, else 0.
     """
@@ -84,7 +84,7 @@ def evaluate(signal: RawSignal, features: Features) -> Decision:
 
 def _judge_open(support: float, features: Features) -> tuple[DecisionKind, float]:
     if "entry_price" in features.flags.stale_data:
-        return "IGNORE", 0.3  # the price that was signalled is no longer to be had
+        return "IGNORE", 0.3  # the signalled price is no longer available
     return ("FOLLOW_ENTER" if support >= ENTER_SUPPORT else "IGNORE"), abs(support - ENTER_SUPPORT)
 
 
@@ -97,7 +97,7 @@ def _judge_close(support: float) -> tuple[DecisionKind, float]:
 
 
 def _confidence(margin: float, coverage: float, features: Features) -> float:
-    """0.5 to 0.95: 0.55 at the edge of a decision, 0.95 from 0.5 past it; less with missing or stale data."""
+    """Return 0.5 to 0.95: 0.55 at the edge of a decision, 0.95 from 0.5 past it; less with missing or stale data."""
     certainty = 0.05 + 0.4 * min(margin / 0.5, 1.0)
     certainty *= min(coverage, 1.0) * _STALE_DISCOUNT ** min(len(features.flags.stale_data), 3)
     return round(0.5 + certainty, 2)
@@ -118,7 +118,7 @@ def _weigh(features: Features) -> list[_Evidence]:
 
 
 def _trend(frame: Frame | None) -> float | None:
-    """1 or −1 with the three averages in line, else half of (EMA 9 − EMA 50)/2 ATR."""
+    """Return 1 or −1 with the three averages in line, else half of (EMA 9 − EMA 50)/2 ATR."""
     if frame is None or frame.ema_9 is None or frame.ema_21 is None or frame.ema_50 is None or not frame.atr_14:
         return None
     if frame.ema_9 > frame.ema_21 > frame.ema_50:
@@ -140,7 +140,7 @@ def _momentum(features: Features) -> list[_Evidence]:
     rsi = features.frames["1h"].rsi_14 if "1h" in features.frames else None
     if rsi is not None and 30 < rsi < 70:
         evidence.append(_Evidence(_RSI_WEIGHT, (rsi - 50) / 20 * 0.6, "rsi_above_midline", "rsi_below_midline"))
-    elif rsi is not None:  # stretched: it tends to come back
+    elif rsi is not None:  # overstretched: it tends to come back
         value = math.copysign(0.4 + 0.6 * (abs(rsi - 50) - 20) / 30, 50 - rsi)
         evidence.append(_Evidence(_RSI_WEIGHT, value, "rsi_oversold", "rsi_overbought"))
     change = hourly.price_change if hourly.volume_change is None else hourly.volume_change
@@ -152,7 +152,7 @@ def _momentum(features: Features) -> list[_Evidence]:
 
 def _market(features: Features) -> list[_Evidence]:
     evidence = []
-    if features.funding_rate is not None:  # who pays is the crowded side; a basis point an hour is a full crowd
+    if features.funding_rate is not None:  # the paying side is the crowded one; a basis point an hour is a full crowd
         value = -_clamp(features.funding_rate / 1e-4)
         evidence.append(_Evidence(_FUNDING_WEIGHT, value, "shorts_pay_funding", "longs_pay_funding"))
     if features.order_book_imbalance is not None:
@@ -167,7 +167,7 @@ def _market(features: Features) -> list[_Evidence]:
 
 
 def _reasons(kind: DecisionKind, side: int, evidence: list[_Evidence], features: Features) -> tuple[str, ...]:
-    """The evidence that speaks for the decision, the heaviest first; what the data lacks comes before it."""
+    """Return the evidence for the decision, the heaviest first, after reasons about missing data."""
     reasons = []
     if kind == "IGNORE" and "entry_price" in features.flags.stale_data:
         reasons.append("entry_price_out_of_reach")
@@ -190,14 +190,14 @@ def _entry_plan(kind: DecisionKind, side: int, features: Features) -> EntryPlan:
 def _risk_plan(
     kind: DecisionKind, side: int, support: float, signal: RawSignal, features: Features
 ) -> tuple[RiskPlan, float]:
-    """The plan, and how far its stop is from the price, as a fraction of it."""
+    """Return the plan, and the distance of its stop from the price, as a fraction of it."""
     price = features.price
     base = _losing_side(price, signal.entry_price, side)
     hour = features.frames.get("1h")
     atr_share = 0.0 if hour is None or not hour.atr_14 else hour.atr_14 / price
     multiple = 1.0 if kind == "TIGHTEN_STOP" else 2.0
     distance = multiple * atr_share
-    if not 1e-6 <= distance < 0.5:  # no ATR, none to speak of, or one that would put the stop out of the world
+    if not 1e-6 <= distance < 0.5:  # no ATR, a negligible one, or one that would put the stop out of range
         distance = 0.01 * multiple
         return RiskPlan("fixed", stop_level=_stop_level(signal, base, side * distance)), distance
     context = None if signal.liquidation_price is None else side * (base - signal.liquidation_price) / base
@@ -209,14 +209,14 @@ def _risk_plan(
 
 
 def _losing_side(price: float, entry_price: float, side: int) -> float:
-    """Of the current price and the entry that is still to be had, the one that loses: a stop is beyond both."""
+    """Return the losing one of the current price and the entry that is still available: a stop is beyond both."""
     if abs(drift_of(price, entry_price)) > STALE_ENTRY_BPS:
         return price
     return min(price, entry_price) if side > 0 else max(price, entry_price)
 
 
 def _stop_level(signal: RawSignal, price: float, below: float) -> float:
-    """The price less a share of it, to eight digits; a probability's stop stays under 1."""
+    """Return the price less a share of it, to eight digits; a probability's stop stays under 1."""
     level = price * (1 - below)
     if signal.asset_type == "prediction" and level >= 1 > price:
         level = (1 + price) / 2
