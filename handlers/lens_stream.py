@@ -45,7 +45,7 @@ class LensSocket(SocketHandler):
             return
         self.prepare_connection()
         self._heard_at = self._pinged_at = self._now()
-        # Finer than either interval, so that both end where they should.
+        # Finer than either interval, so that both end on time.
         self._clock = PeriodicCallback(self._check, min(self.ping_seconds, self.silence_seconds) * 1000 / 8)
         self._clock.start()
 

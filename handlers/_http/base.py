@@ -76,7 +76,7 @@ class GatewayHandler(NegotiatingHandler):
     _in_flight = False
 
     def initialize(self, match: Match, gateway: Gateway) -> None:
-        """Tornado's constructor."""
+        """Set up the handler (Tornado's constructor)."""
         self.match = match
         self.gateway = gateway
         given = self.request.headers.get("X-Request-ID")
@@ -373,7 +373,7 @@ class GatewayHandler(NegotiatingHandler):
         super().on_connection_close()
 
     def detach(self) -> IOStream:
-        """Take the connection out of HTTP, for a stream: as a request it ends here."""
+        """Take the connection out of HTTP, for a stream: the HTTP request ends here."""
         if not self._finished:
             self._log()
             self.on_finish()

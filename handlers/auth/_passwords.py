@@ -133,7 +133,7 @@ class Passwords:
             longest = max(self._waiting.values(), key=len, default=deque[_Job]())
             if len(longest) <= len(of_one) + 1:
                 raise Overloaded(retry_after=BUSY_SECONDS)
-            loser = longest.pop()  # the one that came last: it would have waited longest
+            loser = longest.pop()  # the latest to arrive: it would have waited longest
             if not loser.outcome.done():
                 loser.outcome.set_exception(Overloaded(retry_after=BUSY_SECONDS))
         self._waiting.setdefault(job.address, deque()).append(job)

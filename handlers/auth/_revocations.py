@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 # or cannot announce while it is unavailable, is found in Postgres.
 POLL_SECONDS = 0.5
 RETRY_SECONDS = (0.2, 5.0)  # between attempts to listen to Redis
-# No access token of a session lives longer than this after its end; the rest is for clocks that differ.
+# No access token of a session lives longer than this after its end; the margin is for clocks that differ.
 KEEP_SECONDS = ACCESS_SECONDS + 300
 # A stream that was being admitted when its session ended has opened by then.
 LATE_SECONDS = 3.0

@@ -91,7 +91,7 @@ class Fanout:
                 between_batches()
                 await self._serve_next()
             except Exception:
-                # Which clients have been sent it is unknown. Those that were LIVE resume from what they have received.
+                # Which clients have been sent the batch is unknown; LIVE ones resume from what they have received.
                 log.exception("the fan-out failed; its clients are sent away to resume")
                 self._drop_live()
             if self.place < self._ring.last:

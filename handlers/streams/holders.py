@@ -24,7 +24,7 @@ from handlers.streams.client import Client, State
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.01
-ALIVE_SECONDS = 1.0  # in which the peer of a living connection acknowledges something
+ALIVE_SECONDS = 1.0  # time in which the peer of a living connection acknowledges something
 # A client that hangs up and reconnects at once may be here before its close is, above all by way of a proxy.
 WATCH_SECONDS, WATCH_PROXIED_SECONDS = 0.1, 0.5
 TAKING_SECONDS = 2.0  # for a take-over that is under way to finish
