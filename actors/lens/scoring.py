@@ -106,7 +106,7 @@ def public_action(direction: Direction, asset_type: AssetType) -> Action:
 def model_confidence(event_type: EventType, evaluations: Sequence[Evaluation]) -> float:
     """Return the successful models' mean confidence: as stated if the model follows the signal, else what is left of 1.
 
-    An OPEN is followed by FOLLOW_ENTER, a CLOSE by FOLLOW_EXIT; 0 without any model. What a model's confidence leaves is
+    An OPEN is followed by FOLLOW_ENTER, a CLOSE by FOLLOW_EXIT; 0 without any model. What a confidence leaves of 1 is
     shared by the other decisions: an OPEN, to which IGNORE is the only other, has all of it, a CLOSE half of it.
     """
     following, others = FOLLOWING[event_type], len(DECISIONS_ON[event_type]) - 1

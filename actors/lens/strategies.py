@@ -92,8 +92,8 @@ def ema_trend(frame: Frame, _: Hourly) -> float:
 def volume_breakout(frame: Frame, hourly: Hourly) -> float:
     """Weigh a breakout of the 20-candle channel: 0.3 + 0.4·min(volume ratio − 1, 1) + 0.3·min(excess/ATR, 1).
 
-    Inside the channel the position in it, −1 to 1, weighs 0.3 at twice the usual volume and nothing at the usual one. Volume
-    counts for the side to which its own candle went, and for no other.
+    Inside the channel the position in it, −1 to 1, weighs 0.3 at twice the usual volume and nothing at the usual one.
+    Volume counts for the side to which its own candle went, and for no other.
     """
     close, atr, ratio = frame.close, frame.atr_14, hourly.volume_ratio
     high, low = hourly.channel_high, hourly.channel_low

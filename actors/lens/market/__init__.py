@@ -1,4 +1,4 @@
-"""Where market data comes from: the one interface that `simulated` and the real venues implement."""
+"""Define the source of market data: the one interface that `simulated` and the real venues implement."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 from actors.lens.model import AssetType, MarketSnapshot, Query, Value
 
 NO_SOURCE = MarketSnapshot(has_source=False)
-"""The answer to what is asked of an asset type that a source does not know."""
+"""The answer for an asset type that a source does not know."""
 
 CANDLE_COUNT = 300
 """Candles per interval. An EMA starts from a simple mean whose share decays by (1 − 2/(period + 1)) a candle: for the
@@ -17,7 +17,7 @@ ATR 14 (Wilder, 13/14 a candle) 1e-9. More candles would cost transfer and memor
 
 
 class MarketRequest(Value):
-    """What one signal needs to know: `queries` are those of its feature profile."""
+    """Describe the market data that one signal needs: `queries` are those of its feature profile."""
 
     symbol: str
     asset_type: AssetType
@@ -29,21 +29,21 @@ class MarketRequest(Value):
 class MarketData(Protocol):
     """A source of market data, shared by every signal that a process enriches.
 
-    How an adapter caches, coalesces, bounds and parallelises its calls is its own affair. What it must keep:
+    How an adapter caches, coalesces, bounds and parallelises its calls is internal to it. Its contract:
 
     - a query that fails is a `QueryFailure` in the snapshot, never an exception, and the other queries' answers stay;
     - a symbol the venue does not know is no failure: there is just no data for it;
-    - of an asset type that it does not know it answers `NO_SOURCE`;
-    - an answer that may be old carries the time it is of (`as_of_ms`, `last_open_ms`): what is stale is decided above;
+    - the answer for an asset type that it does not know is `NO_SOURCE`;
+    - an answer that may be old carries its time (`as_of_ms`, `last_open_ms`): the caller decides what is stale;
     - candles went through `Candles.checked`, oldest first, `CANDLE_COUNT` of them if there are as many;
     - `snapshot` is bounded in time by the adapter's own deadline.
     """
 
     def snapshot_at_once(self, request: MarketRequest) -> MarketSnapshot | None:
-        """What `snapshot` would answer, if it would without waiting or asking; else None."""
+        """Return the result of `snapshot` if that needs no waiting and no call; else None."""
 
     async def snapshot(self, request: MarketRequest) -> MarketSnapshot:
-        """The answers to `request.queries`, all asked at once."""
+        """Return the answers to `request.queries`, all asked at once."""
 
     async def close(self) -> None:
-        """Give back connections; nothing may be asked afterwards."""
+        """Close connections; no query may follow."""

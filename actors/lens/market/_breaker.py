@@ -1,4 +1,4 @@
-"""The circuit breaker of a venue or vendor: when it is down, nobody waits for it. Decisions only, no I/O."""
+"""Break the circuit to a venue or vendor that is down, so that nothing waits for it. Decisions only, no I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from actors.lens.market._http import CallFailed
 State = Literal["closed", "half_open", "open"]
 
 VENUE: Final = ""
-"""The subject of the question that every signal asks, of the whole venue (its mids): the witness of its state."""
+"""The subject of the query that every signal needs, of the whole venue (its mids): the witness of its state."""
 
 FAILURES_TO_OPEN: Final = 5
 _SUBJECTS_TO_OPEN: Final = 2
@@ -23,19 +23,19 @@ _JITTER: Final = 0.25
 
 
 class Breaker:
-    """Closed: calls go out. Open: they fail at once. Half-open: one probe is under way, everything else still fails.
+    """Closed: calls go out. Open: they fail at once. Half-open: one probe is in flight, everything else still fails.
 
-    What a provider says of one subject (a coin, a signal) must not close it for the others. So only outages count
+    A provider's failures on one subject (a coin, a signal) must not close it for the others. So only outages count
     (`CallFailed.is_outage`), and it takes all of these to open:
 
-    - they are of two subjects, and the `witness` is one of them, where there is one: however many coins are bad, a
+    - they are of two subjects, and the `witness` is one of them, where there is one: however many coins fail, a
       venue that answers what signals ask of it as a whole, each second, is not down; one that is down shows there with
       the first signal that it fails;
-    - they are `FAILURES_TO_OPEN` in a row, no more than one signal's questions: the first signal in vain is the last;
-    - nothing succeeded within the last second: calls under way at once end in any order.
+    - they are `FAILURES_TO_OPEN` in a row, no more than one signal's queries: the first signal in vain is the last;
+    - nothing succeeded within the last second: concurrent calls end in any order.
 
-    A 429 opens it at once, for as long as the provider asks. Where there is a witness, one that asks for nothing and
-    is not the witness's is the provider's only if a second subject is limited too. The owner waits `pause_seconds`,
+    A 429 opens it at once, for as long as the provider asks. Where there is a witness, a 429 without a wait and not the
+    witness's own counts for the provider only if a second subject is limited too. The owner waits `pause_seconds`,
     probes, and reports how the probe went; each failed probe doubles the pause, up to a minute.
     """
 
@@ -53,18 +53,18 @@ class Breaker:
 
     @property
     def refusal(self) -> CallFailed | None:
-        """Why no call may go out, with the reason of the failure that opened the circuit; None while it is closed."""
+        """Return why no call may go out, with the reason of the failure that opened the circuit; None while closed."""
         if self.state == "closed" or self._cause is None:
             return None
         return CallFailed(self._cause.reason, f"{self._cause.message} (calls are paused)")
 
     def succeeded(self) -> None:
-        """A call had an answer. One that was sent before the circuit opened does not close it: the probe does."""
+        """Report an answered call. One that was sent before the circuit opened does not close it: the probe does."""
         self._last_success = self._now()
         self._forget()
 
     def failed(self, subject: str, failure: CallFailed) -> bool:
-        """A call for `subject` failed; True if that opened the circuit."""
+        """Report a failed call for `subject`; return True if that opened the circuit."""
         if self.state != "closed":
             return False
         if self._is_limited(subject, failure) if failure.reason == "RATE_LIMITED" else self._is_down(subject, failure):
@@ -73,11 +73,11 @@ class Breaker:
         return False
 
     def probing(self) -> None:
-        """The pause is over and the probe goes out."""
+        """Report that the pause is over and the probe goes out."""
         self.state = "half_open"
 
     def probed(self, failure: CallFailed | None) -> None:
-        """The probe had an answer, or failed. Nonsense is an answer, too: whoever gives it is up."""
+        """Report the probe's answer or failure. An invalid answer is an answer, too: the provider is up."""
         if failure is not None and (failure.is_outage or failure.reason == "RATE_LIMITED"):
             self._failed_probes += 1
             self._open(failure)
@@ -107,7 +107,7 @@ class Breaker:
         self.state = "open"
         self._cause = failure
         pause = min(_FIRST_PAUSE_SECONDS * 2**self._failed_probes, _LONGEST_PAUSE_SECONDS)
-        # Longer by chance, never shorter: what the provider asked for is the least.
+        # Longer by chance, never shorter: the wait that the provider asked for is the least.
         self.pause_seconds = max(pause, failure.retry_after_seconds or 0.0) * random.uniform(1, 1 + _JITTER)  # noqa: S311
         self._forget()
 

@@ -1,4 +1,4 @@
-"""How much may be asked of a provider: the weight of the calls within a sliding minute."""
+"""Limit the calls to a provider by their weight within a sliding minute."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WINDOW_SECONDS: Final = 60.0
 
 
 class Budget:
-    """At most `weight_per_minute` in any 60 seconds, so that the provider has no reason to answer 429."""
+    """Allow at most `weight_per_minute` in any 60 seconds, so that the provider has no reason to answer 429."""
 
     def __init__(self, weight_per_minute: int, *, now: Callable[[], float] = time.monotonic) -> None:
         self._limit = weight_per_minute
@@ -20,9 +20,9 @@ class Budget:
         self._sum = 0
 
     def take(self, weight: int, share: float = 1.0) -> bool:
-        """Spend `weight` (≥ 1) if it fits into `share` (0–1) of the limit; False if it does not.
+        """Spend `weight` (≥ 1) if it fits into `share` (0–1) of the limit; return False if it does not.
 
-        Calls that can be done without take a smaller share, and so leave the rest to those that cannot.
+        Calls that are dispensable take a smaller share, and so leave the rest to those that are not.
         """
         now = self._now()
         while self._spent and self._spent[0][0] <= now - _WINDOW_SECONDS:

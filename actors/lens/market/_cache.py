@@ -1,4 +1,4 @@
-"""Shared answers: one cell a question, with its last answer, how long that holds, and the call that is under way."""
+"""Cache and share answers: one cell a query, with its last answer, how long that is valid, and the call in flight."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from actors.lens.market._http import CallFailed
 
 K = TypeVar("K", bound=Hashable)
 
-_NEVER: Final = float("-inf")  # the clock's zero is anywhere
-_FIRST_HOLD_SECONDS: Final = 0.5  # shorter than the pipeline's first retry, which is to be a real attempt
+_NEVER: Final = float("-inf")  # the clock's zero is arbitrary
+_FIRST_HOLD_SECONDS: Final = 0.5  # shorter than the pipeline's first retry, which is to make a real call
 _LONGEST_HOLD_SECONDS: Final = 30.0
 _MOST_DOUBLINGS: Final = 10
 _JITTER: Final = 0.25
@@ -22,10 +22,10 @@ _JITTER: Final = 0.25
 
 @dataclass(slots=True)
 class Cell:
-    """A question's state; times are of the monotonic clock, in seconds.
+    """A query's cached state; times are of the monotonic clock, in seconds.
 
-    Until `refresh_at` the value is simply used. Until `fresh_until` it is used and asked anew in the background, so
-    that under steady traffic nobody ever waits. Until `keep_until` it is used only where no newer one is to be had.
+    Until `refresh_at` the value is simply used. Until `fresh_until` it is used and refreshed in the background, so
+    that under steady traffic no signal ever waits. Until `keep_until` it is used only where no newer one is available.
     """
 
     value: Any = None
@@ -38,7 +38,7 @@ class Cell:
     call: asyncio.Task[None] | None = None
 
     def store(self, value: Any, now: float, *, refresh: float, fresh: float, keep: float) -> None:
-        """A new answer, to be refreshed, replaced and forgotten after so many seconds."""
+        """Store a new answer, to be refreshed, replaced and forgotten after so many seconds."""
         self.value = value
         self.refresh_at, self.fresh_until, self.keep_until = now + refresh, now + fresh, now + keep
         self.failure = None
@@ -46,21 +46,21 @@ class Cell:
         self.retry_at = _NEVER
 
     def fail(self, failure: CallFailed, now: float) -> None:
-        """A call failed: what there was stays, and the next one waits, the longer the more have failed."""
+        """Record a failed call: the old value stays, and the next call waits, the longer the more have failed."""
         self.failure = failure
         hold = min(_FIRST_HOLD_SECONDS * 2 ** min(self.failures, _MOST_DOUBLINGS), _LONGEST_HOLD_SECONDS)
         self.failures += 1
         self.retry_at = now + hold * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - spreads load, no secret
 
     def result(self, now: float) -> tuple[Any, CallFailed | None]:
-        """The value to use, and the failure that explains why it is not fresh."""
+        """Return the value to use, and the failure that explains why it is not fresh."""
         if now < self.fresh_until:
             return self.value, None
         return (self.value if now < self.keep_until else None), self.failure
 
 
 class Cells(Generic[K]):
-    """The most recently used cells. A cell that is dropped while its call is under way loses only the sharing."""
+    """Keep the most recently used cells. A cell that is dropped while its call is in flight loses only the sharing."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -70,7 +70,7 @@ class Cells(Generic[K]):
         return len(self._cells)
 
     def of(self, key: K) -> Cell:
-        """The cell of a question, made if there is none."""
+        """Return the cell of a query, made if there is none."""
         cell = self._cells.get(key)
         if cell is None:
             if len(self._cells) >= self._limit:

@@ -1,7 +1,7 @@
-"""One JSON API: a POST over pooled connections, and every way in which it can fail told apart.
+"""Call one JSON API: a POST over pooled connections, with its different failures told apart.
 
-aiohttp, because the actors know no Tornado: of the asyncio clients it takes the least CPU per call, is maintained, and
-is here anyway, as Ray's own.
+aiohttp, because the actors may not import Tornado: of the asyncio clients it takes the least CPU per call, is
+maintained, and is installed anyway, as Ray's own.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from config import clock
 from config.masking import redact
 
 MAX_BODY_BYTES: Final = 10 << 20  # the largest real answer is below 100 kB
-_MAX_RETRY_AFTER_SECONDS: Final = 300.0  # a mistaken header must not end the market data for a day
+_MAX_RETRY_AFTER_SECONDS: Final = 300.0  # a wrong header must not end the market data for a day
 _KEEPALIVE_SECONDS: Final = 60.0
 
 
 class CallFailed(Exception):
-    """A call without a usable answer. `retry_after_seconds` is what the provider asked for, if it did.
+    """A call without a usable answer. `retry_after_seconds` is the wait that the provider asked for, if it did.
 
-    `is_outage`: it may speak of the provider itself, which cannot be reached, does not answer or answers 5xx. Whoever
-    answers anything else is up, and has said something of this question only.
+    `is_outage`: it may concern the provider itself, which cannot be reached, does not answer or answers 5xx. A provider
+    with any other answer is up, and has failed this query only.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class CallFailed(Exception):
 
 
 class JsonApi:
-    """POSTs documents to one address. `name` begins every error message: "Hyperliquid API returned 503 …"."""
+    """POST documents to one address. `name` begins every error message: "Hyperliquid API returned 503 …"."""
 
     def __init__(self, name: str, url: str, *, max_connections: int, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         self._name = name
@@ -59,19 +59,19 @@ class JsonApi:
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, document: dict[str, Any]) -> Any:
-        """The parsed answer to a read. Raises CallFailed; the caller sets the time limit."""
+        """Return the parsed answer to a read. Raises CallFailed; the caller sets the time limit."""
         body = orjson.dumps(document)
         for is_last in (False, True):
             try:
                 return await self._post_once(body)
             except (aiohttp.ClientError, OSError) as error:
-                # Most often a kept-alive connection that the server was just closing. Asking again for a read is safe.
+                # Most often a kept-alive connection that the server was just closing. Repeating a read is safe.
                 if is_last or not _is_cut(error):
                     raise self._failure(error) from error
         raise AssertionError("unreachable")
 
     async def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         if self._session is not None:
             await self._session.close()
 
@@ -93,7 +93,7 @@ class JsonApi:
         if announced is not None and announced > self._max_body_bytes:
             raise self._nonsense(f"a body of {announced} bytes")
         chunks, size = [], 0
-        async for chunk in response.content.iter_any():  # what was compressed is counted unpacked
+        async for chunk in response.content.iter_any():  # counted after decompression
             size += len(chunk)
             if size > self._max_body_bytes:
                 raise self._nonsense(f"a body of more than {self._max_body_bytes} bytes")
@@ -133,24 +133,24 @@ class JsonApi:
 
 
 def _is_cut(error: Exception) -> bool:
-    """Whether an open connection broke before the answer's headers."""
+    """Return whether an open connection broke before the answer's headers."""
     is_connection = isinstance(error, (aiohttp.ClientConnectionError, OSError))
     return is_connection and not isinstance(error, aiohttp.ClientConnectorError)
 
 
 def _why(error: OSError) -> str:
-    """The system's words, without the addresses that asyncio adds."""
+    """Return the system's error text, without the addresses that asyncio adds."""
     number = error.errno or 0
     return os.strerror(number) if number > 0 else error.strerror or type(error).__name__
 
 
 def _retry_after_seconds(header: str) -> float | None:
-    """RFC 9110 § 10.2.3: seconds or a date; None for nothing, nonsense or the past."""
+    """Parse RFC 9110 § 10.2.3: seconds or a date; None for an absent, invalid or past one."""
     try:
         seconds = float(header)
     except ValueError:
         try:
             seconds = email.utils.parsedate_to_datetime(header).timestamp() - clock.now().timestamp()
-        except (ValueError, TypeError, LookupError, OverflowError):  # what email.utils raises of nonsense
+        except (ValueError, TypeError, LookupError, OverflowError):  # what email.utils raises for invalid dates
             return None
     return min(seconds, _MAX_RETRY_AFTER_SECONDS) if math.isfinite(seconds) and seconds > 0 else None

@@ -1,7 +1,7 @@
-"""Hyperliquid's answers as our values. What cannot be true raises ValueError with a message that says why.
+"""Parse Hyperliquid's answers into our values. An implausible one raises ValueError with a message that says why.
 
-Prices and sizes come as strings. Answers of the whole venue are read coin by coin, when one is asked for: that costs
-nothing for the others, and nonsense about one coin is that coin's alone.
+Prices and sizes come as strings. Answers of the whole venue are read coin by coin, when one is needed: that costs
+nothing for the others, and invalid data on one coin is that coin's alone.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from actors.lens.market import CANDLE_COUNT
 from actors.lens.model import INTERVAL_SECONDS, AssetContext, Candles, Interval, OrderBook, Quote
 
 _MOST_COINS: Final = 20_000
-_BOOK_LEVELS: Final = 20  # as many as the venue sends; the features read ten
+_BOOK_LEVELS: Final = 20  # the number that the venue sends; the features read ten
 _OHLCV: Final = itemgetter("o", "h", "l", "c", "v")
 _OPEN_TIME: Final = itemgetter("t")
 _IDENTITY: Final = itemgetter("s", "i")
 
 
 class Mids:
-    """`allMids`: the middle of every market, {"BTC": "97012.5", …}, at `as_of_ms` (it has no time of its own)."""
+    """Read `allMids`: the middle of every market, {"BTC": "97012.5", …}, at `as_of_ms` (it has no time of its own)."""
 
     def __init__(self, document: Any, as_of_ms: int) -> None:
         if not isinstance(document, dict) or not 0 < len(document) <= _MOST_COINS:
@@ -35,17 +35,17 @@ class Mids:
 
     @property
     def names(self) -> list[str]:
-        """The coins of the venue."""
+        """Return the coins of the venue."""
         return list(self._mids)
 
     def quote(self, coin: str) -> Quote | None:
-        """The coin's mid; None where the venue has none."""
+        """Return the coin's mid; None where the venue has none."""
         mid = self._mids.get(coin)
         return None if mid is None else Quote(_positive(mid, "a mid"), self._as_of_ms)
 
 
 class Contexts:
-    """`metaAndAssetCtxs`: [{"universe": [{"name": …}, …]}, [{"funding": …, "openInterest": …, "markPx": …}, …]]."""
+    """Read `metaAndAssetCtxs` [{"universe": [{"name": …}, …]}, [{"funding": …, "openInterest": …, "markPx": …}, …]]."""
 
     def __init__(self, document: Any) -> None:
         if not isinstance(document, list) or len(document) != 2 or not isinstance(document[0], dict):
@@ -62,7 +62,7 @@ class Contexts:
         }
 
     def context(self, coin: str) -> AssetContext | None:
-        """The coin's context; None for a coin without a perpetual."""
+        """Return the coin's context; None for a coin without a perpetual."""
         context = self._contexts.get(coin)
         if context is None:
             return None
@@ -77,7 +77,7 @@ class Contexts:
 
 
 def order_book_of(document: Any, coin: str, now_ms: int) -> OrderBook | None:
-    """`l2Book`: {"coin", "time", "levels": [[{"px", "sz", "n"}, …], [asks]]}; None where there is no such book."""
+    """Read `l2Book`: {"coin", "time", "levels": [[{"px", "sz", "n"}, …], [asks]]}; None where there is no such book."""
     if document is None:
         return None
     if not isinstance(document, dict):
@@ -96,10 +96,10 @@ def order_book_of(document: Any, coin: str, now_ms: int) -> OrderBook | None:
 
 
 def candles_of(document: Any, coin: str, interval: Interval, now_ms: int) -> Candles | None:
-    """`candleSnapshot`: [{"t", "T", "s", "i", "o", "c", "h", "l", "v", "n"}, …], oldest first; None where it is empty.
+    """Read `candleSnapshot`: [{"t", "T", "s", "i", "o", "c", "h", "l", "v", "n"}, …], oldest first; None if empty.
 
-    `t` is the open time in Unix milliseconds. The last `CANDLE_COUNT` are kept, the last of which may be forming. One
-    that the venue left out, because nobody traded, stands at the close before it, without volume.
+    `t` is the open time in Unix milliseconds. The last `CANDLE_COUNT` are kept, the last of which may be forming. A
+    candle that the venue left out, for lack of trades, is filled in at the close before it, without volume.
     """
     if not isinstance(document, list):
         if document is None:
@@ -131,13 +131,13 @@ def candles_of(document: Any, coin: str, interval: Interval, now_ms: int) -> Can
 
 
 def _filled(ohlcv: NDArray[np.float64], steps: NDArray[np.int64]) -> tuple[NDArray[np.float64], int]:
-    """The candles with those that were left out, `steps` from each to the next; and how many of the last were."""
+    """Fill in omitted candles, `steps` from each to the next; return them, and how many of the last are filled in."""
     missing = int(steps.sum()) - steps.size
     if not missing:
         return ohlcv, 0
-    # Beyond the ones that are kept a gap may be as wide as it likes.
+    # Before the ones that are kept, a gap may be of any width.
     repeats = np.append(np.minimum(steps, CANDLE_COUNT), 1)
-    places = np.cumsum(repeats) - repeats  # of those that the venue has
+    places = np.cumsum(repeats) - repeats  # indices of those that the venue has
     whole = np.repeat(ohlcv, repeats, axis=1)
     is_filled = np.ones(whole.shape[1], dtype=bool)
     is_filled[places] = False

@@ -1,4 +1,4 @@
-"""How Hyperliquid names what a signal calls by its symbol."""
+"""Map a signal's symbol to Hyperliquid's name for the coin."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-# Everything there is quoted in dollars. A pair in anything else (ETH/BTC) is another market, with other prices.
+# All its markets are quoted in dollars. A pair in anything else (ETH/BTC) is another market, with other prices.
 _DOLLARS: Final = "(?:USDC|USDT|USD)"
 _SEPARATED: Final = re.compile(rf"([^/]+?)(?:[/_-]{_DOLLARS})?(?:[/_-]PERP)?", re.IGNORECASE)
 _RUN_TOGETHER: Final = re.compile(rf"([^/_-]+){_DOLLARS}", re.IGNORECASE)
@@ -22,11 +22,11 @@ class Coins:
         return len(self._names)
 
     def learn(self, names: Iterable[str]) -> None:
-        """Take over the venue's names. `@107` is the index of a spot pair, which no symbol can be."""
+        """Adopt the venue's names. `@107` is the index of a spot pair, which no symbol can be."""
         self._names = {name.upper(): name for name in names if not name.startswith("@")}
 
     def find(self, symbol: str) -> str | None:
-        """The coin of `BTC`, `BTC/USD`, `BTC-PERP`, `BTCUSDT`, or a spot pair (`PURR/USDC`); None if there is none."""
+        """Return the coin of `BTC`, `BTC/USD`, `BTC-PERP`, `BTCUSDT`, or a spot pair (`PURR/USDC`); None if unknown."""
         separated, run_together = _SEPARATED.fullmatch(symbol), _RUN_TOGETHER.fullmatch(symbol)
         candidates = (
             separated[1] if separated else None,
@@ -37,6 +37,6 @@ class Coins:
 
     @staticmethod
     def guess(symbol: str) -> str | None:
-        """The coin that a symbol most likely means, while the venue has not said what it knows."""
+        """Return the coin that a symbol most likely means, while the venue's names are not known yet."""
         separated = _SEPARATED.fullmatch(symbol)
         return separated[1].upper() if separated else None

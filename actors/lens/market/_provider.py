@@ -1,6 +1,6 @@
-"""The guarded way to a market-data provider: calls in the background, bounded in number, time and weight.
+"""Guard the calls to a market-data provider: in the background, bounded in number, time and weight.
 
-It knows nothing of questions and answers: those are the adapter's, which gives it the coroutine that asks and stores.
+This module knows no queries or answers: the adapter gives it the coroutine that asks and stores.
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ _STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What an adapter allows itself and its provider.
+    """The limits that an adapter sets for itself and its provider.
 
-    `patience_seconds`: how long a signal waits where an older answer is at hand. `max_calls`: about coins, under way at
-    once, a quarter for each query, so that one that is stuck takes no turn of another; a coin that is stuck holds four
-    at most, and less and less of the time. `weight_per_minute`: this process's part of what the provider allows an
-    address.
+    `patience_seconds`: how long a signal waits where an older answer is at hand. `max_calls`: about coins, in flight at
+    once, a quarter for each query, so that a stuck query takes no slot of another; a stuck coin holds four at most, and
+    less and less of the time. `weight_per_minute`: this process's part of what the provider allows an address.
     """
 
     timeout_seconds: float = 10.0
@@ -46,10 +45,10 @@ class Limits:
 
 
 class Provider:
-    """Begins calls, and does not when the provider is down or the minute's budget is spent.
+    """Begin calls, except while the provider is down or the minute's budget is spent.
 
-    `probes` ask of the whole venue and store the answer, the cheapest first. The circuit breaker takes them in turns:
-    where one question alone is out of order, another one finds the venue back.
+    `probes` query the whole venue and store the answer, the cheapest first. The circuit breaker uses them in turn:
+    where one query alone is failing, another one finds the venue up again.
     """
 
     def __init__(
@@ -63,21 +62,21 @@ class Provider:
         self._slots: defaultdict[Query, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(turns))
         self._breaker = Breaker(witness=VENUE, now=now)
         self._budget = Budget(limits.weight_per_minute, now=now)
-        self._tasks: set[asyncio.Task[None]] = set()  # one a question at most, and a venue has only so many coins
+        self._tasks: set[asyncio.Task[None]] = set()  # one a query at most, and a venue has only so many coins
         self._show_state()
 
     def begin(self, cell: Cell, query: Query, subject: str, weight: int, ask: Ask) -> bool:
-        """Begin a call that fills the cell; False if none may be made now, and then the cell says why.
+        """Begin a call that fills the cell; return False if none may be made now, and then the cell has the reason.
 
-        `subject` is what the question is about: a coin, or `VENUE` for the one that stands for all of it.
+        `subject` is what the query is about: a coin, or `VENUE` for the one that represents all of it.
         """
         refusal = self._breaker.refusal
         if refusal is not None:
             cell.failure = refusal
             return False
         has_older = self._now() < cell.keep_until
-        # The mids are every signal's; then come coins without any answer yet; a refresh can wait a little, and so can
-        # what failed already, lest a bad coin spend what a healthy one needs.
+        # Every signal needs the mids; then come coins without any answer yet; a refresh can wait a little, and so can a
+        # query that failed before, lest a bad coin spend the budget of a healthy one.
         share = 1.0 if query == "mid" else _REFRESH_SHARE if has_older or cell.failures else _FIRST_SHARE
         if not self._budget.take(weight, share):
             if not has_older:
@@ -88,7 +87,7 @@ class Provider:
         return True
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel the calls in flight."""
         await cancel(*self._tasks)
 
     async def _fill(self, cell: Cell, query: Query, subject: str, ask: Ask) -> None:
@@ -99,7 +98,7 @@ class Provider:
             if self._breaker.failed(subject, failure):
                 self._spawn(self._recover(), f"{self._name}: recovery")
         except Exception as error:
-            # A fault of ours, which must not look like a venue without data, nor be repeated for every signal.
+            # A bug of ours, which must not look like a venue without data, nor be repeated for every signal.
             cell.fail(
                 CallFailed("PROVIDER_ERROR", f"{self._name}: the call failed ({type(error).__name__})"), self._now()
             )
@@ -111,16 +110,16 @@ class Provider:
 
     async def _call(self, query: Query, ask: Ask) -> None:
         try:
-            # What is asked for all coins takes no turn but its own: stuck coins may hold all of theirs.
+            # A query for all coins takes no slot but its own: stuck coins may hold all of theirs.
             async with asyncio.timeout(self._limits.timeout_seconds), self._slots[query]:
-                if (refusal := self._breaker.refusal) is not None:  # it opened while this call waited for its turn
+                if (refusal := self._breaker.refusal) is not None:  # it opened while this call waited for its slot
                     raise refusal
                 await _measured(query, ask)
         except TimeoutError as error:
             raise CallFailed("TIMEOUT", f"{self._name} timeout") from error
 
     async def _recover(self) -> None:
-        """Probe after each pause until there is an answer: no signal ever waits to find out."""
+        """Probe after each pause until there is an answer, so that no signal has to."""
         for query, ask_probe in itertools.cycle(self._probes.items()):
             self._show_state()
             await asyncio.sleep(self._breaker.pause_seconds)
@@ -150,7 +149,7 @@ class Provider:
 
 
 async def _measured(query: Query, ask: Ask) -> None:
-    result = "timeout"  # what ends it without an exception of its own
+    result = "timeout"  # kept when no exception of its own ends it
     started = time.perf_counter()
     try:
         await ask()

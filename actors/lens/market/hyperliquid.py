@@ -1,13 +1,13 @@
-"""Market data of Hyperliquid: few calls, shared by many signals, none of which waits for another's trouble.
+"""Provide Hyperliquid's market data by few calls, shared by many signals, none of which waits for another's failure.
 
-POST {base}/info answers four questions: `allMids` and `metaAndAssetCtxs` for the whole venue, `l2Book` and
-`candleSnapshot` for a coin (and interval). Each question has one cell with its last answer; whoever asks while a call
-is under way waits for that call. What keeps one trouble from becoming everybody's:
+POST {base}/info answers four queries: `allMids` and `metaAndAssetCtxs` for the whole venue, `l2Book` and
+`candleSnapshot` for a coin (and interval). Each query has one cell with its last answer; a signal that needs it while a
+call is in flight waits for that call. What keeps one failure from affecting all signals:
 
-- a call has a deadline, and a question that failed is held back for a while, longer each time;
-- a circuit breaker fails at once while the venue is down, and honours Retry-After; no coin's trouble opens it;
+- a call has a deadline, and a query that failed is held back for a while, longer each time;
+- a circuit breaker fails at once while the venue is down, and honours Retry-After; no single coin's failures open it;
 - a budget keeps the calls within the venue's limit; a refresh gives way to a first answer;
-- an older answer, with the time it is of, is used where a newer one is not to be had, or not soon.
+- an older answer, with its time, is used where a newer one is unavailable, or not available soon.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from actors.lens.model import CANDLES_QUERY, INTERVAL_SECONDS, Candles, Interval
 from config import clock, metrics
 
 _NAME: Final = "Hyperliquid API"
-_PERPETUALS: Final = "*"  # the subject of the contexts, which do not stand for the venue: spot pairs have none
+_PERPETUALS: Final = "*"  # the subject of the contexts, which do not represent the venue: spot pairs have none
 _MAX_CELLS: Final = 4096  # four a coin: a thousand coins, 36 MB of candles
 _FRESH: Final = 1.5
 _INTERVAL_OF: Final[Mapping[Query, Interval]] = MappingProxyType({query: each for each, query in CANDLES_QUERY.items()})
@@ -39,10 +39,10 @@ _INTERVAL_OF: Final[Mapping[Query, Interval]] = MappingProxyType({query: each fo
 
 @dataclass(frozen=True, slots=True)
 class _Policy:
-    """How long an answer serves, in seconds, and what its call weighs in the venue's limit of 1 200 a minute.
+    """How long an answer is valid, in seconds, and its call's weight in the venue's limit of 1 200 a minute.
 
-    From `refresh` on it is asked anew in the background; at 1.5 × that a signal waits for the newer one; at `keep` it
-    is of no use even where no newer one is to be had.
+    From `refresh` on it is refreshed in the background; at 1.5 × that a signal waits for the newer one; at `keep` it
+    is unusable even where no newer one is available.
     """
 
     refresh: float
@@ -58,7 +58,7 @@ def _candle_policy(interval: Interval) -> _Policy:
 
 
 # A mid or a book that could not be renewed is flagged as stale, and past a minute it is not used at all: by then it
-# says little of now, and an event that has nothing else has no data. A context has no time of its own to be flagged by.
+# says little of now, and an event with nothing else has no data. A context has no time of its own to be flagged by.
 _POLICIES: Final[Mapping[Query, _Policy]] = MappingProxyType(
     {
         "mid": _Policy(refresh=1.0, keep=60.0, weight=2),
@@ -91,7 +91,7 @@ class HyperliquidMarketData:
         self._patience_seconds = limits.patience_seconds
         self._monotonic = monotonic
         self._now_ms = now_ms
-        # The mids, the contexts and the probe of the circuit breaker need no coin's turn, nor wait for its connection.
+        # The mids, the contexts and the probe of the circuit breaker need no coin's slot, nor wait for its connection.
         self._api = JsonApi(_NAME, f"{base_url.rstrip('/')}/info", max_connections=limits.max_calls + 3)
         self._mids = Cell()
         self._contexts = Cell()
@@ -105,7 +105,7 @@ class HyperliquidMarketData:
         self._meters = {query: _Meters(query) for query in _POLICIES}
 
     def snapshot_at_once(self, request: MarketRequest) -> MarketSnapshot | None:
-        """Where every answer is young: under load, nearly always."""
+        """Return the snapshot where every answer is fresh: under load, nearly always."""
         if request.asset_type != "crypto":
             return NO_SOURCE
         coin = self._coins.find(request.symbol)
@@ -120,7 +120,7 @@ class HyperliquidMarketData:
         return self._read(coin, cells)
 
     async def snapshot(self, request: MarketRequest) -> MarketSnapshot:
-        """The answers to the request's queries; it takes a call's time-out and the patience at most."""
+        """Return the answers to the request's queries, within a call's time-out and the patience at most."""
         if request.asset_type != "crypto":
             return NO_SOURCE
         coin = self._coins.find(request.symbol) or await self._look_up(request.symbol)
@@ -132,19 +132,19 @@ class HyperliquidMarketData:
         return self._read(coin, cells)
 
     async def close(self) -> None:
-        """End the calls and give back the connections."""
+        """Cancel the calls and close the connections."""
         await self._provider.close()
         await self._api.close()
 
     async def _look_up(self, symbol: str) -> str | None:
-        """The coin of a symbol that is not known (yet); a guess if the venue does not say in time what it knows."""
+        """Return the coin of a symbol that is not known (yet); a guess if the venue's names do not arrive in time."""
         cell = self._cell("mid", symbol)
         if cell.call is not None and self._monotonic() >= cell.fresh_until:
             await asyncio.wait({cell.call}, timeout=self._patience_seconds)
         return self._coins.find(symbol) if self._coins else Coins.guess(symbol)
 
     def _cell(self, query: Query, coin: str) -> Cell:
-        """The question's cell. Unless its answer is young, a call is under way or the cell says why none is."""
+        """Return the query's cell. Unless its answer is fresh, a call is in flight or the cell says why none is."""
         cell, subject = self._cell_of(query, coin)
         meters = self._meters[query]
         now = self._monotonic()
@@ -168,7 +168,7 @@ class HyperliquidMarketData:
         return self._cells.of((query, coin)), coin
 
     async def _wait(self, cells: list[Cell]) -> None:
-        """Until the calls that are needed have ended; only for a moment on those that would renew what is at hand."""
+        """Wait for the calls that are needed; only for a moment for those that would refresh an available answer."""
         calls = [(cell.call, cell) for cell in cells if cell.call is not None]
         if not calls:
             return
@@ -205,7 +205,7 @@ class HyperliquidMarketData:
         return MarketSnapshot(quote, order_book, candles, asset_context, tuple(failures))
 
     async def _ask(self, cell: Cell, query: Query, coin: str) -> None:
-        """Ask the venue and store its answer in the cell. Raises CallFailed."""
+        """Query the venue and store its answer in the cell. Raises CallFailed."""
         document = await self._api.post(self._question(query, coin))
         try:
             self._store(cell, query, coin, document)
@@ -255,9 +255,9 @@ class _Meters:
 
 
 def _until_next_candle(candles: Candles, now_ms: int, refresh: float, fresh: float) -> tuple[float, float]:
-    """`refresh` and `fresh`, but no longer than until the forming candle is complete and the next one opens.
+    """Return `refresh` and `fresh`, at most until the forming candle is complete and the next one opens.
 
-    If the next one should have opened by now, it is looked for again after as long as it is late.
+    If the next one should have opened by now, the next look is after as long as it is late already.
     """
     seconds_left = (candles.last_open_ms - now_ms) / 1000 + INTERVAL_SECONDS[candles.interval]
     if seconds_left > 0:

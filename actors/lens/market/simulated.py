@@ -1,7 +1,7 @@
-"""Simulated market data: a plausible market that stands at the signal's entry price, the same in every process.
+"""Simulate market data: a plausible market around the signal's entry price, the same in every process.
 
 All of it is a function of asset type, symbol, time bucket and entry price. Those pick, by a hash, one of a few hundred
-random *shapes* around 1.0, which every signal that picked it shares: whatever the number of symbols, a signal costs
+random *shapes* around 1.0, which all signals that pick it share: whatever the number of symbols, a signal costs
 microseconds, and the memory is bounded.
 """
 
@@ -32,7 +32,7 @@ from schemas._instruments import spelled_alike
 
 Array = NDArray[np.float64]
 
-# The standard deviation of an hour's log return, and half a usual spread in basis points, as such markets have them.
+# The standard deviation of an hour's log return, and half a typical spread in basis points, for each type of market.
 _HOURLY_VOLATILITY: Final[dict[AssetType, float]] = {
     "crypto": 0.009,
     "stock": 0.005,
@@ -68,15 +68,15 @@ class SimulatedMarketData:
     """The `MarketData` of development and load tests: it answers every query for every symbol and never fails."""
 
     async def snapshot(self, request: MarketRequest) -> MarketSnapshot:
-        """The answers to the request's queries: the last candles close, and the market stands, at the entry price."""
+        """Return the answers to the queries: the last candles close, and the market is, at the entry price."""
         return _snapshot(request)
 
     def snapshot_at_once(self, request: MarketRequest) -> MarketSnapshot | None:
-        """The same: nothing is ever waited for."""
+        """Return the same as `snapshot`: nothing is ever waited for."""
         return _snapshot(request)
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def _candles(request: MarketRequest, interval: Interval, now_ms: int) -> Candles
 
 
 def _probabilities(request: MarketRequest, interval: Interval, now_ms: int) -> Candles:
-    """Candles of a prediction: they cannot be shared, because a probability does not scale like a price."""
+    """Make the candles of a prediction: they cannot be shared, as a probability does not scale like a price."""
     shape = _candles(request, interval, now_ms)
     ohlcv = shape.ohlcv.copy()
     ohlcv[:4] = _at_price(shape.ohlcv[:4], request.asset_type, request.entry_price)
@@ -138,7 +138,7 @@ def _asset_context(venue: _Venue, price: float) -> AssetContext:
 
 
 def _at_price(shape: Array, asset_type: AssetType, price: float) -> Array:
-    """The shape with its 1.0 at `price`. A probability is scaled by its odds, so that it stays between 0 and 1."""
+    """Return the shape with its 1.0 at `price`. A probability is scaled by its odds, and so stays between 0 and 1."""
     if asset_type == "prediction" and price < 1:
         return price / (price + (1 - price) / shape)
     return shape * price
@@ -151,7 +151,7 @@ def _unit_price(price: float) -> float:
 
 @functools.lru_cache(maxsize=_CACHED_PICKS)
 def _pick(count: int, *parts: str | int) -> int:
-    """A number below `count`, by the parts. blake2, as the built-in hash differs from process to process."""
+    """Pick a number below `count`, by the parts. blake2, as the built-in hash differs from process to process."""
     digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest) % count
 
@@ -163,7 +163,7 @@ def _run(asset_type: AssetType, interval: Interval, trend: int, variant: int, la
 
 @functools.lru_cache(maxsize=_CACHED_SHAPES)
 def _shape(asset_type: AssetType, interval: Interval, trend: int, variant: int) -> Array:
-    """Candles of shape (5, n) whose last close is 1.0: a random walk with a trend and clustered volatility."""
+    """Make candles of shape (5, n) whose last close is 1.0: a random walk with a trend and clustered volatility."""
     random = _random(asset_type, interval, trend, variant)
     seconds = INTERVAL_SECONDS[interval]
     deviation = _HOURLY_VOLATILITY[asset_type] * math.sqrt(seconds / 3600)
@@ -187,7 +187,7 @@ def _shape(asset_type: AssetType, interval: Interval, trend: int, variant: int) 
 def _venue(asset_type: AssetType, number: int) -> _Venue:
     random = _random("venue", asset_type, number)
     half_spread = _HALF_SPREAD_BPS[asset_type] * 1e-4 * random.uniform(0.5, 1.5)
-    # The first levels stand exactly around 1.0: the mid of the book is the quote. Ten levels reach 15 half spreads.
+    # The first levels are exactly around 1.0: the mid of the book is the quote. Ten levels reach 15 half spreads.
     steps = np.concatenate((np.ones((2, 1)), random.uniform(0.5, 1.5, (2, _BOOK_LEVELS - 1))), axis=1)
     distances = half_spread * np.cumsum(steps, axis=1)
     lean = 1 + random.uniform(-0.6, 0.6) * np.array([[1.0], [-1.0]])

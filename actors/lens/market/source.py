@@ -1,4 +1,4 @@
-"""Where market data comes from: by asset type, as the setting says."""
+"""Choose the source of market data by asset type, as configured."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _OPENERS: Final[Mapping[str, Callable[[Settings], MarketData]]] = {
     "simulated": lambda _: SimulatedMarketData(),
     "hyperliquid": lambda settings: HyperliquidMarketData(settings.hyperliquid_base_url),
 }
-"""How each source of `config._market.SOURCES` is opened."""
+"""The function that opens each source of `config._market.SOURCES`."""
 
 
 class MarketByType:
-    """The `MarketData` of all asset types: each asks its own source, and a type without one has no data."""
+    """The `MarketData` of all asset types: each uses its own source, and a type without one has no data."""
 
     def __init__(self, sources: Mapping[str, MarketData]) -> None:
         self._sources = sources
 
     def snapshot_at_once(self, request: MarketRequest) -> MarketSnapshot | None:
-        """What its source has at hand; of a type without one, that there is none."""
+        """Return what its source has at hand; `NO_SOURCE` for a type without one."""
         source = self._sources.get(request.asset_type)
         return NO_SOURCE if source is None else source.snapshot_at_once(request)
 
     async def snapshot(self, request: MarketRequest) -> MarketSnapshot:
-        """What its source answers; of a type without one, that there is none."""
+        """Return what its source answers; `NO_SOURCE` for a type without one."""
         source = self._sources.get(request.asset_type)
         return NO_SOURCE if source is None else await source.snapshot(request)
 
@@ -43,10 +43,10 @@ class MarketByType:
 
 
 def open_market(settings: Settings) -> MarketData:
-    """The sources of `settings.market_sources`: one of each, for all the asset types that it is for."""
+    """Open the sources of `settings.market_sources`: one of each, for all the asset types that it serves."""
     names = settings.market_sources
     opened = {name: _OPENERS[name](settings) for name in dict.fromkeys(names.values())}
     for name, source in opened.items():
-        if tuple(names) == SOURCES[name]:  # it is alone, and knows itself what it does not know
+        if tuple(names) == SOURCES[name]:  # it is the only one, and rejects unknown asset types itself
             return source
     return MarketByType({asset_type: opened[name] for asset_type, name in names.items()})

@@ -1,4 +1,4 @@
-"""The models that judge signals: one interface, one door."""
+"""Define the interface of the models that judge signals, and open the configured ones."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _VENDORS: Final = {"chatgpt": "openai", "gemini": "google", "claude": "anthropic
 
 
 class Model(Protocol):
-    """Somebody who judges a signal by its features.
+    """A model that judges a signal by its features.
 
-    `judge` answers with an Evaluation whatever happens: a decision, or the status and the text of the failure. It keeps
-    its own deadline; `timeout_seconds` is after it, for a caller that guards itself against one that does not.
+    `judge` always returns an Evaluation: a decision, or the status and the text of the failure. It keeps its own
+    deadline; `timeout_seconds` is after it, for a caller that guards itself against a model that does not.
     """
 
     name: str
@@ -26,16 +26,16 @@ class Model(Protocol):
     timeout_seconds: float
 
     async def judge(self, signal: RawSignal, features: Features) -> Evaluation:
-        """One judgement."""
+        """Judge one signal."""
 
     async def close(self) -> None:
-        """Give back connections."""
+        """Close connections."""
 
 
 def open_models(settings: Settings) -> list[Model]:
-    """The models of `settings.active_models`, in that order. Raises ConfigurationError for an SDK not installed.
+    """Open the models of `settings.active_models`, in that order. Raises ConfigurationError for an SDK not installed.
 
-    Imports the SDKs of those models, and of no others: seconds of CPU. They open no connection yet.
+    Imports the SDKs of those models, and of no others: seconds of CPU. No connection is opened yet.
     """
     missing = [problem for name in settings.active_models if (problem := missing_extra(name)) is not None]
     if missing:
@@ -44,7 +44,7 @@ def open_models(settings: Settings) -> list[Model]:
 
 
 def _open(name: str, settings: Settings) -> Model:
-    from actors.lens.models._remote import Options  # late: with `technical` alone, nothing of HTTP is loaded
+    from actors.lens.models._remote import Options  # late: with `technical` alone, no HTTP module is loaded
 
     vendor = _VENDORS[name]
     options = Options(

@@ -1,4 +1,4 @@
-"""The ways in which a model fails to judge, told apart."""
+"""Classify the ways in which a model fails to judge."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from config import clock
 from config.masking import redact
 
 LONGEST_WAIT_SECONDS: Final = 60.0
-"""The longest wait that a vendor may ask for: limits are per minute. What takes longer (a day's quota, a month's
-budget) is given up at once, since the event is not published before each of its models has answered or was given up."""
+"""The longest wait that a vendor may ask for: limits are per minute. A longer one (a day's quota, a month's budget)
+means giving up at once, since the event is not published before each of its models has answered or was given up."""
 
 _STATUS_OF: Final[dict[ModelReason, ModelStatus]] = {
     "TIMEOUT": "TIMEOUT",
@@ -25,17 +25,17 @@ _STATUS_OF: Final[dict[ModelReason, ModelStatus]] = {
     "MODEL_ERROR": "API_ERROR",
 }
 UNREADABLE: Final = (AttributeError, TypeError, LookupError, ValueError, ArithmeticError, RecursionError)
-"""What reading an answer of another form than the vendor's raises: the SDKs do not check what they parse."""
+"""The errors of reading an answer in another form than the vendor's: the SDKs do not check what they parse."""
 
 _MAY_PASS: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY})
 _LONGEST_DETAIL: Final = 300
 
 
 class ModelFailure(Exception):
-    """No decision, and why.
+    """A model made no decision, for `reason`.
 
-    `reason`: TIMEOUT; NETWORK_ERROR, the API could not be reached or hung up; RATE_LIMITED; PROVIDER_ERROR, it answered
-    with an error or with nonsense; MODEL_ERROR, the model itself gave no answer; SCHEMA_ERROR, it gave one that is not
+    TIMEOUT; NETWORK_ERROR, the API could not be reached or hung up; RATE_LIMITED; PROVIDER_ERROR, it answered with an
+    error or with an invalid answer; MODEL_ERROR, the model itself gave no answer; SCHEMA_ERROR, it gave one that is not
     in the form asked for. `is_final`: asking again would not help.
     """
 
@@ -55,14 +55,14 @@ class ModelFailure(Exception):
 
     @property
     def status(self) -> ModelStatus:
-        """The status of the evaluation."""
+        """Return the status of the evaluation."""
         return _STATUS_OF[self.reason]
 
 
 def refused(
     vendor: str, status: int, body: object, *, retry_after_seconds: float | None = None, is_final: bool = False
 ) -> ModelFailure:
-    """The failure of an answer that is not 200. `body` is the parsed JSON, or text; its message is quoted."""
+    """Return the failure for an answer that is not 200. `body` is the parsed JSON, or text; its message is quoted."""
     try:
         phrase = f" {HTTPStatus(status).phrase}"
     except ValueError:
@@ -77,12 +77,12 @@ def refused(
 
 
 def nonsense(vendor: str) -> ModelFailure:
-    """The failure of a 200 that is JSON, but not what the vendor's API answers."""
+    """Return the failure for a 200 that is JSON, but not in the form of the vendor's API."""
     return ModelFailure("PROVIDER_ERROR", f"{vendor} answered 200 with JSON that is not in its API's form")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds of `retry-after-ms` or `Retry-After` (RFC 9110 § 10.2.3: seconds or a date); None without a wait."""
+    """Read the seconds of `retry-after-ms` or `Retry-After` (RFC 9110 § 10.2.3: seconds or a date), or None."""
     milliseconds = positive(headers.get("retry-after-ms", ""))
     if milliseconds is not None:
         return milliseconds / 1000
@@ -98,7 +98,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def positive(text: str) -> float | None:
-    """The number in a text from a vendor; None where there is none that can be waited for."""
+    """Return the number in a vendor's text; None where there is none that can be waited for."""
     try:
         number = float(text)
     except ValueError:
@@ -107,11 +107,11 @@ def positive(text: str) -> float | None:
 
 
 def _detail(body: object) -> str:
-    """The human part of an error body: `{"error": {"message": …}}`, `{"message": …}`, or text."""
+    """Return the readable part of an error body: `{"error": {"message": …}}`, `{"message": …}`, or text."""
     found: Any = body
     for name in ("error", "message"):
         if isinstance(found, Mapping) and name in found:
             found = found[name]
     text = found if isinstance(found, str) else ""
-    # Before it is cut: of a secret that was cut in two nobody would know the first half.
+    # Before it is cut: of a secret that was cut in two the first half would not be recognised.
     return redact(" ".join(text.split()))[:_LONGEST_DETAIL]

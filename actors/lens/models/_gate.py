@@ -1,4 +1,4 @@
-"""The way to a vendor: so many calls at once, and none while it is known to be down."""
+"""Limit concurrent calls to a vendor, and stop them while it is known to be down."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from actors.lens.market._http import CallFailed
 from actors.lens.model import FailureReason
 from actors.lens.models._failures import ModelFailure
 
-_LONGEST_PAUSE_SECONDS: Final = 300.0  # a mistaken header must not silence a model for a day
+_LONGEST_PAUSE_SECONDS: Final = 300.0  # a wrong header must not silence a model for a day
 
 
 class Gate:
-    """Lets calls through, and learns from how they end.
+    """Let calls through, and learn from how they end.
 
-    While the vendor is down or has asked to be left alone, a call fails at once with the reason; nobody stands in line
-    for it. When the pause is over, the next call is the probe.
+    While the vendor is down or has asked for a pause, a call fails at once with the reason; none waits for it. When the
+    pause is over, the next call is the probe.
     """
 
     def __init__(self, vendor: str, slots: int, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -32,7 +32,7 @@ class Gate:
 
     @asynccontextmanager
     async def enter(self, subject: str, deadline: float) -> AsyncIterator[None]:
-        """One call for `subject`; the wait for a slot ends at `deadline` (the loop's time). Raises ModelFailure."""
+        """Hold a slot for a call for `subject`; wait for it until `deadline` (the loop's time). Raises ModelFailure."""
         self._refuse()
         try:
             async with asyncio.timeout_at(deadline):
@@ -55,8 +55,8 @@ class Gate:
             self._slots.release()
 
     def _admit(self) -> bool:
-        """Whether this call is the probe."""
-        self._refuse()  # it may have closed while this call stood in line
+        """Return whether this call is the probe."""
+        self._refuse()  # the gate may have closed while this call waited
         if self._breaker.state == "closed":
             return False
         self._breaker.probing()
@@ -67,7 +67,7 @@ class Gate:
         wait = self._probe_at - self._now()
         if refusal is None or (self._breaker.state == "open" and wait <= 0):
             return
-        # Only a wait that the vendor asked for is worth waiting for. A vendor that is down may be so for hours: each
+        # Only a pause that the vendor asked for is worth waiting for. A vendor that is down may be so for hours: each
         # signal goes through its few quick retries, and on without this model.
         asked = wait if refusal.reason == "RATE_LIMITED" and wait > 0 else None
         raise ModelFailure(refusal.reason, refusal.message, retry_after_seconds=asked)
@@ -86,7 +86,7 @@ class Gate:
 
 
 def _of_vendor(failure: ModelFailure) -> CallFailed | None:
-    """The failure as one of the vendor; None if the vendor is up and only this request was at fault."""
+    """Return the failure as one of the vendor; None if the vendor is up and only this request was at fault."""
     if failure.reason == "PROVIDER_ERROR" and failure.is_final and failure.retry_after_seconds is None:
         return None
     if failure.reason in ("MODEL_ERROR", "SCHEMA_ERROR"):

@@ -1,4 +1,4 @@
-"""The HTTP client that the vendors' SDKs are given: bounded, to the configured host only, and for JSON only."""
+"""Make the HTTP client that the vendors' SDKs use: bounded, to the configured host only, and for JSON only."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ for _name in _LOGGERS:  # a line for each request at INFO, and whole prompts at 
 
 
 def open_client(options: Options) -> httpx2.AsyncClient:
-    """A client for one model. It follows no redirect and takes no proxy from the environment: keys go to one host.
+    """Open a client for one model. It follows no redirect and takes no proxy from the environment: keys go to one host.
 
-    A success that is no JSON fails in here, where it is seen what came: the SDKs would fail on it each in its own way.
+    A success that is not JSON fails here, where the body is known: the SDKs would each fail on it in their own way.
     """
     limits = httpx2.Limits(
         max_connections=options.concurrency,
@@ -43,13 +43,13 @@ def open_client(options: Options) -> httpx2.AsyncClient:
 
 
 def time_limits(options: Options) -> httpx2.Timeout:
-    """The time of single reads and writes; the deadline of the whole call is the caller's."""
+    """Return the time limits of single reads and writes; the deadline of the whole call is the caller's."""
     seconds = options.timeout_seconds
     return httpx2.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
 
 
 def unreachable(vendor: str, error: BaseException | None) -> ModelFailure:
-    """The failure of a call that ended without a complete response; `error` is httpx2's."""
+    """Return the failure for a call that ended without a complete response; `error` is httpx2's."""
     if isinstance(error, httpx2.TimeoutException):
         where = " while connecting" if isinstance(error, httpx2.ConnectTimeout) else ""
         return ModelFailure("TIMEOUT", f"{vendor} timeout{where}")
@@ -64,7 +64,7 @@ def unreachable(vendor: str, error: BaseException | None) -> ModelFailure:
 
 
 class _NotJson(httpx2.DecodingError):
-    """A success whose body is not JSON; the message is its status and what it is."""
+    """A success whose body is not JSON; the message is its status and what the body is."""
 
 
 async def _refuse_other_than_json(response: httpx2.Response) -> None:
@@ -79,7 +79,7 @@ async def _refuse_other_than_json(response: httpx2.Response) -> None:
 
 
 class _Bounded(httpx2.AsyncHTTPTransport):
-    """Cuts off a response that is larger than any answer can be."""
+    """Cut off a response that is larger than any answer can be."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await super().handle_async_request(request)

@@ -1,4 +1,4 @@
-"""Chat completions: OpenAI's API, which others speak too."""
+"""Ask a model by chat completions: OpenAI's API, which other vendors offer too."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SPENT: Final = frozenset({"insufficient_quota", "credit_balance_exhausted", "bi
 
 
 class ChatModel(RemoteModel):
-    """A model behind an API of chat completions; a subclass says with which parameters."""
+    """A model behind an API of chat completions; a subclass defines the parameters."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
@@ -38,12 +38,12 @@ class ChatModel(RemoteModel):
         self._client.project = None
 
     async def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         await self._client.close()
 
     @abstractmethod
     def _parameters(self, schema: dict[str, Any]) -> dict[str, Any]:
-        """What the request says beside the model and the messages."""
+        """Return the request's parameters other than the model and the messages."""
 
     async def _ask(self, prompt: Prompt, schema: dict[str, Any]) -> Answer:
         try:
@@ -66,7 +66,7 @@ class ChatModel(RemoteModel):
     def _refused(self, error: openai.APIStatusError) -> ModelFailure:
         wait = retry_after(error.response.headers)
         body = error.body if error.body is not None else error.response.text
-        is_final = str(error.code) in _SPENT  # 429 too, but no pause brings the money back
+        is_final = str(error.code) in _SPENT  # 429 too, but no pause restores the budget
         return refused(self.vendor, error.status_code, body, retry_after_seconds=wait, is_final=is_final)
 
 

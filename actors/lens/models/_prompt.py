@@ -1,4 +1,4 @@
-"""The prompts: versioned template files, filled in the same way each time from a signal and its features."""
+"""Render the prompts: versioned template files, filled in the same way each time from a signal and its features."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from actors.lens.model import EventType, Features, RawSignal
 PROMPTS: Final[dict[EventType, str]] = {"OPEN_SIGNAL": "open_signal.v2.md", "CLOSE_SIGNAL": "close_signal.v2.md"}
 """The file for each type of event. A released file never changes, its hash being stored: a change is a new version."""
 
-_SIGNIFICANT_DIGITS: Final = 8  # as many as prices have; the rest of a double costs tokens and says nothing
+_SIGNIFICANT_DIGITS: Final = 8  # the precision of prices; the rest of a double costs tokens and adds nothing
 _LONGEST_COMMENTARY: Final = 500  # the API's own limit
 _LONGEST_SYMBOL: Final = 100
 _MOST_ASSET_DATA_BYTES: Final = 4_000
@@ -25,7 +25,7 @@ _MOST_ASSET_DATA_BYTES: Final = 4_000
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a model is asked. `name` is the template's with its version, `sha256` that of its file, in hex."""
+    """A model's prompt. `name` is the template's with its version, `sha256` that of its file, in hex."""
 
     name: str
     sha256: str
@@ -35,7 +35,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A template file, read."""
+    """A parsed template file."""
 
     name: str
     sha256: str
@@ -44,7 +44,7 @@ class Template:
 
 
 def render(signal: RawSignal, features: Features) -> Prompt:
-    """The prompt for one signal: the same for the same input, below 16 kB, without a secret or an id."""
+    """Render the prompt for one signal: the same for the same input, below 16 kB, without a secret or an id."""
     template = load_template(PROMPTS[signal.event_type])
     user = template.user.substitute(
         signal=_json(_signal(signal, features)), market=_json(_market(features)), untrusted=_untrusted(signal)
@@ -54,7 +54,7 @@ def render(signal: RawSignal, features: Features) -> Prompt:
 
 @cache
 def load_template(file_name: str) -> Template:
-    """The template of a file in `actors/lens/prompts`. Raises ValueError if it is not in the form of one."""
+    """Load the template of a file in `actors/lens/prompts`. Raises ValueError if it is not in the form of one."""
     content = (files("actors.lens") / "prompts" / file_name).read_bytes()
     head, _, body = content.decode().removeprefix("---\n").partition("\n---\n")
     facts = dict(line.split(": ", 1) for line in head.splitlines())
@@ -83,7 +83,7 @@ def _signal(signal: RawSignal, features: Features) -> dict[str, Any]:
 def _market(features: Features) -> dict[str, Any]:
     document = features.to_dict()
     del document["age_seconds"]
-    del document["failures"]  # their texts are of other servers; that they failed is in the quality flags
+    del document["failures"]  # their texts come from other servers; that they failed is in the quality flags
     return document
 
 
@@ -96,7 +96,7 @@ def _untrusted(signal: RawSignal) -> str:
         "commentary": None if signal.commentary is None else signal.commentary[:_LONGEST_COMMENTARY],
         "asset_data": asset_data,
     }
-    # Outside strings JSON has no angle bracket: escaped, no text in it can close the tag that it stands in.
+    # Outside strings JSON has no angle bracket: escaped, no text in it can close its enclosing tag.
     return _json(document).replace("<", "\\u003c").replace(">", "\\u003e")
 
 

@@ -1,4 +1,4 @@
-"""A model behind an HTTP API: everything that the vendors have in common."""
+"""Implement what the models behind an HTTP API have in common."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from schemas.errors import ValidationFailed
 
 _GRACE_SECONDS: Final = 1.0
 _LONGEST_ERROR: Final = 500
-_MOST_TOKENS: Final = 2**31 - 1  # what the database's column holds
+_MOST_TOKENS: Final = 2**31 - 1  # the limit of the database's column
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to reach a model. `temperature` None: the vendor's default. `max_tokens`: of one answer."""
+    """Configure access to a model. `temperature` None: the vendor's default. `max_tokens`: of one answer."""
 
     model: str
     api_key: str = field(repr=False)
@@ -39,10 +39,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a vendor's API brought: the model's text, how it ended, and what it cost.
+    """A vendor's answer: the model's text, how it ended, and what it cost.
 
-    `stop_reason` is the vendor's word; `ending` what it means: the model was done, ran out of tokens, would not or was
-    not allowed to answer, or stopped for a reason of the vendor's own.
+    `stop_reason` is the vendor's word; `ending` its meaning: the model was done, ran out of tokens, refused or was not
+    allowed to answer, or stopped for a reason of the vendor's own.
     """
 
     text: str
@@ -52,15 +52,15 @@ class Answer:
 
 
 class RemoteModel(ABC):
-    """Judges by asking a vendor's model, once per call: retries are the pipeline's.
+    """Judge by asking a vendor's model, once per call: retries are the pipeline's.
 
-    `judge` never raises: whatever goes wrong is an Evaluation that says so. It ends within the configured time,
-    waiting for one of the `concurrency` calls included; `timeout_seconds` is a little longer, for the caller's guard.
+    `judge` never raises: any failure is an Evaluation that describes it. It ends within the configured time, waiting
+    for one of the `concurrency` calls included; `timeout_seconds` is a little longer, for the caller's guard.
     """
 
     name: str
     vendor: str  # begins every error message
-    in_words = True  # its question says what a signal to close would close
+    in_words = True  # its prompt contains the position that a CLOSE signal closes
 
     def __init__(self, options: Options) -> None:
         protect(options.api_key)
@@ -71,7 +71,7 @@ class RemoteModel(ABC):
         self._gate = Gate(self.vendor, options.concurrency)
 
     async def judge(self, signal: RawSignal, features: Features) -> Evaluation:
-        """The model's decision, or the reason why there is none; with the transcript in both cases."""
+        """Return the model's decision, or the reason why there is none; with the transcript in both cases."""
         prompt = render(signal, features)
         began = time.perf_counter()
         answer: Answer | None = None
@@ -99,11 +99,11 @@ class RemoteModel(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
 
     @abstractmethod
     async def _ask(self, prompt: Prompt, schema: dict[str, Any]) -> Answer:
-        """One call. Raises ModelFailure."""
+        """Make one call. Raises ModelFailure."""
 
     async def _answer(self, subject: str, prompt: Prompt, event_type: EventType) -> Answer:
         seconds = self._options.timeout_seconds
@@ -114,7 +114,7 @@ class RemoteModel(ABC):
                     return await self._ask(prompt, response_schema(event_type))
             except TimeoutError:
                 raise ModelFailure("TIMEOUT", f"{self.vendor}: no answer within {seconds:g} s") from None
-            except UNREADABLE as error:  # where a dialect or its SDK did not foresee it
+            except UNREADABLE as error:  # a form that neither the vendor's dialect nor its SDK handles
                 raise nonsense(self.vendor) from error
 
     def _decide(self, answer: Answer, signal: RawSignal) -> Decision:
@@ -137,7 +137,7 @@ class RemoteModel(ABC):
             raise ModelFailure("SCHEMA_ERROR", f"{self.vendor}: {problem_text(error)}") from None
 
     def _question_hash(self, event_type: EventType, prompt: Prompt) -> str:
-        """The hash of all that a decision depends on but the signal: template, schema, model and parameters."""
+        """Return the hash of all that a decision depends on but the signal: template, schema, model and parameters."""
         found = self._hashes.get(event_type)
         if found is None:
             options = self._options
@@ -155,7 +155,7 @@ class RemoteModel(ABC):
 
 
 def _count(tokens: object) -> int | None:
-    """What a vendor says it took; None for what is no number of tokens."""
+    """Return the vendor's count of tokens; None if it is not one."""
     return tokens if type(tokens) is int and 0 <= tokens <= _MOST_TOKENS else None
 
 

@@ -1,4 +1,4 @@
-"""The model `chatgpt`: OpenAI's API, with its structured output."""
+"""Implement the model `chatgpt`: OpenAI's API, with its structured output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from actors.lens.models._openai_chat import ChatModel
 
 
 class ChatGpt(ChatModel):
-    """OpenAI's model. The API itself holds the answer to the schema."""
+    """OpenAI's model. The API itself enforces the schema of the answer."""
 
     name = "chatgpt"
     vendor = "OpenAI API"

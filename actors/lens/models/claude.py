@@ -1,4 +1,4 @@
-"""The model `claude`: Anthropic's Messages API, with its structured output."""
+"""Implement the model `claude`: Anthropic's Messages API, with its structured output."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _ENDINGS: Final[dict[str, Literal["complete", "truncated", "refused"]]] = {
     "model_context_window_exceeded": "truncated",
     "refusal": "refused",
 }
-# These think unless told not to, each in its own word, and what they think is taken from the answer's tokens. Other
-# models either do not think unasked, or cannot be told: for those, nothing is said.
+# These models think unless told not to, each by its own parameter, at the cost of the answer's tokens. Others either do
+# not think unasked, or cannot be told: for those, nothing is sent.
 _NO_THINKING: Final[dict[str, ThinkingConfigParam]] = {
     "claude-sonnet-5-5": {"type": "between_tools"},
     "claude-haiku-5-5": {"type": "disabled"},
@@ -48,7 +48,7 @@ class Claude(RemoteModel):
         )
 
     async def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         await self._client.close()
 
     async def _ask(self, prompt: Prompt, schema: dict[str, Any]) -> Answer:
@@ -75,7 +75,7 @@ class Claude(RemoteModel):
     def _refused(self, error: anthropic.APIStatusError) -> ModelFailure:
         wait = retry_after(error.response.headers)
         body = error.body if error.body is not None else error.response.text
-        is_final = str(error.error_code) == _SPENT  # 429 too, but no pause brings the money back
+        is_final = str(error.error_code) == _SPENT  # 429 too, but no pause restores the budget
         return refused(self.vendor, error.status_code, body, retry_after_seconds=wait, is_final=is_final)
 
 

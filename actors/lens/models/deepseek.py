@@ -1,4 +1,4 @@
-"""The model `deepseek`: an API of OpenAI's form, with a JSON mode but no schema."""
+"""Implement the model `deepseek`: an API of OpenAI's form, with a JSON mode but no schema."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from actors.lens.models._openai_chat import ChatModel
 
 
 class DeepSeek(ChatModel):
-    """DeepSeek's model. The prompt alone tells it the schema; JSON mode requires that the prompt says so."""
+    """DeepSeek's model. The schema is in the prompt alone; JSON mode requires that the prompt mentions JSON."""
 
     name = "deepseek"
     vendor = "DeepSeek API"

@@ -1,4 +1,4 @@
-"""The model `gemini`: Google's Gemini API, with its structured output."""
+"""Implement the model `gemini`: Google's Gemini API, with its structured output."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Gemini(RemoteModel):
             http_options=types.HttpOptions(
                 base_url=options.base_url,
                 timeout=round(options.timeout_seconds * 1000),
-                httpx_async_client=self._http,  # given none, the SDK uses aiohttp, and retries on its own
+                httpx_async_client=self._http,  # without one the SDK uses aiohttp, and retries on its own
             ),
         )
 
     async def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         self._client.close()
         await self._client.aio.aclose()
         await self._http.aclose()
@@ -79,7 +79,7 @@ class Gemini(RemoteModel):
     def _refused(self, error: errors.APIError) -> ModelFailure:
         headers: Mapping[str, str] = getattr(error.response, "headers", {})
         wait = retry_after(headers) or _retry_delay(error.details)
-        status = getattr(error.response, "status_code", error.code)  # the SDK's own is what the body says it is
+        status = getattr(error.response, "status_code", error.code)  # the SDK's own code is what the body claims
         return refused(self.vendor, status, error.details, retry_after_seconds=wait)
 
 
@@ -99,7 +99,7 @@ def _read(response: types.GenerateContentResponse) -> Answer:
 
 
 def _retry_delay(details: Any) -> float | None:
-    """The seconds of a `google.rpc.RetryInfo` in an error's body: `{"error": {"details": [{"retryDelay": "46s"}]}}`."""
+    """Return the seconds of a `google.rpc.RetryInfo` in a body: `{"error": {"details": [{"retryDelay": "46s"}]}}`."""
     try:
         infos = details["error"]["details"]
         delay = next(each["retryDelay"] for each in infos if each.get("@type") == _RETRY_INFO)

@@ -1,4 +1,4 @@
-"""The `technical` model: the local evaluator behind the interface that all models share."""
+"""Offer the local evaluator by the interface of all models: the `technical` model."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from config import clock
 
 
 class TechnicalModel:
-    """Judges by the indicators alone: deterministic, needs no key, never fails."""
+    """Judge by the indicators alone: deterministic, needs no key, never fails."""
 
     name = MODEL
     version = MODEL_VERSION
     timeout_seconds = 5.0
 
     async def judge(self, signal: RawSignal, features: Features) -> Evaluation:
-        """The rules' decision."""
+        """Return the rules' decision."""
         return self.judge_at_once(signal, features)
 
     def judge_at_once(self, signal: RawSignal, features: Features) -> Evaluation:
-        """The same, for who need not wait."""
+        """Return the same without waiting."""
         began = time.perf_counter()
         decision = evaluate(signal, features)
         latency_ms = round((time.perf_counter() - began) * 1000)
         return Evaluation(self.name, self.version, "SUCCESS", latency_ms, decision, tokens_used=0, at=clock.now())
 
     async def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: no connection is open."""
