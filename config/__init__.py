@@ -1,1 +1,1 @@
-"""Settings, logging and the small tools every other room uses."""
+"""Settings, logging and the small tools that every other layer uses."""

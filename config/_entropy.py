@@ -1,4 +1,4 @@
-"""How hard a secret is to guess, as far as its text tells: what is typed, repeated or copied from a manual is found."""
+"""Estimate from its text how hard a secret is to guess: typed, repeated or copied ones are found."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import re
 from collections import Counter
 
-# Nobody tries 2^84. By this measure, which knows the text alone, 16 random bytes in hexadecimal have some 110.
+# 2^84 guesses are out of reach. By this measure, of the text alone, 16 random bytes in hexadecimal have some 110.
 MINIMUM_BITS = 84
 
 _WORD_BITS = 10.0  # of one of the thousand words that people choose from, were they chosen at random
@@ -15,7 +15,7 @@ _WORD = re.compile(r"[A-Z]?[a-z]{0,13}|[A-Z]{1,14}")
 _CAMEL_CASE = re.compile(r"(?:[A-Z][a-z]++|[0-9]++){3,}\W*")
 _SEPARATORS = re.compile(r"[\s_.,:;!?/-]+")
 
-# Of secrets in manuals, examples and templates: where one of them is a word of the text, the others are guessed soon.
+# Words of secrets in manuals, examples and templates: beside one of them, the rest is guessed soon.
 _EXAMPLE_WORDS = frozenset(
     """
     admin api app application auth bit bits change changed changeme changethis default demo dev develop dummy
@@ -36,7 +36,7 @@ _WALK_STEPS = 4  # consecutive characters of a walk that add nothing to the firs
 
 
 def weakness(secret: str, *, least_bytes: int) -> str | None:
-    """Why `secret` could be guessed, in words that do not tell it; None: nothing speaks for it."""
+    """Explain why `secret` could be guessed, without revealing it; None if nothing suggests so."""
     if len(secret.encode()) < least_bytes:
         return f"shorter than {least_bytes} bytes"
     if guessing_bits(secret) < MINIMUM_BITS:
@@ -45,7 +45,7 @@ def weakness(secret: str, *, least_bytes: int) -> str | None:
 
 
 def guessing_bits(text: str) -> float:
-    """The bits of a text whose words, rows and repetitions are known to whoever guesses."""
+    """Estimate the bits of a text against a guesser who knows its words, keyboard rows and repetitions."""
     text = _once(text)
     pieces = re.findall(r"[A-Z][a-z]+|[0-9]+", text) if _CAMEL_CASE.fullmatch(text) else _SEPARATORS.split(text)
     words = [each for each in pieces if _WORD.fullmatch(each)]
@@ -55,7 +55,7 @@ def guessing_bits(text: str) -> float:
 
 
 def _once(text: str) -> str:
-    """The part that is repeated, of a text that is nothing but it."""
+    """Return the repeated part of a text that consists of repetitions, else the text."""
     period = (text + text).find(text, 1)
     return text[:period]
 
@@ -67,7 +67,7 @@ def _bits_of_piece(piece: str) -> float:
 
 
 def _without_walks(text: str) -> str:
-    """The text without what follows from the character before: along the alphabet, the digits, the keyboard."""
+    """Remove characters that follow from the one before: along the alphabet, the digits, the keyboard."""
     rows = [row for walk in _WALKS for row in (walk, walk[::-1])]
     lower, kept, at = text.lower(), [], 0
     while at < len(text):
@@ -87,6 +87,6 @@ def _run_along(row: str, text: str, at: int) -> int:
 
 
 def _entropy(text: str) -> float:
-    """Shannon's, of the characters as they are distributed here, times their number."""
+    """Return Shannon's entropy of the text's own distribution of characters, times their number."""
     counts = Counter(text)
     return -sum(n * math.log2(n / len(text)) for n in counts.values()) if text else 0.0

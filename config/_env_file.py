@@ -1,4 +1,4 @@
-"""The `.env` file, and names that were meant to be settings: what is wrong with either, in words without the values."""
+"""Read the `.env` file, and report its faults and misspelt names of settings, without the values."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
-_LEAST_CHARACTERS = 6  # of a name in the environment: shorter ones are close to too many that are not ours
-# Only settings of ours begin so; REDIS_PASSWORD or GOOGLE_CLOUD_PROJECT in the same file are somebody else's.
+_LEAST_CHARACTERS = 6  # of a name in the environment: shorter ones resemble too many that are not ours
+# Only settings of ours begin so; REDIS_PASSWORD or GOOGLE_CLOUD_PROJECT in the same file are other programs'.
 _OUR_PREFIXES = (
     *("CORS_", "HYPERLIQUID_", "INTERNAL_NETWORK", "JWT_", "LENS_", "RATE_LIMIT", "RESEND_", "STREAM_"),
     *("TRADESTREAM_", "TRUSTED_PROX", "WS_MAX"),
@@ -22,7 +22,7 @@ _INTERNAL = frozenset({"TRADESTREAM_INSTANCE", "TRADESTREAM_CHILD"})
 
 
 def read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
-    """The variables of the file and what is wrong with it, a line each; a file that is not there is empty."""
+    """Return the file's variables and its faults, a line each; a missing file is empty."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -47,21 +47,21 @@ def read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
 
 
 def put_into_environment(values: dict[str, str]) -> None:
-    """Give the process what the file gives; what the environment has already goes before it."""
+    """Put the file's variables into the process's environment, whose own values take precedence."""
     for name, value in values.items():
         os.environ.setdefault(name, value)  # noqa: TID251 - this is where a file becomes environment
 
 
 def environment() -> dict[str, str]:
-    """The variables of this process."""
+    """Return the variables of this process."""
     return dict(os.environ)  # noqa: TID251 - see above
 
 
 def unknown_names(known: Collection[str], in_file: Collection[str], in_environment: Collection[str]) -> list[str]:
-    """What is said of names that were meant to be settings, those of a file and those of the environment.
+    """Return complaints about misspelt names of settings, in the file and in the environment.
 
-    A file is ours, so that a close name or one of our families is a mistake. The environment is everybody's: there
-    only a slip of one letter counts (two in our families), and only while the setting that was meant is not given.
+    The file is ours, so a similar name or one of our families is a mistake. The environment is shared: there only a
+    slip of one letter counts (two in our families), and only if the intended setting is not given.
     """
     problems, seen = [], set()
     given = {*in_file, *in_environment}
@@ -88,7 +88,7 @@ def unknown_names(known: Collection[str], in_file: Collection[str], in_environme
 
 
 def closest(name: str, known: Collection[str]) -> str | None:
-    """What was meant by a name that is not known, if one is close."""
+    """Return the known name that an unknown one resembles, if any."""
     return _close(name, known, 0.75)
 
 
@@ -107,7 +107,7 @@ def _leading_lines(text: str) -> int:
 
 
 def _slips(given: str, meant: str) -> int:
-    """Letters to add, drop, change or swap with their neighbour (optimal string alignment)."""
+    """Count letters to add, drop, change or swap with their neighbour (optimal string alignment)."""
     before: list[int] = []
     last = list(range(len(meant) + 1))
     for i, letter in enumerate(given, 1):

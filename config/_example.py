@@ -1,4 +1,4 @@
-"""Writes `example.env` from the declared settings: `python -m config._example`."""
+"""Write `example.env` from the declared settings: `python -m config._example`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HEAD = """\
 
 
 def render() -> str:
-    """The text of the file: what each setting is for, then `NAME=default`; loaded as it is, it changes nothing."""
+    """Return the file's text: each setting's meaning, then `NAME=default`; loaded unchanged, it changes nothing."""
     lines = [_HEAD]
     for name, default, meaning in describe_settings():
         if meaning:

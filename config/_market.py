@@ -1,4 +1,4 @@
-"""Where market data comes from, by asset type: the setting MARKET_DATA as a mapping."""
+"""Parse the setting MARKET_DATA: the source of market data by asset type."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Final
 ASSET_TYPES: Final = ("crypto", "stock", "option", "etf", "forex", "prediction")
 
 SOURCES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({"simulated": ASSET_TYPES, "hyperliquid": ("crypto",)})
-"""The asset types that each source knows."""
+"""The asset types that each source supports."""
 
 
 def market_sources(text: str) -> Mapping[str, str]:
-    """The source of each asset type that has one: `crypto:hyperliquid,stock:simulated`.
+    """Return the source of each asset type that has one, from `crypto:hyperliquid,stock:simulated`.
 
-    A name without a type is for all that it knows, but for the types that are named. Raises ValueError: what is wrong.
+    A name without a type is for all types that it supports, except those that are named. Raises ValueError.
     """
     named: dict[str, str] = {}
     others: dict[str, str] = {}

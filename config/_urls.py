@@ -1,4 +1,4 @@
-"""Checks of addresses that settings give: whether they can be one, and whether they lead to this machine alone."""
+"""Check addresses in settings: whether they are valid, and whether they lead to this machine alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HOST_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/@,?#]+):([0-9]{1,5})")
 _POSTGRES_SCHEMES = re.compile(
     r"(?:postgres|postgresql)(?:\+(?:asyncpg|psycopg|psycopg2|psycopg_async))?(?=://)", re.IGNORECASE
 )
-# Of SQLAlchemy's dialect for asyncpg: they speak of its own pool, and Postgres would take them for its settings.
+# Parameters of SQLAlchemy's asyncpg dialect: they concern its own pool, and Postgres would read them as its settings.
 _FOREIGN_OPTIONS = frozenset({"async_fallback", "prepared_statement_cache_size", "prepared_statement_name_func"})
 
 
@@ -27,11 +27,11 @@ class Url(Validator):
         self._path = None if path is None else re.compile(path)
 
     def __call__(self, value: str) -> str:
-        """The value. Raises ValidationError."""
+        """Return the value. Raises ValidationError."""
         try:
             parts = urlsplit(value)
             has_host = bool(parts.hostname)
-            _ = parts.port  # a ValueError for what is no port
+            _ = parts.port  # raises ValueError for an invalid port
         except ValueError:
             raise ValidationError(self.expected) from None
         wrong_path = self._path is not None and self._path.fullmatch(parts.path) is None
@@ -43,7 +43,7 @@ class Url(Validator):
 
 
 class RedisUrl(Url):
-    """What redis-py connects to: by TCP, by TLS, or by a Unix socket."""
+    """A URL for redis-py: by TCP, by TLS, or by a Unix socket."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -51,7 +51,7 @@ class RedisUrl(Url):
         )
 
     def __call__(self, value: str) -> str:
-        """The value. Raises ValidationError."""
+        """Return the value. Raises ValidationError."""
         is_socket = value.startswith("unix:")
         self._needs_host, self._path = not is_socket, re.compile("/.+" if is_socket else "/?[0-9]*")
         return super().__call__(value)
@@ -66,7 +66,7 @@ class HostPorts(Validator):
         self._words = words
 
     def __call__(self, value: str) -> str:
-        """The value. Raises ValidationError."""
+        """Return the value. Raises ValidationError."""
         items = [item.strip() for item in value.split(",")] if self._several else [value]
         for item in items:
             match = _HOST_PORT.fullmatch(item.removeprefix("ray://") if not self._several else item)
@@ -76,7 +76,7 @@ class HostPorts(Validator):
 
 
 def postgres_url(text: str) -> str:
-    """The DSN as PostgreSQL's own drivers take it, of one that names a driver, as SQLAlchemy wants it."""
+    """Convert a DSN that names a driver, as SQLAlchemy's do, to one for PostgreSQL's own drivers."""
     if (match := _POSTGRES_SCHEMES.match(text)) is None:
         return text
     url = "postgresql" + text[match.end() :]
@@ -94,7 +94,7 @@ def postgres_url(text: str) -> str:
 
 
 def is_local(url: str) -> bool:
-    """Whether the URL's host is this machine by its name or address, which nobody else reaches."""
+    """Return whether the URL's host is a name or address of this machine that no other machine reaches."""
     host = (urlsplit(url).hostname or "").rstrip(".").lower()
     if host == "localhost" or host.endswith((".localhost", ".localdomain")):
         return True

@@ -1,4 +1,4 @@
-"""Environment variables: text into values and back, and what is said of a text that is none."""
+"""Convert environment variables to values and back, with messages for invalid texts."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _FALSE = frozenset({"false", "0", "no", "off"})
 
 
 class _BadItem(ValueError):
-    """One item of a list is wrong; the text is the whole complaint."""
+    """An item of a list is invalid; the text is the whole complaint."""
 
 
 def read_variable(text: str, spec: Mapping[str, Any]) -> Any:
-    """The value of a setting that is given as `text`, trimmed. Raises ValueError: what is given, and what is expected.
+    """Parse a setting's `text`, trimmed. Raises ValueError with the given text and what is expected.
 
     `spec`: `parse` is one of the kinds below, `check` a validator or None, `secret` whether the text must not be shown.
     """
@@ -49,13 +49,13 @@ def read_variable(text: str, spec: Mapping[str, Any]) -> Any:
 
 
 def default_value(spec: Mapping[str, Any]) -> Any:
-    """The value of a setting that is not given."""
+    """Return the value of a setting that is not given."""
     default = spec["default"]
     return _KINDS[spec["parse"]][0](default) if isinstance(default, str) else default
 
 
 def dump_variable(value: Any) -> str:
-    """The text that is read as `value`."""
+    """Return the text that is parsed as `value`."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -66,7 +66,7 @@ def dump_variable(value: Any) -> str:
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """A list of CIDRs. Raises ValueError."""
+    """Parse a list of CIDRs. Raises ValueError."""
     found = []
     for item in _names(text):
         try:
@@ -107,7 +107,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _market(text: str) -> str | None:
-    """The text itself: what it means is read where it is used, by the same rules."""
+    """Validate MARKET_DATA and return its text, which is parsed where it is used, by the same rules."""
     if text:
         try:
             market_sources(text)
@@ -126,7 +126,7 @@ def _limits(text: str) -> tuple[tuple[str, int], ...]:
     return tuple(pairs)
 
 
-# How each kind is read, and what it is called.
+# The parser of each kind, and the kind's name.
 _KINDS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "str": (str, "a text"),
     "int": (_whole, "a whole number"),

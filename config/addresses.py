@@ -1,4 +1,4 @@
-"""Client addresses: read from text, and what they count as."""
+"""Parse client addresses, and derive the form that limits count by."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 client 
 
 
 def parse_address(text: str) -> Address | None:
-    """The address, or None for what is none. IPv4 inside of IPv6 is IPv4; a scope (`%eth0`) is left out."""
+    """Parse an address; None if invalid. IPv4 inside of IPv6 is IPv4; a scope (`%eth0`) is left out."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -25,10 +25,10 @@ def parse_address(text: str) -> Address | None:
 
 @lru_cache(maxsize=4096)
 def counted_address(text: str) -> str:
-    """What every limit per client address counts by: an IPv4 address, or the /64 of an IPv6 one.
+    """Return the form that every limit per client address counts by: an IPv4 address, or the /64 of an IPv6 one.
 
-    A /64 is a household's or a server's, all 2^64 addresses of it: counted singly they would be no limit. What is no
-    address counts as it is written.
+    A /64 is a household's or a server's, all 2^64 addresses of it: counted singly they would be no limit. Text that is
+    no address counts as it is written.
     """
     address = parse_address(text)
     if address is None:

@@ -1,4 +1,4 @@
-"""Waits between attempts that fail: longer each time, up to a bound, and never the same for two processes."""
+"""Waits between failed attempts: longer each time, up to a bound, and different in each process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Backoff:
         self._wait = first
 
     def next(self) -> float:
-        """How long to wait now, in seconds."""
+        """Return the next wait, in seconds."""
         wait, self._wait = self._wait, min(self._wait * 2, self._longest)
         return wait * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads load, guards nothing
 
     def reset(self) -> None:
-        """All is well again."""
+        """Start again at `first`, after a success."""
         self._wait = self._first

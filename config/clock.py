@@ -8,15 +8,15 @@ import orjson
 
 
 def now() -> datetime:
-    """The current time, aware, in UTC."""
+    """Return the current time, aware, in UTC."""
     return datetime.now(UTC)
 
 
 def rfc3339(moment: datetime) -> str:
-    """`2024-01-15T10:30:00.123Z`: UTC, milliseconds (cut, not rounded)."""
+    """Format a time as `2024-01-15T10:30:00.123Z`: UTC, milliseconds (cut, not rounded)."""
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
-    if type(moment) is not datetime:  # orjson takes no other
+    if type(moment) is not datetime:  # orjson accepts no subclass
         return f"{moment.isoformat(timespec='milliseconds').removesuffix('+00:00')}Z"
     # `"2024-01-15T10:30:00.123456+00:00"`, in half the time of isoformat; strftime writes the year 1 with one digit.
     text = orjson.dumps(moment)

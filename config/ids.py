@@ -19,8 +19,8 @@ _new, _set = object.__new__, object.__setattr__  # a UUID's own __setattr__ refu
 
 
 def uuid7() -> uuid.UUID:
-    """A new UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then a counter and randomness; grows within a process."""
-    # What UUID's constructor does with a number that is right, in half its time.
+    """Make a UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, a counter, randomness; it grows within a process."""
+    # As UUID's constructor does with a valid number, in half its time.
     made = _new(uuid.UUID)
     _set(made, "int", uuid_utils.uuid7().int)
     _set(made, "is_safe", _UNKNOWN)
@@ -28,34 +28,34 @@ def uuid7() -> uuid.UUID:
 
 
 def derived_uuid7(milliseconds: int, seed: bytes) -> uuid.UUID:
-    """The UUIDv7 of a Unix time whose other bits come from `seed`: the same for the same, wherever it is made."""
+    """Make the UUIDv7 of a Unix time whose other bits come from `seed`: deterministic, in any process."""
     bits = int.from_bytes(hashlib.blake2b(seed, digest_size=10).digest(), "big")
     high = (milliseconds << 16) | 0x7000 | ((bits >> 68) & 0xFFF)
     return uuid.UUID(int=(high << 64) | (0b10 << 62) | (bits & ((1 << 62) - 1)))
 
 
 def milliseconds_of(moment: datetime) -> int:
-    """A moment in Unix milliseconds, cut as everywhere; exact."""
+    """Convert a time to Unix milliseconds, cut as everywhere; exact."""
     return (moment - _EPOCH) // _MILLISECOND
 
 
 def time_of(identifier: uuid.UUID) -> datetime:
-    """When a UUIDv7 was made, to the millisecond."""
+    """Return the time at which a UUIDv7 was made, to the millisecond."""
     return _EPOCH + (identifier.int >> 80) * _MILLISECOND
 
 
 def first_id(since: datetime) -> uuid.UUID:
-    """The least UUIDv7 whose `time_of` is `since` or later: rows with such ids are found by time through their key."""
+    """Return the least UUIDv7 whose `time_of` is `since` or later, to find rows by time through their key."""
     rounded_up = -((_EPOCH - since) // _MILLISECOND)
     return uuid.UUID(int=max(rounded_up, 0) << 80)
 
 
 def last_id(until: datetime) -> uuid.UUID:
-    """The greatest UUIDv7 whose `time_of` is `until` or earlier."""
+    """Return the greatest UUIDv7 whose `time_of` is `until` or earlier."""
     rounded_down = (until - _EPOCH) // _MILLISECOND
     return uuid.UUID(int=max((rounded_down + 1 << 80) - 1, 0))
 
 
 def parse_uuid(text: str) -> uuid.UUID | None:
-    """The UUID in its canonical 36-character form, or None: a malformed id is an unknown one."""
+    """Parse a UUID in its canonical 36-character form; None for others: a malformed id is an unknown one."""
     return uuid.UUID(text) if len(text) == 36 and _CANONICAL.fullmatch(text) else None

@@ -1,4 +1,4 @@
-"""Logging: one line per record as text or JSON, the request's id in each, and never a token or a secret."""
+"""Configure logging: a line per record as text or JSON, with the request's id, never a token or a secret."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from config.clock import rfc3339
 from config.masking import redact
 
 ACCESS = "tradestream.access"
-"""The logger with a line for each request, written by `log_access`."""
+"""The logger of a line for each request, written by `log_access`."""
 
 GATHER_SECONDS = 0.05
 MOST_LINES = 500
@@ -31,7 +31,7 @@ _access = logging.getLogger(ACCESS)
 _root = logging.getLogger()
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
     *("message", "asctime", "request_id", "taskName"),
-    "_ray_timestamp_ns",  # the time again, in records that are made once Ray has been imported
+    "_ray_timestamp_ns",  # the time again, in records of processes that import Ray
 }
 
 
@@ -46,17 +46,17 @@ def configure_logging(level: str, form: str, *, stream: TextIO | None = None) ->
     root.addHandler(handler)
     root.setLevel(level)
     logging.captureWarnings(True)
-    # What no line of ours shows is not looked for: the caller's frame alone takes longer than the rest of a record.
+    # What no line of ours shows is not collected: the caller's frame alone takes longer than the rest of a record.
     logging._srcfile = None  # noqa: SLF001 - the documented way
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    # Says "Malformed HTTP message" for every port scan, and little else of use.
+    # Logs "Malformed HTTP message" for every port scan, and little of use.
     logging.getLogger("tornado.general").setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
 class GatheringHandler(logging.StreamHandler[TextIO]):
-    """Writes the access log's lines together, 50 ms after the first one, or when anything else is logged.
+    """Write the access log's lines together, 50 ms after the first one, or when anything else is logged.
 
-    At a thousand requests a second, writing each by itself, and its reader's waking up for it, cost a tenth of them.
+    At a thousand requests a second, writing each line by itself, and waking its reader, cost a tenth of them.
     A process that is killed loses those lines.
     """
 
@@ -65,7 +65,7 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
         self._lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write, or keep for a moment."""
+        """Write a record, or keep it for a moment."""
         if record.name == ACCESS and record.levelno < logging.WARNING and self._may_keep():
             self._keep(self.format(record))
             return
@@ -73,18 +73,18 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
         super().emit(record)
 
     def flush(self) -> None:
-        """Write what was kept."""
+        """Write the kept lines."""
         with self.lock or nullcontext():
             if self._lines:
                 text, self._lines = "".join(self._lines), []
                 try:
                     self.stream.write(text)
                 except (OSError, ValueError):
-                    return  # nobody reads, or it is closed: there is no place to say so
+                    return  # the stream is broken or closed: there is nowhere to report it
             super().flush()
 
     def keep_access(self, level: int, template: str, values: tuple[object, ...], extra: Mapping[str, Any]) -> bool:
-        """Keep a line of the access log as if its record had come here; False if that has to come."""
+        """Keep a line of the access log in place of its record; returns False if the record has to be emitted."""
         if self.filters != _OURS or level < self.level or level >= logging.WARNING:
             return False
         form, lock = self.formatter, self.lock
@@ -98,7 +98,7 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
         return True
 
     def _may_keep(self) -> bool:
-        """Whether somebody will write what is kept: from the first line on, there is a timer."""
+        """Return whether kept lines will be written: from the first line on, there is a timer."""
         if not self._lines:
             try:
                 asyncio.get_running_loop().call_later(GATHER_SECONDS, self.flush)
@@ -113,10 +113,10 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
 
 
 def log_access(level: int, template: str, *values: object, request_id: str, **extra: object) -> None:
-    """A line of the access log, as `Logger.log` would write it with this `extra`.
+    """Write a line of the access log, as `Logger.log` would write it with this `extra`.
 
-    A record and its way through Ray's factory, filters and locks cost more than the line: there is none where nobody
-    but the handler of `configure_logging` would see it.
+    A record and its way through Ray's factory, filters and locks cost more than the line: none is made where only the
+    handler of `configure_logging` would see it.
     """
     if not _access.isEnabledFor(level):
         return
@@ -127,7 +127,7 @@ def log_access(level: int, template: str, *values: object, request_id: str, **ex
 
 
 def _only_handler() -> GatheringHandler | None:
-    """The handler that is alone in seeing the access log, if one is."""
+    """Return the handler that alone receives the access log, if there is one."""
     if len(_root.handlers) != 1 or _access.handlers or _access.filters or _access.parent is not _root:
         return None
     handler = _root.handlers[0]
@@ -135,16 +135,16 @@ def _only_handler() -> GatheringHandler | None:
 
 
 class TextFormatter(logging.Formatter):
-    """`2024-01-15T10:30:00.123Z INFO  handlers.access [request id] message`, then the traceback, if any."""
+    """Format `2024-01-15T10:30:00.123Z INFO  handlers.access [request id] message`, then the traceback, if any."""
 
     def line(
         self, created: float, level: str, logger: str, request_id: str, message: str, extra: Mapping[str, Any]
     ) -> str:
-        """The line of a record that would have these attributes and no traceback."""
+        """Return the line of a record with these attributes and no traceback."""
         return redact(_text(created, level, logger, request_id, message))
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the record's line."""
         request_id = getattr(record, "request_id", "-")
         line = _text(record.created, record.levelname, record.name, request_id, record.getMessage())
         if record.exc_info:
@@ -153,16 +153,16 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `time, level, logger, request_id, message`, the record's `extra`, and `traceback`."""
+    """Format one JSON object a line: `time, level, logger, request_id, message`, the `extra`, and `traceback`."""
 
     def line(
         self, created: float, level: str, logger: str, request_id: str, message: str, extra: Mapping[str, Any]
     ) -> str:
-        """The line of a record that would have these attributes and no traceback."""
+        """Return the line of a record with these attributes and no traceback."""
         return _json(_document(created, level, logger, request_id, message, extra))
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the record's line."""
         request_id = getattr(record, "request_id", "-")
         message = record.getMessage()
         document = _document(record.created, record.levelname, record.name, request_id, message, vars(record))
@@ -191,9 +191,9 @@ def _document(
 def _json(document: dict[str, Any]) -> str:
     try:
         line = orjson.dumps(document, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError:  # a lone surrogate, in a text that somebody sent, or an integer past 64 bits
+    except TypeError:  # a lone surrogate in a received text, or an integer past 64 bits
         line = json.dumps(document, default=str, separators=(",", ":"))
-    return redact(line)  # all of it: what comes as `extra` too
+    return redact(line)  # all of it, the `extra` included
 
 
 def _add_request_id(record: logging.LogRecord) -> bool:
@@ -202,7 +202,7 @@ def _add_request_id(record: logging.LogRecord) -> bool:
     return True
 
 
-_OURS = [_add_request_id]  # what filters a handler of `configure_logging`
+_OURS = [_add_request_id]  # the filters of a handler of `configure_logging`
 
 
 def _time(created: float) -> str:
@@ -210,5 +210,5 @@ def _time(created: float) -> str:
 
 
 def _one_line(message: str) -> str:
-    # What a client sends must not be able to forge a line of its own.
+    # A client's text must not be able to forge a log line.
     return message.replace("\n", "\\n").replace("\r", "\\r")

@@ -1,8 +1,8 @@
-"""The one place where secrets are taken out of a text: the values of our own settings, and whatever bears a token.
+"""Remove secrets from texts, here alone: the values of our own settings, and whatever bears a token.
 
 Logs, error texts that are stored or sent, and what the supervisor prints pass through `redact`. Our own secrets are
 found by value in every form that libraries give them: as they are, escaped, quoted, percent-encoded, in Base64 at any
-offset, in hexadecimal. Others' tokens are found by what stands before them.
+offset, in hexadecimal. Others' tokens are found by the text before them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 MASK = "***"
-LEAST_CHARACTERS = 6  # of a secret: what is shorter is part of too many words
+LEAST_CHARACTERS = 6  # of a secret: a shorter one is part of too many words
 
 # A stream's token travels in its URL, and a URL gets into records that are not ours: a library's, a traceback's.
 _TOKENS = re.compile(
@@ -24,7 +24,7 @@ _TOKENS = re.compile(
 )
 _USERINFO = re.compile(r"(://[^\s:/@\"'<>]*:)[^\s/\"'<>]+(?=@)")
 _DSN_PASSWORD = re.compile(r"://([^:@/?#]*):(.*)@")
-# Passwords of laptops and examples. They are words, which would go out of every text; behind a user's name they do.
+# Passwords of laptops and examples, which are words of many texts: removed only behind a user's name.
 _WORDS = frozenset({"admin", "password", "postgres", "postgresql", "secret", "tradestream", "default", "valkey"})
 
 _protected: set[str] = set()
@@ -33,7 +33,7 @@ _pattern: re.Pattern[str] | None = None
 
 
 def protect(*values: str | None) -> None:
-    """Keep these secrets out of every text from now on, in this process. Of a URL it is its password."""
+    """Remove these secrets from every text from now on, in this process. A URL's secret is its password."""
     global _pattern  # noqa: PLW0603 - the process's secrets, as its log handlers are
     before = len(_forms)
     for value in set(filter(None, values)) - _protected:
@@ -45,7 +45,7 @@ def protect(*values: str | None) -> None:
 
 
 def redact(text: str) -> str:
-    """The text without the values of secrets and tokens."""
+    """Return the text without the values of secrets and tokens."""
     if _pattern is not None and _pattern.search(text) is not None:
         text = _pattern.sub(MASK, text)
     if "oken" in text or "earer" in text or "asic" in text:
@@ -78,7 +78,7 @@ def _forms_of(secret: str) -> set[str]:
 def _escaped(text: str) -> set[str]:
     return {
         repr(text)[1:-1],
-        repr(text + "'")[1:-2].removesuffix("\\"),  # as it is where a quotation mark of either kind is beside it
+        repr(text + "'")[1:-2].removesuffix("\\"),  # its form beside quotation marks of both kinds
         repr(text.encode())[2:-1],
         json.dumps(text)[1:-1],
         json.dumps(text, ensure_ascii=False)[1:-1],
@@ -86,7 +86,7 @@ def _escaped(text: str) -> set[str]:
 
 
 def _in_base64(secret: bytes) -> set[str]:
-    """What is the same of it in any Base64 that it is a part of, as in `Basic` credentials."""
+    """Return the part of it that is the same in any Base64 text that contains it, as in `Basic` credentials."""
     found = set()
     for before, first in ((0, 0), (1, 2), (2, 3)):
         encoded = base64.b64encode(bytes(before) + secret).rstrip(b"=").decode()
@@ -96,7 +96,7 @@ def _in_base64(secret: bytes) -> set[str]:
 
 
 def _alternatives(forms: Iterable[str]) -> str:
-    """A pattern for the longest of `forms` at a place: a tree, so that a letter that begins none is passed at once."""
+    """Build a pattern for the longest matching form: a tree, which skips at once a character that begins none."""
     tree: dict[str, list[str]] = {}
     for form in forms:
         tree.setdefault(form[:1], []).append(form[1:])

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from prometheus_client import Counter, Gauge, Histogram
 
-# HTTP, by gateway. `route` is the pattern of the route table, never the path that was asked for.
+# HTTP, by gateway. `route` is the pattern of the route table, never the requested path.
 HTTP_REQUESTS = Counter("tradestream_http_requests_total", "Requests answered.", ("method", "route", "status"))
 HTTP_REQUEST_SECONDS = Histogram(
     "tradestream_http_request_seconds",
@@ -87,7 +87,7 @@ MODEL_SECONDS = Histogram(
     buckets=(0.001, 0.01, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 
-# The archive of full documents. Nothing waits in memory; `waiting` is MongoDB's, and grows while it is away.
+# The archive of full documents. Nothing waits in memory; `waiting` is MongoDB's, and grows while it is unavailable.
 ARCHIVE_RUNS = Counter(
     "tradestream_lens_archive_runs_total", "Models' runs: stored, or dropped because they could not be.", ("outcome",)
 )
@@ -199,7 +199,7 @@ MARKET_BREAKER = Gauge(
 
 
 def observe_many(series: Histogram, values: Iterable[float]) -> None:
-    """Observe a batch: each observation writes to a shared file, and most of a batch fall into few buckets."""
+    """Observe a batch at once: each write goes to a shared file, and most of a batch fall into few buckets."""
     bounds, total, buckets = series._upper_bounds, 0.0, Tally[int]()  # noqa: SLF001 - it has no such method
     for value in values:
         total += value
@@ -215,7 +215,7 @@ MOST_REQUESTS = 10_000  # whose times are kept: some 300 KB
 
 
 class GatheredRequests:
-    """Writes counts and times of requests together, a quarter of a second after the first one.
+    """Write counts and times of requests together, a quarter of a second after the first one.
 
     Each write to a shared file asks for the process's id and takes a lock; by itself, a request needed four. A process
     that is killed loses those of its last quarter of a second.
@@ -245,7 +245,7 @@ class GatheredRequests:
             self.write()
 
     def write(self) -> None:
-        """Bring the metrics up to date: before they are read here, and at the end of the process."""
+        """Update the metrics: before they are read in this process, and at its end."""
         gathered, self._seconds, self._count, self._loop = self._seconds, {}, 0, None
         for (method, route, status), seconds in gathered.items():
             HTTP_REQUESTS.labels(method, route, str(status)).inc(len(seconds))

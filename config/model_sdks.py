@@ -1,4 +1,4 @@
-"""Which SDK each model needs, and whether it is installed: they are optional extras of setup.py."""
+"""Find the SDK that each model needs, and whether it is installed: SDKs are optional extras of setup.py."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _PACKAGES: Final = {  # by model: the extra, and the SDK's package
 
 
 def missing_extra(model: str) -> str | None:
-    """What is wrong if the SDK that `model` needs is not installed; None if it is, or if it needs none."""
+    """Return the fault if the SDK that `model` needs is not installed; None if it is, or if it needs none."""
     extra, package = _PACKAGES.get(model, ("", ""))
     try:
         is_installed = not package or find_spec(package) is not None
-    except ModuleNotFoundError:  # of the package that it would be in
+    except ModuleNotFoundError:  # of its parent package
         is_installed = False
     return None if is_installed else f"LENS_MODELS: {model} needs an SDK: pip install '.[{extra}]'"

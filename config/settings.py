@@ -37,10 +37,10 @@ MODEL_KEYS = {
 # RFC 7518 § 3.2: a key is at least as long as the hash.
 MINIMUM_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 MINIMUM_PEPPER_BYTES = 16
-# Until something that lasts is put in its place (supervisor/secrets.py), an unset JWT_SECRET is of this process alone.
+# Until a lasting one replaces it (supervisor/secrets.py), an unset JWT_SECRET is random and of this process alone.
 PROCESS_SECRET = secrets.token_urlsafe(64)
 PEPPER_LABEL = "tradestream.password.v1"
-# Was the default once, and is in copies of the old example.env: whoever has read this can forge a token with it.
+# The former default, in copies of the old example.env: every reader of it can forge a token.
 _PUBLISHED = "development-only-secret-that-signs-nothing-of-value"
 _MAKE_ONE = "`openssl rand -base64 48` makes one"
 
@@ -359,7 +359,7 @@ class Settings:
     ) -> Settings:
         """Read the environment, and under it `env_file`; validate all of it, or raise `ConfigurationError`.
 
-        `checks` find what is wrong with settings that are valid by themselves, `NAME: what` each; all is told at once.
+        `checks` find faults of settings that are valid by themselves, `NAME: what` each; all are reported at once.
         """
         in_file, problems = ({}, []) if env_file is None or env_file.is_dir() else read_env_file(env_file)
         known = [each.metadata["name"] for each in dataclasses.fields(cls)]
@@ -378,7 +378,7 @@ class Settings:
             values["api_url"] = f"http://localhost:{values['port']}"
         values["jwt_secret"] = values["jwt_secret"] or PROCESS_SECRET
         settings = cls(**values)
-        # What is no value at all has its default here, of which nothing more is said.
+        # A setting that has no valid value keeps its default here, and gets no further complaint.
         faulty = {problem.partition(":")[0] for problem in problems}
         for find in (cls._contradictions, *checks):
             problems += [each for each in find(settings) if each.partition(":")[0] not in faulty]
@@ -391,7 +391,7 @@ class Settings:
         self.protect_secrets()
 
     def protect_secrets(self) -> None:
-        """Keep the secrets out of this process's logs and error texts; after unpickling it has to be called."""
+        """Keep the secrets out of this process's logs and error texts; it must be called after unpickling."""
         given = [getattr(self, each.name) for each in dataclasses.fields(self) if each.metadata["secret"]]
         protect(*(value for value in given if value != PEPPER_LABEL))
 
@@ -402,23 +402,23 @@ class Settings:
 
     @property
     def market_sources(self) -> Mapping[str, str]:
-        """The source of market data of each asset type that has one: by the setting, or its default by environment."""
+        """Return each asset type's source of market data, if any: the setting's, or its default by environment."""
         return market_sources(self.market_data or ("hyperliquid" if self.is_production else "simulated"))
 
     @property
     def active_models(self) -> tuple[str, ...]:
-        """The models that judge each signal, in the vocabulary's order."""
+        """Return the models that judge each signal, in the vocabulary's order."""
         if self.lens_models:
             return tuple(name for name in MODELS if name in self.lens_models)
         with_key = tuple(name for name, key in MODEL_KEYS.items() if getattr(self, key))
         return with_key or ("technical",)
 
     def replace(self, **changes: Any) -> Settings:
-        """A copy with some values changed."""
+        """Return a copy with some values changed."""
         return dataclasses.replace(self, **changes)
 
     def to_environment(self) -> dict[str, str]:
-        """The settings as environment variables, for a child process; unset ones are empty strings."""
+        """Return the settings as environment variables, for a child process; unset ones are empty strings."""
         return {each.metadata["name"]: dump_variable(getattr(self, each.name)) for each in dataclasses.fields(self)}
 
     def _contradictions(self) -> list[str]:
@@ -494,7 +494,7 @@ class Settings:
 
 
 def describe_settings() -> list[tuple[str, str, str]]:
-    """Name, default and meaning of every setting, in order: what `example.env` and the README are checked against."""
+    """Return every setting's name, default and meaning, in order, to check `example.env` and the README against."""
     return [
         (each.metadata["name"], dump_variable(each.metadata["default"]), each.metadata["help"])
         for each in dataclasses.fields(Settings)

@@ -1,4 +1,4 @@
-"""Background tasks: named, kept until done, their failures logged. The only door to asyncio's own task factory."""
+"""Background tasks: named, kept until done, their failures logged. The only use of asyncio's own task factory."""
 
 from __future__ import annotations
 

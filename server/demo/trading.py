@@ -60,12 +60,12 @@ class Trade:
 
     @property
     def event_type(self) -> EventType:
-        """As Lens calls it."""
+        """Return Lens's event type."""
         return "CLOSE_SIGNAL" if self.closes else "OPEN_SIGNAL"
 
     @property
     def direction(self) -> Direction:
-        """As Lens calls it."""
+        """Return Lens's direction."""
         if self.closes:
             return "close_long" if self.position.side == "long" else "close_short"
         return self.position.side
@@ -160,7 +160,7 @@ def past_signal(trade: Trade, name: str, source: str, anchor: datetime) -> dict[
     contract = trade.position.contract
     seed = f"{rfc3339(anchor)} {name} {contract.market} {trade.moment} {trade.closes}".encode()
     chance = crc32(seed)
-    # At most an hour: no signal lies in the future. One that closes at a bar was opened bars before.
+    # Up to an hour earlier: no signal lies in the future. One that closes at a bar was opened bars before.
     published_at = trade.market.time_of(trade.moment, anchor) - timedelta(seconds=chance % 3000)
     identifier = derived_uuid7(int(published_at.timestamp() * 1000), seed)
     made_at = published_at - timedelta(seconds=chance % 1500)
