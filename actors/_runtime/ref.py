@@ -151,7 +151,7 @@ class ActorRef:
         return replies
 
     def tell(self, key: str, message: Message[Any]) -> bool:
-        """Send without waiting for a reply. False when the queue is full; it may be lost later, too, never doubled."""
+        """Send without a reply. False when full or closed; it may be lost later, but is never applied twice."""
         self._open_loop()
         try:
             self._put(None, self._limits.tell_seconds, key, message, None)
@@ -285,7 +285,7 @@ class ActorRef:
         self._under_way = []
 
     def _exchange(self, *, again: bool) -> Coroutine[Any, Any, Sequence[Any] | None] | None:
-        """Return the call for the current batch's replies (they are None: unreadable). None when the batch is empty."""
+        """Return the awaitable of the current batch's replies (None: unreadable); None when the batch is empty."""
         if self._neighbour is not None:
             return self._neighbour.send(
                 [Envelope(e[2], e[3], e[4], e[5] or (again and e[4] is not None)) for e in self._under_way]

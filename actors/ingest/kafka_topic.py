@@ -174,5 +174,5 @@ async def _close(consumer: AIOKafkaConsumer) -> None:
     try:
         async with asyncio.timeout(STOP_SECONDS):
             await consumer.stop()
-    except Exception as error:  # noqa: BLE001 - an unavailable broker cannot be unsubscribed from
+    except Exception as error:  # noqa: BLE001 - closing fails while the broker is unavailable
         log.debug("the Kafka consumer did not close: %r", error)

@@ -116,7 +116,7 @@ def carry(result: Advanced, stage: str, at: datetime) -> Carried:
 
 
 def stored_move(result: StageResult) -> Move:
-    """Return the transition that Postgres has to make: from its stage of the event, through the carried steps."""
+    """Return the transition to store: from the stage that Postgres has for the event, through the carried steps."""
     move, steps = result.move, result.work.carried
     if not steps:
         return move

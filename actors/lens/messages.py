@@ -19,7 +19,7 @@ PUBLISH = "lens/publish"
 
 
 class Receipt(Value):
-    """Answer a submitted signal. `replayed`: the idempotency key had been used for the same body before."""
+    """The reply to a submitted signal. `replayed`: the idempotency key had been used for the same body before."""
 
     event_id: UUID
     status: str
@@ -146,7 +146,7 @@ class Work(Value):
 
     @property
     def is_published(self) -> bool:
-        """Return whether it is in the feed already: it keeps its position and status, whatever this round brings."""
+        """Return whether it is in the feed already: it keeps its `feed_seq` and status, whatever this round brings."""
         return self.announced is not None
 
 
@@ -169,7 +169,7 @@ class Scored(Value):
     score: int
     confidence: float | None
     reasoning: str
-    source: str  # attributed to, as the `source` of a raw signal
+    source: str  # the provider it is attributed to, as the `source` of a raw signal
     provider_name: str  # of the system provider, if one has to be made
     price: Decimal | None
     asset_data: dict[str, Any]

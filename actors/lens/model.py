@@ -287,14 +287,14 @@ class _Plan(Value):
 
 
 class EntryPlan(_Plan):
-    """How to enter; `offset_bps` of a limit order is from the current price, below zero for cheaper."""
+    """A model's plan for entering; `offset_bps` of a limit order is from the current price, below zero for cheaper."""
 
     type: Literal["market", "limit"]
     offset_bps: float | None = None
 
 
 class RiskPlan(_Plan):
-    """How to get out: `stop_level` is a price, `atr_multiple` 0.5–10, `trail_pct` 0–100."""
+    """A model's plan for the exit: `stop_level` is a price, `atr_multiple` 0.5–10, `trail_pct` 0–100."""
 
     stop_method: Literal["fixed", "atr", "trailing"]
     stop_level: float | None = None

@@ -1,4 +1,4 @@
-"""Run the publish stage: score each signal, give it its position in the feed, and notify the gateways."""
+"""Run the publish stage: score each signal, give it its `feed_seq`, and notify the gateways."""
 
 from __future__ import annotations
 

@@ -23,7 +23,9 @@ _JITTER: Final = 0.25
 
 
 class Breaker:
-    """Closed: calls go out. Open: they fail at once. Half-open: one probe is in flight, everything else still fails.
+    """Decide whether calls may go out, by how earlier ones ended.
+
+    Closed: calls go out. Open: they fail at once. Half-open: one probe is in flight, everything else still fails.
 
     A provider's failures on one subject (a coin, a signal) must not close it for the others. So only outages count
     (`CallFailed.is_outage`), and it takes all of these to open:

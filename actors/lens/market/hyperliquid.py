@@ -39,7 +39,7 @@ _INTERVAL_OF: Final[Mapping[Query, Interval]] = MappingProxyType({query: each fo
 
 @dataclass(frozen=True, slots=True)
 class _Policy:
-    """How long an answer is valid, in seconds, and its call's weight in the venue's limit of 1 200 a minute.
+    """The periods of an answer's use, in seconds, and its call's weight in the venue's limit of 1 200 a minute.
 
     From `refresh` on it is refreshed in the background; at 1.5 × that a signal waits for the newer one; at `keep` it
     is unusable even where no newer one is available.
