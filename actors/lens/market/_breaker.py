@@ -27,7 +27,7 @@ class Breaker:
 
     Closed: calls go out. Open: they fail at once. Half-open: one probe is in flight, everything else still fails.
 
-    A provider's failures on one subject (a coin, a signal) must not close it for the others. So only outages count
+    A provider's failures on one subject (a coin, a signal) must not stop the calls about others. So only outages count
     (`CallFailed.is_outage`), and it takes all of these to open:
 
     - they are of two subjects, and the `witness` is one of them, where there is one: however many coins fail, a

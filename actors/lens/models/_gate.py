@@ -19,7 +19,7 @@ _LONGEST_PAUSE_SECONDS: Final = 300.0  # a wrong header must not silence a model
 class Gate:
     """Let calls through, and learn from how they end.
 
-    While the vendor is down or has asked for a pause, a call fails at once with the reason; none waits for it. When the
+    While the vendor is down or has asked for a pause, a call fails at once with the reason; none queues. When the
     pause is over, the next call is the probe.
     """
 
