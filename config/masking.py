@@ -78,7 +78,7 @@ def _forms_of(secret: str) -> set[str]:
 def _escaped(text: str) -> set[str]:
     return {
         repr(text)[1:-1],
-        repr(text + "'")[1:-2].removesuffix("\\"),  # its form beside quotation marks of both kinds
+        repr(text + "'")[1:-2].removesuffix("\\"),  # its form beside a quotation mark of either kind
         repr(text.encode())[2:-1],
         json.dumps(text)[1:-1],
         json.dumps(text, ensure_ascii=False)[1:-1],
@@ -86,7 +86,7 @@ def _escaped(text: str) -> set[str]:
 
 
 def _in_base64(secret: bytes) -> set[str]:
-    """Return the part of it that is the same in any Base64 text that contains it, as in `Basic` credentials."""
+    """Return the parts of a secret's Base64 that are the same wherever the secret stands, as in `Basic` credentials."""
     found = set()
     for before, first in ((0, 0), (1, 2), (2, 3)):
         encoded = base64.b64encode(bytes(before) + secret).rstrip(b"=").decode()

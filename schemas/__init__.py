@@ -1,1 +1,1 @@
-"""What comes in and goes out: marshmallow schemas and the error tree."""
+"""The schemas of requests, responses and messages (marshmallow), and the error tree."""

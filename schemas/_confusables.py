@@ -1,4 +1,4 @@
-"""When two names are one to the eye: Unicode's confusables (UTS 39 § 4), with letter case taken into account."""
+"""Detect names that look alike: Unicode's confusables (UTS 39 § 4), with letter case taken into account."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from confusable_homoglyphs.confusables import confusables_data
 
 from schemas._names import BLANKS, visible
 
-_ROUNDS = 4  # each maps what the one before made; two are enough for all that there is
+_ROUNDS = 4  # each maps the result of the one before; two are enough for all characters
 
 
 def name_key(display_name: str) -> str:
-    """A name as names are compared: ignoring case, forms of letters, width, what shows nothing, and how many spaces."""
+    """Return a name's key for comparison, without case, letter forms, width, invisible characters, repeated spaces."""
     compatible = unicodedata.normalize("NFKC", visible(unicodedata.normalize("NFKC", display_name)))
     return " ".join(unicodedata.normalize("NFKC", compatible.casefold()).split())
 
 
 def skeletons(display_name: str) -> tuple[str, ...]:
-    """What a name looks like: two that share one of these look alike.
+    """Return a name's looks: two names that share one of these look alike.
 
-    As it is written, in small letters, and with its foreign letters as capitals: Greek β looks like ß and its capital
-    like B. What is blank looks like a space, or like nothing: that is the font's choice.
+    They are the name as written, in small letters, and with its foreign letters as capitals: Greek β looks like ß and
+    its capital like B. A blank looks like a space, or like nothing: that is the font's choice.
     """
     found: dict[str, None] = {}
     for blank in ("", " ") if any(each in display_name for each in BLANKS) else ("",):
@@ -34,7 +34,7 @@ def skeletons(display_name: str) -> tuple[str, ...]:
 
 
 def is_plain_ascii(display_name: str) -> bool:
-    """Whether the name has nothing but ASCII: such names are not compared by their looks, or `Ill` would bar `lll`."""
+    """Return whether the name is pure ASCII: such names are not compared by looks, or `Ill` would bar `lll`."""
     return display_name.isascii()
 
 
@@ -51,10 +51,10 @@ def _skeleton(text: str) -> str:
 
 @cache
 def _prototypes() -> dict[str, str]:
-    """What each character looks like.
+    """Map each character to the one that it looks like.
 
-    The library lists, for each character or group, those that look like it, in both directions: each class of them has
-    one that stands for all. Letters that are written from right to left come wrapped into marks of direction.
+    The confusables package lists, for each character or group, those that look like it, in both directions: each class
+    has one representative. Letters that are written from right to left come wrapped in direction marks.
     """
     found: dict[str, str] = {}
     seen: set[str] = set()
@@ -68,7 +68,7 @@ def _prototypes() -> dict[str, str]:
                 seen.add(each)
                 alike.add(each.replace("\u200e", ""))
                 waiting += [other["c"] for other in confusables_data.get(each, ())]
-        # Groups stand for characters (rn for m), then letters of ASCII, small ones first; else any, always the same.
+        # The representative is a group (rn for m), then an ASCII letter, small ones first; else any, always the same.
         standing = min(alike, key=lambda each: (-min(len(each), 2), not each.isascii(), not each.islower(), each))
         found.update((each, standing) for each in alike if len(each) == 1 and each != standing)
     return found

@@ -1,4 +1,4 @@
-"""What fields mean that bear the same name in many schemas, for the OpenAPI document.
+"""Descriptions of fields that have the same name in many schemas, for the OpenAPI document.
 
 A field's own `metadata={"description": …}` counts first, then `Schema.field` here, then the field's name.
 """

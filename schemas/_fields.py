@@ -23,13 +23,13 @@ from config.ids import parse_uuid
 from schemas._json import DOUBLE_DIGITS, MOST_DEPTH, is_plain
 from schemas._loading import LoadingSchema
 
-PRICE_DIGITS = 15  # before the point: more than any market's price or size
+PRICE_DIGITS = 15  # before the point: more than any market's price or size has
 PRICE_DECIMALS = 18  # after it: the smallest unit of the usual tokens
 _FINEST = Decimal(1).scaleb(-PRICE_DECIMALS)
 _EXACT = Context(prec=PRICE_DIGITS + PRICE_DECIMALS + 1)  # one digit more where rounding carries
 _LEAST_PLAIN = -6  # the power of ten below which Decimal writes an exponent
 _QUERY_DIGITS = 15  # of an integer in a query
-_SAFE_INTEGER = 2**53  # past it a JSON number is no longer exact in JavaScript
+_SAFE_INTEGER = 2**53  # beyond it a JSON number is no longer exact in JavaScript
 
 
 def _number(value: Any) -> Decimal | None:
@@ -75,7 +75,7 @@ class Schema(LoadingSchema):
     error_messages = {"unknown": "unknown field", "type": "must be an object"}  # noqa: RUF012 - marshmallow's own name
 
     def handle_error(self, error: ValidationError, data: Any, *, many: bool, **options: Any) -> None:
-        """Tell of unknown fields behind the others and as they were given; marshmallow tells in the order of a set."""
+        """Report unknown fields after the others, in the order given; marshmallow reports them in that of a set."""
         messages = error.messages
         if isinstance(data, Mapping) and isinstance(messages, dict):
             known = {field.data_key or name for name, field in self.fields.items()}
@@ -83,7 +83,7 @@ class Schema(LoadingSchema):
             messages |= {name: messages.pop(name) for name in unknown}
 
     def dump(self, obj: Any, *, many: bool | None = None) -> Any:
-        """The object, a mapping or anything with attributes, as plain values for the JSON encoder.
+        """Convert the object, a mapping or anything with attributes, to plain values for the JSON encoder.
 
         marshmallow's own dump costs 4 µs a field, this one 0.2: a page of 100 events would hold the loop for 4 ms.
         """
@@ -104,7 +104,7 @@ class Schema(LoadingSchema):
 
     @cached_property
     def _dumping(self) -> tuple[Sequence[str], Sequence[str], Callable[[Any], Any], Sequence[Any]]:
-        """Keys, attributes, how to get them, and the fields that convert values: (key, attribute, plain type, how)."""
+        """Return keys, attributes, their getter, and the fields that convert: (key, attribute, plain type, how)."""
         named = [(field.data_key or name, name, field) for name, field in self.dump_fields.items()]
         names = [name for _, name, _ in named]
         methods = [(key, name, type(field)._serialize, field._serialize) for key, name, field in named]  # noqa: SLF001
@@ -113,13 +113,13 @@ class Schema(LoadingSchema):
             for key, name, method, bound in methods
             if method is not AsItIs._serialize  # noqa: SLF001
         ]
-        # attrgetter of a single name makes no tuple.
+        # attrgetter of a single name returns no tuple.
         values_of = attrgetter(*names) if len(names) > 1 else lambda obj: [getattr(obj, name) for name in names]
         return [key for key, _, _ in named], names, values_of, conversions
 
 
 class _Nothing:
-    """The type of no value."""
+    """A type that no value has."""
 
 
 class AsItIs(fields.Field[Any]):
@@ -133,7 +133,7 @@ class QuerySchema(Schema):
     """A query string. Parameters that it does not know are ignored."""
 
     class Meta:
-        """As the contract says of queries."""
+        """Unknown parameters are ignored, as the contract says."""
 
         unknown = marshmallow.EXCLUDE
 
@@ -256,7 +256,7 @@ class Timestamp(fields.AwareDateTime):
     _FORM = re.compile(
         r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
     )
-    _SPACED_OFFSET = re.compile(r".*[0-9] [0-9]{2}:[0-9]{2}")  # what a query makes of a bare +
+    _SPACED_OFFSET = re.compile(r".*[0-9] [0-9]{2}:[0-9]{2}")  # a bare + in a query becomes a space
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
         if not isinstance(value, str) or self._FORM.fullmatch(value) is None:
@@ -367,7 +367,7 @@ class QueryNumber(Number):
     """A number in a query string."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
-        # As many digits as a double is ever printed with, and more; but not so many that reading them takes time.
+        # More digits than a double is ever printed with, but not so many that reading them takes time.
         if not isinstance(value, str) or re.fullmatch(r"[+-]?[0-9]{1,300}(\.[0-9]{1,300})?", value) is None:
             raise self.make_error("invalid")
         return float(value)

@@ -1,4 +1,4 @@
-"""What a symbol stands for: the one instrument of its several spellings, an option's contract, and when it is over."""
+"""Derive from a symbol its instrument (one for several spellings), an option's contract, and its expiry."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SAME = re.compile(r"(/USD|-PERP)$", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class OptionTerms:
-    """What an option's symbol says. Without a year, `month` and `day` are the next such date's."""
+    """The terms in an option's symbol. Without a year, `month` and `day` are the next such date's."""
 
     underlying: str
     strike: Decimal
@@ -40,7 +40,7 @@ class OptionTerms:
     year: int | None
 
     def expiry(self, at: datetime) -> date:
-        """The day of expiry, as it is understood by who reads the symbol at `at` (aware)."""
+        """Return the day of expiry, as a reader of the symbol at `at` (aware) understands it."""
         if self.year is not None:
             return date(self.year, self.month, self.day)
         this_year = at.astimezone(_EXCHANGE).year
@@ -48,12 +48,12 @@ class OptionTerms:
         return next(day for day in days if day is not None and not has_expired(day, at))
 
     def agrees_with(self, day: date) -> bool:
-        """Whether that may be its day of expiry."""
+        """Return whether `day` may be the day of expiry."""
         return (self.month, self.day) == (day.month, day.day) and self.year in (None, day.year)
 
 
 def parse_option(symbol: str) -> OptionTerms:
-    """The terms of `UNDERLYING STRIKE(C|P) EXPIRY`. Raises ValueError with a message for the field `symbol`."""
+    """Parse `UNDERLYING STRIKE(C|P) EXPIRY`. Raises ValueError with a message for the field `symbol`."""
     match = _OPTION.fullmatch(symbol)
     if match is None:
         raise ValueError("must be UNDERLYING STRIKE(C|P) EXPIRY, as in AAPL 195C 3/15")
@@ -70,12 +70,12 @@ def parse_option(symbol: str) -> OptionTerms:
 
 
 def has_expired(day: date, at: datetime) -> bool:
-    """Whether an option that expires on `day` is over at `at` (aware): from 16:00 in New York on."""
+    """Return whether an option that expires on `day` has expired at `at` (aware): from 16:00 in New York on."""
     return at >= datetime.combine(day, _EXPIRES_AT, _EXCHANGE)
 
 
 def expiry_of(symbol: str, asset_data: Mapping[str, Any] | None, at: datetime) -> date | None:
-    """The day on which an option expires: its data's, else its symbol's; None where neither tells."""
+    """Return the day on which an option expires: its data's, else its symbol's; None if neither has one."""
     try:
         told = (asset_data or {}).get("expiry")
         return date.fromisoformat(told) if told else parse_option(symbol).expiry(at)
@@ -84,7 +84,7 @@ def expiry_of(symbol: str, asset_data: Mapping[str, Any] | None, at: datetime) -
 
 
 def is_expired(symbol: str, asset_type: str, asset_data: Mapping[str, Any] | None, at: datetime) -> bool:
-    """Whether it is an option that is over: its signals are published, but open and close nothing."""
+    """Return whether it is an expired option, whose signals are published, but open and close nothing."""
     if asset_type != "option":
         return False
     day = expiry_of(symbol, asset_data, at)
@@ -92,7 +92,7 @@ def is_expired(symbol: str, asset_type: str, asset_data: Mapping[str, Any] | Non
 
 
 def instrument_of(symbol: str, asset_type: str, asset_data: Mapping[str, Any] | None, at: datetime) -> str:
-    """The instrument that a stored symbol means at `at` (aware): an option's with its full expiry."""
+    """Return the instrument that a stored symbol means at `at` (aware): an option's with its full expiry."""
     if asset_type != "option":
         return spelled_alike(symbol, asset_type)
     day = expiry_of(symbol, asset_data, at)
@@ -106,13 +106,13 @@ def instrument_of(symbol: str, asset_type: str, asset_data: Mapping[str, Any] | 
 
 @lru_cache(_KNOWN_SPELLINGS)
 def spelled_alike(symbol: str, asset_type: str) -> str:
-    """One spelling for all of an instrument: `BTC`, `BTC/USD` and `BTC-PERP` are `BTC`. Others stand as they are."""
+    """Return an instrument's one spelling: `BTC`, `BTC/USD` and `BTC-PERP` are `BTC`. Others stay as they are."""
     return _SAME.sub("", symbol) or symbol if asset_type in _SPOT else symbol
 
 
 @lru_cache(_KNOWN_SPELLINGS)
 def instrument_key(symbol: str) -> str:
-    """What a filter compares, which is not told the asset type: in upper case, the same for each spelling."""
+    """Return the key that a filter compares without an asset type: in upper case, the same for each spelling."""
     return _SAME.sub("", symbol).upper() or symbol.upper()
 
 

@@ -1,4 +1,4 @@
-"""JSON objects from outside: strict where JSON parsers differ, numbers exact, nothing that Postgres cannot hold."""
+"""Parse JSON from outside: strict where JSON parsers differ, numbers exact, nothing that Postgres cannot hold."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ DOUBLE_DIGITS = 300
 
 _UNSTORABLE = "a NUL or half of a surrogate pair"
 _ESCAPED = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
-# Past this power of ten nothing can be meant, and a Decimal's own arithmetic begins to fail: abs() of 1e1000000 does.
+# Beyond this power of ten no number is meant, and a Decimal's own arithmetic begins to fail: abs() of 1e1000000 does.
 _MOST_EXPONENT = 1_000
 _FAR_EXPONENT = re.compile(r"[0-9][eE][+-]?0*[1-9][0-9]{3}")
 _MOST_DIGITS = 4_300  # of an integer: int() refuses more, since reading them takes quadratic time
 
 
 def parse_object(data: bytes, what: str) -> dict[str, Any]:
-    """The JSON object; numbers with a fraction or exponent are Decimals. Raises ValidationFailed about `what`.
+    """Parse a JSON object; numbers with a fraction or exponent are Decimals. Raises ValidationFailed about `what`.
 
     Not orjson: it takes the last of two equal keys, and reads numbers as doubles. Costs 5 µs for a signal.
     """
@@ -51,7 +51,7 @@ def parse_object(data: bytes, what: str) -> dict[str, Any]:
 
 
 class NotJson(Exception):
-    """The text is no JSON; why, and where."""
+    """The text is no JSON; the error says why, and where."""
 
 
 class TooDeep(Exception):
@@ -59,7 +59,7 @@ class TooDeep(Exception):
 
 
 def decode(text: str, what: str) -> Any:
-    """The JSON value. Raises NotJson, TooDeep, or ValidationFailed with the place of what is not taken in `what`."""
+    """Parse a JSON value. Raises NotJson, TooDeep, or ValidationFailed with the place of what `what` may not hold."""
     try:
         document = _decode_by(_DECODER, text)
         is_odd = _FAR_EXPONENT.search(text) is not None
@@ -81,7 +81,7 @@ def _decode_by(decoder: json.JSONDecoder, text: str) -> Any:
 
 
 def parse_texts(data: bytes) -> list[str]:
-    """The JSON array of texts in a message of one of our own channels. Raises ValueError for anything else."""
+    """Parse the JSON array of texts in a message of our own channels. Raises ValueError for anything else."""
     found = orjson.loads(data)
     if not isinstance(found, list) or not all(type(each) is str for each in found):
         raise ValueError("not a list of texts")
@@ -89,7 +89,7 @@ def parse_texts(data: bytes) -> list[str]:
 
 
 def is_plain(document: object) -> bool:
-    """Whether every reader of JSON can take it: not too deep, and no number past a double."""
+    """Return whether every JSON reader can take the document: not too deep, and no number beyond a double."""
     pending = [(document, 1)]
     while pending:
         value, depth = pending.pop()
@@ -109,7 +109,7 @@ _NO_NUMBER = "a number that is too long"
 
 
 class _TooLong:
-    """In place of a number that Python has no value for."""
+    """A placeholder for a number that Python has no value for."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _lenient_int(text: str) -> object:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=Decimal, parse_constant=_constant)
-# Of the same text, to name what has no value: reading every number by functions of ours would cost each body.
+# Reads the same text again, to name what has no value: our own functions for every number would slow each body.
 _LENIENT = json.JSONDecoder(
     object_pairs_hook=_unique, parse_float=_lenient_decimal, parse_int=_lenient_int, parse_constant=_constant
 )
@@ -154,7 +154,7 @@ def _text_problem(value: object) -> str | None:
 
 
 def _check(document: object, problem_of: Callable[[object], str | None], message: str) -> None:
-    """Raise ValidationFailed with the places of values, and of names, that have the problem."""
+    """Raise ValidationFailed with the places of values and names that have the problem."""
     problems: list[FieldError] = []
     for place, value, is_name in _walk(document):
         problem = problem_of(value)
@@ -167,7 +167,7 @@ def _check(document: object, problem_of: Callable[[object], str | None], message
 
 
 def _walk(document: object) -> Iterator[tuple[str, object, bool]]:
-    """Every value with its place, and every name of an object with the place of its value, in the text's order."""
+    """Yield every value with its place, and every object's name with its value's place, in the text's order."""
     pending: list[tuple[str, object]] = [("", document)]
     while pending:
         place, value = pending.pop()
@@ -191,5 +191,5 @@ def _is_storable(text: str) -> bool:
 
 
 def printable(name: str) -> str:
-    """The name as it can be told: what cannot be encoded, as JSON escapes it."""
+    """Return the name in printable form: what cannot be encoded, as JSON escapes it."""
     return name if _is_storable(name) else name.replace("\0", "\\u0000").encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Loading what is right in a third of marshmallow's time; what is wrong is left to marshmallow to tell."""
+"""Load valid objects in a third of marshmallow's time; invalid ones are left to marshmallow, which reports them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from marshmallow.decorators import POST_LOAD, PRE_LOAD, VALIDATES, VALIDATES_SCH
 
 Load = Callable[[Any, str, Mapping[str, Any]], Any]  # of a value, under a key, in an object: as Field.deserialize
 
-_ASK = object()  # in place of a default: the field has it, or refuses
+_ASK = object()  # in place of a default: the field supplies it, or refuses
 
 
 class _Way(NamedTuple):
@@ -29,7 +29,7 @@ class LoadingSchema(marshmallow.Schema):
     """A schema whose `load` answers as marshmallow's own does."""
 
     def load(self, data: Any, *, many: bool | None = None, partial: Any = None, unknown: Any = None) -> Any:
-        """The values. Raises marshmallow's ValidationError."""
+        """Load an object; returns the values. Raises marshmallow's ValidationError."""
         unknown = unknown or self.unknown
         if not (many or partial or self.many or self.partial) and unknown in {RAISE, EXCLUDE}:
             found = self._load_quickly(data, unknown)
@@ -38,7 +38,7 @@ class LoadingSchema(marshmallow.Schema):
         return super().load(data, many=many, partial=partial, unknown=unknown)
 
     def _load_quickly(self, data: Any, unknown: str) -> Any:
-        """As `load`, or `missing`: it is not for us, or wrong."""
+        """Load as `load` does; return `missing` for an object that is invalid, or that this way does not support."""
         way = self._way
         if way is None or not isinstance(data, Mapping) or (unknown == RAISE and not data.keys() <= way.keys):
             return missing
@@ -59,7 +59,7 @@ class LoadingSchema(marshmallow.Schema):
 
     @cached_property
     def _way(self) -> _Way | None:
-        """None for a schema with hooks that none of ours has."""
+        """Compile the schema's way of loading; None for a schema with hooks that none of ours has."""
         hooks = [*self._hooks[VALIDATES_SCHEMA], *self._hooks[POST_LOAD]]
         if self._hooks[PRE_LOAD] or self._hooks[VALIDATES]:
             return None
@@ -95,7 +95,7 @@ def _loader(field: fields.Field[Any]) -> Load:
 
 
 def _is_odd(field: fields.Field[Any]) -> bool:
-    """Whether it does more than a field does: see Field.deserialize."""
+    """Return whether the field does more than Field.deserialize does."""
     kind, usual = type(field), fields.Field
     own = kind.deserialize, kind._validate, kind._validate_missing  # noqa: SLF001
     return bool(

@@ -1,4 +1,4 @@
-"""Names as people see them: which characters show nothing, and where those that join others have work to do."""
+"""Find invisible characters in names, and those of them that do nothing where they stand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bisect import bisect_right
 import idna
 
 RENAME_DAYS = 30
-"""For which a provider's former name stays its own, and which it has to wait for the next one."""
+"""The time for which a provider's former name stays reserved, and after which the name may change again."""
 
 # Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties (16.0), which Python's database does not have; and
 # what has a glyph without ink: the blank pattern of Braille, the Khitan filler, a musical notehead of none.
@@ -19,41 +19,41 @@ _INVISIBLE = (
     *((0x1D159, 0x1D159), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF)),
 )
 BLANKS = frozenset("\u115f\u1160\u2800\u3164\uffa0\U00016fe4\U0001d159")
-"""Those of them that may be as wide as a letter."""
+"""Invisible characters that may be as wide as a letter."""
 
 _STARTS = [first for first, _ in _INVISIBLE]
 _NOT_SHOWN = frozenset({"Cc", "Cf", "Cs", "Co"})
 
 ZWNJ, ZWJ = "\u200c", "\u200d"
 _SELECTORS = frozenset(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), 0x180B, 0x180C, 0x180D, 0x180F)))
-# What emoji are joined of, beside the emoji planes: signs of ZWJ sequences (Unicode's emoji-zwj-sequences).
+# Parts of joined emoji outside the emoji planes: signs of ZWJ sequences (Unicode's emoji-zwj-sequences).
 _EMOJI = range(0x1F000, 0x1FB00)
 _EMOJI_SIGNS = frozenset("♀♂⚕⚖⚧✈❤☠⬛➡↔↕⛓⛹⛷")
 
 
 def is_invisible(character: str) -> bool:
-    """Whether it shows nothing by itself. Spaces do: they keep apart."""
+    """Return whether a character shows nothing by itself. Spaces are visible: they separate."""
     code = ord(character)
     place = bisect_right(_STARTS, code) - 1
     return (place >= 0 and code <= _INVISIBLE[place][1]) or unicodedata.category(character) in _NOT_SHOWN
 
 
 def visible(text: str) -> str:
-    """The text without what shows nothing."""
+    """Return the text without invisible characters."""
     return text if text.isascii() and text.isprintable() else "".join(each for each in text if not is_invisible(each))
 
 
 def has_idle_characters(text: str) -> bool:
-    """Whether the text holds something that shows nothing and does nothing there.
+    """Return whether the text holds an invisible character that does nothing where it stands.
 
-    Work have joiners between the letters of scripts that need them (RFC 5892, appendix A) and between emoji, and
+    Joiners have an effect between the letters of scripts that need them (RFC 5892, appendix A) and between emoji, and
     variation selectors after a visible character.
     """
     return any(is_invisible(each) and not _has_work(text, place) for place, each in enumerate(text))
 
 
 def without_idle_characters(text: str) -> str:
-    """The text without those."""
+    """Return the text without invisible characters that do nothing where they stand."""
     kept = (each for place, each in enumerate(text) if not is_invisible(each) or _has_work(text, place))
     return "".join(kept)
 
@@ -73,7 +73,7 @@ def _has_work(text: str, place: int) -> bool:
 
 
 def _before(text: str, place: int) -> str:
-    """The character before, its variation selector and skin tone passed over."""
+    """Return the character before, skipping its variation selector and skin tone."""
     place -= 1
     while place > 0 and (text[place] in _SELECTORS or 0x1F3FB <= ord(text[place]) <= 0x1F3FF):
         place -= 1

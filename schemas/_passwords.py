@@ -1,4 +1,4 @@
-"""Which passwords are accepted: 8-128 characters of any kind, not the e-mail, not among those that everybody tries."""
+"""Check new passwords: 8-128 characters of any kind, not the e-mail, not among the most common ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COMMON = Path(__file__).with_name("common_passwords.txt")
 
 
 def password_problem(password: str, email: str | None = None) -> str | None:
-    """Why this password is not accepted, or None. NIST SP 800-63B § 3.1.1.2: no rules about its composition."""
+    """Return why this password is refused, or None. NIST SP 800-63B § 3.1.1.2: no rules about its composition."""
     if not SHORTEST <= len(password) <= LONGEST:
         return f"must have {SHORTEST}-{LONGEST} characters"
     folded = password.strip().casefold()

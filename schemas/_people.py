@@ -24,17 +24,17 @@ _LAYOUT = "\n\t"
 
 
 def normalise_email(text: str) -> str:
-    """As it is stored and looked up."""
+    """Normalise an e-mail address to the form that is stored and looked up."""
     return text.strip().lower()
 
 
 def normalise_text(text: str) -> str:
-    """As names and passwords are stored and compared: what keyboards write in several ways is one (Unicode's NFC)."""
+    """Normalise names and passwords, which keyboards encode in several ways, to be stored and compared (Unicode's NFC)."""
     return unicodedata.normalize("NFC", text)
 
 
 def is_email(text: str) -> bool:
-    """Whether a normalised address is one that mail can be sent to."""
+    """Return whether mail can be sent to a normalised address."""
     local, at, domain = text.rpartition("@")
     labels = domain.split(".")
     return (
@@ -50,7 +50,7 @@ def is_email(text: str) -> bool:
 
 
 def is_plain_text(text: str, allowed: str = "") -> bool:
-    """Whether the text holds nothing invisible: no control, no direction marks, no line or paragraph separators."""
+    """Return whether the text is visible: no controls, no direction marks, no line or paragraph separators."""
     return not any(
         unicodedata.category(each) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
         for each in text
@@ -71,7 +71,7 @@ class Email(Text):
 
 
 class AnyEmail(Text):
-    """What somebody says is their address: an impossible one is just an unknown one."""
+    """An e-mail address to look up: an impossible one is just an unknown one."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(min=1, max=320, **options)
@@ -83,7 +83,7 @@ class AnyEmail(Text):
 class DisplayName(Text):
     """A name of 2-50 visible characters, trimmed, its spaces plain ones.
 
-    `may_idle`: whoever takes the name looks for characters that show nothing, after it has compared it with others'.
+    `may_idle`: the caller checks for invisible characters itself, after comparing the name with others'.
     """
 
     default_error_messages = {  # noqa: RUF012
@@ -141,7 +141,7 @@ class HttpsUrl(Text):
 
 
 def is_https_url(text: str) -> bool:
-    """Whether a browser may be sent there to fetch a picture."""
+    """Return whether a browser may be sent to the URL to fetch a picture."""
     if not text.isascii() or not text.isprintable() or any(each in text for each in ' "<>\\^`{|}'):
         return False
     try:

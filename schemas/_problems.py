@@ -1,4 +1,4 @@
-"""What marshmallow finds wrong, as field errors in the words of the documents."""
+"""Convert marshmallow's messages to field errors in the documents' words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PLAIN = {"Missing data for required field.": "is required", "Field may not be n
 
 
 def field_errors(messages: object, prefix: str = "") -> list[FieldError]:
-    """marshmallow's nested messages as one flat list, dotted and indexed, under the field `prefix`."""
+    """Flatten marshmallow's nested messages to a list, dotted and indexed, under the field `prefix`."""
     return [FieldError(cut_name(name), _plain(text)) for name, text in islice(_flatten(messages, prefix), DETAILS)]
 
 
@@ -32,10 +32,10 @@ def _flatten(messages: object, prefix: str) -> Iterator[tuple[str, str]]:
 def _plain(message: str) -> str:
     if message in _PLAIN:
         return _PLAIN[message]
-    # "Not a valid email address." as the documents would write it.
+    # "Not a valid email address." in the documents' form.
     return message[:1].lower() + message[1:].removesuffix(".") if message.endswith(".") else message
 
 
 def cut_name(name: str) -> str:
-    """A field's name as it is told: a client can make one as long as a body."""
+    """Shorten a field's name for a message: a client can send one as long as a body."""
     return name if len(name) <= _NAME_CHARACTERS else name[:_NAME_CHARACTERS] + "…"

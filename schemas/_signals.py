@@ -1,4 +1,4 @@
-"""What signals show wherever they are shown: their action, whose they are, how people reacted."""
+"""Schemas that all signals share: action, provider, terms, reactions."""
 
 from __future__ import annotations
 

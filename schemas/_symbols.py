@@ -1,4 +1,4 @@
-"""Asset classes: their categories, what a symbol of each looks like, and the lists that `GET /api/assets` shows."""
+"""Asset classes: their categories, their symbols' forms, and the lists that `GET /api/assets` shows."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _CATEGORIES: Sequence[tuple[AssetCategory, str, str]] = (
 # Ranges are spelled out: with IGNORECASE, [a-z] would also match the Kelvin sign and the long s.
 _TICKER = re.compile(r"[A-Za-z0-9._:-]{1,64}(/[A-Za-z0-9._:-]{1,20})?")
 _PAIR = re.compile(r"([A-Za-z]{3})/([A-Za-z]{3})")
-# By name: the schema of `asset_data`, the asset types that have it, and what their symbols look like in a request.
+# By name: the schema of `asset_data`, the asset types that have it, and their symbols' form in a request.
 ASSET_FORMS: Mapping[str, tuple[str, Sequence[AssetType], str | None]] = MappingProxyType(
     {
         "Spot": ("SpotData", ("crypto", "stock", "etf"), f"^{_TICKER.pattern}$"),
@@ -64,12 +64,12 @@ _FREE_TEXT_CHARACTERS = 100
 
 
 def asset_category(asset_type: AssetType) -> AssetCategory:
-    """The category that lists and filters show the type under."""
+    """Return the category under which lists and filters show the type."""
     return CATEGORY_OF[asset_type]
 
 
 def normalise_symbol(symbol: str, asset_type: AssetType) -> str:
-    """The symbol as it is stored: upper case, but for predictions, whose free text is only trimmed.
+    """Return the symbol's stored form: upper case, but for predictions, whose free text is only trimmed.
 
     Raises ValueError with a message for the field `symbol`.
     """
@@ -86,12 +86,12 @@ def normalise_symbol(symbol: str, asset_type: AssetType) -> str:
 
 
 def is_symbol(text: str) -> bool:
-    """Whether a stored symbol of any type may be this, but for its case: a prediction's is free text."""
+    """Return whether a stored symbol of any type may be this, ignoring case: a prediction's is free text."""
     return text == text.strip() and 1 <= len(text) <= _FREE_TEXT_CHARACTERS and text.isprintable()
 
 
 def describe_assets() -> dict[str, list[dict[str, object]]]:
-    """The body of `GET /api/assets`."""
+    """Return the body of `GET /api/assets`."""
     return {
         "asset_types": [
             {"type": each, "category": category, "label": _TYPE_LABELS[each], "enabled": True}

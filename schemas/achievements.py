@@ -1,4 +1,4 @@
-"""Achievements and streaks, as they are shown."""
+"""Schemas of achievements and streaks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from schemas._fields import Nested, Schema, Text, Timestamp, Whole
 
 
 class AchievementDefinition(Schema):
-    """What can be achieved."""
+    """An achievement that can be unlocked."""
 
     id = Text(required=True)
     name = Text(required=True)
@@ -18,7 +18,7 @@ class AchievementDefinition(Schema):
 
 
 class AchievementDefinitions(Schema):
-    """All of them, in a fixed order."""
+    """All achievements, in a fixed order."""
 
     achievements = Nested(AchievementDefinition, many=True, required=True)
 
@@ -40,7 +40,7 @@ class NextAchievement(Schema):
 
 
 class MyAchievements(Schema):
-    """What was unlocked, the first one first; and what comes next, the nearest first."""
+    """The unlocked achievements, the first one first; and the next ones, the nearest first."""
 
     unlocked = Nested(UnlockedAchievement, many=True, required=True)
     total_points = Whole(required=True)
@@ -59,6 +59,6 @@ class Streak(Schema):
 
 
 class MyStreaks(Schema):
-    """Those that the user can have: the ones of publishing are a provider's."""
+    """The streaks that the user can have: those of publishing are a provider's."""
 
     streaks = Nested(Streak, many=True, required=True)

@@ -1,4 +1,4 @@
-"""What an asset is described by, per asset type: the `asset_data` of a signal."""
+"""Schemas of `asset_data`, which describes a signal's asset, per asset type."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class AssetData(fields.Dict):
 
 
 def check_asset_data(asset_type: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The validated `asset_data` of a signal, its numbers as int or float. Raises marshmallow's ValidationError."""
+    """Validate a signal's `asset_data`; returns it with int or float numbers. Raises marshmallow's ValidationError."""
     try:
         loaded: dict[str, Any] = ASSET_DATA[asset_type].load(data)
     except ValidationError as error:
@@ -115,10 +115,10 @@ def check_asset_data(asset_type: str, data: Mapping[str, Any]) -> dict[str, Any]
 
 
 def asset_problems(data: Mapping[str, Any], *, closes: bool = False) -> dict[str, Any]:
-    """What `symbol`, `asset_data` and `entry_price` of a loaded signal are not for its `asset_type`, of those it has.
+    """Return faults of a loaded signal's `symbol`, `asset_data` and `entry_price`, where given, for its `asset_type`.
 
-    Each in itself, and beside each other: two fields that say one thing must agree. `closes`: it ends a position, which
-    may be where its asset ends.
+    Each is checked by itself and against the others: two fields that say one thing must agree. `closes`: the signal
+    ends a position, possibly as its asset ends.
     """
     problems: dict[str, Any] = {}
     if "asset_type" not in data:
@@ -134,7 +134,7 @@ def asset_problems(data: Mapping[str, Any], *, closes: bool = False) -> dict[str
             described = check_asset_data(asset_type, data["asset_data"])
         except ValidationError as error:
             problems |= error.messages_dict
-    # What is wrong in itself contradicts nothing.
+    # A field that is wrong by itself is not compared.
     if asset_type == "option" and described and "symbol" in data and "symbol" not in problems:
         problems |= _option_problems(parse_option(data["symbol"]), described)
     if asset_type == "prediction" and "asset_data" not in problems:
@@ -143,7 +143,7 @@ def asset_problems(data: Mapping[str, Any], *, closes: bool = False) -> dict[str
 
 
 def _option_problems(terms: OptionTerms, described: Mapping[str, Any]) -> dict[str, Any]:
-    """Where an option's data and its symbol are of two contracts."""
+    """Return faults where an option's data and its symbol describe two contracts."""
     checks: dict[str, Callable[[Any], bool]] = {
         "underlying": lambda value: value.strip().upper() == terms.underlying,
         "strike": lambda value: math.isclose(value, terms.strike, rel_tol=_ONE_STRIKE),
@@ -159,7 +159,7 @@ def _option_problems(terms: OptionTerms, described: Mapping[str, Any]) -> dict[s
 
 
 def _probability_problems(price: Decimal | None, described: Mapping[str, Any] | None, closes: bool) -> dict[str, Any]:
-    """What a prediction's price is not: the probability of YES, and the one that its data says."""
+    """Return faults where a prediction's price is not the probability of YES, or not the one in its data."""
     if price is None:
         return {}
     if price > 1 or (price == 1 and not closes):
@@ -171,7 +171,7 @@ def _probability_problems(price: Decimal | None, described: Mapping[str, Any] | 
 
 
 def store_asset(data: dict[str, Any]) -> dict[str, Any]:
-    """`symbol` and `asset_data` of a signal without problems as they are stored."""
+    """Return `symbol` and `asset_data` of a valid signal in their stored form."""
     data["symbol"] = normalise_symbol(data["symbol"], data["asset_type"])
     if data["asset_data"] is not None:
         data["asset_data"] = check_asset_data(data["asset_type"], data["asset_data"])

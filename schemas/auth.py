@@ -1,4 +1,4 @@
-"""Authentication: what `/auth/*` takes and answers."""
+"""Schemas of authentication: requests and responses of `/auth/*`."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class NewPassword(Text):
 
 
 def given_password(**options: Any) -> Text:
-    """A password to be checked: what could not have been set is just a wrong one."""
+    """Make the field of a password to be checked: one that could not have been set is just a wrong one."""
     return Text(min=1, max=1024, required=True, **options)
 
 
 def one_time_token() -> Text:
-    """The field `token`."""
+    """Make the field `token`."""
     return Text(min=1, max=200, required=True, metadata=_TOKEN)
 
 
@@ -71,7 +71,7 @@ class Registration(Schema):
 
     @validates_schema(skip_on_field_errors=False)
     def check_together(self, data: Mapping[str, Any], **_: Any) -> None:
-        """The password must not be the e-mail, where both are right in themselves."""
+        """Check that the password is not the e-mail, where both are valid by themselves."""
         if "password" in data and "email" in data:
             problem = password_problem(data["password"], data["email"])
             if problem is not None:
@@ -79,7 +79,7 @@ class Registration(Schema):
 
 
 class Registered(Schema):
-    """The account, which wants its address verified."""
+    """The new account, whose address has to be verified."""
 
     user_id = Identifier(required=True)
     email = Text(required=True)
@@ -89,14 +89,14 @@ class Registered(Schema):
 
 
 class Login(Schema):
-    """Who wants in."""
+    """The credentials of a login."""
 
     email = AnyEmail(required=True, metadata={"examples": ["trader@example.com"]})
     password = given_password()
 
 
 class SignedInUser(Schema):
-    """Whose token it is."""
+    """The owner of an access token."""
 
     user_id = Identifier(required=True)
     email = Text(required=True)
@@ -117,19 +117,19 @@ class AccessGranted(Schema):
 
 
 class Said(Schema):
-    """It is done."""
+    """A confirmation that the request is done."""
 
     message = Text(required=True)
 
 
 class LogoutQuery(QuerySchema):
-    """Which sessions."""
+    """Which sessions to end."""
 
     all = QueryFlag(load_default=False, metadata={"description": "Every session of the user, not only this one."})
 
 
 class TokenQuery(QuerySchema):
-    """The link in the mail. A missing token is refused; whether it is a good one is found out when it is posted."""
+    """The link in the mail. A missing token is refused; whether it is valid is checked when it is posted."""
 
     token = Text(load_default="", max=200, metadata=_VERIFICATION)
 
@@ -141,20 +141,20 @@ class TokenBody(Schema):
 
 
 class AddressBody(Schema):
-    """Whom to write to."""
+    """The address to write to."""
 
     email = AnyEmail(required=True)
 
 
 class PasswordReset(Schema):
-    """Another password, for whoever got the mail."""
+    """A new password, set by the token in an e-mail."""
 
     token = one_time_token()
     new_password = NewPassword(required=True, metadata=_PASSWORD)
 
 
 class PasswordChange(Schema):
-    """Another password, for whoever knows the present one."""
+    """A new password, set by means of the present one."""
 
     current_password = given_password()
     new_password = NewPassword(required=True, metadata=_PASSWORD)
@@ -174,7 +174,7 @@ class Me(Schema):
 
 
 class ProfileChange(Schema):
-    """What is named is set; null takes it away."""
+    """Fields that are given are set; null removes one."""
 
     display_name = DisplayName(metadata={"description": "2-50 characters."})
     avatar_url = HttpsUrl(allow_none=True)
@@ -199,14 +199,14 @@ class Sessions(Schema):
 
 
 class SessionEnded(Schema):
-    """A session that is no more."""
+    """A session that has ended."""
 
     id = Identifier(required=True)
     revoked = Flag(required=True)
 
 
 class CallbackQuery(QuerySchema):
-    """What an OAuth provider sends back."""
+    """The query that an OAuth provider sends back."""
 
     code = Text(load_default=None)
     state = Text(load_default=None)

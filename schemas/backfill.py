@@ -1,4 +1,4 @@
-"""Signals of the past, for a development server that is to look as if it had run for months."""
+"""Schemas of the backfill: past signals, for a development server that should look as if it had run for months."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_PAST = 100  # in one request
 
 
 class PastScore(Schema):
-    """How a signal was judged, as the signal in full shows it."""
+    """A past signal's score, in the form of the full signal."""
 
     action = Choice(("buy", "sell", "yes", "no"), required=True)
     confidence = Number(min=0, max=1, required=True)
@@ -31,7 +31,7 @@ class PastScore(Schema):
 
 
 class PastSignal(Schema):
-    """A raw signal, when it was published, and how it was judged."""
+    """A raw signal, its time of publication, and its score."""
 
     id = Identifier(required=True, metadata={"description": "The same id is the same signal, and stored once."})
     event_type = Choice(DIRECTIONS, required=True)
@@ -48,7 +48,7 @@ class PastSignal(Schema):
 
     @validates_schema
     def check_together(self, data: Mapping[str, Any], **_: Any) -> None:
-        """What only several fields together can get wrong."""
+        """Check fields against each other."""
         problems = asset_problems(data, closes=data["event_type"] == "CLOSE_SIGNAL")
         if data["signal_direction"] not in DIRECTIONS[data["event_type"]]:
             problems["signal_direction"] = f"must be {' or '.join(DIRECTIONS[data['event_type']])}"
@@ -59,7 +59,7 @@ class PastSignal(Schema):
 
     @post_load
     def store(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """As it is stored."""
+        """Convert to the stored form."""
         return store_asset(data)
 
 

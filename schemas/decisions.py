@@ -1,4 +1,4 @@
-"""What a model must answer: one JSON object, checked as strictly as a request's body."""
+"""Schemas of a model's answer: one JSON object, checked as strictly as a request's body."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DECISIONS_ON: Mapping[str, tuple[str, ...]] = {
     "OPEN_SIGNAL": ("FOLLOW_ENTER", "IGNORE"),
     "CLOSE_SIGNAL": ("FOLLOW_EXIT", "HOLD", "TIGHTEN_STOP"),
 }
-"""The decisions that answer each type of event: nobody can enter on a signal to close."""
+"""The decisions that answer each type of event: a signal to close cannot be entered."""
 
 MOST_REASONS = 10
 LONGEST_REASON = 200
@@ -95,12 +95,12 @@ _SCHEMAS: Mapping[str, Schema] = {"OPEN_SIGNAL": OpenDecision(), "CLOSE_SIGNAL":
 def load_decision(
     answer: str, event_type: str, *, direction: str | None = None, entry_price: float | None = None
 ) -> dict[str, Any]:
-    """The decision in a model's answer, in the form of `actors.lens.model.Decision.to_dict`.
+    """Load the decision in a model's answer, in the form of `actors.lens.model.Decision.to_dict`.
 
-    A code fence around the object is taken off; any other text beside it, an unknown field, a field given twice, NaN or
-    a number in quotes is not forgiven. Nor is what contradicts itself: to enter with nothing, a stop that does not say
-    where it is, or stands where the position wins (on which side of the signal's `entry_price` that is, is known by its
-    `direction`). Raises ValidationFailed; `problem_text` puts it into words that name the field.
+    A code fence around the object is removed; any other text beside it, an unknown field, a field given twice, NaN or a
+    number in quotes is an error. So is a contradiction: an entry of nothing, a stop without a level, or a stop where
+    the position wins (the signal's `direction` says on which side of its `entry_price` that is). Raises
+    ValidationFailed, which `problem_text` describes by field.
     """
     document = _parse(answer)
     try:
@@ -118,14 +118,14 @@ def load_decision(
 
 
 def problem_text(error: ValidationFailed) -> str:
-    """`confidence: must be between 0 and 1; reasons: is required`."""
+    """Describe an error by field: `confidence: must be between 0 and 1; reasons: is required`."""
     if not error.details:
         return error.message
     return "; ".join(f"{each.field}: {each.message}" for each in error.details)
 
 
 def response_schema(event_type: str) -> dict[str, Any]:
-    """The JSON Schema of the answer, in the subset that every vendor's structured output accepts.
+    """Return the answer's JSON Schema, in the subset that every vendor's structured output accepts.
 
     That is: all fields required (optional ones nullable), no other fields, no bounds on numbers, texts and arrays. The
     bounds are in the prompt, and `load_decision` checks them.

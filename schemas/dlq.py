@@ -1,4 +1,4 @@
-"""The Lens API: many dead letters at once, selected in the query as their list is, or in the body."""
+"""Schemas of bulk requests for dead letters, selected in the query, as their list is, or in the body."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _SPREAD = _about("Spread them over time; without it they begin at once.")
 
 
 class SelectionQuery(Schema):
-    """The query of a bulk request. A parameter that it does not know is refused: it was meant to spare something."""
+    """The query of a bulk request. Unknown parameters are refused: they were meant to exclude something."""
 
     stage = dlq_stage()
     reason_code = Choice(REASON_CODES)
@@ -83,7 +83,7 @@ class _Selection(Schema):
 
 
 class RetryMany(_Selection):
-    """Which dead letters to retry. Those that are under way already do not match."""
+    """Which dead letters to retry. Those that are being retried already do not match."""
 
     per_second = Number(**_PER_SECOND, allow_none=True, **_SPREAD)
 
@@ -95,7 +95,7 @@ class ResolveMany(_Selection):
 
 
 def select(query: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
-    """The loaded query and the loaded body of a bulk request as one, with the defaults of what neither says.
+    """Merge the loaded query and body of a bulk request, with the defaults of what neither says.
 
     Raises ValidationFailed for what they say differently: neither is to win unnoticed.
     """
@@ -113,7 +113,7 @@ _SELECTED = _about("How many of those that matched this call took up, or as a dr
 
 
 class RetriedMany(Schema):
-    """What became of a bulk retry. `skipped`: their event is under way, or their payload is still no signal."""
+    """The result of a bulk retry. `skipped`: the event is being processed, or the payload is still no signal."""
 
     matched = Whole(required=True)
     selected = Whole(required=True, **_SELECTED)
@@ -123,7 +123,7 @@ class RetriedMany(Schema):
 
 
 class ResolvedMany(Schema):
-    """What became of a bulk resolution."""
+    """The result of a bulk resolution."""
 
     matched = Whole(required=True)
     selected = Whole(required=True, **_SELECTED)

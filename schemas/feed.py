@@ -1,7 +1,7 @@
-"""What the publish stage sends to the gateways: encoded once, sliced and shared by every reader, never decoded again.
+"""The feed's messages from the publish stage to the gateways: encoded once, shared by all readers, not decoded again.
 
 A Redis message holds one batch: a JSON line of headers, then the encoded bodies one after another. On the public feed
-`feed_seq` is dense: a hole means a lost message, fetched from Postgres.
+`feed_seq` is dense: a gap means a lost message, which is fetched from Postgres.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ DECISIONS_CHANNEL = "tradestream:decisions"
 
 
 class FeedItem(Value):
-    """A published signal as the fan-out needs it: its place, what filters look at, and its JSON.
+    """A published signal for the fan-out: its position in the feed, the fields that filters read, and its JSON.
 
-    `score` is what `min_score` is compared with: of a close, that of the signal which it closes if that is higher.
+    `score` is compared with `min_score`: of a close, it is the score of the signal that it closes if that is higher.
     """
 
     feed_seq: int
@@ -32,7 +32,7 @@ class FeedItem(Value):
 
 
 class DecisionItem(Value):
-    """A model's published decision: what filters look at, and the JSON of the whole `decision` message."""
+    """A model's published decision: the fields that filters read, and the JSON of the whole `decision` message."""
 
     model: str
     symbol: str
@@ -41,23 +41,23 @@ class DecisionItem(Value):
 
 
 def encode_batch(items: Sequence[FeedItem]) -> bytes:
-    """The Redis message for a batch of published signals."""
+    """Encode a batch of published signals as a Redis message."""
     headers = [(i.feed_seq, i.asset_category, i.asset_type, i.score, i.provider_id, len(i.data)) for i in items]
     return _join(headers, [item.data for item in items])
 
 
 def decode_batch(message: bytes) -> list[FeedItem]:
-    """The signals of a Redis message. Raises ValueError for anything that `encode_batch` did not make."""
+    """Decode the signals of a Redis message. Raises ValueError for anything that `encode_batch` did not make."""
     return [FeedItem(*values) for values in _split(message, (int, str, str, int, str))]
 
 
 def encode_decisions(items: Sequence[DecisionItem]) -> bytes:
-    """The Redis message for a batch of published decisions; `data` is the document's `{"type":"decision", …}`."""
+    """Encode a batch of published decisions as a Redis message; `data` is the document's `{"type":"decision", …}`."""
     return _join([(i.model, i.symbol, i.event_type, len(i.data)) for i in items], [item.data for item in items])
 
 
 def decode_decisions(message: bytes) -> list[DecisionItem]:
-    """The decisions of a Redis message. Raises ValueError for anything that `encode_decisions` did not make."""
+    """Decode the decisions of a Redis message. Raises ValueError for anything that `encode_decisions` did not make."""
     return [DecisionItem(*values) for values in _split(message, (str, str, str))]
 
 

@@ -1,4 +1,4 @@
-"""Following providers: what is asked, and what is answered."""
+"""Schemas of following providers: requests and responses."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from schemas._fields import Flag, Nested, Number, Paging, QueryWhole, Schema, Te
 
 
 class NewFollow(Schema):
-    """Whether to be told of each signal: unless it is said, as before, and true for a new follow."""
+    """Whether to be notified of each signal: if not given, as before, and true for a new follow."""
 
     notify_on_signal = Flag()
 
 
 class FollowChange(Schema):
-    """Whether to be told of each signal."""
+    """Whether to be notified of each signal."""
 
     notify_on_signal = Flag(required=True)
 
 
 class Followed(Schema):
-    """A follow, as it is now."""
+    """The present state of a follow."""
 
     following = Flag(required=True)
     provider_id = Text(required=True, metadata={"format": "uuid"})
@@ -27,7 +27,7 @@ class Followed(Schema):
 
 
 class Unfollowed(Schema):
-    """A follow that is no more, or never was."""
+    """A follow that has ended, or never existed."""
 
     following = Flag(required=True)
     provider_id = Text(required=True, metadata={"format": "uuid"})
@@ -40,7 +40,7 @@ class FollowingQuery(Paging):
 
 
 class FollowedProvider(Schema):
-    """Whom one follows. `win_rate` is a fraction; null while nothing is closed."""
+    """A followed provider. `win_rate` is a fraction; null while nothing is closed."""
 
     user_id = Text(required=True, metadata={"format": "uuid"})
     display_name = Text(required=True)
@@ -50,7 +50,7 @@ class FollowedProvider(Schema):
 
 
 class FollowingItem(Schema):
-    """A provider that one follows."""
+    """A follow in the list of those of the caller."""
 
     provider = Nested(FollowedProvider, required=True)
     notify_on_signal = Flag(required=True)
@@ -58,7 +58,7 @@ class FollowingItem(Schema):
 
 
 class Following(Schema):
-    """Whom the caller follows, the newest first; `total` is of all of them."""
+    """The providers whom the caller follows, the newest first; `total` counts all of them."""
 
     following = Nested(FollowingItem, many=True, required=True)
     total = Whole(required=True, min=0)

@@ -1,4 +1,4 @@
-"""Liveness and readiness."""
+"""Schemas of liveness and readiness."""
 
 from __future__ import annotations
 

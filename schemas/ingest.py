@@ -1,4 +1,4 @@
-"""Scored signals of other systems, as they come by Redis or Kafka: an item of the public list, read and checked."""
+"""Schemas of other systems' scored signals, which come by Redis or Kafka as items of the public list."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ PREDICTIONS = (*ACTIONS, "yes", "no")
 CATEGORIES = tuple(dict.fromkeys(CATEGORY_OF.values()))
 
 _IDS = uuid.UUID("0a3c8d52-5f6e-5c0b-9a55-3c5f3b7f4c21")
-"""The UUIDv5 namespace of signals whose own id is no UUID. Never to be changed: by it a repetition is known."""
+"""The UUIDv5 namespace of signals whose own id is no UUID. Never to be changed: repetitions are recognised by it."""
 
 _MOST_AHEAD = timedelta(minutes=5)  # of our clock: one that is wrong would lead every list for as long
 
 
 def signal_id(text: str) -> uuid.UUID:
-    """The id under which a signal is stored once: its own if that is a UUID, else a UUIDv5 of it."""
+    """Return the id under which a signal is stored once: its own if that is a UUID, else a UUIDv5 of it."""
     return parse_uuid(text) or uuid.uuid5(_IDS, text)
 
 
 class _Key(fields.String):
-    """What another system calls something: a text of 1 to `max` characters that is not blank, or an integer."""
+    """An identifier of another system: a text of 1 to `max` characters that is not blank, or an integer."""
 
     default_error_messages = {"invalid": "must be a string", "blank": "must not be blank"}  # noqa: RUF012
 
@@ -77,10 +77,10 @@ class _Score(Whole):
 
 
 class ScoredProvider(Schema):
-    """Whose signal it is. Figures that the message has of them are not taken over: ours are our own."""
+    """The provider of a scored signal. Figures of the provider in the message are ignored: ours are our own."""
 
     class Meta:
-        """A list item says more of a provider."""
+        """Unknown fields are ignored: a list item has more of a provider."""
 
         unknown = marshmallow.EXCLUDE
 
@@ -91,12 +91,12 @@ class ScoredProvider(Schema):
 class ScoredSignal(Schema):
     """A scored signal: `id`, `symbol`, `action`, `score` and its provider; the rest may be missing or null.
 
-    What it does not know is ignored: such a message has the fields of a list item (reactions, counts, the provider's
+    Unknown fields are ignored: such a message has the fields of a list item (reactions, counts, the provider's
     figures), and other systems add their own.
     """
 
     class Meta:
-        """See above."""
+        """Unknown fields are ignored."""
 
         unknown = marshmallow.EXCLUDE
 
@@ -121,7 +121,7 @@ class ScoredSignal(Schema):
 
     @post_load
     def check_together(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """What only several fields together can get wrong; `id` becomes a UUID, the provider `source` and its name."""
+        """Check fields against each other; `id` becomes a UUID, the provider `source` and its name."""
         asset_type = data["asset_type"]
         if data["action"] not in (PREDICTIONS if asset_type == "prediction" else ACTIONS):
             raise ValidationError(f"must be one of: {', '.join(ACTIONS)}", "action")
@@ -153,7 +153,7 @@ _PROVIDER = ScoredProvider()
 
 
 def load_scored(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The fields of a scored signal, checked, in our form. Raises ValidationFailed, its fields under `prefix`."""
+    """Check a scored signal's fields; returns them in our form. Raises ValidationFailed, its fields under `prefix`."""
     try:
         loaded: dict[str, Any] = _SCHEMA.load(document)
     except ValidationError as error:
@@ -162,12 +162,12 @@ def load_scored(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
 
 
 def parse_scored(data: bytes) -> dict[str, Any]:
-    """`load_scored` of a message. Raises ValidationFailed."""
+    """Parse a message, and load its scored signal. Raises ValidationFailed."""
     return load_scored(parse_object(data, "Message"))
 
 
 def patch_scored(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """The message with `patch` laid over it, and without what a scored signal does not have."""
+    """Return the message with `patch` applied, without fields that a scored signal does not have."""
     patched = {name: value for name, value in {**document, **patch}.items() if name in _SCHEMA.fields}
     if isinstance(provider := patched.get("provider"), dict):
         patched["provider"] = {name: value for name, value in provider.items() if name in _PROVIDER.fields}

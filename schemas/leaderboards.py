@@ -1,4 +1,4 @@
-"""Leaderboards: what is asked for, what is shown."""
+"""Schemas of leaderboards: queries and responses."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class LeaderboardEntry(Schema):
 
 
 class MyRank(Schema):
-    """Where the caller is; both null: not on this board."""
+    """The caller's place; both null: not on this board."""
 
     rank = Whole(required=True, allow_none=True)
     value = Number(required=True, allow_none=True)

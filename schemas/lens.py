@@ -1,4 +1,4 @@
-"""The Lens API: what producers submit, and what events, decisions and dead letters look like."""
+"""Schemas of the Lens API: submitted signals, events, decisions and dead letters."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ REASON_CODES = (
 )
 
 MOST_AHEAD = timedelta(seconds=300)
-"""By so much the clock of a producer may be ahead of ours."""
+"""The time by which a producer's clock may be ahead of ours."""
 
 _EVENT_TYPE = "What the signal asks for."
 
 
 def event_type(**options: Any) -> Choice:
-    """The field `event_type`."""
+    """Make the field `event_type`."""
     return Choice(DIRECTIONS, metadata={"description": _EVENT_TYPE, "examples": ["OPEN_SIGNAL"]}, **options)
 
 
@@ -92,7 +92,7 @@ class SignalSubmission(Schema):
 
     @validates_schema(skip_on_field_errors=False)
     def check_together(self, data: Mapping[str, Any], **_: Any) -> None:
-        """What only several fields together can get wrong: of those that are right in themselves, all of it at once."""
+        """Check the fields that are valid by themselves against each other, and report all faults at once."""
         checks = (_direction_problem, _liquidation_problem, _source_problem, _time_problem)
         problems: dict[str, Any] = {name: text for check in checks for name, text in check(data)}
         problems |= asset_problems(data, closes=data.get("event_type") == "CLOSE_SIGNAL")
@@ -101,7 +101,7 @@ class SignalSubmission(Schema):
 
     @post_load
     def store(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """As it is stored."""
+        """Convert to the stored form."""
         return store_asset(data)
 
 
@@ -178,18 +178,18 @@ class PageOfEvents(Schema):
 
 
 class TimelineEntry(Schema):
-    """A step of an event's way. `details` says what only this step has: a model, a reason."""
+    """A step in an event's processing. `details` has what only this step has: a model, a reason."""
 
     status = Text(required=True)
     timestamp = Text(required=True, metadata={"format": "date-time"})
     details = Object()
 
     def _dump_one(self, obj: Any) -> dict[str, Any]:
-        return dict(obj)  # kept in Postgres in the form that it is shown in
+        return dict(obj)  # stored in the form that is shown
 
 
 class QualityFlags(Schema):
-    """Names of the data that was missing, too old, or asked of a provider that failed."""
+    """Names of the data that was missing, too old, or requested from a provider that failed."""
 
     missing_data = Items(Text(), required=True)
     stale_data = Items(Text(), required=True)
@@ -225,7 +225,7 @@ class Event(EventItem):
 
 
 class EventStatus(Schema):
-    """Where an event stands."""
+    """An event's status."""
 
     event_id = Identifier(required=True)
     status = Choice(STATUSES, required=True)
@@ -250,15 +250,15 @@ class DecisionsQuery(Paging):
 
 
 class _Plan(Nested):
-    """Kept in Postgres in the form that it is shown in: without what it does not say."""
+    """A nested plan that is stored in the form that is shown: without values that it does not have."""
 
-    # marshmallow's Nested names its first parameter otherwise than its Field: nothing fits both.
+    # marshmallow's Nested and Field name the first parameter differently: no name fits both.
     def _serialize(self, value: Any, attr: Any, obj: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         return value
 
 
 class _Texts(AsItIs, Items):
-    """An array of texts that is kept so, too."""
+    """An array of texts that is stored in the form that is shown."""
 
 
 class EntryPlan(Schema):
@@ -320,7 +320,7 @@ class Decision(DecisionItem):
 
 
 def dlq_stage(**options: Any) -> Choice:
-    """The field `stage` of dead letters."""
+    """Make the field `stage` of dead letters."""
     return Choice(DLQ_STAGES, metadata={"description": "Where it failed, and where a retry begins."}, **options)
 
 
@@ -360,7 +360,7 @@ class PageOfDeadLetters(Schema):
 class Attempt(Schema):
     """One failed attempt."""
 
-    at = Text(required=True, metadata={"format": "date-time"})  # kept in Postgres in the form that it is shown in
+    at = Text(required=True, metadata={"format": "date-time"})  # stored in the form that is shown
     reason_code = Choice(REASON_CODES, required=True)
     error_message = Text(required=True)
 
@@ -387,7 +387,7 @@ class RetryRequest(Schema):
 
 
 class RetryAccepted(Schema):
-    """A dead letter on its way again."""
+    """A dead letter that is being retried."""
 
     id = Text(required=True)
     status = Text(required=True)
@@ -417,7 +417,7 @@ class Resolution(Schema):
 
 
 class Resolved(Schema):
-    """A dead letter that is done with."""
+    """A dead letter that is resolved."""
 
     id = Text(required=True)
     status = Text(required=True)

@@ -1,4 +1,4 @@
-"""The body of every error response: both documents' shapes in one."""
+"""The schema of every error response's body: both documents' shapes in one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Providers: their list and profile as they go out, and what one says of itself."""
+"""Schemas of providers: their list, their profiles, and changes to a profile."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class PageOfProviders(Schema):
 
 
 class ProviderStats(Schema):
-    """A track record. What is not closed yet counts in `total_signals` alone."""
+    """A track record. Positions that are not closed yet count in `total_signals` alone."""
 
     total_signals = Whole(required=True, min=0)
     win_count = Whole(required=True, min=0)
@@ -168,7 +168,7 @@ class ProviderProfile(Schema):
 
 
 class ProfileFields(Schema):
-    """What a provider says of itself; null takes it away."""
+    """A provider's profile fields; null removes one."""
 
     bio = Prose(max=500, allow_none=True)
     strategy_description = Prose(max=2000, allow_none=True)
@@ -181,12 +181,12 @@ class ProfileFields(Schema):
 
 
 class NewProvider(ProfileFields):
-    """Who becomes a provider. The name is nobody else's, nor does it look like it."""
+    """The profile of a new provider. The name must not be, or look like, another provider's."""
 
     display_name = DisplayName(may_idle=True, required=True, metadata={"description": _NAME})
 
 
 class ProviderChange(ProfileFields):
-    """What is named is set; null takes it away."""
+    """Fields that are given are set; null removes one."""
 
     display_name = DisplayName(may_idle=True, metadata={"description": f"{_NAME} Once in {RENAME_DAYS} days."})

@@ -1,4 +1,4 @@
-"""The referral program, as it is shown; and the code that a user chooses."""
+"""Schemas of the referral program, and of the code that a user chooses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Code(Text):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **kwargs)
-        # Letters outside ASCII may have a form in upper case that is inside: ſ becomes S.
+        # Letters outside ASCII may have an upper-case form inside it: ſ becomes S.
         if not text.isascii() or not _CODE.fullmatch(text.upper()):
             raise self.make_error("code")
         return text.upper()
@@ -34,14 +34,14 @@ class CodeChoice(Schema):
 
 
 class CodeInForce(Schema):
-    """The code that is shown from now on; those before it go on to work."""
+    """The code that is shown from now on; earlier codes go on working."""
 
     referral_code = Text(required=True)
     referral_url = Text(required=True)
 
 
 class ReferralTier(Schema):
-    """What a referral is worth now."""
+    """The user's tier, and what a referral is worth in it."""
 
     id = Text(required=True)
     name = Text(required=True)
@@ -71,7 +71,7 @@ class ReferralStats(Schema):
 
 
 class Referral(Schema):
-    """Somebody who came by the user's code."""
+    """A person who registered with the user's code."""
 
     referee_name = Text(required=True)
     status = Text(required=True)
@@ -127,5 +127,5 @@ class ReferralClusters(Schema):
 
 
 def masked(name: str) -> str:
-    """A name of which others may see the beginning."""
+    """Mask a name, of which others may see the beginning."""
     return f"{name[:SHOWN_CHARACTERS]}***"

@@ -1,4 +1,4 @@
-"""The public signals: their lists and details as they go out, and what a provider publishes."""
+"""Schemas of the public signals: lists, details, and signals that a provider publishes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class SignalsQuery(Paging):
 
     @post_load
     def join_assets(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """Categories are asset types too: what both lists allow. None: every type."""
+        """Combine categories and asset types into the types that both lists allow. None: every type."""
         data["asset_types"] = _asset_types(data.pop("categories"), data["asset_types"])
         return data
 
@@ -92,7 +92,7 @@ class PageOfSignals(Schema):
 
 
 class Factor(Schema):
-    """What went into the score, and how many of its points that made."""
+    """A factor of the score, and the points that it made."""
 
     value = Number(allow_none=True, required=True)
     contribution = Number(required=True)
@@ -109,7 +109,7 @@ class Factors(Schema):
 
 
 class StrategyVote(Schema):
-    """What a strategy says."""
+    """A strategy's vote."""
 
     name = Text(required=True)
     signal = Choice(("BUY", "SELL", "HOLD"), required=True)
@@ -126,7 +126,7 @@ class MarketContext(Schema):
 
 
 class SignalOutcome(Schema):
-    """What became of the position that the signal opened."""
+    """The outcome of the position that the signal opened."""
 
     status = Choice(OUTCOMES, required=True)
     # `return` is a word of the language.
@@ -191,7 +191,7 @@ class NewSignal(Schema):
 
     @validates_schema(skip_on_field_errors=False)
     def check_together(self, data: Mapping[str, Any], **_: Any) -> None:
-        """What only several fields together can get wrong: of those that are right in themselves, all of it at once."""
+        """Check the fields that are valid by themselves against each other, and report all faults at once."""
         problems = asset_problems(data, closes=data.get("close") is True)
         action = data.get("action")
         if action == "hold":
@@ -203,7 +203,7 @@ class NewSignal(Schema):
 
     @post_load
     def to_raw_signal(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """The action as a direction."""
+        """Convert to a raw signal: the action as a direction."""
         data["size"] = Decimal(data["size"])
         direction = _DIRECTIONS[data.pop("action")]
         if data.pop("close"):

@@ -1,4 +1,4 @@
-"""What people say of signals: reactions, comments; and the feed of those they follow."""
+"""Schemas of reactions, comments, and the feed of followed providers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COMMENT_CHARACTERS = 500
 
 
 class Reaction(Schema):
-    """What to react with."""
+    """The reaction to add or remove."""
 
     reaction_type = Choice(REACTIONS, required=True)
 
@@ -45,7 +45,7 @@ class Words(Text):
 
 
 class CommentText(Schema):
-    """Another text for a comment."""
+    """A new text for a comment."""
 
     content = Words(required=True)
 
@@ -57,7 +57,7 @@ class NewComment(CommentText):
 
 
 class Commenter(Schema):
-    """Who wrote it."""
+    """A comment's author."""
 
     user_id = Identifier(required=True)
     display_name = Text(required=True)
@@ -102,7 +102,7 @@ class PageOfComments(Schema):
 
 
 class CommentDeleted(Schema):
-    """A comment that is no more."""
+    """A comment that has been deleted."""
 
     id = Identifier(required=True)
     deleted = Flag(required=True)
@@ -116,7 +116,7 @@ class FeedQuery(Paging):
 
 
 class FeedItem(Terms):
-    """A published signal of somebody whom the caller follows."""
+    """A published signal of a provider whom the caller follows."""
 
     signal_id = Text(required=True, metadata={"format": "uuid"})
     provider = Nested(ProviderCard, required=True)
@@ -130,7 +130,7 @@ class FeedItem(Terms):
 
 
 class Feed(Schema):
-    """Signals of those whom the caller follows, the newest first. `total` is exact."""
+    """Signals of the providers whom the caller follows, the newest first. `total` is exact."""
 
     signals = Nested(FeedItem, many=True, required=True)
     total = Whole(min=0, required=True)

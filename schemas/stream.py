@@ -1,4 +1,4 @@
-"""What the reader of a stream may ask for: the filters of the public feed and of Lens decisions, and who it is."""
+"""Filters of the public feed and of Lens decisions, a socket's commands, and the identity of a stream's reader."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Filterable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SignalFilter:
-    """Which signals a stream wants: every field that is given must match, any one of a field's values will do.
+    """The signals that a stream wants: every field that is given must match, with any one of its values.
 
     Values are in one fixed order, so equal filters are equal objects and share their evaluation.
     """
@@ -46,7 +46,7 @@ class SignalFilter:
 
     @classmethod
     def of(cls, query: Mapping[str, Any]) -> SignalFilter:
-        """The filter in a loaded `StreamQuery`; an empty list is no filter."""
+        """Make the filter of a loaded `StreamQuery`; an empty list is no filter."""
         categories, asset_types = query.get("categories", ()), query.get("asset_types", ())
         return cls(
             categories=tuple(name for name in CATEGORIES if name in categories) or None,
@@ -57,7 +57,7 @@ class SignalFilter:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> SignalFilter:
-        """The inverse of `to_document`."""
+        """Restore a filter from its `to_document`."""
         return cls(
             categories=_tuple(document.get("categories")),
             asset_types=_tuple(document.get("asset_types")),
@@ -66,7 +66,7 @@ class SignalFilter:
         )
 
     def to_document(self) -> dict[str, Any]:
-        """The filters in force, as `session_start` shows them: those that are set."""
+        """Return the filters that are set, as `session_start` shows them."""
         values = {
             "categories": self.categories,
             "asset_types": self.asset_types,
@@ -76,7 +76,7 @@ class SignalFilter:
         return {name: value for name, value in values.items() if value is not None}
 
     def predicate(self) -> Callable[[Filterable], bool]:
-        """A function that says whether a signal matches."""
+        """Return a function that tells whether a signal matches."""
         checks: list[Callable[[Filterable], bool]] = []
         if self.provider_ids is not None:
             providers = frozenset(self.provider_ids)
@@ -97,9 +97,9 @@ class SignalFilter:
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who holds a stream open. `user_id` is None without a token and for a demo token; `expires_at` is Unix time.
+    """A stream's reader. `user_id` is None without a token and for a demo token; `expires_at` is Unix time.
 
-    `address` is what limits count by: `config.addresses.counted_address`.
+    `address` is the one that limits count by: `config.addresses.counted_address`.
     """
 
     address: str
@@ -143,7 +143,7 @@ class SocketProblem(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DecisionFilter:
-    """Which decisions a Lens socket wants: given fields must match, any one of a field's values will do."""
+    """The decisions that a Lens socket wants: given fields must match, each with any one of its values."""
 
     models: frozenset[str] | None = None
     symbols: frozenset[str] | None = None
@@ -154,7 +154,7 @@ class DecisionFilter:
         object.__setattr__(self, "_instruments", frozenset(map(instrument_key, self.symbols or ())))
 
     def matches(self, model: str, symbol: str, event_type: str) -> bool:
-        """Whether a decision is wanted; a symbol by its instrument, however it is spelled."""
+        """Return whether a decision matches; its symbol is compared by instrument, however it is spelled."""
         return (
             (self.models is None or model in self.models)
             and (self.symbols is None or instrument_key(symbol) in self._instruments)
@@ -186,7 +186,7 @@ class Pong:
 
 
 def parse_command(message: str | bytes) -> Subscribe | Unsubscribe | Ping | Pong:
-    """What a Lens socket's client said. Raises SocketProblem."""
+    """Parse a message of a Lens socket's client. Raises SocketProblem."""
     if not isinstance(message, str):
         raise SocketProblem("INVALID_MESSAGE", "A message must be a JSON object")
     try:
@@ -196,7 +196,7 @@ def parse_command(message: str | bytes) -> Subscribe | Unsubscribe | Ping | Pong
         text = f"A message must be a JSON object: {why}" if why else error.message
         raise SocketProblem("INVALID_MESSAGE", text) from None
     if "action" not in document:
-        match document.get("type"):  # by equality: a value from outside may be no key of a table
+        match document.get("type"):  # by equality: a value from outside may be unhashable
             case "ping":
                 return Ping()
             case "pong":
@@ -216,7 +216,7 @@ def parse_command(message: str | bytes) -> Subscribe | Unsubscribe | Ping | Pong
 
 
 def _check_names(document: Mapping[str, Any], known: Set[str]) -> None:
-    # Not of pings and pongs, in which nothing can be meant that would be lost.
+    # Not those of pings and pongs, which cannot ask for anything that would be lost.
     for name in document:
         if name not in known:
             raise SocketProblem("INVALID_MESSAGE", f"Unknown field: {cut_name(name)}")

@@ -1,4 +1,4 @@
-"""What a user keeps: settings, watchlist, saved views."""
+"""Schemas of a user's preferences: settings, watchlist, saved views."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ THEMES = ("dark", "light", "system")
 FILTER_BYTES = 8 << 10
 FILTER_DEPTH = 16
 
-# In the database of zones, but no place's time.
+# Names in the zone database that are no place's time.
 _NO_ZONES = frozenset({"Factory", "localtime", "posixrules"})
 
 
@@ -102,7 +102,7 @@ class Filters(Object):
         return document
 
     def _plain(self, value: Any, depth: int) -> Any:
-        """With floats for the Decimals that bodies are read with, as a browser would read them."""
+        """Replace the Decimals that bodies are read with by floats, as a browser would read them."""
         if depth < 0:
             raise self.make_error("deep")
         if isinstance(value, dict):
@@ -119,7 +119,7 @@ class Filters(Object):
 
 
 class UserSettings(Schema):
-    """All settings."""
+    """All settings of a user."""
 
     risk_tolerance = Choice(RISKS, required=True)
     min_opportunity_score = Number(required=True, min=0, max=1)
@@ -131,7 +131,7 @@ class UserSettings(Schema):
 
 
 class SettingsChange(Schema):
-    """What is named is set."""
+    """Fields that are given are set; others stay."""
 
     risk_tolerance = Choice(RISKS)
     min_opportunity_score = Number(min=0, max=1)
@@ -154,7 +154,7 @@ class WatchlistItem(Schema):
 
 
 class WatchlistEntry(Schema):
-    """A symbol to watch, or what to change of one that is watched."""
+    """A symbol to watch, or changes to one that is watched."""
 
     symbol = Symbol(required=True, min=1, max=100, metadata={"examples": ["SOL/USD"]})
     notes = Prose(max=500, allow_none=True)
@@ -164,13 +164,13 @@ class WatchlistEntry(Schema):
 
 
 class Watchlist(Schema):
-    """In the order in which symbols were added."""
+    """The watched symbols, in the order in which they were added."""
 
     watchlist = Nested(WatchlistItem, many=True, required=True)
 
 
 class Unwatched(Schema):
-    """A symbol that is not watched any more."""
+    """A symbol that is no longer watched."""
 
     symbol = Text(required=True)
     removed = Flag(required=True)
@@ -201,7 +201,7 @@ class NewView(Schema):
 
 
 class ViewChange(Schema):
-    """What is named is set."""
+    """Fields that are given are set; others stay."""
 
     name = Name(min=1, max=100)
     description = Prose(max=500, allow_none=True)
@@ -210,20 +210,20 @@ class ViewChange(Schema):
 
 
 class SavedViews(Schema):
-    """The newest first."""
+    """The saved views, the newest first."""
 
     saved_views = Nested(SavedView, many=True, required=True)
 
 
 class ViewDeleted(Schema):
-    """A view that is no more."""
+    """A view that has been deleted."""
 
     id = Identifier(required=True)
     deleted = Flag(required=True)
 
 
 def stored_symbol(text: str) -> str:
-    """The form in which a watchlist holds a symbol, whose asset class it is not told. Raises ValueError."""
+    """Return a symbol's form in a watchlist, which does not know its asset class. Raises ValueError."""
     for asset_type in ("crypto", "option"):
         try:
             return normalise_symbol(text.strip(), asset_type)

@@ -1,4 +1,4 @@
-"""An example of every request and response, as the documents show them: for the OpenAPI document, and for fuzzers."""
+"""Examples of every request and response, as the documents show them, for the OpenAPI document and for fuzzers."""
 
 from __future__ import annotations
 

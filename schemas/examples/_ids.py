@@ -1,4 +1,4 @@
-"""Ids that several examples share, so that they tell one story."""
+"""Ids that several examples share, so that the examples are consistent."""
 
 from __future__ import annotations
 

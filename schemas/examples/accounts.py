@@ -1,4 +1,4 @@
-"""Examples of accounts and of what a user keeps."""
+"""Examples of accounts and of a user's preferences."""
 
 from __future__ import annotations
 

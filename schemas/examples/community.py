@@ -1,4 +1,4 @@
-"""Examples of providers, of what people say and follow, and of what they are rewarded with."""
+"""Examples of providers, comments, reactions, follows, achievements and referrals."""
 
 from __future__ import annotations
 

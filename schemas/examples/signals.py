@@ -1,4 +1,4 @@
-"""Examples of the public signals, and of what the demo places in the past."""
+"""Examples of the public signals, and of the demo's backfill."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AT = "2026-02-15T12:34:56.000Z"
 
 
 def provider_card(name: str, win_rate: int, followers: int) -> dict[str, Any]:
-    """What a signal shows of its provider."""
+    """Make the example of a signal's provider."""
     return {
         "id": PROVIDER,
         "name": name,
