@@ -17,12 +17,12 @@ _ASK = object()  # in place of a default: the field supplies it, or refuses
 
 
 class _Way(NamedTuple):
-    """How a schema loads an object."""
+    """The compiled steps by which a schema loads an object."""
 
     keys: frozenset[str]
-    steps: Sequence[tuple[str, str, Load, Any]]  # key, name, how, what there is without a value
+    steps: Sequence[tuple[str, str, Load, Any]]  # key, name, loader, default
     checks: Sequence[Callable[..., Any]]  # of the whole
-    ends: Sequence[Callable[..., Any]]  # what is made of it
+    ends: Sequence[Callable[..., Any]]  # functions that convert the result
 
 
 class LoadingSchema(marshmallow.Schema):
@@ -86,7 +86,7 @@ def _loader(field: fields.Field[Any]) -> Load:
     if _is_odd(field):
         return field.deserialize
     checks = field.validators
-    if type(field)._deserialize is fields.String._deserialize:  # noqa: SLF001 - nothing is asked of a text but its type
+    if type(field)._deserialize is fields.String._deserialize:  # noqa: SLF001 - only a text's type is checked
         bounds = [each for each in checks if type(each) is validate.Length and each.equal is None]
         sets = [each.choices for each in checks if type(each) is validate.OneOf and type(each.choices) is tuple]
         if len(bounds) + len(sets) == len(checks):
@@ -95,7 +95,7 @@ def _loader(field: fields.Field[Any]) -> Load:
 
 
 def _is_odd(field: fields.Field[Any]) -> bool:
-    """Return whether the field does more than Field.deserialize does."""
+    """Return whether the field has steps of its own beside those of Field.deserialize."""
     kind, usual = type(field), fields.Field
     own = kind.deserialize, kind._validate, kind._validate_missing  # noqa: SLF001
     return bool(

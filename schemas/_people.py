@@ -29,7 +29,7 @@ def normalise_email(text: str) -> str:
 
 
 def normalise_text(text: str) -> str:
-    """Normalise names and passwords, which keyboards encode in several ways, to be stored and compared (Unicode's NFC)."""
+    """Normalise a name or password for storage and comparison: keyboards encode some in several ways (NFC)."""
     return unicodedata.normalize("NFC", text)
 
 

@@ -24,7 +24,7 @@ EVENT_TYPES = ("OPEN_SIGNAL", "CLOSE_SIGNAL")
 
 
 class Terms(Schema):
-    """What a signal says of the position that it opens or closes, beyond the document. Null: it is not known."""
+    """The terms of the position that a signal opens or closes, beyond the document. Null: unknown."""
 
     event_type = Choice(EVENT_TYPES)
     direction = Choice(
@@ -41,7 +41,7 @@ class Terms(Schema):
 
 
 class ProviderCard(Schema):
-    """What a signal shows of its provider."""
+    """The provider, as a signal shows it."""
 
     id = Text(metadata={"format": "uuid"})
     name = Text()
@@ -52,7 +52,7 @@ class ProviderCard(Schema):
 
 
 class ReactionCounts(Schema):
-    """How many reacted, by kind; kinds that nobody chose are left out."""
+    """The number of reactions by kind; kinds without any are left out."""
 
     like = Whole(min=1)
     fire = Whole(min=1)

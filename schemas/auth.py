@@ -123,7 +123,7 @@ class Said(Schema):
 
 
 class LogoutQuery(QuerySchema):
-    """Which sessions to end."""
+    """The sessions to end."""
 
     all = QueryFlag(load_default=False, metadata={"description": "Every session of the user, not only this one."})
 

@@ -70,14 +70,14 @@ class PastSignals(Schema):
 
 
 class PastPlaced(Schema):
-    """How many are new in the feed, and how many were there already."""
+    """The numbers of signals that are new in the feed, and that were there already."""
 
     published = Whole(required=True)
     known = Whole(required=True)
 
 
 class DemoServer(Schema):
-    """Which server this is."""
+    """The identity of a development server."""
 
     instance = Text(required=True, metadata={"description": "Names the DATA_DIR that it runs on."})
     rate_limited = Choice(("yes", "no"), required=True)

@@ -52,14 +52,14 @@ class PriceLevel(Number):
 
 
 class PlannedEntry(Schema):
-    """How to enter. A limit order's `offset_bps` is from the current price, below zero for cheaper."""
+    """A planned entry. A limit order's `offset_bps` is from the current price, below zero for cheaper."""
 
     type = Choice(("market", "limit"), required=True)
     offset_bps = Number(min=-_FARTHEST_OFFSET_BPS, max=_FARTHEST_OFFSET_BPS, allow_none=True)
 
 
 class PlannedExit(Schema):
-    """How to get out."""
+    """A planned exit."""
 
     stop_method = Choice(("fixed", "atr", "trailing"), required=True)
     stop_level = PriceLevel(allow_none=True)

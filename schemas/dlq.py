@@ -70,7 +70,7 @@ class RetryManyQuery(SelectionQuery):
 
 
 class _Selection(Schema):
-    """Which dead letters a bulk request is about: the filters of their list, and a bound. A null is no filter."""
+    """The dead letters of a bulk request: the filters of their list, and a bound. A null is no filter."""
 
     stage = dlq_stage(allow_none=True)
     reason_code = Choice(REASON_CODES, allow_none=True)
@@ -83,13 +83,13 @@ class _Selection(Schema):
 
 
 class RetryMany(_Selection):
-    """Which dead letters to retry. Those that are being retried already do not match."""
+    """The dead letters to retry. Those that are being retried already do not match."""
 
     per_second = Number(**_PER_SECOND, allow_none=True, **_SPREAD)
 
 
 class ResolveMany(_Selection):
-    """Which dead letters to resolve, and why."""
+    """The dead letters to resolve, and the reason."""
 
     resolution_note = Note(required=True)
 

@@ -34,7 +34,7 @@ class Unfollowed(Schema):
 
 
 class FollowingQuery(Paging):
-    """Which part of the list."""
+    """The part of the list to show."""
 
     limit = QueryWhole(min=1, max=100, load_default=100, metadata={"description": "Most items of one answer."})
 

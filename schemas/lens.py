@@ -197,7 +197,7 @@ class QualityFlags(Schema):
 
 
 class Enrichment(Schema):
-    """How an event was enriched."""
+    """The enrichment of an event."""
 
     feature_profile = Text(required=True)
     quality_flags = Nested(QualityFlags, required=True)
@@ -262,14 +262,14 @@ class _Texts(AsItIs, Items):
 
 
 class EntryPlan(Schema):
-    """How to enter."""
+    """The plan to enter a position."""
 
     type = Choice(("market", "limit"), required=True)
     offset_bps = Number()
 
 
 class RiskPlan(Schema):
-    """How to get out."""
+    """The plan to exit a position."""
 
     stop_method = Choice(("fixed", "atr", "trailing"), required=True)
     stop_level = Number()
@@ -304,7 +304,7 @@ class PageOfDecisions(Schema):
 
 
 class ModelMeta(Schema):
-    """How the model ran."""
+    """The model's name and version, and the latency, status and tokens of its call."""
 
     model_name = Text(required=True)
     model_version = Text(required=True)
@@ -377,7 +377,7 @@ class DeadLetter(DeadLetterItem):
 
 
 class RetryRequest(Schema):
-    """How to retry."""
+    """The options of a retry."""
 
     payload = Object(
         load_default=None,
@@ -396,7 +396,7 @@ class RetryAccepted(Schema):
 
 
 class Note(Text):
-    """Why dead letters need no more work."""
+    """The reason why dead letters need no more work."""
 
     default_error_messages = {"blank": "must not be blank"}  # noqa: RUF012
 
@@ -411,7 +411,7 @@ class Note(Text):
 
 
 class Resolution(Schema):
-    """Why a dead letter needs no more work."""
+    """The reason why a dead letter needs no more work."""
 
     resolution_note = Note(required=True)
 

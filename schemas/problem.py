@@ -16,7 +16,7 @@ class FieldProblem(Schema):
 
 
 class ProblemInfo(Schema):
-    """What went wrong. `details` only for validation, `retry_after` (seconds) only where retrying helps."""
+    """The error. `details` only for validation, `retry_after` (seconds) only where retrying helps."""
 
     code = Choice(CODES, required=True)
     message = Text(required=True)

@@ -84,7 +84,7 @@ class ReadySignals(Nested):
 
 
 class ProvidersQuery(Paging):
-    """Which providers, in which order; ties by id."""
+    """The providers to list, and their order; ties by id."""
 
     limit = QueryWhole(min=1, max=100, load_default=20, metadata={"description": "Most items of one answer."})
     sort = Choice(SORTS, load_default="followers", metadata={"description": "The most first."})

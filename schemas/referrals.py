@@ -92,11 +92,11 @@ class Dashboard(Schema):
 
 
 class ReferralsQuery(Paging):
-    """Which part of the list."""
+    """The part of the list to show."""
 
 
 class ClustersQuery(Paging):
-    """Which part of the list."""
+    """The part of the list to show."""
 
     least = QueryWhole(min=2, max=1000, load_default=2, metadata={"description": "How many referees make a cluster."})
 

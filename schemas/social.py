@@ -25,7 +25,7 @@ class Reacted(Schema):
 
 
 class Words(Text):
-    """What a comment says: trimmed, in lines, not blank."""
+    """A comment's text: trimmed, in lines, not blank."""
 
     default_error_messages = {  # noqa: RUF012
         "blank": "must not be blank",

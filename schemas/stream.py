@@ -24,7 +24,7 @@ MAX_PROVIDERS = 500  # as many as a user can follow
 
 
 class Filterable(Protocol):
-    """What the feed's filters look at."""
+    """The fields that the feed's filters read."""
 
     asset_category: str
     asset_type: str

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LINGER_SECONDS = 2.0  # in which a client may read why it was refused before the connection is closed
-LINGER_BYTES = 1 << 20  # that are thrown away meanwhile
+LINGER_BYTES = 1 << 20  # that are discarded meanwhile
 WAITING_BYTES = 64 << 10  # of a body that are read ahead of its handler
 PIECE_BYTES = 16 << 10  # parsed at a time, so that a packet of small requests does not become thousands of objects
 
