@@ -8,7 +8,7 @@ from bisect import bisect_right
 import idna
 
 RENAME_DAYS = 30
-"""The time for which a provider's former name stays reserved, and after which the name may change again."""
+"""The days for which a provider's former name stays its own, and after which the name may change again."""
 
 # Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties (16.0), which Python's database does not have; and
 # what has a glyph without ink: the blank pattern of Braille, the Khitan filler, a musical notehead of none.

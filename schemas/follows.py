@@ -50,7 +50,7 @@ class FollowedProvider(Schema):
 
 
 class FollowingItem(Schema):
-    """A follow in the list of those of the caller."""
+    """A follow in the caller's list."""
 
     provider = Nested(FollowedProvider, required=True)
     notify_on_signal = Flag(required=True)

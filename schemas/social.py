@@ -12,7 +12,7 @@ COMMENT_CHARACTERS = 500
 
 
 class Reaction(Schema):
-    """The reaction to add or remove."""
+    """The caller's reaction."""
 
     reaction_type = Choice(REACTIONS, required=True)
 

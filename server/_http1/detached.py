@@ -27,7 +27,7 @@ class DetachedStream(IOStream):
         return super().write(data)
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
-        """Return the bytes that were read before the detachment, then the socket's (Tornado's hook)."""
+        """Fill `buf` with the bytes that were read before the detachment, then with the socket's (Tornado's hook)."""
         if not self._received:
             return super().read_from_fd(buf)
         size = min(len(buf), len(self._received))
