@@ -19,6 +19,11 @@ MOST_DEPTH = 64
 DOUBLE_DIGITS = 300
 """Before a number's first digit, or behind its point: near the ends of a double's range."""
 
+_MOST_NESTING = 500
+"""Of any JSON that is read. How deep the parser itself can follow differs from one version of Python to the next."""
+
+_NESTING = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+
 _UNSTORABLE = "a NUL or half of a surrogate pair"
 _ESCAPED = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 # Beyond this power of ten no number is meant, and a Decimal's own arithmetic begins to fail: abs() of 1e1000000 does.
@@ -72,12 +77,28 @@ def decode(text: str, what: str) -> Any:
 
 
 def _decode_by(decoder: json.JSONDecoder, text: str) -> Any:
+    if _is_too_deep(text):
+        raise TooDeep
     try:
         return decoder.decode(text)
     except json.JSONDecodeError as error:
         raise NotJson(f"{error.msg} at line {error.lineno} column {error.colno}") from None
     except RecursionError:
         raise TooDeep from None
+
+
+def _is_too_deep(text: str) -> bool:
+    if text.count("[") + text.count("{") <= _MOST_NESTING:
+        return False
+    depth = 0
+    for found in _NESTING.finditer(text):
+        if found[0] in "[{":
+            depth += 1
+            if depth > _MOST_NESTING:
+                return True
+        elif found[0] in "]}":
+            depth -= 1
+    return False
 
 
 def parse_texts(data: bytes) -> list[str]:

@@ -11,6 +11,7 @@ from tornado.httputil import HTTPHeaders
 
 from handlers._http.body import BODY_BYTES, check_body_headers, declared_bytes, has_body, parse_json
 from handlers._http.json import encode
+from schemas._json import parse_object
 from schemas.errors import PayloadTooLarge, UnsupportedMediaType, ValidationFailed
 
 
@@ -131,3 +132,23 @@ def test_a_body_announces_itself() -> None:
     assert declared_bytes(HTTPHeaders({"Content-Length": "12"})) == 12
     assert declared_bytes(HTTPHeaders({"Content-Length": "twelve"})) is None
     assert declared_bytes(HTTPHeaders({"Transfer-Encoding": "chunked"})) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "is_taken"),
+    [
+        ('{"a":' * 500 + "1" + "}" * 500, True),
+        ('{"a":' * 501 + "1" + "}" * 501, False),
+        ('{"a":' + "[" * 500 + "]" * 500 + "}", False),
+        ('{"a":"' + "[" * 5000 + '"}', True),  # a text is no nesting
+        ('{"a":"\\"' + "{" * 5000 + '"}', True),
+        ('{"a":[' + "[]," * 5000 + "[]]}", True),
+    ],
+)
+def test_json_is_read_to_the_same_depth_by_every_python(text: str, is_taken: bool) -> None:
+    """The kind: a bound that the interpreter sets, which another version sets elsewhere."""
+    if is_taken:
+        assert "a" in parse_object(text.encode(), "Message")
+    else:
+        with pytest.raises(ValidationFailed, match="nested too deeply"):
+            parse_object(text.encode(), "Message")
