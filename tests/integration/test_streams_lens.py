@@ -142,8 +142,8 @@ ERRORS: list[tuple[object, str, str]] = [
     ({"type": "decision"}, "INVALID_MESSAGE", "action"),
     ({}, "INVALID_MESSAGE", "action"),
     ([1], "INVALID_MESSAGE", "JSON object"),
-    ("{", "INVALID_MESSAGE", "JSON object"),
-    ("[" * 60_000, "INVALID_MESSAGE", "JSON object"),
+    ("{", "INVALID_MESSAGE", "not valid JSON"),
+    ("[" * 60_000, "INVALID_MESSAGE", "nested too deeply"),
 ]
 
 
