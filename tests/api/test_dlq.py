@@ -52,7 +52,7 @@ async def dead_symbol(settings: Settings, events: int = 1) -> AsyncIterator[tupl
         async with pipeline(quick, enrich=ScriptedEnrich(market)) as (actors, conn):
             ids = await post(actors, *(submit(symbol="DEAD") for _ in range(events)))
             assert set(await finished(conn, ids)) == {"FAILED"}
-            async with serving(quick, pool=pool, registry=actors) as client:
+            async with serving(quick, pool=pool, actors=actors) as client:
                 yield client, conn, market
     finally:
         pool.terminate()
@@ -334,7 +334,7 @@ async def test_what_a_bulk_request_is_about_may_be_said_in_the_query(settings: S
     assert settings.database_url is not None
     pool = await create_pool(settings.database_url, 4, name="test gateway")
     try:
-        async with pipeline(quick) as (actors, conn), serving(quick, pool=pool, registry=actors) as client:
+        async with pipeline(quick) as (actors, conn), serving(quick, pool=pool, actors=actors) as client:
             await insert_dead_letters(conn, rows)
             dry = await client.request("POST", f"{PATH}/retry?dry_run=true&max=2")
             assert dry.json == {"matched": 3, "selected": 2, "retried": 0, "skipped": 0, "dry_run": True}

@@ -42,7 +42,7 @@ async def gateway(settings: Settings, actors: Actors, **urls: str) -> AsyncItera
     pool = await create_pool(urls.get("database") or settings.database_url or "", 2, name="test")
     redis = create_redis(urls.get("redis") or settings.redis_url or "")
     try:
-        async with serving(settings, pool=pool, redis=redis, registry=actors) as client:
+        async with serving(settings, pool=pool, redis=redis, actors=actors) as client:
             yield client
     finally:
         pool.terminate()

@@ -42,7 +42,7 @@ async def gateway(settings: Settings) -> AsyncIterator[Client]:
         stages: dict[str, Any] = {INTAKE: Intake(), ENRICH: Enrich(), EVALUATE: Evaluate(), PUBLISH: Publish()}
         actors = await stack.enter_async_context(local_actors(settings, stages))
         limiter = Limiter(redis, standard_limit=settings.rate_limit_per_minute, enabled=settings.rate_limit_enabled)
-        services = {"pool": pool, "redis": redis, "directory": actors, "limiter": limiter}
+        services = {"pool": pool, "redis": redis, "actors": actors, "limiter": limiter}
         yield await stack.enter_async_context(serving(settings, **services))
 
 

@@ -159,7 +159,7 @@ def _elsewhere(data: bytes, chance: random.Random) -> bytes:
 
 
 async def test_the_application_ends_every_case_and_none_is_its_own_fault() -> None:
-    away = dict.fromkeys(("pool", "redis", "directory", "feed", "accounts"), Away())
+    away = dict.fromkeys(("pool", "redis", "actors", "feed", "accounts"), Away())
     logging.getLogger("handlers").setLevel(logging.ERROR)
     async with serving(**away) as client:
         for name, chance in rounds():

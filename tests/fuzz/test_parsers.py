@@ -35,7 +35,7 @@ from actors.lens.models._failures import refused, retry_after
 from config.ids import parse_uuid, uuid7
 from config.settings import Settings
 from db.ingest import LostMessage
-from db.lens.retries import Event, Letter
+from db.lens.retries import Event, OpenDeadLetter
 from handlers._http.access import AUDIENCE, ISSUER, Gatekeeper
 from handlers._http.base import known_id
 from handlers._http.body import check_body_headers, parse_json
@@ -188,8 +188,8 @@ EVENT = Event(
 )
 
 
-def _dead_letter(payload: str, way: str | None = None) -> Letter:
-    return Letter(uuid7(), EVENT.event_id, "enrich", None, 0, False, None, payload, None, way)
+def _dead_letter(payload: str, way: str | None = None) -> OpenDeadLetter:
+    return OpenDeadLetter(uuid7(), EVENT.event_id, "enrich", None, 0, False, None, payload, None, way)
 
 
 def _edit(data: bytes) -> None:

@@ -343,9 +343,9 @@ async def test_calls_under_way_are_bounded() -> None:
 async def test_calls_and_questions_are_counted_by_outcome() -> None:
     def counts() -> dict[str, float]:
         return {
-            "success": meter("calls_total", query="order_book", result="success"),
-            "provider_error": meter("calls_total", query="order_book", result="provider_error"),
-            "timeout": meter("calls_total", query="order_book", result="timeout"),
+            "success": meter("calls_total", query="order_book", outcome="success"),
+            "provider_error": meter("calls_total", query="order_book", outcome="provider_error"),
+            "timeout": meter("calls_total", query="order_book", outcome="timeout"),
             "called": meter("questions_total", query="order_book", met="called"),
             "cached": meter("questions_total", query="order_book", met="cached"),
             "shared": meter("questions_total", query="order_book", met="shared"),

@@ -149,7 +149,7 @@ async def test_a_failed_attempt_of_publication_stores_the_steps_before_it(settin
 
 
 @pytest.mark.parametrize(
-    ("poisoned", "letter", "left"),
+    ("poisoned", "dead_letter", "left"),
     [
         (ENRICH, ("enrich", "INTERNAL_ERROR"), (0, 0)),
         (EVALUATE, ("evaluate", "INTERNAL_ERROR"), (1, 0)),

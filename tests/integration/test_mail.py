@@ -261,7 +261,7 @@ async def test_the_metrics_tell_what_waits_and_what_became_of_the_rest(settings:
         await queue(pool, "nobody@example.com", "reset")
         await queue(pool, "trader@example.com", "verification")
         results = ("sent", "failed", "given_up", "needless")
-        before = [figure("letters_total", purpose="reset", result=each) for each in results]
+        before = [figure("letters_total", purpose="reset", outcome=each) for each in results]
         mailer = Mailer(settings, pool, Recorder(NotSent("503"), NotSent("no", for_good=True)))
         await mailer.measure()
         assert (figure("waiting", purpose="reset"), figure("waiting", purpose="verification")) == (3, 1)
@@ -273,7 +273,7 @@ async def test_the_metrics_tell_what_waits_and_what_became_of_the_rest(settings:
         assert figure("oldest_seconds", purpose="verification") == 0
         await make_due(pool)
         await mailer.send_due()
-        after = [figure("letters_total", purpose="reset", result=each) for each in results]
+        after = [figure("letters_total", purpose="reset", outcome=each) for each in results]
         assert [late - early for early, late in zip(before, after, strict=True)] == [1, 1, 1, 1]
 
 

@@ -265,7 +265,7 @@ async def test_heartbeats_go_on_when_redis_hangs(settings: Settings) -> None:
 def marks_of(record: bytes | str | None) -> list[tuple[int, int]]:
     """The marks in a stored record."""
     assert isinstance(record, bytes)
-    return unpack_checkpoints(Record.decode(record).marks)
+    return unpack_checkpoints(Record.decode(record).checkpoints)
 
 
 @pytest.mark.parametrize("kept_in", ["redis", "postgres"])

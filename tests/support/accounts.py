@@ -221,7 +221,7 @@ async def gateway_of(settings: Settings, actors: LocalActors) -> AsyncIterator[W
     made = Accounts.of(settings)
     made.passwords.close()
     accounts = replace(made, passwords=Passwords(settings.password_pepper, threads=2, cost=CHEAP))
-    services = {"pool": pool, "redis": redis, "limiter": limiter, "directory": actors, "accounts": accounts}
+    services = {"pool": pool, "redis": redis, "limiter": limiter, "actors": actors, "accounts": accounts}
     ended: list[str] = []
     try:
         async with serving(settings, **services) as client:
