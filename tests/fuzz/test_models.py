@@ -97,6 +97,9 @@ async def test_a_count_of_tokens_that_is_none_does_not_cost_the_decision(name: s
             assert run.tokens_used is None or run.tokens_used < 2**31
 
 
+@pytest.mark.filterwarnings(
+    "ignore:.*is not a valid FinishReason:UserWarning"
+)  # the SDK tells of a word it does not know
 @pytest.mark.parametrize("name", DIALECTS)
 async def test_by_chance_every_answer_becomes_an_evaluation(name: str) -> None:
     async with opened(name) as (peer, model):

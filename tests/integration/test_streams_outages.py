@@ -120,7 +120,7 @@ async def test_without_redis_sessions_move_between_gateways_all_the_same(
                 if turn == 2:
                     valkey.start()
                     await until(lambda: not second.feed._store.is_away and not second.feed._store.is_behind)
-        await until(lambda: _none_left_in_postgres(first))
+        await until(lambda: _none_left_in_postgres(first), seconds=30)
 
 
 async def test_sessions_are_recorded_again_when_redis_comes_back_empty(
