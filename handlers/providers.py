@@ -44,7 +44,7 @@ class AllProviders(ProviderHandler):
 
     @endpoint("List providers", query=ProvidersQuery(), responds=PageOfProviders(), errors=(503,))
     async def get(self, query: dict[str, Any]) -> object:
-        """Those with the highest value of what is sorted by first; those without a value last."""
+        """The providers with the highest value of the sort field first, those without a value last."""
         async with connection(self.services.pool) as conn:
             items, total = await list_providers(conn, **query)
         return {"providers": items, "total": total, "limit": query["limit"], "offset": query["offset"]}

@@ -97,7 +97,7 @@ class Commits:
         except (AppError, *CONTENDED):
             raise
         except Exception:
-            log.exception("%s cannot bury event %s either; the sweep will bring it back", stage, event_id)
+            log.exception("%s cannot dead-letter event %s either; the sweep takes it again", stage, event_id)
             return []
 
     async def _commit_once(self, batch: list[StageResult], stage: str | None = None) -> list[StageResult]:

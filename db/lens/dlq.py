@@ -18,7 +18,7 @@ RESOLVED_BY_RETRY = "Resolved by retry"
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """What could not be processed, and every attempt's cause (`{at, reason_code, error_message}`).
+    """An event, or one model's part, that could not be processed; with all causes (`{at, reason_code, error_message}`).
 
     `id` is a UUIDv7 of `created_at`. `retry_count` counts the attempts after the first, later also retries by hand.
     """
