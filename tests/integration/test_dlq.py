@@ -347,7 +347,7 @@ async def test_a_stage_that_breaks_on_a_retry_leaves_the_published_event_as_it_w
         [mine, stages] = await dead_letters(conn)
         assert (mine["resolved_at"], mine["retrying"]) == (None, False)
         assert (stages["model"], stages["reason_code"]) == (None, "INTERNAL_ERROR")
-        assert stages["error_message"] == "RuntimeError: a defect\ufffd of the stage ? itself"
+        assert stages["error_message"] == r"RuntimeError: a defect\u0000 of the stage \ud800 itself"
 
 
 async def _count(conn: Conn, question: str) -> bool:
