@@ -29,11 +29,12 @@ demo: $(RUNTIME) $(VENV)/.recordings  ## fill the server that runs with a commun
 test: $(DEVELOPMENT)  ## run the tests; they start real servers of their own
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 
-check: $(DEVELOPMENT)  ## lint, check the types and the import rules
+check: $(DEVELOPMENT)  ## lint, check the types and the import rules, count Any
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.support.count_any
 	$(BIN)/hadolint Dockerfile
 
 bench: $(DEVELOPMENT)  ## measure; each benchmark prints its figures
