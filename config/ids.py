@@ -1,10 +1,11 @@
-"""Identifiers: UUIDv7 for rows that are ordered by time."""
+"""Identifiers: UUIDv7 for rows that are ordered by time; a stable hash of keys, for shards."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import uuid
+import zlib
 from datetime import UTC, datetime, timedelta
 
 import uuid_utils
@@ -59,3 +60,8 @@ def last_id(until: datetime) -> uuid.UUID:
 def parse_uuid(text: str) -> uuid.UUID | None:
     """Parse a UUID in its canonical 36-character form; None for others: a malformed id is an unknown one."""
     return uuid.UUID(text) if len(text) == 36 and _CANONICAL.fullmatch(text) else None
+
+
+def key_hash(key: str) -> int:
+    """Return the CRC-32 of a key: stable across processes, machines and versions of Python, unlike `hash`."""
+    return zlib.crc32(key.encode())

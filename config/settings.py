@@ -34,6 +34,9 @@ MODEL_KEYS = {
     "deepseek": "deepseek_api_key",
 }
 
+# A coin's candles weigh 25 of 1 200 a minute, and a refresh gets three quarters of a shard's part (lens/market).
+MOST_HYPERLIQUID_SHARDS = 32
+
 # RFC 7518 § 3.2: a key is at least as long as the hash.
 MINIMUM_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 MINIMUM_PEPPER_BYTES = 16
@@ -302,6 +305,13 @@ class Settings:
     lens_feature_profile: str = _setting(
         "LENS_FEATURE_PROFILE", "str", "trend_follow_v1", check=OneOf(("trend_follow_v1", "crypto_perps_v1", "full_v1"))
     )
+    lens_shards: int = _setting(
+        "LENS_SHARDS",
+        "int",
+        1,
+        check=Range(min=1, max=64),
+        help="lanes of the pipeline, each a process of its own by default; a signal's source decides on its lane",
+    )
     lens_retries: int = _setting("LENS_RETRIES", "int", 3, check=Range(min=0, max=20))
     lens_retry_base_seconds: float = _setting("LENS_RETRY_BASE_SECONDS", "float", 1.0, check=_POSITIVE)
     lens_retry_max_seconds: float = _setting("LENS_RETRY_MAX_SECONDS", "float", 30.0, check=_POSITIVE)
@@ -421,6 +431,13 @@ class Settings:
         """Return the settings as environment variables, for a child process; unset ones are empty strings."""
         return {each.metadata["name"]: dump_variable(getattr(self, each.name)) for each in dataclasses.fields(self)}
 
+    def _shard_problems(self) -> list[str]:
+        if self.lens_shards > self.lens_model_concurrency and self.active_models != ("technical",):
+            return [f"LENS_SHARDS: {self.lens_shards} is more than LENS_MODEL_CONCURRENCY, which they share"]
+        if self.lens_shards > MOST_HYPERLIQUID_SHARDS and "hyperliquid" in self.market_sources.values():
+            return [f"LENS_SHARDS: at most {MOST_HYPERLIQUID_SHARDS} can share what hyperliquid allows an address"]
+        return []
+
     def _contradictions(self) -> list[str]:
         problems = [
             f"LENS_MODELS: unknown model {name!r}; known are {', '.join(MODELS)}"
@@ -433,6 +450,7 @@ class Settings:
             if name in MODEL_KEYS and not getattr(self, MODEL_KEYS[name])
         ]
         problems += [problem for name in self.active_models if (problem := missing_extra(name)) is not None]
+        problems += self._shard_problems()
         if self.kafka_bootstrap_servers and find_spec("aiokafka") is None:
             problems.append("KAFKA_BOOTSTRAP_SERVERS: needs a driver: pip install '.[kafka]'")
         problems += [

@@ -19,7 +19,7 @@ from tornado.netutil import bind_sockets
 
 from actors._runtime import registry
 from actors._runtime.placement import place
-from actors._runtime.registry import SPECS, ActorRegistry
+from actors._runtime.registry import ActorRegistry, specs_of
 from config import collector, metrics
 from config.log import configure_logging
 from config.settings import ConfigurationError, Settings
@@ -202,7 +202,7 @@ def main() -> int:
             raise ConfigurationError(f"{name.upper()}: a gateway does not start it; run.py does" for name in missing)
         settings = with_kept_secrets(settings)  # what the supervisor starts has it already
         effective_limits(routes_for(settings), settings)  # raises for a route of RATE_LIMITS that does not exist
-        place(SPECS, settings.actor_placement)
+        place(specs_of(settings), settings.actor_placement)
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - logging is configured by what is wrong here
         return 2

@@ -80,6 +80,10 @@ class ActorContext:
         """Return the reference to the actor of `kind` that owns `key`."""
         return self.registry.ref(kind, key)
 
+    def peer(self, kind: str) -> ActorRef:
+        """Return the reference to the actor of `kind`, which has as many shards, whose shard is this one's."""
+        return self.registry.ref_to(kind, self.shard)
+
     def spawn(self, coroutine: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         """Start background work; it is cancelled when the actor stops."""
         task = tasks.spawn(coroutine, name=f"{self.name}: {name}")

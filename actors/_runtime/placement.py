@@ -27,12 +27,15 @@ class ActorSpec:
         return self.kind if self.shards == 1 else f"{self.kind}/{shard}"
 
 
+Members = tuple[tuple[ActorSpec, int], ...]  # each with its shard
+
+
 @dataclass(frozen=True, slots=True)
 class ActorProcess:
     """List the actors that share one process."""
 
-    title: str  # for `ps` and the dashboard: LensIntake, or the group's name
-    actors: tuple[tuple[ActorSpec, int], ...]  # each with its shard
+    title: str  # for `ps` and the dashboard: LensIntake, or the group's name, numbered if it has several processes
+    actors: Members
 
     @property
     def name(self) -> str:
@@ -55,35 +58,36 @@ def place(specs: Sequence[ActorSpec], placement: str) -> tuple[ActorProcess, ...
     """Divide the actors of all `specs` over processes.
 
     `placement`: groups, separated by blanks, of the form `name=kind+kind@processes`. Shard k of a kind runs in its
-    group's process k modulo their number; without `@` that is the largest number of shards. A kind in no group has a
-    process for each shard. `together` stands for TOGETHER, `spread` for no group at all.
+    group's process k modulo their number; without `@` that is the largest number of shards. Instead of a kind one of
+    its shards may be named, as in `users/1`. An actor in no group has a process of its own. `together` stands for
+    TOGETHER, `spread` for no group at all.
 
     Raises ConfigurationError.
     """
-    by_kind = {spec.kind: spec for spec in specs}
+    named = {spec.kind: [(spec, shard) for shard in range(spec.shards)] for spec in specs}
+    named |= {spec.name_of(shard): [(spec, shard)] for spec in specs for shard in range(spec.shards)}
     groups = TOGETHER if placement == "together" else "" if placement == "spread" else placement
     processes: list[ActorProcess] = []
     placed: set[str] = set()
     for group in groups.split():
-        title, kinds, count = _parse(group)
+        title, words, count = _parse(group)
         if placement == "together":  # tests and tools run a part of the system
-            kinds = [kind for kind in kinds if kind in by_kind]
-        for kind in kinds:
-            if kind not in by_kind:
-                raise _error(f"{kind!r} is no kind of actor; there are {', '.join(sorted(by_kind))}")
-            if kind in placed:
-                raise _error(f"{kind!r} is in two groups")
-            placed.add(kind)
-        count = count or max((by_kind[kind].shards for kind in kinds), default=0)
-        for number in range(count):
-            members = tuple((by_kind[k], shard) for k in kinds for shard in range(number, by_kind[k].shards, count))
-            if members:
-                processes.append(
-                    ActorProcess(_camel(title) if len(members) > 1 else _camel(members[0][0].kind), members)
-                )
+            words = [word for word in words if word in named]
+        if unknown := [word for word in words if word not in named]:
+            raise _error(f"{unknown[0]!r} is no kind of actor; there are {', '.join(sorted({s.kind for s in specs}))}")
+        members = [each for word in words for each in named[word]]
+        for spec, shard in members:
+            if (name := spec.name_of(shard)) in placed:
+                raise _error(f"{name!r} is in two groups")
+            placed.add(name)
+        count = count or max((len(named[word]) for word in words), default=0)
+        divided = [tuple(each for each in members if each[1] % count == number) for number in range(count)]
+        for number, chosen in enumerate(divided):
+            if chosen:
+                processes.append(ActorProcess(_title(f"{title}{number}" if count > 1 else title, chosen), chosen))
     for spec in specs:
-        if spec.kind not in placed:
-            processes += [ActorProcess(_camel(spec.kind), ((spec, shard),)) for shard in range(spec.shards)]
+        alone = [(spec, shard) for shard in range(spec.shards) if spec.name_of(shard) not in placed]
+        processes += [ActorProcess(_title("", (each,)), (each,)) for each in alone]
     return tuple(processes)
 
 
@@ -93,6 +97,10 @@ def _parse(group: str) -> tuple[str, list[str], int]:
     if not equals or not title.isalnum() or not all(kinds.split("+")) or (at and not count.isdecimal()) or count == "0":
         raise _error(f"{group!r} is not of the form name=kind+kind or name=kind+kind@processes")
     return title, kinds.split("+"), int(count or 0)
+
+
+def _title(group: str, members: Members) -> str:
+    return _camel(group if len(members) > 1 else members[0][0].kind)
 
 
 def _camel(text: str) -> str:

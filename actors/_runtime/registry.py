@@ -6,9 +6,9 @@ import asyncio
 import logging
 import signal
 import threading
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from actors.leaderboards.messages import LEADERBOARDS
 from actors.lens.messages import ENRICH, EVALUATE, INTAKE, PUBLISH
 from actors.providers.messages import PROVIDERS
 from actors.users.messages import USERS
+from config.ids import key_hash
 from config.masking import redact
 from config.settings import Settings
 from schemas.errors import ActorUnavailable, AppError
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Every kind of actor in the system.
+# Every kind of actor in the system; those of the pipeline have LENS_SHARDS shards.
 SPECS: tuple[ActorSpec, ...] = (
     # A commit costs its process some 3 ms whatever it holds: under load twice as many signals share one.
     ActorSpec(INTAKE, "actors.lens.intake:Intake", limits=Limits(pause_seconds_each=0.0005, pause_seconds=0.015)),
@@ -44,14 +45,21 @@ SPECS: tuple[ActorSpec, ...] = (
     ActorSpec(PROVIDERS, "actors.providers.providers:Providers", shards=2),
 )
 
+LANE = frozenset({INTAKE, ENRICH, EVALUATE, PUBLISH})
+
 JOIN_SECONDS = 30.0
 CREATE_SECONDS = 60.0  # a process takes 1–3 s of a core to start, and they all start at once
 PROBE_SECONDS = 1.0
 
 
+def specs_of(settings: Settings) -> tuple[ActorSpec, ...]:
+    """Return every kind of actor, with the numbers of shards that the settings want."""
+    return tuple(replace(spec, shards=settings.lens_shards) if spec.kind in LANE else spec for spec in SPECS)
+
+
 def shard_of(key: str, shards: int) -> int:
     """Return the shard that owns `key`: stable across processes, machines and versions of Python."""
-    return zlib.crc32(key.encode()) % shards
+    return key_hash(key) % shards
 
 
 async def connect(settings: Settings) -> None:
@@ -170,12 +178,12 @@ class ActorRegistry:
     def __init__(
         self,
         settings: Settings,
-        specs: Sequence[ActorSpec] = SPECS,
+        specs: Sequence[ActorSpec] | None = None,
         *,
         processes: tuple[ActorProcess, ...] | None = None,
         neighbours: Mapping[str, HostedActor] | None = None,
     ) -> None:
-        placed = place(specs, settings.actor_placement) if processes is None else processes
+        placed = processes or place(specs or specs_of(settings), settings.actor_placement)
         self._neighbours = neighbours or {}
         self._specs = {spec.kind: spec for process in placed for spec, _ in process.actors}
         self._processes = [RayProcess(each, placed, settings) for each in placed]
@@ -205,8 +213,13 @@ class ActorRegistry:
 
     def ref(self, kind: str, key: str) -> ActorRef:
         """Return the ActorRef to the owner of `key` in `kind`, the same one every time. KeyError: no such kind."""
+        shards = self._specs[kind].shards
+        return self.ref_to(kind, shard_of(key, shards) if shards > 1 else 0)
+
+    def ref_to(self, kind: str, shard: int) -> ActorRef:
+        """Return the ActorRef to a shard of `kind`, the same one every time."""
         spec = self._specs[kind]
-        name = spec.name_of(shard_of(key, spec.shards) if spec.shards > 1 else 0)
+        name = spec.name_of(shard)
         ref = self._refs.get(name)
         if ref is None:
             neighbour = self._neighbours.get(name)

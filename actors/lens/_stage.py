@@ -84,6 +84,7 @@ class Stage(Behaviour):
     def __init__(self) -> None:
         # In memory only, rebuilt by the sweep:
         self._active: dict[UUID, float] = {}
+        self._shown = 0  # of them, in the metrics
         # The active ones that are not begun yet, and whether each may go on without being stored.
         self._taken: deque[tuple[Work, bool]] = deque()
         self._arrived = asyncio.Event()
@@ -113,6 +114,8 @@ class Stage(Behaviour):
     async def stop(self) -> None:
         """Stop; what is unfinished stays in Postgres for the next start."""
         await cancel(*self._tasks)
+        self._active.clear()
+        self._show_active()
         await self.close()
 
     async def process(self, batch: Sequence[Envelope]) -> list[Any]:
@@ -170,7 +173,7 @@ class Stage(Behaviour):
             self._active[event_id] = now
             self._taken.append((item, may_carry))
         self._arrived.set()
-        metrics.STAGE_ACTIVE.labels(self.stage).set(len(self._active))
+        self._show_active()
 
     async def _begin_forever(self) -> None:
         while True:
@@ -301,10 +304,16 @@ class Stage(Behaviour):
         for result in moves:
             if isinstance(result, Retried):
                 self._expect(result.move.delay_seconds)
-        metrics.STAGE_ACTIVE.labels(self.stage).set(len(self._active))
+        self._show_active()
         if self.next_actor is not None and (going := [result for result in done if isinstance(result, Advanced)]):
             forward = tuple(o.work if isinstance(o, Carried) else stored(o.work) for o in going)
-            self.context.ref(self.next_actor, "").tell("", Process(forward))
+            self.context.peer(self.next_actor).tell("", Process(forward))
+
+    def _show_active(self) -> None:
+        # Added, not set: shards of a stage may share a process, and their gauge.
+        count = len(self._active)
+        metrics.STAGE_ACTIVE.labels(self.stage).inc(count - self._shown)
+        self._shown = count
 
     async def _announce(self, done: Sequence[StageResult]) -> None:
         try:
@@ -342,6 +351,7 @@ class Stage(Behaviour):
             rows = await stages.claim(
                 conn,
                 self.stage,
+                (self.context.shard, self.context.shards),
                 busy=list(self._active),
                 limit=limit,
                 lease_seconds=LEASE_SECONDS,

@@ -72,9 +72,10 @@ class Evaluate(Stage):
         self._seconds: list[float] = []  # measured of the local model, not written yet
 
     async def start(self, context: ActorContext) -> None:
-        """Open the archive, which this process also maintains, before the first commit."""
+        """Open the archive, which the first shard also maintains, before the first commit."""
         self._archive = open_archive(context.settings, context.pool)
-        self._archive.start()
+        if context.shard == 0:
+            self._archive.start()
         self._positions = Positions(context)
         await super().start(context)
 

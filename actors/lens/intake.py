@@ -59,8 +59,10 @@ class Intake(Behaviour):
         await super().start(context)
         # One batch after another, so that two uses of one key never meet; the next batch grows meanwhile.
         self._turn = asyncio.Lock()
-        self._hand_over = HandOver(context.ref(ENRICH, ""))
+        self._hand_over = HandOver(context.peer(ENRICH))
         self._forgotten = UUID(int=0)  # the documents of events up to here were deleted
+        if context.shard > 0:  # what concerns all shards is done by the first
+            return
         context.every(MEASURE_EVERY_SECONDS, self._measure, name="measure the pipeline")
         context.every(EXPIRE_EVERY_SECONDS, self._expire, name="expire idempotency keys")
         context.every(FORGET_EVERY_SECONDS, self._forget, name="forget what is past its retention")

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from config.ids import key_hash
 from config.values import Value
 from db._json import json_texts
 from db._postgres import Connection
@@ -62,14 +63,15 @@ async def find_keys(conn: Connection, keys: Sequence[tuple[str, str]]) -> dict[t
 
 # One statement: one round trip and one plan for the three tables. An event that exists already belongs to a batch that
 # was delivered again: the sender chose its id, so it counts once. A key that exists already is an expired one
-# (find_keys has answered for the others, and lens/intake is the only writer), so it is taken over.
+# (find_keys has answered for the others, and one shard of lens/intake writes all keys of a source): it is taken over.
 INSERT_EVENTS = """
 WITH incoming AS (
     SELECT * FROM unnest(
         $1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::numeric[], $7::numeric[], $8::numeric[],
-        $9::timestamptz[], $10::text[], $11::text[], $12::jsonb[], $13::text[], $14::text[], $15::bytea[], $16::text[]
+        $9::timestamptz[], $10::text[], $11::text[], $12::jsonb[], $13::text[], $14::text[], $15::bytea[], $16::text[],
+        $18::bigint[]
     ) AS row (event_id, received_at, event_type, signal_direction, symbol, entry_price, size, liquidation_price,
-              ts_utc, source, asset_type, asset_data, commentary, idempotency_key, body_hash, timeline)
+              ts_utc, source, asset_type, asset_data, commentary, idempotency_key, body_hash, timeline, source_hash)
 ), facts AS (
     INSERT INTO lens_events
     SELECT event_id, received_at, event_type, signal_direction, symbol, entry_price, size, liquidation_price,
@@ -82,8 +84,8 @@ WITH incoming AS (
     ON CONFLICT (source, key) DO UPDATE
     SET body_hash = excluded.body_hash, event_id = excluded.event_id, received_at = excluded.received_at
 )
-INSERT INTO lens_progress (event_id, status, stage, due_at, lease_until, timeline)
-SELECT event_id, 'ENQUEUED', 'ENRICH', now(), now() + $17 * interval '1 second', timeline::jsonb
+INSERT INTO lens_progress (event_id, status, stage, due_at, lease_until, timeline, source_hash)
+SELECT event_id, 'ENQUEUED', 'ENRICH', now(), now() + $17 * interval '1 second', timeline::jsonb, source_hash
 FROM incoming
 ON CONFLICT (event_id) DO NOTHING
 """
@@ -110,6 +112,7 @@ async def insert_events(conn: Connection, events: Sequence[NewEvent], *, lease_s
         [e.body_hash for e in events],
         json_texts(e.timeline for e in events),
         lease_seconds,
+        [key_hash(e.source) for e in events],
     )
 
 

@@ -198,7 +198,7 @@ CLAIM = """
 WITH due AS (
     SELECT event_id FROM lens_progress
     WHERE stage = $1 AND finished_at IS NULL AND due_at <= now() AND (lease_until <= now() OR $2)
-      AND NOT event_id = ANY ($3::uuid[])
+      AND NOT event_id = ANY ($3::uuid[]) AND source_hash % $6 = $7
     ORDER BY due_at LIMIT $4
     FOR UPDATE SKIP LOCKED
 ), claimed AS (
@@ -218,13 +218,22 @@ ORDER BY e.event_id
 
 
 async def claim(
-    conn: Connection, stage: str, *, busy: Sequence[UUID], limit: int, lease_seconds: float, regardless: bool
+    conn: Connection,
+    stage: str,
+    shard: tuple[int, int],
+    *,
+    busy: Sequence[UUID],
+    limit: int,
+    lease_seconds: float,
+    regardless: bool,
 ) -> list[Any]:
     """Claim up to `limit` due events of `stage` without a lease (`regardless` of leases: a stage that just started).
 
-    `busy` are those that the caller is processing. The rows carry the event, its enriched document and its decisions.
+    `shard` is the stage's own and their number: only events of its sources are claimed. `busy` are those that the
+    caller is processing. The rows carry the event, its enriched document and its decisions.
     """
-    return list(await conn.fetch(CLAIM, stage, regardless, busy, limit, lease_seconds))
+    number, shards = shard
+    return list(await conn.fetch(CLAIM, stage, regardless, busy, limit, lease_seconds, shards, number))
 
 
 FREE = """

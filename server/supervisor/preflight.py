@@ -66,7 +66,9 @@ def names(settings: Settings) -> list[str]:
         done = subprocess.run(
             [sys.executable, "-m", "server.supervisor.names_check"],
             env={"PATH": inherited_environment().get("PATH", ""), **importable()},
-            input=orjson.dumps([settings.environment, settings.rate_limits, settings.actor_placement]),
+            input=orjson.dumps(
+                [settings.environment, settings.rate_limits, settings.actor_placement, settings.lens_shards]
+            ),
             capture_output=True,
             timeout=_CHECK_SECONDS,
             check=False,

@@ -101,7 +101,7 @@ class Bench:
         before = footprint.processes(self.server)[0]
         listener = Listener(footprint.valkey_url(self.server))
         await listener.start()
-        load = Load(self.port, _requests(), 16, seconds, rate=CALM_RATE, keep_bodies=True)
+        load = Load(self.port, requests(), 16, seconds, rate=CALM_RATE, keep_bodies=True)
         self._stolen.begin()
         report = await asyncio.to_thread(run, load)
         due = {orjson.loads(body)["event_id"]: at for at, body in report.bodies}
@@ -127,7 +127,7 @@ class Bench:
     async def steady(self, rate: float, seconds: float) -> None:
         """What a sustained load costs."""
         before, metrics = await footprint.look(self.server), scrape(self.server.url)
-        flow = await self._flow(Load(self.port, _requests(), CONNECTIONS, seconds, rate=rate))
+        flow = await self._flow(Load(self.port, requests(), CONNECTIONS, seconds, rate=rate))
         after, later = await footprint.look(self.server), scrape(self.server.url)
         cpu = difference(after.cpu, before.cpu)
         self.figures["CPU seconds per 1000"] = sum(cpu.values()) / flow.accepted * 1000
@@ -143,7 +143,7 @@ class Bench:
 
     async def full(self, seconds: float) -> None:
         """What the server takes when everybody pushes."""
-        flow = await self._flow(Load(self.port, _requests(), CONNECTIONS, seconds))
+        flow = await self._flow(Load(self.port, requests(), CONNECTIONS, seconds))
         flow.show(f"full: {CONNECTIONS} connections for {seconds:g} s ({self._stolen.share()})")
         self.figures["published per second"] = flow.published_per_second
         self.figures["most events under way"] = flow.most_under_way
@@ -152,7 +152,7 @@ class Bench:
         conn = await asyncpg.connect(footprint.postgres_url(self.server))
         self._stolen.begin()
         try:
-            return await _follow(conn, load)
+            return await follow(conn, load)
         finally:
             await conn.close()
 
@@ -206,7 +206,7 @@ class Flow:
             print(f"  answers: {dict(report.statuses)}, never sent: {report.unsent}")
 
 
-async def _follow(conn: asyncpg.Connection[Any], load: Load) -> Flow:
+async def follow(conn: asyncpg.Connection[Any], load: Load) -> Flow:
     """Run the load; look four times a second at how far the feed has come, and how many are on the way."""
     first, samples = await _published(conn), list[tuple[float, int]]()
     running, began, most = Running(load), time.monotonic(), 0
@@ -261,7 +261,7 @@ class Listener:
                     self.arrivals[orjson.loads(item.data)["id"]] = now
 
 
-def _requests() -> list[bytes]:
+def requests(*, sources: int = SOURCES) -> list[bytes]:
     """Signals that differ in symbol, price, size and source; most of them fresh."""
     chosen = random.Random(7)  # the same load every time
     at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -276,7 +276,7 @@ def _requests() -> list[bytes]:
             "size": round(chosen.uniform(0.01, 5), 3),
             "liquidation_price": round(price * (0.8 if direction == "long" else 1.2), 2),
             "ts_utc": at.replace("+00:00", "Z"),
-            "source": f"strategy_{chosen.randrange(SOURCES)}",
+            "source": f"strategy_{chosen.randrange(sources)}",
         }
         made.append(post("/api/v1/signals", orjson.dumps(body)))
     return made
@@ -325,7 +325,7 @@ async def measure(options: argparse.Namespace) -> int:
         await asyncio.to_thread(server.wait_ready)
         bench = Bench(server)
         await bench.rest(began)
-        await asyncio.to_thread(run, Load(bench.port, _requests(), 16, 3.0, rate=200.0))
+        await asyncio.to_thread(run, Load(bench.port, requests(), 16, 3.0, rate=200.0))
         await asyncio.sleep(1.0)
         await bench.calm(5.0 if options.quick else 20.0)
         await bench.steady(options.rate, 8.0 if options.quick else options.seconds)

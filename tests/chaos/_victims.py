@@ -61,6 +61,8 @@ def _is_backend(process: psutil.Process) -> bool:
 
 # Where actors share a process (ACTOR_PLACEMENT=together).
 LENS, CORE = _actors("the pipeline", "Lens"), _actors("the owners of accounts and records", "Core")
+# … and the pipeline has two lanes (LENS_SHARDS=2).
+LANES = _actors("the first lane", "Lens0"), _actors("the second lane", "Lens1")
 # Where each has its own (spread).
 INTAKE, ENRICH, EVALUATE, PUBLISH = (
     _actors(f"lens/{name}", f"Lens{name.capitalize()}") for name in ("intake", "enrich", "evaluate", "publish")

@@ -24,13 +24,14 @@ from config import clock
 from config.tasks import cancel, spawn
 from db._postgres import Connection
 from tests.chaos._clients import Follower, KeepAlive, Producers
-from tests.chaos._victims import CORE, EVERY, LENS, STAGES, VALKEY, Victim
+from tests.chaos._victims import CORE, EVERY, LANES, LENS, STAGES, VALKEY, Victim
 from tests.support.lens_factory import EXAMPLE
 from tests.support.services import Server, status_of
 from tests.support.streams import until
 
 SHORT, FULL = 100, 500
 SIGNALS_PER_CLIENT = 20
+SOURCES = 8  # half of them belong to each of two shards
 SYMBOLS = ("BTC", "ETH", "SOL", "DOGE", "ADA")
 
 # The contract's bound for a 503 is 2 s; the rest is for a machine with two busy cores.
@@ -38,10 +39,10 @@ SLOWEST_SECONDS = 4.0
 
 
 @contextmanager
-def system(data_dir: Path, placement: str) -> Iterator[Server]:
+def system(data_dir: Path, **settings: str) -> Iterator[Server]:
     """One system for many tests: it must also survive one loss after the other."""
-    settings = {"RATE_LIMIT_ENABLED": "false", "HEARTBEAT_SECONDS": "2", "LENS_RETRY_BASE_SECONDS": "0.2"}
-    with Server(data_dir, ACTOR_PLACEMENT=placement, **settings) as running:
+    settings |= {"RATE_LIMIT_ENABLED": "false", "HEARTBEAT_SECONDS": "2", "LENS_RETRY_BASE_SECONDS": "0.2"}
+    with Server(data_dir, **settings) as running:
         running.start().wait_ready(90)
         yield running
 
@@ -49,20 +50,32 @@ def system(data_dir: Path, placement: str) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The system whose actors share processes."""
-    with system(tmp_path_factory.mktemp("together") / "data", "together") as running:
+    with system(tmp_path_factory.mktemp("together") / "data", ACTOR_PLACEMENT="together") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def spread(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The system with a process for each actor."""
-    with system(tmp_path_factory.mktemp("spread") / "data", "spread") as running:
+    with system(tmp_path_factory.mktemp("spread") / "data", ACTOR_PLACEMENT="spread") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The system whose pipeline has two lanes, a process each."""
+    with system(tmp_path_factory.mktemp("sharded") / "data", LENS_SHARDS="2") as running:
         yield running
 
 
 @pytest.mark.parametrize("victim", [LENS, CORE, VALKEY], ids=str)
 async def test_a_killed_process_loses_and_doubles_no_signal(server: Server, victim: Victim) -> None:
     await survive(server, victim, SHORT)
+
+
+@pytest.mark.parametrize("victim", LANES, ids=str)
+async def test_a_killed_lane_of_two_loses_and_doubles_no_signal(sharded: Server, victim: Victim) -> None:
+    await survive(sharded, victim, SHORT)
 
 
 @pytest.mark.slow
@@ -148,9 +161,9 @@ async def check_events(conn: Connection, run: str, producers: Producers) -> None
     """One event for each key, one decision of the model, one entry in the feed or in the dead-letter queue."""
     accepted = {UUID(event_id) for event_id in producers.accepted.values()}
     assert len(accepted) == len(producers.accepted), "two keys got one event"
-    stored = {row[0] for row in await conn.fetch("SELECT event_id FROM lens_events WHERE source = $1", run)}
+    stored = {row[0] for row in await conn.fetch("SELECT event_id FROM lens_events WHERE starts_with(source, $1)", run)}
     assert stored == accepted, f"{len(stored - accepted)} events too many, {len(accepted - stored)} too few"
-    keys = await conn.fetch("SELECT key, event_id FROM lens_idempotency WHERE source = $1", run)
+    keys = await conn.fetch("SELECT key, event_id FROM lens_idempotency WHERE starts_with(source, $1)", run)
     assert {row["key"]: str(row["event_id"]) for row in keys} == producers.accepted
     states = {row[0]: row[1] for row in await conn.fetch(STATES, accepted)}
     published = {row[0] for row in await conn.fetch("SELECT id FROM signals WHERE id = ANY ($1)", accepted)}
@@ -231,7 +244,8 @@ async def kill(server: Server, victim: Victim, producers: Producers, is_time: Ca
 
 def signal(run: str, n: int) -> dict[str, Any]:
     """The n-th signal of a run."""
-    return {**EXAMPLE, "symbol": SYMBOLS[n % len(SYMBOLS)], "ts_utc": clock.rfc3339(clock.now()), "source": run}
+    symbol, source = SYMBOLS[n % len(SYMBOLS)], f"{run} {n % SOURCES}"
+    return {**EXAMPLE, "symbol": symbol, "ts_utc": clock.rfc3339(clock.now()), "source": source}
 
 
 @asynccontextmanager

@@ -70,8 +70,11 @@ class LocalActors:
 
     def ref(self, kind: str, key: str = "") -> LocalRef:
         """The mailbox of the key's shard. News for an actor that does not take part are lost, as when it is away."""
-        shards = self._shards.get(kind, 1)
-        name = kind if shards == 1 else f"{kind}/{shard_of(key, shards)}"
+        return self.ref_to(kind, shard_of(key, self._shards.get(kind, 1)))
+
+    def ref_to(self, kind: str, shard: int) -> LocalRef:
+        """The mailbox of a shard."""
+        name = kind if self._shards.get(kind, 1) == 1 else f"{kind}/{shard}"
         return self.refs.get(name) or cast(LocalRef, _Unheard())
 
     async def start(

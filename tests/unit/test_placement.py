@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from actors._runtime.placement import ActorProcess, ActorSpec, place
-from actors._runtime.registry import SPECS
-from config.settings import ConfigurationError
+from actors._runtime.registry import SPECS, specs_of
+from config.settings import ConfigurationError, Settings
 
 PAIR = (ActorSpec("a/one", "x:A", shards=3), ActorSpec("a/two", "x:B", shards=3), ActorSpec("b", "x:C"))
 
@@ -42,6 +42,25 @@ def test_placement_puts_shards_of_one_number_together() -> None:
     assert names(place(PAIR, "lane=a/one+a/two@2")) == ["a/one/0+a/one/2+a/two/0+a/two/2", "a/one/1+a/two/1", "b"]
 
 
+def test_placement_may_name_one_shard() -> None:
+    assert names(place(PAIR, "hot=a/one/1+a/two/1 rest=b+a/one/0")) == [
+        "a/one/1+a/two/1",
+        "b+a/one/0",
+        "a/one/2",
+        "a/two/0",
+        "a/two/2",
+    ]
+
+
+def test_placement_together_gives_each_lane_of_the_pipeline_a_process() -> None:
+    processes = place(specs_of(Settings.load(env_file=None).replace(lens_shards=2)), "together")
+    assert names(processes)[:2] == [
+        "lens/intake/0+lens/enrich/0+lens/evaluate/0+lens/publish/0",
+        "lens/intake/1+lens/enrich/1+lens/evaluate/1+lens/publish/1",
+    ]
+    assert [process.title for process in processes] == ["Lens0", "Lens1", "Core"]
+
+
 def test_placement_gives_a_shared_process_fewer_connections_than_its_actors_have_alone() -> None:
     [lane, *_] = place(PAIR, "lane=a/one+a/two@1")
     assert (lane.pool_size, PAIR[0].pool_size) == (14, 4)
@@ -58,6 +77,8 @@ def test_placement_gives_a_shared_process_fewer_connections_than_its_actors_have
         ("p=prviders", "no kind of actor; there are ingest"),
         ("p=users q=users", "two groups"),
         ("p=users+users", "two groups"),
+        ("p=users q=users/1", "two groups"),
+        ("p=users/2", "no kind of actor"),
     ],
 )
 def test_placement_that_cannot_be_is_refused_by_the_settings_name(placement: str, reason: str) -> None:

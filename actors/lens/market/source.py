@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from actors.lens.market import NO_SOURCE, MarketData, MarketRequest
+from actors.lens.market._provider import Limits
 from actors.lens.market.hyperliquid import HyperliquidMarketData
 from actors.lens.market.simulated import SimulatedMarketData
 from actors.lens.model import MarketSnapshot
@@ -15,7 +16,9 @@ from config.settings import Settings
 
 _OPENERS: Final[Mapping[str, Callable[[Settings], MarketData]]] = {
     "simulated": lambda _: SimulatedMarketData(),
-    "hyperliquid": lambda settings: HyperliquidMarketData(settings.hyperliquid_base_url),
+    "hyperliquid": lambda settings: HyperliquidMarketData(
+        settings.hyperliquid_base_url, Limits(weight_per_minute=Limits().weight_per_minute // settings.lens_shards)
+    ),
 }
 """The function that opens each source of `config._market.SOURCES`."""
 

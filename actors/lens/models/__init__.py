@@ -54,7 +54,7 @@ def _open(name: str, settings: Settings) -> Model:
         timeout_seconds=settings.lens_model_timeout_seconds,
         temperature=settings.lens_model_temperature,
         max_tokens=settings.lens_model_max_tokens,
-        concurrency=settings.lens_model_concurrency,
+        concurrency=settings.lens_model_concurrency // settings.lens_shards,
     )
     model: Model = import_module(f"actors.lens.models.{name}").open_model(options)
     return model

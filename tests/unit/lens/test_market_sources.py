@@ -85,3 +85,18 @@ async def test_the_simulated_market_of_an_instrument_is_one_however_it_is_spelle
     one, two = [await market.snapshot(make_request(symbol=each)) for each in ("BTC", "BTC/USD")]
     assert one.candles["1h"] is two.candles["1h"]
     assert one.order_book == two.order_book
+
+
+async def test_shards_share_what_hyperliquid_allows_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings.load(env_file=None).replace(market_data="hyperliquid", lens_shards=4)
+    market = open_market(settings)
+    assert isinstance(market, HyperliquidMarketData)
+    try:
+        assert market._provider._budget._limit == 300
+    finally:
+        await market.close()
+    monkeypatch.setenv("MARKET_DATA", "crypto:hyperliquid,stock:simulated")
+    monkeypatch.setenv("LENS_SHARDS", "33")
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load(env_file=None)
+    assert caught.value.problems == ["LENS_SHARDS: at most 32 can share what hyperliquid allows an address"]

@@ -76,6 +76,14 @@ def test_the_defaults_are_the_contract_s_and_survive_the_way_to_a_child_process(
     assert child.lens_model_temperature is None
 
 
+def test_shards_share_the_calls_of_one_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    several = load(monkeypatch, OPENAI_API_KEY="key", LENS_MODEL_CONCURRENCY="10", LENS_SHARDS="3")
+    [model] = open_models(several)
+    assert model._gate._slots._value == 3  # type: ignore[attr-defined]
+    with pytest.raises(ConfigurationError, match="LENS_SHARDS: 11 is more than LENS_MODEL_CONCURRENCY"):
+        load(monkeypatch, OPENAI_API_KEY="key", LENS_SHARDS="11")
+
+
 def test_an_api_key_is_in_no_repr() -> None:
     from actors.lens.models._remote import Options
 
