@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from actors.lens.messages import PUBLISH, Past, PublishBackfill
-from actors.lens.model import RawSignal, Score, Vote
+from actors.lens.model import RawSignal, Score
 from handlers._http.base import GatewayHandler
 from handlers._http.endpoint import endpoint
 from schemas.backfill import DemoServer, PastPlaced, PastSignals
@@ -46,11 +46,7 @@ class DemoSignals(GatewayHandler):
 
 
 def _past(document: dict[str, Any]) -> Past:
-    given = dict(document)
-    score, price, size = given.pop("score"), given.pop("entry_price"), given.pop("size")
-    published_at = given.pop("published_at")
-    signal = RawSignal(
-        event_id=given.pop("id"), entry_price=float(price), size=float(size), ts_utc=published_at, **given
-    )
-    votes = tuple(Vote(**each) for each in score["strategy_breakdown"])
-    return Past(signal, Score(**{**score, "strategy_breakdown": votes}), price, size, published_at)
+    published_at = document["published_at"]
+    signal = RawSignal.from_dict(document | {"event_id": document["id"], "ts_utc": published_at})
+    score = Score.from_dict(document["score"])
+    return Past(signal, score, document["entry_price"], document["size"], published_at)

@@ -95,7 +95,7 @@ _SCHEMAS: Mapping[str, Schema] = {"OPEN_SIGNAL": OpenDecision(), "CLOSE_SIGNAL":
 def load_decision(
     answer: str, event_type: str, *, direction: str | None = None, entry_price: float | None = None
 ) -> dict[str, Any]:
-    """Load the decision in a model's answer, in the form of `actors.lens.model.Decision.to_dict`.
+    """Load the decision in a model's answer, in the form of `actors.lens.model.Judgement.to_dict`.
 
     A code fence around the object is removed; any other text beside it, an unknown field, a field given twice, NaN or a
     number in quotes is an error. So is a contradiction: an entry of nothing, a stop without a level, or a stop where

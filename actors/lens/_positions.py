@@ -11,7 +11,7 @@ from typing import Final
 import asyncpg
 
 from actors._runtime.context import ActorContext
-from actors.lens.model import Position, RawSignal
+from actors.lens.model import OpenPosition, RawSignal
 from actors.lens.publication import provider_candidates
 from actors.providers.record import return_of
 from config import clock
@@ -34,14 +34,14 @@ class Positions:
 
     def __init__(self, context: ActorContext) -> None:
         self._context = context
-        self._waiting: list[tuple[RawSignal, asyncio.Future[Position | None]]] = []
+        self._waiting: list[tuple[RawSignal, asyncio.Future[OpenPosition | None]]] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def find(self, signal: RawSignal) -> Position | None:
+    async def find(self, signal: RawSignal) -> OpenPosition | None:
         """Return the oldest open position that the signal closes, if any."""
         if len(self._waiting) >= MOST_WAITING:
             return None
-        answer: asyncio.Future[Position | None] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[OpenPosition | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((signal, answer))
         if self._task is None or self._task.done():
             self._task = spawn(self._look_up(), name="look up positions")
@@ -60,7 +60,7 @@ class Positions:
         while self._waiting:
             await asyncio.sleep(0)  # look-ups begun in the same iteration of the event loop join this one
             batch, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
-            found: Sequence[Position | None] = [None] * len(batch)
+            found: Sequence[OpenPosition | None] = [None] * len(batch)
             try:
                 async with asyncio.timeout(SECONDS):
                     found = await self._positions([signal for signal, _ in batch])
@@ -72,11 +72,11 @@ class Positions:
                 if not answer.done():
                     answer.set_result(position)
 
-    async def _positions(self, signals: Sequence[RawSignal]) -> list[Position | None]:
+    async def _positions(self, signals: Sequence[RawSignal]) -> list[OpenPosition | None]:
         places = [(number, place) for number, signal in enumerate(signals) for place in _places(signal)]
         async with self._context.connection() as conn:
             prices = await opening_prices(conn, [place for _, place in places])
-        found: list[Position | None] = [None] * len(signals)
+        found: list[OpenPosition | None] = [None] * len(signals)
         for (number, _), price in zip(places, prices, strict=True):
             if price is not None and found[number] is None:  # the first provider that the source names
                 found[number] = _position(signals[number], price)
@@ -89,7 +89,7 @@ def _places(signal: RawSignal) -> list[Place]:
     return [(each, signal.asset_type, instrument, direction) for each in provider_candidates(signal.source)]
 
 
-def _position(signal: RawSignal, opening_price: Decimal) -> Position:
+def _position(signal: RawSignal, opening_price: Decimal) -> OpenPosition:
     direction = signal.signal_direction.removeprefix("close_")
     returned, _ = return_of(direction, opening_price, Decimal(repr(signal.entry_price)))
-    return Position(float(opening_price), returned / RETURN_UNITS)
+    return OpenPosition(float(opening_price), returned / RETURN_UNITS)

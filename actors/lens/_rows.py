@@ -43,7 +43,6 @@ async def store_steps(conn: Connection, works: Sequence[Work]) -> None:
 
 def _decision_row(work: Work, run: Evaluation) -> DecisionRow:
     assert run.decision is not None
-    decision = run.decision.to_dict()
     # Dated by its run: however late it is stored, it is as old as its line of the timeline.
     ended_ms = milliseconds_of(run.at or clock.now())
     decision_id = derived_uuid7(ended_ms, work.signal.event_id.bytes + run.model.encode())
@@ -53,15 +52,10 @@ def _decision_row(work: Work, run: Evaluation) -> DecisionRow:
         model=run.model,
         symbol=work.signal.symbol,
         event_type=work.signal.event_type,
-        decision=decision["decision"],
-        confidence=decision["confidence"],
-        entry_plan=decision["entry_plan"],
-        risk_plan=decision["risk_plan"],
-        size_pct=decision["size_pct"],
-        reasons=decision["reasons"],
         model_version=run.model_version,
         latency_ms=run.latency_ms,
         tokens_used=run.tokens_used or 0,
         prompt_hash=run.prompt_hash,
         evaluated_at=time_of(decision_id),
+        **run.decision.to_dict(),
     )

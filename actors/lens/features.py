@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 import numpy as np
+from msgspec.structs import asdict
 
 from actors.lens.indicators import (
     change_in_an_hour,
@@ -25,6 +26,7 @@ from actors.lens.model import (
     INTERVAL_SECONDS,
     AssetContext,
     Candles,
+    DataQuality,
     FeatureProfile,
     Features,
     Frame,
@@ -32,7 +34,6 @@ from actors.lens.model import (
     Interval,
     MarketSnapshot,
     OrderBook,
-    QualityFlags,
     Query,
     RawSignal,
 )
@@ -165,9 +166,9 @@ class _Flags:
         )
         self.missing += [f"{name}_{interval}" for name, value in indicators if value is None]
 
-    def collect(self, snapshot: MarketSnapshot) -> QualityFlags:
+    def collect(self, snapshot: MarketSnapshot) -> DataQuality:
         failed = tuple(dict.fromkeys(failure.query for failure in snapshot.failures))
-        return QualityFlags(tuple(self.missing), tuple(self.stale), failed)
+        return DataQuality(tuple(self.missing), tuple(self.stale), failed)
 
 
 def _mid_and_book(snapshot: MarketSnapshot, now_ms: int, flags: _Flags) -> tuple[float | None, OrderBook | None]:
@@ -223,6 +224,6 @@ def _frames(
 
 def _context(snapshot: MarketSnapshot, flags: _Flags) -> AssetContext:
     context = snapshot.asset_context or _NO_CONTEXT
-    finite = {name: None if value is None else number(value) for name, value in context.to_dict().items()}
+    finite = {name: None if value is None else number(value) for name, value in asdict(context).items()}
     flags.missing += [name for name, value in finite.items() if value is None]
     return AssetContext(**finite)

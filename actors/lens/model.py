@@ -12,12 +12,12 @@ from typing import Any, Literal, Self
 from uuid import UUID
 
 import numpy as np
-from msgspec.structs import asdict, astuple
+from msgspec import convert, to_builtins
+from msgspec.structs import astuple
 from numpy.typing import NDArray
 
-from config import values
 from config.clock import rfc3339
-from config.values import field
+from config.values import Value, field
 
 EventType = Literal["OPEN_SIGNAL", "CLOSE_SIGNAL"]
 Direction = Literal["long", "short", "close_long", "close_short"]
@@ -37,20 +37,27 @@ INTERVAL_SECONDS: dict[Interval, int] = {"15m": 900, "1h": 3600, "4h": 14400}
 CANDLES_QUERY: dict[Interval, Query] = {"15m": "candles_15m", "1h": "candles_1h", "4h": "candles_4h"}
 
 
-class Value(values.Value):
-    """A record whose JSON form is the dict of its fields, unless the class says otherwise."""
+JsonObject = dict[str, Any]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self)
+Number = int | float
+"""A number that is shown as it was computed: a whole one stays whole."""
+
+
+class Document(Value):
+    """A record with a JSON form: the object of its fields, each by its name."""
+
+    def to_dict(self) -> JsonObject:
+        """Return the JSON form; its arrays are tuples."""
+        document: JsonObject = to_builtins(self)
+        return document
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """Return the value `to_dict` was made of; keys that this version does not know are left out."""
-        return cls(**{name: document[name] for name in cls.__struct_fields__ if name in document})
+        """Return the record of a JSON form; keys that this version does not know are left out. Raises ValueError."""
+        return convert(document, cls)
 
 
-class RawSignal(Value):
+class RawSignal(Document):
     """An accepted raw signal. `symbol` is normalised, `entry_price` and `size` > 0, `ts_utc` aware."""
 
     event_id: UUID
@@ -63,25 +70,19 @@ class RawSignal(Value):
     source: str
     liquidation_price: float | None = None
     asset_type: AssetType = "crypto"
-    asset_data: dict[str, Any] | None = None
+    asset_data: JsonObject | None = None
     commentary: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return the JSON form; `ts_utc` to the millisecond, as everywhere outside."""
-        document = Value.to_dict(self)
-        document["event_id"] = str(self.event_id)
-        document["ts_utc"] = rfc3339(self.ts_utc)
-        return document
+        return super().to_dict() | {"ts_utc": rfc3339(self.ts_utc)}
 
     @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """Return the signal of a stored document; numbers may be decimals."""
-        values = {name: document[name] for name in cls.__struct_fields__ if name in document}
-        values["event_id"] = UUID(str(values["event_id"]))
-        values["ts_utc"] = datetime.fromisoformat(values["ts_utc"])
+    def of(cls, fields: Mapping[str, Any]) -> Self:
+        """Return the signal of checked fields, among others; its prices may be decimals."""
+        values = {name: fields[name] for name in cls.__struct_fields__}
         for name in ("entry_price", "size", "liquidation_price"):
-            if values.get(name) is not None:
-                values[name] = float(values[name])
+            values[name] = None if values[name] is None else float(values[name])
         return cls(**values)
 
 
@@ -140,7 +141,7 @@ class AssetContext(Value):
     mark_price: float | None
 
 
-class QueryFailure(Value):
+class QueryFailure(Document):
     """A market-data query that failed, and why."""
 
     query: Query
@@ -169,22 +170,15 @@ class MarketSnapshot(Value, eq=False):
         return any(each is not None for each in (self.quote, self.order_book, self.asset_context, self.candles or None))
 
 
-class QualityFlags(Value):
+class DataQuality(Document):
     """Names of data: missing, too old, or asked of a provider that failed. In the order of the profile."""
 
     missing_data: tuple[str, ...] = ()
     stale_data: tuple[str, ...] = ()
     provider_errors: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        return {name: list(getattr(self, name)) for name in self.__struct_fields__}
 
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        return cls(*(tuple(document.get(name, ())) for name in cls.__struct_fields__))
-
-
-class Frame(Value):
+class Frame(Document):
     """The indicators of one interval at its last candle; None where the history is too short."""
 
     close: float | None = None
@@ -198,7 +192,7 @@ class Frame(Value):
     atr_14: float | None = None
 
 
-class Hourly(Value):
+class Hourly(Document):
     """The values that the strategies and the score read from the 1h candles beyond their `Frame`.
 
     `macd_cross_age`: candles since the histogram changed its sign (0: at the last one), None if not of late.
@@ -224,14 +218,14 @@ class Hourly(Value):
     volume_change: float | None = None
 
 
-class Position(Value):
+class OpenPosition(Document):
     """The position that a CLOSE signal closes: opening price, and result at the signal's price, as a fraction."""
 
     opening_price: float
     result: float
 
 
-class Features(Value):
+class Features(Document, rename={"profile": "feature_profile", "flags": "quality_flags"}):
     """A signal's enrichment. `price` is the current price: the mid, else the freshest close, else the entry price.
 
     `drift_bps` is 10 000 · ln(mid/entry price): above zero where the market is above the entry, and as far from zero at
@@ -254,81 +248,45 @@ class Features(Value):
     support: float | None = None
     resistance: float | None = None
     order_book_imbalance: float | None = None
-    flags: QualityFlags = field(default_factory=QualityFlags)
+    flags: DataQuality = field(default_factory=DataQuality)
     failures: tuple[QueryFailure, ...] = ()
-    position: Position | None = None
+    position: OpenPosition | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return the enriched document: `feature_profile` and `quality_flags` as in the API, and everything else."""
-        document = Value.to_dict(self)
-        document["feature_profile"] = document.pop("profile")
-        document["quality_flags"] = self.flags.to_dict()
-        del document["flags"], document["position"]
-        document["frames"] = {interval: frame.to_dict() for interval, frame in self.frames.items()}
-        document["hourly"] = self.hourly.to_dict()
-        document["failures"] = [failure.to_dict() for failure in self.failures]
+        document = super().to_dict()
+        del document["position"]
         return document
 
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        values = {name: document[name] for name in cls.__struct_fields__ if name in document}
-        values["profile"] = document["feature_profile"]
-        values["flags"] = QualityFlags.from_dict(document["quality_flags"])
-        values["frames"] = {interval: Frame.from_dict(each) for interval, each in document["frames"].items()}
-        values["hourly"] = Hourly.from_dict(document["hourly"])
-        values["failures"] = tuple(QueryFailure.from_dict(each) for each in document["failures"])
-        return cls(**values)
 
-
-class _Plan(Value):
-    def to_dict(self) -> dict[str, Any]:
-        """Return the plan without its empty fields."""
-        return {name: value for name, value in Value.to_dict(self).items() if value is not None}
-
-
-class EntryPlan(_Plan):
+class EntryOrder(Document, omit_defaults=True):
     """A model's plan for entering; `offset_bps` of a limit order is from the current price, below zero for cheaper."""
 
     type: Literal["market", "limit"]
-    offset_bps: float | None = None
+    offset_bps: Number | None = None
 
 
-class RiskPlan(_Plan):
+class StopRule(Document, omit_defaults=True):
     """A model's plan for the exit: `stop_level` is a price, `atr_multiple` 0.5–10, `trail_pct` 0–100."""
 
     stop_method: Literal["fixed", "atr", "trailing"]
-    stop_level: float | None = None
-    atr_multiple: float | None = None
-    trail_pct: float | None = None
+    stop_level: Number | None = None
+    atr_multiple: Number | None = None
+    trail_pct: Number | None = None
 
 
-class Decision(Value):
-    """A model's decision: `confidence` 0–1, `size_pct` 0–100, at least one reason in snake_case."""
+class Judgement(Document):
+    """A model's answer: `confidence` 0–1, `size_pct` 0–100, at least one reason in snake_case."""
 
     decision: DecisionKind
-    confidence: float
-    entry_plan: EntryPlan
-    risk_plan: RiskPlan
-    size_pct: float
+    confidence: Number
+    entry_plan: EntryOrder
+    risk_plan: StopRule
+    size_pct: Number
     reasons: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        document = Value.to_dict(self)
-        document["entry_plan"] = self.entry_plan.to_dict()
-        document["risk_plan"] = self.risk_plan.to_dict()
-        document["reasons"] = list(self.reasons)
-        return document
 
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        values = {name: document[name] for name in cls.__struct_fields__}
-        values["entry_plan"] = EntryPlan.from_dict(document["entry_plan"])
-        values["risk_plan"] = RiskPlan.from_dict(document["risk_plan"])
-        values["reasons"] = tuple(document["reasons"])
-        return cls(**values)
-
-
-class Transcript(Value):
+class Transcript(Document):
     """A model's prompt and answer, for the archive. `answer` is None if there was none.
 
     `prompt` is the template's name and version, `stop_reason` the vendor's own word for why the answer ended.
@@ -341,19 +299,19 @@ class Transcript(Value):
     stop_reason: str | None = None
 
 
-class Evaluation(Value):
+class Evaluation(Document):
     """One model's run on one signal. `decision` is set exactly when `status` is SUCCESS, `error` when it is not.
 
     A failure may have more than its status: the `reason_code`, whether a retry is pointless (`is_final`), and how long
     the model's vendor asks for no calls. `at` is when it ended. The `transcript` stays in the process that asked: it is
-    not pickled. Neither of these two is part of the JSON form.
+    not pickled.
     """
 
     model: str
     model_version: str
     status: ModelStatus
     latency_ms: int
-    decision: Decision | None = None
+    decision: Judgement | None = None
     error: str | None = None
     tokens_used: int | None = None
     prompt_hash: str | None = None
@@ -363,25 +321,12 @@ class Evaluation(Value):
     at: datetime | None = None
     transcript: Transcript | None = None
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         # Without the transcript: the next stage has no use for its kilobytes.
         return type(self), astuple(self)[:-1]
 
-    def to_dict(self) -> dict[str, Any]:
-        document = Value.to_dict(self)
-        document["decision"] = None if self.decision is None else self.decision.to_dict()
-        del document["at"], document["transcript"]
-        return document
 
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        values = {name: document[name] for name in cls.__struct_fields__ if name in document}
-        if values.get("decision") is not None:
-            values["decision"] = Decision.from_dict(values["decision"])
-        return cls(**values)
-
-
-class Vote(Value):
+class Vote(Document):
     """A strategy's vote; `score` 0–1 is the strength of its evidence, from 0.50 on it is a BUY or SELL."""
 
     name: str
@@ -389,25 +334,14 @@ class Vote(Value):
     score: float
 
 
-class Score(Value):
+class Score(Document):
     """A signal's public judgement, fixed at publication. Field names and shapes are those of the signal detail."""
 
     action: Action
-    confidence: float
+    confidence: Number
     opportunity_score: int
     opportunity_tier: Tier
-    opportunity_factors: dict[str, dict[str, float | None]]
+    opportunity_factors: dict[str, dict[str, Number | None]]
     strategy_breakdown: tuple[Vote, ...]
     reasoning: str
-    market_context: dict[str, float | None]
-
-    def to_dict(self) -> dict[str, Any]:
-        document = Value.to_dict(self)
-        document["strategy_breakdown"] = [vote.to_dict() for vote in self.strategy_breakdown]
-        return document
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        values = {name: document[name] for name in cls.__struct_fields__}
-        values["strategy_breakdown"] = tuple(Vote.from_dict(each) for each in document["strategy_breakdown"])
-        return cls(**values)
+    market_context: dict[str, Number | None]

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import orjson
 
-from actors.lens.model import Decision, Features, RawSignal, Score
+from actors.lens.model import Features, Judgement, RawSignal, Score
 from actors.lens.symbols import asset_category
 from config.clock import rfc3339
 from config.ids import parse_uuid, time_of
@@ -150,7 +150,7 @@ def feed_item(signal: NewSignal) -> FeedItem:
     )
 
 
-def decision_item(signal: RawSignal, model: str, decision: Decision, published_at: datetime) -> DecisionItem:
+def decision_item(signal: RawSignal, model: str, decision: Judgement, published_at: datetime) -> DecisionItem:
     """Return the message to internal subscribers about one model's decision."""
     message: Mapping[str, Any] = {
         "type": "decision",

@@ -11,15 +11,15 @@ from typing import Final
 
 from actors.lens.features import STALE_ENTRY_BPS, drift_of
 from actors.lens.model import (
-    Decision,
     DecisionKind,
-    EntryPlan,
+    EntryOrder,
     FeatureProfile,
     Features,
     Frame,
     Interval,
+    Judgement,
     RawSignal,
-    RiskPlan,
+    StopRule,
 )
 from config.values import Value
 
@@ -57,7 +57,7 @@ class _Evidence(Value):
     falling: str
 
 
-def evaluate(signal: RawSignal, features: Features) -> Decision:
+def evaluate(signal: RawSignal, features: Features) -> Judgement:
     """Return the decision: FOLLOW_ENTER or IGNORE on an OPEN signal, FOLLOW_EXIT, TIGHTEN_STOP or HOLD on a CLOSE.
 
     `size_pct` is the share of the equity to enter with, or of the position to leave: 100 for FOLLOW_EXIT, else 0.
@@ -72,7 +72,7 @@ def evaluate(signal: RawSignal, features: Features) -> Decision:
         kind, margin = _judge_close(support)
     confidence = _confidence(margin, weight / _PROFILE_WEIGHTS[features.profile], features)
     risk_plan, stop_distance = _risk_plan(kind, side, support, signal, features)
-    return Decision(
+    return Judgement(
         decision=kind,
         confidence=confidence,
         entry_plan=_entry_plan(kind, side, features),
@@ -180,16 +180,16 @@ def _reasons(kind: DecisionKind, side: int, evidence: list[_Evidence], features:
     return tuple(reasons) or ("mixed_evidence",)
 
 
-def _entry_plan(kind: DecisionKind, side: int, features: Features) -> EntryPlan:
+def _entry_plan(kind: DecisionKind, side: int, features: Features) -> EntryOrder:
     if kind != "FOLLOW_ENTER" or features.spread_bps is None or features.spread_bps <= _MARKET_SPREAD_BPS:
-        return EntryPlan("market")
+        return EntryOrder("market")
     offset = min(max(round(features.spread_bps / 2), 1), 100)
-    return EntryPlan("limit", -side * offset)
+    return EntryOrder("limit", -side * offset)
 
 
 def _risk_plan(
     kind: DecisionKind, side: int, support: float, signal: RawSignal, features: Features
-) -> tuple[RiskPlan, float]:
+) -> tuple[StopRule, float]:
     """Return the plan, and the distance of its stop from the price, as a fraction of it."""
     price = features.price
     base = _losing_side(price, signal.entry_price, side)
@@ -199,13 +199,13 @@ def _risk_plan(
     distance = multiple * atr_share
     if not 1e-6 <= distance < 0.5:  # no ATR, a negligible one, or one that would put the stop out of range
         distance = 0.01 * multiple
-        return RiskPlan("fixed", stop_level=_stop_level(signal, base, side * distance)), distance
+        return StopRule("fixed", stop_level=_stop_level(signal, base, side * distance)), distance
     context = None if signal.liquidation_price is None else side * (base - signal.liquidation_price) / base
     if context is not None and 0 < context <= distance:
-        return RiskPlan("fixed", stop_level=_stop_level(signal, base, side * context / 2)), context / 2
+        return StopRule("fixed", stop_level=_stop_level(signal, base, side * context / 2)), context / 2
     if kind in ("FOLLOW_ENTER", "HOLD") and support >= HOLD_SUPPORT:
-        return RiskPlan("trailing", trail_pct=max(0.01, round(distance * 150, 2))), distance * 1.5
-    return RiskPlan("atr", atr_multiple=multiple), distance
+        return StopRule("trailing", trail_pct=max(0.01, round(distance * 150, 2))), distance * 1.5
+    return StopRule("atr", atr_multiple=multiple), distance
 
 
 def _losing_side(price: float, entry_price: float, side: int) -> float:

@@ -92,7 +92,7 @@ async def test_the_past_is_listed_with_its_own_times_and_judgement_and_stored_on
     assert [each["created_at"] for each in reversed(listed)] == [each["published_at"] for each in signals]
     score = signals[0]["score"]
     assert detail["opportunity_factors"] == score["opportunity_factors"]
-    assert detail["strategy_breakdown"] == score["strategy_breakdown"]
+    assert detail["strategy_breakdown"] == list(score["strategy_breakdown"])
     assert detail["market_context"] == score["market_context"]
     assert detail["provider"]["name"] == "strategy_alpha"
 

@@ -14,7 +14,7 @@ from actors.lens.market import CANDLE_COUNT
 from actors.lens.market.hyperliquid import HyperliquidMarketData
 from actors.lens.market.simulated import SimulatedMarketData
 from actors.lens.market.source import open_market
-from actors.lens.model import AssetType, Candles, Interval, MarketSnapshot, QualityFlags
+from actors.lens.model import AssetType, Candles, DataQuality, Interval, MarketSnapshot
 from config.settings import Settings
 from config.tasks import spawn
 from tests.integration.hyperliquid_market import OF_A_COIN, OF_THE_VENUE, QUERIES, eventually, scene
@@ -38,7 +38,7 @@ async def test_a_snapshot_gives_every_feature_of_the_full_profile() -> None:
         features = await stage.features("BTC/USD")
         price = stage.peer.price("BTC")
     document = features.to_dict()
-    assert features.flags == QualityFlags()
+    assert features.flags == DataQuality()
     assert [name for name, value in document.items() if value is None] == []
     assert [name for frame in document["frames"].values() for name, value in frame.items() if value is None] == []
     assert (features.mid, features.mark_price, features.funding_rate) == (price, price, 1.25e-5)
@@ -234,7 +234,7 @@ async def test_candles_are_stale_by_their_own_interval(interval: Interval, behin
 
         stage.peer.fault(edited(stage.peer, cut), "candleSnapshot")
         flags = (await stage.features()).flags
-    assert flags == QualityFlags(stale_data=(f"candles_{interval}",) if is_stale else ())
+    assert flags == DataQuality(stale_data=(f"candles_{interval}",) if is_stale else ())
 
 
 @pytest.mark.slow  # its deadlines are the wall clock's: a busy machine breaks them

@@ -85,7 +85,8 @@ async def test_a_good_answer_becomes_a_decision_with_its_costs_and_its_transcrip
     run = await judged(name)
     assert (run.status, run.error, run.reason_code, run.is_final) == ("SUCCESS", None, None, False)
     assert run.decision is not None
-    assert run.decision.to_dict() == {**GOOD, "risk_plan": {"stop_method": "atr", "atr_multiple": 2.0}}
+    found = orjson.loads(orjson.dumps(run.decision.to_dict()))
+    assert found == {**GOOD, "risk_plan": {"stop_method": "atr", "atr_multiple": 2.0}}
     assert run.tokens_used == TOKENS_IN + TOKENS_OUT
     assert run.prompt_hash == question_hash(name, "open_signal.v2.md")
     assert run.transcript is not None

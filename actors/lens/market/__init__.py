@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
-from actors.lens.model import AssetType, MarketSnapshot, Query, Value
+from actors.lens.model import AssetType, MarketSnapshot, Query
+from config.values import Value
 
 NO_SOURCE = MarketSnapshot(has_source=False)
 """The answer for an asset type that a source does not know."""

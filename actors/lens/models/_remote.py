@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from actors.lens.model import Decision, Evaluation, EventType, Features, RawSignal, Transcript
+from actors.lens.model import Evaluation, EventType, Features, Judgement, RawSignal, Transcript
 from actors.lens.models._failures import UNREADABLE, ModelFailure, nonsense
 from actors.lens.models._gate import Gate
 from actors.lens.models._prompt import Prompt, render
@@ -75,7 +75,7 @@ class RemoteModel(ABC):
         prompt = render(signal, features)
         began = time.perf_counter()
         answer: Answer | None = None
-        decision: Decision | None = None
+        decision: Judgement | None = None
         failure: ModelFailure | None = None
         try:
             answer = await self._answer(str(signal.event_id), prompt, signal.event_type)
@@ -117,7 +117,7 @@ class RemoteModel(ABC):
             except UNREADABLE as error:  # a form that neither the vendor's dialect nor its SDK handles
                 raise nonsense(self.vendor) from error
 
-    def _decide(self, answer: Answer, signal: RawSignal) -> Decision:
+    def _decide(self, answer: Answer, signal: RawSignal) -> Judgement:
         why = f" ({answer.stop_reason})" if answer.stop_reason else ""
         if answer.ending == "refused":
             raise ModelFailure("MODEL_ERROR", f"{self.vendor}: the model refused to answer{why}", is_final=True)
@@ -132,7 +132,7 @@ class RemoteModel(ABC):
             loaded = load_decision(
                 answer.text, signal.event_type, direction=signal.signal_direction, entry_price=signal.entry_price
             )
-            return Decision.from_dict(loaded)
+            return Judgement.from_dict(loaded)
         except ValidationFailed as error:
             raise ModelFailure("SCHEMA_ERROR", f"{self.vendor}: {problem_text(error)}") from None
 

@@ -16,15 +16,15 @@ from actors.lens.market.simulated import SimulatedMarketData
 from actors.lens.model import (
     INTERVAL_SECONDS,
     Candles,
-    Decision,
-    EntryPlan,
+    EntryOrder,
     Evaluation,
     Features,
     Frame,
     Hourly,
+    Judgement,
     MarketSnapshot,
     RawSignal,
-    RiskPlan,
+    StopRule,
 )
 from config.values import replace
 
@@ -97,10 +97,9 @@ def falling_frame(**changes: Any) -> Frame:
     )  # fmt: skip
 
 
-def make_decision(**changes: Any) -> Decision:
-    decision = Decision(
-        "FOLLOW_ENTER", 0.82, EntryPlan("limit", -5), RiskPlan("atr", atr_multiple=2.0), 15, ("bullish_ema_alignment",)
-    )
+def make_decision(**changes: Any) -> Judgement:
+    plans = (EntryOrder("limit", -5), StopRule("atr", atr_multiple=2.0))
+    decision = Judgement("FOLLOW_ENTER", 0.82, *plans, 15, ("bullish_ema_alignment",))
     return replace(decision, **changes)
 
 
@@ -144,7 +143,7 @@ def assert_is_json(value: Any) -> None:
         for name, each in value.items():
             assert type(name) is str
             assert_is_json(each)
-    elif isinstance(value, list):
+    elif isinstance(value, (list, tuple)):
         for each in value:
             assert_is_json(each)
     else:

@@ -14,9 +14,9 @@ from actors.lens.features import PROFILE_QUERIES, age_of, age_rejection, build_f
 from actors.lens.model import (
     INTERVAL_SECONDS,
     AssetContext,
+    DataQuality,
     MarketSnapshot,
     OrderBook,
-    QualityFlags,
     QueryFailure,
     Quote,
 )
@@ -44,7 +44,7 @@ def _build(snapshot, profile="full_v1", **signal):
 @pytest.mark.parametrize("profile", PROFILE_QUERIES)
 def test_each_profile_is_complete_and_unflagged_in_the_simulated_market(profile):
     features = make_features(profile=profile)
-    assert features.flags == QualityFlags()
+    assert features.flags == DataQuality()
     assert features.mid == features.price == 42000.5
     assert features.drift_bps == 0.0
     assert 0 < features.spread_bps < 10

@@ -11,16 +11,16 @@ import pytest
 
 from actors.lens.model import (
     Candles,
-    Decision,
-    EntryPlan,
+    EntryOrder,
     Evaluation,
     Features,
+    Judgement,
     MarketSnapshot,
     QueryFailure,
     Quote,
     RawSignal,
-    RiskPlan,
     Score,
+    StopRule,
 )
 from actors.lens.scoring import score_signal
 from tests.unit.lens.factories import NOW, make_candles, make_decision, make_evaluation, make_features, make_signal
@@ -33,7 +33,7 @@ def _values() -> list[object]:
     features = make_features(signal, failures=(FAILURE,))
     failed = Evaluation("claude", "some-model", "TIMEOUT", 30_000, error="no answer in 30 s")
     score = score_signal(signal, features, [make_evaluation()], NOW)
-    return [signal, features, make_decision(), make_evaluation(), failed, score, EntryPlan("market")]
+    return [signal, features, make_decision(), make_evaluation(), failed, score, EntryOrder("market")]
 
 
 @pytest.mark.parametrize("value", _values(), ids=lambda value: type(value).__name__)
@@ -56,11 +56,11 @@ def test_a_value_cannot_be_changed(value):
 
 
 def test_a_document_of_another_version_may_have_more_keys():
-    assert EntryPlan.from_dict({"type": "market", "urgency": "high"}) == EntryPlan("market")
+    assert EntryOrder.from_dict({"type": "market", "urgency": "high"}) == EntryOrder("market")
 
 
 def test_the_decision_has_the_documents_form():
-    assert make_decision().to_dict() == {
+    assert orjson.loads(orjson.dumps(make_decision().to_dict())) == {
         "decision": "FOLLOW_ENTER",
         "confidence": 0.82,
         "entry_plan": {"type": "limit", "offset_bps": -5},
@@ -68,11 +68,11 @@ def test_the_decision_has_the_documents_form():
         "size_pct": 15,
         "reasons": ["bullish_ema_alignment"],
     }
-    assert Decision.from_dict(make_decision().to_dict()).risk_plan == RiskPlan("atr", atr_multiple=2.0)
+    assert Judgement.from_dict(make_decision().to_dict()).risk_plan == StopRule("atr", atr_multiple=2.0)
 
 
 def test_the_enriched_document_has_the_documents_names():
-    document = make_features(profile="trend_follow_v1").to_dict()
+    document = orjson.loads(orjson.dumps(make_features(profile="trend_follow_v1").to_dict()))
     assert document["feature_profile"] == "trend_follow_v1"
     assert document["quality_flags"] == {"missing_data": [], "stale_data": [], "provider_errors": []}
     assert list(document["frames"]) == ["15m", "1h", "4h"]

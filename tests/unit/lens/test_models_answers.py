@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.lens.model import Decision
+from actors.lens.model import Judgement
 from schemas.decisions import (
     DECISIONS_ON,
     CloseDecision,
@@ -45,7 +45,7 @@ def problem(text: str, event_type: str = "OPEN_SIGNAL") -> str:
 
 def test_an_answer_becomes_a_decision_without_what_it_left_open() -> None:
     loaded = load_decision(answer(), "OPEN_SIGNAL")
-    decision = Decision.from_dict(loaded)
+    decision = Judgement.from_dict(loaded)
     assert decision == make_decision(confidence=0.78)
     assert loaded["risk_plan"] == {"stop_method": "atr", "atr_multiple": 2.0}
 
@@ -233,4 +233,4 @@ def test_every_answer_in_the_form_asked_for_is_taken(document: dict[str, Any]) -
     loaded = load_decision(json.dumps(document), "OPEN_SIGNAL")
     assert loaded["confidence"] == document["confidence"]
     assert loaded["reasons"] == document["reasons"]
-    assert Decision.from_dict(loaded).to_dict() == loaded
+    assert json.loads(json.dumps(Judgement.from_dict(loaded).to_dict())) == loaded

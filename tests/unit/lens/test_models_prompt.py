@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.lens.model import Position
+from actors.lens.model import OpenPosition
 from actors.lens.models._prompt import PROMPTS, load_template, render
 from config.values import replace
 from schemas.decisions import (
@@ -87,7 +87,7 @@ def test_a_prompt_to_close_says_what_would_be_closed() -> None:
         return json.loads(render(closing, features).user.partition("The signal:\n")[2].partition("\n")[0])["position"]
 
     assert told(features) is None
-    assert told(replace(features, position=Position(40000.0, -0.0500125))) == {
+    assert told(replace(features, position=OpenPosition(40000.0, -0.0500125))) == {
         "opening_price": 40000.0,
         "result": -0.0500125,
     }

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.lens.model import EntryPlan, Hourly, QualityFlags, RiskPlan
+from actors.lens.model import DataQuality, EntryOrder, Hourly, StopRule
 from actors.lens.symbols import CATEGORY_OF
 from actors.lens.technical import evaluate
 from config.values import replace
@@ -28,7 +28,7 @@ WEAKENING = replace(
     RISING,
     frames={"15m": falling_frame(), "1h": rising_frame(), "4h": rising_frame(ema_21=94.0, macd_histogram=-0.3)},
 )
-STALE_ENTRY = QualityFlags(stale_data=("entry_price",))
+STALE_ENTRY = DataQuality(stale_data=("entry_price",))
 
 
 def _close(direction):
@@ -40,7 +40,7 @@ def test_an_open_with_the_trend_is_followed(direction, features):
     decision = evaluate(make_signal(signal_direction=direction), features)
     assert decision.decision == "FOLLOW_ENTER"
     assert decision.confidence > 0.8
-    assert decision.entry_plan == EntryPlan("market")
+    assert decision.entry_plan == EntryOrder("market")
     assert 1 <= decision.size_pct <= 25
 
 
@@ -69,7 +69,7 @@ def test_a_close_is_followed_unless_the_trend_still_carries_the_position(directi
 def test_a_close_in_a_trend_that_weakens_tightens_the_stop():
     decision = evaluate(_close("close_long"), WEAKENING)
     assert decision.decision == "TIGHTEN_STOP"
-    assert decision.risk_plan == RiskPlan("atr", atr_multiple=1.0)
+    assert decision.risk_plan == StopRule("atr", atr_multiple=1.0)
 
 
 def test_the_reasons_are_the_evidence_for_the_decision():
@@ -90,7 +90,7 @@ def test_an_entry_price_that_is_gone_is_not_followed():
 def test_missing_and_stale_data_lower_the_confidence():
     full = evaluate(make_signal(), RISING).confidence
     partial = evaluate(make_signal(), replace(RISING, frames={"1h": rising_frame()})).confidence
-    stale = evaluate(make_signal(), replace(RISING, flags=QualityFlags(stale_data=("signal",)))).confidence
+    stale = evaluate(make_signal(), replace(RISING, flags=DataQuality(stale_data=("signal",)))).confidence
     assert 0.5 < partial < full
     assert 0.5 < stale < full
 
@@ -106,12 +106,12 @@ def test_without_data_an_open_is_ignored_and_a_close_followed_at_a_coins_toss(ev
 @pytest.mark.parametrize(("direction", "features", "offset"), [("long", RISING, -15), ("short", FALLING, 15)])
 def test_a_wide_spread_is_entered_by_a_limit_order_on_the_better_side(direction, features, offset):
     decision = evaluate(make_signal(signal_direction=direction), replace(features, spread_bps=30.0))
-    assert decision.entry_plan == EntryPlan("limit", offset)
+    assert decision.entry_plan == EntryOrder("limit", offset)
 
 
 def test_a_strong_trend_is_trailed_and_a_weak_one_stopped_by_atr():
-    assert evaluate(make_signal(), RISING).risk_plan == RiskPlan("trailing", trail_pct=3.0)
-    assert evaluate(make_signal(), WEAKENING).risk_plan == RiskPlan("atr", atr_multiple=2.0)
+    assert evaluate(make_signal(), RISING).risk_plan == StopRule("trailing", trail_pct=3.0)
+    assert evaluate(make_signal(), WEAKENING).risk_plan == StopRule("atr", atr_multiple=2.0)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_strong_trend_is_trailed_and_a_weak_one_stopped_by_atr():
 )
 def test_a_stop_comes_before_the_liquidation(direction, features, liquidation, stop):
     signal = make_signal(signal_direction=direction, liquidation_price=liquidation)
-    assert evaluate(signal, features).risk_plan == RiskPlan("fixed", stop_level=stop)
+    assert evaluate(signal, features).risk_plan == StopRule("fixed", stop_level=stop)
     far = make_signal(signal_direction=direction, liquidation_price=200 - liquidation)
     assert evaluate(far, features).risk_plan.stop_method == "trailing"
 
@@ -170,7 +170,7 @@ def test_whatever_the_features_the_decision_is_valid_and_repeatable(
 ):
     funding, spread, support, resistance, imbalance = extras
     features = bare_features(
-        by_interval, hourly, profile="full_v1", price=price, flags=QualityFlags(stale_data=stale), funding_rate=funding,
+        by_interval, hourly, profile="full_v1", price=price, flags=DataQuality(stale_data=stale), funding_rate=funding,
         spread_bps=spread, support=support, resistance=resistance, order_book_imbalance=imbalance,
     )  # fmt: skip
     event_type, direction = kind
