@@ -16,8 +16,9 @@ from actors.lens._results import StageFailure, cause
 from actors.lens.messages import PUBLISH, Placed, PublishScored, Scored
 from config import clock, metrics
 from config.backoff import Backoff
+from config.bisection import bisect_failures
 from db.ingest import LostMessage, Resent, find_resent, keep_messages, settle_resent
-from schemas.errors import AppError, Fenced, Unavailable
+from schemas.errors import Fenced, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ MOST_MESSAGES = 500  # in one transaction: some 50 ms of Postgres's time
 MOST_BYTES = 1 << 20
 PUBLISH_SECONDS = 8.0  # longer than the owner's own deadline: giving up earlier would only repeat its work
 RETRY_SECONDS = (0.1, 5.0)
+
+_NOT_AT_FAULT = (Unavailable, Fenced)  # errors that any message would meet now
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,42 +121,31 @@ class Acceptance:
                 metrics.INGEST_MESSAGES.labels(way, result).inc(count)
 
     async def _publish(self, signals: Sequence[Scored]) -> _Verdict:
-        """Publish a batch; one that `lens/publish` fails on is sent in halves, down to the culprit."""
-        if not signals:
-            return _Verdict()
-        try:
+        """Publish a batch; one that `lens/publish` fails on is sent in halves, down to the signals at fault."""
+        verdict = _Verdict()
+
+        async def publish(part: Sequence[tuple[int, Scored]]) -> None:
             placed: Placed = await self._context.ref(PUBLISH, "").ask(
-                "", PublishScored(tuple(signals)), deadline_seconds=PUBLISH_SECONDS
+                "", PublishScored(tuple(signal for _, signal in part)), deadline_seconds=PUBLISH_SECONDS
             )
-        except (Unavailable, Fenced):
-            raise
-        except AppError as error:
-            if len(signals) == 1:
-                return _Verdict(refused={0: StageFailure("INTERNAL_ERROR", error.message)})
-            middle = len(signals) // 2
-            first, second = await self._publish(signals[:middle]), await self._publish(signals[middle:])
-            late = {middle + place: failure for place, failure in second.refused.items()}
-            return _Verdict(first.published + second.published, first.known + second.known, {**first.refused, **late})
-        refused = {place: StageFailure("PUBLISH_ERROR", reason) for place, reason in placed.refused.items()}
-        return _Verdict(placed.published, placed.known, refused)
+            verdict.published += placed.published
+            verdict.known += placed.known
+            for index, reason in placed.refused.items():
+                verdict.refused[part[index][0]] = StageFailure("PUBLISH_ERROR", reason)
+
+        for (index, _), error in await bisect_failures(list(enumerate(signals)), publish, passing=_NOT_AT_FAULT):
+            verdict.refused[index] = StageFailure("INTERNAL_ERROR", str(error))
+        return verdict
 
     async def _keep(self, dead_letters: Sequence[LostMessage]) -> None:
-        if not dead_letters:
-            return
-        try:
+        async def keep(part: Sequence[LostMessage]) -> None:
             async with self._context.transaction() as conn:
-                await keep_messages(conn, dead_letters)
-        except (Unavailable, Fenced):
-            raise
-        except Exception as error:
-            if len(dead_letters) == 1:
-                # No known error leads here: the payload was checked. It must not block the messages behind it.
-                log.exception("a message of %s can neither be published nor kept", dead_letters[0].way, exc_info=error)
-                metrics.INGEST_MESSAGES.labels(dead_letters[0].way, "lost").inc()
-                return
-            middle = len(dead_letters) // 2
-            await self._keep(dead_letters[:middle])
-            await self._keep(dead_letters[middle:])
+                await keep_messages(conn, part)
+
+        for message, error in await bisect_failures(dead_letters, keep, passing=_NOT_AT_FAULT):
+            # No known error leads here: the payload was checked. It must not block the messages behind it.
+            log.error("a message of %s can neither be published nor kept", message.way, exc_info=error)
+            metrics.INGEST_MESSAGES.labels(message.way, "lost").inc()
 
 
 def _again(row: Resent) -> Received:

@@ -15,15 +15,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-import asyncpg
-
 from actors.lens._documents import assemble, present
 from config import clock, metrics
+from config.bisection import bisect_failures
 from config.settings import Settings
 from config.tasks import cancel, spawn
 from db import archive as sql
-from db._postgres import Connection, Pool, connection, is_unavailable, transaction
-from schemas.errors import Unavailable
+from db._postgres import Connection, Pool, connection, database_errors, transaction
+from schemas.errors import DatabaseUnavailable, Unavailable
 
 if TYPE_CHECKING:
     from db._mongo import Collection
@@ -99,21 +98,15 @@ class Archive:
         return assemble(parts[event_id]) if event_id in parts else None
 
     async def _insert(self, conn: Connection, runs: Sequence[sql.RunRow]) -> None:
-        try:
-            async with conn.transaction():  # a savepoint
-                await sql.insert_runs(conn, runs)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:  # the latter: it cannot even be sent
-            if is_unavailable(error):
-                raise
-            if len(runs) > 1:
-                middle = len(runs) // 2
-                await self._insert(conn, runs[:middle])
-                await self._insert(conn, runs[middle:])
-                return
-            log.exception("the archive cannot store a run of %s on event %s", runs[0].model, runs[0].event_id)
-            metrics.ARCHIVE_RUNS.labels("dropped").inc()
-        else:
-            metrics.ARCHIVE_RUNS.labels("stored").inc(len(runs))
+        async def insert(part: Sequence[sql.RunRow]) -> None:
+            async with database_errors(), conn.transaction():  # a savepoint
+                await sql.insert_runs(conn, part)
+
+        refused = await bisect_failures(runs, insert, passing=(DatabaseUnavailable,))
+        for run, error in refused:
+            log.error("the archive cannot store a run of %s on event %s", run.model, run.event_id, exc_info=error)
+        metrics.ARCHIVE_RUNS.labels("dropped").inc(len(refused))
+        metrics.ARCHIVE_RUNS.labels("stored").inc(len(runs) - len(refused))
 
     async def _expire_forever(self) -> None:
         delay = PAUSE_SECONDS * 60  # not in the middle of a start

@@ -10,6 +10,7 @@ from uuid import UUID
 from actors.lens._results import GivenUp, Noted, StageFailure, StageResult, cause, dead_letter, steps_move, stored_move
 from actors.lens.messages import Work
 from config import clock
+from config.bisection import bisect_failures
 from config.ids import time_of, uuid7
 from config.values import replace
 from db._postgres import CONTENDED, Connection, loudness
@@ -31,24 +32,21 @@ class Commits:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
 
-    async def commit(self, batch: list[StageResult], done: list[StageResult]) -> None:
+    async def commit(self, batch: Sequence[StageResult], done: list[StageResult]) -> None:
         """Commit the batch; if a row of it cannot be stored, its halves, so that one such event fails alone.
 
         Committed results are added to `done`; it may hold a part of the batch when the rest raises.
         """
-        try:
-            done += await self._commit_once(batch)
-        except (AppError, *CONTENDED):
-            raise
-        except Exception as error:  # noqa: BLE001 - a constraint, a text, a value that no codec takes
-            if len(batch) > 1:
-                middle = len(batch) // 2
-                await self.commit(batch[:middle], done)
-                await self.commit(batch[middle:], done)
-            elif batch[0].work.carried:
-                await self._commit_apart(batch[0], done)
+
+        async def attempt(part: Sequence[StageResult]) -> None:
+            done.extend(await self._commit_once(part))
+
+        failed = await bisect_failures(batch, attempt, passing=(AppError, *CONTENDED))
+        for result, error in failed:  # a constraint, a text, a value that no codec takes
+            if result.work.carried:
+                await self._commit_apart(result, done)
             else:
-                done += await self._dead_letter_alone(batch[0], error, self._stage.stage)
+                done += await self._dead_letter_alone(result, error, self._stage.stage)
 
     async def commit_steps(self, works: Sequence[Work], stage: str | None = None) -> set[UUID]:
         """Store carried steps and move their events to this (or another) `stage`; return the ids of those moved."""
@@ -80,7 +78,7 @@ class Commits:
                     return
             except (AppError, *CONTENDED):
                 raise
-            except Exception as error:  # noqa: BLE001 - as above
+            except Exception as error:  # noqa: BLE001 - as in `commit`
                 done += await self._dead_letter_alone(replace(result, work=work), error, step.stage)
                 return
         await self.commit([replace(result, work=work)], done)
@@ -100,7 +98,7 @@ class Commits:
             log.exception("%s cannot dead-letter event %s either; the sweep takes it again", stage, event_id)
             return []
 
-    async def _commit_once(self, batch: list[StageResult], stage: str | None = None) -> list[StageResult]:
+    async def _commit_once(self, batch: Sequence[StageResult], stage: str | None = None) -> list[StageResult]:
         stage = stage or self._stage.stage
         notes = [result for result in batch if isinstance(result, Noted)]
         moves = [result for result in batch if not isinstance(result, Noted)]

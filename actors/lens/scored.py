@@ -25,6 +25,7 @@ from actors.lens.publication import (
 )
 from actors.lens.scoring import tier_of
 from actors.lens.symbols import asset_category
+from config.bisection import bisect_failures
 from config.clock import rfc3339
 from config.masking import redact
 from db._postgres import CONTENDED, Connection
@@ -62,28 +63,26 @@ class ScoredSignals:
     async def publish(self, signals: Sequence[Scored]) -> Placed:
         """Store the new ones, in order, and notify the gateways. Raises DatabaseUnavailable."""
         async with self._turn:
-            return await self._publish(list(enumerate(signals)))
+            return await self._publish(signals)
 
-    async def _publish(self, numbered: Sequence[tuple[int, Scored]]) -> Placed:
-        """Store a batch; if one cannot be stored, its halves, so that it is refused alone."""
+    async def _publish(self, signals: Sequence[Scored]) -> Placed:
+        published = 0
+
+        async def attempt(part: Sequence[tuple[int, Scored]]) -> None:
+            nonlocal published
+            stored = await self._store([signal for _, signal in part])
+            await self._announce(stored)
+            published += len(stored)
+
+        refused: dict[int, str] = {}
         try:
-            stored = await self._store([signal for _, signal in numbered])
-        except AppError:
-            raise
-        except CONTENDED as error:
-            raise DatabaseUnavailable("The database is contended") from error
-        except Exception as error:  # a constraint, a text, a value that no codec takes
-            if len(numbered) == 1:
-                [(place, signal)] = numbered
-                log.error("the scored signal %s cannot be stored", signal.id, exc_info=error)
-                return Placed(0, 0, {place: redact(f"{type(error).__name__}: {error}")})
-            middle = len(numbered) // 2
-            first, second = await self._publish(numbered[:middle]), await self._publish(numbered[middle:])
-            return Placed(
-                first.published + second.published, first.known + second.known, first.refused | second.refused
-            )
-        await self._announce(stored)
-        return Placed(len(stored), len(numbered) - len(stored), {})
+            failed = await bisect_failures(list(enumerate(signals)), attempt, passing=(AppError, *CONTENDED))
+        except CONTENDED as contention:
+            raise DatabaseUnavailable("The database is contended") from contention
+        for (index, signal), error in failed:  # a constraint, a text, a value that no codec takes
+            log.error("the scored signal %s cannot be stored", signal.id, exc_info=error)
+            refused[index] = redact(f"{type(error).__name__}: {error}")
+        return Placed(published, len(signals) - published - len(refused), refused)
 
     async def _store(self, signals: Sequence[Scored]) -> Sequence[NewSignal]:
         async with self._context.transaction(deadline_seconds=WRITE_SECONDS) as conn:
