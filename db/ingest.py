@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from db._json import json_texts
 from db._postgres import Connection
+from db._rows import columns, insert, rows_of
 from db.lens.dlq import RESOLVED_BY_RETRY
 
 
@@ -27,26 +27,25 @@ class LostMessage:
     created_at: datetime
 
 
-KEEP_MESSAGES = """
-INSERT INTO lens_dlq (id, stage, way, reason_code, error_message, payload, attempts, retry_count, created_at)
-SELECT m.id, 'enqueue', m.way, m.attempts::jsonb->0->>'reason_code', m.attempts::jsonb->0->>'error_message',
-       m.payload::jsonb, m.attempts::jsonb, 0, m.created_at
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[])
-     AS m (id, way, payload, attempts, created_at)
+KEEP_MESSAGES = f"""
+{
+    insert(
+        "lens_dlq",
+        LostMessage,
+        stage="'enqueue'",
+        payload="n.payload::jsonb",
+        reason_code="n.attempts->0->>'reason_code'",
+        error_message="n.attempts->0->>'error_message'",
+        retry_count="0",
+    )
+}
 ON CONFLICT (id) DO NOTHING
 """
 
 
 async def keep_messages(conn: Connection, rows: Sequence[LostMessage]) -> None:
     """Dead-letter messages; existing entries stay as they are."""
-    await conn.execute(
-        KEEP_MESSAGES,
-        [r.id for r in rows],
-        [r.way for r in rows],
-        [r.payload for r in rows],
-        json_texts(r.attempts for r in rows),
-        [r.created_at for r in rows],
-    )
+    await conn.execute(KEEP_MESSAGES, *columns(LostMessage, rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ ORDER BY id LIMIT $1
 
 async def find_resent(conn: Connection, limit: int) -> list[Resent]:
     """Return messages that are being retried, at most `limit`, oldest first."""
-    return [Resent(*row) for row in await conn.fetch(FIND_RESENT, limit)]
+    return rows_of(Resent, await conn.fetch(FIND_RESENT, limit))
 
 
 # One that was edited and retried again meanwhile has another count: it is processed once more.

@@ -14,6 +14,7 @@ from actors.lens.messages import Retrying, Submit
 from config import clock
 from config.ids import uuid7
 from db._postgres import Connection
+from db._rows import exact_json
 from db.lens import retries as sql
 from db.lens.dlq import RESOLVED_BY_RETRY
 from db.lens.retries import Event, Marked, OpenDeadLetter, Requeued
@@ -169,7 +170,7 @@ class _Batch:
             is_anew = edit.is_anew or (plan.edit is not None and plan.edit.is_anew)
             plan.edit = replace(edit, is_anew=is_anew)
             plan.edited_by.add(dead_letter.id)
-            plan.event = replace(plan.event, edited=sql.exact_json(edit.signal))
+            plan.event = replace(plan.event, edited=exact_json(edit.signal))
         plan.delay_seconds = min(plan.delay_seconds, order.delay_seconds) if plan.begun else order.delay_seconds
         dead_letter = self._count(dead_letter)
         plan.begun[dead_letter.id] = dead_letter
@@ -195,7 +196,7 @@ class _Batch:
             return Retrying(dead_letter.id, dead_letter.stage, dead_letter.retry_count)
         message = scored_message(dead_letter, order.patch)
         edited = None if order.patch is None else message
-        dead_letter = self._count(replace(dead_letter, retrying=True, edited_payload=sql.exact_json(message)))
+        dead_letter = self._count(replace(dead_letter, retrying=True, edited_payload=exact_json(message)))
         self.marked[dead_letter.id] = Marked(dead_letter.id, dead_letter.retry_count, edited)
         return Retrying(dead_letter.id, dead_letter.stage, dead_letter.retry_count)
 

@@ -30,7 +30,7 @@ from actors.lens.messages import (
 )
 from actors.lens.model import RawSignal
 from config import clock, metrics
-from config.ids import time_of
+from config.ids import key_hash, time_of
 from db._postgres import Connection
 from db.lens import retries
 from db.lens.dlq import count_open
@@ -207,6 +207,7 @@ def _event(submit: Submit, enqueued_at: datetime) -> NewEvent:
         idempotency_key=submit.idempotency_key,
         body_hash=fingerprint(submit) if submit.idempotency_key is not None else None,
         timeline=[entry("RECEIVED", received_at), entry("ENQUEUED", max(enqueued_at, received_at))],
+        source_hash=key_hash(submit.source),
     )
 
 

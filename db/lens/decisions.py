@@ -11,6 +11,7 @@ from uuid import UUID
 from config.ids import first_id, last_id
 from db._instruments import key_of
 from db._postgres import Connection
+from db._rows import row_of, rows_of
 from db._totals import Totals
 from db._where import WHERE, Condition, filtered
 
@@ -84,7 +85,7 @@ async def list_decisions(
         return [], total  # searching in vain would read the whole table
     statement, values = filtered(LIST_DECISIONS, conditions, first=3)
     rows = await conn.fetch(statement, limit, offset, *values)
-    return [DecisionRow(*row) for row in rows], max(total, offset + len(rows))
+    return rows_of(DecisionRow, rows), max(total, offset + len(rows))
 
 
 @dataclass(slots=True)
@@ -101,5 +102,4 @@ GET_DECISION = f"SELECT {_COLUMNS}, model_version, latency_ms, tokens_used FROM 
 
 async def get_decision(conn: Connection, decision_id: UUID) -> DecisionDetail | None:
     """Return one decision, or None."""
-    row = await conn.fetchrow(GET_DECISION, decision_id)
-    return None if row is None else DecisionDetail(*row)
+    return row_of(DecisionDetail, await conn.fetchrow(GET_DECISION, decision_id))

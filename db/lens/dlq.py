@@ -9,8 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from config.ids import first_id, last_id
-from db._json import json_texts
 from db._postgres import Connection
+from db._rows import columns, insert, row_of, rows_of
 from db._where import WHERE, Condition, filtered
 
 RESOLVED_BY_RETRY = "Resolved by retry"
@@ -36,14 +36,8 @@ class DeadLetter:
 
 
 # A failure after a retry updates the entry it came from: the partial unique index finds it.
-INSERT_DEAD_LETTERS = """
-INSERT INTO lens_dlq (id, event_id, stage, model, reason_code, error_message, payload, attempts, retry_count,
-                      created_at)
-SELECT d.id, d.event_id, d.stage, d.model, d.reason_code, d.error_message, d.payload, d.attempts::jsonb, d.retry_count,
-       d.created_at
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::text[], $9::int[],
-            $10::timestamptz[])
-     AS d (id, event_id, stage, model, reason_code, error_message, payload, attempts, retry_count, created_at)
+INSERT_DEAD_LETTERS = f"""
+{insert("lens_dlq", DeadLetter)}
 ON CONFLICT (event_id, stage, coalesce(model, '')) WHERE resolved_at IS NULL DO UPDATE
 SET reason_code = excluded.reason_code, error_message = excluded.error_message,
     attempts = lens_dlq.attempts || excluded.attempts, retrying = false
@@ -52,24 +46,12 @@ SET reason_code = excluded.reason_code, error_message = excluded.error_message,
 
 async def insert_dead_letters(conn: Connection, rows: Sequence[DeadLetter]) -> None:
     """Insert entries into the queue, or update those that are being retried."""
-    await conn.execute(
-        INSERT_DEAD_LETTERS,
-        [r.id for r in rows],
-        [r.event_id for r in rows],
-        [r.stage for r in rows],
-        [r.model for r in rows],
-        [r.reason_code for r in rows],
-        [r.error_message for r in rows],
-        [r.payload for r in rows],
-        json_texts(r.attempts for r in rows),
-        [r.retry_count for r in rows],
-        [r.created_at for r in rows],
-    )
+    await conn.execute(INSERT_DEAD_LETTERS, *columns(DeadLetter, rows))
 
 
 RESOLVE_CURED = """
-UPDATE lens_dlq d SET resolved_at = now(), resolution_note = $4, retrying = false
-FROM unnest($2::uuid[], $3::text[]) AS cured (event_id, model)
+UPDATE lens_dlq d SET resolved_at = now(), resolution_note = $2, retrying = false
+FROM unnest($3::uuid[], $4::text[]) AS cured (event_id, model)
 WHERE d.event_id = cured.event_id AND d.stage = $1 AND d.model IS NOT DISTINCT FROM cured.model
   AND d.resolved_at IS NULL
 """
@@ -77,8 +59,7 @@ WHERE d.event_id = cured.event_id AND d.stage = $1 AND d.model IS NOT DISTINCT F
 
 async def resolve_cured(conn: Connection, stage: str, cured: Sequence[tuple[UUID, str | None]]) -> None:
     """Resolve the open entries of `stage` for these (event, model), after a retry that succeeded."""
-    event_ids, models = [event_id for event_id, _ in cured], [model for _, model in cured]
-    await conn.execute(RESOLVE_CURED, stage, event_ids, models, RESOLVED_BY_RETRY)
+    await conn.execute(RESOLVE_CURED, stage, RESOLVED_BY_RETRY, *zip(*cured, strict=True))
 
 
 END_RETRIES = "UPDATE lens_dlq SET retrying = false WHERE event_id = ANY ($1::uuid[]) AND retrying"
@@ -155,7 +136,7 @@ async def list_dead_letters(
     else:
         statement, values = filtered(COUNT_DEAD_LETTERS, filters.conditions())
         total = await conn.fetchval(statement, *values)
-    return [DeadLetterRow(*row) for row in rows], total
+    return rows_of(DeadLetterRow, rows), total
 
 
 @dataclass(slots=True)
@@ -178,5 +159,4 @@ FROM lens_dlq WHERE id = $1
 
 async def get_dead_letter(conn: Connection, dead_letter_id: UUID) -> DeadLetterDetail | None:
     """Return one entry, or None."""
-    row = await conn.fetchrow(GET_DEAD_LETTER, dead_letter_id)
-    return None if row is None else DeadLetterDetail(*row)
+    return row_of(DeadLetterDetail, await conn.fetchrow(GET_DEAD_LETTER, dead_letter_id))

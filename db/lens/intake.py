@@ -8,10 +8,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from config.ids import key_hash
 from config.values import Value
-from db._json import json_texts
 from db._postgres import Connection
+from db._rows import columns, rows_of, unnest
 
 IDEMPOTENCY_HOURS = 24
 
@@ -35,6 +34,7 @@ class NewEvent(Value):
     idempotency_key: str | None
     body_hash: bytes | None
     timeline: list[dict[str, Any]]
+    source_hash: int
 
 
 class Accepted(Value):
@@ -57,21 +57,16 @@ WHERE k.received_at > now() - interval '{IDEMPOTENCY_HOURS} hours'
 
 async def find_keys(conn: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Accepted]:
     """Return the unexpired idempotency keys among `keys` (source, key)."""
-    rows = await conn.fetch(FIND_KEYS, [source for source, _ in keys], [key for _, key in keys])
-    return {(row["source"], row["key"]): Accepted(*row) for row in rows}
+    found = rows_of(Accepted, await conn.fetch(FIND_KEYS, *zip(*keys, strict=True)))
+    return {(each.source, each.key): each for each in found}
 
 
 # One statement: one round trip and one plan for the three tables. An event that exists already belongs to a batch that
 # was delivered again: the sender chose its id, so it counts once. A key that exists already is an expired one
 # (find_keys has answered for the others, and one shard of lens/intake writes all keys of a source): it is taken over.
-INSERT_EVENTS = """
+INSERT_EVENTS = f"""
 WITH incoming AS (
-    SELECT * FROM unnest(
-        $1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::numeric[], $7::numeric[], $8::numeric[],
-        $9::timestamptz[], $10::text[], $11::text[], $12::jsonb[], $13::text[], $14::text[], $15::bytea[], $16::text[],
-        $18::bigint[]
-    ) AS row (event_id, received_at, event_type, signal_direction, symbol, entry_price, size, liquidation_price,
-              ts_utc, source, asset_type, asset_data, commentary, idempotency_key, body_hash, timeline, source_hash)
+    SELECT * FROM {unnest(NewEvent, first=2)}
 ), facts AS (
     INSERT INTO lens_events
     SELECT event_id, received_at, event_type, signal_direction, symbol, entry_price, size, liquidation_price,
@@ -85,7 +80,7 @@ WITH incoming AS (
     SET body_hash = excluded.body_hash, event_id = excluded.event_id, received_at = excluded.received_at
 )
 INSERT INTO lens_progress (event_id, status, stage, due_at, lease_until, timeline, source_hash)
-SELECT event_id, 'ENQUEUED', 'ENRICH', now(), now() + $17 * interval '1 second', timeline::jsonb, source_hash
+SELECT event_id, 'ENQUEUED', 'ENRICH', now(), now() + $1 * interval '1 second', timeline, source_hash
 FROM incoming
 ON CONFLICT (event_id) DO NOTHING
 """
@@ -93,27 +88,7 @@ ON CONFLICT (event_id) DO NOTHING
 
 async def insert_events(conn: Connection, events: Sequence[NewEvent], *, lease_seconds: float) -> None:
     """Store accepted events as ENQUEUED, leased to the enrich stage for `lease_seconds`."""
-    await conn.execute(
-        INSERT_EVENTS,
-        [e.event_id for e in events],
-        [e.received_at for e in events],
-        [e.event_type for e in events],
-        [e.signal_direction for e in events],
-        [e.symbol for e in events],
-        [e.entry_price for e in events],
-        [e.size for e in events],
-        [e.liquidation_price for e in events],
-        [e.ts_utc for e in events],
-        [e.source for e in events],
-        [e.asset_type for e in events],
-        [e.asset_data for e in events],
-        [e.commentary for e in events],
-        [e.idempotency_key for e in events],
-        [e.body_hash for e in events],
-        json_texts(e.timeline for e in events),
-        lease_seconds,
-        [key_hash(e.source) for e in events],
-    )
+    await conn.execute(INSERT_EVENTS, lease_seconds, *columns(NewEvent, events))
 
 
 EXPIRE_KEYS = f"""

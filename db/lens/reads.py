@@ -12,6 +12,7 @@ from uuid import UUID
 from config.ids import first_id, last_id
 from db._instruments import key_of
 from db._postgres import Connection
+from db._rows import row_of, rows_of
 from db._totals import Totals
 from db._where import WHERE, Condition, filtered
 
@@ -83,8 +84,7 @@ WHERE e.event_id = $1
 
 async def get_event(conn: Connection, event_id: UUID) -> EventDetail | None:
     """Return one event, or None."""
-    row = await conn.fetchrow(GET_EVENT, event_id)
-    return None if row is None else EventDetail(*row)
+    return row_of(EventDetail, await conn.fetchrow(GET_EVENT, event_id))
 
 
 # Not by `finished_at`, the time of the commit: a reader of the timeline must compute the same.
@@ -98,8 +98,7 @@ FROM lens_events e JOIN lens_progress p USING (event_id) WHERE event_id = $1
 
 async def get_status(conn: Connection, event_id: UUID) -> EventStatus | None:
     """Return the status of one event, or None."""
-    row = await conn.fetchrow(GET_STATUS, event_id)
-    return None if row is None else EventStatus(*row)
+    return row_of(EventStatus, await conn.fetchrow(GET_STATUS, event_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +156,7 @@ async def list_events(
         return [], total
     statement, values = filtered(LIST_EVENTS, conditions, first=3)
     rows = await conn.fetch(statement, limit, offset, *values)
-    return [EventRow(*row) for row in rows], max(total, offset + len(rows))
+    return rows_of(EventRow, rows), max(total, offset + len(rows))
 
 
 def _needs_facts(filters: EventFilters) -> bool:

@@ -14,8 +14,8 @@ from uuid import UUID
 
 import orjson
 
-from db._json import json_texts
 from db._postgres import Connection
+from db._rows import ExactJson, columns, rows_of, unnest
 from db._where import WHERE, filtered
 from db.lens.dlq import DeadLetterFilters
 
@@ -65,7 +65,7 @@ async def lock_dead_letters(
     if event_ids:
         locked = await conn.fetch(LOCK_IDLE_EVENTS if idle_only else LOCK_EVENTS, event_ids)
         event_ids = [row[0] for row in locked]
-    dead_letters = [OpenDeadLetter(*row) for row in await conn.fetch(LOCK_DEAD_LETTERS, ids, event_ids)]
+    dead_letters = rows_of(OpenDeadLetter, await conn.fetch(LOCK_DEAD_LETTERS, ids, event_ids))
     return {each.id: each for each in dead_letters}, event_ids
 
 
@@ -108,7 +108,8 @@ WHERE p.event_id = ANY ($1::uuid[])
 
 async def get_events(conn: Connection, event_ids: Sequence[UUID]) -> dict[UUID, Event]:
     """Return the events, which the caller has locked, so what other tables hold of them is fixed too."""
-    return {row[0]: Event(*row) for row in await conn.fetch(GET_EVENTS, event_ids)} if event_ids else {}
+    found = rows_of(Event, await conn.fetch(GET_EVENTS, event_ids)) if event_ids else []
+    return {each.event_id: each for each in found}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,24 +119,22 @@ class Requeued:
     event_id: UUID
     stage: str
     status: str
-    asked: list[str] | None
-    announced: list[str] | None
-    edited: dict[str, Any] | None
+    asked: Sequence[str] | None
+    announced: Sequence[str] | None
+    edited: ExactJson | None
     delay_seconds: float
     timeline: list[dict[str, Any]]
 
 
-# asked and announced are lists, which unnest would flatten: they travel as JSON, null for null. The lease ends when the
-# event is due, so the stage's next sweep takes it. The new round invalidates what a stage still holds of an older one.
-REQUEUE = """
+# The lease ends when the event is due, so the stage's next sweep takes it. The new round invalidates what a stage still
+# holds of an older one.
+REQUEUE = f"""
 UPDATE lens_progress p
 SET round = p.round + 1, stage = r.stage, status = r.status, attempt = 0, failures = '[]', finished_at = NULL,
     due_at = now() + r.delay_seconds * interval '1 second', lease_until = now() + r.delay_seconds * interval '1 second',
-    asked = CASE WHEN r.asked IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(r.asked::jsonb)) END,
-    announced = CASE WHEN r.announced IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(r.announced::jsonb)) END,
-    edited = coalesce(r.edited::jsonb, p.edited), timeline = p.timeline || r.timeline::jsonb
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::text[])
-     AS r (event_id, stage, status, asked, announced, edited, delay_seconds, timeline)
+    asked = r.asked, announced = r.announced, edited = coalesce(r.edited, p.edited),
+    timeline = p.timeline || r.timeline
+FROM {unnest(Requeued, "r")}
 WHERE p.event_id = r.event_id
 """
 
@@ -143,17 +142,7 @@ WHERE p.event_id = r.event_id
 async def requeue(conn: Connection, rows: Sequence[Requeued]) -> None:
     """Queue locked events for their stages again."""
     if rows:
-        await conn.execute(
-            REQUEUE,
-            [r.event_id for r in rows],
-            [r.stage for r in rows],
-            [r.status for r in rows],
-            json_texts(r.asked for r in rows),
-            json_texts(r.announced for r in rows),
-            [None if r.edited is None else exact_json(r.edited) for r in rows],
-            [r.delay_seconds for r in rows],
-            json_texts(r.timeline for r in rows),
-        )
+        await conn.execute(REQUEUE, *columns(Requeued, rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,18 +151,17 @@ class Marked:
 
     id: UUID
     retry_count: int
-    edited: dict[str, Any] | None
+    edited: ExactJson | None
     event_id: UUID | None = None
     is_done: bool = False
 
 
-MARK_RETRIED = """
+MARK_RETRIED = f"""
 UPDATE lens_dlq d
 SET retry_count = m.retry_count, last_retry_at = now(), retrying = NOT m.is_done,
-    edited_payload = coalesce(m.edited::jsonb, d.edited_payload), event_id = coalesce(d.event_id, m.event_id),
-    resolved_at = CASE WHEN m.is_done THEN now() END, resolution_note = CASE WHEN m.is_done THEN $5 END
-FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::bool[], $6::int[])
-     AS m (id, edited, event_id, is_done, retry_count)
+    edited_payload = coalesce(m.edited, d.edited_payload), event_id = coalesce(d.event_id, m.event_id),
+    resolved_at = CASE WHEN m.is_done THEN now() END, resolution_note = CASE WHEN m.is_done THEN $1 END
+FROM {unnest(Marked, "m", first=2)}
 WHERE d.id = m.id
 """
 
@@ -181,15 +169,7 @@ WHERE d.id = m.id
 async def mark_retried(conn: Connection, rows: Sequence[Marked], *, resolution_note: str) -> None:
     """Store that locked entries are retried; those that are done are resolved with the note."""
     if rows:
-        await conn.execute(
-            MARK_RETRIED,
-            [r.id for r in rows],
-            [None if r.edited is None else exact_json(r.edited) for r in rows],
-            [r.event_id for r in rows],
-            [r.is_done for r in rows],
-            resolution_note,
-            [r.retry_count for r in rows],
-        )
+        await conn.execute(MARK_RETRIED, resolution_note, *columns(Marked, rows))
 
 
 MARK_FAILED = """
@@ -259,14 +239,3 @@ EXISTS = "SELECT EXISTS (SELECT FROM lens_dlq WHERE id = $1)"
 async def exists(conn: Connection, dead_letter_id: UUID) -> bool:
     """Return whether such an entry exists or existed."""
     return bool(await conn.fetchval(EXISTS, dead_letter_id))
-
-
-def exact_json(document: dict[str, Any]) -> str:
-    """Return JSON text in which a Decimal is a number with all of its digits."""
-    return orjson.dumps(document, default=_exact).decode()
-
-
-def _exact(value: object) -> Any:
-    if isinstance(value, Decimal):
-        return orjson.Fragment(f"{value:f}")
-    raise TypeError(f"{type(value).__name__} is not JSON")

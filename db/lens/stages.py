@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from config.values import Value
-from db._json import json_texts
 from db._postgres import Connection
+from db._rows import columns, insert, unnest, upsert
 
 
 class Move(Value):
@@ -35,20 +35,18 @@ class Move(Value):
     from_stage: str | None = None
 
 
-MOVE = """
+MOVE = f"""
 UPDATE lens_progress p
 SET status = coalesce(m.status, p.status),
     stage = m.stage,
     attempt = m.next_attempt,
     due_at = now() + m.delay_seconds * interval '1 second',
-    lease_until = now() + CASE WHEN m.stage = $11 THEN m.delay_seconds ELSE $10 END * interval '1 second',
-    timeline = p.timeline || m.timeline::jsonb,
-    failures = m.failures::jsonb,
+    lease_until = now() + CASE WHEN m.stage = $1 THEN m.delay_seconds ELSE $2 END * interval '1 second',
+    timeline = p.timeline || m.timeline,
+    failures = m.failures,
     finished_at = CASE WHEN m.ended THEN now() END
-FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::smallint[], $6::float8[], $7::text[], $8::text[],
-            $9::bool[], $12::smallint[], $13::text[])
-     AS m (event_id, attempt, status, stage, next_attempt, delay_seconds, timeline, failures, ended, round, from_stage)
-WHERE p.event_id = m.event_id AND p.stage = coalesce(m.from_stage, $11) AND p.attempt = m.attempt AND p.round = m.round
+FROM {unnest(Move, "m", first=3)}
+WHERE p.event_id = m.event_id AND p.stage = coalesce(m.from_stage, $1) AND p.attempt = m.attempt AND p.round = m.round
   AND p.finished_at IS NULL
 RETURNING p.event_id
 """
@@ -60,22 +58,7 @@ async def move(conn: Connection, stage: str, moves: Sequence[Move], *, lease_sec
     An event that moves on is leased to the next stage for `lease_seconds`; one that stays, to be retried, is not
     leased.
     """
-    rows = await conn.fetch(
-        MOVE,
-        [m.event_id for m in moves],
-        [m.attempt for m in moves],
-        [m.status for m in moves],
-        [m.stage for m in moves],
-        [m.next_attempt for m in moves],
-        [m.delay_seconds for m in moves],
-        json_texts(m.timeline for m in moves),
-        json_texts(m.failures for m in moves),
-        [m.ended for m in moves],
-        lease_seconds,
-        stage,
-        [m.round for m in moves],
-        [m.from_stage for m in moves],
-    )
+    rows = await conn.fetch(MOVE, stage, lease_seconds, *columns(Move, moves))
     return {row[0] for row in rows}
 
 
@@ -89,25 +72,12 @@ class Enriched(Value):
     enriched_at: datetime
 
 
-INSERT_ENRICHED = """
-INSERT INTO lens_enriched (event_id, feature_profile, quality_flags, document, enriched_at)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::jsonb[], $5::timestamptz[])
-ON CONFLICT (event_id) DO UPDATE
-SET feature_profile = excluded.feature_profile, quality_flags = excluded.quality_flags,
-    document = excluded.document, enriched_at = excluded.enriched_at
-"""
+INSERT_ENRICHED = upsert("lens_enriched", Enriched, key=("event_id",))
 
 
 async def insert_enriched(conn: Connection, rows: Sequence[Enriched]) -> None:
     """Store enriched documents; a retry through the dead-letter queue replaces the earlier one."""
-    await conn.execute(
-        INSERT_ENRICHED,
-        [r.event_id for r in rows],
-        [r.feature_profile for r in rows],
-        [r.quality_flags for r in rows],
-        [r.document for r in rows],
-        [r.enriched_at for r in rows],
-    )
+    await conn.execute(INSERT_ENRICHED, *columns(Enriched, rows))
 
 
 class DecisionRow(Value):
@@ -131,16 +101,8 @@ class DecisionRow(Value):
     evaluated_at: datetime
 
 
-INSERT_DECISIONS = """
-INSERT INTO lens_decisions (id, event_id, model, symbol, event_type, decision, confidence, entry_plan, risk_plan,
-                            size_pct, reasons, model_version, latency_ms, tokens_used, prompt_hash, evaluated_at)
-SELECT d.id, d.event_id, d.model, d.symbol, d.event_type, d.decision, d.confidence, d.entry_plan, d.risk_plan,
-       d.size_pct, d.reasons::jsonb, d.model_version, d.latency_ms, d.tokens_used, d.prompt_hash, d.evaluated_at
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::jsonb[],
-                     $9::jsonb[], $10::float8[], $11::text[], $12::text[], $13::int[], $14::int[], $15::text[],
-                     $16::timestamptz[])
-     AS d (id, event_id, model, symbol, event_type, decision, confidence, entry_plan, risk_plan, size_pct, reasons,
-           model_version, latency_ms, tokens_used, prompt_hash, evaluated_at)
+INSERT_DECISIONS = f"""
+{insert("lens_decisions", DecisionRow)}
 ON CONFLICT (event_id, model) DO NOTHING
 RETURNING event_id, model
 """
@@ -148,34 +110,23 @@ RETURNING event_id, model
 
 async def insert_decisions(conn: Connection, rows: Sequence[DecisionRow]) -> set[tuple[UUID, str]]:
     """Store decisions, one per (event, model) for ever; return which of them are new."""
-    stored = await conn.fetch(
-        INSERT_DECISIONS,
-        [r.id for r in rows],
-        [r.event_id for r in rows],
-        [r.model for r in rows],
-        [r.symbol for r in rows],
-        [r.event_type for r in rows],
-        [r.decision for r in rows],
-        [r.confidence for r in rows],
-        [r.entry_plan for r in rows],
-        [r.risk_plan for r in rows],
-        [r.size_pct for r in rows],
-        json_texts(r.reasons for r in rows),
-        [r.model_version for r in rows],
-        [r.latency_ms for r in rows],
-        [r.tokens_used for r in rows],
-        [r.prompt_hash for r in rows],
-        [r.evaluated_at for r in rows],
-    )
+    stored = await conn.fetch(INSERT_DECISIONS, *columns(DecisionRow, rows))
     return {(row[0], row[1]) for row in stored}
 
 
-NOTE_STATUS = """
+class _Note(NamedTuple):
+    event_id: UUID
+    attempt: int
+    status: str | None
+    round: int
+    timeline: list[Any]
+
+
+NOTE_STATUS = f"""
 UPDATE lens_progress p
-SET status = m.status, timeline = p.timeline || m.timeline::jsonb
-FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $6::smallint[])
-     AS m (event_id, attempt, status, timeline, round)
-WHERE p.event_id = m.event_id AND p.stage = $5 AND p.attempt = m.attempt AND p.round = m.round
+SET status = m.status, timeline = p.timeline || m.timeline
+FROM {unnest(_Note, "m", first=2)}
+WHERE p.event_id = m.event_id AND p.stage = $1 AND p.attempt = m.attempt AND p.round = m.round
   AND p.finished_at IS NULL
 RETURNING p.event_id
 """
@@ -187,8 +138,8 @@ async def note_status(conn: Connection, stage: str, moves: Sequence[Move]) -> se
     timelines: dict[tuple[UUID, int, str | None, int], list[Any]] = {}
     for m in moves:
         timelines.setdefault((m.event_id, m.attempt, m.status, m.round), []).extend(m.timeline)
-    event_ids, attempts, statuses, rounds = zip(*timelines, strict=True)
-    rows = await conn.fetch(NOTE_STATUS, event_ids, attempts, statuses, json_texts(timelines.values()), stage, rounds)
+    notes = [_Note(*key, timeline) for key, timeline in timelines.items()]
+    rows = await conn.fetch(NOTE_STATUS, stage, *columns(_Note, notes))
     return {row[0] for row in rows}
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from db._instruments import key_of
 from db._postgres import Connection
+from db._rows import row_of
 from db._totals import Totals
 from db._where import WHERE, Condition, filtered
 
@@ -226,8 +227,7 @@ WHERE s.id = $1
 
 async def get_signal(conn: Connection, signal_id: UUID, viewer: UUID | None) -> SignalRow | None:
     """Return one signal as `viewer` (None: anonymous) sees it, or None."""
-    row = await conn.fetchrow(GET_SIGNAL, signal_id, viewer, list(REACTIONS))
-    return None if row is None else SignalRow(*row)
+    return row_of(SignalRow, await conn.fetchrow(GET_SIGNAL, signal_id, viewer, list(REACTIONS)))
 
 
 GET_PROVIDER_OF = "SELECT provider_id FROM signals WHERE id = $1"

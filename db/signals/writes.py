@@ -9,8 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from config.values import Value
-from db._json import json_texts
 from db._postgres import Connection
+from db._rows import columns, insert, rows_of
 from db.providers.outcomes import Place
 
 
@@ -35,8 +35,7 @@ ON CONFLICT (user_id) DO NOTHING
 async def ensure_system_providers(conn: Connection, named: dict[UUID, str]) -> None:
     """Insert the system providers (id → name) that do not exist yet."""
     # In one order, so that two transactions that insert the same ones do not deadlock.
-    ids = sorted(named)
-    await conn.execute(ENSURE_SYSTEM_PROVIDERS, ids, [named[each] for each in ids])
+    await conn.execute(ENSURE_SYSTEM_PROVIDERS, *zip(*sorted(named.items()), strict=True))
 
 
 GET_PROVIDERS = """
@@ -49,7 +48,7 @@ WHERE p.user_id = ANY ($1::uuid[])
 
 async def get_providers(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, ProviderCard]:
     """Return the providers among `ids`."""
-    return {row[0]: ProviderCard(*row) for row in await conn.fetch(GET_PROVIDERS, ids)}
+    return {each.user_id: each for each in rows_of(ProviderCard, await conn.fetch(GET_PROVIDERS, ids))}
 
 
 KNOWN_SIGNALS = "SELECT id FROM signals WHERE id = ANY ($1::uuid[])"
@@ -113,53 +112,19 @@ class NewSignal(Value):
         return self.score if self.passing_score is None else self.passing_score
 
 
-INSERT_SIGNALS = """
-INSERT INTO signals (id, feed_seq, provider_id, asset_type, asset_category, symbol, action, event_type, direction,
-                     entry_price, size, score, tier, confidence, factors, strategy_breakdown, market_context, reasoning,
-                     commentary, asset_data, feed_data, created_at, received_at, passing_score, instrument, is_ranked)
-SELECT s.id, s.feed_seq, s.provider_id, s.asset_type, s.asset_category, s.symbol, s.action, s.event_type, s.direction,
-       coalesce(s.entry_price, e.entry_price), coalesce(s.size, e.size), s.score, s.tier, s.confidence, s.factors,
-       s.strategy_breakdown::jsonb, s.market_context, s.reasoning, s.commentary, s.asset_data, s.feed_data,
-       s.created_at, s.received_at, s.passing_score, s.instrument, s.is_ranked
-FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-            $9::text[], $10::numeric[], $11::numeric[], $12::smallint[], $13::text[], $14::float8[],
-            $15::jsonb[], $16::text[], $17::jsonb[], $18::text[], $19::text[], $20::jsonb[], $21::text[],
-            $22::timestamptz[], $23::timestamptz[], $24::smallint[], $25::text[], $26::bool[])
-     AS s (id, feed_seq, provider_id, asset_type, asset_category, symbol, action, event_type, direction, entry_price,
-           size, score, tier, confidence, factors, strategy_breakdown, market_context, reasoning, commentary,
-           asset_data, feed_data, created_at, received_at, passing_score, instrument, is_ranked)
-LEFT JOIN lens_events e ON e.event_id = s.id
+INSERT_SIGNALS = f"""
+{
+    insert(
+        "signals",
+        NewSignal,
+        entry_price="coalesce(n.entry_price, e.entry_price)",
+        size="coalesce(n.size, e.size)",
+    )
+}
+LEFT JOIN lens_events e ON e.event_id = n.id
 """
 
 
 async def insert_signals(conn: Connection, rows: Sequence[NewSignal]) -> None:
     """Store published signals; a Lens signal's prices are None here: the exact ones are its event's."""
-    await conn.execute(
-        INSERT_SIGNALS,
-        [r.id for r in rows],
-        [r.feed_seq for r in rows],
-        [r.provider_id for r in rows],
-        [r.asset_type for r in rows],
-        [r.asset_category for r in rows],
-        [r.symbol for r in rows],
-        [r.action for r in rows],
-        [r.event_type for r in rows],
-        [r.direction for r in rows],
-        [r.entry_price for r in rows],
-        [r.size for r in rows],
-        [r.score for r in rows],
-        [r.tier for r in rows],
-        [r.confidence for r in rows],
-        [r.factors for r in rows],
-        json_texts(r.strategy_breakdown for r in rows),
-        [r.market_context for r in rows],
-        [r.reasoning for r in rows],
-        [r.commentary for r in rows],
-        [r.asset_data for r in rows],
-        [r.feed_data for r in rows],
-        [r.created_at for r in rows],
-        [r.received_at for r in rows],
-        [r.passing_score for r in rows],
-        [r.instrument for r in rows],
-        [r.is_ranked for r in rows],
-    )
+    await conn.execute(INSERT_SIGNALS, *columns(NewSignal, rows))
