@@ -145,6 +145,12 @@ POOL_CONNECTIONS = Gauge(
     ("owner", "state"),
     multiprocess_mode="livesum",
 )
+STORE_UNAVAILABLE = Gauge(
+    "tradestream_store_unavailable",
+    "Processes that find postgres or redis unavailable.",
+    ("store",),
+    multiprocess_mode="livesum",
+)
 STREAMS_OPEN = Gauge("tradestream_streams_open", "Open streams.", ("kind",), multiprocess_mode="livesum")
 STREAM_ENDED = Counter("tradestream_streams_ended_total", "Streams that ended.", ("kind", "reason"))
 STREAM_DELIVERIES = Counter("tradestream_stream_deliveries_total", "Signals and decisions handed to a client's socket.")

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
+from config.backoff import Backoff
 from config.masking import redact
 from db._pooling import REFUSED, Pooled, refuse_pooling
 
@@ -54,7 +55,7 @@ def _files(folder: Path) -> list[str]:
 
 
 async def _connect(url: str, deadline: float) -> asyncpg.Connection[asyncpg.Record]:
-    pause = 0.05
+    backoff = Backoff(0.05, 1.0)
     while True:
         try:
             return await asyncpg.connect(url, timeout=max(1.0, min(10.0, deadline - time.monotonic())))
@@ -63,10 +64,10 @@ async def _connect(url: str, deadline: float) -> asyncpg.Connection[asyncpg.Reco
         except (asyncpg.InvalidPasswordError, asyncpg.InvalidCatalogNameError, ValueError) as error:
             raise MigrationError(f"the database refuses us: {error}") from None
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            pause = backoff.next()
             if time.monotonic() + pause > deadline:
                 raise MigrationError(f"the database does not answer: {str(error) or type(error).__name__}") from None
         await asyncio.sleep(pause)
-        pause = min(2 * pause, 1.0)
 
 
 async def _refuse_pooling(url: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import asyncpg.pool
 import orjson
 
 from config import metrics
+from db._outage import Outage
 from schemas.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 else:
     Pool = asyncpg.Pool
     Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
-
-log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 1.0
 # From asking the pool to the end of the last statement. A caller promises its own answer in under 2 s.
@@ -37,8 +35,6 @@ SESSION_SETTINGS = {
     "timezone": "UTC",
     "jit": "off",  # compiling costs tens of milliseconds: more than any statement here takes
 }
-REMIND_SECONDS = 30.0  # between two log lines of one outage
-FLAP_SECONDS = 1.0  # between the first log lines of two outages
 _APPLICATION_NAME_BYTES = 63  # NAMEDATALEN - 1: Postgres truncates longer names
 
 # Postgres aborted the transaction in favour of another one: neither is at fault, and it may be retried.
@@ -140,37 +136,7 @@ def loudness(error: BaseException) -> int:
     return logging.DEBUG if isinstance(error, DatabaseUnavailable) else logging.WARNING
 
 
-class Outage:
-    """Logs an outage of Postgres: once, then every 30 s, then its end, however often it is asked."""
-
-    def __init__(self) -> None:
-        self._since: float | None = None
-        self._logged_at = -REMIND_SECONDS
-
-    def failed(self, error: BaseException) -> None:
-        """Note that Postgres did not answer."""
-        present = time.monotonic()
-        is_event = self._since is None
-        if self._since is None:
-            self._since = present
-        # An intermittent outage is logged at most once a second.
-        if present - self._logged_at >= (FLAP_SECONDS if is_event else REMIND_SECONDS):
-            self._logged_at = present
-            log.warning(
-                "Postgres is unavailable%s: %s%s",
-                "" if is_event else f" for {present - self._since:.0f} s",
-                type(error).__name__,
-                f": {error}" if str(error) else "",
-            )
-
-    def answered(self) -> None:
-        """Note that Postgres answered."""
-        if self._since is not None:
-            log.info("Postgres answers again, after %.1f s", time.monotonic() - self._since)
-            self._since = None
-
-
-_outage = Outage()
+_outage = Outage("Postgres")
 
 
 async def _prepare(conn: asyncpg.Connection[asyncpg.Record]) -> None:

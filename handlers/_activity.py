@@ -5,25 +5,23 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from redis.asyncio import Redis
-
 from actors.streaks import local_day, next_midnight
 from actors.users.messages import USERS, Activity, progress_key
 from actors.users.users import SETTINGS_CHANNEL
 from config import tasks
+from config.backoff import Backoff
 from config.ids import parse_uuid
 from db import achievements
 from db._postgres import connection
-from db._redis import REDIS_ERRORS
+from db._subscription import Subscription, reading
 from schemas._json import parse_texts
 from schemas.errors import Unavailable
 
@@ -57,7 +55,8 @@ class ActivityRecorder:
         self._telling: set[str] = set()
         self._came = asyncio.Event()
         self._services: Services | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._settings: Subscription | None = None
 
     def note(self, subject: str) -> None:
         """Note that this user has made a request."""
@@ -82,32 +81,39 @@ class ActivityRecorder:
         if was_here:
             self.note(subject)
 
+    def _forget(self, subjects: Iterable[str]) -> None:
+        for subject in subjects:
+            self.forget(subject)
+
     async def settle(self, subject: str) -> None:
         """Wait until this user's activity has been reported, for SETTLE_SECONDS at most."""
         seen = self._waiting.get(subject)
-        if seen is not None and self._tasks:
+        if seen is not None and self._task is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(seen.told.wait(), SETTLE_SECONDS)
 
     def start(self, services: Services) -> None:
         """Start reporting activity."""
         self._services = services
-        self._tasks = [
-            tasks.spawn(self._run(services), name="visits: tell"),
-            tasks.spawn(self._listen(services.redis), name="visits: listen"),
-        ]
+        self._task = tasks.spawn(self._run(services), name="report activity")
+        # Whose settings changed while the subscription was not open is unknown: then everybody is checked anew.
+        self._settings = Subscription(
+            services.redis, {SETTINGS_CHANNEL: reading(parse_texts, self._forget)}, on_open=self._until.clear
+        )
+        self._settings.start()
 
     async def stop(self) -> None:
         """Report what is still waiting, if that is possible now, and stop."""
-        await tasks.cancel(*self._tasks)
+        await tasks.cancel(self._task)
+        if self._settings is not None:
+            await self._settings.stop()
         if self._services is not None and self._waiting:
             with suppress(Unavailable, TimeoutError):
                 async with asyncio.timeout(SETTLE_SECONDS):
                     await self._tell(self._services)
 
     async def _run(self, services: Services) -> None:
-        least, most = RETRY_SECONDS
-        pause = least
+        backoff = Backoff(*RETRY_SECONDS)
         while True:
             await self._came.wait()
             await asyncio.sleep(TOGETHER_SECONDS)
@@ -119,12 +125,11 @@ class ActivityRecorder:
             except Exception:
                 log.exception("visits are not told")
             else:
-                pause = least
+                backoff.reset()
                 if self._waiting:
                     self._came.set()
                 continue
-            await asyncio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load, guards nothing
-            pause = min(pause * 2, most)
+            await asyncio.sleep(backoff.next())
             self._came.set()
 
     async def _tell(self, services: Services) -> None:
@@ -159,26 +164,6 @@ class ActivityRecorder:
             self._until[subject] = until
             if len(self._until) > REMEMBERED:
                 del self._until[next(iter(self._until))]
-
-    async def _listen(self, redis: Redis) -> None:
-        least, most = RETRY_SECONDS
-        pause = least
-        while True:
-            try:
-                async with redis.pubsub() as news:
-                    await news.subscribe(SETTINGS_CHANNEL)
-                    self._until.clear()  # messages sent before the subscription were missed
-                    pause = least
-                    async for message in news.listen():
-                        if message["type"] == "message":
-                            for subject in parse_texts(message["data"]):
-                                self.forget(subject)
-            except REDIS_ERRORS as error:
-                log.warning("Redis tells of no changed settings: %s", type(error).__name__)
-            except Exception:
-                log.exception("what Redis tells of changed settings cannot be read")
-            await asyncio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load, guards nothing
-            pause = min(pause * 2, most)
 
 
 async def _tell_one(services: Services, user_id: UUID | None, seen: _Seen, zones: Mapping[UUID, str]) -> float:

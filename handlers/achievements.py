@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from actors.users.messages import USERS, ProviderFacts, progress_key
 from config.clock import now
 from db import achievements as sql
 from db._postgres import connection
-from db._redis import REDIS_ERRORS
+from db._redis import RedisUnavailable
 from db.achievements import FactsRow, ShownStreakRow, UnlockedRow
 from handlers._http.endpoint import endpoint, endpoint_of
 from handlers._http.json import encode
@@ -46,13 +47,12 @@ class Definitions(AccountHandler):
 
     async def _cached(self) -> bytes:
         redis = self.services.redis
-        try:
-            found = await redis.get(CACHE_KEY)
-            if isinstance(found, bytes):
-                return found
-            await redis.set(CACHE_KEY, _DOCUMENT, ex=CACHE_SECONDS)
-        except REDIS_ERRORS as error:
-            log.info("the definitions are not cached: %s", type(error).__name__)
+        if redis.is_available:
+            with suppress(RedisUnavailable):
+                async with redis.answering():
+                    if isinstance(found := await redis.get(CACHE_KEY), bytes):
+                        return found
+                    await redis.set(CACHE_KEY, _DOCUMENT, ex=CACHE_SECONDS)
         return _DOCUMENT
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import resource
 import signal
 import sys
@@ -21,6 +20,7 @@ from actors._runtime import registry
 from actors._runtime.placement import place
 from actors._runtime.registry import ActorRegistry, specs_of
 from config import collector, metrics
+from config.backoff import Backoff
 from config.log import configure_logging
 from config.settings import ConfigurationError, Settings
 from config.tasks import cancel, spawn
@@ -171,8 +171,7 @@ async def _show_pool(pool: Pool) -> None:
 
 async def _insist(attempt: Callable[[], Awaitable[object]], what: str) -> None:
     """Retry `attempt` until it succeeds: what is unavailable comes back, and `/ready` fails meanwhile."""
-    least, most = RETRY_SECONDS
-    pause = least
+    backoff = Backoff(*RETRY_SECONDS)
     while True:
         try:
             await attempt()
@@ -180,8 +179,7 @@ async def _insist(attempt: Callable[[], Awaitable[object]], what: str) -> None:
             log.warning("cannot %s yet: %s", what, error.message)
         else:
             return
-        await asyncio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - spreads gateways, guards nothing
-        pause = min(pause * 2, most)
+        await asyncio.sleep(backoff.next())
 
 
 def _allow_descriptors() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
@@ -16,6 +15,7 @@ from uuid import UUID
 from actors._runtime.fencing import Fence
 from actors._runtime.messages import Envelope
 from actors._runtime.replies import UnreadableReply, decode_reply, encode_reply
+from config.backoff import jittered
 from db import actors as sql
 from db._postgres import CONTENDED, Connection, is_unavailable
 from schemas.errors import AppError, DatabaseUnavailable, Fenced, Internal
@@ -61,7 +61,7 @@ async def _apply_once(fence: Fence, batch: Sequence[Envelope], attempt: Callable
             look_up_all = True
         except CONTENDED as error:
             log.warning("%s: contended, attempt %d: %s", fence.actor, tried, error)
-            await asyncio.sleep(random.uniform(0, 0.02 * tried))  # noqa: S311 - spreads load, guards nothing
+            await asyncio.sleep(jittered(0.01 * tried, 1.0))
         except Exception as error:
             if not together:
                 raise

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
-from redis.asyncio import Redis
-
 from actors._runtime.commands import Apply, write_batch
 from actors._runtime.fencing import Fence
 from actors._runtime.messages import Envelope
 from config import tasks
+from config.backoff import jittered
 from config.settings import Settings
 from db._postgres import DEADLINE_SECONDS, Connection, Pool, connection, loudness
+from db._redis import RedisClient
 from schemas.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class ActorContext:
         shards: int,
         settings: Settings,
         pool: Pool,
-        redis: Redis,
+        redis: RedisClient,
         fence: Fence,
         registry: ActorRegistry,
     ) -> None:
@@ -97,7 +96,7 @@ class ActorContext:
 
     async def _repeat(self, seconds: float, work: Callable[[], Awaitable[Any]], name: str) -> None:
         while True:
-            await asyncio.sleep(seconds * random.uniform(0.9, 1.1))  # noqa: S311 - spreads load, guards nothing
+            await asyncio.sleep(jittered(seconds, 0.1))
             try:
                 await work()
             except Unavailable as error:

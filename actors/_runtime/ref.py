@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import uuid_utils
 
 from actors._runtime.messages import UNDECODABLE, Envelope, Message, decode, encode
 from config import metrics, tasks
+from config.backoff import backoff_seconds
 from schemas.errors import ActorUnavailable, AppError, DeadlineExceeded, Internal, Overloaded
 
 log = logging.getLogger(__name__)
@@ -56,8 +56,7 @@ class Limits:
     ask_seconds: float = 1.8  # the caller answers its own client within 2 s
     tell_seconds: float = 10.0  # no caller waits for it; a sweep picks up what is dropped
     call_seconds: float = 5.0  # a call without a reply is given up, so that the next can leave
-    retry_base_seconds: float = 0.02
-    retry_max_seconds: float = 0.5
+    retry_seconds: tuple[float, float] = (0.02, 0.5)
     pause_seconds_each: float = 0.0  # batching delay after a batch of several, per message of it
     pause_seconds: float = 0.0  # at most
 
@@ -275,7 +274,7 @@ class ActorRef:
                 if not self._failing:
                     self._failing = True
                     log.warning("%s does not answer: %s", self.name, error)
-                await asyncio.sleep(self._back_off(attempt))
+                await asyncio.sleep(backoff_seconds(attempt, *self._limits.retry_seconds))
                 self._under_way = [entry for entry in self._under_way if self._is_wanted(entry)]
                 continue
             if self._failing:
@@ -361,10 +360,6 @@ class ActorRef:
             self._under_way = entries[:half]
             self._put_back(entries[half:], half)
         return b""
-
-    def _back_off(self, attempt: int) -> float:
-        longest = min(self._limits.retry_max_seconds, self._limits.retry_base_seconds * 2.0 ** min(attempt, 16))
-        return random.uniform(0.5, 1.0) * longest  # noqa: S311 - spreads load, guards nothing
 
     def _is_wanted(self, entry: _Entry) -> bool:
         future, deadline = entry[0], entry[1]

@@ -7,26 +7,25 @@ import importlib
 import itertools
 import logging
 import os
-import random
 import socket
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ray
-from redis.asyncio import Redis
 
 from actors._runtime.context import ActorContext, Behaviour
 from actors._runtime.fencing import Fence
 from actors._runtime.messages import UNDECODABLE, Envelope, decode, encode_replies
 from actors._runtime.placement import ActorProcess, ActorSpec
 from config import clock, collector, metrics, tasks
+from config.backoff import backoff_seconds, jittered
 from config.log import configure_logging
 from config.masking import redact
 from config.settings import Settings
 from db import actors as sql
 from db._postgres import Pool, create_pool, loudness, show_pool, transaction
-from db._redis import create_redis
+from db._redis import RedisClient, create_redis
 from schemas.errors import ActorUnavailable, AppError, Fenced, Internal, Unavailable
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ _EXPIRE_ROUNDS = 6  # of stats: once a minute
 _EXPIRE_AT_ONCE = 2000  # some 40 ms of Postgres's time
 
 _START_PATIENCE_SECONDS = 1.0  # a batch that arrives during the start waits for it this long
-_RETRY_MAX_SECONDS = 2.0
+_RETRY_SECONDS = (0.1, 2.0)
 _MAX_CONCURRENCY = 1000  # concurrent calls: one of each ActorRef, and the pings
 _EXIT_FENCED = 3
 
@@ -99,7 +98,7 @@ class Shared:
         self._processes = processes
         self._settings = settings
         self._pool: Pool | None = None
-        self._redis: Redis | None = None
+        self._redis: RedisClient | None = None
         self._registry: ActorRegistry | None = None
 
     async def pool(self) -> Pool:
@@ -113,7 +112,7 @@ class Shared:
         return self._pool
 
     @property
-    def redis(self) -> Redis:
+    def redis(self) -> RedisClient:
         """Return the Redis client."""
         if self._redis is None:
             assert self._settings.redis_url is not None, "whoever creates actors knows where Redis is"
@@ -132,7 +131,7 @@ class Shared:
     async def keep_up(self) -> None:
         """Delete expired commands and report the pool's stats, periodically."""
         for round_number in itertools.count(1):
-            await asyncio.sleep(_SHOW_EVERY_SECONDS * random.uniform(0.9, 1.1))  # noqa: S311 - spreads load
+            await asyncio.sleep(jittered(_SHOW_EVERY_SECONDS, 0.1))
             if self._pool is None:
                 continue
             show_pool(self._pool, self._process.name)
@@ -283,8 +282,7 @@ class HostedActor:
                 return
             finally:
                 self._tried.set()
-            longest = min(_RETRY_MAX_SECONDS, 0.1 * 2.0 ** min(attempt, 10))
-            await asyncio.sleep(random.uniform(0.5, 1.0) * longest)  # noqa: S311 - spreads load, guards nothing
+            await asyncio.sleep(backoff_seconds(attempt, *_RETRY_SECONDS))
 
     async def _start_once(self) -> None:
         pool = await self._shared.pool()

@@ -11,15 +11,12 @@ import logging
 import time
 from collections import deque
 
-from redis.exceptions import ConnectionError as RedisConnectionError
-
 from actors._runtime.context import ActorContext
 from actors.ingest.acceptance import MOST_BYTES, MOST_MESSAGES, Acceptance
 from actors.ingest.received import Received
 from config import metrics
-from config.backoff import Backoff
 from config.tasks import cancel, spawn
-from db._redis import REDIS_ERRORS
+from db._subscription import Subscription
 from schemas.ingest import SCORED_SIGNALS
 
 log = logging.getLogger(__name__)
@@ -28,8 +25,6 @@ log = logging.getLogger(__name__)
 BUFFER_MESSAGES = 10_000
 BUFFER_BYTES = 32 << 20
 
-RETRY_SECONDS = (0.1, 5.0)
-PING_SECONDS = 5.0  # a subscription silent for so long is pinged, and is dead after as long again
 LAST_SECONDS = 3.0  # at the stop, for the messages held
 _LOG_SECONDS = 5.0
 
@@ -68,29 +63,37 @@ class Buffer:
 
 
 class RedisChannel:
-    """Receive messages from the Redis channel. `is_open`: it is subscribed."""
+    """Receive messages from the Redis channel."""
 
     def __init__(self, context: ActorContext, acceptance: Acceptance, buffer: Buffer | None = None) -> None:
-        self.is_open = False
         self.buffer = buffer or Buffer()
-        self._context = context
         self._acceptance = acceptance
         self._came = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._logged_at = -_LOG_SECONDS
         self._logged = 0
-        self._listener: asyncio.Task[None] | None = None
+        self._subscription = Subscription(
+            context.redis,
+            {SCORED_SIGNALS: self._receive},
+            on_open=lambda: self._show(is_open=True),
+            on_lost=lambda: self._show(is_open=False),
+        )
         self._worker: asyncio.Task[None] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the channel is subscribed to; what is published on it otherwise is lost."""
+        return self._subscription.is_open
 
     def start(self) -> None:
         """Subscribe, and hand on the messages received."""
-        self._listener = spawn(self._listen(), name="ingest: listen to Redis")
+        self._subscription.start()
         self._worker = spawn(self._hand_on(), name="ingest: take from Redis")
 
     async def stop(self) -> None:
         """Unsubscribe; messages held get a moment to become durable."""
-        await cancel(self._listener)
+        await self._subscription.stop()
         try:
             async with asyncio.timeout(LAST_SECONDS):
                 await self._idle.wait()
@@ -99,50 +102,16 @@ class RedisChannel:
         await cancel(self._worker)
         self._show(is_open=False)
 
-    async def _listen(self) -> None:
-        backoff = Backoff(*RETRY_SECONDS)
-        while True:
-            try:
-                await self._follow(backoff)
-            except REDIS_ERRORS as error:
-                if self.is_open:
-                    log.warning("Redis is away: what is published on %s now is lost: %s", SCORED_SIGNALS, error)
-            except Exception:  # without this task no message is received
-                log.exception("%s cannot be listened to", SCORED_SIGNALS)
-            self._show(is_open=False)
-            await asyncio.sleep(backoff.next())
-
-    async def _follow(self, backoff: Backoff) -> None:
-        async with self._context.redis.pubsub() as pubsub:
-            await pubsub.subscribe(SCORED_SIGNALS)
-            is_silent = False
-            while True:
-                message = await pubsub.get_message(timeout=PING_SECONDS)
-                if message is None:
-                    if is_silent:
-                        raise RedisConnectionError("the subscription is dead")
-                    is_silent = True
-                    await pubsub.ping()
-                    continue
-                is_silent = False
-                if message["type"] == "subscribe":  # also after redis-py has reconnected by itself
-                    if not self.is_open:
-                        log.info("listening to %s on Redis", SCORED_SIGNALS)
-                    backoff.reset()
-                    self._show(is_open=True)
-                elif message["type"] == "message":
-                    self._hear(message["data"])
-
-    def _hear(self, data: bytes) -> None:
+    def _receive(self, data: bytes) -> None:
         before = self.buffer.dropped
         self.buffer.put(Received.by_redis(data))
         if dropped := self.buffer.dropped - before:
             metrics.INGEST_MESSAGES.labels("redis", "dropped").inc(dropped)
-            self._tell_of_drops()
+            self._report_drops()
         self._idle.clear()
         self._came.set()
 
-    def _tell_of_drops(self) -> None:
+    def _report_drops(self) -> None:
         now = time.monotonic()
         if now - self._logged_at >= _LOG_SECONDS:
             log.error("the buffer is full: %d messages of Redis are dropped", self.buffer.dropped - self._logged)
@@ -163,5 +132,4 @@ class RedisChannel:
             self._idle.set()
 
     def _show(self, *, is_open: bool) -> None:
-        self.is_open = is_open
         metrics.INGEST_CONNECTED.labels("redis").set(is_open)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+from config.backoff import backoff_seconds
 
 REFRESH_SECONDS = 3600.0
 """The age at which the copy is refreshed, and the most by which a window may begin too early."""
@@ -47,6 +47,5 @@ class Refreshing:
 
     def failed(self, at: float) -> None:
         """Note a failure to refresh or read: retry in a minute, then in two, in four, up to a quarter of an hour."""
-        pause = min(LEAST_SECONDS * 2.0 ** min(self._failures, 10), _LONGEST_PAUSE_SECONDS)
         self._wanted, self._failures = True, self._failures + 1
-        self._look_at = at + pause * random.uniform(1.0, 1.2)  # noqa: S311 - spreads load, guards nothing
+        self._look_at = at + backoff_seconds(self._failures, LEAST_SECONDS, _LONGEST_PAUSE_SECONDS)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +16,7 @@ from uuid import UUID
 
 from actors.lens._documents import assemble, present
 from config import clock, metrics
+from config.backoff import Backoff, jittered
 from config.bisection import bisect_failures
 from config.settings import Settings
 from config.tasks import cancel, spawn
@@ -111,7 +111,7 @@ class Archive:
     async def _expire_forever(self) -> None:
         delay = PAUSE_SECONDS * 60  # not in the middle of a start
         while True:
-            await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load, no secret
+            await asyncio.sleep(jittered(delay))
             try:
                 more = await self.expire(clock.now()) >= EXPIRE_BATCH
             except Unavailable as error:
@@ -194,20 +194,21 @@ class MongoArchive(Archive):
         return refused
 
     async def _copy_forever(self) -> None:
-        delay = PAUSE_SECONDS
+        backoff = Backoff(2 * PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         while True:
+            delay = jittered(PAUSE_SECONDS)
             try:
                 while await self.copy() == COPY_BATCH:
                     pass
-                delay = PAUSE_SECONDS
+                backoff.reset()
             except Unavailable as error:
-                delay = min(delay * 2, LONGEST_PAUSE_SECONDS)
+                delay = backoff.next()
                 log.warning("the archive's documents wait in Postgres: %s", error.message)
             except Exception:
-                delay = LONGEST_PAUSE_SECONDS
+                delay = jittered(LONGEST_PAUSE_SECONDS)
                 log.exception("the archive's documents cannot be copied")
             await self._observe()
-            await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311
+            await asyncio.sleep(delay)
 
     async def _observe(self) -> None:
         try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
 from actors.lens.messages import Step, Work
+from config.backoff import backoff_seconds
 from config.clock import rfc3339
 from config.masking import redact
 from config.values import Value, replace
@@ -26,7 +26,6 @@ ReasonCode = Literal[
     "INTERNAL_ERROR",
 ]
 
-JITTER = 0.25
 MESSAGE_CHARACTERS = 2_000
 
 
@@ -95,9 +94,7 @@ class RetryPolicy(Value):
 
     def delay_seconds(self, attempt: int, *, at_least: float = 0.0) -> float:
         """Return the wait after attempt number `attempt` (0 is the first)."""
-        # The exponent is capped because 2.0 ** 1024 overflows; far beyond any cap in seconds.
-        delay = min(self.base_seconds * 2.0 ** min(attempt, 60), self.max_seconds)
-        return max(delay * random.uniform(1 - JITTER, 1 + JITTER), at_least)  # noqa: S311 - spreads load, no secret
+        return max(backoff_seconds(attempt + 1, self.base_seconds, self.max_seconds), at_least)
 
 
 def advance(

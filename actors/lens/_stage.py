@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from abc import abstractmethod
 from collections import Counter, deque
@@ -48,6 +47,7 @@ from actors.lens._results import (
 from actors.lens._rows import store_steps
 from actors.lens.messages import Process, Work
 from config import clock, metrics
+from config.backoff import Backoff, jittered
 from config.tasks import cancel, spawn
 from db._postgres import CONTENDED, Connection, loudness
 from db.lens import stages
@@ -259,7 +259,7 @@ class Stage(Behaviour):
     # --- the commits
 
     async def _commit_forever(self) -> None:
-        delay, limit, linger = 0.0, MAX_COMMIT, 0.0
+        backoff, limit, linger = Backoff(0.1, 2.0), MAX_COMMIT, 0.0
         while True:
             await self._ready.wait()
             if linger and len(self._finished) < limit:
@@ -271,15 +271,16 @@ class Stage(Behaviour):
                 await self._commits.commit(batch, done)
             except (Unavailable, *CONTENDED) as error:
                 # It may have been too much at once for a deadline: continue with less.
-                delay, limit = min(max(delay * 2, 0.1), 2.0), max(limit // 2, 1)
+                limit = max(limit // 2, 1)
                 log.log(loudness(error), "%s cannot commit %d events: %s", self.stage, len(batch), error)
                 if done:  # what was committed before the failure
                     settled = set(map(id, done))
                     self._finished = [each for each in self._finished if id(each) not in settled]
                     await self._tell(done, done)
-                await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311
+                await asyncio.sleep(backoff.next())
                 continue
-            delay, limit = 0.0, min(limit * 2, MAX_COMMIT)
+            backoff.reset()
+            limit = min(limit * 2, MAX_COMMIT)
             del self._finished[: len(batch)]
             if not self._finished:
                 self._ready.clear()
@@ -377,7 +378,7 @@ class Stage(Behaviour):
         """Wait until a retry of this stage is due, or the next round."""
         self._due.clear()
         now = time.monotonic()
-        wait = min(SWEEP_SECONDS * random.uniform(0.75, 1.25), max(self._next_due - now, 0.0))  # noqa: S311
+        wait = min(jittered(SWEEP_SECONDS), max(self._next_due - now, 0.0))
         if self._next_due <= now:
             self._next_due = float("inf")
             return

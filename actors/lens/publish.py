@@ -9,8 +9,6 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from redis.exceptions import RedisError
-
 from actors._runtime.messages import Envelope
 from actors.lens._archive import open_archive
 from actors.lens._results import StageResult, advance, entry
@@ -134,15 +132,10 @@ class Publish(Stage):
             for each in result.work.evaluations
             if each.decision is not None and each.model not in (result.work.announced or ())
         ]
-        try:
-            async with self.context.redis.pipeline(transaction=False) as pipe:
-                if items:
-                    pipe.publish(FEED_CHANNEL, encode_batch(items))
-                if decisions:
-                    pipe.publish(DECISIONS_CHANNEL, encode_decisions(decisions))
-                await pipe.execute()
-        except (RedisError, OSError) as error:
-            log.warning("the gateways were not told of %d signals: %s", len(items), error)
+        messages = {FEED_CHANNEL: encode_batch(items)} if items else {}
+        if decisions:
+            messages[DECISIONS_CHANNEL] = encode_decisions(decisions)
+        await self.context.redis.announce(messages)
 
 
 def _make(result: Published, provider: ProviderCard, feed_seq: int) -> NewSignal:

@@ -10,7 +10,6 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from redis.exceptions import RedisError
 
 from actors._runtime.context import ActorContext
 from actors.lens.messages import Placed, Scored
@@ -106,10 +105,7 @@ class ScoredSignals:
         if not stored:
             return
         items = [feed_item(s) for s in stored]
-        try:
-            await self._context.redis.publish(FEED_CHANNEL, encode_batch(items))
-        except (RedisError, OSError) as error:
-            log.warning("the gateways were not told of %d signals: %s", len(items), error)
+        await self._context.redis.announce({FEED_CHANNEL: encode_batch(items)})
 
 
 async def find_or_make_providers(conn: Connection, named: Mapping[str, str]) -> dict[str, ProviderCard]:

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
 import asyncpg
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from actors._runtime.context import ActorContext
 from actors._runtime.registry import shard_of
@@ -22,8 +20,9 @@ from actors.providers.messages import provider_key
 from actors.providers.projection import Projection, StreakKey, places_to_close
 from actors.providers.record import figures_of
 from actors.streaks import Streak, from_row
+from config.backoff import Backoff, jittered
 from db._postgres import Connection
-from db._redis import REDIS_ERRORS
+from db._subscription import Subscription
 from db.providers import outcomes, records, streaks
 from db.providers.records import LoggedSignal, RecordRow
 from schemas.errors import Unavailable
@@ -40,8 +39,6 @@ PAGE_SECONDS = 5.0
 RETRY_SECONDS = (0.1, 5.0)
 IN_MEMORY = 10_000  # records: some 10 MB; past it the least recently used are evicted and read again
 
-PING_SECONDS = 5.0  # of silence, after which the subscription is pinged; it may be dead
-
 _UTC = "UTC"  # the days of a provider that has chosen no zone
 
 # Errors which mean that this signal cannot be stored, not that the server is in trouble.
@@ -57,6 +54,8 @@ class FeedConsumer:
         self._tell = tell
         self._place = context.shards, context.shard
         self._wake = asyncio.Event()
+        wake = self._wake.set
+        self._announcements = Subscription(context.redis, {FEED_CHANNEL: lambda _: wake()}, on_open=wake)
         self._cursor: int | None = None  # None: to be read from Postgres
         self._records: OrderedDict[UUID, RecordRow] = OrderedDict()  # as they are stored; least recently used first
         self._streaks: dict[StreakKey, Streak] = {}  # of those records
@@ -71,7 +70,7 @@ class FeedConsumer:
     def start(self) -> None:
         """Start consuming."""
         self._context.spawn(self._follow(), name="follow the feed")
-        self._context.spawn(self._listen(), name="hear of the feed")
+        self._context.spawn(self._announcements.run(), name="hear of the feed")
 
     def forget(self, provider_ids: Iterable[UUID]) -> None:
         """Drop these records from memory, so that they are read again before use; the caller holds the lock `turn`."""
@@ -88,46 +87,27 @@ class FeedConsumer:
     # --- scheduling
 
     async def _follow(self) -> None:
-        pause = RETRY_SECONDS[0]
+        backoff = Backoff(*RETRY_SECONDS)
         while True:
             self._wake.clear()
             try:
                 await self.catch_up()
-                pause = RETRY_SECONDS[0]
+                backoff.reset()
             except Exception as error:
                 level = logging.WARNING if isinstance(error, Unavailable) else logging.ERROR
                 log.log(
                     level, "%s cannot read the feed: %s", self._context.name, error, exc_info=level == logging.ERROR
                 )
-                await asyncio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load, guards nothing
-                pause = min(2 * pause, RETRY_SECONDS[1])
+                await asyncio.sleep(backoff.next())
                 continue
             try:
-                async with asyncio.timeout(POLL_SECONDS * random.uniform(0.9, 1.1)):  # noqa: S311
+                async with asyncio.timeout(jittered(POLL_SECONDS, 0.1)):
                     await self._wake.wait()
                     await asyncio.sleep(
                         min(BATCHING_SECONDS + BATCHING_SECONDS_EACH * (self._came - 1), BATCHING_SECONDS_MOST)
                     )
             except TimeoutError:
                 pass
-
-    async def _listen(self) -> None:
-        while True:
-            try:
-                await self._hear()
-            except REDIS_ERRORS as error:
-                log.info("%s polls: Redis is away: %s", self._context.name, error)
-            await asyncio.sleep(POLL_SECONDS * random.uniform(0.75, 1.25))  # noqa: S311
-
-    async def _hear(self) -> None:
-        async with self._context.redis.pubsub() as pubsub:
-            await pubsub.subscribe(FEED_CHANNEL)
-            while True:
-                if await pubsub.get_message(timeout=PING_SECONDS) is None:
-                    await pubsub.ping()  # its answer is a message too
-                    if await pubsub.get_message(timeout=PING_SECONDS) is None:
-                        raise RedisConnectionError("the subscription is dead")
-                self._wake.set()
 
     # --- a page
 

@@ -135,10 +135,12 @@ class Users(VirtualActor[State, Change]):
     async def published(self, changes: Sequence[Change]) -> None:
         """Notify referrers of referees' acts, gateways of ended sessions and settings, authors' owners of posts."""
         tell_acted(self.context, of_kind(changes, ActedRow))
+        messages: dict[str, bytes] = {}
         if ended := [str(each.session_id) for each in of_kind(changes, SessionEnded)]:
-            await self.context.redis.publish(REVOCATIONS_CHANNEL, orjson.dumps(ended))
+            messages[REVOCATIONS_CHANNEL] = orjson.dumps(ended)
         if changed := {str(each.user_id) for each in of_kind(changes, SettingsRow)}:
-            await self.context.redis.publish(SETTINGS_CHANNEL, orjson.dumps(sorted(changed)))
+            messages[SETTINGS_CHANNEL] = orjson.dumps(sorted(changed))
+        await self.context.redis.announce(messages)
         if posted := [each.comment for each in of_kind(changes, Commented)]:
             await tell_posts(self.context, [(each.user_id, each.created_at) for each in posted])
 

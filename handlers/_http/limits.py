@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
 from collections import OrderedDict, deque
@@ -11,15 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from redis.asyncio import Redis
-
 from config.tasks import spawn
-from db._redis import REDIS_ERRORS
-
-log = logging.getLogger(__name__)
+from db._redis import RedisClient, RedisUnavailable
 
 ROUND_TRIP_SECONDS = 0.25  # a healthy Redis answers in under one millisecond
-RETRY_SECONDS = 1.0  # how long Redis is not asked after it failed; then one probe runs in the background
 BATCH = 200  # checks in one round trip; the script holds up all of Redis for about 2 µs each
 WAITING = 2_000  # requests that may wait for the next round trip; those past it are counted in this process
 LOCAL_KEYS = 10_000  # counters kept while Redis is unavailable, about 8 MB; the least recently used goes first
@@ -147,7 +141,7 @@ _Request = tuple[_Check, ...]  # the counters of one request; each counts only w
 class Limiter:
     """Counts requests. Never raises because of Redis, and never waits for it longer than ROUND_TRIP_SECONDS."""
 
-    def __init__(self, redis: Redis, *, standard_limit: int, enabled: bool = True) -> None:
+    def __init__(self, redis: RedisClient, *, standard_limit: int, enabled: bool = True) -> None:
         self._redis = redis
         self._script = redis.register_script(SCRIPT)
         self._standard_limit = standard_limit
@@ -155,8 +149,7 @@ class Limiter:
         self._local = LocalCounters()
         self._waiting: deque[tuple[_Request, asyncio.Future[Verdict | None]]] = deque()
         self._busy = False
-        self._away_until = 0.0
-        self._probe: asyncio.Task[None] | None = None
+        redis.on_change(self._begin_anew)
 
     async def check(
         self,
@@ -182,7 +175,7 @@ class Limiter:
             request = self._gated(gate, self._counter(rule, route, address), address)
         if not request or request[-1].way == _GATE:
             return None
-        if self._is_away() or len(self._waiting) >= WAITING:
+        if not self._redis.is_trusted or len(self._waiting) >= WAITING:
             return self._local.count_request(request)
         if self._busy:
             future: asyncio.Future[Verdict | None] = asyncio.get_running_loop().create_future()
@@ -196,6 +189,10 @@ class Limiter:
                 spawn(self._work_off(), name="rate limits")
             else:
                 self._busy = False
+
+    def _begin_anew(self) -> None:
+        if self._redis.is_available:
+            self._local = LocalCounters()
 
     async def _work_off(self) -> None:
         # Requests that arrive while a round trip is under way leave together in the next.
@@ -224,11 +221,11 @@ class Limiter:
         return _Check(key, limit, rule.window_seconds, rule.sliding, rule.announce_from)
 
     async def _count(self, requests: Sequence[_Request]) -> list[Verdict | None]:
-        if self._is_away():
+        if not self._redis.is_trusted:
             return [self._local.count_request(each) for each in requests]
         counters = [(check, check.way or int(place > 0)) for request in requests for place, check in enumerate(request)]
         try:
-            async with asyncio.timeout(ROUND_TRIP_SECONDS):
+            async with self._redis.answering(ROUND_TRIP_SECONDS, is_proof=False):
                 answer = await self._script(
                     keys=[check.key for check, _ in counters],
                     args=[
@@ -237,9 +234,7 @@ class Limiter:
                         for each in (check.limit, check.window_seconds * 1000, int(check.sliding), way)
                     ],
                 )
-        except (*REDIS_ERRORS, TimeoutError) as error:
-            log.warning("Redis is away, counting rate limits in this process: %s", type(error).__name__)
-            self._away_until = time.monotonic() + RETRY_SECONDS
+        except RedisUnavailable:
             return [self._local.count_request(each) for each in requests]
         verdicts = iter(
             [
@@ -250,24 +245,6 @@ class Limiter:
             ]
         )
         return [_decisive(list(islice(verdicts, len(request)))) for request in requests]
-
-    def _is_away(self) -> bool:
-        if self._away_until == 0.0:
-            return False
-        if time.monotonic() >= self._away_until and (self._probe is None or self._probe.done()):
-            self._probe = spawn(self._try_again(), name="rate limits: probe Redis")
-        return True
-
-    async def _try_again(self) -> None:
-        try:
-            async with asyncio.timeout(ROUND_TRIP_SECONDS):
-                await self._redis.ping()
-        except (*REDIS_ERRORS, TimeoutError):
-            self._away_until = time.monotonic() + RETRY_SECONDS
-            return
-        log.info("Redis is back, rate limits are counted there again")
-        self._away_until = 0.0
-        self._local = LocalCounters()
 
 
 class LocalCounters:

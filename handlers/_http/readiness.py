@@ -13,6 +13,7 @@ from config.clock import now
 from config.masking import redact
 from config.tasks import spawn
 from db._postgres import Pool, connection
+from db._redis import RedisClient, RedisUnavailable
 from schemas.errors import ActorUnavailable, AppError, DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Readiness:
 
     async def _probe(self, services: Services) -> dict[str, str]:
         probes: dict[str, Callable[[], Awaitable[object]]] = {
-            "redis": services.redis.ping,
+            "redis": lambda: _ping(services.redis),
             "postgres": lambda: _select(services.pool),
             "ray": lambda: _every_actor(services.actors),
         }
@@ -74,6 +75,11 @@ class Readiness:
         # Set together: a caller between the two would take the last probe's answer for the present one.
         self._found, self._probed_at = dict(zip(probes, answers, strict=True)), time.monotonic()
         return self._found
+
+
+async def _ping(redis: RedisClient) -> None:
+    async with redis.answering(PROBE_SECONDS - 0.1):
+        await redis.ping()
 
 
 async def _select(pool: Pool) -> None:
@@ -99,7 +105,7 @@ async def _try(name: str, probe: Callable[[], Awaitable[object]]) -> str:
 
 
 def _reason(name: str, error: Exception) -> str:
-    cause = error.__cause__ if isinstance(error, DatabaseUnavailable) and error.__cause__ is not None else error
+    cause = (isinstance(error, (DatabaseUnavailable, RedisUnavailable)) and error.__cause__) or error
     if isinstance(cause, TimeoutError):
         return "no answer in time"
     if isinstance(cause, ConnectionRefusedError):

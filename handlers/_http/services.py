@@ -7,12 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from redis.asyncio import Redis
-
 from actors._runtime.ref import ActorRef
 from actors._runtime.runtime import Stats
 from config.settings import Settings
 from db._postgres import Pool
+from db._redis import RedisClient
 from db._totals import Totals
 from handlers._activity import ActivityRecorder
 from handlers._http.access import Gatekeeper
@@ -50,7 +49,7 @@ class Services:
 
     settings: Settings
     pool: Pool
-    redis: Redis
+    redis: RedisClient
     actors: Actors
     feed: Feed
     limiter: Limiter

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from redis.asyncio import Redis
-
 from actors.users.users import REVOCATIONS_CHANNEL
 from config import tasks
 from config.clock import now
 from db._postgres import Pool, connection
-from db._redis import REDIS_ERRORS
+from db._redis import RedisClient
+from db._subscription import Subscription, reading
 from db.users.sessions import revoked_since
 from handlers._http.access import Claims
 from handlers.auth._tokens import ACCESS_SECONDS
@@ -28,7 +26,6 @@ log = logging.getLogger(__name__)
 # A revoked session is refused within a second on every gateway. Redis announces it in a millisecond; what Redis loses,
 # or cannot announce while it is unavailable, is found in Postgres.
 POLL_SECONDS = 0.5
-RETRY_SECONDS = (0.2, 5.0)  # between attempts to listen to Redis
 # No access token of a session lives longer than this after its end; the margin is for clocks that differ.
 KEEP_SECONDS = ACCESS_SECONDS + 300
 # A stream that was being admitted when its session ended has opened by then.
@@ -42,7 +39,8 @@ class RevokedSessions:
         self._ended: dict[str, float] = {}  # by id: when it may be dropped, monotonic; ordered by that time
         self._since: datetime | None = None
         self._on_ended: Callable[[str], object] = lambda session_id: None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._subscription: Subscription | None = None
 
     async def is_revoked(self, claims: Claims) -> bool:
         """Return whether the token's session has ended."""
@@ -56,18 +54,19 @@ class RevokedSessions:
                 self._on_ended(session_id)
                 asyncio.get_running_loop().call_later(LATE_SECONDS, self._on_ended, session_id)
 
-    async def start(self, pool: Pool, redis: Redis, on_ended: Callable[[str], object]) -> None:
+    async def start(self, pool: Pool, redis: RedisClient, on_ended: Callable[[str], object]) -> None:
         """Load what has ended until now, then follow; `on_ended` is called with each. Raises DatabaseUnavailable."""
         self._on_ended = on_ended
         await self._look(pool)
-        self._tasks = [
-            tasks.spawn(self._poll(pool), name="revoked sessions: poll"),
-            tasks.spawn(self._listen(redis), name="revoked sessions: listen"),
-        ]
+        self._task = tasks.spawn(self._poll(pool), name="revoked sessions: poll")
+        self._subscription = Subscription(redis, {REVOCATIONS_CHANNEL: reading(parse_texts, self.add)})
+        self._subscription.start()
 
     async def stop(self) -> None:
         """Stop following."""
-        await tasks.cancel(*self._tasks)
+        await tasks.cancel(self._task)
+        if self._subscription is not None:
+            await self._subscription.stop()
 
     async def _poll(self, pool: Pool) -> None:
         while True:
@@ -88,24 +87,3 @@ class RevokedSessions:
         present = time.monotonic()
         while self._ended and (oldest := next(iter(self._ended.items())))[1] < present:
             del self._ended[oldest[0]]
-
-    async def _listen(self, redis: Redis) -> None:
-        least, most = RETRY_SECONDS
-        pause = least
-        while True:
-            try:
-                async with redis.pubsub() as news:
-                    await news.subscribe(REVOCATIONS_CHANNEL)
-                    if pause > least:
-                        log.info("Redis tells of revoked sessions again")
-                    pause = least
-                    async for message in news.listen():
-                        if message["type"] == "message":
-                            self.add(parse_texts(message["data"]))
-            except REDIS_ERRORS as error:
-                if pause == least:  # once for each time that Redis becomes unavailable
-                    log.warning("Redis tells of no revoked sessions: %s", type(error).__name__)
-            except Exception:
-                log.exception("what Redis tells of revoked sessions cannot be read")
-            await asyncio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load, guards nothing
-            pause = min(pause * 2, most)

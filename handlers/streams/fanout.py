@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
+from config.backoff import jittered
 from config.metrics import STREAM_DELIVERIES, STREAM_ENDED, STREAM_LAG_SECONDS
 from config.tasks import spawn
 from handlers.streams.client import Client, State
@@ -199,7 +199,7 @@ class Fanout:
         try:
             batch = await self._history.after(self.place, upto=self._ring.last, size_bytes=self._chunk_bytes)
         except DatabaseUnavailable:  # only when this process has fallen behind its own ring
-            await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311
+            await asyncio.sleep(jittered(0.75))
             return
         await self._dispatch(batch)
         STREAM_LAG_SECONDS.observe(asyncio.get_running_loop().time() - woken_at)
@@ -293,7 +293,7 @@ class Fanout:
                 if loop.time() > give_up_at:
                     self.end(client, "SERVICE_UNAVAILABLE", 2)
                     return
-                await asyncio.sleep(random.uniform(0.25, 0.75))  # noqa: S311
+                await asyncio.sleep(jittered(0.5))
                 continue
             except Exception:
                 self.drop(client)

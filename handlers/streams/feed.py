@@ -11,13 +11,14 @@ import time
 from functools import partial
 
 import orjson
-from redis.asyncio import Redis
 
 from config.clock import now, rfc3339
 from config.metrics import STREAMS_OPEN
 from config.settings import Settings
 from config.tasks import cancel, spawn
 from db._postgres import Pool
+from db._redis import RedisClient
+from db._subscription import Subscription, reading
 from handlers.streams.checkpoints import pack_checkpoints
 from handlers.streams.client import Client, SocketClient, SseClient
 from handlers.streams.connections import Duplex
@@ -34,7 +35,7 @@ from handlers.streams.ring import Payload, Ring, Signal
 from handlers.streams.sessions import RESUME_SECONDS, SessionStore
 from handlers.streams.source import Source
 from schemas.errors import RateLimited, Unavailable
-from schemas.feed import FeedItem
+from schemas.feed import DECISIONS_CHANNEL, FEED_CHANNEL, FeedItem, decode_batch, decode_decisions
 from schemas.stream import SignalFilter, Viewer
 
 RING_SIGNALS = 4096
@@ -45,13 +46,8 @@ DRAIN_BATCH = 100  # streams ended in one go while draining; ending one takes ab
 class Feed:
     """All streams of this process. Start it when Redis and Postgres are known; neither needs to be available yet."""
 
-    def __init__(self, settings: Settings, pool: Pool, redis: Redis, *, ring_signals: int = RING_SIGNALS) -> None:
-        self.limits = StreamLimits(
-            redis,
-            max_streams=settings.max_streams,
-            enabled=settings.rate_limit_enabled,
-            heartbeat_seconds=settings.heartbeat_seconds,
-        )
+    def __init__(self, settings: Settings, pool: Pool, redis: RedisClient, *, ring_signals: int = RING_SIGNALS) -> None:
+        self.limits = StreamLimits(redis, settings)
         self.decisions = DecisionHub(limit=settings.ws_max_connections, buffer_bytes=settings.stream_buffer_bytes)
         self._max_seconds = settings.stream_max_seconds
         self._ring_signals = ring_signals
@@ -72,14 +68,20 @@ class Feed:
             everyone=lambda: list(self._clients.values()),
         )
         self._source = Source(
-            redis,
             pool,
             deliver=self._deliver,
-            decide=self.decisions.publish,
-            on_subscribed=self._resave,
-            on_lost=self._check,
             make_room=lambda: self._fanout.reach(self._ring.last - ring_signals // 2),
-            letters=(self._holders.channel, self._holders.hear),
+            is_announced=lambda: self._subscription.is_open,
+        )
+        self._subscription = Subscription(
+            redis,
+            {
+                FEED_CHANNEL: reading(decode_batch, self._source.offer),
+                DECISIONS_CHANNEL: reading(decode_decisions, self.decisions.publish),
+                self._holders.channel: self._holders.hear,
+            },
+            on_open=self._follow,
+            on_lost=self._distrust,
         )
         self._resumer = Resumer(self._fanout, self._ring, history, self._source, self._store, self._holders)
         self._drain_ends_at: float | None = None
@@ -95,7 +97,7 @@ class Feed:
     @property
     def is_connected(self) -> bool:
         """Whether Redis announces new signals; without it they come from Postgres, within a second."""
-        return self._source.is_connected
+        return self._subscription.is_open
 
     @property
     def open_streams(self) -> int:
@@ -107,18 +109,19 @@ class Feed:
         self._presence.start()
         self._pulse.start()
         self._task = spawn(self._fanout.run(self._pulse.between_batches), name="fan-out")
+        self._subscription.start()
         self._source.start(self._ring_signals, self._begin)
 
     async def stop(self) -> None:
         """Close all streams and end all tasks."""
         self._pulse.stop()
+        await self._subscription.stop()
         await self._source.stop()
         await cancel(self._task)
         for client in list(self._clients.values()):
             self._fanout.drop(client)
         self._fanout.sweep(float("inf"))
         self.decisions.close(1012, "SERVER_DRAINING")
-        await self._store.stop()
         await self._presence.stop()
 
     async def drain(self, seconds: float) -> None:
@@ -226,10 +229,12 @@ class Feed:
         self._ring.append(map(Signal, items))
         self._fanout.wake()
 
-    def _check(self) -> None:
-        spawn(self._store.check(), name="check Redis")
+    def _distrust(self) -> None:
+        self._source.distrust()
+        self._store.unsettle()
 
-    def _resave(self) -> None:
+    def _follow(self) -> None:
+        self._source.distrust()
         # Redis may have been restarted, and may have lost its data. A starting gateway has stored nothing yet.
         if self._has_followed:
             self._store.unsettle()

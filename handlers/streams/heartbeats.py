@@ -65,7 +65,7 @@ class Heartbeats:
         self._waves = 0
         self._is_recording = False
         self._is_record_wanted = False
-        self._was_away = False
+        self._was_available = True
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -102,15 +102,15 @@ class Heartbeats:
             return
         self._is_recording = True
         try:
-            while self._is_record_wanted or self._store.is_away is not self._was_away:
+            while self._is_record_wanted or self._store.is_redis_available is not self._was_available:
                 self._is_record_wanted = False
-                self._was_away = self._store.is_away
-                await self._record_all(self._store.save if self._was_away else self._store.resave)
+                self._was_available = self._store.is_redis_available
+                await self._record_all(self._store.resave if self._was_available else self._store.save)
         finally:
             self._is_recording = False
 
     async def _record_all(self, save: Save) -> None:
-        if not self._was_away:
+        if self._was_available:
             self._store.is_behind = False
         began = asyncio.get_running_loop().time()
         ended, clients = self._store.just_ended(), self._everyone()
@@ -123,7 +123,8 @@ class Heartbeats:
 
     def _is_record_due(self) -> bool:
         # Redis has become unavailable, or is back and lacks what was recorded meanwhile.
-        return self._store.is_away is not self._was_away or (self._store.is_behind and not self._store.is_away)
+        is_available = self._store.is_redis_available
+        return is_available is not self._was_available or (self._store.is_behind and is_available)
 
     def _begin_wave(self, clients: list[Client], moment: float) -> None:
         marked: list[Client] = []

@@ -15,10 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
-from redis.asyncio import Redis
 
 from config.tasks import spawn
-from db._redis import REDIS_ERRORS
+from db._redis import RedisClient, RedisUnavailable
 from handlers.streams.client import Client, State
 
 log = logging.getLogger(__name__)
@@ -29,7 +28,6 @@ ALIVE_SECONDS = 1.0  # time in which the peer of a living connection acknowledge
 WATCH_SECONDS, WATCH_PROXIED_SECONDS = 0.1, 0.5
 TAKING_SECONDS = 2.0  # for a take-over that is under way to finish
 ASK_SECONDS = 3.0  # the time another gateway may need for all that; one that does not answer is dead, or hangs
-ROUND_TRIP_SECONDS = 0.5
 MOST_ANSWERS = 1000  # questions under way at once; a request beyond that asks none, and takes over
 
 
@@ -49,7 +47,9 @@ class Claimant:
 class Holders:
     """Knows which sessions are held, and answers other gateways. `gateway` is this one's name in records."""
 
-    def __init__(self, redis: Redis, *, find: Callable[[bytes], Client | None], drop: Callable[[Client], None]) -> None:
+    def __init__(
+        self, redis: RedisClient, *, find: Callable[[bytes], Client | None], drop: Callable[[Client], None]
+    ) -> None:
         self.gateway = secrets.token_hex(8)
         self.channel = _channel(self.gateway)
         self._redis = redis
@@ -132,9 +132,9 @@ class Holders:
     async def _tell(self, gateway: str, message: list[object]) -> int:
         # How many subscribers received it.
         try:
-            async with asyncio.timeout(ROUND_TRIP_SECONDS):
+            async with self._redis.answering():
                 return int(await self._redis.publish(_channel(gateway), orjson.dumps(message)))
-        except (*REDIS_ERRORS, TimeoutError):
+        except RedisUnavailable:
             return 0
 
 

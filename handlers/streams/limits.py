@@ -7,25 +7,19 @@ counts once. With Redis unavailable each process counts for itself.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections import Counter
 from collections.abc import Iterable
 
-from redis.asyncio import Redis
-
+from config.settings import Settings
 from config.tasks import spawn
-from db._redis import REDIS_ERRORS
+from db._redis import RedisClient, RedisUnavailable
 from handlers.streams.client import Client
 from schemas.errors import Overloaded, RateLimited
 from schemas.stream import Viewer
 
-log = logging.getLogger(__name__)
-
 PER_ADDRESS = 20
 PER_USER = 5
 RETRY_SECONDS = 30  # open streams seldom fall below the limit within a moment
-ROUND_TRIP_SECONDS = 0.5
 HEARTBEATS_COUNTED = 2.5  # a session counts for so many intervals after it was last renewed
 
 # KEYS: the sets that a session enters. ARGV: the session, the time to live in ms, the limit of each set.
@@ -63,12 +57,12 @@ return 0
 class StreamLimits:
     """Counts the open streams. The process's own bound always applies, the others only where limits are enabled."""
 
-    def __init__(self, redis: Redis, *, max_streams: int, enabled: bool, heartbeat_seconds: float) -> None:
+    def __init__(self, redis: RedisClient, settings: Settings) -> None:
         self.open = 0
         self._redis = redis
-        self._max_streams = max_streams
-        self._enabled = enabled
-        self._ttl_ms = int(HEARTBEATS_COUNTED * heartbeat_seconds * 1000)
+        self._max_streams = settings.max_streams
+        self._enabled = settings.rate_limit_enabled
+        self._ttl_ms = int(HEARTBEATS_COUNTED * settings.heartbeat_seconds * 1000)
         self._by_address: Counter[str] = Counter()
         self._by_user: Counter[str] = Counter()
         self._ended: list[tuple[str, bytes]] = []
@@ -126,10 +120,9 @@ class StreamLimits:
     async def _eval(self, script: str, keys: list[str], args: list[bytes | int]) -> int:
         # The script's answer; 0 with Redis unavailable.
         try:
-            async with asyncio.timeout(ROUND_TRIP_SECONDS):
+            async with self._redis.answering():
                 return int(await self._redis.eval(script, len(keys), *keys, *args))
-        except (*REDIS_ERRORS, TimeoutError) as error:
-            log.debug("Redis is away, streams are counted in this process: %s", type(error).__name__)
+        except RedisUnavailable:
             return 0
 
 

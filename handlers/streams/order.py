@@ -10,7 +10,7 @@ from schemas.feed import FeedItem
 log = logging.getLogger(__name__)
 
 
-class Order:
+class FeedOrder:
     """The offset reached, and the signals held back because one before them is missing.
 
     At most `capacity` are held; those past it are dropped, and fetched once the gap is filled.

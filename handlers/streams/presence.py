@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import time
 from collections import Counter
 
-from redis.asyncio import Redis
-
 from config.tasks import cancel, spawn
-from db._redis import REDIS_ERRORS
+from db._redis import RedisClient, RedisUnavailable
 from schemas.stream import Viewer
-
-log = logging.getLogger(__name__)
 
 GATEWAYS = "tradestream:gateways"  # sorted set: gateways' ids, scored by the time until which their providers count
 REFRESH_SECONDS = 5.0
 CHANGED_SECONDS = 0.25  # how soon a change is published, at the earliest
 TTL_SECONDS = 15.0  # how long the providers of a gateway that died are counted
-ROUND_TRIP_SECONDS = 1.0
 
 
 class Presence:
     """Keeps this gateway's providers in Redis and counts all gateways'; with Redis unavailable, its own."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: RedisClient) -> None:
         self.connected = 0
         self._redis = redis
         self._gateway = secrets.token_hex(8)
@@ -42,11 +36,11 @@ class Presence:
         """Remove this gateway's providers, if Redis is available."""
         await cancel(self._task)
         try:
-            async with asyncio.timeout(ROUND_TRIP_SECONDS), self._redis.pipeline() as pipe:
+            async with self._redis.answering(), self._redis.pipeline() as pipe:
                 pipe.delete(_key(self._gateway))
                 pipe.zrem(GATEWAYS, self._gateway)
                 await pipe.execute()
-        except (*REDIS_ERRORS, TimeoutError):
+        except RedisUnavailable:
             pass
 
     def enter(self, viewer: Viewer) -> None:
@@ -68,9 +62,9 @@ class Presence:
         while True:
             self._changed.clear()
             try:
-                async with asyncio.timeout(ROUND_TRIP_SECONDS):
+                async with self._redis.answering():
                     self.connected = await self._refresh()
-            except (*REDIS_ERRORS, TimeoutError):
+            except RedisUnavailable:
                 self.connected = len(self._local)
             await asyncio.sleep(CHANGED_SECONDS)
             try:

@@ -13,21 +13,16 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import timedelta
 
-from redis.asyncio import Redis
-
-from config.tasks import cancel, spawn
+from config.backoff import Backoff
 from db._postgres import Pool, connection
-from db._redis import REDIS_ERRORS
+from db._redis import RedisClient, RedisUnavailable
 from db.stream_sessions import forget_sessions, load_session, save_sessions
 from handlers.streams.records import Record
-from handlers.streams.source import Backoff
 from schemas.errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
 RESUME_SECONDS = 900  # how long a session can be resumed
-ROUND_TRIP_SECONDS = 0.5  # a healthy Redis answers in one or two milliseconds
-PROBE_SECONDS = 0.5  # how often Redis is tried while it is unavailable
 DATABASE_SECONDS = 1.0
 CLOCK_SECONDS = 5.0  # how much sooner than this gateway another one may have found Redis unavailable
 # How long a resume waits for Redis, and for other gateways to store again what it has lost.
@@ -69,23 +64,17 @@ class SessionStore:
     `is_behind`: Redis lacks records, which are stored again when it is back.
     """
 
-    def __init__(self, redis: Redis, pool: Pool, *, ttl_seconds: float, gateway: str = "") -> None:
+    def __init__(self, redis: RedisClient, pool: Pool, *, ttl_seconds: float, gateway: str = "") -> None:
         """`gateway`: the holder to record in what is saved."""
         self.is_behind = False
-        self.is_away = False
         self._redis = redis
         self._pool = pool
         self._gateway = gateway
         self._ttl = timedelta(seconds=ttl_seconds)
         self._unsettled_until = 0.0
-        self._away_since = float("-inf")
-        self._probe: asyncio.Task[None] | None = None
         self._in_postgres: dict[bytes, float] = {}  # and since when
         self._ended: OrderedDict[bytes, tuple[float, Record]] = OrderedDict()
-
-    async def stop(self) -> None:
-        """Stop the probe."""
-        await cancel(self._probe)
+        redis.on_change(self.unsettle)
 
     async def load(self, session: bytes) -> Record | None:
         """Return the newest record of the session; None if there is none, or if the newest cannot be reached.
@@ -102,21 +91,21 @@ class SessionStore:
                 newest = None
             if is_certain and (answered or newest is not None):
                 return newest
-            if loop.time() >= max(began + PATIENCE_SECONDS, min(began, self._away_since) + RESTART_SECONDS):
+            if loop.time() >= max(began + PATIENCE_SECONDS, min(began, self._redis.lost_at) + RESTART_SECONDS):
                 return newest
             await asyncio.sleep(backoff.next())
 
     async def was_there(self, session: bytes) -> bool:
         """Return whether there has been such a session within the last day, as far as Redis knows."""
         try:
-            async with asyncio.timeout(ROUND_TRIP_SECONDS):
+            async with self._redis.answering():
                 return bool(await self._redis.exists(_key(session) + b":was"))
-        except (*REDIS_ERRORS, TimeoutError):
+        except RedisUnavailable:
             return False
 
     def key_of(self, session: bytes) -> str | None:
         """Return Redis's key that exists while the session does; None while Redis may lack some, or if known here."""
-        if self.is_away or self.is_behind or not self._is_settled or session in self._ended:
+        if not self._redis.is_available or self.is_behind or not self._is_settled or session in self._ended:
             return None
         return _key(session).decode()
 
@@ -127,7 +116,7 @@ class SessionStore:
         """
         if not records:
             return set()
-        if not self.is_away:
+        if self._redis.is_available:
             refused = await self._save_in_redis(records, take_over)
             if refused is not None:
                 if take_over and not refused:
@@ -140,21 +129,14 @@ class SessionStore:
 
     async def resave(self, records: Sequence[tuple[bytes, Record]]) -> set[bytes]:
         """Store again, in Redis alone, what it may lack; what was kept in Postgres instead is dropped there."""
-        refused = None if self.is_away or not records else await self._save_in_redis(records, take_over=False)
+        if not records:
+            return set()
+        refused = await self._save_in_redis(records, take_over=False) if self._redis.is_available else None
         if refused is None:
-            self.is_behind = self.is_behind or bool(records)
+            self.is_behind = True
             return set()
         await self._forget(records)
         return refused
-
-    async def check(self) -> None:
-        """Check whether Redis is available, because something else has lost its connection."""
-        self.unsettle()
-        try:
-            async with asyncio.timeout(ROUND_TRIP_SECONDS):
-                await self._redis.ping()
-        except (*REDIS_ERRORS, TimeoutError) as error:
-            self._failed(error)
 
     def settle(self, since: float) -> None:
         """Forget what went to Postgres before `since`: all was resaved; sessions left were taken over elsewhere."""
@@ -180,6 +162,11 @@ class SessionStore:
         self._unsettled_until = asyncio.get_running_loop().time() + SETTLE_SECONDS
 
     @property
+    def is_redis_available(self) -> bool:
+        """Whether records go to Redis; else they go to Postgres."""
+        return self._redis.is_available
+
+    @property
     def _is_settled(self) -> bool:
         return asyncio.get_running_loop().time() >= self._unsettled_until
 
@@ -188,9 +175,9 @@ class SessionStore:
         # In this order: a gateway that moves a record from Postgres back to Redis stores it in Redis first.
         is_complete, in_postgres = await self._ask_postgres(session)
         answered, in_redis = await self._ask_redis(session)
-        outage_seconds = asyncio.get_running_loop().time() - self._away_since
+        outage_seconds = asyncio.get_running_loop().time() - self._redis.lost_at
         # If Redis answers but is thought unavailable, it has just come back. Postgres is needed only after an outage.
-        is_certain = self._is_settled and answered is not self.is_away
+        is_certain = self._is_settled and answered is self._redis.is_available
         is_certain = is_certain and (is_complete or outage_seconds > self._ttl.total_seconds())
         if answered:
             found = [in_redis, *(record for record, _ in in_postgres)]
@@ -228,10 +215,9 @@ class SessionStore:
         for _, record in records:
             args += (record.epoch, record.n, record.encode(self._gateway))
         try:
-            async with asyncio.timeout(ROUND_TRIP_SECONDS):
+            async with self._redis.answering():
                 refused = await self._redis.eval(SAVE, len(keys), *keys, *args)
-        except (*REDIS_ERRORS, TimeoutError) as error:
-            self._failed(error)
+        except RedisUnavailable:
             return None
         return {records[index][0] for index in refused}
 
@@ -248,10 +234,9 @@ class SessionStore:
     async def _ask_redis(self, session: bytes) -> tuple[bool, Record | None]:
         # Whether Redis answered, and the record. Asked even if Redis is thought unavailable: it may just be back.
         try:
-            async with asyncio.timeout(ROUND_TRIP_SECONDS):
+            async with self._redis.answering():
                 data = await self._redis.get(_key(session))
-        except (*REDIS_ERRORS, TimeoutError) as error:
-            self._failed(error)
+        except RedisUnavailable:
             return False, None
         return True, _decode(session, data)
 
@@ -274,27 +259,6 @@ class SessionStore:
             return []
         ended_at, record = self._ended[session]
         return [(record, asyncio.get_running_loop().time() - ended_at)]
-
-    def _failed(self, error: Exception) -> None:
-        if self.is_away:
-            return
-        log.warning("Redis is away, sessions are recorded in Postgres: %s", type(error).__name__)
-        self.is_away = True
-        self.unsettle()
-        self._away_since = asyncio.get_running_loop().time()
-        self._probe = spawn(self._until_back(), name="sessions: probe Redis")
-
-    async def _until_back(self) -> None:
-        while self.is_away:
-            await asyncio.sleep(PROBE_SECONDS)
-            try:
-                async with asyncio.timeout(ROUND_TRIP_SECONDS):
-                    await self._redis.ping()
-            except (*REDIS_ERRORS, TimeoutError):
-                continue
-            self.unsettle()
-            self.is_away = False
-        log.info("Redis is back, sessions are recorded there again")
 
 
 def _decode(session: bytes, data: object) -> Record | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 
 from config import tasks
+from config.backoff import backoff_seconds, jittered
 from config.clock import now
 from config.keys import derive_key, derive_token, token_hash
 from config.metrics import MAIL_EMAILS, MAIL_OLDEST_SECONDS, MAIL_WAITING
@@ -109,7 +109,7 @@ class Mailer:
                 await mail.delete_emails(conn, [email.id])
                 return
             MAIL_EMAILS.labels(email.purpose, "failed").inc()
-            pause = max(error.retry_after, back_off(email.attempts))
+            pause = max(error.retry_after, backoff_seconds(email.attempts, *RETRY_SECONDS))
             log.warning("letter %s (%s) not sent, again in %.0f s: %s", email.id, email.purpose, pause, error)
             await mail.postpone_email(conn, email.id, pause, str(error))
 
@@ -130,10 +130,4 @@ class Mailer:
             except Exception:
                 log.exception("the mailer goes on after a failure")
             if taken < EMAILS:
-                await asyncio.sleep(POLL_SECONDS * random.uniform(0.75, 1.25))  # noqa: S311 - spreads gateways
-
-
-def back_off(attempts: int) -> float:
-    """Return the seconds until the next attempt, ± 25 %."""
-    least, most = RETRY_SECONDS
-    return min(least * 2.0 ** (min(attempts, 20) - 1), most) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load
+                await asyncio.sleep(jittered(POLL_SECONDS))

@@ -63,7 +63,7 @@ class Supervisor:
                         await self._stop("giving up")
                         raise failure
                     dashboard = self._plan.dashboard
-                    is_up = dashboard is not None and self._unit(dashboard).lived_seconds > 0
+                    is_up = dashboard is not None and self._unit(dashboard).is_up
                     self._console.say("\n".join(ready(is_up)))
                     await stopping
             finally:
@@ -127,7 +127,7 @@ class Supervisor:
                     reason = failure.reason
                 else:
                     return
-                pause = unit.backoff.next_seconds(0.0)
+                pause = unit.next_pause()
                 self._console.event(f"{reason}; trying again in {pause:.1f} s")
                 await asyncio.sleep(pause)
 
@@ -177,7 +177,7 @@ class Supervisor:
 
     async def _await_end(self, unit: Unit) -> None:
         reason = await unit.ended()
-        pause = unit.backoff.next_seconds(unit.lived_seconds)
+        pause = unit.next_pause()
         self._console.event(f"{unit.service.title} has ended ({reason}); starting it again in {pause:.1f} s")
         await asyncio.sleep(pause)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from dataclasses import dataclass
 
+from config.backoff import Backoff
 from server.supervisor.console import Console
 from server.supervisor.instance import Instance
 from server.supervisor.logfile import LogFile
@@ -21,9 +21,9 @@ class Policy:
     """How often and how long the supervisor retries. Times are in seconds."""
 
     first_attempts: int = 3  # at the very first start a person is looking: a fault is reported, not retried for ever
-    base_seconds: float = 0.25
-    most_seconds: float = 30.0
-    steady_seconds: float = 60.0  # what has lived this long starts again at `base_seconds`
+    first_seconds: float = 0.25
+    ceiling_seconds: float = 30.0
+    steady_seconds: float = 60.0  # what has lived this long starts again at `first_seconds`
 
 
 class StartFailed(Exception):
@@ -33,22 +33,6 @@ class StartFailed(Exception):
         self.reason = f"{title}: {reason}"
         self.final = final
         super().__init__(f"{self.reason}\n{tail}" if tail else self.reason)
-
-
-class Backoff:
-    """Growing pauses between restarts, with jitter, reset after a steady run."""
-
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._failures = 0
-
-    def next_seconds(self, lived_seconds: float) -> float:
-        """Return the pause after an end `lived_seconds` after the last good start (0: there was none)."""
-        if lived_seconds >= self._policy.steady_seconds:
-            self._failures = 0
-        most = min(self._policy.most_seconds, self._policy.base_seconds * 2.0**self._failures)
-        self._failures = min(self._failures + 1, 16)
-        return most * random.uniform(0.5, 1.0)  # noqa: S311 - spreads restarts, guards nothing
 
 
 class Unit:
@@ -64,7 +48,8 @@ class Unit:
         policy: Policy,
     ) -> None:
         self.service = service
-        self.backoff = Backoff(policy)
+        self._backoff = Backoff(policy.first_seconds, policy.ceiling_seconds)
+        self._steady_seconds = policy.steady_seconds
         self._instance = instance
         self._reaper = reaper
         self._hurry = hurry
@@ -84,9 +69,15 @@ class Unit:
         return self._log.tail()
 
     @property
-    def lived_seconds(self) -> float:
-        """Return the seconds since the last good start; 0 when there was none."""
-        return 0.0 if self._up_since is None else time.monotonic() - self._up_since
+    def is_up(self) -> bool:
+        """Whether the service has answered since its last start."""
+        return self._up_since is not None
+
+    def next_pause(self) -> float:
+        """Return the seconds to wait before the next start; few again after a steady run."""
+        if self._up_since is not None and time.monotonic() - self._up_since >= self._steady_seconds:
+            self._backoff.reset()
+        return self._backoff.next()
 
     async def start(self) -> str:
         """Start the service and wait until it answers; returns where. Raises `StartFailed`, leaving no process."""
@@ -144,7 +135,7 @@ class Unit:
 
     async def _answer(self, child: Child) -> str:
         deadline = time.monotonic() + self.service.start_seconds
-        pause, reason = 0.02, "no answer"
+        polling, reason = Backoff(0.02, 0.25), "no answer"
         while True:
             try:
                 # Not wait_for, which in Python 3.11 swallows a cancellation that comes together with the answer.
@@ -152,7 +143,7 @@ class Unit:
                     return await self.service.probe(child.pid)
             except (NotReady, OSError) as error:
                 reason = str(error) or reason
-            await asyncio.wait({child.exited}, timeout=pause)
+            await asyncio.wait({child.exited}, timeout=polling.next())
             if not child.running:
                 child.close()
                 code = child.exited.result()
@@ -161,7 +152,6 @@ class Unit:
                 raise NotReady(describe_exit(code))
             if time.monotonic() > deadline:
                 raise NotReady(f"not ready after {self.service.start_seconds:.0f} s: {reason}")
-            pause = min(0.25, 1.5 * pause)
 
     async def _run(self, launch: Launch) -> None:
         await run_to_end(launch, self._reaper, self._log)

@@ -16,6 +16,7 @@ from uuid import UUID
 import pytest
 from prometheus_client import REGISTRY
 
+from config.backoff import backoff_seconds
 from config.clock import now
 from config.ids import uuid7
 from config.keys import token_hash
@@ -27,7 +28,7 @@ from db.users import accounts, tokens
 from db.users.tokens import Purpose
 from server.mail import Mailer
 from server.mail.emails import Email
-from server.mail.mailer import RETRY_SECONDS, back_off
+from server.mail.mailer import RETRY_SECONDS
 from server.mail.senders import NotSent, ResendSender
 from tests.api.serving import until
 from tests.peers.resend import resend_api
@@ -293,7 +294,7 @@ async def test_the_loop_sends_and_measures_by_itself(settings: Settings, monkeyp
 
 
 def test_the_pause_doubles_up_to_an_hour() -> None:
-    pauses = [back_off(attempt) for attempt in range(1, 30)]
+    pauses = [backoff_seconds(attempt, *RETRY_SECONDS) for attempt in range(1, 30)]
     assert 3.75 <= pauses[0] <= 6.25
     assert 7.5 <= pauses[1] <= 12.5
     assert 2700 <= pauses[-1] <= 4500

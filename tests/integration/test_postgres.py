@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
-from db import _postgres
+from db import _outage, _postgres
 from db._postgres import Pool, connection, create_pool, database_errors, loudness, show_pool, transaction
 from db._redis import REDIS_ERRORS, create_redis
 from schemas.errors import DatabaseUnavailable, DeadlineExceeded
@@ -59,8 +59,8 @@ async def select(pool: Pool) -> int:
 async def test_an_outage_is_told_once_now_and_then_and_when_it_is_over(
     postgres: BreakablePostgres, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_postgres, "_outage", _postgres.Outage())
-    caplog.set_level("INFO", "db._postgres")
+    monkeypatch.setattr(_postgres, "_outage", _outage.Outage("Postgres"))
+    caplog.set_level("INFO", "db._outage")
     async with a_pool(postgres.url) as pool:
         await select(pool)
         assert not caplog.messages
@@ -72,7 +72,7 @@ async def test_an_outage_is_told_once_now_and_then_and_when_it_is_over(
         assert line.startswith("Postgres is unavailable: ")
         # Who tries again in the meantime need not say so, too.
         assert (loudness(DatabaseUnavailable()), loudness(DeadlineExceeded())) == (logging.DEBUG, logging.WARNING)
-        monkeypatch.setattr(_postgres, "REMIND_SECONDS", 0.0)
+        monkeypatch.setattr(_outage, "REMIND_SECONDS", 0.0)
         with pytest.raises(DatabaseUnavailable):
             await select(pool)
         assert caplog.messages[1].startswith("Postgres is unavailable for 0 s: ")

@@ -9,10 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from redis.asyncio import Redis
 
-from db._redis import create_redis
-from handlers._http import limits as _limits
+from db import _redis
+from db._redis import RedisClient, create_redis
 from handlers._http.limits import EXEMPT, STANDARD, Limiter, Rule
 from tests.api.serving import until
 
@@ -21,7 +20,7 @@ SLIDING = Rule(5, window_seconds=1, sliding=True)
 
 
 @asynccontextmanager
-async def limiter(url: str, *, enabled: bool = True) -> AsyncIterator[tuple[Limiter, Redis]]:
+async def limiter(url: str, *, enabled: bool = True) -> AsyncIterator[tuple[Limiter, RedisClient]]:
     redis = create_redis(url)
     try:
         yield Limiter(redis, standard_limit=60, enabled=enabled), redis
@@ -96,10 +95,10 @@ async def test_without_redis_this_process_counts_and_nobody_waits() -> None:
 
 
 async def test_a_redis_that_does_not_answer_costs_one_short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_limits, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(_redis, "PROBE_SECONDS", 0.1)
     silent = socket.create_server(("127.0.0.1", 0))  # the kernel takes connections, and nobody answers
     port = silent.getsockname()[1]
-    async with limiter(f"redis://127.0.0.1:{port}") as (limits, _):
+    async with limiter(f"redis://127.0.0.1:{port}") as (limits, redis):
         began = time.monotonic()
         await asyncio.gather(*(limits.check(FIXED, "GET /x", "a") for _ in range(50)))
         assert 0.2 < time.monotonic() - began < 0.6
@@ -110,18 +109,17 @@ async def test_a_redis_that_does_not_answer_costs_one_short_wait(monkeypatch: py
             slowest = max(slowest, time.monotonic() - asked)
             await asyncio.sleep(0.01)
         assert slowest < 0.1
-        assert limits._probe is not None
-        await asyncio.wait([limits._probe])
+        assert not redis.is_available
     silent.close()
 
 
 async def test_when_redis_is_back_it_counts_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_limits, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(_redis, "PROBE_SECONDS", 0.05)
     async with limiter(redis_url) as (limits, redis):
-        limits._away_until = time.monotonic()
+        redis.failed(ConnectionError())
         await limits.check(FIXED, "GET /x", "a")
         assert await redis.keys("*") == []
-        await until(lambda: limits._away_until == 0.0)
+        await until(lambda: redis.is_trusted)
         verdict = await limits.check(FIXED, "GET /x", "a")
         assert verdict is not None
         assert verdict.used == 1

@@ -119,7 +119,7 @@ async def test_without_redis_sessions_move_between_gateways_all_the_same(
                 await reader.until(lambda event: event.name == "heartbeat")
                 if turn == 2:
                     valkey.start()
-                    await until(lambda: not second.feed._store.is_away and not second.feed._store.is_behind)
+                    await until(lambda: second.feed._store.is_redis_available and not second.feed._store.is_behind)
         await until(lambda: _none_left_in_postgres(first), seconds=30)
 
 

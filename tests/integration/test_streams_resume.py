@@ -274,7 +274,6 @@ async def test_a_record_never_replaces_a_newer_one(settings: Settings, kept_in: 
         redis = first.redis if kept_in == "redis" else create_redis("redis://127.0.0.1:1")
         stack.push_async_callback(redis.aclose)
         store = SessionStore(redis, first.pool, ttl_seconds=60)
-        stack.push_async_callback(store.stop)
         session, other = b"sess-00000000000000aa", b"sess-00000000000000bb"
         older, newer, newest = (
             Record(epoch, n, "", SignalFilter(), pack_checkpoints([(n, 7)])) for epoch, n in [(9, 30), (10, 4), (10, 5)]

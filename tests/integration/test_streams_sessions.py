@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from redis.asyncio import Redis
 
 from config.settings import Settings
 from config.tasks import spawn
@@ -29,15 +28,18 @@ class Stores:
     """The stores of several gateways: some reach Redis, some do not. All reach Postgres."""
 
     pool: Pool
-    redis: Redis
-    nowhere: Redis
+    redis_url: str
     opened: AsyncExitStack
 
     def make(self, *, reaches_redis: bool = True) -> SessionStore:
         """The store of one more gateway."""
-        store = SessionStore(self.redis if reaches_redis else self.nowhere, self.pool, ttl_seconds=60)
-        self.opened.push_async_callback(store.stop)
-        return store
+        redis = create_redis(self.redis_url if reaches_redis else "redis://127.0.0.1:1")
+        self.opened.push_async_callback(redis.aclose)
+        return SessionStore(redis, self.pool, ttl_seconds=60)
+
+    def reconnect(self, store: SessionStore) -> None:
+        """Redis is reached again."""
+        store._redis.connection_pool = create_redis(self.redis_url).connection_pool
 
 
 @asynccontextmanager
@@ -47,10 +49,7 @@ async def several(settings: Settings) -> AsyncIterator[Stores]:
     async with AsyncExitStack() as stack:
         pool = await create_pool(settings.database_url, 4, name="test")
         stack.callback(pool.terminate)
-        redis, nowhere = create_redis(settings.redis_url), create_redis("redis://127.0.0.1:1")
-        stack.push_async_callback(redis.aclose)
-        stack.push_async_callback(nowhere.aclose)
-        yield Stores(pool, redis, nowhere, stack)
+        yield Stores(pool, settings.redis_url, stack)
 
 
 def record(epoch: int, n: int) -> Record:
@@ -108,10 +107,10 @@ async def test_rows_in_postgres_go_when_redis_has_the_record_or_a_newer_one(sett
         mine, gone = (SESSION, record(1, 5)), (b"sess-00000000000000bb", record(1, 5))
         await back.save([mine, gone])
         await elsewhere.save([(gone[0], record(2, 9))], take_over=True)
-        assert back.is_away
+        assert not back.is_redis_available
         assert back.is_behind
-        back._redis = stores.redis  # it is reached again
-        await until(lambda: not back.is_away)
+        stores.reconnect(back)
+        await until(lambda: back.is_redis_available)
         assert await back.resave([mine, gone]) == {gone[0]}
         assert await stores.pool.fetchval("SELECT count(*) FROM stream_sessions") == 0
         assert await elsewhere.load(SESSION) == record(1, 5)
@@ -126,15 +125,15 @@ async def test_a_resume_waits_for_a_restart_longer_than_in_a_long_outage(
         await stores.make().save([(SESSION, record(1, 5))])
         store = stores.make(reaches_redis=False)
         loading = spawn(store.load(SESSION), name="load")
-        await until(lambda: store.is_away)
+        await until(lambda: not store.is_redis_available)
         await asyncio.sleep(1.0)
         assert not loading.done()
-        store._redis = stores.redis
+        stores.reconnect(store)
         assert await loading == record(1, 5)
 
         long = stores.make(reaches_redis=False)
         assert await long.save([(b"sess-00000000000000bb", record(1, 5))]) == set()
-        long._away_since -= 60.0
+        long._redis.lost_at -= 60.0
         began = asyncio.get_running_loop().time()
         assert await long.load(SESSION) is None
         assert asyncio.get_running_loop().time() - began < 3.0
@@ -142,8 +141,7 @@ async def test_a_resume_waits_for_a_restart_longer_than_in_a_long_outage(
 
 async def test_with_both_away_nothing_is_found_and_nobody_waits_long(settings: Settings) -> None:
     async with several(settings) as stores:
-        store = SessionStore(stores.nowhere, stores.pool, ttl_seconds=60)
-        stores.opened.push_async_callback(store.stop)
+        store = stores.make(reaches_redis=False)
         stores.pool.terminate()
         began = asyncio.get_running_loop().time()
         assert await store.save([(SESSION, record(1, 5))]) == set()

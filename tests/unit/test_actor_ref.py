@@ -267,7 +267,7 @@ async def test_a_failed_call_is_repeated_with_the_same_command_ids_marked_as_sus
         return await Actor.echo(batch)
 
     actor = Actor(fail_twice)
-    async with a_mailbox(actor, retry_base_seconds=0.001) as ref:
+    async with a_mailbox(actor, retry_seconds=(0.001, 0.5)) as ref:
         assert await asyncio.gather(ref.ask("a", Say("x")), ref.ask("b", Look())) == ["x", "b"]
         assert len(actor.batches) == 3
         first, *again = actor.batches
@@ -285,7 +285,7 @@ async def test_a_repeated_batch_holds_only_what_somebody_still_waits_for() -> No
         return await Actor.echo(batch)
 
     actor = Actor(fail)
-    async with a_mailbox(actor, retry_base_seconds=0.01, retry_max_seconds=0.02) as ref:
+    async with a_mailbox(actor, retry_seconds=(0.01, 0.02)) as ref:
         patient = spawn(ref.ask("k", Say("patient"), deadline_seconds=5), name="patient")
         with pytest.raises(ActorUnavailable):
             await ref.ask("k", Say("impatient"), deadline_seconds=0.05)
@@ -310,7 +310,7 @@ async def test_an_actor_that_stays_away_is_unavailable_at_the_deadline() -> None
 async def test_a_call_without_an_answer_is_given_up_so_that_the_next_can_leave() -> None:
     actor = Actor()
     actor.open.clear()
-    async with a_mailbox(actor, call_seconds=0.1, retry_base_seconds=0.001) as ref:
+    async with a_mailbox(actor, call_seconds=0.1, retry_seconds=(0.001, 0.5)) as ref:
         with pytest.raises(DeadlineExceeded):
             await ref.ask("k", Say("lost"), deadline_seconds=0.02)
         following = spawn(ref.ask("k", Say("following")), name="following")
@@ -441,7 +441,7 @@ async def test_what_is_told_arrives_and_a_lost_call_is_repeated() -> None:
         return await Actor.echo(batch)
 
     actor = Actor(answer)
-    async with a_mailbox(actor, retry_base_seconds=0.001) as ref:
+    async with a_mailbox(actor, retry_seconds=(0.001, 0.5)) as ref:
         assert ref.tell("k", Say("x")) is True
         await until(lambda: len(actor.batches) == 2)
         assert actor.batches[0][0].command_id == actor.batches[1][0].command_id
@@ -517,9 +517,7 @@ def test_whatever_calls_are_lost_each_command_is_applied_once(faults: list[str],
         return encode_replies([applied[each.command_id] for each in batch if each.command_id is not None])
 
     async def run() -> None:
-        async with a_mailbox(
-            Actor(answer), batch_messages=7, retry_base_seconds=0.0001, retry_max_seconds=0.0002, ask_seconds=30
-        ) as ref:
+        async with a_mailbox(Actor(answer), batch_messages=7, retry_seconds=(0.0001, 0.0002), ask_seconds=30) as ref:
             words = [f"{n}" for n in range(count)]
             assert await asyncio.gather(*(ref.ask("k", Say(each)) for each in words)) == words
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.streams.order import Order
+from handlers.streams.order import FeedOrder
 from schemas.feed import FeedItem
 
 
@@ -21,8 +21,8 @@ def places(found: list[FeedItem]) -> list[int]:
     return [each.feed_seq for each in found]
 
 
-def started(last: int, *, capacity: int = 4096) -> Order:
-    order = Order(capacity=capacity)
+def started(last: int, *, capacity: int = 4096) -> FeedOrder:
+    order = FeedOrder(capacity=capacity)
     order.start(last)
     return order
 

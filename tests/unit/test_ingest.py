@@ -18,7 +18,6 @@ from actors.ingest.received import KEPT_BYTES, Received, lost, read
 from actors.ingest.redis_channel import Buffer
 from actors.lens.messages import Scored
 from config import clock
-from config.backoff import Backoff
 from config.ids import derived_uuid7, time_of
 from config.values import replace
 from db.ingest import LostMessage
@@ -340,14 +339,6 @@ def test_what_is_taken_at_once_is_bounded_too() -> None:
     for _ in range(3):
         buffer.put(redis(b"x" * (MOST_BYTES // 2)))
     assert [len(buffer.take()), len(buffer.take())] == [2, 1]
-
-
-def test_waits_double_up_to_the_longest_and_differ() -> None:
-    backoff = Backoff(1.0, 4.0)
-    for expected in (1.0, 2.0, 4.0, 4.0):
-        assert expected * 0.75 <= backoff.next() <= expected * 1.25
-    backoff.reset()
-    assert backoff.next() <= 1.25
 
 
 def _text(dead_letter: LostMessage) -> str:

@@ -25,9 +25,9 @@ from server.supervisor.plan import Plan
 from server.supervisor.process import Child, Launch, Reaper, inherited_environment
 from server.supervisor.service import NotReady, Run, Service
 from server.supervisor.supervisor import Supervisor
-from server.supervisor.unit import Backoff, Policy, StartFailed
+from server.supervisor.unit import Policy, StartFailed, Unit
 
-QUICK = Policy(first_attempts=2, base_seconds=0.01, most_seconds=0.05)
+QUICK = Policy(first_attempts=2, first_seconds=0.01, ceiling_seconds=0.05)
 # Ends in order on SIGTERM; says so, to show that it was asked and not killed.
 PATIENT = "trap 'echo asked; exit 0' TERM; echo up $$; while :; do sleep 0.02; done"
 
@@ -273,12 +273,24 @@ def _start_unknown_child() -> int:
     return os.posix_spawn("/bin/true", ["true"], {})
 
 
-def test_pauses_between_restarts_grow_and_are_forgotten_after_a_steady_while() -> None:
-    backoff = Backoff(Policy(base_seconds=1, most_seconds=8, steady_seconds=60))
-    pauses = [backoff.next_seconds(0.0) for _ in range(6)]
-    for pause, most in zip(pauses, (1, 2, 4, 8, 8, 8), strict=True):
-        assert most / 2 <= pause <= most
-    assert backoff.next_seconds(61.0) <= 1
+async def test_pauses_between_restarts_grow_and_are_forgotten_after_a_steady_while(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console, reaper = Console(world.output), Reaper()
+    policy = Policy(first_seconds=1, ceiling_seconds=8, steady_seconds=60)
+    unit = Unit(world.service("one"), world.instance, reaper, console, asyncio.Event(), policy)
+    try:
+        await unit.start()
+        for expected in (1, 2, 4, 8, 8, 8):
+            assert expected * 0.75 <= unit.next_pause() <= expected * 1.25
+        with monkeypatch.context() as later:
+            present = time.monotonic()
+            later.setattr("server.supervisor.unit.time.monotonic", lambda: present + 61)
+            assert unit.next_pause() <= 1.25
+    finally:
+        await unit.stop()
+        unit.close()
+        reaper.close()
 
 
 def test_a_second_instance_is_refused_and_told_who_is_first(tmp_path: Path) -> None:

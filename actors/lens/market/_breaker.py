@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from typing import Final, Literal
 
 from actors.lens.market._http import CallFailed
+from config.backoff import doubled, jittered
 
 State = Literal["closed", "half_open", "open"]
 
@@ -19,7 +19,6 @@ _SUBJECTS_TO_OPEN: Final = 2
 _QUIET_SECONDS: Final = 1.0
 _FIRST_PAUSE_SECONDS: Final = 2.0
 _LONGEST_PAUSE_SECONDS: Final = 60.0
-_JITTER: Final = 0.25
 
 
 class Breaker:
@@ -108,9 +107,9 @@ class Breaker:
     def _open(self, failure: CallFailed) -> None:
         self.state = "open"
         self._cause = failure
-        pause = min(_FIRST_PAUSE_SECONDS * 2**self._failed_probes, _LONGEST_PAUSE_SECONDS)
-        # Longer by chance, never shorter: the wait that the provider asked for is the least.
-        self.pause_seconds = max(pause, failure.retry_after_seconds or 0.0) * random.uniform(1, 1 + _JITTER)  # noqa: S311
+        pause = doubled(self._failed_probes + 1, _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
+        # Longer by chance (up to a quarter), never shorter: the wait that the provider asked for is the least.
+        self.pause_seconds = jittered(1.125 * max(pause, failure.retry_after_seconds or 0.0), 1 / 9)
         self._forget()
 
     def _forget(self) -> None:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from actors.lens.market._http import CallFailed
+from config.backoff import backoff_seconds
 
 K = TypeVar("K", bound=Hashable)
 
 _NEVER: Final = float("-inf")  # the clock's zero is arbitrary
 _FIRST_HOLD_SECONDS: Final = 0.5  # shorter than the pipeline's first retry, which is to make a real call
 _LONGEST_HOLD_SECONDS: Final = 30.0
-_MOST_DOUBLINGS: Final = 10
-_JITTER: Final = 0.25
 
 
 @dataclass(slots=True)
@@ -48,9 +46,8 @@ class Cell:
     def fail(self, failure: CallFailed, now: float) -> None:
         """Record a failed call: the old value stays, and the next call waits, the longer the more have failed."""
         self.failure = failure
-        hold = min(_FIRST_HOLD_SECONDS * 2 ** min(self.failures, _MOST_DOUBLINGS), _LONGEST_HOLD_SECONDS)
         self.failures += 1
-        self.retry_at = now + hold * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - spreads load, no secret
+        self.retry_at = now + backoff_seconds(self.failures, _FIRST_HOLD_SECONDS, _LONGEST_HOLD_SECONDS)
 
     def result(self, now: float) -> tuple[Any, CallFailed | None]:
         """Return the value to use, and the failure that explains why it is not fresh."""
