@@ -115,6 +115,7 @@ setup(
         "db": ["migrations/*.sql"],
         "config": ["example.env"],
         "schemas": ["*.txt"],
+        "schemas.examples": ["*.json"],
     },
     install_requires=RUNTIME,
     extras_require={"bench": BENCHMARKS, "dev": DEVELOPMENT, "kafka": KAFKA, "models": EVERY_MODEL, **MODELS},

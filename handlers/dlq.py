@@ -18,24 +18,22 @@ from db.lens.dlq import DeadLetterFilters, get_dead_letter, list_dead_letters
 from handlers._http.base import GatewayHandler, known_id
 from handlers._http.endpoint import endpoint
 from schemas.dlq import (
-    ResolvedMany,
-    ResolveMany,
-    RetriedMany,
-    RetryMany,
-    RetryManyQuery,
-    SelectionQuery,
-    select,
-)
-from schemas.errors import NotFound
-from schemas.lens import (
-    DeadLetter,
+    DeadLetterSchema,
     DeadLettersQuery,
     PageOfDeadLetters,
     Resolution,
     Resolved,
+    ResolvedMany,
+    ResolveMany,
+    RetriedMany,
     RetryAccepted,
+    RetryMany,
+    RetryManyQuery,
     RetryRequest,
+    SelectionQuery,
+    select,
 )
+from schemas.errors import NotFound
 
 Reply = TypeVar("Reply")
 
@@ -63,7 +61,7 @@ class DeadLetters(GatewayHandler):
 class OneDeadLetter(GatewayHandler):
     """`/api/v1/dlq/{dlq_id}`"""
 
-    @endpoint("Get a dead letter with its payload and every attempt", responds=DeadLetter(), errors=(404, 503))
+    @endpoint("Get a dead letter with its payload and every attempt", responds=DeadLetterSchema(), errors=(404, 503))
     async def get(self, dlq_id: str) -> object:
         """`retry_count` counts the attempts after the first, and retries by hand."""
         async with connection(self.services.pool) as conn:

@@ -21,8 +21,9 @@ from db.leaderboards import Board, CardRow, Period
 from handlers._http.base import GatewayHandler
 from handlers._http.endpoint import endpoint
 from handlers._http.json import encode
+from schemas._vocabulary import LEADERBOARD_KINDS
 from schemas.errors import NotFound, Unavailable
-from schemas.leaderboards import BOARDS, Leaderboard, LeaderboardQuery
+from schemas.leaderboards import Leaderboard, LeaderboardQuery
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +62,9 @@ class OneLeaderboard(GatewayHandler):
     )
     async def get(self, type: str, query: dict[str, Any]) -> object:  # noqa: A002 - the document's name of it
         """The best first; with a provider's token also the caller's own rank."""
-        if type not in BOARDS:
+        if type not in LEADERBOARD_KINDS:
             raise NotFound("Leaderboard not found")
-        board: Board = type  # type: ignore[assignment]
+        board: Board = type
         period, limit = query["period"], query["limit"]
         shown = await self.services.boards.get((board, period, limit), lambda: self._board(board, period, limit))
         claims = self.caller.claims

@@ -13,7 +13,7 @@ from handlers._http.endpoint import endpoint
 from handlers._http.pages import send_page
 from handlers._submissions import IDEMPOTENCY_KEY, KEY_HEADER, hand_in
 from schemas.errors import NotFound
-from schemas.lens import Event, EventsQuery, EventStatus, PageOfEvents, SignalAccepted, SignalSubmission
+from schemas.lens import EventSchema, EventsQuery, EventStatusSchema, PageOfEvents, SignalAccepted, SignalSubmission
 
 _EVENTS = PageOfEvents()
 
@@ -48,7 +48,7 @@ class Events(GatewayHandler):
 class OneEvent(GatewayHandler):
     """`/api/v1/events/{event_id}`"""
 
-    @endpoint("Get an event with its timeline", responds=Event(), errors=(404, 503))
+    @endpoint("Get an event with its timeline", responds=EventSchema(), errors=(404, 503))
     async def get(self, event_id: str) -> object:
         """`enriched` is null and `decisions` empty until the pipeline has got that far."""
         async with connection(self.services.pool) as conn:
@@ -63,7 +63,7 @@ class OneEvent(GatewayHandler):
 class StatusOfEvent(GatewayHandler):
     """`/api/v1/events/{event_id}/status`"""
 
-    @endpoint("Get where an event stands", responds=EventStatus(), errors=(404, 503))
+    @endpoint("Get where an event stands", responds=EventStatusSchema(), errors=(404, 503))
     async def get(self, event_id: str) -> object:
         """`duration_ms` of an event that has ended is its timeline's last line minus its first; else it runs to now."""
         async with connection(self.services.pool) as conn:

@@ -33,7 +33,7 @@ from handlers.streams.connections import (
 from handlers.streams.sockets import SocketHandler
 from schemas.errors import AppError, NotFound, Unauthorized
 from schemas.lens import SignalAccepted
-from schemas.signals import AllSignalsQuery, NewSignal, PageOfSignals, Signal
+from schemas.signals import AllSignalsQuery, NewSignalSchema, PageOfSignals, SignalSchema
 from schemas.stream import SignalFilter, StreamQuery
 
 COMMENTS_SHOWN = 50  # of a signal in full; the rest by their own list
@@ -215,7 +215,7 @@ class AllSignals(AccountHandler):
 
     @endpoint(
         "Publish a signal",
-        body=NewSignal(),
+        body=NewSignalSchema(),
         responds=SignalAccepted(),
         status=201,
         errors=(422, 503),
@@ -229,7 +229,7 @@ class AllSignals(AccountHandler):
 class OneSignal(GatewayHandler):
     """`/api/signals/{signal_id}`"""
 
-    @endpoint("Get a signal in full", responds=Signal(), errors=(404, 503))
+    @endpoint("Get a signal in full", responds=SignalSchema(), errors=(404, 503))
     async def get(self, signal_id: str) -> object:
         """The signal with its score, its outcome, and its reactions and comments."""
         viewer = parse_uuid(self.caller.subject or "")

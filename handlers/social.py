@@ -23,8 +23,8 @@ from schemas.social import (
     CommentDeleted,
     CommentsQuery,
     CommentText,
-    Feed,
     FeedQuery,
+    FeedSchema,
     NewComment,
     PageOfComments,
     Reacted,
@@ -38,7 +38,7 @@ NO_COMMENT = "Comment not found"
 class SocialFeed(AccountHandler):
     """`/api/social/feed`"""
 
-    @endpoint("List the signals of those one follows", query=FeedQuery(), responds=Feed(), errors=(503,))
+    @endpoint("List the signals of those one follows", query=FeedQuery(), responds=FeedSchema(), errors=(503,))
     async def get(self, query: dict[str, Any]) -> bytes:
         """The newest first."""
         action, limit, offset = query["action"], query["limit"], query["offset"]

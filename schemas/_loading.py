@@ -8,10 +8,14 @@ from math import inf
 from typing import Any, NamedTuple
 
 import marshmallow
-from marshmallow import EXCLUDE, RAISE, ValidationError, fields, missing, validate
+from marshmallow import EXCLUDE, RAISE, ValidationError, fields, missing, types, validate
 from marshmallow.decorators import POST_LOAD, PRE_LOAD, VALIDATES, VALIDATES_SCHEMA
 
-Load = Callable[[Any, str, Mapping[str, Any]], Any]  # of a value, under a key, in an object: as Field.deserialize
+from config.documents import Loaded
+
+Given = Mapping[str, object]
+Field = fields.Field[Any]
+Load = Callable[[object, str, Given], object]  # of a value, under a key, in an object: as Field.deserialize
 
 _ASK = object()  # in place of a default: the field supplies it, or refuses
 
@@ -20,29 +24,37 @@ class _Way(NamedTuple):
     """The compiled steps by which a schema loads an object."""
 
     keys: frozenset[str]
-    steps: Sequence[tuple[str, str, Load, Any]]  # key, name, loader, default
-    checks: Sequence[Callable[..., Any]]  # of the whole
-    ends: Sequence[Callable[..., Any]]  # functions that convert the result
+    steps: Sequence[tuple[str, str, Load, object]]  # key, name, loader, default
+    checks: Sequence[Callable[..., object]]  # of the whole
+    ends: Sequence[Callable[..., Loaded]]  # functions that convert the result
 
 
 class LoadingSchema(marshmallow.Schema):
     """A schema whose `load` answers as marshmallow's own does."""
 
-    def load(self, data: Any, *, many: bool | None = None, partial: Any = None, unknown: Any = None) -> Any:
+    def load(
+        self,
+        data: Given | Sequence[Given],
+        *,
+        many: bool | None = None,
+        partial: bool | types.StrSequenceOrSet | None = None,
+        unknown: types.UnknownOption | None = None,
+    ) -> Loaded:
         """Load an object; returns the values. Raises marshmallow's ValidationError."""
-        unknown = unknown or self.unknown
-        if not (many or partial or self.many or self.partial) and unknown in {RAISE, EXCLUDE}:
-            found = self._load_quickly(data, unknown)
-            if found is not missing:
+        rule = unknown or self.unknown
+        if not (many or partial or self.many or self.partial) and rule in {RAISE, EXCLUDE}:
+            found = self._load_quickly(data, rule)
+            if found is not None:
                 return found
-        return super().load(data, many=many, partial=partial, unknown=unknown)
+        loaded: Loaded = super().load(data, many=many, partial=partial, unknown=unknown)
+        return loaded
 
-    def _load_quickly(self, data: Any, unknown: str) -> Any:
-        """Load as `load` does; return `missing` for an object that is invalid, or that this way does not support."""
+    def _load_quickly(self, data: object, unknown: str) -> Loaded | None:
+        """Load as `load` does; return None for an object that is invalid, or that this way does not support."""
         way = self._way
         if way is None or not isinstance(data, Mapping) or (unknown == RAISE and not data.keys() <= way.keys):
-            return missing
-        found: Any = {}
+            return None
+        found: Loaded = {}
         try:
             for key, name, load, default in way.steps:
                 value = data.get(key, missing)
@@ -54,7 +66,7 @@ class LoadingSchema(marshmallow.Schema):
             for end in way.ends:
                 found = end(found, many=False, partial=self.partial, unknown=unknown)
         except ValidationError:
-            return missing
+            return None
         return found
 
     @cached_property
@@ -76,13 +88,13 @@ class LoadingSchema(marshmallow.Schema):
         )
 
 
-def _default(field: fields.Field[Any]) -> Any:
+def _default(field: Field) -> object:
     if _is_odd(field) or field.required or callable(field.load_default):
         return _ASK
     return field.load_default
 
 
-def _loader(field: fields.Field[Any]) -> Load:
+def _loader(field: Field) -> Load:
     if _is_odd(field):
         return field.deserialize
     checks = field.validators
@@ -94,7 +106,7 @@ def _loader(field: fields.Field[Any]) -> Load:
     return _any_loader(field)
 
 
-def _is_odd(field: fields.Field[Any]) -> bool:
+def _is_odd(field: Field) -> bool:
     """Return whether the field has steps of its own beside those of Field.deserialize."""
     kind, usual = type(field), fields.Field
     own = kind.deserialize, kind._validate, kind._validate_missing  # noqa: SLF001
@@ -105,13 +117,13 @@ def _is_odd(field: fields.Field[Any]) -> bool:
     )
 
 
-def _text_loader(field: fields.Field[Any], bounds: Sequence[validate.Length], sets: Sequence[tuple[Any, ...]]) -> Load:
+def _text_loader(field: Field, bounds: Sequence[validate.Length], sets: Sequence[tuple[object, ...]]) -> Load:
     whole = field.deserialize
     least = max((each.min or 0 for each in bounds), default=0)
     most = min((inf if each.max is None else each.max for each in bounds), default=inf)
     allowed = frozenset.intersection(*map(frozenset, sets)) if sets else None
 
-    def load(value: Any, key: str, data: Mapping[str, Any]) -> Any:
+    def load(value: object, key: str, data: Given) -> object:
         if type(value) is str and least <= len(value) <= most and (allowed is None or value in allowed):
             return value
         return whole(value, key, data)
@@ -119,10 +131,10 @@ def _text_loader(field: fields.Field[Any], bounds: Sequence[validate.Length], se
     return load
 
 
-def _any_loader(field: fields.Field[Any]) -> Load:
+def _any_loader(field: Field) -> Load:
     whole, own, checks = field.deserialize, field._deserialize, tuple(field.validators)  # noqa: SLF001
 
-    def load(value: Any, key: str, data: Mapping[str, Any]) -> Any:
+    def load(value: object, key: str, data: Given) -> object:
         if value is None or value is missing:
             return whole(value, key, data)
         found = own(value, key, data)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Any
+from typing import Unpack
 from urllib.parse import urlsplit
 
-from schemas._fields import Text
+from marshmallow import ValidationError
+
+from schemas._fields import ConvertedText, FieldOptions
 from schemas._names import has_idle_characters, visible
 
 EMAIL_CHARACTERS = 254  # RFC 5321 § 4.5.3.1.3, less the angle brackets
 NAME_CHARACTERS = (2, 50)
 IDLE_CHARACTERS = "must not contain characters that show nothing"
+_CONTROL = "must not contain control characters"
 URL_CHARACTERS = 2000
 
 _LOCAL = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
@@ -58,85 +61,88 @@ def is_plain_text(text: str, allowed: str = "") -> bool:
     )
 
 
-class Email(Text):
+class EmailAddress(ConvertedText):
     """An e-mail address, loaded lower-cased and trimmed."""
 
-    default_error_messages = {"email": "must be an e-mail address"}  # noqa: RUF012
+    def convert(self, text: str) -> str:
+        """Normalise and check it."""
+        address = normalise_email(text)
+        if not is_email(address):
+            raise ValidationError("must be an e-mail address")
+        return address
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text = normalise_email(super()._deserialize(value, attr, data, **kwargs))
-        if not is_email(text):
-            raise self.make_error("email")
-        return text
 
-
-class AnyEmail(Text):
+class AnyEmail(ConvertedText):
     """An e-mail address to look up: an impossible one is just an unknown one."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[FieldOptions]) -> None:
         super().__init__(min=1, max=320, **options)
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        return normalise_email(super()._deserialize(value, attr, data, **kwargs))
+    def convert(self, text: str) -> str:
+        """Normalise it."""
+        return normalise_email(text)
 
 
-class DisplayName(Text):
+class Line(ConvertedText):
+    """A line of text, trimmed."""
+
+    def convert(self, text: str) -> str:
+        """Trim and check it."""
+        line = text.strip()
+        if not is_plain_text(line):
+            raise ValidationError(_CONTROL)
+        return line
+
+
+class DisplayName(ConvertedText):
     """A name of 2-50 visible characters, trimmed, its spaces plain ones.
 
     `may_idle`: the caller checks for invisible characters itself, after comparing the name with others'.
     """
 
-    default_error_messages = {  # noqa: RUF012
-        "length": f"must have {NAME_CHARACTERS[0]}-{NAME_CHARACTERS[1]} characters",
-        "control": "must not contain control characters",
-        "idle": IDLE_CHARACTERS,
-    }
-
-    def __init__(self, *, may_idle: bool = False, **options: Any) -> None:
+    def __init__(self, *, may_idle: bool = False, **options: Unpack[FieldOptions]) -> None:
         super().__init__(**options)
         self._may_idle = may_idle
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text = normalise_text(super()._deserialize(value, attr, data, **kwargs)).strip(" ")
-        if not is_plain_text(text):
-            raise self.make_error("control")
-        text = "".join(" " if unicodedata.category(each) == "Zs" else each for each in text).strip()
+    def convert(self, text: str) -> str:
+        """Normalise and check it."""
+        name = normalise_text(text).strip(" ")
+        if not is_plain_text(name):
+            raise ValidationError(_CONTROL)
+        name = "".join(" " if unicodedata.category(each) == "Zs" else each for each in name).strip()
         least, most = NAME_CHARACTERS
-        if not least <= len(text) <= most or len(visible(text).strip()) < least:
-            raise self.make_error("length")
-        if not self._may_idle and has_idle_characters(text):
-            raise self.make_error("idle")
-        return text
+        if not least <= len(name) <= most or len(visible(name).strip()) < least:
+            raise ValidationError(f"must have {least}-{most} characters")
+        if not self._may_idle and has_idle_characters(name):
+            raise ValidationError(IDLE_CHARACTERS)
+        return name
 
 
-class Prose(Text):
+class Prose(ConvertedText):
     """A text for people, in lines, trimmed; an empty one is none."""
 
-    default_error_messages = {"control": "must not contain control characters"}  # noqa: RUF012
+    def convert(self, text: str) -> str | None:
+        """Trim and check it."""
+        prose = text.replace("\r\n", "\n").strip()
+        if not is_plain_text(prose, _LAYOUT):
+            raise ValidationError(_CONTROL)
+        return prose or None
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        text = str(super()._deserialize(value, attr, data, **kwargs)).replace("\r\n", "\n").strip()
-        if not is_plain_text(text, _LAYOUT):
-            raise self.make_error("control")
-        return text or None
-
-    def _validate(self, value: Any) -> None:
+    def _validate(self, value: str | None) -> None:
         if value is not None:
             super()._validate(value)
 
 
-class HttpsUrl(Text):
+class HttpsUrl(ConvertedText):
     """An `https://` address."""
 
-    default_error_messages = {"url": "must be an https URL"}  # noqa: RUF012
-
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[FieldOptions]) -> None:
         super().__init__(max=URL_CHARACTERS, **options)
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text: str = super()._deserialize(value, attr, data, **kwargs)
+    def convert(self, text: str) -> str:
+        """Check it."""
         if not is_https_url(text):
-            raise self.make_error("url")
+            raise ValidationError("must be an https URL")
         return text
 
 

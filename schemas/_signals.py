@@ -1,52 +1,31 @@
-"""Schemas that all signals share: action, provider, terms, reactions."""
+"""Schemas that all signals share: provider, terms, reactions."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from schemas._fields import Choice, Flag, Number, Schema, Text, Timestamp, Whole
-
-ACTIONS = ("buy", "sell", "hold", "yes", "no")
-REACTIONS = ("like", "fire", "rocket", "sad")
-
-
-class Action(Choice):
-    """An action in upper or lower case; loaded in lower case."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(ACTIONS, **options)
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        return super()._deserialize(value.lower() if isinstance(value, str) else value, attr, data, **kwargs)
-
-
-EVENT_TYPES = ("OPEN_SIGNAL", "CLOSE_SIGNAL")
+from config.documents import Document
+from schemas._fields import Choice, Flag, Number, Schema, Text, Timestamp, Whole, about
+from schemas._vocabulary import EventType, Side
 
 
 class Terms(Schema):
     """The terms of the position that a signal opens or closes, beyond the document. Null: unknown."""
 
-    event_type = Choice(EVENT_TYPES)
+    event_type = Choice(EventType)
     direction = Choice(
-        ("long", "short"),
-        allow_none=True,
-        metadata={"description": "The side of the position that it opens or closes; null: it is about none."},
+        Side, allow_none=True, **about("The side of the position that it opens or closes; null: it is about none.")
     )
-    entry_price = Number(allow_none=True, metadata={"description": "What it opens or closes at, as its provider says."})
+    entry_price = Number(allow_none=True, **about("What it opens or closes at, as its provider says."))
     commentary = Text(allow_none=True)
-    received_at = Timestamp(
-        allow_none=True,
-        metadata={"description": "When this server received it; null: before that was kept."},
-    )
+    received_at = Timestamp(allow_none=True, **about("When this server received it; null: before that was kept."))
 
 
-class ProviderCard(Schema):
+class ProviderCardSchema(Schema):
     """The provider, as a signal shows it."""
 
     id = Text(metadata={"format": "uuid"})
     name = Text()
     avatar_url = Text(allow_none=True)
-    win_rate = Whole(min=0, max=100, allow_none=True, metadata={"description": "Percent; null: nothing closed yet."})
+    win_rate = Whole(min=0, max=100, allow_none=True, **about("Percent; null: nothing closed yet."))
     followers = Whole(min=0)
     verified = Flag()
 
@@ -59,5 +38,5 @@ class ReactionCounts(Schema):
     rocket = Whole(min=1)
     sad = Whole(min=1)
 
-    def _dump_one(self, obj: Any) -> dict[str, Any]:
-        return {kind: obj[kind] for kind in REACTIONS if kind in obj}
+    def _dump_one(self, obj: object) -> Document:
+        return {kind: count for kind, count in super()._dump_one(obj).items() if count is not None}

@@ -5,13 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal
 
 from schemas._instruments import parse_option
-
-AssetType = Literal["crypto", "stock", "option", "etf", "forex", "prediction"]
-
-AssetCategory = Literal["crypto", "equities", "forex", "prediction"]
+from schemas._vocabulary import AssetCategory, AssetType
 
 CATEGORY_OF: Mapping[AssetType, AssetCategory] = MappingProxyType(
     {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas._fields import Nested, Schema, Text, Timestamp, Whole
+from schemas._fields import Nested, Schema, Text, Timestamp, Whole, about
 
 
 class AchievementDefinition(Schema):
@@ -47,18 +47,16 @@ class MyAchievements(Schema):
     next_achievements = Nested(NextAchievement, many=True, required=True)
 
 
-class Streak(Schema):
+class StreakSchema(Schema):
     """Days, or profitable signals, in a row."""
 
     streak_type = Text(required=True)
-    current_count = Whole(required=True, metadata={"description": "0 once a day has been left out."})
+    current_count = Whole(required=True, **about("0 once a day has been left out."))
     longest_count = Whole(required=True)
-    last_activity_date = Text(
-        required=True, allow_none=True, metadata={"description": "In the user's time zone; null: none yet."}
-    )
+    last_activity_date = Text(required=True, allow_none=True, **about("In the user's time zone; null: none yet."))
 
 
 class MyStreaks(Schema):
     """The streaks that the user can have: those of publishing are a provider's."""
 
-    streaks = Nested(Streak, many=True, required=True)
+    streaks = Nested(StreakSchema, many=True, required=True)

@@ -10,16 +10,18 @@ from typing import Any
 
 from marshmallow import ValidationError, fields
 
-from schemas._fields import Choice, Day, Flag, Nested, Number, Schema, Text
+from config.documents import Loaded
+from schemas._fields import AsItIs, Choice, Day, Flag, Nested, Number, Schema, Text, about
 from schemas._instruments import OptionTerms, parse_option
 from schemas._symbols import normalise_symbol
+from schemas._vocabulary import OptionType, PredictionPlatform
 
 
 class SpotData(Schema):
     """Crypto, stock, ETF, forex."""
 
     price = Number(min=0)
-    price_change_24h = Number(metadata={"description": "A fraction: 0.032 is 3.2 %."})
+    price_change_24h = Number(**about("A fraction: 0.032 is 3.2 %."))
 
 
 class Greeks(Schema):
@@ -37,7 +39,7 @@ class OptionData(Schema):
 
     underlying = Text(min=1, max=20)
     strike = Number(above=0)
-    option_type = Choice(("call", "put"))
+    option_type = Choice(OptionType)
     expiry = Day()
     premium = Number(min=0)
     greeks = Nested(Greeks)
@@ -48,7 +50,7 @@ class OptionData(Schema):
 class PredictionData(Schema):
     """A prediction market."""
 
-    platform = Choice(("polymarket", "kalshi"))
+    platform = Choice(PredictionPlatform)
     market_id = Text(min=1, max=200)
     market_question = Text(min=1, max=500)
     probability = Number(min=0, max=1)
@@ -81,6 +83,7 @@ class Assets(Schema):
     categories = Nested(AssetCategoryInfo, many=True, required=True)
 
 
+Problems = dict[str, object]  # messages by field, nested as marshmallow nests them
 _ONE_PROBABILITY = 1e-9  # two roundings of one number differ by less
 _ONE_STRIKE = 1e-9
 
@@ -95,32 +98,28 @@ ASSET_DATA: Mapping[str, Schema] = {
 }
 
 
-class AssetData(fields.Dict):
+class AssetData(AsItIs[Any], fields.Dict):
     """The object that describes an asset; its own schema is the asset type's, see `check_asset_data`."""
 
     default_error_messages = {"invalid": "must be an object"}  # noqa: RUF012
     alternatives = (SpotData, OptionData, PredictionData)
 
-    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
-        return value
 
-
-def check_asset_data(asset_type: str, data: Mapping[str, Any]) -> dict[str, Any]:
+def check_asset_data(asset_type: str, data: Mapping[str, object]) -> Loaded:
     """Validate a signal's `asset_data`; returns it with int or float numbers. Raises marshmallow's ValidationError."""
     try:
-        loaded: dict[str, Any] = ASSET_DATA[asset_type].load(data)
+        return ASSET_DATA[asset_type].load(data)
     except ValidationError as error:
         raise ValidationError({"asset_data": error.messages}) from None
-    return loaded
 
 
-def asset_problems(data: Mapping[str, Any], *, closes: bool = False) -> dict[str, Any]:
+def asset_problems(data: Loaded, *, closes: bool = False) -> Problems:
     """Return faults of a loaded signal's `symbol`, `asset_data` and `entry_price`, where given, for its `asset_type`.
 
     Each is checked by itself and against the others: two fields that say one thing must agree. `closes`: the signal
     ends a position, possibly as its asset ends.
     """
-    problems: dict[str, Any] = {}
+    problems: Problems = {}
     if "asset_type" not in data:
         return problems
     asset_type, described = data["asset_type"], None
@@ -142,7 +141,7 @@ def asset_problems(data: Mapping[str, Any], *, closes: bool = False) -> dict[str
     return problems
 
 
-def _option_problems(terms: OptionTerms, described: Mapping[str, Any]) -> dict[str, Any]:
+def _option_problems(terms: OptionTerms, described: Loaded) -> Problems:
     """Return faults where an option's data and its symbol describe two contracts."""
     checks: dict[str, Callable[[Any], bool]] = {
         "underlying": lambda value: value.strip().upper() == terms.underlying,
@@ -158,7 +157,7 @@ def _option_problems(terms: OptionTerms, described: Mapping[str, Any]) -> dict[s
     return {"asset_data": contradicted} if contradicted else {}
 
 
-def _probability_problems(price: Decimal | None, described: Mapping[str, Any] | None, closes: bool) -> dict[str, Any]:
+def _probability_problems(price: Decimal | None, described: Loaded | None, closes: bool) -> Problems:
     """Return faults where a prediction's price is not the probability of YES, or not the one in its data."""
     if price is None:
         return {}
@@ -170,7 +169,7 @@ def _probability_problems(price: Decimal | None, described: Mapping[str, Any] | 
     return {}
 
 
-def store_asset(data: dict[str, Any]) -> dict[str, Any]:
+def store_asset(data: Loaded) -> Loaded:
     """Return `symbol` and `asset_data` of a valid signal in their stored form."""
     data["symbol"] = normalise_symbol(data["symbol"], data["asset_type"])
     if data["asset_data"] is not None:

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from marshmallow import ValidationError, validates_schema
 
-from schemas._fields import (
-    Choice,
-    Flag,
-    Identifier,
-    Nested,
-    QueryFlag,
-    QuerySchema,
-    Schema,
-    Text,
-    Timestamp,
-    Whole,
-)
+from config.documents import Loaded
+from schemas._fields import Choice, ConvertedText, Flag, Identifier, Nested, Schema, Text, Timestamp, Whole, about
 from schemas._passwords import LONGEST, SHORTEST, password_problem
-from schemas._people import AnyEmail, DisplayName, Email, HttpsUrl, Prose, normalise_text
+from schemas._people import AnyEmail, DisplayName, EmailAddress, HttpsUrl, Prose, normalise_text
+from schemas._queries import QueryFlag, QuerySchema
 
 PERMISSIONS = (
     "read:signals",
@@ -33,44 +21,37 @@ PERMISSIONS = (
     "write:provider",
 )
 
-_PASSWORD = {"description": f"{SHORTEST}-{LONGEST} characters of any kind; not a common one, not the e-mail."}
-_TOKEN = {"description": "From the link in the mail. It is good once."}
-_VERIFICATION = {
-    "description": "From the link in the mail. Once the address is verified, a used one is as good as before."
-}
+_PASSWORD = about(f"{SHORTEST}-{LONGEST} characters of any kind; not a common one, not the e-mail.")
+_VERIFICATION = about("From the link in the mail. Once the address is verified, a used one is as good as before.")
 
 
-class NewPassword(Text):
+class NewPassword(ConvertedText):
     """A password to be set. Whether it is the e-mail is the schema's, or the handler's, to check."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        password = normalise_text(super()._deserialize(value, attr, data, **kwargs))
+    def convert(self, text: str) -> str:
+        """Normalise and check it."""
+        password = normalise_text(text)
         problem = password_problem(password)
         if problem is not None:
             raise ValidationError(problem)
         return password
 
 
-def given_password(**options: Any) -> Text:
+def given_password() -> Text:
     """Make the field of a password to be checked: one that could not have been set is just a wrong one."""
-    return Text(min=1, max=1024, required=True, **options)
-
-
-def one_time_token() -> Text:
-    """Make the field `token`."""
-    return Text(min=1, max=200, required=True, metadata=_TOKEN)
+    return Text(min=1, max=1024, required=True)
 
 
 class Registration(Schema):
     """A new account."""
 
-    email = Email(required=True, metadata={"examples": ["trader@example.com"]})
-    password = NewPassword(required=True, metadata=_PASSWORD)
-    display_name = DisplayName(required=True, metadata={"description": "2-50 characters.", "examples": ["Trader"]})
+    email = EmailAddress(required=True, metadata={"examples": ["trader@example.com"]})
+    password = NewPassword(required=True, **_PASSWORD)
+    display_name = DisplayName(required=True, **about("2-50 characters.", examples=["Trader"]))
     referral_code = Text(min=1, max=20, load_default=None, allow_none=True, metadata={"examples": ["KING42"]})
 
     @validates_schema(skip_on_field_errors=False)
-    def check_together(self, data: Mapping[str, Any], **_: Any) -> None:
+    def check_together(self, data: Loaded, **_: object) -> None:
         """Check that the password is not the e-mail, where both are valid by themselves."""
         if "password" in data and "email" in data:
             problem = password_problem(data["password"], data["email"])
@@ -125,19 +106,19 @@ class Said(Schema):
 class LogoutQuery(QuerySchema):
     """The sessions to end."""
 
-    all = QueryFlag(load_default=False, metadata={"description": "Every session of the user, not only this one."})
+    all = QueryFlag(load_default=False, **about("Every session of the user, not only this one."))
 
 
 class TokenQuery(QuerySchema):
     """The link in the mail. A missing token is refused; whether it is valid is checked when it is posted."""
 
-    token = Text(load_default="", max=200, metadata=_VERIFICATION)
+    token = Text(load_default="", max=200, **_VERIFICATION)
 
 
 class TokenBody(Schema):
     """The token of the link in the mail."""
 
-    token = Text(min=1, max=200, required=True, metadata=_VERIFICATION)
+    token = Text(min=1, max=200, required=True, **_VERIFICATION)
 
 
 class AddressBody(Schema):
@@ -149,15 +130,15 @@ class AddressBody(Schema):
 class PasswordReset(Schema):
     """A new password, set by the token in an e-mail."""
 
-    token = one_time_token()
-    new_password = NewPassword(required=True, metadata=_PASSWORD)
+    token = Text(min=1, max=200, required=True, **about("From the link in the mail. It is good once."))
+    new_password = NewPassword(required=True, **_PASSWORD)
 
 
 class PasswordChange(Schema):
     """A new password, set by means of the present one."""
 
     current_password = given_password()
-    new_password = NewPassword(required=True, metadata=_PASSWORD)
+    new_password = NewPassword(required=True, **_PASSWORD)
 
 
 class Me(Schema):
@@ -176,7 +157,7 @@ class Me(Schema):
 class ProfileChange(Schema):
     """Fields that are given are set; null removes one."""
 
-    display_name = DisplayName(metadata={"description": "2-50 characters."})
+    display_name = DisplayName(**about("2-50 characters."))
     avatar_url = HttpsUrl(allow_none=True)
     bio = Prose(max=500, allow_none=True)
 
@@ -189,7 +170,7 @@ class SessionItem(Schema):
     last_used_at = Timestamp(required=True)
     user_agent = Text(required=True, allow_none=True)
     ip = Text(required=True)
-    current = Flag(required=True, metadata={"description": "Whether this request's token belongs to it."})
+    current = Flag(required=True, **about("Whether this request's token belongs to it."))
 
 
 class Sessions(Schema):
@@ -198,7 +179,7 @@ class Sessions(Schema):
     sessions = Nested(SessionItem, many=True, required=True)
 
 
-class SessionEnded(Schema):
+class SessionEndedSchema(Schema):
     """A session that has ended."""
 
     id = Identifier(required=True)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from marshmallow import ValidationError, post_load, validates_schema
 
 from config.clock import now
-from schemas._fields import Choice, Identifier, Items, Nested, Number, Price, Schema, Text, Timestamp, Whole
-from schemas._symbols import CATEGORY_OF
+from config.documents import Loaded
+from schemas._fields import Choice, Identifier, Items, Nested, Number, Price, Schema, Text, Timestamp, Whole, about
+from schemas._vocabulary import DIRECTIONS_OF, AssetType, Direction, EventType, OpportunityTier, PublishedAction
 from schemas.assets import AssetData, asset_problems, store_asset
-from schemas.lens import DIRECTIONS
-from schemas.signals import TIERS, Factors, MarketContext, StrategyVote
+from schemas.signals import Factors, MarketContext, StrategyVote
 
 MOST_PAST = 100  # in one request
 
@@ -20,10 +17,10 @@ MOST_PAST = 100  # in one request
 class PastScore(Schema):
     """A past signal's score, in the form of the full signal."""
 
-    action = Choice(("buy", "sell", "yes", "no"), required=True)
+    action = Choice(PublishedAction, required=True)
     confidence = Number(min=0, max=1, required=True)
     opportunity_score = Whole(min=0, max=100, required=True)
-    opportunity_tier = Choice(TIERS, required=True)
+    opportunity_tier = Choice(OpportunityTier, required=True)
     opportunity_factors = Nested(Factors, required=True)
     strategy_breakdown = Items(Nested(StrategyVote), max=20, required=True)
     reasoning = Text(min=1, max=5000, required=True)
@@ -33,32 +30,32 @@ class PastScore(Schema):
 class PastSignal(Schema):
     """A raw signal, its time of publication, and its score."""
 
-    id = Identifier(required=True, metadata={"description": "The same id is the same signal, and stored once."})
-    event_type = Choice(DIRECTIONS, required=True)
-    signal_direction = Choice([each for pair in DIRECTIONS.values() for each in pair], required=True)
+    id = Identifier(required=True, **about("The same id is the same signal, and stored once."))
+    event_type = Choice(EventType, required=True)
+    signal_direction = Choice(Direction, required=True)
     symbol = Text(min=1, max=100, required=True)
     entry_price = Price(required=True)
     size = Price(required=True)
     source = Text(min=1, max=100, required=True)
-    asset_type = Choice(CATEGORY_OF, required=True)
+    asset_type = Choice(AssetType, required=True)
     asset_data = AssetData(load_default=None, allow_none=True)
     commentary = Text(max=500, load_default=None, allow_none=True)
     published_at = Timestamp(required=True)
     score = Nested(PastScore, required=True)
 
     @validates_schema
-    def check_together(self, data: Mapping[str, Any], **_: Any) -> None:
+    def check_together(self, data: Loaded, **_: object) -> None:
         """Check fields against each other."""
         problems = asset_problems(data, closes=data["event_type"] == "CLOSE_SIGNAL")
-        if data["signal_direction"] not in DIRECTIONS[data["event_type"]]:
-            problems["signal_direction"] = f"must be {' or '.join(DIRECTIONS[data['event_type']])}"
+        if data["signal_direction"] not in DIRECTIONS_OF[data["event_type"]]:
+            problems["signal_direction"] = f"must be {' or '.join(DIRECTIONS_OF[data['event_type']])}"
         if data["published_at"] > now():
             problems["published_at"] = "must not be in the future"
         if problems:
             raise ValidationError(problems)
 
     @post_load
-    def store(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+    def store(self, data: Loaded, **_: object) -> Loaded:
         """Convert to the stored form."""
         return store_asset(data)
 
@@ -79,5 +76,5 @@ class PastPlaced(Schema):
 class DemoServer(Schema):
     """The identity of a development server."""
 
-    instance = Text(required=True, metadata={"description": "Names the DATA_DIR that it runs on."})
+    instance = Text(required=True, **about("Names the DATA_DIR that it runs on."))
     rate_limited = Choice(("yes", "no"), required=True)

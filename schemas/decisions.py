@@ -1,18 +1,36 @@
-"""Schemas of a model's answer: one JSON object, checked as strictly as a request's body."""
+"""Schemas of models' decisions: as the API shows them, and as a model answers: as strictly as a request's body."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from marshmallow import ValidationError
 
-from schemas._fields import Choice, Items, Nested, Number, Schema, Text
+from config.documents import Document, Loaded
+from config.settings import MODELS
+from schemas._fields import (
+    AsItIs,
+    Choice,
+    ConvertedText,
+    Identifier,
+    Items,
+    Nested,
+    Number,
+    Schema,
+    Stored,
+    Text,
+    Timestamp,
+    Whole,
+    about,
+)
 from schemas._json import NotJson, TooDeep, decode, printable
+from schemas._queries import Paging, QueryNumber
+from schemas._vocabulary import ORDER_TYPES, STOP_METHODS, DecisionKind, ModelStatus, OrderType, StopMethod
 from schemas.errors import FieldError, ValidationFailed
+from schemas.lens import event_type
 
-DECISIONS_ON: Mapping[str, tuple[str, ...]] = {
+DECISIONS_ON: Mapping[str, tuple[DecisionKind, ...]] = {
     "OPEN_SIGNAL": ("FOLLOW_ENTER", "IGNORE"),
     "CLOSE_SIGNAL": ("FOLLOW_EXIT", "HOLD", "TIGHTEN_STOP"),
 }
@@ -27,42 +45,102 @@ USUAL_ATR_MULTIPLE = 2.0
 _PLAIN = {"Missing data for required field.": "is required", "Field may not be null.": "must not be null"}
 
 
-class Reason(Text):
+class Reason(ConvertedText):
     """Text that can be stored and shown: no NUL, no half of a surrogate pair, no control character."""
 
-    default_error_messages = {"unprintable": "must not contain control characters"}  # noqa: RUF012
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        text = super()._deserialize(value, attr, data, **kwargs)
+    def convert(self, text: str) -> str:
+        """Check it."""
         if not text.isprintable():
-            raise self.make_error("unprintable")
+            raise ValidationError("must not contain control characters")
         return text
 
 
-class PriceLevel(Number):
-    """A number greater than 0."""
+class DecisionsQuery(Paging):
+    """The filters of `GET /api/v1/decisions`."""
 
-    default_error_messages = {"positive": "must be greater than 0"}  # noqa: RUF012
+    model = Choice(MODELS, load_default=None)
+    symbol = Text(min=1, max=100, load_default=None, **about("Ignores case."))
+    event_type = event_type(load_default=None)
+    decision = Choice(DecisionKind, load_default=None)
+    min_confidence = QueryNumber(min=0, max=1, load_default=None)
+    since = Timestamp(load_default=None, **about("Evaluated at or after this time."))
+    until = Timestamp(load_default=None, **about("Evaluated at or before this time."))
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
-        level = super()._deserialize(value, attr, data, **kwargs)
-        if level <= 0:
-            raise self.make_error("positive")
-        return level
+
+class _Texts(AsItIs[list[str | None]], Items[str]):
+    """An array of texts that is stored in the form that is shown."""
+
+
+class EntryPlanSchema(Schema):
+    """The plan to enter a position."""
+
+    type = Choice(OrderType, required=True)
+    offset_bps = Number()
+
+
+class RiskPlanSchema(Schema):
+    """The plan to exit a position."""
+
+    stop_method = Choice(StopMethod, required=True)
+    stop_level = Number()
+    atr_multiple = Number(min=0.5, max=10)
+    trail_pct = Number(min=0, max=100)
+
+
+class DecisionItemSchema(Schema):
+    """A model's decision in a list."""
+
+    id = Text(required=True)
+    event_id = Identifier(required=True)
+    symbol = Text(required=True)
+    event_type = event_type(required=True)
+    model = Text(required=True)
+    decision = Choice(DecisionKind, required=True)
+    confidence = Number(min=0, max=1, required=True)
+    entry_plan = Stored(EntryPlanSchema, required=True, allow_none=True)
+    risk_plan = Stored(RiskPlanSchema, required=True, allow_none=True)
+    size_pct = Number(min=0, max=100, required=True)
+    reasons = _Texts(Text(), required=True)
+    evaluated_at = Timestamp(required=True)
+
+
+class PageOfDecisions(Schema):
+    """Decisions, newest first."""
+
+    items = Nested(DecisionItemSchema, many=True, required=True)
+    total = Whole(required=True)
+    limit = Whole(required=True)
+    offset = Whole(required=True)
+
+
+class ModelMeta(Schema):
+    """The model's name and version, and the latency, status and tokens of its call."""
+
+    model_name = Text(required=True)
+    model_version = Text(required=True)
+    latency_ms = Whole(required=True)
+    status = Choice(ModelStatus, required=True)
+    tokens_used = Whole(required=True, allow_none=True)
+
+
+class DecisionSchema(DecisionItemSchema):
+    """A decision in full."""
+
+    model_meta = Nested(ModelMeta, required=True)
 
 
 class PlannedEntry(Schema):
     """A planned entry. A limit order's `offset_bps` is from the current price, below zero for cheaper."""
 
-    type = Choice(("market", "limit"), required=True)
+    type = Choice(OrderType, required=True)
     offset_bps = Number(min=-_FARTHEST_OFFSET_BPS, max=_FARTHEST_OFFSET_BPS, allow_none=True)
 
 
 class PlannedExit(Schema):
     """A planned exit."""
 
-    stop_method = Choice(("fixed", "atr", "trailing"), required=True)
-    stop_level = PriceLevel(allow_none=True)
+    stop_method = Choice(StopMethod, required=True)
+    stop_level = Number(above=0, allow_none=True)
     atr_multiple = Number(min=0.5, max=10, allow_none=True)
     trail_pct = Number(min=0, max=100, allow_none=True)
 
@@ -94,7 +172,7 @@ _SCHEMAS: Mapping[str, Schema] = {"OPEN_SIGNAL": OpenDecision(), "CLOSE_SIGNAL":
 
 def load_decision(
     answer: str, event_type: str, *, direction: str | None = None, entry_price: float | None = None
-) -> dict[str, Any]:
+) -> Loaded:
     """Load the decision in a model's answer, in the form of `actors.lens.model.Judgement.to_dict`.
 
     A code fence around the object is removed; any other text beside it, an unknown field, a field given twice, NaN or a
@@ -107,7 +185,6 @@ def load_decision(
         loaded = _SCHEMAS[event_type].load(document)
     except ValidationError as error:
         raise ValidationFailed(details=list(_field_errors(error.messages, ""))[:_MOST_DETAILS]) from None
-    assert isinstance(loaded, dict)
     for plan in ("entry_plan", "risk_plan"):
         loaded[plan] = {name: value for name, value in loaded[plan].items() if value is not None}
     if contradictions := [*_size_problem(loaded), *_stop_problem(loaded["risk_plan"], direction, entry_price)]:
@@ -124,16 +201,16 @@ def problem_text(error: ValidationFailed) -> str:
     return "; ".join(f"{each.field}: {each.message}" for each in error.details)
 
 
-def response_schema(event_type: str) -> dict[str, Any]:
+def response_schema(event_type: str) -> Document:
     """Return the answer's JSON Schema, in the subset that every vendor's structured output accepts.
 
     That is: all fields required (optional ones nullable), no other fields, no bounds on numbers, texts and arrays. The
     bounds are in the prompt, and `load_decision` checks them.
     """
     nullable = {"type": ["number", "null"]}
-    entry_plan = {"type": {"type": "string", "enum": ["market", "limit"]}, "offset_bps": nullable}
-    risk_plan = {
-        "stop_method": {"type": "string", "enum": ["fixed", "atr", "trailing"]},
+    entry_plan: Document = {"type": {"type": "string", "enum": list(ORDER_TYPES)}, "offset_bps": nullable}
+    risk_plan: Document = {
+        "stop_method": {"type": "string", "enum": list(STOP_METHODS)},
         "stop_level": nullable,
         "atr_multiple": nullable,
         "trail_pct": nullable,
@@ -150,12 +227,12 @@ def response_schema(event_type: str) -> dict[str, Any]:
     )
 
 
-def _size_problem(decision: Mapping[str, Any]) -> Iterator[FieldError]:
+def _size_problem(decision: Loaded) -> Iterator[FieldError]:
     if decision["decision"] == "FOLLOW_ENTER" and decision["size_pct"] <= 0:
         yield FieldError("size_pct", "must be greater than 0 with FOLLOW_ENTER")
 
 
-def _stop_problem(plan: Mapping[str, Any], direction: str | None, entry_price: float | None) -> Iterator[FieldError]:
+def _stop_problem(plan: Loaded, direction: str | None, entry_price: float | None) -> Iterator[FieldError]:
     if plan["stop_method"] == "trailing" and "trail_pct" not in plan:
         yield FieldError("risk_plan.trail_pct", "is required with stop_method trailing")
     if plan["stop_method"] != "fixed":
@@ -170,11 +247,11 @@ def _stop_problem(plan: Mapping[str, Any], direction: str | None, entry_price: f
             yield FieldError("risk_plan.stop_level", f"must be {side} the entry price for a {position} position")
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
+def _object(properties: Document) -> Document:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
-def _parse(answer: str) -> dict[str, Any]:
+def _parse(answer: str) -> Document:
     text = answer.strip().removeprefix("\ufeff").strip()
     fenced = _FENCED.fullmatch(text)
     if fenced is not None:

@@ -50,11 +50,7 @@ class AppError(Exception):
 
 
 def _rebuild(
-    cls: type[AppError],
-    message: str,
-    details: tuple[FieldError, ...],
-    retry_after: int | None,
-    headers: dict[str, str],
+    cls: type[AppError], message: str, details: tuple[FieldError, ...], retry_after: int | None, headers: dict[str, str]
 ) -> AppError:
     return cls(message, details=details, retry_after=retry_after, headers=headers)
 

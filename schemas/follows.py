@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from schemas._fields import Flag, Nested, Number, Paging, QueryWhole, Schema, Text, Timestamp, Whole
+from schemas._fields import Flag, Nested, Number, Schema, Text, Timestamp, Whole, about
+from schemas._queries import Paging, QueryWhole
 
 
 class NewFollow(Schema):
@@ -36,10 +37,10 @@ class Unfollowed(Schema):
 class FollowingQuery(Paging):
     """The part of the list to show."""
 
-    limit = QueryWhole(min=1, max=100, load_default=100, metadata={"description": "Most items of one answer."})
+    limit = QueryWhole(min=1, max=100, load_default=100, **about("Most items of one answer."))
 
 
-class FollowedProvider(Schema):
+class FollowedProviderSchema(Schema):
     """A followed provider. `win_rate` is a fraction; null while nothing is closed."""
 
     user_id = Text(required=True, metadata={"format": "uuid"})
@@ -52,7 +53,7 @@ class FollowedProvider(Schema):
 class FollowingItem(Schema):
     """A follow in the caller's list."""
 
-    provider = Nested(FollowedProvider, required=True)
+    provider = Nested(FollowedProviderSchema, required=True)
     notify_on_signal = Flag(required=True)
     followed_at = Timestamp(required=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from schemas._fields import Choice, Nested, Schema, Text, Timestamp
+from schemas._vocabulary import ReadyStatus
 
 
 class Health(Schema):
@@ -19,9 +20,9 @@ class Dependencies(Schema):
     ray = Text()
 
 
-class Readiness(Schema):
+class ReadinessSchema(Schema):
     """Whether this process can do its work now."""
 
-    status = Choice(("ready", "not_ready"), required=True)
+    status = Choice(ReadyStatus, required=True)
     dependencies = Nested(Dependencies, required=True)
     timestamp = Timestamp(required=True)

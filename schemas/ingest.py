@@ -6,19 +6,32 @@ import uuid
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final, Unpack
 
 import marshmallow
-from marshmallow import ValidationError, fields, post_load
-from marshmallow.validate import Length
+from marshmallow import ValidationError, post_load
 
 from config.clock import now
+from config.documents import Document, Loaded
 from config.ids import parse_uuid
-from schemas._fields import Choice, Nested, Number, Price, Schema, Text, Timestamp, Whole
+from schemas._fields import (
+    AnyCase,
+    Choice,
+    FieldOptions,
+    Nested,
+    Number,
+    Price,
+    Reading,
+    Schema,
+    Text,
+    Timestamp,
+    Whole,
+    about,
+)
 from schemas._json import parse_object
 from schemas._problems import field_errors
-from schemas._signals import EVENT_TYPES
 from schemas._symbols import CATEGORY_OF, normalise_symbol
+from schemas._vocabulary import AssetCategory, AssetType, EventType, PublicAction
 from schemas.assets import AssetData, asset_problems, check_asset_data
 from schemas.errors import ValidationFailed
 
@@ -28,8 +41,6 @@ SCORED_SIGNALS: Final = "scored-signals"
 MESSAGE_BYTES: Final = 64 << 10  # as a body of the API
 
 ACTIONS = ("buy", "sell", "hold")
-PREDICTIONS = (*ACTIONS, "yes", "no")
-CATEGORIES = tuple(dict.fromkeys(CATEGORY_OF.values()))
 
 _IDS = uuid.UUID("0a3c8d52-5f6e-5c0b-9a55-3c5f3b7f4c21")
 """The UUIDv5 namespace of signals whose own id is no UUID. Never to be changed: repetitions are recognised by it."""
@@ -42,38 +53,31 @@ def signal_id(text: str) -> uuid.UUID:
     return parse_uuid(text) or uuid.uuid5(_IDS, text)
 
 
-class _Key(fields.String):
+class _Key(Reading[str], Text):
     """An identifier of another system: a text of 1 to `max` characters that is not blank, or an integer."""
 
-    default_error_messages = {"invalid": "must be a string", "blank": "must not be blank"}  # noqa: RUF012
+    def __init__(self, *, max: int, **options: Unpack[FieldOptions]) -> None:  # noqa: A002
+        super().__init__(min=1, max=max, **options)
 
-    def __init__(self, *, max: int, **options: Any) -> None:  # noqa: A002
-        super().__init__(validate=Length(max=max, error=f"must have 1-{max} characters"), **options)
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+    def read(self, value: object) -> str:
+        """Read a text or an integer."""
         if type(value) is int:
             return str(value)
         if not isinstance(value, str):
             raise self.make_error("invalid")
         if not value.strip():
-            raise self.make_error("blank")
+            raise ValidationError("must not be blank")
         return value
-
-
-class _AnyCase(Choice):
-    """One of a closed vocabulary, in upper or lower case; loaded in lower case."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        return super()._deserialize(value.lower() if isinstance(value, str) else value, attr, data, **kwargs)
 
 
 class _Score(Whole):
     """An integer, also one written with a fraction of zero: other systems keep scores as floats."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+    def read(self, value: object) -> int:
+        """Read an integer."""
         if isinstance(value, Decimal) and value.is_finite() and value.adjusted() < 3 and value == value.to_integral():
             value = int(value)
-        return super()._deserialize(value, attr, data, **kwargs)
+        return super().read(value)
 
 
 class ScoredProvider(Schema):
@@ -84,8 +88,8 @@ class ScoredProvider(Schema):
 
         unknown = marshmallow.EXCLUDE
 
-    id = _Key(max=100, required=True, metadata={"description": "A user's id, or any name: then a system provider."})
-    name = Text(max=100, load_default=None, allow_none=True, metadata={"description": "Of a new system provider."})
+    id = _Key(max=100, required=True, **about("A user's id, or any name: then a system provider."))
+    name = Text(max=100, load_default=None, allow_none=True, **about("Of a new system provider."))
 
 
 class ScoredSignal(Schema):
@@ -100,30 +104,28 @@ class ScoredSignal(Schema):
 
         unknown = marshmallow.EXCLUDE
 
-    id = _Key(max=200, required=True, metadata={"description": "The same id is the same signal, and stored once."})
-    asset_type = Choice(CATEGORY_OF, load_default="crypto")
-    asset_category = Choice(CATEGORIES, load_default=None, allow_none=True)
-    symbol = Text(min=1, max=100, required=True, metadata={"description": "In the form of its `asset_type`."})
+    id = _Key(max=200, required=True, **about("The same id is the same signal, and stored once."))
+    asset_type = Choice(AssetType, load_default="crypto")
+    asset_category = Choice(AssetCategory, load_default=None, allow_none=True)
+    symbol = Text(min=1, max=100, required=True, **about("In the form of its `asset_type`."))
     price = Price(load_default=None, allow_none=True)
-    event_type = Choice(EVENT_TYPES, load_default="OPEN_SIGNAL", allow_none=True)
-    entry_price = Price(
-        load_default=None, allow_none=True, metadata={"description": "What it opens or closes at. Default: `price`."}
-    )
-    action = _AnyCase(PREDICTIONS, required=True, metadata={"description": "`yes` and `no` of predictions only."})
+    event_type = Choice(EventType, load_default="OPEN_SIGNAL", allow_none=True)
+    entry_price = Price(load_default=None, allow_none=True, **about("What it opens or closes at. Default: `price`."))
+    action = AnyCase(PublicAction, required=True, **about("`yes` and `no` of predictions only."))
     score = _Score(min=0, max=100, required=True)
     confidence = Number(min=0, max=1, load_default=None, allow_none=True)
     reasoning = Text(max=5000, load_default="", allow_none=True)
     commentary = Text(max=500, load_default=None, allow_none=True)
     provider = Nested(ScoredProvider, load_default=None, allow_none=True)
-    provider_id = _Key(max=100, load_default=None, allow_none=True, metadata={"description": "For `provider.id`."})
+    provider_id = _Key(max=100, load_default=None, allow_none=True, **about("For `provider.id`."))
     asset_data = AssetData(load_default=None, allow_none=True)
-    created_at = Timestamp(load_default=None, allow_none=True, metadata={"description": "Default: when it arrived."})
+    created_at = Timestamp(load_default=None, allow_none=True, **about("Default: when it arrived."))
 
     @post_load
-    def check_together(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+    def check_together(self, data: Loaded, **_: object) -> Loaded:
         """Check fields against each other; `id` becomes a UUID, the provider `source` and its name."""
         asset_type = data["asset_type"]
-        if data["action"] not in (PREDICTIONS if asset_type == "prediction" else ACTIONS):
+        if asset_type != "prediction" and data["action"] not in ACTIONS:
             raise ValidationError(f"must be one of: {', '.join(ACTIONS)}", "action")
         if data.pop("asset_category") not in (None, CATEGORY_OF[asset_type]):
             raise ValidationError(f"must be {CATEGORY_OF[asset_type]} for asset_type {asset_type}", "asset_category")
@@ -152,21 +154,20 @@ _SCHEMA = ScoredSignal()
 _PROVIDER = ScoredProvider()
 
 
-def load_scored(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def load_scored(document: Mapping[str, object], prefix: str = "") -> Loaded:
     """Check a scored signal's fields; returns them in our form. Raises ValidationFailed, its fields under `prefix`."""
     try:
-        loaded: dict[str, Any] = _SCHEMA.load(document)
+        return _SCHEMA.load(document)
     except ValidationError as error:
         raise ValidationFailed(details=field_errors(error.messages, prefix)) from None
-    return loaded
 
 
-def parse_scored(data: bytes) -> dict[str, Any]:
+def parse_scored(data: bytes) -> Loaded:
     """Parse a message, and load its scored signal. Raises ValidationFailed."""
     return load_scored(parse_object(data, "Message"))
 
 
-def patch_scored(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+def patch_scored(document: Mapping[str, object], patch: Mapping[str, object]) -> Document:
     """Return the message with `patch` applied, without fields that a scored signal does not have."""
     patched = {name: value for name, value in {**document, **patch}.items() if name in _SCHEMA.fields}
     if isinstance(provider := patched.get("provider"), dict):
@@ -174,7 +175,7 @@ def patch_scored(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[
     return patched
 
 
-def _provider(provider: Mapping[str, Any] | None, provider_id: str | None) -> tuple[str, str]:
+def _provider(provider: Loaded | None, provider_id: str | None) -> tuple[str, str]:
     if provider is None:
         if provider_id is None:
             raise ValidationError({"provider": {"id": ["is required"]}})

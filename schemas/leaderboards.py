@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from schemas._fields import (
-    Choice,
-    Flag,
-    Nested,
-    Number,
-    QuerySchema,
-    QueryWhole,
-    Schema,
-    Text,
-    Timestamp,
-    Whole,
-)
-
-BOARDS = ("followers", "win_rate", "return", "streak", "rising")
-PERIODS = ("all", "month", "week")
+from config.documents import Document
+from schemas._fields import Choice, Flag, Nested, Number, Schema, Text, Timestamp, Whole, about
+from schemas._queries import QuerySchema, QueryWhole
+from schemas._vocabulary import ChangePeriod, LeaderboardKind, LeaderboardPeriod
 
 
 class LeaderboardQuery(QuerySchema):
     """The query of a leaderboard."""
 
     limit = QueryWhole(min=1, max=100, load_default=50)
-    period = Choice(
-        PERIODS,
-        load_default="all",
-        metadata={"description": "`month` is the last 30 days, `week` the last 7."},
-    )
+    period = Choice(LeaderboardPeriod, load_default="all", **about("`month` is the last 30 days, `week` the last 7."))
 
 
 class RankedProvider(Schema):
@@ -50,11 +33,9 @@ class LeaderboardEntry(Schema):
     change = Number(
         required=True,
         allow_none=True,
-        metadata={
-            "description": "Since a week ago, or from the window before; null: there was nothing to compare with."
-        },
+        **about("Since a week ago, or from the window before; null: there was nothing to compare with."),
     )
-    change_period = Choice(("week", "month"), required=True)
+    change_period = Choice(ChangePeriod, required=True)
 
 
 class MyRank(Schema):
@@ -67,13 +48,13 @@ class MyRank(Schema):
 class Leaderboard(Schema):
     """A board."""
 
-    leaderboard = Choice(BOARDS, required=True)
-    period = Choice(PERIODS, required=True)
+    leaderboard = Choice(LeaderboardKind, required=True)
+    period = Choice(LeaderboardPeriod, required=True)
     entries = Nested(LeaderboardEntry, many=True, required=True)
     updated_at = Timestamp(required=True)
-    me = Nested(MyRank, metadata={"description": "Only with the token of a provider."})
+    me = Nested(MyRank, **about("Only with the token of a provider."))
 
-    def _dump_one(self, obj: Any) -> dict[str, Any]:
+    def _dump_one(self, obj: object) -> Document:
         document = super()._dump_one(obj)
         if document["me"] is None:
             del document["me"]

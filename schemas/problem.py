@@ -25,7 +25,7 @@ class ProblemInfo(Schema):
     request_id = Text()
 
 
-class Problem(Schema):
+class ProblemSchema(Schema):
     """An error."""
 
     detail = Text()

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
+
+from marshmallow import ValidationError
 
 from schemas._fields import (
     Choice,
+    ConvertedText,
+    Distinct,
+    FieldOptions,
     Flag,
-    Items,
     Nested,
     Number,
-    Paging,
-    QueryFlag,
-    QueryWhole,
     Schema,
+    Stored,
     Text,
     Timestamp,
     Whole,
+    about,
 )
 from schemas._names import RENAME_DAYS
 from schemas._people import DisplayName, HttpsUrl, Prose, is_plain_text, normalise_text
+from schemas._queries import Paging, QueryFlag, QueryWhole
+from schemas._vocabulary import ProviderSort, RiskLevel, VerificationLevel
 from schemas.signals import SignalItem
-from schemas.users import RISKS
 
-SORTS = ("followers", "win_rate", "return", "streak")
-VERIFICATION_LEVELS = ("none", "basic", "pro", "elite")
 SPECIALTIES = 10
 SPECIALTY_CHARACTERS = 30
 
@@ -35,90 +36,67 @@ _NAME = "2-50 characters. Nobody has it or one like it: case, width, what shows 
 _HANDLE = re.compile(r"@?([A-Za-z0-9_]{1,15})")
 
 
-class Handle(Text):
+class Handle(ConvertedText):
     """A name on Twitter, loaded without its @."""
 
-    default_error_messages = {"handle": "must be a Twitter handle: 1-15 letters, digits and _"}  # noqa: RUF012
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        match = _HANDLE.fullmatch(super()._deserialize(value, attr, data, **kwargs).strip())
+    def convert(self, text: str) -> str:
+        """Remove the @, and check it."""
+        match = _HANDLE.fullmatch(text.strip())
         if match is None:
-            raise self.make_error("handle")
+            raise ValidationError("must be a Twitter handle: 1-15 letters, digits and _")
         return match[1]
 
 
-class Specialty(Text):
+class Specialty(ConvertedText):
     """A word or two, trimmed."""
 
-    default_error_messages = {"control": "must not contain control characters"}  # noqa: RUF012
+    def convert(self, text: str) -> str:
+        """Normalise and check it."""
+        words = normalise_text(text).strip()
+        if not is_plain_text(words):
+            raise ValidationError("must not contain control characters")
+        return words
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text = normalise_text(super()._deserialize(value, attr, data, **kwargs)).strip()
-        if not is_plain_text(text):
-            raise self.make_error("control")
-        return text
 
-
-class Specialties(Items):
+class Specialties(Distinct):
     """At most ten, each once ignoring case."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[FieldOptions]) -> None:
         super().__init__(Specialty(min=1, max=SPECIALTY_CHARACTERS), max=SPECIALTIES, **options)
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        given: Sequence[Any] = super()._deserialize(value, attr, data, **kwargs)
-        first: dict[str, str] = {}
-        for each in given:
-            first.setdefault(each.casefold(), each)
-        return tuple(first.values())
-
-    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
-        return list(value)
-
-
-class ReadySignals(Nested):
-    """Signals that are JSON already."""
-
-    def _serialize(self, *given: Any, **_: Any) -> Any:
-        return given[0]
 
 
 class ProvidersQuery(Paging):
     """The providers to list, and their order; ties by id."""
 
-    limit = QueryWhole(min=1, max=100, load_default=20, metadata={"description": "Most items of one answer."})
-    sort = Choice(SORTS, load_default="followers", metadata={"description": "The most first."})
+    limit = QueryWhole(min=1, max=100, load_default=20, **about("Most items of one answer."))
+    sort = Choice(ProviderSort, load_default="followers", **about("The most first."))
     verified_only = QueryFlag(load_default=False)
 
 
-def _figure(**options: Any) -> Number:
-    return Number(required=True, **options)
-
-
-class ProviderItem(Schema):
+class ProviderItemSchema(Schema):
     """A provider in a list. Rates and returns are fractions, to 4 decimals; null while nothing is closed."""
 
     user_id = Text(required=True, metadata={"format": "uuid"})
     display_name = Text(required=True)
     bio = Text(required=True, allow_none=True)
     avatar_url = Text(required=True, allow_none=True)
-    risk_level = Choice(RISKS, required=True, allow_none=True)
+    risk_level = Choice(RiskLevel, required=True, allow_none=True)
     specialties = Specialties(required=True)
-    total_signals = Whole(required=True, min=0, metadata={"description": "Every signal published, closes included."})
-    win_rate = _figure(allow_none=True)
-    avg_return = _figure(allow_none=True)
-    total_return = _figure()
+    total_signals = Whole(required=True, min=0, **about("Every signal published, closes included."))
+    win_rate = Number(required=True, allow_none=True)
+    avg_return = Number(required=True, allow_none=True)
+    total_return = Number(required=True)
     current_streak = Whole(required=True, min=0)
     longest_streak = Whole(required=True, min=0)
     follower_count = Whole(required=True, min=0)
     is_verified = Flag(required=True)
-    verification_level = Choice(VERIFICATION_LEVELS, required=True)
+    verification_level = Choice(VerificationLevel, required=True)
 
 
 class PageOfProviders(Schema):
     """Providers. `total` is exact."""
 
-    providers = Nested(ProviderItem, many=True, required=True)
+    providers = Nested(ProviderItemSchema, many=True, required=True)
     total = Whole(required=True, min=0)
     limit = Whole(required=True)
     offset = Whole(required=True)
@@ -130,12 +108,12 @@ class ProviderStats(Schema):
     total_signals = Whole(required=True, min=0)
     win_count = Whole(required=True, min=0)
     loss_count = Whole(required=True, min=0)
-    win_rate = _figure(allow_none=True)
-    avg_return = _figure(allow_none=True)
-    total_return = _figure()
-    sharpe_ratio = _figure(allow_none=True, metadata={"description": "Null under two closed signals."})
-    max_drawdown = _figure(metadata={"description": "The deepest fall of 1 + the running sum of returns."})
-    current_streak = Whole(required=True, min=0, metadata={"description": "Signals closed with a profit in a row."})
+    win_rate = Number(required=True, allow_none=True)
+    avg_return = Number(required=True, allow_none=True)
+    total_return = Number(required=True)
+    sharpe_ratio = Number(required=True, allow_none=True, **about("Null under two closed signals."))
+    max_drawdown = Number(required=True, **about("The deepest fall of 1 + the running sum of returns."))
+    current_streak = Whole(required=True, min=0, **about("Signals closed with a profit in a row."))
     longest_streak = Whole(required=True, min=0)
     follower_count = Whole(required=True, min=0)
     signal_likes_total = Whole(required=True, min=0)
@@ -152,17 +130,15 @@ class ProviderProfile(Schema):
     banner_url = Text(required=True, allow_none=True)
     website_url = Text(required=True, allow_none=True)
     twitter_handle = Text(required=True, allow_none=True)
-    risk_level = Choice(RISKS, required=True, allow_none=True)
+    risk_level = Choice(RiskLevel, required=True, allow_none=True)
     specialties = Specialties(required=True)
     stats = Nested(ProviderStats, required=True)
     is_verified = Flag(required=True)
-    verification_level = Choice(VERIFICATION_LEVELS, required=True)
+    verification_level = Choice(VerificationLevel, required=True)
     verified_at = Timestamp(required=True, allow_none=True)
-    former_name = Text(
-        metadata={"description": f"Only for {RENAME_DAYS} days after another name was taken: the one before."}
-    )
-    former_name_until = Timestamp(metadata={"description": "Until then nobody else may take the former name."})
-    recent_signals = ReadySignals(SignalItem, many=True, required=True)
+    former_name = Text(**about(f"Only for {RENAME_DAYS} days after another name was taken: the one before."))
+    former_name_until = Timestamp(**about("Until then nobody else may take the former name."))
+    recent_signals = Stored(SignalItem, many=True, required=True)
     is_following = Flag(required=True)
     created_at = Timestamp(required=True)
 
@@ -176,17 +152,17 @@ class ProfileFields(Schema):
     banner_url = HttpsUrl(allow_none=True)
     website_url = HttpsUrl(allow_none=True)
     twitter_handle = Handle(allow_none=True, metadata={"examples": ["cryptoking42"]})
-    risk_level = Choice(RISKS, allow_none=True)
-    specialties = Specialties(metadata={"description": f"At most {SPECIALTIES}.", "examples": [["crypto"]]})
+    risk_level = Choice(RiskLevel, allow_none=True)
+    specialties = Specialties(**about(f"At most {SPECIALTIES}.", examples=[["crypto"]]))
 
 
 class NewProvider(ProfileFields):
     """The profile of a new provider. The name must not be, or look like, another provider's."""
 
-    display_name = DisplayName(may_idle=True, required=True, metadata={"description": _NAME})
+    display_name = DisplayName(may_idle=True, required=True, **about(_NAME))
 
 
 class ProviderChange(ProfileFields):
     """Fields that are given are set; null removes one."""
 
-    display_name = DisplayName(may_idle=True, metadata={"description": f"{_NAME} Once in {RENAME_DAYS} days."})
+    display_name = DisplayName(may_idle=True, **about(f"{_NAME} Once in {RENAME_DAYS} days."))

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from schemas._fields import Flag, Identifier, Items, Nested, Number, Paging, QueryWhole, Schema, Text, Timestamp, Whole
+from marshmallow import ValidationError
+
+from schemas._fields import (
+    ConvertedText,
+    Flag,
+    Identifier,
+    Items,
+    Nested,
+    Number,
+    Schema,
+    Text,
+    Timestamp,
+    Whole,
+    about,
+)
+from schemas._queries import Paging, QueryWhole
 
 CODE_CHARACTERS = (4, 20)
 _CODE = re.compile(rf"[A-Z0-9]{{{CODE_CHARACTERS[0]},{CODE_CHARACTERS[1]}}}")
 SHOWN_CHARACTERS = 6
 
 
-class Code(Text):
+class Code(ConvertedText):
     """A referral code, loaded in upper case."""
 
-    default_error_messages = {  # noqa: RUF012
-        "code": f"must be {CODE_CHARACTERS[0]}-{CODE_CHARACTERS[1]} letters A-Z and digits"
-    }
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text: str = super()._deserialize(value, attr, data, **kwargs)
+    def convert(self, text: str) -> str:
+        """Check it."""
         # Letters outside ASCII may have an upper-case form inside it: ſ becomes S.
         if not text.isascii() or not _CODE.fullmatch(text.upper()):
-            raise self.make_error("code")
+            raise ValidationError(f"must be {CODE_CHARACTERS[0]}-{CODE_CHARACTERS[1]} letters A-Z and digits")
         return text.upper()
 
 
@@ -65,9 +75,7 @@ class ReferralStats(Schema):
     qualified_referrals = Whole(required=True)
     pending_referrals = Whole(required=True)
     total_earned = Number(required=True)
-    pending_earnings = Number(
-        required=True, metadata={"description": "What the pending ones would bring if all of them qualified now."}
-    )
+    pending_earnings = Number(required=True, **about("What the pending ones would bring if all of them qualified now."))
 
 
 class Referral(Schema):
@@ -75,7 +83,7 @@ class Referral(Schema):
 
     referee_name = Text(required=True)
     status = Text(required=True)
-    reward_amount = Number(required=True, allow_none=True, metadata={"description": "Null until it has qualified."})
+    reward_amount = Number(required=True, allow_none=True, **about("Null until it has qualified."))
     created_at = Timestamp(required=True)
     qualified_at = Timestamp(required=True, allow_none=True)
 
@@ -98,29 +106,27 @@ class ReferralsQuery(Paging):
 class ClustersQuery(Paging):
     """The part of the list to show."""
 
-    least = QueryWhole(min=2, max=1000, load_default=2, metadata={"description": "How many referees make a cluster."})
+    least = QueryWhole(min=2, max=1000, load_default=2, **about("How many referees make a cluster."))
 
 
 class ReferralCluster(Schema):
     """Referees of one referrer who were signed in from one network address within the last weeks."""
 
-    referrer_id = Identifier(required=True, metadata={"description": "The user who brought them."})
-    address = Text(required=True, metadata={"description": "An IPv4 address, or the /64 of an IPv6 one."})
-    is_referrers = Flag(required=True, metadata={"description": "Whether the referrer was signed in from there, too."})
-    referees = Whole(required=True, min=1, metadata={"description": "How many of them there are."})
-    qualified = Whole(required=True, min=0, metadata={"description": "How many of them have qualified."})
-    rewards = Number(required=True, metadata={"description": "US dollars, of the referrer and the referees together."})
-    first_at = Timestamp(required=True, metadata={"description": "When the first of them registered."})
-    last_at = Timestamp(required=True, metadata={"description": "When the last of them registered."})
-    referee_ids = Items(Identifier(), required=True, metadata={"description": "The newest hundred."})
+    referrer_id = Identifier(required=True, **about("The user who brought them."))
+    address = Text(required=True, **about("An IPv4 address, or the /64 of an IPv6 one."))
+    is_referrers = Flag(required=True, **about("Whether the referrer was signed in from there, too."))
+    referees = Whole(required=True, min=1, **about("How many of them there are."))
+    qualified = Whole(required=True, min=0, **about("How many of them have qualified."))
+    rewards = Number(required=True, **about("US dollars, of the referrer and the referees together."))
+    first_at = Timestamp(required=True, **about("When the first of them registered."))
+    last_at = Timestamp(required=True, **about("When the last of them registered."))
+    referee_ids = Items(Identifier(), required=True, **about("The newest hundred."))
 
 
 class ReferralClusters(Schema):
     """Clusters, the largest first. `total` is exact."""
 
-    clusters = Nested(
-        ReferralCluster, many=True, required=True, metadata={"description": "This page, the largest first."}
-    )
+    clusters = Nested(ReferralCluster, many=True, required=True, **about("This page, the largest first."))
     total = Whole(required=True, min=0)
     limit = Whole(required=True)
     offset = Whole(required=True)

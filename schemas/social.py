@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from marshmallow import ValidationError
 
-from schemas._fields import Choice, Flag, Identifier, Nested, Paging, QueryWhole, Schema, Text, Timestamp, Whole
+from config.documents import Document
+from schemas._fields import (
+    AnyCase,
+    Choice,
+    ConvertedText,
+    Flag,
+    Identifier,
+    Nested,
+    Schema,
+    Text,
+    Timestamp,
+    Whole,
+    about,
+)
 from schemas._people import is_plain_text
-from schemas._signals import ACTIONS, REACTIONS, Action, ProviderCard, ReactionCounts, Terms
+from schemas._queries import Paging, QueryWhole
+from schemas._signals import ProviderCardSchema, ReactionCounts, Terms
+from schemas._vocabulary import UPPER_ACTIONS, PublicAction, ReactionType
 
 COMMENT_CHARACTERS = 500
 
@@ -14,34 +29,29 @@ COMMENT_CHARACTERS = 500
 class Reaction(Schema):
     """The caller's reaction."""
 
-    reaction_type = Choice(REACTIONS, required=True)
+    reaction_type = Choice(ReactionType, required=True)
 
 
 class Reacted(Schema):
     """All reactions to the signal, after the caller's."""
 
-    reaction_type = Choice(REACTIONS, required=True)
+    reaction_type = Choice(ReactionType, required=True)
     reactions = Nested(ReactionCounts, required=True)
 
 
-class Words(Text):
+class Words(ConvertedText):
     """A comment's text: trimmed, in lines, not blank."""
 
-    default_error_messages = {  # noqa: RUF012
-        "blank": "must not be blank",
-        "control": "must not contain control characters",
-        "length": f"must have 1-{COMMENT_CHARACTERS} characters",
-    }
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text = str(super()._deserialize(value, attr, data, **kwargs)).replace("\r\n", "\n").strip()
-        if not text:
-            raise self.make_error("blank")
-        if len(text) > COMMENT_CHARACTERS:
-            raise self.make_error("length")
-        if not is_plain_text(text, "\n\t"):
-            raise self.make_error("control")
-        return text
+    def convert(self, text: str) -> str:
+        """Trim and check it."""
+        words = text.replace("\r\n", "\n").strip()
+        if not words:
+            raise ValidationError("must not be blank")
+        if len(words) > COMMENT_CHARACTERS:
+            raise ValidationError(f"must have 1-{COMMENT_CHARACTERS} characters")
+        if not is_plain_text(words, "\n\t"):
+            raise ValidationError("must not contain control characters")
+        return words
 
 
 class CommentText(Schema):
@@ -79,9 +89,9 @@ class Comment(Reply):
     """A comment. Of one that was deleted and still has replies, only that is left: `is_deleted` is there then."""
 
     is_deleted = Flag()
-    replies = Nested(Reply, many=True, required=True, metadata={"description": "The oldest first."})
+    replies = Nested(Reply, many=True, required=True, **about("The oldest first."))
 
-    def _dump_one(self, obj: Any) -> dict[str, Any]:
+    def _dump_one(self, obj: object) -> Document:
         document = super()._dump_one(obj)
         if not document["is_deleted"]:
             del document["is_deleted"]
@@ -112,16 +122,16 @@ class FeedQuery(Paging):
     """The page of a feed, and whether only one action is wanted."""
 
     limit = QueryWhole(min=1, max=100, load_default=20)
-    action = Action(load_default=None)
+    action = AnyCase(PublicAction, load_default=None)
 
 
-class FeedItem(Terms):
+class FeedItemSchema(Terms):
     """A published signal of a provider whom the caller follows."""
 
     signal_id = Text(required=True, metadata={"format": "uuid"})
-    provider = Nested(ProviderCard, required=True)
+    provider = Nested(ProviderCardSchema, required=True)
     symbol = Text(required=True)
-    action = Choice([each.upper() for each in ACTIONS], required=True)
+    action = Choice(UPPER_ACTIONS, required=True)
     opportunity_score = Whole(min=0, max=100, required=True)
     commentary = Text(required=True, allow_none=True)
     reactions = Nested(ReactionCounts, required=True)
@@ -129,10 +139,10 @@ class FeedItem(Terms):
     created_at = Timestamp(required=True)
 
 
-class Feed(Schema):
+class FeedSchema(Schema):
     """Signals of the providers whom the caller follows, the newest first. `total` is exact."""
 
-    signals = Nested(FeedItem, many=True, required=True)
+    signals = Nested(FeedItemSchema, many=True, required=True)
     total = Whole(min=0, required=True)
     limit = Whole(required=True)
     offset = Whole(required=True)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from marshmallow.validate import Length
 
+from config.documents import Document, Loaded
 from config.settings import MODELS
-from schemas._fields import Choice, CommaList, Identifier, LastGiven, QuerySchema, QueryWhole
+from schemas._fields import Choice, Identifier, about
 from schemas._instruments import instrument_key
 from schemas._json import parse_object
 from schemas._problems import cut_name
-from schemas._signals import EVENT_TYPES
+from schemas._queries import CommaList, LastGiven, QuerySchema, QueryWhole
 from schemas._symbols import is_symbol
-from schemas.assets import ASSET_DATA
+from schemas._vocabulary import ASSET_CATEGORIES, ASSET_TYPES, EVENT_TYPES, AssetCategory, AssetType
 from schemas.errors import ValidationFailed
 
-CATEGORIES = ("crypto", "equities", "forex", "prediction")
-ASSET_TYPES = tuple(ASSET_DATA)
 MAX_PROVIDERS = 500  # as many as a user can follow
 
 
@@ -45,18 +44,18 @@ class SignalFilter:
     provider_ids: tuple[str, ...] | None = None
 
     @classmethod
-    def of(cls, query: Mapping[str, Any]) -> SignalFilter:
+    def of(cls, query: Loaded) -> SignalFilter:
         """Make the filter of a loaded `StreamQuery`; an empty list is no filter."""
         categories, asset_types = query.get("categories", ()), query.get("asset_types", ())
         return cls(
-            categories=tuple(name for name in CATEGORIES if name in categories) or None,
+            categories=tuple(name for name in ASSET_CATEGORIES if name in categories) or None,
             asset_types=tuple(name for name in ASSET_TYPES if name in asset_types) or None,
             min_score=query.get("min_score"),
             provider_ids=tuple(sorted({str(each) for each in query.get("provider_ids", ())})) or None,
         )
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> SignalFilter:
+    def from_document(cls, document: Loaded) -> SignalFilter:
         """Restore a filter from its `to_document`."""
         return cls(
             categories=_tuple(document.get("categories")),
@@ -65,7 +64,7 @@ class SignalFilter:
             provider_ids=_tuple(document.get("provider_ids")),
         )
 
-    def to_document(self) -> dict[str, Any]:
+    def to_document(self) -> Document:
         """Return the filters that are set, as `session_start` shows them."""
         values = {
             "categories": self.categories,
@@ -114,22 +113,18 @@ class Viewer:
 class StreamQuery(QuerySchema):
     """The query of `GET /api/signals/stream` and `GET /api/signals/ws`."""
 
-    categories = CommaList(Choice(CATEGORIES), metadata={"description": "Only signals of these asset categories."})
-    asset_types = CommaList(Choice(ASSET_TYPES), metadata={"description": "Only signals of these asset types."})
-    min_score = QueryWhole(
-        min=0, max=100, metadata={"description": "Only signals with at least this score, and the closes of those."}
-    )
+    categories = CommaList(Choice(AssetCategory), **about("Only signals of these asset categories."))
+    asset_types = CommaList(Choice(AssetType), **about("Only signals of these asset types."))
+    min_score = QueryWhole(min=0, max=100, **about("Only signals with at least this score, and the closes of those."))
     provider_ids = CommaList(
         Identifier(),
         validate=Length(max=MAX_PROVIDERS, error=f"must have at most {MAX_PROVIDERS} values"),
-        metadata={"description": "Only signals of these providers."},
+        **about("Only signals of these providers."),
     )
     last_event_id = LastGiven(
-        metadata={"description": "Resume after this event, for clients that cannot send the header Last-Event-ID."}
+        **about("Resume after this event, for clients that cannot send the header Last-Event-ID.")
     )
-    last_event_id_of_polyfill = LastGiven(
-        data_key="lastEventId", metadata={"description": "The same, as polyfills send it."}
-    )
+    last_event_id_of_polyfill = LastGiven(data_key="lastEventId", **about("The same, as polyfills send it."))
 
 
 class SocketProblem(Exception):
@@ -167,7 +162,7 @@ class Subscribe:
     """Send decisions from now on; replaces the subscription there was. `filters` is what the client wrote."""
 
     filter: DecisionFilter
-    filters: dict[str, Any] = field(default_factory=dict)
+    filters: Document = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +210,7 @@ def parse_command(message: str | bytes) -> Subscribe | Unsubscribe | Ping | Pong
             raise SocketProblem("INVALID_ACTION", "Unknown action: it must be subscribe or unsubscribe")
 
 
-def _check_names(document: Mapping[str, Any], known: Set[str]) -> None:
+def _check_names(document: Mapping[str, object], known: Set[str]) -> None:
     # Not those of pings and pongs, which cannot ask for anything that would be lost.
     for name in document:
         if name not in known:
@@ -244,7 +239,7 @@ def _parse_subscribe(filters: object) -> Subscribe:
     )
 
 
-def _values(filters: Mapping[str, Any], name: str, vocabulary: tuple[str, ...] | None) -> frozenset[str] | None:
+def _values(filters: Mapping[str, object], name: str, vocabulary: tuple[str, ...] | None) -> frozenset[str] | None:
     value = filters.get(name)
     if value is None:
         return None

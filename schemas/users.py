@@ -5,16 +5,19 @@ from __future__ import annotations
 import zoneinfo
 from decimal import Decimal
 from functools import cache
-from typing import Any
+from typing import Unpack
 
 import orjson
 from marshmallow import ValidationError
 
+from config.documents import Document
 from schemas._fields import (
     Choice,
+    ConvertedText,
+    Distinct,
+    FieldOptions,
     Flag,
     Identifier,
-    Items,
     Nested,
     Number,
     Object,
@@ -24,13 +27,11 @@ from schemas._fields import (
     Timestamp,
     Whole,
 )
-from schemas._people import Prose, is_plain_text
+from schemas._people import Line, Prose
 from schemas._symbols import normalise_symbol
+from schemas._vocabulary import UPPER_ACTIONS, RiskLevel, Theme
 
-RISKS = ("conservative", "moderate", "aggressive")
-ACTIONS = ("BUY", "SELL", "HOLD", "YES", "NO")
 MOST_ACTIONS = 100  # each may be named again, and counts once
-THEMES = ("dark", "light", "system")
 FILTER_BYTES = 8 << 10
 FILTER_DEPTH = 16
 
@@ -38,93 +39,52 @@ FILTER_DEPTH = 16
 _NO_ZONES = frozenset({"Factory", "localtime", "posixrules"})
 
 
-class Zone(Text):
+class Zone(ConvertedText):
     """The name of an IANA time zone."""
 
-    default_error_messages = {"zone": "must be an IANA time zone, as in America/New_York"}  # noqa: RUF012
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text: str = super()._deserialize(value, attr, data, **kwargs)
+    def convert(self, text: str) -> str:
+        """Check it."""
         if text not in _zones():
-            raise self.make_error("zone")
+            raise ValidationError("must be an IANA time zone, as in America/New_York")
         return text
 
 
-class Actions(Items):
+class Actions(Distinct):
     """Actions to show, each once."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(Choice(ACTIONS), max=MOST_ACTIONS, **options)
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        return tuple(dict.fromkeys(super()._deserialize(value, attr, data, **kwargs)))
-
-    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
-        return list(value)
+    def __init__(self, **options: Unpack[FieldOptions]) -> None:
+        super().__init__(Choice(UPPER_ACTIONS), max=MOST_ACTIONS, **options)
 
 
-class Symbol(Text):
+class Symbol(ConvertedText):
     """A symbol of any asset class, in its stored form: upper case, but for the free text of predictions."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+    def convert(self, text: str) -> str:
+        """Normalise and check it."""
         try:
-            return stored_symbol(super()._deserialize(value, attr, data, **kwargs))
+            return stored_symbol(text)
         except ValueError as error:
             raise ValidationError(str(error)) from None
-
-
-class Name(Text):
-    """A line of text, trimmed."""
-
-    default_error_messages = {"control": "must not contain control characters"}  # noqa: RUF012
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text = str(super()._deserialize(value, attr, data, **kwargs)).strip()
-        if not is_plain_text(text):
-            raise self.make_error("control")
-        return text
 
 
 class Filters(Object):
     """A JSON object of the client's own making, at most 8 KiB."""
 
-    default_error_messages = {  # noqa: RUF012
-        "large": f"must have at most {FILTER_BYTES} bytes",
-        "deep": f"must be nested at most {FILTER_DEPTH} deep",
-        "number": "must not hold a number that is too large",
-    }
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        given: Any = super()._deserialize(value, attr, data, **kwargs)
-        document = self._plain(given, FILTER_DEPTH)
+    def read(self, value: object) -> Document:
+        """Read an object."""
+        document = {name: _plain(each, FILTER_DEPTH - 1) for name, each in super().read(value).items()}
         if len(orjson.dumps(document)) > FILTER_BYTES:
-            raise self.make_error("large")
+            raise ValidationError(f"must have at most {FILTER_BYTES} bytes")
         return document
-
-    def _plain(self, value: Any, depth: int) -> Any:
-        """Replace the Decimals that bodies are read with by floats, as a browser would read them."""
-        if depth < 0:
-            raise self.make_error("deep")
-        if isinstance(value, dict):
-            return {key: self._plain(each, depth - 1) for key, each in value.items()}
-        if isinstance(value, list):
-            return [self._plain(each, depth - 1) for each in value]
-        if isinstance(value, Decimal):
-            value = float(value) if value.is_finite() and value.adjusted() < 300 else None
-            if value is None:
-                raise self.make_error("number")
-        elif isinstance(value, int) and abs(value) >= 1 << 63:
-            raise self.make_error("number")
-        return value
 
 
 class UserSettings(Schema):
     """All settings of a user."""
 
-    risk_tolerance = Choice(RISKS, required=True)
+    risk_tolerance = Choice(RiskLevel, required=True)
     min_opportunity_score = Number(required=True, min=0, max=1)
     default_action_filter = Actions(required=True)
-    theme = Choice(THEMES, required=True)
+    theme = Choice(Theme, required=True)
     timezone = Zone(required=True)
     onboarding_completed = Flag(required=True)
     onboarding_step = Whole(required=True, min=0, max=100)
@@ -133,10 +93,10 @@ class UserSettings(Schema):
 class SettingsChange(Schema):
     """Fields that are given are set; others stay."""
 
-    risk_tolerance = Choice(RISKS)
+    risk_tolerance = Choice(RiskLevel)
     min_opportunity_score = Number(min=0, max=1)
     default_action_filter = Actions()
-    theme = Choice(THEMES)
+    theme = Choice(Theme)
     timezone = Zone()
     onboarding_completed = Flag()
     onboarding_step = Whole(min=0, max=100)
@@ -169,7 +129,7 @@ class Watchlist(Schema):
     watchlist = Nested(WatchlistItem, many=True, required=True)
 
 
-class Unwatched(Schema):
+class UnwatchedSchema(Schema):
     """A symbol that is no longer watched."""
 
     symbol = Text(required=True)
@@ -194,7 +154,7 @@ class NewView(Schema):
     to find its view, so nothing would be gained by refusing one.
     """
 
-    name = Name(required=True, min=1, max=100)
+    name = Line(required=True, min=1, max=100)
     description = Prose(max=500, load_default=None, allow_none=True)
     filters = Filters(required=True)
     is_default = Flag(load_default=False)
@@ -203,7 +163,7 @@ class NewView(Schema):
 class ViewChange(Schema):
     """Fields that are given are set; others stay."""
 
-    name = Name(min=1, max=100)
+    name = Line(min=1, max=100)
     description = Prose(max=500, allow_none=True)
     filters = Filters()
     is_default = Flag()
@@ -215,11 +175,27 @@ class SavedViews(Schema):
     saved_views = Nested(SavedView, many=True, required=True)
 
 
-class ViewDeleted(Schema):
+class ViewDeletedSchema(Schema):
     """A view that has been deleted."""
 
     id = Identifier(required=True)
     deleted = Flag(required=True)
+
+
+def _plain(value: object, depth: int) -> object:
+    """Replace the Decimals that bodies are read with by floats, as a browser would read them."""
+    if depth < 0:
+        raise ValidationError(f"must be nested at most {FILTER_DEPTH} deep")
+    if isinstance(value, dict):
+        return {key: _plain(each, depth - 1) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each, depth - 1) for each in value]
+    if isinstance(value, Decimal):
+        if value.is_finite() and value.adjusted() < 300:
+            return float(value)
+    elif not (isinstance(value, int) and abs(value) >= 1 << 63):
+        return value
+    raise ValidationError("must not hold a number that is too large")
 
 
 def stored_symbol(text: str) -> str:

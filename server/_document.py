@@ -7,74 +7,74 @@ its `asset_type` is a choice by that discriminator: so a client keeps an option'
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from config.settings import MODELS
-from schemas import leaderboards, lens, providers, signals, stream, users
+from schemas import _vocabulary as words
 from schemas._descriptions import DESCRIPTIONS
-from schemas._signals import ACTIONS, REACTIONS
 from schemas._symbols import ASSET_FORMS
 from schemas.problem import CODES
 
-Document = dict[str, Any]
+Node = dict[str, Any]  # an object of the OpenAPI document
 
 _REF = "#/components/schemas/"
-_UPPER = tuple(each.upper() for each in ACTIONS)
-
-VOCABULARIES: Mapping[str, tuple[Sequence[str], str]] = {
-    "AssetType": (stream.ASSET_TYPES, "A kind of asset."),
-    "AssetCategory": (stream.CATEGORIES, "A category of asset types."),
-    "Direction": (("long", "short"), "The side of a position."),
-    "PublicAction": (ACTIONS, "What a signal says to do; `yes` and `no` of predictions."),
-    "PublicActionUpper": (_UPPER, "What a signal says to do, as details, feeds and settings write it."),
-    "PublishedAction": (("buy", "sell", "yes", "no"), "What a signal that opens a position says to do."),
-    "ChangePeriod": (("week", "month"), "What a change compares with."),
-    "DecisionKind": (lens.DECISIONS, "What a model decides."),
-    "DeadLetterStage": (lens.DLQ_STAGES, "A stage of the pipeline that something failed in."),
+_DESCRIBED: Mapping[str, tuple[object, str]] = {
+    "AssetType": (words.AssetType, "A kind of asset."),
+    "AssetCategory": (words.AssetCategory, "A category of asset types."),
+    "Direction": (words.Side, "The side of a position."),
+    "PublicAction": (words.PublicAction, "What a signal says to do; `yes` and `no` of predictions."),
+    "PublicActionUpper": (words.UPPER_ACTIONS, "What a signal says to do, as details, feeds and settings write it."),
+    "PublishedAction": (words.PublishedAction, "What a signal that opens a position says to do."),
+    "ChangePeriod": (words.ChangePeriod, "What a change compares with."),
+    "DecisionKind": (words.DecisionKind, "What a model decides."),
+    "DeadLetterStage": (words.DeadLetterStage, "A stage of the pipeline that something failed in."),
     "ErrorCode": (CODES, "What kind of error it is."),
-    "EventStage": (lens.STAGES, "A stage of the pipeline."),
-    "EventState": (lens.STATUSES, "A step of an event's way."),
-    "EventType": (tuple(lens.DIRECTIONS), "Whether a signal opens a position or closes one."),
-    "LeaderboardKind": (leaderboards.BOARDS, "What a board ranks by."),
-    "LeaderboardPeriod": (leaderboards.PERIODS, "The time that counts on a board."),
+    "EventStage": (words.EventStage, "A stage of the pipeline."),
+    "EventState": (words.EventState, "A step of an event's way."),
+    "EventType": (words.EventType, "Whether a signal opens a position or closes one."),
+    "LeaderboardKind": (words.LeaderboardKind, "What a board ranks by."),
+    "LeaderboardPeriod": (words.LeaderboardPeriod, "The time that counts on a board."),
     "ModelName": (MODELS, "A model that judges signals."),
-    "ModelStatus": (lens.MODEL_STATUSES, "How a model's run ended."),
-    "OpportunityTier": (signals.TIERS, "The class that a score falls into."),
-    "OptionType": (("call", "put"), "The right to buy, or to sell."),
-    "OrderType": (("market", "limit"), "How an order is placed."),
-    "OutcomeStatus": (signals.OUTCOMES, "What became of a position."),
-    "PredictionPlatform": (("polymarket", "kalshi"), "Where a prediction market is."),
-    "ProviderSort": (providers.SORTS, "What providers are sorted by."),
-    "ReactionType": (REACTIONS, "A kind of reaction."),
-    "ReadyStatus": (("ready", "not_ready"), "Whether the server can do its work."),
-    "ReasonCode": (lens.REASON_CODES, "Why something failed."),
-    "RiskLevel": (users.RISKS, "How much risk somebody takes."),
-    "SignalDirection": (("long", "short", "close_long", "close_short"), "What a raw signal does with which side."),
-    "StopMethod": (("fixed", "atr", "trailing"), "How a stop is kept."),
-    "StrategySignal": (("BUY", "SELL", "HOLD"), "A strategy's vote."),
-    "Theme": (users.THEMES, "The colours of the page."),
-    "VerificationLevel": (providers.VERIFICATION_LEVELS, "How far a provider was checked."),
+    "ModelStatus": (words.ModelStatus, "How a model's run ended."),
+    "OpportunityTier": (words.OpportunityTier, "The class that a score falls into."),
+    "OptionType": (words.OptionType, "The right to buy, or to sell."),
+    "OrderType": (words.OrderType, "How an order is placed."),
+    "OutcomeStatus": (words.OutcomeStatus, "What became of a position."),
+    "PredictionPlatform": (words.PredictionPlatform, "Where a prediction market is."),
+    "ProviderSort": (words.ProviderSort, "What providers are sorted by."),
+    "ReactionType": (words.ReactionType, "A kind of reaction."),
+    "ReadyStatus": (words.ReadyStatus, "Whether the server can do its work."),
+    "ReasonCode": (words.ReasonCode, "Why something failed."),
+    "RiskLevel": (words.RiskLevel, "How much risk somebody takes."),
+    "SignalDirection": (words.Direction, "What a raw signal does with which side."),
+    "StopMethod": (words.StopMethod, "How a stop is kept."),
+    "StrategySignal": (words.VoteSide, "A strategy's vote."),
+    "Theme": (words.Theme, "The colours of the page."),
+    "VerificationLevel": (words.VerificationLevel, "How far a provider was checked."),
     "YesOrNo": (("yes", "no"), "Yes, or no."),
 }
+VOCABULARIES = {name: (words.values_of(vocabulary), text) for name, (vocabulary, text) in _DESCRIBED.items()}
 # OpenAPI has no word for "depends on the value of another field" but JSON Schema's own.
 _OPENS, _CLOSES = "What opens a position.", "What closes a position."
-_DIRECTIONS_BY_TYPE: Document = {
+_DIRECTIONS_BY_TYPE: Node = {
     "if": {"properties": {"event_type": {"const": "OPEN_SIGNAL", "description": _OPENS}}},
-    "then": {"properties": {"signal_direction": {"enum": list(lens.DIRECTIONS["OPEN_SIGNAL"]), "description": _OPENS}}},
+    "then": {
+        "properties": {"signal_direction": {"enum": list(words.DIRECTIONS_OF["OPEN_SIGNAL"]), "description": _OPENS}}
+    },
     "else": {
-        "properties": {"signal_direction": {"enum": list(lens.DIRECTIONS["CLOSE_SIGNAL"]), "description": _CLOSES}}
+        "properties": {"signal_direction": {"enum": list(words.DIRECTIONS_OF["CLOSE_SIGNAL"]), "description": _CLOSES}}
     },
 }
 _EXAMPLES = {"Forex": ("EUR/USD", 1.085), "Option": ("AAPL 195C 3/15", 4.2), "Prediction": ("Fed Rate Cut March", 0.68)}
 _PROBABILITY = "The probability of YES: below 1 where it opens a position."
-_UNDECIDED: Document = {"entry_price": {"exclusiveMaximum": 1, "description": _PROBABILITY}}
-_NAMES = {tuple(values): name for name, (values, _) in VOCABULARIES.items()}
+_UNDECIDED: Node = {"entry_price": {"exclusiveMaximum": 1, "description": _PROBABILITY}}
+_NAMES = {values: name for name, (values, _) in VOCABULARIES.items()}
 
 
-def refine(document: Document) -> Document:
+def refine(document: Node) -> Node:
     """Apply all refinements to the document, in place."""
-    schemas: dict[str, Document] = document["components"]["schemas"]
+    schemas: dict[str, Node] = document["components"]["schemas"]
     for name, schema in schemas.items():
         _describe(name, schema)
     for operation in _operations(document):
@@ -96,18 +96,18 @@ def refine(document: Document) -> Document:
     return document
 
 
-def _operations(document: Document) -> Iterator[Document]:
+def _operations(document: Node) -> Iterator[Node]:
     for methods in document["paths"].values():
         yield from methods.values()
 
 
-def _describe(name: str, schema: Document) -> None:
+def _describe(name: str, schema: Node) -> None:
     for field, each in schema.get("properties", {}).items():
         if "description" not in each:
             each["description"] = DESCRIPTIONS.get(f"{name}.{field}") or DESCRIPTIONS.get(field, "")
 
 
-def _forget_null(schema: Document) -> None:
+def _forget_null(schema: Node) -> None:
     """Remove null from a parameter's types: a query cannot express it."""
     if isinstance(schema.get("type"), list):
         [schema["type"]] = [each for each in schema["type"] if each != "null"]
@@ -117,10 +117,10 @@ def _forget_null(schema: Document) -> None:
         del schema["default"]
 
 
-def _by_asset_type(name: str, schema: Document) -> dict[str, Document]:
+def _by_asset_type(name: str, schema: Node) -> dict[str, Node]:
     """Turn the schema into a choice, one for each form of `asset_data`, discriminated by `asset_type`."""
     mapping: dict[str, str] = {}
-    found: dict[str, Document] = {}
+    found: dict[str, Node] = {}
     for form, (data, types, symbol) in ASSET_FORMS.items():
         each = copy.deepcopy(schema)
         properties = each["properties"]
@@ -132,15 +132,14 @@ def _by_asset_type(name: str, schema: Document) -> dict[str, Document]:
             each["required"] = sorted([*each.get("required", ()), "asset_type"])
         old = properties["asset_data"]
         kept = {key: value for key, value in old.items() if key in ("description", "default")}
-        ref: Document = {"$ref": _REF + data}
+        ref: Node = {"$ref": _REF + data}
         is_nullable = {"type": "null"} in old.get("anyOf", ())
         properties["asset_data"] = {**({"anyOf": [ref, {"type": "null"}]} if is_nullable else ref), **kept}
         if "pattern" not in properties["symbol"] and "maxLength" in properties["symbol"] and symbol is not None:
             properties["symbol"] = {**properties["symbol"], "pattern": symbol}
-        if form != "Prediction" and properties.get("action", {}).get("enum") == list(ACTIONS) and "close" in properties:
-            properties["action"]["enum"] = ["buy", "sell"]
-        elif "close" in properties:
-            properties["action"]["enum"] = ["buy", "sell", "yes", "no"]
+        if "close" in properties:
+            actions = words.PUBLISHED_ACTIONS if form == "Prediction" else ("buy", "sell")
+            properties["action"]["enum"] = list(actions)
         each["description"] = f"{schema.get('description', name)}\n\nFor {', '.join(f'`{kind}`' for kind in types)}."
         if {"event_type", "signal_direction"} <= properties.keys() and each.get("additionalProperties") is False:
             each |= copy.deepcopy(_DIRECTIONS_BY_TYPE)
@@ -148,7 +147,7 @@ def _by_asset_type(name: str, schema: Document) -> dict[str, Document]:
             _tell_of_form(form, each)
         found[form + name] = each
         mapping |= dict.fromkeys(types, _REF + form + name)
-    whole: Document = {
+    whole: Node = {
         "description": schema.get("description", name),
         "oneOf": [{"$ref": _REF + each} for each in found],
         "discriminator": {"propertyName": "asset_type", "mapping": mapping},
@@ -156,7 +155,7 @@ def _by_asset_type(name: str, schema: Document) -> dict[str, Document]:
     return {name: whole, **found}
 
 
-def _tell_of_form(form: str, request: Document) -> None:
+def _tell_of_form(form: str, request: Node) -> None:
     """Add the form's examples, and the bounds of a prediction's price."""
     properties = request["properties"]
     for name, example in zip(("symbol", "entry_price"), _EXAMPLES.get(form, ()), strict=False):

@@ -11,9 +11,10 @@ from schemas import _fields as own
 from schemas import _people as people
 from schemas import users
 from schemas._passwords import LONGEST, SHORTEST
+from schemas._queries import CommaList
 from schemas.assets import AssetData
 from schemas.auth import NewPassword
-from schemas.lens import Note
+from schemas.dlq import Note
 from schemas.providers import Handle
 from schemas.referrals import CODE_CHARACTERS, Code
 from schemas.social import COMMENT_CHARACTERS, Words
@@ -37,7 +38,7 @@ def own_keywords(self: OpenAPIConverter, field: fields.Field[Any], **_: Any) -> 
             for name, bound in (("minItems", field.bounds.min), ("maxItems", field.bounds.max))
             if bound is not None
         }
-    if isinstance(field, own.CommaList):
+    if isinstance(field, CommaList):
         found |= {"type": "array", "items": self.field2property(field.inner)}
     if isinstance(field, AssetData):
         alternatives = [self.resolve_nested_schema(each) for each in field.alternatives]
@@ -48,7 +49,7 @@ def own_keywords(self: OpenAPIConverter, field: fields.Field[Any], **_: Any) -> 
 _KEYWORDS: tuple[tuple[type, dict[str, Any]], ...] = (
     (own.Price, {"minimum": 10.0**-own.PRICE_DECIMALS, "exclusiveMaximum": 10**own.PRICE_DIGITS}),
     (own.Day, {"format": "date"}),
-    (people.Email, {"format": "email", "maxLength": people.EMAIL_CHARACTERS}),
+    (people.EmailAddress, {"format": "email", "maxLength": people.EMAIL_CHARACTERS}),
     (people.HttpsUrl, {"format": "uri", "maxLength": people.URL_CHARACTERS, "pattern": "^https://"}),
     (people.DisplayName, {"minLength": people.NAME_CHARACTERS[0], "maxLength": people.NAME_CHARACTERS[1]}),
     (NewPassword, {"minLength": SHORTEST, "maxLength": LONGEST}),
@@ -57,6 +58,6 @@ _KEYWORDS: tuple[tuple[type, dict[str, Any]], ...] = (
     (Handle, {"pattern": r"^\s*@?[A-Za-z0-9_]{1,15}\s*$"}),
     (Code, {"pattern": f"^[A-Za-z0-9]{{{CODE_CHARACTERS[0]},{CODE_CHARACTERS[1]}}}$"}),
     (users.Zone, {"pattern": "^[A-Za-z0-9_+/-]+$", "examples": ["America/New_York"]}),
-    (users.Name, {"pattern": _VISIBLE}),
+    (people.Line, {"pattern": _VISIBLE}),
     (users.Symbol, {"pattern": _NOT_BLANK}),
 )

@@ -22,9 +22,10 @@ from handlers._http.limits import Rule
 from handlers._http.routes import Route
 from handlers.auth._account_handler import REFRESH_COOKIE, REFRESH_PATH, REFRESH_SECONDS
 from handlers.docs import STREAMS_PATH
-from schemas import _fields as own
+from schemas._fields import component_name
+from schemas._queries import CommaList
 from schemas.examples import EXAMPLES
-from schemas.problem import Problem
+from schemas.problem import ProblemSchema
 from server._document import refine
 from server._openapi_fields import own_keywords
 from server._openapi_headers import HEADERS, headers_of
@@ -76,7 +77,7 @@ _SECURITY_SCHEMES: dict[str, dict[str, str]] = {
 
 def build_document(routes: Sequence[Route], settings: Settings) -> bytes:
     """Build the document, encoded."""
-    plugin = MarshmallowPlugin(schema_name_resolver=lambda schema: _class_of(schema).__name__)
+    plugin = MarshmallowPlugin(schema_name_resolver=_name_of)
     spec = APISpec(
         title="TradeStream API",
         version=VERSION,
@@ -114,9 +115,9 @@ def _described(plugin: MarshmallowPlugin) -> dict[str, str]:
     return {name: inspect.cleandoc(key[0].__doc__ or "") for key, name in plugin.converter.refs.items()}
 
 
-def _class_of(schema: type[Schema] | Schema | str) -> type[Any]:
+def _name_of(schema: type[Schema] | Schema | str) -> str:
     assert not isinstance(schema, str)
-    return schema if isinstance(schema, type) else type(schema)
+    return component_name(schema if isinstance(schema, type) else type(schema))
 
 
 def _operation(route: Route, declared: Endpoint, converter: OpenAPIConverter, settings: Settings) -> dict[str, Any]:
@@ -187,7 +188,7 @@ def _parameters(route: Route, declared: Endpoint, converter: OpenAPIConverter) -
         parameter: dict[str, Any] = {"name": field.data_key or name, "in": "query", "schema": schema}
         if "description" in schema:
             parameter["description"] = schema.pop("description")
-        if isinstance(field, own.CommaList):
+        if isinstance(field, CommaList):
             parameter |= {"style": "form", "explode": False}
         found.append(parameter)
     for name, header in declared.headers.items():
@@ -223,7 +224,7 @@ def _responses(route: Route, declared: Endpoint) -> dict[str, Any]:
     if declared.conditional:
         responses[304] = _response(304)
     for status in _error_statuses(route, declared):
-        responses[status] = _response(status) | {"content": _content("application/json", Problem())}
+        responses[status] = _response(status) | {"content": _content("application/json", ProblemSchema())}
     for status, schema in declared.others.items():
         responses[status] = _response(status) | {"content": _content("application/json", schema)}
     return {str(status): responses[status] for status in sorted(responses)}
@@ -257,7 +258,7 @@ def _error_statuses(route: Route, declared: Endpoint) -> set[int]:
 
 def _content(media_type: str, schema: Schema) -> dict[str, Any]:
     content: dict[str, Any] = {"schema": schema}
-    example = EXAMPLES.get(_class_of(schema))
+    example = EXAMPLES.get(_name_of(schema))
     if example is not None:
         content["example"] = example
     return {media_type: content}

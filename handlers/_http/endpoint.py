@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from marshmallow import RAISE, ValidationError, fields
 
 from handlers._http.body import parse_json
-from schemas._fields import CommaList, LastGiven, Schema
+from schemas._fields import Schema
 from schemas._problems import DETAILS, cut_name, field_errors
+from schemas._queries import CommaList, LastGiven
 from schemas.errors import FieldError, InvalidQuery, ValidationFailed
 
 if TYPE_CHECKING:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
-from schemas._fields import Schema
-from schemas.examples import accounts, community, lens, signals
+import orjson
 
-EXAMPLES: Mapping[type[Schema], dict[str, Any]] = {
-    **accounts.EXAMPLES,
-    **signals.EXAMPLES,
-    **community.EXAMPLES,
-    **lens.EXAMPLES,
+from config.documents import Loaded
+from schemas._symbols import describe_assets
+
+EXAMPLES: Mapping[str, Loaded] = {
+    "Assets": describe_assets(),
+    **{
+        name: example
+        for file in sorted(Path(__file__).parent.glob("*.json"))
+        for name, example in orjson.loads(file.read_bytes()).items()
+    },
 }
+"""By the schema's name in the OpenAPI document (`schemas._fields.component_name`)."""

@@ -18,8 +18,8 @@ from config.ids import time_of, uuid7
 from config.settings import MODELS, Settings
 from db._postgres import create_pool
 from db.lens.stages import DecisionRow, insert_decisions
-from schemas import lens
-from schemas.lens import DECISIONS
+from schemas import decisions
+from schemas._vocabulary import DecisionKind, values_of
 from tests.api.serving import Client, serving
 
 PATH = "/api/v1/decisions"
@@ -74,7 +74,7 @@ def many(count: int) -> list[DecisionRow]:
             model=chance.choice(MODELS),
             symbol=chance.choice(("BTC", "ETH", "Fed Rate Cut March")),
             event_type=chance.choice(("OPEN_SIGNAL", "CLOSE_SIGNAL")),
-            decision=chance.choice(DECISIONS),
+            decision=chance.choice(values_of(DecisionKind)),
             confidence=chance.choice((0.0, 0.5, 0.78, 1.0)),
         )
         for n in range(count)
@@ -138,7 +138,7 @@ async def test_a_decision_is_shown_as_the_document_shows_it(settings: Settings) 
     plain = decision(entry_plan=None, risk_plan=None, model="technical", tokens_used=0)
     async with gateway(settings, [row, plain]) as (client, _):
         page = (await client.get(PATH)).json
-        assert not lens.PageOfDecisions().validate(page)
+        assert not decisions.PageOfDecisions().validate(page)
         listed = {
             "id": str(row.id),
             "event_id": str(row.event_id),
@@ -155,7 +155,7 @@ async def test_a_decision_is_shown_as_the_document_shows_it(settings: Settings) 
         }
         assert page["items"][0] == listed
         one = (await client.get(f"{PATH}/{row.id}")).json
-        assert not lens.Decision().validate(one)
+        assert not decisions.DecisionSchema().validate(one)
         meta = {
             "model_name": "chatgpt",
             "model_version": "gpt-4o",

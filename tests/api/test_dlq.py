@@ -17,7 +17,8 @@ from config.ids import time_of, uuid7
 from config.settings import Settings
 from db._postgres import create_pool
 from db.lens.dlq import DeadLetter, insert_dead_letters
-from schemas import dlq, lens
+from schemas import dlq
+from schemas._vocabulary import DeadLetterStage, ReasonCode, values_of
 from tests.api.serving import Client, serving
 from tests.integration.test_lens_pipeline import ScriptedEnrich, ScriptedMarket, pipeline, post
 from tests.support.lens_factory import finished, submit
@@ -81,7 +82,7 @@ def dead_letter(at: datetime = START, **changes: Any) -> DeadLetter:
 
 
 async def test_every_combination_of_filters_finds_what_it_says_newest_first(settings: Settings) -> None:
-    stages, reasons, event_id = lens.DLQ_STAGES, lens.REASON_CODES, uuid7()
+    stages, reasons, event_id = values_of(DeadLetterStage), values_of(ReasonCode), uuid7()
     rows = [
         dead_letter(
             START + timedelta(milliseconds=n // 2), stage=stages[n % 4], reason_code=reasons[n % 9], model=str(n)
@@ -131,7 +132,7 @@ async def test_an_entry_is_shown_as_the_document_shows_it_and_with_every_attempt
     row = dead_letter()
     async with gateway(settings, [row]) as (client, _):
         page = (await client.get(PATH)).json
-        assert not lens.PageOfDeadLetters().validate(page)
+        assert not dlq.PageOfDeadLetters().validate(page)
         listed = {
             "id": str(row.id),
             "event_id": str(row.event_id),
@@ -144,7 +145,7 @@ async def test_an_entry_is_shown_as_the_document_shows_it_and_with_every_attempt
         }
         assert page["items"] == [listed]
         one = (await client.get(f"{PATH}/{row.id}")).json
-        assert not lens.DeadLetter().validate(one)
+        assert not dlq.DeadLetterSchema().validate(one)
         attempts = [
             {"at": "2026-01-15T10:30:00.000Z", "reason_code": "TIMEOUT", "error_message": "slow"},
             {"at": "2026-01-15T10:30:00.000Z", "reason_code": "PROVIDER_ERROR", "error_message": "503"},
@@ -223,7 +224,7 @@ async def test_a_retry_may_carry_an_edited_payload_which_is_kept_beside_the_orig
         assert response.json["retry_count"] == entry["retry_count"] + 1
         assert await finished(conn, [UUID(entry["event_id"])]) == ["PUBLISHED"]
         after = (await client.get(path)).json
-        assert not lens.DeadLetter().validate(after)
+        assert not dlq.DeadLetterSchema().validate(after)
         assert after["payload"] == shown
         assert (after["edited_payload"]["symbol"], after["edited_payload"]["size"]) == ("ETH", 0.1)
 

@@ -20,8 +20,8 @@ from actors.users.users import Users
 from config.clock import now, rfc3339
 from config.settings import Settings
 from db import leaderboards as sql
+from schemas._vocabulary import LEADERBOARD_KINDS, LeaderboardPeriod, values_of
 from schemas.errors import ActorUnavailable
-from schemas.leaderboards import BOARDS, PERIODS
 from tests.support.accounts import Browser, World, gateway_of, token_of
 from tests.support.local_actors import local_actors
 from tests.support.providers_factory import Trade, id_of, new_provider, post_trades
@@ -168,7 +168,11 @@ async def test_while_the_actor_is_away_the_copy_is_read(settings: Settings) -> N
         trades = [Trade(id_of(king), opens=number % 2 == 0, price=Decimal(100 + number)) for number in range(20)]
         await post_trades(world, trades, at=now())
         await leads(king, "streak", 10)
-        live = {(name, period): await board(king, name, f"?period={period}") for name in BOARDS for period in PERIODS}
+        live = {
+            (name, period): await board(king, name, f"?period={period}")
+            for name in LEADERBOARD_KINDS
+            for period in values_of(LeaderboardPeriod)
+        }
         async with world.pool.acquire() as conn:
             await sql.refresh(conn)
         await world.actors.kill(LEADERBOARDS)

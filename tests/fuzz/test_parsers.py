@@ -46,6 +46,7 @@ from handlers.auth._oauth import ProviderFailed, States, github_user, openid_use
 from handlers.streams.connections import EVENT_ID
 from handlers.streams.records import Record
 from handlers.streams.resume import Resumer
+from schemas._fields import component_name
 from schemas._json import parse_texts
 from schemas._symbols import CATEGORY_OF, normalise_symbol
 from schemas.decisions import load_decision, problem_text
@@ -109,7 +110,9 @@ def _bodies() -> Iterator[tuple[str, Way]]:
         declared = endpoint_of(getattr(route.handler, route.method.lower()))
         assert declared is not None
         if declared.body is not None:
-            message = SUBMISSION if route.name == "POST /api/v1/signals" else EXAMPLES[type(declared.body)]
+            message = (
+                SUBMISSION if route.name == "POST /api/v1/signals" else EXAMPLES[component_name(type(declared.body))]
+            )
             yield f"body of {route.name}", Way(partial(load_body, declared.body), message)
 
 

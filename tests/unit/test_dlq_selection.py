@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from handlers._http.endpoint import load_query
-from schemas.dlq import ResolveMany, RetryMany, RetryManyQuery, SelectionQuery, select
+from schemas.dlq import DeadLettersQuery, ResolveMany, RetryMany, RetryManyQuery, SelectionQuery, select
 from schemas.errors import InvalidQuery, ValidationFailed
-from schemas.lens import DeadLettersQuery, EventsQuery
+from schemas.lens import EventsQuery
 
 EVENT = "550e8400-e29b-41d4-a716-446655440000"
 SAME: list[tuple[str, object]] = [

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from handlers._http.endpoint import load_query
 from handlers.streams.frames import text_frame
+from schemas._vocabulary import ASSET_CATEGORIES, ASSET_TYPES
 from schemas.errors import InvalidQuery
-from schemas.stream import ASSET_TYPES, CATEGORIES, MAX_PROVIDERS, SignalFilter, StreamQuery
+from schemas.stream import MAX_PROVIDERS, SignalFilter, StreamQuery
 
 A = "01900000-0000-7000-8000-00000000a11c"
 B = "01900000-0000-7000-8000-000000000b0b"
@@ -58,7 +59,7 @@ def test_every_given_field_must_match() -> None:
 @given(
     st.builds(
         SignalFilter,
-        categories=st.none() | st.sets(st.sampled_from(CATEGORIES), min_size=1).map(lambda s: tuple(sorted(s))),
+        categories=st.none() | st.sets(st.sampled_from(ASSET_CATEGORIES), min_size=1).map(lambda s: tuple(sorted(s))),
         asset_types=st.none() | st.sets(st.sampled_from(ASSET_TYPES), min_size=1).map(lambda s: tuple(sorted(s))),
         min_score=st.none() | st.integers(0, 100),
         provider_ids=st.none() | st.sets(st.uuids(), min_size=1, max_size=3).map(lambda s: tuple(sorted(map(str, s)))),

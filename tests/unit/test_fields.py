@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from marshmallow import ValidationError
 
-from schemas._fields import Day, Items, Number, Object, Paging, Price, QueryNumber, QueryWhole, Text, Timestamp
+from schemas._fields import Day, Items, Number, Object, Price, Text, Timestamp
+from schemas._queries import Paging, QueryNumber, QueryWhole
 from schemas.assets import OptionData
 
 

@@ -21,7 +21,8 @@ from config import clock
 from config.ids import derived_uuid7, time_of
 from config.values import replace
 from db.ingest import LostMessage
-from schemas.ingest import ACTIONS, MESSAGE_BYTES, PREDICTIONS, parse_scored, patch_scored, signal_id
+from schemas._vocabulary import PublicAction, values_of
+from schemas.ingest import ACTIONS, MESSAGE_BYTES, parse_scored, patch_scored, signal_id
 from tests.support.scored import LIST_ITEM, message, scored
 
 UUID_TEXT = "550e8400-e29b-41d4-a716-446655440000"
@@ -196,7 +197,7 @@ def test_a_score_may_be_written_as_a_float_without_a_fraction(score: float) -> N
 
 
 @pytest.mark.parametrize("asset_type", ["crypto", "prediction"])
-@given(action=st.sampled_from(PREDICTIONS), shout=st.booleans())
+@given(action=st.sampled_from(values_of(PublicAction)), shout=st.booleans())
 def test_yes_and_no_are_of_predictions_only(asset_type: str, action: str, shout: bool) -> None:
     item = message(
         asset_type=asset_type, asset_category=..., asset_data=..., action=action.upper() if shout else action
@@ -277,7 +278,7 @@ def test_whatever_a_field_holds_a_signal_is_within_its_bounds(changes: dict[str,
     outcome = read(redis(message(**{k: v for k, v in changes.items() if not isinstance(v, int) or abs(v) < 2**63})))
     if isinstance(outcome, Scored):
         assert 0 <= outcome.score <= 100
-        assert outcome.action in PREDICTIONS
+        assert outcome.action in values_of(PublicAction)
         assert 1 <= len(outcome.symbol) <= 100
         assert outcome.source.strip()
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from marshmallow import ValidationError
 
 from schemas._fields import (
+    AnyCase,
     Choice,
-    CommaList,
     Day,
     Flag,
     Identifier,
@@ -22,19 +22,16 @@ from schemas._fields import (
     Nested,
     Number,
     Object,
-    Paging,
     Price,
-    QueryFlag,
-    QueryNumber,
-    QuerySchema,
-    QueryWhole,
     Schema,
     Text,
     Timestamp,
     Whole,
 )
-from schemas._signals import Action
-from schemas.lens import Note, SignalSubmission
+from schemas._queries import CommaList, Paging, QueryFlag, QueryNumber, QuerySchema, QueryWhole
+from schemas._vocabulary import PublicAction
+from schemas.dlq import Note
+from schemas.lens import SignalSubmission
 
 SIGNAL = {
     "event_type": "OPEN_SIGNAL",
@@ -168,7 +165,7 @@ class Fields(Schema):
     long = Text(min=2)
     asked = Text(min=1, max=5, required=True, allow_none=True)
     choice = Choice(("a", "b"), load_default="b")
-    action = Action()
+    action = AnyCase(PublicAction)
     price = Price(load_default=None)
     number = Number(min=0, max=10)
     above = Number(above=0)

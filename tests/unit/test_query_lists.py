@@ -13,7 +13,7 @@ import pytest
 
 from config.ids import uuid7
 from handlers._http.endpoint import endpoint_of, load_query
-from schemas._fields import CommaList
+from schemas._queries import CommaList
 from schemas.errors import InvalidQuery
 from schemas.signals import AllSignalsQuery
 from schemas.stream import StreamQuery

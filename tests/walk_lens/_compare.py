@@ -9,7 +9,7 @@ from uuid import UUID
 
 from actors.lens.features import PROFILE_QUERIES
 from config.settings import MODELS
-from schemas.lens import DECISIONS, DIRECTIONS, STAGES, STATUSES
+from schemas._vocabulary import DecisionKind, Direction, EventStage, EventState, EventType, values_of
 
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _ANY_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
@@ -21,12 +21,12 @@ REASON_CODES = (
     *("PUBLISH_ERROR", "INTERNAL_ERROR"),
 )
 MEMBERS: Mapping[str, tuple[str, ...]] = {
-    "event_type": tuple(DIRECTIONS),
-    "signal_direction": tuple(each for pair in DIRECTIONS.values() for each in pair),
-    "status": STATUSES,
+    "event_type": values_of(EventType),
+    "signal_direction": values_of(Direction),
+    "status": values_of(EventState),
     "model_meta.status": ("SUCCESS", "TIMEOUT", "API_ERROR", "SCHEMA_ERROR", "RATE_LIMITED"),
-    "current_stage": STAGES,
-    "decision": DECISIONS,
+    "current_stage": values_of(EventStage),
+    "decision": values_of(DecisionKind),
     "model": MODELS,
     "model_name": MODELS,
     "feature_profile": tuple(PROFILE_QUERIES),
