@@ -19,8 +19,8 @@ import pytest
 
 from server.supervisor.process import inherited_environment
 from tests.support.services import REPOSITORY, Server, wait_until
-from tests.walk_gateway._filled import common, lacking
-from tests.walk_gateway._walk import EXAMPLES, ROWS, walk
+from tools.walk_gateway._filled import common, lacking
+from tools.walk_gateway._walk import EXAMPLES, ROWS, walk
 
 PAGE = EXAMPLES["GET /api/signals response 200"]
 PROFILE = EXAMPLES["GET /api/providers/{} response 200"]

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.walk_lens._compare import differences
-from tests.walk_lens._document import read_document
-from tests.walk_lens._walk import walk
-from tests.walk_lens._world import own_world
+from tools.walk_lens._compare import differences
+from tools.walk_lens._document import read_document
+from tools.walk_lens._walk import walk
+from tools.walk_lens._world import own_world
 
 DOCUMENT = read_document()
 EVENT = DOCUMENT.example("GET /events/{}", "response", 200)

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from config.ids import uuid7
-from tests.walk_lens._client import BASE, Answer, Findings, Socket
-from tests.walk_lens._compare import differences
-from tests.walk_lens._dead_letters import NEEDS_OWN_WORLD, DeadLetters
-from tests.walk_lens._world import World
+from tools.walk_lens._client import BASE, Answer, Findings, Socket
+from tools.walk_lens._compare import differences
+from tools.walk_lens._dead_letters import NEEDS_OWN_WORLD, DeadLetters
+from tools.walk_lens._world import World
 
 OUTSIDE = "203.0.113.9"
 NEEDS_FORWARDING = "the server must believe our X-Forwarded-For (TRUSTED_PROXIES)"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tests.walk_lens._compare import TIMESTAMP
+from tools.walk_lens._compare import TIMESTAMP
 
 _DAY_NAMES = frozenset({"last_activity_date", "expiry", "resolution_date"})
 _FREE = frozenset({"filters"})  # an object that is the user's own

@@ -7,12 +7,12 @@ import asyncio
 import sys
 
 from config.settings import Settings
-from tests.walk_gateway._walk import walk
+from tools.walk_gateway._walk import walk
 
 
 def main() -> int:
     """Walk; print; judge."""
-    parser = argparse.ArgumentParser(".venv/bin/python -m tests.walk_gateway", description=__doc__)
+    parser = argparse.ArgumentParser(".venv/bin/python -m tools.walk_gateway", description=__doc__)
     parser.add_argument("url", nargs="?", help="a server that `run.py demo` has filled; default: HOST and PORT")
     settings = Settings.load()
     url = parser.parse_args().url or f"http://{settings.host}:{settings.port}"

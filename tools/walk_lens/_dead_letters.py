@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.walk_lens._client import BASE
-from tests.walk_lens._steps import Steps
-from tests.walk_lens._world import BROKEN_SYMBOL
+from tools.walk_lens._client import BASE
+from tools.walk_lens._steps import Steps
+from tools.walk_lens._world import BROKEN_SYMBOL
 
 NEEDS_OWN_WORLD = "a neighbour of the server must be broken (walk without a URL)"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.walk_lens._client import BASE, Answer, Client, Findings
-from tests.walk_lens._compare import differences
-from tests.walk_lens._document import read_document
-from tests.walk_lens._filters import filters_of
-from tests.walk_lens._world import OwnWorld, World
+from tools.walk_lens._client import BASE, Answer, Client, Findings
+from tools.walk_lens._compare import differences
+from tools.walk_lens._document import read_document
+from tools.walk_lens._filters import filters_of
+from tools.walk_lens._world import OwnWorld, World
 
 
 class Steps:

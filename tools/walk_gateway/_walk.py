@@ -18,8 +18,8 @@ from server.demo.cast import FOLLOWERS, KING, PROVIDERS
 from server.demo.client import Account, Client, Host, Refused
 from server.demo.emails import Emails
 from tests.contract.documents import anonymous, documented_routes, examples
-from tests.walk_gateway._filled import common, lacking
-from tests.walk_lens._client import Findings
+from tools.walk_gateway._filled import common, lacking
+from tools.walk_lens._client import Findings
 
 NAME = "gateway-api.md"
 EXAMPLES: Mapping[str, Any] = {each.name: each.value for each in examples() if each.document == NAME}

@@ -8,14 +8,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.walk_lens._client import Findings
-from tests.walk_lens._walk import walk
-from tests.walk_lens._world import World, own_world
+from tools.walk_lens._client import Findings
+from tools.walk_lens._walk import walk
+from tools.walk_lens._world import World, own_world
 
 
 def main() -> int:
     """Walk; print; judge."""
-    parser = argparse.ArgumentParser("python -m tests.walk_lens", description=__doc__)
+    parser = argparse.ArgumentParser("python -m tools.walk_lens", description=__doc__)
     parser.add_argument("url", nargs="?", help="a running server's; without it a system of its own is started")
     findings = asyncio.run(_walk(parser.parse_args().url))
     walked = len(findings.rows) - len(findings.not_shown)

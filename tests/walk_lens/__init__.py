@@ -1,1 +1,0 @@
-"""Walks every row and example of the Lens document against a running server: `python -m tests.walk_lens [URL]`."""
