@@ -95,7 +95,7 @@ async def test_the_definitions_do_without_redis(settings: Settings) -> None:
         assert len((await get(browser, DEFINITIONS))["achievements"]) == len(ACHIEVEMENTS)
 
 
-async def test_who_has_nothing_sees_what_comes_first(settings: Settings) -> None:
+async def test_a_user_without_achievements_sees_what_comes_first(settings: Settings) -> None:
     async with accounts_world(settings) as world:
         browser = await world.logged_in(ADDRESS)
         mine = await get(browser, MINE)
@@ -128,7 +128,7 @@ async def test_the_documents_example(settings: Settings) -> None:
         assert mine["next_achievements"][0] == {"id": "win_10", "name": "Getting Started", "progress": 7, "target": 10}
 
 
-async def test_what_nobody_was_told_of_is_there_for_who_looks(settings: Settings) -> None:
+async def test_an_unlock_without_a_notice_is_there_to_be_read(settings: Settings) -> None:
     async with accounts_world(settings) as world:
         browser = await world.logged_in(ADDRESS)
         await as_provider(
@@ -167,7 +167,7 @@ async def test_a_system_providers_record_is_nobodys(settings: Settings) -> None:
         assert (await get(browser, MINE))["unlocked"] == []
 
 
-async def test_while_the_owner_is_away_one_sees_what_is_saved(settings: Settings) -> None:
+async def test_saved_state_is_read_while_the_owner_is_unavailable(settings: Settings) -> None:
     async with accounts_world(settings) as world:
         browser = await world.logged_in(ADDRESS)
         await tell(world, user_of(browser), wins(1))
@@ -188,7 +188,7 @@ class Away:
     async def close(self) -> None: ...
 
 
-async def test_who_has_done_nothing_yet_has_streaks_of_nothing(settings: Settings) -> None:
+async def test_a_user_without_activity_has_empty_streaks(settings: Settings) -> None:
     async with accounts_world(settings) as world:
         browser = await world.logged_in(ADDRESS)
         empty = {"current_count": 0, "longest_count": 0, "last_activity_date": None}
@@ -322,7 +322,7 @@ async def test_the_owner_is_told_once_per_user_and_day(settings: Settings, monke
         assert len(told) == 3
 
 
-async def test_what_could_not_be_told_is_told_later_with_its_own_time(
+async def test_activity_that_could_not_be_reported_is_reported_later_with_its_own_time(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = turned(monkeypatch)

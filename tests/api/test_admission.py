@@ -242,7 +242,7 @@ async def test_production_asks_for_https() -> None:
         assert "max-age" in (await client.get("/health")).headers["Strict-Transport-Security"]
 
 
-async def test_while_it_starts_only_health_and_the_documentation_answer() -> None:
+async def test_health_and_the_documentation_alone_answer_during_the_start() -> None:
     async with serving() as client:
         client.application.gateway.lifecycle.state = "starting"
         client.application.gateway.services = None
@@ -255,7 +255,7 @@ async def test_while_it_starts_only_health_and_the_documentation_answer() -> Non
         (await client.get("/nothing")).problem(404, "NOT_FOUND")
 
 
-async def test_while_it_drains_it_asks_clients_to_go() -> None:
+async def test_a_draining_server_asks_clients_to_go() -> None:
     async with serving() as client:
         client.application.gateway.lifecycle.state = "draining"
         assert (await client.get("/health")).headers["Connection"] == "close"

@@ -179,7 +179,7 @@ async def test_several_gateways_make_one_account_of_one_address(settings: Settin
         assert await world.emails_to(ADDRESS) == 1
 
 
-async def test_who_registers_at_once_fails_at_once_when_the_owner_is_away(settings: Settings) -> None:
+async def test_registrations_fail_at_once_when_the_owner_is_unavailable(settings: Settings) -> None:
     async with accounts_world(settings) as world:
 
         class Away:
@@ -293,7 +293,7 @@ async def test_a_page_of_another_origin_cannot_touch_the_cookie(settings: Settin
         (await browser.refresh()).expect(200)
 
 
-async def test_what_has_nothing_to_do_with_the_cookie_is_open_to_pages_of_any_origin(settings: Settings) -> None:
+async def test_routes_without_the_cookie_are_open_to_pages_of_any_origin(settings: Settings) -> None:
     async with accounts_world(settings) as world:
         evil = {"Origin": "https://evil.example"}
         browser = await world.logged_in(ADDRESS)
@@ -369,7 +369,7 @@ def targets() -> list[tuple[str, str, dict[str, Any]]]:
     ]
 
 
-async def test_what_is_written_into_any_field_stays_data(settings: Settings) -> None:
+async def test_hostile_text_in_any_field_stays_data(settings: Settings) -> None:
     async with accounts_world(settings) as world:
         browser = await world.logged_in(ADDRESS)
         before = await world.value("SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'")
@@ -402,7 +402,7 @@ async def test_what_is_written_into_any_field_stays_data(settings: Settings) -> 
         (await browser.send("GET", "/auth/me")).expect(200)
 
 
-async def test_what_looks_like_sql_or_html_comes_back_as_it_was_written(settings: Settings) -> None:
+async def test_text_like_sql_or_html_comes_back_as_it_was_written(settings: Settings) -> None:
     async with accounts_world(settings) as world:
         browser = await world.logged_in(ADDRESS)
         text = '\'; DROP TABLE users; -- <b>"%s"</b>'

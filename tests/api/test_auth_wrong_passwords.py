@@ -138,7 +138,7 @@ async def test_the_present_password_is_counted_with_the_logins(settings: Setting
         (await home.send("POST", "/auth/change-password", right, headers=headers)).expect(200)
 
 
-async def test_without_limits_nothing_is_slowed_down(settings: Settings) -> None:
+async def test_requests_without_limits_are_not_slowed_down(settings: Settings) -> None:
     async with accounts_world(settings) as world:
         await world.verified(ADDRESS)
         for _ in range(25):

@@ -101,7 +101,7 @@ async def test_each_field_refuses_every_wrong_type(name: str) -> None:
         ({"extra": 1}, "extra", "unknown field"),
     ],
 )
-async def test_what_is_wrong_is_said_of_the_field(changes: dict[str, Any], field: str, message: str) -> None:
+async def test_errors_of_a_body_name_the_field(changes: dict[str, Any], field: str, message: str) -> None:
     async with serving() as client:
         response = await client.post(PATH, SIGNAL | changes)
         error = response.problem(400, "VALIDATION_ERROR")
@@ -125,9 +125,7 @@ async def test_what_is_wrong_is_said_of_the_field(changes: dict[str, Any], field
         ({"asset_type": "bond", "symbol": "a b", "asset_data": {"x": 1}}, ["asset_type"]),
     ],
 )
-async def test_what_fields_get_wrong_together_is_listed_with_the_rest(
-    changes: dict[str, Any], fields: list[str]
-) -> None:
+async def test_errors_of_fields_together_are_listed_with_the_rest(changes: dict[str, Any], fields: list[str]) -> None:
     async with serving() as client:
         error = (await client.post(PATH, SIGNAL | changes)).problem(400, "VALIDATION_ERROR")
         assert {each["field"] for each in error["details"]} == set(fields)
@@ -147,7 +145,7 @@ async def test_what_fields_get_wrong_together_is_listed_with_the_rest(
         (b'{"\\ud800": 1, "\\ud800": 2}', ["\\ud800"]),
     ],
 )
-async def test_what_no_text_can_hold_is_said_of_the_field(body: bytes, fields: list[str]) -> None:
+async def test_characters_that_no_text_can_hold_are_an_error_of_the_field(body: bytes, fields: list[str]) -> None:
     async with serving() as client:
         headers = {"Content-Type": "application/json"}
         response = await client.request("POST", PATH, headers=headers, body=body)
@@ -175,7 +173,7 @@ async def test_all_wrong_fields_are_listed_at_once() -> None:
     "body",
     [b"", b"{", b"null", b"[]", b'{"a":NaN}', b'{"a":1,"a":2}', b"\xff\xfe", b'{"source":"\\ud800"}', b"[" * 50_000],
 )
-async def test_what_is_no_json_object_is_400(body: bytes) -> None:
+async def test_a_body_that_is_no_json_object_is_400(body: bytes) -> None:
     async with serving() as client:
         headers = {"Content-Type": "application/json"}
         (await client.request("POST", PATH, headers=headers, body=body)).problem(400, "VALIDATION_ERROR")
@@ -355,7 +353,7 @@ class _NoConnection:
         b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000 + b"\r\n\r\n",
     ],
 )
-async def test_what_is_no_http_closes_the_connection_and_nothing_else(data: bytes) -> None:
+async def test_bytes_that_are_no_http_close_the_connection_and_nothing_else(data: bytes) -> None:
     async with serving() as client:
         assert b"HTTP/1.1 2" not in await client.raw(data)
         assert (await client.get("/health")).status == 200

@@ -52,7 +52,7 @@ async def test_a_proxy_that_nobody_configured_gets_nothing_that_is_internal(line
         assert (await ask(client, "GET", "/health", "localhost", *lines)).status == 200
 
 
-async def test_it_is_said_in_the_log_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_log_says_once_that_a_relay_was_refused(caplog: pytest.LogCaptureFixture) -> None:
     async with serving() as client:
         for _ in range(3):
             await client.get("/health", X_Forwarded_For="198.51.100.7")  # its clients count as one there, too
@@ -107,7 +107,7 @@ async def test_a_request_without_a_host_is_no_browsers() -> None:
 
 
 @pytest.mark.parametrize("host", FOREIGN)
-async def test_they_are_not_there_under_names_that_anybody_may_own(host: str) -> None:
+async def test_internal_routes_are_not_there_under_names_that_anybody_may_own(host: str) -> None:
     async with serving(NAMED) as client:
         for path in INTERNAL:
             response = await ask(client, "GET", path, host)
@@ -151,7 +151,7 @@ async def test_the_name_in_an_absolute_target_counts(target: str, host: str, sta
 
 
 @given(st.text(st.sampled_from("ab1.0:[]-_@/x%é ,\\\t"), max_size=12), st.sampled_from(["", ".", ":80", ".:80", ":"]))
-def test_whatever_stands_before_a_strangers_name_does_not_make_it_ours(text: str, end: str) -> None:
+def test_a_prefix_does_not_make_a_strangers_name_ours(text: str, end: str) -> None:
     border = Border(SETTINGS)
     for name in (f"{text}.evil.example", f"{text}evil.example", f"localhost{text}.evil.example"):
         assert not border.knows_host(name + end)
@@ -252,7 +252,7 @@ async def test_a_host_is_checked_before_anything_is_counted_or_read() -> None:
 
 
 @pytest.mark.parametrize("name", ["http://x", "a b", "x:80", "*", "*.example.com", "[::1]", "é.example", "a..b", "."])
-def test_what_is_no_name_is_refused_as_a_setting(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_an_invalid_host_name_is_refused_as_a_setting(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("ALLOWED_HOSTS", f"lens.example.com,{name}")
     with pytest.raises(Exception, match="ALLOWED_HOSTS"):
         Settings.load(None)

@@ -80,7 +80,7 @@ async def test_an_answer_over_a_kilobyte_is_compressed_when_asked_for(method: st
             assert each.headers["Content-Type"] == "application/json; charset=utf-8"
 
 
-async def test_what_is_small_a_stream_or_holds_tokens_is_not() -> None:
+async def test_small_bodies_streams_and_tokens_are_not_compressed() -> None:
     async with serving(routes=ROUTES) as client:
         for method, path, size in (
             ("GET", f"/sized/{SMALL}", SMALL),
@@ -94,7 +94,7 @@ async def test_what_is_small_a_stream_or_holds_tokens_is_not() -> None:
 
 
 @pytest.mark.parametrize("accepted", ["br", "gzip;q=0", "identity", "*;q=0", ""])
-async def test_who_does_not_want_gzip_gets_none(accepted: str) -> None:
+async def test_clients_that_do_not_want_gzip_get_none(accepted: str) -> None:
     async with serving(routes=ROUTES) as client:
         response = await client.get(f"/sized/{LARGE}", Accept_Encoding=accepted)
         assert response.body == body(LARGE)
@@ -132,7 +132,7 @@ async def test_an_etag_of_either_form_saves_both(size: int) -> None:
         assert (await client.get(path, If_None_Match='"other"', Accept_Encoding="gzip")).status == 200
 
 
-async def test_many_who_ask_for_the_same_share_one_compression(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_for_the_same_body_share_one_compression(monkeypatch: pytest.MonkeyPatch) -> None:
     made, real = [], zlib.compress
 
     def compress(given: bytes, level: int, wbits: int) -> bytes:

@@ -49,7 +49,7 @@ async def test_production_has_no_past_to_import() -> None:
     assert PATH in orjson.loads(build_document(routes_for(SETTINGS), SETTINGS))["paths"]
 
 
-async def test_nobody_from_outside_imports() -> None:
+async def test_the_backfill_is_closed_to_the_outside() -> None:
     outside = SETTINGS.replace(internal_networks=())
     async with serving(outside) as client:
         (await client.post(PATH, {"signals": []})).problem(403, "FORBIDDEN")
@@ -62,7 +62,7 @@ async def test_the_server_tells_on_which_data_it_runs_without_naming_it() -> Non
     assert answer == {"instance": instance_name(str(SETTINGS.data_dir.resolve())), "rate_limited": "no"}
 
 
-async def test_what_is_wrong_with_a_past_signal_is_named(tmp_path: Path) -> None:
+async def test_errors_of_a_past_signal_are_named(tmp_path: Path) -> None:
     [signal] = past(tmp_path, 1)
     async with serving() as client:
         answer = await client.post(PATH, {"signals": [signal | {"entry_price": 0}]})
@@ -97,7 +97,7 @@ async def test_the_past_is_listed_with_its_own_times_and_judgement_and_stored_on
     assert detail["provider"]["name"] == "strategy_alpha"
 
 
-async def test_who_has_a_past_has_begun_before_it(settings: Settings, tmp_path: Path) -> None:
+async def test_a_provider_with_a_past_has_begun_before_it(settings: Settings, tmp_path: Path) -> None:
     open_settings = settings.replace(rate_limit_enabled=False)
     behaviours = {PUBLISH: Publish(), PROVIDERS: Providers(), USERS: Users()}
     async with local_actors(open_settings, behaviours) as actors, gateway_of(open_settings, actors) as world:

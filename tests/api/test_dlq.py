@@ -327,7 +327,7 @@ async def test_a_bad_bulk_request_is_400_by_name(body: dict[str, Any], field: st
         assert [each["field"] for each in error["details"]] == ["resolution_note"]
 
 
-async def test_what_a_bulk_request_is_about_may_be_said_in_the_query(settings: Settings) -> None:
+async def test_a_bulk_request_may_have_its_selection_in_the_query(settings: Settings) -> None:
     rows = [
         dead_letter(START + timedelta(hours=n), stage=stage) for n, stage in enumerate(("enrich", "enrich", "publish"))
     ]
@@ -395,7 +395,7 @@ async def test_only_a_retry_has_a_pace() -> None:
             assert [each["field"] for each in error["details"]] == ["per_second"]
 
 
-async def test_with_postgres_away_the_lists_are_a_quick_503(settings: Settings) -> None:
+async def test_lists_without_postgres_are_a_quick_503(settings: Settings) -> None:
     away = await create_pool("postgresql://postgres@127.0.0.1:1/none", 2, name="away")
     async with serving(settings, pool=away) as client:
         for path in (PATH, f"{PATH}/{uuid7()}"):

@@ -62,7 +62,7 @@ async def test_an_unfollow_is_no_error_twice(settings: Settings) -> None:
         assert await followers_of(world, king) == 1
 
 
-async def test_what_cannot_be_followed_is_refused(settings: Settings) -> None:
+async def test_following_what_is_no_other_provider_is_refused(settings: Settings) -> None:
     async with providers_world(settings) as world:
         king = await new_provider(world, "king@example.com", "King")
         fan = await world.logged_in("fan@example.com")
@@ -118,7 +118,7 @@ async def test_whom_one_follows_is_listed_newest_first(settings: Settings) -> No
         (await fan.send("GET", f"{FOLLOWING}?limit=0")).problem(400, "VALIDATION_ERROR")
 
 
-async def test_nobody_follows_more_than_five_hundred(settings: Settings) -> None:
+async def test_following_is_bounded_by_five_hundred(settings: Settings) -> None:
     async with providers_world(settings) as world:
         fan = await world.logged_in("fan@example.com")
         async with transaction(world.pool) as conn:

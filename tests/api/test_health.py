@@ -59,7 +59,7 @@ async def test_ready_names_every_dependency(settings: Settings) -> None:
             assert response.json["dependencies"] == {"redis": "ok", "postgres": "ok", "ray": "ok"}
 
 
-async def test_without_postgres_it_is_not_ready(settings: Settings) -> None:
+async def test_ready_is_red_without_postgres(settings: Settings) -> None:
     async with gateway(settings, Actors(), database=f"postgresql://postgres@{NOWHERE}/x") as client:
         response = await client.get("/ready")
         assert (response.status, response.json["status"]) == (503, "not_ready")
@@ -68,7 +68,7 @@ async def test_without_postgres_it_is_not_ready(settings: Settings) -> None:
         assert (await client.get("/health")).status == 200
 
 
-async def test_without_redis_it_is_ready_and_says_what_is_missing(settings: Settings) -> None:
+async def test_ready_is_green_without_redis_and_says_what_is_missing(settings: Settings) -> None:
     async with gateway(settings, Actors(), redis=f"redis://{NOWHERE}") as client:
         response = await client.get("/ready")
         assert (response.status, response.json["status"]) == (200, "ready")
@@ -77,14 +77,14 @@ async def test_without_redis_it_is_ready_and_says_what_is_missing(settings: Sett
 
 
 @pytest.mark.parametrize("figures", [{"ready": False}, ActorUnavailable("ActorDiedError: pid 17 of 10.0.0.1")])
-async def test_with_an_actor_away_it_is_not_ready(settings: Settings, figures: Any) -> None:
+async def test_ready_is_red_while_an_actor_is_unavailable(settings: Settings, figures: Any) -> None:
     async with gateway(settings, Actors(fine={"ready": True}, intake=figures)) as client:
         response = await client.get("/ready")
         assert response.status == 503
         assert response.json["dependencies"]["ray"] == "error: intake not ready"
 
 
-async def test_what_hangs_is_given_up_in_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_probe_is_given_up_in_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "PROBE_SECONDS", 0.2)
     async with gateway(settings, Actors(hang=True)) as client:
         began = time.monotonic()
@@ -101,7 +101,7 @@ async def test_a_storm_of_probes_costs_one(settings: Settings) -> None:
         assert actors.asked <= 2
 
 
-async def test_who_asks_in_the_moment_when_the_first_probe_ends_is_answered(
+async def test_a_request_in_the_moment_when_the_first_probe_ends_is_answered(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kind: a shared answer whose time is written before the answer is, so that between them it is the last one."""
@@ -118,7 +118,7 @@ async def test_who_asks_in_the_moment_when_the_first_probe_ends_is_answered(
         assert (await late[0]).is_ready
 
 
-async def test_it_is_not_ready_while_it_drains_or_starts(settings: Settings) -> None:
+async def test_ready_is_red_while_the_server_drains_or_starts(settings: Settings) -> None:
     async with gateway(settings, Actors()) as client:
         for state in ("draining", "starting"):
             client.application.gateway.lifecycle.state = state  # type: ignore[assignment]

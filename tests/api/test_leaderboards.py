@@ -157,7 +157,7 @@ async def test_a_wrong_query_is_named(settings: Settings, query: str, field: str
         assert [each["field"] for each in problem["details"]] == [field]
 
 
-async def test_while_the_actor_is_away_the_copy_is_read(settings: Settings) -> None:
+async def test_the_copy_is_read_while_the_actor_is_unavailable(settings: Settings) -> None:
     async with boards_world(settings) as world:
         king = await new_provider(world, "king@example.com", "King")
         await new_provider(world, "queen@example.com", "Queen")

@@ -311,7 +311,7 @@ async def test_submissions_are_limited_and_say_so_from_sixty_on(settings: Settin
         assert responses[120].headers["X-RateLimit-Reset"] == str(error["retry_after"])
 
 
-async def test_everything_else_is_limited_per_route_and_health_is_not(settings: Settings) -> None:
+async def test_other_routes_are_limited_each_and_health_is_not(settings: Settings) -> None:
     async with gateway(settings.replace(rate_limit_per_minute=3, rate_limits=(("GET /api/docs", 2),))) as client:
         first = await client.get("/api/v1/events")
         assert (first.headers["X-RateLimit-Limit"], first.headers["X-RateLimit-Remaining"]) == ("3", "2")
@@ -327,7 +327,7 @@ async def test_everything_else_is_limited_per_route_and_health_is_not(settings: 
         assert "X-RateLimit-Limit" not in (await client.request("OPTIONS", "/api/v1/events")).headers
 
 
-async def test_with_postgres_away_the_answer_is_a_quick_503(unlimited: Settings) -> None:
+async def test_answers_without_postgres_are_a_quick_503(unlimited: Settings) -> None:
     away = await create_pool("postgresql://postgres@127.0.0.1:1/none", 2, name="away")
     async with serving(unlimited, pool=away) as client:
         async with asyncio.timeout(2):

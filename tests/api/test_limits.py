@@ -77,7 +77,7 @@ def figures(response: Response) -> list[str | None]:
         ("/write", bearer(), 403, "FORBIDDEN"),
     ],
 )
-async def test_who_is_refused_is_counted_and_told_so(
+async def test_refused_clients_are_counted_and_told_so(
     redis_url: str, path: str, headers: Mapping[str, str], status: int, code: str
 ) -> None:
     async with limited(redis_url) as (client, _):
@@ -134,7 +134,7 @@ async def test_a_route_without_a_limit_for_addresses_may_have_one_for_users(redi
         assert figures(refused)[:2] == [str(LIMITED.rate_limit_per_minute), str(LIMITED.rate_limit_per_minute - 1)]
 
 
-async def test_without_redis_both_are_counted_here() -> None:
+async def test_both_limits_are_counted_here_without_redis() -> None:
     async with limited("redis://127.0.0.1:1") as (client, _):
         answers = [await client.request("PUT", "/public", headers=bearer(sub="ann")) for _ in range(4)]
         assert [each.status for each in answers] == [200, 200, 200, 429]

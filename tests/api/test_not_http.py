@@ -16,7 +16,7 @@ from tests.api.serving import SETTINGS, Response, serving
         (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 20_000 + b"\r\n\r\n", 431, "PAYLOAD_TOO_LARGE"),
     ],
 )
-async def test_what_is_no_http_is_told_so_as_any_error_is(data: bytes, status: int, code: str) -> None:
+async def test_bytes_that_are_no_http_get_an_error_like_any_other(data: bytes, status: int, code: str) -> None:
     """The kind: an answer made below the handlers lacks what all have, first of all the request's id as a header."""
     async with serving() as client:
         told = Response.read(await client.raw(data))

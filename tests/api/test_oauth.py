@@ -129,7 +129,7 @@ async def test_the_way_there_has_a_state_and_a_challenge_and_a_cookie_bound_to_b
         assert second["code_challenge"][0] != query["code_challenge"]
 
 
-async def test_who_denies_consent_is_told_so(settings: Settings, issuer: str) -> None:
+async def test_denied_consent_is_reported(settings: Settings, issuer: str) -> None:
     async with google_world(settings, issuer) as world:
         browser, before = world.browser(), counted("access_denied")
         answer = await come_back(browser, await Person("ann").deny(await start(browser)))
@@ -279,7 +279,7 @@ async def test_two_state_cookies_are_no_state(settings: Settings, issuer: str) -
         assert told(answer) == {"error": "invalid_state"}
 
 
-async def test_who_signs_in_twice_at_once_for_the_first_time_has_one_account(settings: Settings, issuer: str) -> None:
+async def test_two_first_sign_ins_at_once_make_one_account(settings: Settings, issuer: str) -> None:
     async with google_world(settings, issuer) as world:
         browsers = [world.browser() for _ in range(4)]
         backs = [await Person("ann").allow(await start(each)) for each in browsers]
@@ -312,7 +312,7 @@ async def test_a_code_is_worthless_without_our_verifier(settings: Settings, issu
 
 
 @pytest.mark.parametrize("changes", [{"code": "nonsense"}, {"code": None}, {"code": None, "error": "server_error"}])
-async def test_what_goes_wrong_at_the_provider_is_told_as_such(
+async def test_faults_of_the_identity_provider_are_reported_as_such(
     settings: Settings, issuer: str, changes: dict[str, str | None]
 ) -> None:
     async with google_world(settings, issuer) as world:
@@ -419,7 +419,7 @@ def test_a_github_user_without_an_id_is_a_failure(user: Any) -> None:
         ({"name": "x", "email": "yz@b.org", "email_verified": True}, "yz@b.org", "yz"),
     ],
 )
-def test_what_a_provider_says_is_checked(claims: dict[str, Any], email: str | None, name: str) -> None:
+def test_answers_of_the_identity_provider_are_checked(claims: dict[str, Any], email: str | None, name: str) -> None:
     """The kind of fault: what equals true, or is truthy, is not what the provider says when it says true."""
     user = openid_user("google", {"sub": "g-1"} | claims)
     assert (user.email, user.display_name) == (email, name)

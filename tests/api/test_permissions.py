@@ -51,7 +51,7 @@ def test_the_doors_of_this_test_are_those_of_routes_that_exist() -> None:
 
 
 @pytest.mark.parametrize("caller", CALLERS)
-async def test_who_may_pass_which_door(settings: Settings, caller: str) -> None:
+async def test_access_policies_by_caller(settings: Settings, caller: str) -> None:
     async with accounts_world(settings) as world:
         for route in MINE:
             browser = world.browser()

@@ -84,7 +84,7 @@ async def test_a_user_becomes_a_provider_and_the_next_token_says_so(settings: Se
         (await browser.send("POST", BECOME, DOCUMENTED | {"display_name": "Another"})).problem(409, "CONFLICT")
 
 
-async def test_only_who_has_verified_their_address_becomes_a_provider(settings: Settings) -> None:
+async def test_only_users_with_a_verified_address_become_providers(settings: Settings) -> None:
     async with providers_world(settings) as world:
         browser = await world.logged_in("new@example.com")
         await world.execute("UPDATE users SET email_verified = false")
@@ -184,7 +184,7 @@ async def test_a_provider_is_renamed_once_in_thirty_days_and_its_former_name_sta
         (await king.send("PATCH", ME, {"display_name": "Third"})).expect(200)
 
 
-async def test_of_many_who_want_names_that_look_alike_at_once_one_gets_it(settings: Settings) -> None:
+async def test_names_that_look_alike_wanted_by_many_at_once_go_to_one(settings: Settings) -> None:
     async with providers_world(settings) as world:
         browsers = [await world.logged_in(f"t{n}@example.com") for n in range(6)]
         names = ["King Kong", "Кing Kong", "King Коng", "Κing Kong", "Kіng Kong", "King Kоng"]
@@ -194,7 +194,7 @@ async def test_of_many_who_want_names_that_look_alike_at_once_one_gets_it(settin
         assert sorted(each.status for each in answers) == [201, *[409] * 5]
 
 
-async def test_nobody_takes_the_name_of_a_source(settings: Settings) -> None:
+async def test_the_name_of_a_source_cannot_be_taken(settings: Settings) -> None:
     async with providers_world(settings) as world:
         async with transaction(world.pool) as conn:
             await add_system_provider(conn, "strategy_alpha")
@@ -202,7 +202,7 @@ async def test_nobody_takes_the_name_of_a_source(settings: Settings) -> None:
         (await browser.send("POST", BECOME, {"display_name": "Strategy_Alpha"})).problem(409, "CONFLICT")
 
 
-async def test_of_many_who_want_a_name_at_once_one_gets_it(settings: Settings) -> None:
+async def test_a_name_wanted_by_many_at_once_goes_to_one(settings: Settings) -> None:
     async with providers_world(settings) as world:
         browsers = [await world.logged_in(f"t{n}@example.com") for n in range(8)]
         names = ["King Kong", "KING  kong", "KingKong", "kingkong"] * 2
@@ -432,7 +432,7 @@ async def test_a_providers_signals_are_listed_with_the_filters_of_all(settings: 
         assert await refused_fields(world.browser(), "GET", f"{LIST}/{who}/signals?limit=101", None) == ["limit"]
 
 
-async def test_what_a_provider_reaches_is_told_to_whom_it_concerns(settings: Settings) -> None:
+async def test_progress_of_a_provider_is_told_to_those_concerned(settings: Settings) -> None:
     async with providers_world(settings) as world:
         king = await new_provider(world, "king@example.com", "King")
         fans = [await world.logged_in(f"fan{n}@example.com") for n in range(10)]

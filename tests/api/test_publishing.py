@@ -179,7 +179,7 @@ BAD_DATA: list[tuple[str, str, dict[str, Any], str]] = [
 ]
 
 
-async def test_what_is_wrong_is_named_and_publishes_nothing(settings: Settings) -> None:
+async def test_errors_of_a_signal_are_named_and_publish_nothing(settings: Settings) -> None:
     async with pipeline(settings) as (world, browser):
         for changes, field in BAD:
             problem = (await browser.send("POST", "/api/signals", BTC | changes)).problem(400, "VALIDATION_ERROR")

@@ -39,7 +39,7 @@ async def count_qualified(world: World, user: UUID) -> int:
     return int(found)
 
 
-async def test_who_may_see_and_choose(settings: Settings) -> None:
+async def test_referral_codes_are_seen_and_chosen_by_verified_users_only(settings: Settings) -> None:
     async with accounts_world(settings) as world:
         browser = world.browser()
         (await browser.send("GET", MINE)).problem(401, "UNAUTHORIZED")
@@ -53,7 +53,7 @@ async def test_who_may_see_and_choose(settings: Settings) -> None:
         (await browser.send("GET", MINE)).problem(401, "UNAUTHORIZED")  # a token of an account that is not there
 
 
-async def test_who_has_referred_nobody(settings: Settings) -> None:
+async def test_referrals_of_a_user_without_any(settings: Settings) -> None:
     async with accounts_world(settings, api_url="https://tradestream.io") as world:
         browser = await world.logged_in(ADDRESS, referral_code="KING42")
         assert await get(browser, MINE) == {
@@ -115,7 +115,7 @@ async def is_qualified(world: World, referee: UUID) -> bool:
     return bool(await world.value("SELECT status = 'qualified' FROM referrals WHERE referee_id = $1", referee))
 
 
-async def test_at_gold_there_is_no_next_tier(settings: Settings) -> None:
+async def test_gold_has_no_next_tier(settings: Settings) -> None:
     async with accounts_world(settings) as world:
         browser = await world.logged_in(ADDRESS)
         await qualified(world, user_of(browser), 10)
@@ -237,7 +237,7 @@ async def test_the_code_before_goes_on_to_work_and_stays_ones_own(settings: Sett
         assert (await get(one, MINE))["referral_code"] == "OLD234"
 
 
-async def test_of_many_who_want_a_code_at_once_one_gets_it(settings: Settings) -> None:
+async def test_a_code_wanted_by_many_at_once_goes_to_one(settings: Settings) -> None:
     async with accounts_world(settings) as world:
         browsers = [await silver(world, f"b{n}@example.com") for n in range(5)]
         answers = await asyncio.gather(*(each.send("POST", CODE, {"code": "SAME"}) for each in browsers))
@@ -328,7 +328,7 @@ async def test_aliases_of_one_mailbox_that_act_at_once_qualify_once(settings: Se
         assert await count_qualified(world, king) == 3
 
 
-async def test_nobody_refers_themselves_by_an_alias(settings: Settings) -> None:
+async def test_an_alias_of_the_own_address_is_no_referral(settings: Settings) -> None:
     async with accounts_world(settings) as world:
         king = user_of(await world.logged_in(ADDRESS))
         own, honest = await newcomer(world, king, email="king+1@example.com"), await newcomer(world, king)

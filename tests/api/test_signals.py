@@ -363,7 +363,7 @@ async def test_a_detail_tells_what_became_of_it(settings: Settings) -> None:
         assert found["closes"] is None
 
 
-async def test_what_an_external_system_did_not_say_is_null(settings: Settings) -> None:
+async def test_fields_that_an_external_system_left_out_are_null(settings: Settings) -> None:
     async with accounts_world(settings) as world:
         [row] = await publish(world.pool, [{}])
         await world.execute(
@@ -377,7 +377,7 @@ async def test_what_an_external_system_did_not_say_is_null(settings: Settings) -
             assert detail[name] is None, name
 
 
-async def test_what_opens_no_position_has_no_outcome(settings: Settings) -> None:
+async def test_a_signal_that_opens_no_position_has_no_outcome(settings: Settings) -> None:
     """The kind: PENDING for ever. An option that was over when it came; siblings: no side, no price."""
     async with accounts_world(settings) as world:
         rows = await publish(world.pool, [{}] * 4)

@@ -305,7 +305,7 @@ async def test_a_deleted_comment_leaves_a_tombstone_while_it_has_replies(setting
         assert await talk(ben, signal) == {"comments": [], "total": 0, "limit": 50, "offset": 0}
 
 
-async def test_nothing_can_be_said_of_a_signal_that_is_not_there(settings: Settings) -> None:
+async def test_an_unknown_signal_has_no_comments_or_reactions(settings: Settings) -> None:
     async with accounts_world(settings) as world:
         [ann] = await people(world, 1)
         for signal in (str(uuid7()), "abc"):
@@ -315,7 +315,7 @@ async def test_nothing_can_be_said_of_a_signal_that_is_not_there(settings: Setti
             (await ann.send("POST", f"{SIGNALS}/{signal}/comments", {"content": "x"})).problem(404, "NOT_FOUND")
 
 
-async def test_who_may_do_what(settings: Settings) -> None:
+async def test_permissions_of_reactions_and_comments(settings: Settings) -> None:
     async with accounts_world(settings) as world:
         signal = await a_signal(world)
         calls: list[tuple[str, str, Any, set[str]]] = [

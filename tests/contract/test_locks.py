@@ -32,7 +32,7 @@ def test_a_lock_has_the_versions_that_were_tested_and_a_hash_for_each(path: Path
     ("lock", "lists"),
     [("runtime", ["RUNTIME"]), ("extras", ["RUNTIME", "EVERY_MODEL", "KAFKA"]), ("dev", ["RUNTIME", "DEVELOPMENT"])],
 )
-def test_what_is_declared_is_locked_with_what_builds_it(lock: str, lists: list[str]) -> None:
+def test_declared_requirements_are_locked_with_the_build_tools(lock: str, lists: list[str]) -> None:
     declared: dict[str, list[str]] = {}
     source = (REPOSITORY / "setup.py").read_text().partition("\nsetup(")[0]
     exec(compile(source.replace("from setuptools import setup", ""), "setup.py", "exec"), declared)
@@ -42,7 +42,7 @@ def test_what_is_declared_is_locked_with_what_builds_it(lock: str, lists: list[s
     assert (wanted | {"setuptools"}) - set(pins(REPOSITORY / "locks" / f"{lock}.txt")) == set(), "run: make locks"
 
 
-def test_nothing_is_installed_without_a_hash() -> None:
+def test_every_installed_file_has_a_hash() -> None:
     """The kind: one way to install that takes what an index offers."""
     for name in ("Makefile", "Dockerfile", "README.md", "docs/ways-in.md"):
         text = (REPOSITORY / name).read_text().replace("\\\n", " ")

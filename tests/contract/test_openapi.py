@@ -153,7 +153,7 @@ def test_examples_of_a_field_are_of_its_own_schema() -> None:
                 assert validator.is_valid(example), (name, field, example)
 
 
-def test_what_depends_on_another_field_is_in_the_schema() -> None:
+def test_rules_between_fields_are_in_the_schema() -> None:
     document = {"$ref": "#/components/schemas/SignalSubmission", "components": DOCUMENT["components"]}
     validator = Draft202012Validator(document)
     good = EXAMPLES["SignalSubmission"]

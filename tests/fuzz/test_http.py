@@ -116,7 +116,7 @@ def _parsed(pieces: list[bytes]) -> tuple[list[Any], type[BadRequest] | None]:
     return seen, None
 
 
-def test_it_is_the_same_wherever_a_packet_ends() -> None:
+def test_parsing_is_the_same_wherever_a_packet_ends() -> None:
     """But for ADR 11's exception: a method that llhttp does not know, behind another request in the same piece."""
     ends = fuzz_seconds() > 60
     for case in corpus():

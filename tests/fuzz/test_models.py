@@ -101,7 +101,7 @@ async def test_a_count_of_tokens_that_is_none_does_not_cost_the_decision(name: s
     "ignore:.*is not a valid FinishReason:UserWarning"
 )  # the SDK tells of a word it does not know
 @pytest.mark.parametrize("name", DIALECTS)
-async def test_by_chance_every_answer_becomes_an_evaluation(name: str) -> None:
+async def test_random_answers_become_evaluations(name: str) -> None:
     async with opened(name) as (peer, model):
         choices = envelopes(name)
         for said, chance in rounds(fuzz_seconds() / len(DIALECTS)):

@@ -447,7 +447,7 @@ def test_the_whole_corpus_meets_no_exception_but_ours(name: str) -> None:
         _try(way, data)
 
 
-def test_by_chance_there_is_no_exception_but_ours() -> None:
+def test_random_faults_raise_no_exception_but_ours() -> None:
     names = list(WAYS)
     for said, chance in rounds():
         name = chance.choice(names)

@@ -435,7 +435,7 @@ def crashed(server: BreakablePostgres) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("trouble", [stopped, crashed, BreakablePostgres.frozen])
-async def test_without_postgres_writes_fail_within_two_seconds_and_recover_by_themselves(
+async def test_writes_without_postgres_fail_within_two_seconds_and_recover_by_themselves(
     world: World, trouble: Callable[[BreakablePostgres], AbstractContextManager[None]]
 ) -> None:
     key, other = new_key("away"), new_key("never seen")

@@ -320,7 +320,7 @@ async def has_documents(mongo: MongoServer) -> bool:
     return bool(mongo.documents())
 
 
-async def test_what_the_local_model_alone_has_judged_reaches_mongodb_too(
+async def test_decisions_of_the_local_model_alone_reach_mongodb_too(
     quick: Settings, mongo: MongoServer, eager: None
 ) -> None:
     async with pipeline(quick.replace(mongo_url=mongo.url)) as (actors, conn):
@@ -399,7 +399,7 @@ async def test_texts_of_64_kib_are_kept_whole_and_longer_ones_cut(
 
 
 @pytest.mark.parametrize("in_mongo", [False, True])
-async def test_of_an_event_that_is_tried_for_ever_the_latest_runs_are_kept(
+async def test_the_latest_runs_of_an_event_that_is_tried_for_ever_are_kept(
     settings: Settings, mongo: MongoServer, eager: None, *, in_mongo: bool
 ) -> None:
     changed, kind = (settings.replace(mongo_url=mongo.url), MongoArchive) if in_mongo else (settings, Archive)

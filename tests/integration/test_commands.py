@@ -112,7 +112,7 @@ async def test_a_batch_is_one_transaction_and_its_answers_are_kept(settings: Set
 @pytest.mark.parametrize(
     ("trouble", "answer"), [("constraint", Internal()), ("raised", Conflict("raised")), ("bug", Internal())]
 )
-async def test_what_fails_fails_alone_and_the_others_keep_their_order(
+async def test_a_failing_command_fails_alone_and_the_others_keep_their_order(
     settings: Settings, trouble: str, answer: Exception
 ) -> None:
     log = Log()
@@ -336,7 +336,7 @@ async def test_a_batch_loads_once_saves_once_and_publishes_what_was_committed(se
         assert [(change.id, change.total) for change in counters.news] == [(f"{n % 3}", n // 3 + 1) for n in range(9)]
 
 
-async def test_what_changes_nothing_opens_no_transaction_and_is_not_published(settings: Settings) -> None:
+async def test_a_command_that_changes_nothing_opens_no_transaction_and_is_not_published(settings: Settings) -> None:
     counters = Watched()
     async with an_actor(settings, counters), a_pool(settings) as pool:
         await counters.process([Envelope("k", SetTo(5))])
@@ -397,7 +397,7 @@ async def test_a_command_applied_before_does_not_change_memory_either(settings: 
         assert await successor.process([Envelope("k", Total())]) == [6]
 
 
-async def test_after_a_commit_of_unknown_outcome_the_truth_is_read_again(settings: Settings) -> None:
+async def test_state_is_read_again_after_a_commit_of_unknown_outcome(settings: Settings) -> None:
     counters = Watched()
     async with an_actor(settings, counters), a_pool(settings) as pool:
         await counters.process([Envelope("k", Add(1), uuid7().bytes)])

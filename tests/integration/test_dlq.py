@@ -520,7 +520,7 @@ async def test_a_payload_that_is_no_signal_is_refused_by_name_and_changes_nothin
         assert event.timeline[-1]["details"] == {"dlq_id": str(dead_letter["id"]), "stage": "enrich"}
 
 
-async def test_what_the_models_judged_or_what_is_published_cannot_be_edited(quick: Settings) -> None:
+async def test_judged_and_published_events_cannot_be_edited(quick: Settings) -> None:
     bad = ScriptedModel("chatgpt", failures=99)
     async with pipeline(quick, evaluate=ScriptedEvaluate(ScriptedModel("claude"), bad)) as (actors, conn):
         [event_id] = await post(actors, submit())

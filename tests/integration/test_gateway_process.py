@@ -81,7 +81,7 @@ async def ended(child: subprocess.Popen[bytes], *, seconds: float) -> int:
     return status
 
 
-async def test_it_listens_at_once_serves_when_ready_and_drains(settings: Settings, ray: Ray) -> None:
+async def test_a_gateway_listens_at_once_serves_when_ready_and_drains(settings: Settings, ray: Ray) -> None:
     changes = {"ray_address": ray.address, "drain_delay_seconds": DELAY_SECONDS}
     with process(settings, ray.environment, **changes) as (client, child):
         await answers(client, "/health", 200)
@@ -116,7 +116,7 @@ async def test_it_listens_at_once_serves_when_ready_and_drains(settings: Setting
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_without_its_services_it_lives_is_red_and_ends_when_told(
+async def test_a_gateway_without_its_services_lives_is_red_and_ends_when_told(
     settings: Settings, number: signal.Signals
 ) -> None:
     nowhere = {"database_url": "postgresql://postgres@127.0.0.1:1/x", "redis_url": "redis://127.0.0.1:1"}
@@ -129,7 +129,7 @@ async def test_without_its_services_it_lives_is_red_and_ends_when_told(
 
 
 @pytest.mark.skipif(len(listening_hosts("127.0.0.1")) < 2, reason="this machine has no IPv6")
-async def test_it_is_localhost_by_either_protocol(settings: Settings) -> None:
+async def test_localhost_is_served_by_either_protocol(settings: Settings) -> None:
     """Some clients try only the first address of `localhost`, the name under which the server is printed."""
     nowhere = {"database_url": "postgresql://postgres@127.0.0.1:1/x", "redis_url": "redis://127.0.0.1:1"}
     with process(settings, {"PATH": "/usr/bin:/bin"}, ray_address="127.0.0.1:1", **nowhere) as (client, child):
@@ -143,7 +143,7 @@ async def test_it_is_localhost_by_either_protocol(settings: Settings) -> None:
         assert await ended(child, seconds=DRAIN_SECONDS + 3) == 0
 
 
-async def test_its_last_requests_are_counted(settings: Settings, tmp_path: Path) -> None:
+async def test_the_last_requests_of_a_gateway_are_counted(settings: Settings, tmp_path: Path) -> None:
     nowhere = {"database_url": "postgresql://postgres@127.0.0.1:1/x", "redis_url": "redis://127.0.0.1:1"}
     environment = {"PATH": "/usr/bin:/bin", "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     with process(settings, environment, ray_address="127.0.0.1:1", **nowhere) as (client, child):
@@ -159,7 +159,7 @@ async def test_its_last_requests_are_counted(settings: Settings, tmp_path: Path)
     assert f"tradestream_http_requests_total{{{labels}}} {answered}.0\n" in _collected(tmp_path)
 
 
-def test_it_names_all_that_it_cannot_start_without(tmp_path: Path) -> None:
+def test_a_gateway_names_all_that_it_cannot_start_without(tmp_path: Path) -> None:
     child = subprocess.run(
         [sys.executable, "-m", "server.main"], env={"DATA_DIR": str(tmp_path)}, capture_output=True, check=False
     )
@@ -168,7 +168,7 @@ def test_it_names_all_that_it_cannot_start_without(tmp_path: Path) -> None:
         assert name in child.stderr
 
 
-def test_it_refuses_a_limit_for_a_route_that_is_not_there(tmp_path: Path) -> None:
+def test_a_gateway_refuses_a_limit_for_a_route_that_is_not_there(tmp_path: Path) -> None:
     nowhere = Settings.load(None).replace(
         data_dir=tmp_path,
         database_url="postgresql://localhost/nothing",

@@ -208,7 +208,7 @@ async def recovered(stage: Scene, seconds: float = 8.0) -> MarketSnapshot:
     return snapshot
 
 
-async def test_while_the_venue_is_down_signals_fail_at_once_and_a_probe_finds_it_back() -> None:
+async def test_signals_fail_at_once_while_the_venue_is_down_and_a_probe_finds_it_back() -> None:
     async with scene() as stage:
         stage.peer.fault(status(503))
         first = await stage.ask()
@@ -277,7 +277,7 @@ async def test_older_answers_serve_while_the_venue_is_down_with_the_time_they_ar
         assert len((await stage.ask()).candles) == 3
 
 
-async def test_where_an_older_answer_is_at_hand_nobody_waits_long_for_a_newer_one() -> None:
+async def test_a_newer_answer_is_not_waited_for_long_where_an_older_one_is_at_hand() -> None:
     async with scene(timeout_seconds=3.0, patience_seconds=0.2) as stage:
         before = await stage.ask()
         stage.peer.fault(stall())
@@ -289,7 +289,7 @@ async def test_where_an_older_answer_is_at_hand_nobody_waits_long_for_a_newer_on
         assert len(answered(snapshot)) == ALL
 
 
-async def test_what_the_venue_knows_is_guessed_while_it_does_not_say() -> None:
+async def test_coins_are_guessed_while_the_venue_does_not_name_them() -> None:
     async with scene(timeout_seconds=0.8, patience_seconds=0.1) as stage:
         stage.peer.fault(stall(), "allMids")
         started = time.perf_counter()

@@ -139,7 +139,7 @@ async def test_the_documents_message_is_in_the_feed_a_moment_later(settings: Set
         )
 
 
-async def test_its_fields_are_those_of_a_signal_of_the_pipeline(settings: Settings) -> None:
+async def test_the_fields_of_a_scored_signal_are_those_of_a_signal_of_the_pipeline(settings: Settings) -> None:
     # What make_signal of actors/lens/publication.py writes; the streams and lists rely on it for both.
     async with world(settings) as here:
         await here.publish(message(price=67420))
@@ -225,7 +225,7 @@ async def test_an_id_is_stored_once_whatever_comes_later_under_it(settings: Sett
     assert counted("redis", "known") - known == 3
 
 
-async def test_it_may_be_the_feeds_own_echo(settings: Settings) -> None:
+async def test_a_scored_signal_may_be_the_feeds_own_echo(settings: Settings) -> None:
     async with world(settings) as here:
         await here.publish(message())
         [row] = await here.stored(1)
@@ -236,7 +236,7 @@ async def test_it_may_be_the_feeds_own_echo(settings: Settings) -> None:
 # --- what is no signal
 
 
-async def test_what_is_no_signal_is_a_dead_letter_and_the_next_is_read(settings: Settings) -> None:
+async def test_an_invalid_signal_is_a_dead_letter_and_the_next_is_read(settings: Settings) -> None:
     before = clock.now()
     bad = [
         message(score=101),
@@ -271,7 +271,7 @@ async def test_what_is_no_signal_is_a_dead_letter_and_the_next_is_read(settings:
         assert dead_letters[7]["payload"]["raw"].encode() == bad[7]
 
 
-async def test_one_that_postgres_refuses_is_a_dead_letter_and_its_neighbours_are_not(
+async def test_a_signal_that_postgres_refuses_is_a_dead_letter_and_its_neighbours_are_not(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make = scored_module._make
@@ -292,7 +292,7 @@ async def test_one_that_postgres_refuses_is_a_dead_letter_and_its_neighbours_are
     assert counted("redis", "refused") - refused == 2
 
 
-async def test_one_that_the_owner_fails_on_is_found_by_halves(
+async def test_a_signal_that_the_owner_fails_on_is_found_by_halves(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world(settings) as here:
@@ -525,7 +525,7 @@ async def test_a_message_that_comes_while_the_owner_is_away_is_published_when_it
         await here.stored(3)
 
 
-async def test_it_listens_again_when_redis_is_back(settings: Settings, tmp_path: Path) -> None:
+async def test_ingest_listens_again_when_redis_is_back(settings: Settings, tmp_path: Path) -> None:
     with ExitStack() as stack:
         url = stack.enter_context(valkey_server(tmp_path / "valkey"))
         async with world(settings.replace(redis_url=url)) as here:
@@ -543,7 +543,7 @@ async def test_it_listens_again_when_redis_is_back(settings: Settings, tmp_path:
             assert [row["id"] for row in await here.stored(2)] == ids(["before", "after"])
 
 
-async def test_it_starts_while_redis_is_away(settings: Settings, tmp_path: Path) -> None:
+async def test_ingest_starts_while_redis_is_unavailable(settings: Settings, tmp_path: Path) -> None:
     with ExitStack() as stack:
         url = stack.enter_context(valkey_server(tmp_path / "valkey"))
         stack.close()
@@ -559,7 +559,7 @@ async def _one_message(settings: Settings) -> None:
         await here.stored(1)
 
 
-async def test_what_is_held_at_the_end_becomes_durable(settings: Settings) -> None:
+async def test_signals_held_at_the_end_become_durable(settings: Settings) -> None:
     async with world(settings) as here:
         await here.publish(*numbered(300))
 
@@ -571,7 +571,7 @@ async def test_what_is_held_at_the_end_becomes_durable(settings: Settings) -> No
         await here.stored(300)
 
 
-async def test_with_two_readers_each_signal_is_stored_once(settings: Settings) -> None:
+async def test_two_readers_store_each_signal_once(settings: Settings) -> None:
     # A process that is replaced lives on until it notices; so both may listen for a moment.
     assert settings.redis_url is not None
     before = counted("redis", "published") + counted("redis", "known")

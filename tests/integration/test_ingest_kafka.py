@@ -78,7 +78,9 @@ async def test_a_message_is_published_and_then_its_offset_is_committed(reading: 
         await until(caught_up)
 
 
-async def test_it_goes_on_where_it_stopped_and_reads_each_once(reading: Settings, broker: KafkaBroker) -> None:
+async def test_the_consumer_goes_on_where_it_stopped_and_reads_each_once(
+    reading: Settings, broker: KafkaBroker
+) -> None:
     await broker.create_topic(1)
     await broker.produce(numbered(700))  # before it was ever there
     async with world(reading) as here:
@@ -93,7 +95,7 @@ async def test_it_goes_on_where_it_stopped_and_reads_each_once(reading: Settings
         assert counted("kafka", "known") == known, "nothing was read twice"
 
 
-async def test_what_is_delivered_again_is_stored_once_dead_letters_too(reading: Settings, broker: KafkaBroker) -> None:
+async def test_redelivered_messages_are_stored_once_dead_letters_too(reading: Settings, broker: KafkaBroker) -> None:
     await broker.create_topic(1)
     sent_at = clock.now()
     await broker.produce([message(id="a"), b"no json", message(id="b"), None, message(id="a")])
@@ -144,7 +146,7 @@ async def test_producers_may_compress(reading: Settings, broker: KafkaBroker, co
         await here.stored(20)
 
 
-async def test_it_survives_a_broker_that_does_not_answer(reading: Settings, broker: KafkaBroker) -> None:
+async def test_the_consumer_survives_a_broker_that_does_not_answer(reading: Settings, broker: KafkaBroker) -> None:
     await broker.create_topic(1)
     async with world(reading) as here:
         await broker.produce(numbered(1))
@@ -158,7 +160,7 @@ async def test_it_survives_a_broker_that_does_not_answer(reading: Settings, brok
         await here.stored(7)
 
 
-async def test_it_waits_for_a_broker_that_is_not_there_yet(settings: Settings, tmp_path: Path) -> None:
+async def test_the_consumer_waits_for_a_broker_that_is_not_there_yet(settings: Settings, tmp_path: Path) -> None:
     broker = KafkaBroker(tmp_path)
     async with world(settings.replace(kafka_bootstrap_servers=broker.servers)) as here:
         await here.publish(*numbered(1))
@@ -188,7 +190,9 @@ async def test_a_process_that_is_killed_mid_batch_loses_nothing_and_doubles_noth
 
 
 @pytest.mark.slow
-async def test_it_may_be_killed_again_and_again(reading: Settings, broker: KafkaBroker, tmp_path: Path) -> None:
+async def test_the_consumer_may_be_killed_again_and_again(
+    reading: Settings, broker: KafkaBroker, tmp_path: Path
+) -> None:
     await survive(reading, broker, tmp_path, kills=4)
 
 

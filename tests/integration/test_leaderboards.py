@@ -204,7 +204,7 @@ async def test_news_move_the_boards_at_once_and_a_restart_finds_them_again(setti
         assert list((await _followers_of(actors)).values()) == [3, 2, 1]
 
 
-async def test_what_was_told_and_got_lost_is_found_by_comparing(settings: Settings) -> None:
+async def test_lost_notices_are_found_by_comparing(settings: Settings) -> None:
     history = History()
     async with _world(settings, [history]) as (actors, conn):
         history.follows.append((now(), 1))

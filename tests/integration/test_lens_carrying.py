@@ -95,7 +95,7 @@ async def stored(conn: asyncpg.Connection[Any], event_id: UUID) -> tuple[str, st
     return row["stage"], row["status"], counts[0], counts[1]
 
 
-async def test_what_publication_keeps_waiting_is_stored_before_it_waits(settings: Settings) -> None:
+async def test_an_event_that_publication_keeps_waiting_is_stored_before_it_waits(settings: Settings) -> None:
     publish = HeldPublish()
     async with pipeline(settings, publish=publish) as (actors, conn):
         [event_id] = await post(actors, submit())
@@ -113,7 +113,7 @@ async def test_what_publication_keeps_waiting_is_stored_before_it_waits(settings
         assert [line["status"] for line in event.timeline] == WHOLE
 
 
-async def test_nothing_is_written_between_acceptance_and_publication(settings: Settings) -> None:
+async def test_a_carried_event_is_not_written_between_acceptance_and_publication(settings: Settings) -> None:
     async with pipeline(settings) as (actors, conn):
         await conn.execute("CREATE TABLE written (event_id uuid, stage text, status text)")
         await conn.execute(
@@ -188,7 +188,7 @@ async def test_a_stage_with_other_models_than_its_sender_believed_stores_before_
         assert (slow.asked, quick.asked) == (1, 1)
 
 
-async def test_what_is_delivered_twice_on_its_way_is_published_once(settings: Settings) -> None:
+async def test_an_event_delivered_twice_on_its_way_is_published_once(settings: Settings) -> None:
     async with pipeline(settings) as (actors, conn):
         sent: list[Process] = []
         ref = actors.ref(PUBLISH)

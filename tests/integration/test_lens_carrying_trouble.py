@@ -154,7 +154,7 @@ async def test_postgres_may_go_away_while_a_poisoned_event_is_told_apart(
         assert sorted(listener.decided) == [str(ids[n]) for n in range(8) if n != 3]
 
 
-async def test_what_was_overtaken_while_nothing_could_be_published_waits_for_no_other_lease(settings: Settings) -> None:
+async def test_an_event_overtaken_while_nothing_could_be_published_waits_for_no_other_lease(settings: Settings) -> None:
     async with pipeline(settings) as (actors, conn), another_connection(settings) as blocker:
         async with blocker.transaction():
             await blocker.execute("SELECT FROM feed_counter FOR UPDATE")  # no commit of publish gets past this
@@ -170,7 +170,7 @@ async def test_what_was_overtaken_while_nothing_could_be_published_waits_for_no_
         await expect_each_once(conn, 40)
 
 
-async def test_one_event_whose_steps_cannot_be_stored_before_its_models_are_asked_keeps_no_other_waiting(
+async def test_an_event_whose_steps_cannot_be_stored_before_its_models_are_asked_keeps_no_other_waiting(
     settings: Settings,
 ) -> None:
     # As in a rolling restart: enrich carries what evaluate has to store, since it runs other models.

@@ -162,7 +162,7 @@ FAILURES: dict[str, tuple[Turn, str, bool, str]] = {
 
 @each_model
 @pytest.mark.parametrize("kind", FAILURES)
-async def test_each_failure_is_told_apart(name: str, kind: str) -> None:
+async def test_failures_are_told_apart(name: str, kind: str) -> None:
     turn, reason, is_final, text = FAILURES[kind]
     run = await judged(name, turn)
     assert run.decision is None
@@ -254,7 +254,7 @@ async def test_a_redirect_is_not_followed(name: str) -> None:
 
 
 @each_model
-async def test_only_the_settings_decide_what_is_sent_where(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_settings_alone_decide_what_is_sent_where(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
     for variable in ("NO_PROXY", "no_proxy"):

@@ -215,7 +215,7 @@ async def test_a_statement_that_takes_too_long_is_given_up(postgres: BreakablePo
             await conn.execute("SELECT pg_sleep(0.2)")
 
 
-async def test_how_much_of_a_pool_is_in_use_is_told(postgres: BreakablePostgres) -> None:
+async def test_the_used_part_of_a_pool_is_reported(postgres: BreakablePostgres) -> None:
     def told(state: str) -> float | None:
         labels = {"owner": "test", "state": state}
         return REGISTRY.get_sample_value("tradestream_postgres_pool_connections", labels)
@@ -274,7 +274,7 @@ async def test_a_server_in_trouble_is_the_database_being_unavailable(error: Exce
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_what_is_wrong_with_a_statement_or_a_program_is_not(error: Exception) -> None:
+async def test_faults_of_a_statement_or_a_program_are_no_outage(error: Exception) -> None:
     with pytest.raises(type(error)):
         async with database_errors():
             raise error

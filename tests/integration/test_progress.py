@@ -79,7 +79,7 @@ async def test_facts_that_come_doubled_mixed_up_and_from_all_sides_unlock_once(s
         assert await world.value("SELECT count(*) FROM achievements") == 6
 
 
-async def test_nobody_is_told_and_the_owner_dies_and_the_unlock_comes_all_the_same(settings: Settings) -> None:
+async def test_the_unlock_comes_although_no_notice_is_sent_and_the_owner_dies(settings: Settings) -> None:
     async with quiet(settings) as world:
         user = await newcomer(world)
         await tell(world, user, ProviderFacts(1, 0, 0, "none", True, NOON))
@@ -322,7 +322,7 @@ async def fetch(world: World, statement: str, *arguments: Any) -> list[Any]:
         return [tuple(row) for row in await conn.fetch(statement, *arguments)]
 
 
-async def test_what_is_past_the_most_that_count_is_passed_over(
+async def test_referrals_past_the_most_that_count_are_passed_over(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("actors.users.progress.REFERRALS", 2)

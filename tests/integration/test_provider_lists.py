@@ -93,7 +93,7 @@ async def test_every_read_of_providers_takes_an_index_and_little_time(database_u
 
 
 @pytest.mark.parametrize("sort", ["name", ""])
-async def test_another_sort_is_a_mistake_of_the_caller(database_url: str, sort: str) -> None:
+async def test_an_unknown_sort_is_a_mistake_of_the_caller(database_url: str, sort: str) -> None:
     conn = await asyncpg.connect(database_url)
     try:
         await conn.execute("INSERT INTO providers VALUES (gen_random_uuid(), 'x')")

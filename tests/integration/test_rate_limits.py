@@ -77,7 +77,7 @@ async def test_requests_that_wait_share_a_round_trip_and_none_is_lost(redis_url:
         assert calls <= 5
 
 
-async def test_what_is_exempt_or_switched_off_does_not_ask_redis(redis_url: str) -> None:
+async def test_exempt_and_switched_off_limits_do_not_ask_redis(redis_url: str) -> None:
     async with limiter(redis_url) as (limits, redis):
         assert await limits.check(EXEMPT, "GET /health", "a") is None
         assert await redis.keys("*") == []
@@ -86,7 +86,7 @@ async def test_what_is_exempt_or_switched_off_does_not_ask_redis(redis_url: str)
         assert await redis.keys("*") == []
 
 
-async def test_without_redis_this_process_counts_and_nobody_waits() -> None:
+async def test_requests_are_counted_here_without_redis_and_without_a_wait() -> None:
     async with limiter("redis://127.0.0.1:1") as (limits, _):
         began = time.monotonic()
         verdicts = [await limits.check(FIXED, "GET /x", "a") for _ in range(200)]
@@ -113,7 +113,7 @@ async def test_a_redis_that_does_not_answer_costs_one_short_wait(monkeypatch: py
     silent.close()
 
 
-async def test_when_redis_is_back_it_counts_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_redis_counts_again_when_it_is_back(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_redis, "PROBE_SECONDS", 0.05)
     async with limiter(redis_url) as (limits, redis):
         redis.failed(ConnectionError())

@@ -204,7 +204,7 @@ async def test_a_feed_of_five_hundred_providers_is_one_look_for_each_however_man
         assert pages_read(explaining.plans[1]) < 20
 
 
-async def test_nobody_followed_is_an_empty_feed(community: str) -> None:
+async def test_a_feed_of_no_followed_provider_is_empty(community: str) -> None:
     async with connected(community) as conn:
         assert await list_feed(conn, [], None, limit=20) == b"[]"
         assert await count_feed(conn, Totals(), [], None) == 0

@@ -89,7 +89,7 @@ async def test_a_close_of_what_passed_is_not_withheld_live_or_replayed_or_by_the
             assert await ids(again, 2) == wanted[1:]
 
 
-async def test_what_the_records_have_read_and_what_they_have_not_adds_up(settings: Settings) -> None:
+async def test_signals_read_by_the_records_and_signals_not_yet_read_add_up(settings: Settings) -> None:
     settings = settings.replace(rate_limit_enabled=False, heartbeat_seconds=30.0)
     ann = uuid7()
     async with gateway(settings) as server:

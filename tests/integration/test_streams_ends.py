@@ -332,7 +332,7 @@ async def test_connected_providers_are_counted_once_over_all_gateways(
             await reader.until(lambda event: event.data.get("connected_providers") == 1)
 
 
-async def test_nothing_is_left_of_streams_however_they_ended(settings: Settings) -> None:
+async def test_streams_leave_nothing_behind_however_they_ended(settings: Settings) -> None:
     async with serving(settings, stream_buffer_bytes=20_000, heartbeat_seconds=0.2) as (server, publisher):
         await connect_and_leave(server, publisher)
         process = psutil.Process()

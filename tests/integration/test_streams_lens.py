@@ -76,7 +76,7 @@ async def publish(server: Gateway, *items: DecisionItem) -> None:
     await server.redis.publish(DECISIONS_CHANNEL, encode_decisions(items))
 
 
-async def test_nothing_is_sent_before_a_subscription_and_all_of_it_after(settings: Settings) -> None:
+async def test_messages_are_sent_only_after_a_subscription_and_then_all_of_them(settings: Settings) -> None:
     async with serving(settings) as server, dial(server) as client:
         await publish(server, decision(n=1))
         assert await client.ask({"type": "ping"}) == {"type": "pong"}
@@ -214,7 +214,7 @@ async def test_a_client_that_does_not_read_is_closed_and_delays_nobody(settings:
 
 
 @pytest.mark.parametrize(("address", "status"), [("203.0.113.9", 403), ("10.1.2.3", 101)])
-async def test_only_the_internal_network_gets_in(settings: Settings, address: str, status: int) -> None:
+async def test_the_internal_network_alone_gets_in(settings: Settings, address: str, status: int) -> None:
     trusting = Settings.load(env_file=None).internal_networks[:1]
     async with serving(settings, trusted_proxies=trusting) as server:
         if status == 101:

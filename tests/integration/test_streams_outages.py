@@ -60,7 +60,7 @@ async def serving(settings: Settings, heartbeat_seconds: float = 0.3) -> AsyncIt
         yield server, Publisher(server.pool, server.redis)
 
 
-async def test_without_redis_the_feed_comes_from_postgres_and_heartbeats_go_on(
+async def test_the_feed_comes_from_postgres_without_redis_and_heartbeats_go_on(
     settings: Settings, valkey: BreakableValkey
 ) -> None:
     async with serving(settings.replace(redis_url=valkey.url)) as (server, publisher), stream(server.port) as reader:
@@ -97,9 +97,7 @@ async def test_new_streams_open_without_redis_and_resume_where_they_were(
             assert await again.signals(1) == publisher.places()[1:]
 
 
-async def test_without_redis_sessions_move_between_gateways_all_the_same(
-    settings: Settings, valkey: BreakableValkey
-) -> None:
+async def test_sessions_move_between_gateways_without_redis_too(settings: Settings, valkey: BreakableValkey) -> None:
     settings = settings.replace(redis_url=valkey.url)
     async with serving(settings) as (first, publisher), serving(settings) as (second, _):
         async with stream(first.port, min_score=50) as reader:
@@ -158,7 +156,7 @@ async def test_a_resume_waits_for_a_redis_that_restarts(settings: Settings, valk
         assert await session_opened == (True, 2)
 
 
-async def test_without_postgres_what_redis_brings_is_passed_on_and_a_hole_waits(
+async def test_messages_of_redis_are_passed_on_without_postgres_and_a_gap_waits(
     settings: Settings, postgres: BreakablePostgres
 ) -> None:
     async with (

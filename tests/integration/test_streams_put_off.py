@@ -73,7 +73,7 @@ async def status(server: Gateway, method: str = "GET", **headers: str) -> int:
     return reader.status
 
 
-async def test_while_a_gateway_starts_an_event_source_is_put_off_and_all_others_refused(settings: Settings) -> None:
+async def test_an_event_source_is_deferred_while_a_gateway_starts_and_all_others_refused(settings: Settings) -> None:
     async with serving(settings) as server:
         process = server.application.gateway
         services, process.services, process.lifecycle.state = process.services, None, "starting"
@@ -89,7 +89,7 @@ async def test_while_a_gateway_starts_an_event_source_is_put_off_and_all_others_
             assert reader.headers["X-Ratelimit-Remaining"] == "9"
 
 
-async def test_while_postgres_is_away_an_event_source_is_put_off_until_it_is_back(
+async def test_an_event_source_is_deferred_until_postgres_is_back(
     settings: Settings, postgres: BreakablePostgres
 ) -> None:
     postgres.stop()
@@ -123,7 +123,7 @@ async def resumes(server: Gateway, last_id: str) -> bool:
     return event.name == "session_start" and event.data["resumed"] is True
 
 
-async def test_what_does_not_pass_by_itself_stays_a_refusal(settings: Settings) -> None:
+async def test_a_refusal_that_does_not_pass_by_itself_stays_one(settings: Settings) -> None:
     async with serving(settings, rate_limit_enabled=False, max_streams=1) as server:
         assert await status(server, **EVENTS, Authorization="Bearer nonsense") == 401
         reader = await connect(server.port, headers=EVENTS, categories="nonsense")
@@ -142,7 +142,7 @@ async def test_a_draining_gateway_sends_event_sources_to_another(settings: Setti
         assert await status(server) == 503
 
 
-def test_who_has_used_half_of_their_openings_comes_back_when_they_are_counted_anew() -> None:
+def test_a_client_with_half_of_its_openings_used_comes_back_when_they_are_counted_anew() -> None:
     for used, least, most, retry_after in ((5, 1000, 3000, b"2"), (6, 31_000, 33_000, b"30")):
         data = later(Unavailable("Away", retry_after=2), Verdict(True, 10, used, 30))
         assert least <= int(data.split()[1]) <= most

@@ -198,7 +198,7 @@ async def test_a_session_belongs_to_who_began_it(settings: Settings) -> None:
             assert again.events[0].data["resume_error"] == "identity"
 
 
-async def test_of_two_connections_that_resume_at_once_one_goes_on(settings: Settings) -> None:
+async def test_two_connections_that_resume_at_once_leave_one(settings: Settings) -> None:
     async with two_gateways(settings, heartbeat_seconds=30.0) as (first, second, publisher):
         async with stream(first.port) as reader:
             await publisher.publish(*drafts(3))

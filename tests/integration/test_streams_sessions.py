@@ -65,7 +65,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "ASK_AGAIN_SECONDS", (0.05, 0.1))
 
 
-async def test_what_was_taken_over_in_redis_is_not_resumed_from_postgres(settings: Settings) -> None:
+async def test_a_session_taken_over_in_redis_is_not_resumed_from_postgres(settings: Settings) -> None:
     async with several(settings) as stores:
         cut_off, connected = stores.make(reaches_redis=False), stores.make()
         await cut_off.save([(SESSION, record(1, 5))])
@@ -76,7 +76,7 @@ async def test_what_was_taken_over_in_redis_is_not_resumed_from_postgres(setting
         assert await cut_off.save([(SESSION, record(1, 6))]) == {SESSION}, "its client has gone over"
 
 
-async def test_what_ended_here_before_the_outage_may_have_gone_on_since(settings: Settings) -> None:
+async def test_a_session_that_ended_here_before_the_outage_may_have_gone_on_since(settings: Settings) -> None:
     async with several(settings) as stores:
         store = stores.make(reaches_redis=False)
         store.remember(SESSION, record(1, 5))
@@ -86,7 +86,7 @@ async def test_what_ended_here_before_the_outage_may_have_gone_on_since(settings
         assert await store.load(SESSION) == record(2, 8)
 
 
-async def test_after_a_restart_of_redis_the_newer_record_is_waited_for(settings: Settings) -> None:
+async def test_the_newer_record_is_waited_for_after_a_restart_of_redis(settings: Settings) -> None:
     async with several(settings) as stores:
         one, other = stores.make(), stores.make()
         await one.save([(SESSION, record(1, 5))])  # as of an old copy, or of Postgres: Redis has lost what came since
@@ -139,7 +139,7 @@ async def test_a_resume_waits_for_a_restart_longer_than_in_a_long_outage(
         assert asyncio.get_running_loop().time() - began < 3.0
 
 
-async def test_with_both_away_nothing_is_found_and_nobody_waits_long(settings: Settings) -> None:
+async def test_records_are_not_found_without_both_stores_and_without_a_long_wait(settings: Settings) -> None:
     async with several(settings) as stores:
         store = stores.make(reaches_redis=False)
         stores.pool.terminate()

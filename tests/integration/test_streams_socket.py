@@ -82,7 +82,7 @@ async def serving(settings: Settings, **changes: Any) -> AsyncIterator[tuple[Gat
         yield server, Publisher(server.pool, server.redis)
 
 
-async def test_it_is_the_same_feed_with_the_same_numbers(settings: Settings) -> None:
+async def test_the_socket_carries_the_same_feed_with_the_same_numbers(settings: Settings) -> None:
     async with (
         serving(settings, heartbeat_seconds=0.3) as (server, publisher),
         listen(server) as listener,
@@ -100,7 +100,7 @@ async def test_it_is_the_same_feed_with_the_same_numbers(settings: Settings) -> 
         assert signals[0] == signals[1]
 
 
-async def test_who_holds_a_socket_is_a_connected_provider(settings: Settings) -> None:
+async def test_a_provider_with_an_open_socket_is_connected(settings: Settings) -> None:
     provider = token(settings, str(uuid7()), is_provider=True)
     async with serving(settings, heartbeat_seconds=0.2) as (server, _), listen(server, access_token=provider) as holder:
         while (event := await holder.next()) is not None and event.data.get("connected_providers") != 1:
@@ -183,7 +183,7 @@ async def test_an_end_is_announced_and_then_closed_with_a_code(settings: Setting
         await until(lambda: server.feed.limits.open == 0)
 
 
-async def test_what_a_client_says_is_passed_over_and_its_pings_are_answered(settings: Settings) -> None:
+async def test_messages_of_a_client_are_passed_over_and_its_pings_are_answered(settings: Settings) -> None:
     async with serving(settings) as (server, publisher), listen(server) as listener:
         await listener.connection.write_message("hello")
         await listener.connection.write_message(b"\x00\xff", binary=True)

@@ -100,7 +100,7 @@ async def test_a_connection_that_takes_nothing_any_more_is_taken_over(settings: 
         await dead.close()
 
 
-async def test_who_hangs_up_and_comes_back_at_once_goes_on(settings: Settings) -> None:
+async def test_a_client_that_hangs_up_and_comes_back_at_once_goes_on(settings: Settings) -> None:
     async with two_gateways(settings) as (first, second, publisher):
         reader = await connect(first.port)
         await reader.next()

@@ -34,7 +34,7 @@ def long_path(tmp_path: Path) -> Path:
     return tmp_path / ("long" * 20) / ("path" * 20) / "data"
 
 
-def test_everything_starts_is_repaired_and_stops_without_a_trace(long_path: Path) -> None:
+def test_a_whole_system_starts_is_repaired_and_stops_without_a_trace(long_path: Path) -> None:
     with server(long_path) as running:
         running.start().wait_ready()
         first_ray = gateway_says(running)["ray"]
@@ -57,7 +57,7 @@ def test_everything_starts_is_repaired_and_stops_without_a_trace(long_path: Path
         assert traces(running) == []
 
 
-def test_what_a_killed_supervisor_leaves_is_ended_and_its_data_kept(tmp_path: Path) -> None:
+def test_the_children_of_a_killed_supervisor_are_ended_and_its_data_kept(tmp_path: Path) -> None:
     with server(tmp_path / "data") as running:
         running.start().wait_ready()
         execute(running, "CREATE TABLE kept (note text)", "INSERT INTO kept VALUES ('here')")

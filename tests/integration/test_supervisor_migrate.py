@@ -49,7 +49,7 @@ async def _execute(url: str, statement: str) -> None:
         await conn.close()
 
 
-async def test_what_is_missing_is_applied_once_and_named(empty_url: str, folder: Path) -> None:
+async def test_missing_migrations_are_applied_once_and_named(empty_url: str, folder: Path) -> None:
     assert await migrate(empty_url, folder) == ["0001_first.sql", "0002_second.sql"]
     assert await migrate(empty_url, folder) == []
     write(folder, "0003_third", "CREATE TABLE third (id int)")

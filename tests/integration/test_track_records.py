@@ -199,7 +199,7 @@ async def test_a_published_signal_is_in_the_record_at_once_and_without_redis_wit
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_whatever_dies_records_equal_a_recomputation_to_the_last_digit(
+async def test_records_equal_a_recomputation_to_the_last_digit_whatever_dies(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     rng = random.Random(seed)
@@ -369,7 +369,7 @@ async def test_a_record_that_is_wrong_is_named_and_repaired(settings: Settings) 
         assert (await owners.record(who), await owners.results(who)) == right
 
 
-async def test_when_there_are_other_shards_nothing_is_lost_and_nothing_counted_twice(settings: Settings) -> None:
+async def test_other_numbers_of_shards_lose_nothing_and_count_nothing_twice(settings: Settings) -> None:
     async with owners_of(settings) as owners:
         providers = await owners.system_providers(5)
         await owners.publish([Trade(each) for each in providers])

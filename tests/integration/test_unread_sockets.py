@@ -43,7 +43,7 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("path", ["/api/v1/ws/stream", "/api/signals/ws"])
-async def test_whatever_a_deaf_client_says_what_waits_for_it_is_bounded(settings: Settings, path: str) -> None:
+async def test_messages_waiting_for_a_deaf_client_are_bounded(settings: Settings, path: str) -> None:
     settings = settings.replace(rate_limit_enabled=False, stream_buffer_bytes=BUFFER_BYTES)
     opened: list[DetachedStream] = []
     async with gateway(settings) as server:

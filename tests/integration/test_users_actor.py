@@ -112,7 +112,7 @@ async def test_a_registration_among_others_fails_alone(settings: Settings) -> No
         assert [isinstance(each, Conflict) for each in replies] == [False, True, False]
 
 
-async def test_what_could_not_be_saved_is_not_remembered_either(settings: Settings) -> None:
+async def test_changes_that_could_not_be_saved_are_not_remembered_either(settings: Settings) -> None:
     async with owner_of(settings) as owner:
         await owner.register(email="taken@example.com")
         row = account_row(email="taken@example.com")

@@ -154,7 +154,7 @@ def test_the_walk_sees_what_is_missing_and_which_kinds_are_not_shown() -> None:
     assert lacking(PAGE, page) == ["signals.1: none of its kind"]
 
 
-def test_what_one_signal_of_the_list_shows_need_not_be_in_every_one() -> None:
+def test_a_field_that_one_signal_of_the_list_shows_need_not_be_in_every_one() -> None:
     page = _page()
     bare = copy.deepcopy(page["signals"])
     for each in bare:
@@ -182,7 +182,7 @@ def test_a_field_that_no_item_has_is_found() -> None:
     ]
 
 
-def test_what_is_within_something_that_another_lacks_is_lacking_in_both() -> None:
+def test_a_field_within_something_that_another_lacks_is_lacking_in_both() -> None:
     assert common([["user.avatar_url: null"], ["user: missing", "id: null"]]) == ["user.avatar_url: null"]
     assert common([["user.avatar_url: null"], ["user.name: null"]]) == []
 

@@ -98,7 +98,7 @@ def test_the_client_is_the_rightmost_address_that_is_no_trusted_proxy(
         ("10.9.0.1", "198.51.100.7, 10.9.0.2", False),
     ],
 )
-def test_who_speaks_for_others_and_is_no_trusted_proxy_is_a_relay(
+def test_a_peer_that_forwards_and_is_no_trusted_proxy_is_a_relay(
     peer: str, forwarded: str | None, relayed: bool
 ) -> None:
     """The kind: a proxy's own address that stands for everybody behind it."""
@@ -106,7 +106,7 @@ def test_who_speaks_for_others_and_is_no_trusted_proxy_is_a_relay(
 
 
 @pytest.mark.parametrize("entry", ["unknown", "10.0.0.1 evil", "_hidden", "999.1.1.1", "10.0.0.1/8"])
-def test_what_is_no_address_is_never_internal(entry: str) -> None:
+def test_text_that_is_no_address_is_never_internal(entry: str) -> None:
     assert not gatekeeper("10.9.0.0/16").locate("10.9.0.1", entry).is_internal
 
 

@@ -119,7 +119,7 @@ async def test_messages_of_one_turn_of_the_loop_leave_in_one_call() -> None:
         assert [len(batch) for batch in actor.batches] == [50]
 
 
-async def test_what_arrives_during_a_call_waits_and_leaves_in_the_next_one_in_order() -> None:
+async def test_messages_during_a_call_wait_and_leave_in_the_next_one_in_order() -> None:
     actor = Actor()
     actor.open.clear()
     async with a_mailbox(actor) as ref:
@@ -432,7 +432,7 @@ async def test_only_a_write_that_must_not_be_repeated_carries_a_command_id() -> 
         assert idempotent.command_id is None
 
 
-async def test_what_is_told_arrives_and_a_lost_call_is_repeated() -> None:
+async def test_told_messages_arrive_and_a_lost_call_is_repeated() -> None:
     failures = [Undelivered("once")]
 
     async def answer(batch: Sequence[Envelope]) -> bytes:
@@ -447,7 +447,7 @@ async def test_what_is_told_arrives_and_a_lost_call_is_repeated() -> None:
         assert actor.batches[0][0].command_id == actor.batches[1][0].command_id
 
 
-async def test_what_is_told_is_dropped_when_it_is_too_old() -> None:
+async def test_told_messages_are_dropped_when_they_are_too_old() -> None:
     actor = Actor()
     actor.open.clear()
     async with a_mailbox(actor, tell_seconds=0.05) as ref:
@@ -495,7 +495,7 @@ def test_messages_come_back_from_their_bytes_as_they_were() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(["ok", "lost before", "lost after"]), max_size=12), st.integers(1, 30))
-def test_whatever_calls_are_lost_each_command_is_applied_once(faults: list[str], count: int) -> None:
+def test_each_command_is_applied_once_whatever_calls_are_lost(faults: list[str], count: int) -> None:
     """`lost after`: the actor has applied the batch, but the answer does not arrive."""
     applied: dict[bytes, str] = {}
     times = 0

@@ -33,7 +33,7 @@ class Table:
         return [(key, found) for key in keys]
 
 
-async def test_what_is_asked_for_during_a_batch_is_read_in_the_next_one_each_thing_once() -> None:
+async def test_keys_asked_for_during_a_batch_are_read_once_each_in_the_next_one() -> None:
     table = Table()
     reads = BatchedReads(table.read)
     first = spawn(reads.get("a"), name="ask")
@@ -58,7 +58,7 @@ async def test_a_batch_is_bounded() -> None:
     assert [len(batch) for batch in table.batches] == [1, 2, 2, 1]
 
 
-async def test_who_waits_for_the_next_batch_fails_with_this_one_and_later_ones_are_read() -> None:
+async def test_readers_of_the_next_batch_fail_with_this_one_and_later_ones_are_read() -> None:
     table = Table()
     reads = BatchedReads(table.read, most=1)
     table.error = DatabaseUnavailable()
@@ -80,7 +80,7 @@ async def test_who_waits_for_the_next_batch_fails_with_this_one_and_later_ones_a
     assert await reads.get("c") == ("c", 0)
 
 
-async def test_who_goes_away_takes_nothing_from_the_others() -> None:
+async def test_a_waiter_that_goes_away_takes_nothing_from_the_others() -> None:
     table = Table()
     reads = BatchedReads(table.read)
     asked = [spawn(reads.get(key), name="ask") for key in ("a", "b", "b")]

@@ -50,7 +50,7 @@ def test_numbers_keep_all_their_digits_in_and_out() -> None:
         (b'{"a": {"b": "\\uDFFF"}}', "surrogate"),
     ],
 )
-def test_what_is_no_json_object_says_why(body: bytes, message: str) -> None:
+def test_a_body_that_is_no_json_object_says_why(body: bytes, message: str) -> None:
     with pytest.raises(ValidationFailed, match=message):
         parse_json(body)
 

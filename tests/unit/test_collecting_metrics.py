@@ -64,7 +64,7 @@ def test_the_files_of_living_processes_are_left_alone(tmp_path: Path) -> None:
     assert samples(tmp_path)["depth"] == 7
 
 
-async def test_without_a_shared_folder_this_process_speaks_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_metrics_without_a_shared_folder_are_of_this_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR")
     HTTP_REQUESTS.labels("GET", "/x", "200").inc()
     text, media_type = await collect_metrics()
@@ -122,12 +122,12 @@ async def test_a_loop_that_has_ended_keeps_no_request() -> None:
     assert counted("/two-loops")["requests_total"] == 2
 
 
-def test_without_a_loop_a_request_is_counted_at_once() -> None:
+def test_a_request_without_a_loop_is_counted_at_once() -> None:
     GatheredRequests().add("GET", "/at-once", 200, 0.1)
     assert counted("/at-once")["requests_total"] == 1
 
 
-async def test_so_many_requests_are_gathered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_gathered_requests_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("config.metrics.MOST_REQUESTS", 3)
     gathered = GatheredRequests()
     for _ in range(4):
@@ -135,7 +135,7 @@ async def test_so_many_requests_are_gathered_and_no_more(monkeypatch: pytest.Mon
     assert counted("/many")["requests_total"] == 3
 
 
-async def test_who_asks_for_the_metrics_here_is_told_of_every_request_that_was_answered(
+async def test_metrics_asked_for_here_count_every_answered_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR")

@@ -49,7 +49,7 @@ def test_a_header_is_read_with_its_weights(accepted: str | None, takes: bool) ->
 
 
 @given(st.text(st.characters(max_codepoint=0xFF)) | st.text(st.sampled_from("gzip*;q=01.,- ")))
-def test_whatever_is_asked_has_an_answer(accepted: str) -> None:
+def test_every_accept_encoding_has_an_answer(accepted: str) -> None:
     assert takes_gzip(accepted) in {True, False}
 
 
@@ -85,7 +85,7 @@ async def test_equal_bodies_are_compressed_once(monkeypatch: pytest.MonkeyPatch)
     assert made == [small, LARGE]
 
 
-async def test_those_for_whom_it_would_take_too_long_get_theirs_as_it_is() -> None:
+async def test_a_response_that_would_wait_too_long_for_compression_is_sent_as_it_is() -> None:
     compressor = Compressor()
     bodies = [LARGE + bytes([n]) for n in range(WAITING + 5)]
     answers = await asyncio.gather(*(compressor.later(each) for each in bodies))
@@ -93,7 +93,7 @@ async def test_those_for_whom_it_would_take_too_long_get_theirs_as_it_is() -> No
     assert await compressor.later(bodies[-1]) is not None
 
 
-async def test_what_is_kept_is_bounded_and_the_last_used_stays() -> None:
+async def test_the_cache_is_bounded_and_the_last_used_stays() -> None:
     compressor, used = Compressor(), b"used" * 1000
     compressor.at_once(used)
     for _ in range(3 * KEPT_BYTES // IN_LOOP_BYTES):
@@ -106,7 +106,7 @@ async def test_what_is_kept_is_bounded_and_the_last_used_stays() -> None:
     assert compressor.at_once(b"x" * (KEPT_BYTES // 4 + 1)) is None
 
 
-async def test_who_goes_away_takes_nothing_from_the_others() -> None:
+async def test_a_waiter_that_goes_away_takes_nothing_from_the_others() -> None:
     compressor = Compressor()
     first = spawn(compressor.later(LARGE), name="test")
     await asyncio.sleep(0)

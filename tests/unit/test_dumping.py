@@ -86,7 +86,7 @@ def test_a_row_and_a_mapping_are_dumped_alike() -> None:
     assert Everything(many=True).dump([row, vars(row)]) == [EXPECTED, EXPECTED]
 
 
-def test_what_is_not_there_is_null() -> None:
+def test_missing_values_are_null() -> None:
     dumped = Everything(exclude=("loud",)).dump({})
     assert set(dumped) == set(EXPECTED) - {"loud"}
     assert set(map(type, dumped.values())) == {type(None)}

@@ -37,7 +37,7 @@ def test_the_documents_example_comes_out() -> None:
     }
 
 
-def test_only_what_applies_is_in_the_body() -> None:
+def test_the_body_of_an_error_has_only_what_applies() -> None:
     assert error_body(RateLimited(retry_after=45), "r1") == {
         "detail": "Rate limit exceeded",
         "error": {"code": "RATE_LIMITED", "message": "Rate limit exceeded", "retry_after": 45, "request_id": "r1"},
@@ -70,7 +70,7 @@ def test_anything_unforeseen_is_a_constant() -> None:
 @pytest.mark.parametrize(
     ("status", "code"), [(404, "NOT_FOUND"), (405, "METHOD_NOT_ALLOWED"), (400, "VALIDATION_ERROR")]
 )
-def test_what_tornado_raises_has_our_shape(status: int, code: str) -> None:
+def test_errors_that_tornado_raises_have_our_shape(status: int, code: str) -> None:
     assert to_app_error(tornado.web.HTTPError(status)).code == code
 
 

@@ -136,7 +136,7 @@ def test_an_idle_session_costs_two_bytes_a_heartbeat() -> None:
 
 
 @pytest.mark.parametrize("packed", [b"\x80", b"\x01", b"\x01\x01\x01", b"\x01\x80"])
-def test_what_are_no_marks_is_a_value_error(packed: bytes) -> None:
+def test_text_that_is_no_checkpoints_is_a_value_error(packed: bytes) -> None:
     with pytest.raises(ValueError, match="not marks"):
         unpack_checkpoints(packed)
 

@@ -27,13 +27,13 @@ def started(last: int, *, capacity: int = 4096) -> FeedOrder:
     return order
 
 
-def test_what_is_next_passes_at_once() -> None:
+def test_the_next_message_passes_at_once() -> None:
     order = started(4)
     assert places(order.offer(items(5, 6))) == [5, 6]
     assert not order.is_missing
 
 
-def test_what_follows_a_hole_waits_for_it() -> None:
+def test_messages_after_a_gap_wait_for_it() -> None:
     order = started(0)
     assert order.offer(items(3, 4)) == []
     assert order.is_missing
@@ -42,7 +42,7 @@ def test_what_follows_a_hole_waits_for_it() -> None:
     assert not order.is_missing
 
 
-def test_what_has_passed_does_not_pass_again() -> None:
+def test_a_message_that_has_passed_does_not_pass_again() -> None:
     order = started(0)
     order.offer(items(1, 2, 3))
     assert order.offer(items(2, 1)) == []

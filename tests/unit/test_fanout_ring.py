@@ -16,7 +16,7 @@ def after(ring: Ring, seq: int, *, upto: int = 10**9, count: int = 10**9, size_b
     return [signal.feed_seq for signal in ring.after(seq, upto=upto, count=count, size_bytes=size_bytes)]
 
 
-def test_it_gives_what_follows_a_place_within_each_bound() -> None:
+def test_the_ring_gives_what_follows_a_place_within_each_bound() -> None:
     ring = Ring()
     ring.start(10)
     ring.append(signals(11, 20))
@@ -28,7 +28,7 @@ def test_it_gives_what_follows_a_place_within_each_bound() -> None:
     assert after(ring, 20) == []
 
 
-def test_it_forgets_the_oldest_and_says_so() -> None:
+def test_the_ring_forgets_the_oldest_and_says_so() -> None:
     ring = Ring(capacity=80)
     ring.start(0)
     for first in range(1, 1001, 10):
@@ -41,7 +41,7 @@ def test_it_forgets_the_oldest_and_says_so() -> None:
     assert len(ring) >= 80
 
 
-def test_it_is_bounded_in_bytes_too() -> None:
+def test_the_ring_is_bounded_in_bytes_too() -> None:
     ring = Ring(capacity=1000, capacity_bytes=10_000)
     ring.start(0)
     ring.append(signals(1, 100, size=1000))

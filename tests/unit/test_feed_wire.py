@@ -41,11 +41,11 @@ def test_a_batch_of_decisions_survives_the_wire() -> None:
         encode_decisions(DECISIONS),
     ],
 )
-def test_what_is_not_a_batch_of_signals_is_a_value_error(message: bytes) -> None:
+def test_bytes_that_are_no_batch_of_signals_are_a_value_error(message: bytes) -> None:
     with pytest.raises(ValueError, match="feed message"):
         decode_batch(message)
 
 
-def test_what_is_not_a_batch_of_decisions_is_a_value_error() -> None:
+def test_bytes_that_are_no_batch_of_decisions_are_a_value_error() -> None:
     with pytest.raises(ValueError, match="feed message"):
         decode_decisions(encode_batch(SIGNALS))

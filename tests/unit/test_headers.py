@@ -53,7 +53,7 @@ def looks(headers: HTTPHeaders, name: str) -> list[Any]:
 @given(st.lists(STEPS, max_size=12))
 @example([("add", "a" * 70, "1"), ("add", "A" * 70, "2"), ("delete", "a" * 70, "")])
 @example([("add", "Vary", "1"), ("add", "vary", ""), ("add", "VARY", " ")])
-def test_any_use_has_the_same_outcome(steps: list[tuple[str, str, str]]) -> None:
+def test_headers_have_the_same_outcome_as_tornados_for_any_use(steps: list[tuple[str, str, str]]) -> None:
     ours, theirs = Headers(), HTTPHeaders()
     for step in steps:
         assert outcome(ours, step) == outcome(theirs, step)
@@ -62,7 +62,7 @@ def test_any_use_has_the_same_outcome(steps: list[tuple[str, str, str]]) -> None
         assert looks(ours, name) == looks(theirs, name)
 
 
-def test_what_is_put_is_named_as_it_is_sent() -> None:
+def test_headers_are_named_as_they_are_sent() -> None:
     cors = cors_headers("https://a", ["https://a"])
     ours, theirs = Headers(), HTTPHeaders()
     for fields in (SECURITY_HEADERS, cors, (HSTS,), [("Vary", "Accept")]):

@@ -260,7 +260,7 @@ async def test_closing_all_connections_tells_their_handlers() -> None:
 
 
 @on_both_loops
-async def test_nothing_waits_for_the_collector() -> None:
+async def test_connections_leave_nothing_to_the_garbage_collector() -> None:
     handlers: list[Any] = []
     async with serving() as server:
         find = server.app.get_handler_delegate
@@ -290,7 +290,7 @@ async def test_nothing_waits_for_the_collector() -> None:
         assert len(handlers) == 4
 
 
-async def test_who_came_last_is_heard_before_all_connections_are_closed() -> None:
+async def test_the_last_request_is_read_before_all_connections_are_closed() -> None:
     async with serving() as server:
         client = socket.create_connection(("127.0.0.1", server.port))  # the loop stands still
         stopping = spawn(server.http.stop(), name="stop")

@@ -26,7 +26,7 @@ async def _ended(server: Server, data: bytes, *, at_once: bool = True) -> Peer:
 
 
 @on_both_loops
-async def test_it_gets_its_answer_and_the_end() -> None:
+async def test_a_half_closed_client_gets_its_answer_and_the_end() -> None:
     async with serving() as server:
         for at_once in (True, False):
             for data, body in (
@@ -60,7 +60,7 @@ async def test_a_slow_handler_is_waited_for_with_all_that_is_behind_it() -> None
 
 
 @on_both_loops
-async def test_it_is_answered_also_where_its_requests_are_read_only_later() -> None:
+async def test_a_half_closed_client_is_answered_also_where_its_requests_are_read_only_later() -> None:
     async with serving() as server:
         peer = await _ended(server, GET % b"/slow" + GET % b"/" * 5000)
         await until(lambda: server.app.seen == ["/slow"])
@@ -118,7 +118,7 @@ async def test_streams_take_the_end_for_a_farewell() -> None:
 
 
 @on_both_loops
-async def test_whoever_ends_and_goes_holds_nothing_up() -> None:
+async def test_a_client_that_ends_and_goes_holds_nothing_up() -> None:
     async with serving() as server:
         for path in (b"/large", b"/slow", b"/whole"):
             peer = await _ended(server, GET % path + GET % b"/")

@@ -46,7 +46,7 @@ def test_loopback_proxies_and_unix_sockets_count_in_all_only() -> None:
     assert [limits.enter("198.51.100.1"), limits.enter("198.51.100.1")] == [None, "all"]
 
 
-def test_nothing_is_kept_of_addresses_that_have_gone() -> None:
+def test_addresses_that_have_gone_leave_nothing_behind() -> None:
     limits = ConnectionLimits(100, 2)
     for number in range(1000):
         address = f"198.51.{number % 200}.{number % 100}"
@@ -57,7 +57,7 @@ def test_nothing_is_kept_of_addresses_that_have_gone() -> None:
 
 
 @pytest.mark.parametrize(("total", "per_address", "bound"), [(2, 9, "all"), (9, 2, "address")])
-def test_one_too_many_is_told_so_at_once_and_there_is_room_again_after_one_has_gone(
+def test_a_connection_too_many_is_told_so_at_once_and_there_is_room_again_after_one_has_gone(
     total: int, per_address: int, bound: str
 ) -> None:
     @on_both_loops

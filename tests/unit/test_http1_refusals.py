@@ -87,7 +87,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("data", MALFORMED)
-async def test_what_is_no_http_is_400_after_the_answers_to_what_came_before(data: bytes) -> None:
+async def test_bytes_that_are_no_http_are_400_after_the_answers_to_earlier_requests(data: bytes) -> None:
     async with serving() as server:
         peer = await server.connect()
         peer.say(data + GET)
@@ -119,7 +119,7 @@ async def test_a_refusal_reaches_a_client_that_goes_on_sending() -> None:
 
 
 @on_both_loops
-async def test_what_comes_after_the_last_request_is_not_looked_at() -> None:
+async def test_bytes_after_the_last_request_are_not_looked_at() -> None:
     async with serving() as server:
         peer = await server.connect()
         peer.get("/", "Connection: close")

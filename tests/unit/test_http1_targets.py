@@ -106,5 +106,5 @@ async def test_a_request_through_a_proxys_form_is_the_same_request() -> None:
         assert (await client.request("GET", "http://test")).status == 302
 
 
-def test_what_is_incomplete_says_so() -> None:
+def test_an_incomplete_target_says_so() -> None:
     assert Incomplete.status == 400

@@ -76,7 +76,7 @@ async def _until_still(server: Server) -> None:
     ],
     ids=["whole", "small", "chunked", "flushed", "head", "refused", "body", "streamed body"],
 )
-def test_whatever_is_asked_for_what_waits_is_bounded(data: bytes, largest: int) -> None:
+def test_waiting_answers_are_bounded_for_any_requests(data: bytes, largest: int) -> None:
     @on_both_loops
     async def check() -> None:
         async with serving(unread_bytes=UNREAD_BYTES) as server:
@@ -133,7 +133,7 @@ async def test_a_client_that_takes_nothing_is_closed_and_one_that_reads_slowly_g
 
 
 @on_both_loops
-async def test_what_the_kernel_holds_for_a_client_counts_as_not_taken() -> None:
+async def test_bytes_that_the_kernel_holds_for_a_client_count_as_not_taken() -> None:
     async with serving() as server:
         peer = await server.connect(receive_buffer=4096)
         peer.get("/whole")
@@ -177,7 +177,7 @@ async def test_a_detached_stream_that_nobody_reads_is_closed() -> None:
 
 
 @on_both_loops
-async def test_one_files_content_is_not_copied_for_each_who_does_not_read_it() -> None:
+async def test_a_files_content_is_not_copied_for_each_client_that_does_not_read_it() -> None:
     async with serving() as server:
         written: list[object] = []
         peer = await server.connect(receive_buffer=4096)

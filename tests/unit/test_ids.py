@@ -46,7 +46,7 @@ def test_the_bounds_of_a_time_enclose_exactly_the_ids_of_its_side(microseconds: 
 
 
 @pytest.mark.parametrize("moment", [datetime(1, 1, 1, tzinfo=UTC), datetime(1969, 12, 31, 23, 59, 59, 999_999, UTC)])
-def test_before_the_epoch_there_are_no_ids(moment: datetime) -> None:
+def test_moments_before_the_epoch_have_no_ids(moment: datetime) -> None:
     assert first_id(moment) == UUID(int=0)
     assert last_id(moment) == UUID(int=0)
 
@@ -67,7 +67,7 @@ def test_any_offset_and_the_last_year_are_taken() -> None:
         "550e-8400e29b-41d4-a716-446655440000",
     ],
 )
-def test_what_only_looks_like_a_uuid_is_none(text: str) -> None:
+def test_text_that_only_looks_like_a_uuid_is_none(text: str) -> None:
     """int() takes underscores, blanks and other scripts' digits, and a UUID is read by it."""
     assert len(text) == 36
     assert parse_uuid(text) is None

@@ -89,7 +89,7 @@ def test_the_documents_other_items_are_too(changes: dict[str, Any]) -> None:
     assert found.asset_data == changes["asset_data"]
 
 
-def test_what_items_say_of_a_position_is_read_too() -> None:
+def test_positions_of_items_are_read_too() -> None:
     """The kind: a way in that drops what our own lists say, so that a close that is passed on opened."""
     closing = signal(
         event_type="CLOSE_SIGNAL", direction="long", action="sell", price=110, entry_price=109.5, commentary="Done."
@@ -124,7 +124,7 @@ def test_every_id_gives_one_uuid(text: str) -> None:
     assert signal(id=text).id == signal_id(text) == signal_id(text)
 
 
-def test_what_may_be_missing_has_a_default() -> None:
+def test_optional_fields_have_a_default() -> None:
     before = clock.now()
     least = {"id": "x", "symbol": "eth/usd", "action": "SELL", "score": 3, "provider_id": "king"}
     found = read(redis(orjson.dumps(least)))
@@ -136,7 +136,7 @@ def test_what_may_be_missing_has_a_default() -> None:
     assert isinstance(read(redis(orjson.dumps({**least, **nulls, "asset_category": None}))), Scored)
 
 
-def test_what_it_does_not_know_is_ignored_but_not_within_the_assets_data() -> None:
+def test_unknown_fields_are_ignored_but_not_within_the_assets_data() -> None:
     plain = signal()
     more = signal(signal_source="x", opportunity_score=3)
     assert replace(more, received_at=plain.received_at) == plain
@@ -224,14 +224,14 @@ def test_yes_and_no_are_of_predictions_only(asset_type: str, action: str, shout:
         (b'{"score": ' + b"9" * 5_000 + b"}", "too long"),
     ],
 )
-def test_what_is_no_json_object_is_kept_as_text(data: bytes, text: str) -> None:
+def test_a_message_that_is_no_json_object_is_kept_as_text(data: bytes, text: str) -> None:
     dead_letter = refused(data)
     assert text in _text(dead_letter)
     assert orjson.loads(dead_letter.payload)["raw"] == data.decode()
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe\x00", b'{"id": "\x00"}', bytes(range(256))])
-def test_what_is_no_text_is_kept_as_base64(data: bytes) -> None:
+def test_a_message_that_is_no_text_is_kept_as_base64(data: bytes) -> None:
     dead_letter = refused(data)
     assert base64.b64decode(orjson.loads(dead_letter.payload)["raw_base64"]) == data
 
@@ -265,7 +265,7 @@ def test_an_oversized_message_is_refused_unread_and_cut_only_past_a_mebibyte() -
         max_leaves=10,
     ).map(lambda value: orjson.dumps(value))
 )
-def test_whatever_comes_is_a_signal_or_a_letter_with_json_that_can_be_kept(data: bytes) -> None:
+def test_every_message_is_a_signal_or_a_dead_letter_with_json_that_can_be_kept(data: bytes) -> None:
     outcome = read(redis(data))
     if isinstance(outcome, LostMessage):
         assert isinstance(orjson.loads(outcome.payload), dict)
@@ -274,7 +274,7 @@ def test_whatever_comes_is_a_signal_or_a_letter_with_json_that_can_be_kept(data:
 
 
 @given(st.dictionaries(st.sampled_from(list(LIST_ITEM)), st.none() | st.integers() | st.text(max_size=30), max_size=4))
-def test_whatever_a_field_holds_a_signal_is_within_its_bounds(changes: dict[str, Any]) -> None:
+def test_a_signal_is_within_its_bounds_whatever_a_field_holds(changes: dict[str, Any]) -> None:
     outcome = read(redis(message(**{k: v for k, v in changes.items() if not isinstance(v, int) or abs(v) < 2**63})))
     if isinstance(outcome, Scored):
         assert 0 <= outcome.score <= 100
@@ -332,7 +332,7 @@ def test_a_buffer_is_bounded_in_bytes_but_takes_one_of_any_size() -> None:
     assert (len(buffer), buffer.dropped) == (2, 4)
 
 
-def test_what_is_taken_at_once_is_bounded_too() -> None:
+def test_messages_taken_at_once_are_bounded_too() -> None:
     buffer = Buffer()
     for _ in range(MOST_MESSAGES + 1):
         buffer.put(redis(b"x"))

@@ -87,7 +87,7 @@ def test_counts_begin_with_none_but_an_average_of_nothing_is_no_value() -> None:
         assert change == (None if board in ("win_rate", "return") else value)
 
 
-def test_who_begins_does_not_rise_fastest() -> None:
+def test_a_beginner_does_not_rise_fastest() -> None:
     assert shown(standing(followers=5, week_follows=5))["rising", "week"][0] == 0.5
 
 

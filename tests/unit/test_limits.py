@@ -27,7 +27,7 @@ def test_a_sliding_window_lets_in_one_for_each_that_leaves_it() -> None:
     assert [counters.count(sliding(), now).allowed for now in (60, 61, 89.9, 90)] == [True, False, False, True]
 
 
-def test_what_is_refused_does_not_prolong_a_sliding_window() -> None:
+def test_refused_requests_do_not_prolong_a_sliding_window() -> None:
     counters = LocalCounters()
     for now in range(60):
         counters.count(sliding(), now)

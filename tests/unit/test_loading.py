@@ -227,7 +227,7 @@ def test_any_query_is_loaded_both_ways_alike(query: dict[str, str]) -> None:
     assert known(outcome(Query(), query)) == known(outcome(slow(Query), query))
 
 
-def test_what_is_right_is_loaded_without_marshmallow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_valid_documents_are_loaded_without_marshmallow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(marshmallow.Schema, "_do_load", None)
     assert SignalSubmission().load(SIGNAL)["symbol"] == "BTC"
     assert Outer().load({"name": "x", "inner": {"at": AT}})["inner"]["kind"] == "a"
@@ -262,7 +262,7 @@ def test_a_schema_with_other_hooks_is_left_to_marshmallow() -> None:
         Hooked().load({"a": 3})
 
 
-def test_what_a_last_hook_refuses_is_told() -> None:
+def test_refusals_of_a_last_hook_are_reported() -> None:
     class Refusing(Schema):
         """Raises at the end."""
 

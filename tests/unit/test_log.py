@@ -58,7 +58,7 @@ def test_json_lines_are_objects_with_the_records_extra() -> None:
 
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize("odd", ["half a \ud83d sign", 2**70])
-def test_what_json_libraries_refuse_is_logged_all_the_same(odd: object) -> None:
+def test_values_that_json_libraries_refuse_are_logged_all_the_same(odd: object) -> None:
     stream = io.StringIO()
     configure_logging("INFO", "json", stream=stream)
     logging.getLogger("a").info("odd", extra={"seen": odd})
@@ -131,7 +131,7 @@ async def test_a_line_of_the_access_log_is_the_one_that_a_record_would_make(
 
 
 @pytest.mark.usefixtures("root")
-async def test_who_looks_at_the_access_log_alone_sees_its_records() -> None:
+async def test_records_of_the_access_log_are_seen_alone() -> None:
     stream, logger, watch = io.StringIO(), logging.getLogger(ACCESS), Watch()
     configure_logging("INFO", "text", stream=stream)
 
@@ -178,7 +178,7 @@ async def test_lines_of_the_access_log_leave_together_and_soon() -> None:
     assert stream.getvalue() == "first\nsecond\n"
 
 
-async def test_what_else_is_logged_comes_at_once_and_after_the_lines_before_it() -> None:
+async def test_other_records_are_written_at_once_and_after_the_lines_before_them() -> None:
     stream = io.StringIO()
     handler = GatheringHandler(stream)
     say(handler, ACCESS, "request")
@@ -191,13 +191,13 @@ async def test_what_else_is_logged_comes_at_once_and_after_the_lines_before_it()
     assert stream.getvalue() == "request\nevent\nrefusal\nanother\n"
 
 
-def test_without_a_loop_nothing_is_kept() -> None:
+def test_lines_without_a_loop_are_written_at_once() -> None:
     stream = io.StringIO()
     say(GatheringHandler(stream), ACCESS, "line")
     assert stream.getvalue() == "line\n"
 
 
-async def test_so_many_lines_are_kept_and_no_more() -> None:
+async def test_gathered_lines_are_bounded() -> None:
     stream = io.StringIO()
     handler = GatheringHandler(stream)
     for _ in range(MOST_LINES):

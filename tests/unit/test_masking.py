@@ -91,7 +91,7 @@ def test_a_secret_is_found_in_basic_credentials(secret: str, user: str) -> None:
         ("postgresql://me@db/x", "postgresql://me@db/x"),
     ],
 )
-def test_what_bears_a_secret_of_anybodys_is_masked_by_its_shape(text: str, masked: str) -> None:
+def test_text_with_a_secret_of_anybodys_is_masked_by_its_shape(text: str, masked: str) -> None:
     assert redact(text) == masked
 
 

@@ -68,13 +68,13 @@ APART = [
 
 
 @pytest.mark.parametrize(("one", "other"), ALIKE)
-def test_what_looks_alike_is_one_name(one: str, other: str) -> None:
+def test_names_that_look_alike_are_one(one: str, other: str) -> None:
     assert alike(one, other)
     assert alike(other, one)
 
 
 @pytest.mark.parametrize(("one", "other"), APART)
-def test_what_looks_different_is_two(one: str, other: str) -> None:
+def test_names_that_look_different_are_two(one: str, other: str) -> None:
     assert not alike(one, other)
     assert not alike(other, one)
 
@@ -126,7 +126,7 @@ IDLE = [
 
 
 @pytest.mark.parametrize("name", IDLE)
-def test_what_shows_nothing_and_does_nothing_is_no_part_of_a_name(name: str) -> None:
+def test_characters_without_a_look_or_an_effect_are_no_part_of_a_name(name: str) -> None:
     with pytest.raises(ValidationError, match="show nothing"):
         DisplayName().deserialize(name)
     assert DisplayName(may_idle=True).deserialize(name) == name

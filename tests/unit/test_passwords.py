@@ -55,7 +55,7 @@ async def test_a_password_of_another_pepper_is_wrong(passwords: Passwords) -> No
     passwords.close()
 
 
-async def test_nobody_has_a_password_that_takes_as_long_to_check_as_anybodys() -> None:
+async def test_a_missing_password_takes_as_long_to_check_as_any() -> None:
     passwords = Passwords("pepper", threads=1)
     stored = await passwords.hash("correct horse")
     assert not await passwords.check("correct horse", None)
@@ -106,7 +106,7 @@ async def test_a_caller_who_leaves_gives_the_place_back_only_when_the_thread_is_
     passwords.close()
 
 
-async def test_who_sends_many_waits_for_their_own_and_nobody_else_does() -> None:
+async def test_a_sender_of_many_waits_for_its_own_and_others_do_not() -> None:
     """The kind of fault: one queue for all, so that whoever fills it decides how long everybody else waits."""
     passwords = Passwords("pepper", threads=2, waiting_of_one=8, cost=CHEAP + 2)
     stored = await passwords.hash("correct horse")
@@ -130,7 +130,7 @@ async def test_who_sends_many_waits_for_their_own_and_nobody_else_does() -> None
     passwords.close()
 
 
-async def test_where_all_places_are_taken_whoever_has_most_gives_one_up() -> None:
+async def test_the_sender_of_most_gives_a_place_up_where_all_are_taken() -> None:
     """Many addresses together are a flood, too; the one that has a single login waiting keeps its place."""
     passwords = Passwords("pepper", threads=1, waiting=6, waiting_of_one=4, cost=CHEAP + 2)
     stored = await passwords.hash("correct horse")

@@ -25,7 +25,7 @@ def ledger(*follows: FollowRow, following: int = 0) -> Ledger:
     return Ledger({KING: RECORD}, [FollowingRow(FAN, following, NOON if following else None)], follows)
 
 
-def test_most_signals_are_no_news_to_a_person() -> None:
+def test_most_signals_make_no_domain_event_for_a_person() -> None:
     opened = counted(RECORD, 8, NOON)
     assert not is_event(Changed(RECORD, opened))
     assert not is_event(Changed(RECORD, closed(RECORD, 8, NOON, -1, "LOSS")))
@@ -38,7 +38,7 @@ def test_most_signals_are_no_news_to_a_person() -> None:
     assert is_event(Changed(None, first))
 
 
-def test_nothing_is_news_to_a_source() -> None:
+def test_sources_get_no_domain_events() -> None:
     source = replace(RECORD, is_system=True)
     assert not is_event(Changed(source, closed(source, 8, NOON, 1, "PROFIT")))
 
@@ -73,7 +73,7 @@ def test_a_first_follow_is_first_once() -> None:
         (KING, SetNotify(FAN, True), NotFound),
     ],
 )
-def test_what_is_refused_changes_nothing(provider: UUID, message: object, error: type[AppError]) -> None:
+def test_refused_commands_change_nothing(provider: UUID, message: object, error: type[AppError]) -> None:
     book = ledger()
     with pytest.raises(error):
         book.decide(provider, message)  # type: ignore[arg-type]

@@ -63,7 +63,7 @@ def test_siblings_every_list_of_every_route() -> None:
     assert lists >= 5
 
 
-def test_what_is_wrong_in_a_list_is_named_without_brackets() -> None:
+def test_errors_in_a_list_are_named_without_brackets() -> None:
     for query in ("categories[]=gold", "categories[0]=crypto&categories[1]=gold", "provider_ids[]=x"):
         with pytest.raises(InvalidQuery) as caught:
             loaded(query)

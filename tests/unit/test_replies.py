@@ -149,7 +149,7 @@ READERS = {"pickle": {"loads", "load", "Unpickler"}, "marshal": {"loads", "load"
 MAY = {("actors/_runtime/messages.py", "pickle.loads"), ("actors/_runtime/replies.py", "pickle.Unpickler")}
 
 
-def test_nothing_else_reads_what_could_run() -> None:
+def test_unpickling_is_confined_to_one_module() -> None:
     """Batches between our own processes are pickles, by Ray; no store, channel, topic or file is."""
     found = set()
     for folder in ("actors", "config", "db", "handlers", "schemas", "server"):

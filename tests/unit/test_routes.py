@@ -73,7 +73,7 @@ def test_a_known_path_names_its_methods() -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/v1", "/api/v1/", "/api/v1/things/7", "/api/v1/nothing", "/api/v1/../v1"])
-def test_everything_under_the_internal_prefix_is_internal(path: str) -> None:
+def test_routes_under_the_internal_prefix_are_internal(path: str) -> None:
     assert TABLE.find("GET", path).access.internal
 
 
@@ -108,7 +108,7 @@ def test_only_health_ready_and_metrics_are_exempt_from_limits() -> None:
     assert {route.path.removeprefix(INTERNAL_PREFIX) for route in exempt} == {"/health", "/ready", "/metrics"}
 
 
-def test_what_is_limited_for_each_user_alone_needs_a_user() -> None:
+def test_limits_for_each_user_alone_need_a_user() -> None:
     for route in ROUTES:
         if route.limit == EXEMPT and route.user_limit is not None:
             assert route.access.permission is not None, route.name

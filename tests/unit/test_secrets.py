@@ -31,7 +31,7 @@ def test_a_secret_survives_restarts_and_a_start_that_died_before_writing_it(tmp_
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_what_is_given_is_kept_out_of_the_directory(tmp_path: Path) -> None:
+def test_a_given_secret_is_kept_out_of_the_directory(tmp_path: Path) -> None:
     settings = Settings.load(env_file=None).replace(data_dir=tmp_path, jwt_secret="given")
     assert with_kept_secrets(settings) is settings
     assert list(tmp_path.iterdir()) == []
@@ -44,7 +44,7 @@ def test_two_data_directories_have_two_secrets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["short", "link", "directory", "below a file"])
-def test_what_cannot_be_the_secret_is_said_in_words(tmp_path: Path, kind: str) -> None:
+def test_an_unusable_secret_is_explained_in_words(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "jwt.secret"
     if kind == "short":
         path.write_text("secret")

@@ -78,7 +78,7 @@ def test_a_fault_says_what_was_given_and_what_is_expected(
     assert problems_of(environment, **{name: given}) == [f"{name}: {said}"]
 
 
-def test_what_is_no_value_and_what_contradicts_the_rest_are_told_at_once(environment: pytest.MonkeyPatch) -> None:
+def test_invalid_and_contradictory_values_are_reported_together(environment: pytest.MonkeyPatch) -> None:
     problems = problems_of(
         environment, ENVIRONMENT="production", PORT="abc", JWT_SECRET="short", MARKET_DATA="simulated", WORKERS="many"
     )
@@ -88,7 +88,7 @@ def test_what_is_no_value_and_what_contradicts_the_rest_are_told_at_once(environ
     ]
 
 
-def test_what_is_no_value_is_told_once(environment: pytest.MonkeyPatch) -> None:
+def test_an_invalid_value_is_reported_once(environment: pytest.MonkeyPatch) -> None:
     problems = problems_of(environment, **PRODUCTION | {"MARKET_DATA": "real", "REDIS_URL": ""})
     assert [each.partition(":")[0] for each in problems] == ["MARKET_DATA", "REDIS_URL"]
 
@@ -187,7 +187,7 @@ def test_a_secret_is_as_long_as_its_algorithm_wants(environment: pytest.MonkeyPa
         lambda: str(uuid.UUID(bytes=secrets.token_bytes(16), version=4)),
     ],
 )
-def test_what_is_random_is_never_taken_for_words(make: Callable[[], str]) -> None:
+def test_random_secrets_are_never_taken_for_words(make: Callable[[], str]) -> None:
     assert [each for each in (make() for _ in range(200)) if weakness(each, least_bytes=32)] == []
 
 
@@ -197,7 +197,7 @@ def test_the_secret_that_was_published_signs_nothing_in_development_either(envir
     assert problem.startswith("JWT_SECRET: is published in old examples")
 
 
-def test_without_a_secret_every_process_has_one_of_its_own(environment: pytest.MonkeyPatch) -> None:
+def test_processes_without_a_secret_have_one_of_their_own(environment: pytest.MonkeyPatch) -> None:
     code = "from config.settings import Settings; print(Settings.load(env_file=None).jwt_secret)"
     made = {subprocess.check_output([sys.executable, "-c", code], cwd=REPOSITORY, text=True).strip() for _ in range(2)}
     made.add(Settings.load(env_file=None).jwt_secret)
@@ -272,7 +272,7 @@ def test_a_database_is_found_however_other_programs_write_it(
     assert Settings.load(env_file=None).database_url == taken
 
 
-def test_everything_wrong_with_a_file_is_told_by_line_and_without_values(
+def test_faults_of_a_file_are_reported_by_line_and_without_values(
     environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The kind: lines of `.env` that were passed over in silence."""

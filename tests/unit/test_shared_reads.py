@@ -33,7 +33,7 @@ class Source:
         self.gate.clear()
 
 
-async def test_those_who_come_during_a_read_share_the_next_one() -> None:
+async def test_readers_that_come_during_a_read_share_the_next_one() -> None:
     shared, source = SharedReads(), Source()
     first = spawn(shared.get("key", source.read), name="ask")
     await asyncio.sleep(0)
@@ -81,7 +81,7 @@ async def test_a_failure_is_everybodys_who_waits_and_the_next_one_reads_anew() -
     assert reads == 2
 
 
-async def test_one_who_goes_away_takes_nothing_from_the_others() -> None:
+async def test_a_reader_that_goes_away_takes_nothing_from_the_others() -> None:
     shared, source = SharedReads(), Source()
     first = spawn(shared.get("key", source.read), name="ask")
     await asyncio.sleep(0)

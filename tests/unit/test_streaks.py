@@ -55,7 +55,7 @@ def test_the_same_day_counts_once_the_next_one_adds_and_a_later_one_begins_anew(
     assert (streak.current, streak.longest, streak.started_on) == (1, 3, date(2026, 1, 5))
 
 
-def test_what_arrives_late_changes_nothing() -> None:
+def test_late_activity_changes_nothing() -> None:
     streak, _ = after("UTC", "2026-01-01 12:00", "2026-01-02 12:00")
     assert record(streak, local("UTC", "2025-12-24 12:00"), "UTC") == (streak, None)
     assert record(streak, local("UTC", "2026-01-02 00:00"), "UTC") == (streak, None)
@@ -124,7 +124,7 @@ def test_a_hop_over_dates_is_a_day_only_with_a_midnight_in_between(at: str, firs
         assert (begun.current, ended) == (days, None)
 
 
-def test_who_hops_and_comes_back_loses_no_day_and_gains_none() -> None:
+def test_hopping_between_zones_and_back_loses_no_day_and_gains_none() -> None:
     streak, _ = record(None, local("UTC", "2026-01-01 12:00"), "UTC")
     for text, zone in (("12:01", "Pacific/Kiritimati"), ("12:02", "UTC"), ("12:03", "Pacific/Honolulu")):
         streak, _ = record(streak, local("UTC", f"2026-01-01 {text}"), zone)
@@ -189,7 +189,7 @@ def test_a_day_ends_at_the_next_midnight_and_not_before(at: datetime, zone: str)
 
 
 @given(instants, zones, st.lists(st.integers(0, 72 * 60), max_size=60))
-def test_in_one_zone_a_streak_is_what_counting_the_dates_says(at: datetime, zone: str, minutes: list[int]) -> None:
+def test_a_streak_in_one_zone_is_what_counting_the_dates_says(at: datetime, zone: str, minutes: list[int]) -> None:
     times = [at]
     for each in minutes:
         times.append(times[-1] + timedelta(minutes=each))
@@ -211,9 +211,7 @@ def test_in_one_zone_a_streak_is_what_counting_the_dates_says(at: datetime, zone
 
 
 @given(instants, st.lists(st.tuples(st.integers(1, 22 * 60), zones), min_size=1, max_size=80))
-def test_who_comes_every_22_hours_keeps_the_streak_wherever_they_move(
-    at: datetime, steps: list[tuple[int, str]]
-) -> None:
+def test_activity_every_22_hours_keeps_the_streak_in_any_zone(at: datetime, steps: list[tuple[int, str]]) -> None:
     streak, dates = None, set()
     for minutes, zone in steps:
         at += timedelta(minutes=minutes)
@@ -271,7 +269,7 @@ def test_two_days_have_a_midnight_of_the_present_zone_between_them_and_only_a_da
 
 
 @given(instants, st.lists(st.tuples(st.integers(0, 26 * 60), zones), min_size=1, max_size=60), zones)
-def test_who_stays_at_last_counts_every_day_from_then_on(at: datetime, steps: list[tuple[int, str]], home: str) -> None:
+def test_staying_in_a_zone_counts_every_day_from_then_on(at: datetime, steps: list[tuple[int, str]], home: str) -> None:
     streak: Streak | None = None
     for minutes, zone in steps:
         at += timedelta(minutes=minutes)

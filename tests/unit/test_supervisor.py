@@ -186,7 +186,7 @@ async def test_a_service_that_says_that_trying_again_is_of_no_use_is_not_tried_a
     assert world.instance.processes() == []
 
 
-async def test_once_it_has_been_up_it_never_gives_up(world: World) -> None:
+async def test_a_service_that_has_been_up_is_never_given_up(world: World) -> None:
     working = True
     store = world.service("postgres", ready=lambda: working)
     async with supervised(world, Plan([world.service("gateway")], [store])) as running:
@@ -398,7 +398,7 @@ def test_a_reader_that_went_away_costs_lines_and_nothing_else() -> None:
             console.channel()(b"half a line\nand")
 
 
-def test_what_actors_log_becomes_one_log_of_whole_lines(tmp_path: Path) -> None:
+def test_logs_of_actors_become_one_log_of_whole_lines(tmp_path: Path) -> None:
     folder = tmp_path / "session_1" / "logs"
     folder.mkdir(parents=True)
     (tmp_path / "session_latest").symlink_to(folder.parent)

@@ -43,7 +43,7 @@ def test_a_value_cannot_be_changed_and_has_no_other_fields() -> None:
     assert point == Point(1.0, 2.0)
 
 
-def test_another_one_is_made_with_some_fields_replaced() -> None:
+def test_replace_makes_another_object_with_some_fields_replaced() -> None:
     marked = Marked(1.0, mark="a")
     assert replace(marked, y=5.0) == Marked(1.0, 5.0, {}, "a")
     assert marked.y == 0.0

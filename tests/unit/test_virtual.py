@@ -50,7 +50,7 @@ async def test_turns_with_different_keys_overlap() -> None:
         await asyncio.gather(work("a"), work("b"))
 
 
-async def test_who_gives_up_waiting_lets_nobody_overtake() -> None:
+async def test_a_waiter_that_gives_up_lets_no_message_overtake() -> None:
     turns = KeyedLock()
     log: list[str] = []
 
@@ -186,7 +186,7 @@ def test_a_batch_decides_as_its_messages_would_one_after_another(
 
 @settings(max_examples=200, deadline=None)
 @given(st.fixed_dictionaries({key: st.integers(-8, 8) for key in KEYS}), batches)
-def test_one_by_one_a_message_whose_save_fails_leaves_no_trace(
+def test_a_message_whose_save_fails_one_by_one_leaves_no_trace(
     before: dict[str, int], batch: list[tuple[str, Message[Any]]]
 ) -> None:
     counters = Saved()
@@ -220,7 +220,7 @@ def test_one_by_one_a_message_whose_save_fails_leaves_no_trace(
     assert after == states
 
 
-async def test_what_was_decided_is_saved_without_deciding_again_unless_some_of_it_was_applied_before() -> None:
+async def test_decisions_are_saved_without_deciding_again_unless_some_were_applied_before() -> None:
     counters = Saved()
     batch = [Envelope("a", Add(1)), Envelope("b", Add(2)), Envelope("a", Add(3))]
     attempt = _Attempt(counters, {"a": 0, "b": 0}, {})

@@ -37,7 +37,7 @@ def aged(seconds: float, round_: int = 0) -> Work:
     return Work(make_signal(ts_utc=clock.now() - timedelta(seconds=seconds)), round=round_)
 
 
-async def test_what_is_too_old_is_rejected_without_waiting_for_the_market() -> None:
+async def test_an_event_that_is_too_old_is_rejected_without_waiting_for_the_market() -> None:
     stage = await enrich_with(SlowMarket(), lens_reject_age_seconds=60.0)
     result = stage.work_at_once(aged(3600))
     assert isinstance(result, Rejected)
@@ -46,7 +46,7 @@ async def test_what_is_too_old_is_rejected_without_waiting_for_the_market() -> N
     assert step["details"] == {"reason": "signal is 3600 s old, the limit is 60 s"}
 
 
-async def test_what_is_young_enough_came_back_or_meets_no_gate_waits_for_the_market() -> None:
+async def test_an_event_that_is_young_came_back_or_meets_no_gate_waits_for_the_market() -> None:
     stage = await enrich_with(SlowMarket(), lens_reject_age_seconds=60.0)
     assert stage.work_at_once(aged(30)) is None
     again = aged(3600, round_=1)

@@ -61,7 +61,7 @@ def test_a_profile_holds_nothing_that_another_one_adds():
     assert "asset_context" not in PROFILE_QUERIES["trend_follow_v1"]
 
 
-def test_what_no_query_brought_is_named_as_missing():
+def test_features_that_no_query_brought_are_named_as_missing():
     features = _build(MarketSnapshot())
     assert features.flags.missing_data == (
         "mid", "order_book", "candles_15m", "candles_1h", "candles_4h", "funding_rate", "open_interest", "mark_price",
@@ -232,7 +232,7 @@ snapshots = st.builds(
 
 
 @given(snapshots, st.sampled_from(sorted(PROFILE_QUERIES)), st.floats(1e-300, 1e300))
-def test_whatever_the_market_says_the_document_holds_finite_numbers_only(snapshot, profile, entry_price):
+def test_the_document_holds_finite_numbers_only_for_any_market(snapshot, profile, entry_price):
     features = _build(snapshot, profile, entry_price=entry_price)
     assert features.price > 0
     assert_is_json(features.to_dict())

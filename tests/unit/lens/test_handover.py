@@ -64,7 +64,7 @@ async def test_the_pause_ends_when_nothing_came() -> None:
     assert heard.batches == [2, 1]
 
 
-async def test_what_waits_can_be_sent_before_its_time() -> None:
+async def test_waiting_events_can_be_sent_before_their_time() -> None:
     handing, heard = hand_over()
     handing.add(some(40))
     handing.add(some(3))

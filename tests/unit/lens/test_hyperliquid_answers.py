@@ -255,7 +255,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_whatever_json_comes_is_an_answer_or_refused(document: Any) -> None:
+def test_any_json_is_an_answer_or_refused(document: Any) -> None:
     refusals = (ValueError, TypeError, LookupError, AttributeError, OverflowError)  # what the adapter takes as nonsense
     for read in (
         lambda: order_book_of(document, "BTC", NOW_MS),

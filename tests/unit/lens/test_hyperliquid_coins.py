@@ -48,7 +48,7 @@ def test_a_symbol_means_a_coin_that_is_quoted_in_dollars(symbol: str, coin: str 
     assert known().find(symbol) == coin
 
 
-def test_until_the_venue_has_named_its_coins_a_symbol_is_a_guess() -> None:
+def test_a_symbol_is_a_guess_until_the_venue_has_named_its_coins() -> None:
     assert Coins.guess("btc/usd") == "BTC"
     assert Coins.guess("SOL-PERP") == "SOL"
     assert Coins.guess("ETH/BTC") is None

@@ -64,7 +64,7 @@ def test_no_number_of_bad_coins_opens_the_circuit_while_the_venue_answers(reason
     assert breaker.failed(VENUE, DOWN), "which it does no more"
 
 
-def test_without_a_witness_two_subjects_are_enough() -> None:
+def test_two_subjects_are_enough_without_a_witness() -> None:
     breaker = Breaker(now=Clock())
     assert not any(breaker.failed("a", DOWN) for _ in range(FAILURES_TO_OPEN))
     assert breaker.failed("b", DOWN)
@@ -76,7 +76,7 @@ def test_the_question_of_the_whole_venue_alone_does_not_open_the_circuit() -> No
     assert not any(breaker.failed(VENUE, DOWN) for _ in range(100))
 
 
-def test_what_the_venue_says_of_a_question_is_no_outage() -> None:
+def test_an_answer_about_the_question_is_no_outage_of_the_venue() -> None:
     breaker = Breaker(witness=VENUE, now=Clock())
     assert not any(breaker.failed(coin, NONSENSE) for coin in (VENUE, "BTC", "ETH") * 10)
 
@@ -154,7 +154,7 @@ def test_the_budget_holds_in_any_minute() -> None:
     assert sum(w for _, w in spent) > 250  # it is also used
 
 
-def test_what_can_be_done_without_leaves_room_for_what_cannot() -> None:
+def test_optional_requests_leave_room_for_necessary_ones() -> None:
     budget = Budget(100, now=Clock())
     assert budget.take(70, 0.75)
     assert not budget.take(10, 0.75)
@@ -258,7 +258,7 @@ async def test_a_query_that_is_stuck_takes_no_turn_of_another() -> None:
     assert not waiting
 
 
-async def test_where_the_mids_alone_are_out_of_order_the_contexts_find_the_venue_back(
+async def test_the_contexts_find_the_venue_back_where_the_mids_alone_are_out_of_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("actors.lens.market._breaker._FIRST_PAUSE_SECONDS", 0.01)

@@ -68,7 +68,7 @@ def test_the_hours_details_equal_talib_and_the_statistics_module():
     assert (hourly.channel_high, hourly.channel_low) == (high[-22:-2].max(), low[-22:-2].min())
 
 
-def test_what_is_shared_and_scaled_equals_what_is_computed_of_the_candles_themselves():
+def test_shared_and_scaled_indicators_equal_those_computed_of_the_candles_themselves():
     snapshot = ask(make_request(entry_price=1234.5))
     for interval, candles in snapshot.candles.items():
         own = priced(snapshot, interval)
@@ -83,7 +83,7 @@ def test_what_is_shared_and_scaled_equals_what_is_computed_of_the_candles_themse
         assert levels == pytest.approx(support_and_resistance(own, 1234.5), rel=1e-9)
 
 
-def test_what_was_computed_of_candles_goes_when_they_go():
+def test_indicators_of_candles_go_when_the_candles_go():
     before = len(_frames), len(_hours), len(_levels)
     candles = make_candles(walk(1))
     frame_of(candles), hourly_of(candles, NOW_MS), support_and_resistance(candles, 100.0)
@@ -176,7 +176,7 @@ def test_a_short_history_gives_the_indicators_that_it_suffices_for(count, has):
 
 
 @given(any_candles("1h"), st.booleans())
-def test_whatever_the_candles_the_indicators_are_finite_and_in_bounds(candles, is_complete):
+def test_indicators_are_finite_and_in_bounds_for_any_candles(candles, is_complete):
     now_ms = candles.last_open_ms + (HOUR_MS if is_complete else 0)
     frame, hourly = hourly_of(candles, now_ms)
     low, high = candles.ohlcv[2].min(), candles.ohlcv[1].max()
@@ -198,7 +198,7 @@ def test_support_and_resistance_are_the_nearest_swings():
     assert (support, resistance) == (95.0, 104.0)
 
 
-def test_without_a_swing_on_a_side_its_extreme_is_the_level():
+def test_the_level_of_a_side_without_a_swing_is_its_extreme():
     rising = make_candles(np.linspace(50, 100, 60), wick=0.0)
     assert support_and_resistance(rising, 100.0) == (50.0, None)
     assert support_and_resistance(rising, 20.0) == (None, 100.0)

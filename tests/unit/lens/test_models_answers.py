@@ -93,7 +93,7 @@ def test_a_decision_must_fit_the_event(event_type: str, decision: str) -> None:
         ({"risk_plan": []}, "risk_plan: must be an object"),
     ],
 )
-def test_what_is_wrong_with_an_answer_names_its_field(changes: dict[str, Any], expected: str) -> None:
+def test_errors_of_an_answer_name_the_field(changes: dict[str, Any], expected: str) -> None:
     assert problem(answer(**changes)) == expected
 
 
@@ -112,7 +112,7 @@ def test_what_is_wrong_with_an_answer_names_its_field(changes: dict[str, Any], e
         ("risk_plan", "trail_pct", 101, "must be between 0 and 100"),
     ],
 )
-def test_what_is_wrong_with_a_plan_names_its_field(plan: str, field: str, value: Any, expected: str) -> None:
+def test_errors_of_a_plan_name_the_field(plan: str, field: str, value: Any, expected: str) -> None:
     assert problem(answer(**{plan: ANSWER[plan] | {field: value}})) == f"{plan}.{field}: {expected}"
 
 
@@ -174,7 +174,7 @@ def test_a_stop_that_says_enough_is_taken_and_an_atr_s_multiple_is_two() -> None
     }
 
 
-def test_who_ignores_a_signal_enters_with_nothing() -> None:
+def test_an_answer_that_ignores_the_signal_enters_with_nothing() -> None:
     assert load_decision(answer(decision="IGNORE", size_pct=0), "OPEN_SIGNAL")["size_pct"] == 0
 
 
@@ -194,11 +194,11 @@ def test_who_ignores_a_signal_enters_with_nothing() -> None:
     ],
     ids=range(10),
 )
-def test_what_is_not_one_json_object_is_not_forgiven(text: str, expected: str) -> None:
+def test_an_answer_that_is_not_one_json_object_is_refused(text: str, expected: str) -> None:
     assert expected in problem(text)
 
 
-def test_everything_that_is_missing_is_named_at_once() -> None:
+def test_missing_fields_are_named_all_at_once() -> None:
     fields = ("confidence", "decision", "entry_plan", "reasons", "risk_plan", "size_pct")
     assert sorted(problem("{}").split("; ")) == [f"{name}: is required" for name in fields]
 

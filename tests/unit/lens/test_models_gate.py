@@ -48,9 +48,7 @@ def test_a_retry_wish_may_be_a_date() -> None:
         *((each, False) for each in (408, 409, 429, 500, 502, 503, 529, 599)),
     ],
 )
-def test_what_is_wrong_with_the_request_is_final_and_what_is_wrong_with_the_server_is_not(
-    status: int, is_final: bool
-) -> None:
+def test_errors_of_the_request_are_final_and_errors_of_the_server_are_not(status: int, is_final: bool) -> None:
     assert refused("X API", status, {}).is_final is is_final
 
 
@@ -111,7 +109,7 @@ async def close_it(gate: Gate) -> ModelFailure:
     return await fails(gate, AssertionError("it let the call through"))
 
 
-async def test_after_five_failures_the_gate_is_closed_and_says_why() -> None:
+async def test_the_gate_is_closed_after_five_failures_and_says_why() -> None:
     refusal = await close_it(Gate("X API", 2, now=Clock()))
     assert (refusal.reason, refusal.is_final) == ("PROVIDER_ERROR", False)
     assert refusal.message == "X API returned 503 (calls are paused)"
@@ -194,7 +192,7 @@ async def test_a_pause_of_an_hour_is_final_for_those_who_meet_it() -> None:
     assert LONGEST_WAIT_SECONDS < refusal.retry_after_seconds <= 375, "but it is tried again sooner than that"
 
 
-async def test_whoever_finds_no_slot_in_time_is_told_so_and_the_vendor_is_not_blamed() -> None:
+async def test_a_caller_without_a_slot_in_time_is_told_so_and_the_vendor_is_not_blamed() -> None:
     gate = Gate("X API", 1, now=Clock())
     async with gate.enter("slow", asyncio.get_running_loop().time() + 5):
         for number in range(10):
@@ -205,7 +203,7 @@ async def test_whoever_finds_no_slot_in_time_is_told_so_and_the_vendor_is_not_bl
     await call(gate)
 
 
-async def test_whoever_waits_in_line_when_the_gate_closes_is_told_at_once() -> None:
+async def test_callers_in_line_are_told_at_once_when_the_gate_closes() -> None:
     gate = Gate("X API", 1, now=Clock())
     for number in range(4):
         await fails(gate, DOWN, str(number))

@@ -96,7 +96,7 @@ def test_a_prompt_to_close_says_what_would_be_closed() -> None:
 
 
 @given(text=st.text(max_size=600))
-def test_what_outsiders_wrote_cannot_leave_its_tags(text: str) -> None:
+def test_text_of_outsiders_cannot_leave_its_tags(text: str) -> None:
     signal = make_signal(asset_type="prediction", symbol=text[:100] or "x", commentary=text, asset_data={"q": text})
     user = render(signal, bare_features()).user
     assert user.count("<") == 2

@@ -136,7 +136,7 @@ def test_a_close_is_followed_by_an_exit_only(kind, share):
     assert model_confidence("CLOSE_SIGNAL", [make_evaluation(kind, 0.7)]) == pytest.approx(share)
 
 
-def test_what_models_leave_to_all_that_an_event_allows_is_no_more_than_the_whole():
+def test_shares_of_models_add_up_to_no_more_than_the_whole():
     """The kind: shares of one whole that add up to more than it."""
     for event_type, kinds in DECISIONS_ON.items():
         shares = [model_confidence(event_type, [make_evaluation(kind, 1 / len(kinds))]) for kind in kinds]
@@ -190,9 +190,7 @@ def test_a_signal_without_hourly_candles_is_scored_all_the_same():
     st.floats(0.5, 1),
     st.floats(-1e4, 1e4),
 )
-def test_whatever_the_features_the_score_is_in_bounds_and_its_document_finite(
-    frame, hourly, direction, confidence, seconds
-):
+def test_the_score_is_in_bounds_and_its_document_finite_for_any_features(frame, hourly, direction, confidence, seconds):
     signal = make_signal(
         event_type="CLOSE_SIGNAL" if direction.startswith("close") else "OPEN_SIGNAL", signal_direction=direction
     )

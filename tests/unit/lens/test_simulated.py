@@ -101,7 +101,7 @@ def test_the_last_candle_is_the_one_that_forms_now():
         assert 0 <= NOW_MS - candles.last_open_ms < INTERVAL_SECONDS[interval] * 1000
 
 
-def test_only_what_is_asked_is_answered():
+def test_the_simulated_market_answers_only_what_is_asked():
     snapshot = ask(make_request(queries=("candles_1h",)))
     assert list(snapshot.candles) == ["1h"]
     assert (snapshot.quote, snapshot.order_book, snapshot.asset_context) == (None, None, None)
@@ -131,7 +131,7 @@ def test_ten_thousand_symbols_need_no_more_shapes_than_a_few_hundred():
     assert _shape.cache_info().maxsize * CANDLE_COUNT * 5 * 8 < 20e6
 
 
-async def test_it_is_asked_and_closed_as_every_source_is():
+async def test_the_simulated_market_is_asked_and_closed_as_every_source_is():
     market = SimulatedMarketData()
     snapshot = await market.snapshot(replace(make_request(), symbol="ETH"))
     assert snapshot.has_data

@@ -104,7 +104,7 @@ def test_a_vote_is_buy_or_sell_from_a_half_on_and_hold_below():
     assert rsi(0.0) == Vote("RSI_REVERSAL", "BUY", 1.0)
 
 
-def test_without_data_all_five_hold_at_zero():
+def test_all_five_hold_at_zero_without_data():
     assert vote(bare_features()) == tuple(Vote(name, "HOLD", 0.0) for name in NAMES)
     assert vote(bare_features({"1h": Frame()})) == vote(bare_features({"4h": rising_frame()})) == vote(bare_features())
 
@@ -137,7 +137,7 @@ hours = st.builds(
 
 
 @given(frames, hours)
-def test_whatever_the_indicators_every_vote_is_in_bounds_and_repeatable(frame, hourly):
+def test_votes_are_in_bounds_and_repeatable_for_any_indicators(frame, hourly):
     features = bare_features({"1h": frame}, hourly)
     votes = vote(features)
     assert [each.name for each in votes] == NAMES

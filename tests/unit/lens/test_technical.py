@@ -96,7 +96,7 @@ def test_missing_and_stale_data_lower_the_confidence():
 
 
 @pytest.mark.parametrize(("event", "expected"), [(make_signal(), "IGNORE"), (_close("close_long"), "FOLLOW_EXIT")])
-def test_without_data_an_open_is_ignored_and_a_close_followed_at_a_coins_toss(event, expected):
+def test_an_open_without_data_is_ignored_and_a_close_followed_at_a_coins_toss(event, expected):
     decision = evaluate(event, bare_features())
     assert (decision.decision, decision.confidence) == (expected, 0.5)
     assert decision.reasons == ("insufficient_data",)
@@ -165,7 +165,7 @@ def _assert_valid(event_type, decision):
     st.tuples(numbers, numbers, numbers, numbers, st.none() | st.floats(-1, 1)),
     st.none() | st.floats(1e-9, 1e9),
 )
-def test_whatever_the_features_the_decision_is_valid_and_repeatable(
+def test_the_decision_is_valid_and_repeatable_for_any_features(
     kind, by_interval, hourly, price, stale, extras, liquidation
 ):
     funding, spread, support, resistance, imbalance = extras

@@ -66,7 +66,7 @@ def test_an_account_is_made_once() -> None:
 
 
 @pytest.mark.parametrize("message", [sign_in("t"), EndSessions(None), VerifyEmail(b""), EditProfile({})])
-def test_nothing_but_a_registration_reaches_an_account_that_is_not_there(message: Message[Any]) -> None:
+def test_an_account_that_is_not_there_takes_a_registration_only(message: Message[Any]) -> None:
     with pytest.raises(NotFound):
         rules.decide(Account(None, {}), message)
 
@@ -150,7 +150,7 @@ def test_the_token_before_the_last_one_has_no_grace() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 6), st.floats(0, 30)), max_size=12))
-def test_at_no_time_are_two_tokens_of_a_family_good_beyond_the_grace(uses: list[tuple[int, float]]) -> None:
+def test_two_tokens_of_a_family_are_never_good_beyond_the_grace(uses: list[tuple[int, float]]) -> None:
     """Tokens descend from one another, t0 → t1 → …; whoever presents which, when: one line of descent stays good."""
     session, seconds = uuid7(), 0.0
     account = after(an_account(), sign_in("t0", session_id=session))

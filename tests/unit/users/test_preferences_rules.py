@@ -93,7 +93,7 @@ def test_a_symbol_that_comes_back_is_not_remembered_as_removed() -> None:
     assert decision.state.removed["watchlist"] == ()
 
 
-def test_only_so_many_removals_are_remembered() -> None:
+def test_remembered_removals_are_bounded() -> None:
     state = Library.empty(USER)
     for n in range(REMOVED + 1):
         state = after(state, Watch(f"S{n}", {}, NOON), Unwatch(f"S{n}", NOON))
@@ -113,7 +113,7 @@ def test_a_name_belongs_to_one_view() -> None:
     assert after(state, EditView(first, {"name": "C"}), view("A")).views[first].name == "C"
 
 
-def test_there_are_at_most_fifty_views() -> None:
+def test_saved_views_are_at_most_fifty() -> None:
     state = after(Library.empty(USER), *(view(f"view {n}") for n in range(SAVED_VIEWS)))
     with pytest.raises(Conflict):
         preferences.decide(state, view("one more"))

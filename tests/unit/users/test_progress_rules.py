@@ -74,7 +74,7 @@ def test_a_provider_reaches_it_exactly_at_its_threshold(
 
 
 @pytest.mark.parametrize("days", [7, 30, 100, 365])
-def test_so_many_days_in_a_row_unlock_it(days: int) -> None:
+def test_achievements_are_unlocked_by_days_in_a_row(days: int) -> None:
     logins = [Activity("login", AT + timedelta(days=n), "Europe/Vienna") for n in range(days)]
     progress, changes = told(NOBODY, *logins[:-1])
     assert f"streak_{days}" not in unlocked(changes)
@@ -93,7 +93,7 @@ def test_days_with_comments_are_a_streak_of_their_own_and_no_login() -> None:
     assert progress.streaks["analysis_post"].current == 8
 
 
-def test_what_is_told_again_saves_nothing() -> None:
+def test_facts_told_again_save_nothing() -> None:
     messages = (Activity("login", AT, "UTC"), facts(signals=1), FirstFollow(AT), Qualify(uuid7(), AT))
     progress, _ = told(replace(NOBODY, owes_to=uuid7()), *messages)
     assert told(progress, *messages) == (progress, [])
@@ -124,7 +124,7 @@ def test_a_referral_counts_once_and_at_most_so_many_do() -> None:
     assert len(progress.qualified) == REFERRALS == 500
 
 
-def test_what_is_no_matter_of_progress_is_refused() -> None:
+def test_messages_that_are_not_about_progress_are_refused() -> None:
     with pytest.raises(Internal):
         decide(NOBODY, EditSettings({}))
 
@@ -137,7 +137,7 @@ def test_the_tiers_are_the_contracts() -> None:
     assert [may_choose_code(n) for n in (0, 4, 5, 10)] == [False, False, True, True]
 
 
-def test_what_is_pending_is_worth_what_it_would_bring() -> None:
+def test_pending_referrals_are_worth_what_they_would_bring() -> None:
     assert expected(5, 2) == Decimal("100.00")
     assert expected(3, 3) == Decimal("125.00")  # the fourth, the fifth and the sixth
     assert expected(0, 0) == 0
@@ -168,7 +168,7 @@ def test_the_nearest_of_each_requirement_comes_by_how_near_it_is() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 1200), st.integers(0, 1200), st.integers(0, 12_000)), max_size=20))
-def test_in_whatever_order_facts_come_the_most_of_each_decides(told_facts: list[tuple[int, int, int]]) -> None:
+def test_the_most_of_each_fact_decides_in_any_order(told_facts: list[tuple[int, int, int]]) -> None:
     messages = [facts(signals=s, wins=w, most_followers=f) for s, w, f in told_facts]
     progress, changes = told(NOBODY, *messages)
     most = {

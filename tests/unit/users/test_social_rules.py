@@ -44,7 +44,7 @@ def test_a_reaction_counts_when_it_comes_and_when_it_goes() -> None:
     assert decide(gone.state, React("like", KING, NOON)).reply is True
 
 
-def test_what_never_was_cannot_be_taken_back() -> None:
+def test_a_reaction_or_comment_that_never_was_cannot_be_taken_back() -> None:
     talk = after(Talk.empty(USER, SIGNAL), React("fire", KING, NOON), post(1))
     for message in (
         Unreact("like", KING, NOON),
