@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Literal
 from uuid import UUID
 
 from db._postgres import Connection
-
-StreakType = Literal["login", "analysis_post"]
+from schemas._vocabulary import UserStreakType
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +16,7 @@ class StreakRow:
     """A streak of days of a user."""
 
     user_id: UUID
-    streak_type: StreakType
+    streak_type: UserStreakType
     current_count: int
     longest_count: int
     started_on: date
@@ -35,7 +33,7 @@ class EndedStreakRow:
     """A streak that has ended."""
 
     user_id: UUID
-    streak_type: StreakType
+    streak_type: UserStreakType
     count: int
     started_on: date
     ended_on: date

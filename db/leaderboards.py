@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from db._postgres import Connection
-
-Period = Literal["all", "month", "week"]
-Board = Literal["followers", "win_rate", "return", "streak", "rising"]
+from schemas._vocabulary import Board, Period
 
 PAGE = 500  # rows that are fetched at a time: ranking them takes 30 ms, during which no message is answered
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from db._postgres import Connection
-from db.users.tokens import Purpose
+from schemas._vocabulary import TokenPurpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class EmailRow:
     """An e-mail to be sent to an address, if an account has it."""
 
     id: UUID
-    purpose: Purpose
+    purpose: TokenPurpose
     email: str
     created_at: datetime
 
@@ -26,7 +26,7 @@ class ClaimedEmail:
     """An e-mail that the caller alone may send now; `user_id` is None when no account has the address."""
 
     id: UUID
-    purpose: Purpose
+    purpose: TokenPurpose
     email: str
     created_at: datetime
     attempts: int  # this one included
@@ -85,7 +85,7 @@ ON CONFLICT (hash) DO UPDATE SET expires_at = excluded.expires_at WHERE one_time
 """
 
 
-async def upsert_links(conn: Connection, links: Sequence[tuple[bytes, UUID, Purpose, float]]) -> None:
+async def upsert_links(conn: Connection, links: Sequence[tuple[bytes, UUID, TokenPurpose, float]]) -> None:
     """Make links valid: (SHA-256 of the token, user, purpose, seconds from now)."""
     await conn.execute(
         UPSERT_LINKS,
@@ -101,7 +101,7 @@ SELECT purpose, count(*), extract(epoch FROM now() - min(created_at))::float8 FR
 """
 
 
-async def measure_outbox(conn: Connection) -> dict[Purpose, tuple[int, float]]:
+async def measure_outbox(conn: Connection) -> dict[TokenPurpose, tuple[int, float]]:
     """Return how many e-mails of each purpose wait, and for how many seconds the oldest has."""
     return {row[0]: (row[1], row[2]) for row in await conn.fetch(MEASURE_OUTBOX)}
 

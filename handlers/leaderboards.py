@@ -17,11 +17,11 @@ from config.clock import now
 from config.ids import parse_uuid
 from db import leaderboards as sql
 from db._postgres import connection
-from db.leaderboards import Board, CardRow, Period
+from db.leaderboards import CardRow
 from handlers._http.base import GatewayHandler
 from handlers._http.endpoint import endpoint
 from handlers._http.json import encode
-from schemas._vocabulary import LEADERBOARD_KINDS
+from schemas._vocabulary import BOARDS, Board, Period
 from schemas.errors import NotFound, Unavailable
 from schemas.leaderboards import Leaderboard, LeaderboardQuery
 
@@ -53,16 +53,10 @@ class _Board:
 class OneLeaderboard(GatewayHandler):
     """`/api/leaderboards/{type}`"""
 
-    @endpoint(
-        "Get a leaderboard",
-        query=LeaderboardQuery(),
-        responds=_LEADERBOARD,
-        conditional=True,
-        errors=(404, 503),
-    )
+    @endpoint("Get a leaderboard", query=LeaderboardQuery(), responds=_LEADERBOARD, conditional=True, errors=(404, 503))
     async def get(self, type: str, query: dict[str, Any]) -> object:  # noqa: A002 - the document's name of it
         """The best first; with a provider's token also the caller's own rank."""
-        if type not in LEADERBOARD_KINDS:
+        if type not in BOARDS:
             raise NotFound("Leaderboard not found")
         board: Board = type
         period, limit = query["period"], query["limit"]

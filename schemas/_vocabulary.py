@@ -54,8 +54,8 @@ ReactionType = Literal["like", "fire", "rocket", "sad"]
 RiskLevel = Literal["conservative", "moderate", "aggressive"]
 VerificationLevel = Literal["none", "basic", "pro", "elite"]
 ProviderSort = Literal["followers", "win_rate", "return", "streak"]
-LeaderboardKind = Literal["followers", "win_rate", "return", "streak", "rising"]
-LeaderboardPeriod = Literal["all", "month", "week"]
+Board = Literal["followers", "win_rate", "return", "streak", "rising"]
+Period = Literal["all", "month", "week"]
 ChangePeriod = Literal["week", "month"]
 ProviderStreakType = Literal["profitable_signal", "provider_signal"]
 
@@ -77,7 +77,7 @@ def values_of(vocabulary: object) -> tuple[str, ...]:
 ASSET_TYPES: Final[tuple[AssetType, ...]] = get_args(AssetType)
 ASSET_CATEGORIES: Final[tuple[AssetCategory, ...]] = get_args(AssetCategory)
 EVENT_TYPES: Final[tuple[EventType, ...]] = get_args(EventType)
-LEADERBOARD_KINDS: Final[tuple[LeaderboardKind, ...]] = get_args(LeaderboardKind)
+BOARDS: Final[tuple[Board, ...]] = get_args(Board)
 ORDER_TYPES: Final[tuple[OrderType, ...]] = get_args(OrderType)
 STOP_METHODS: Final[tuple[StopMethod, ...]] = get_args(StopMethod)
 DEAD_LETTER_STAGES: Final[tuple[DeadLetterStage, ...]] = get_args(DeadLetterStage)

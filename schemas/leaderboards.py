@@ -5,14 +5,14 @@ from __future__ import annotations
 from config.documents import Document
 from schemas._fields import Choice, Flag, Nested, Number, Schema, Text, Timestamp, Whole, about
 from schemas._queries import QuerySchema, QueryWhole
-from schemas._vocabulary import ChangePeriod, LeaderboardKind, LeaderboardPeriod
+from schemas._vocabulary import Board, ChangePeriod, Period
 
 
 class LeaderboardQuery(QuerySchema):
     """The query of a leaderboard."""
 
     limit = QueryWhole(min=1, max=100, load_default=50)
-    period = Choice(LeaderboardPeriod, load_default="all", **about("`month` is the last 30 days, `week` the last 7."))
+    period = Choice(Period, load_default="all", **about("`month` is the last 30 days, `week` the last 7."))
 
 
 class RankedProvider(Schema):
@@ -48,8 +48,8 @@ class MyRank(Schema):
 class Leaderboard(Schema):
     """A board."""
 
-    leaderboard = Choice(LeaderboardKind, required=True)
-    period = Choice(LeaderboardPeriod, required=True)
+    leaderboard = Choice(Board, required=True)
+    period = Choice(Period, required=True)
     entries = Nested(LeaderboardEntry, many=True, required=True)
     updated_at = Timestamp(required=True)
     me = Nested(MyRank, **about("Only with the token of a provider."))

@@ -7,23 +7,23 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import orjson
 
-from actors.lens._results import ReasonCode, StageFailure, cause
+from actors.lens._results import StageFailure, cause
 from actors.lens.messages import Scored
 from config import clock
 from config.ids import derived_uuid7, time_of, uuid7
 from db.ingest import LostMessage
 from schemas._json import is_plain, parse_object
+from schemas._vocabulary import Broker, ReasonCode
 from schemas.errors import ValidationFailed
 from schemas.ingest import MESSAGE_BYTES, load_scored
 
 log = logging.getLogger(__name__)
 
-Way = Literal["redis", "kafka"]
 
 KEPT_BYTES = 1 << 20
 """The part kept of a message that is too large: all that Kafka lets through by default."""
@@ -35,7 +35,7 @@ _CLOCKS_DIFFER_MS = 86_400_000
 class Received:
     """A message, at most KEPT_BYTES of it, and the id of the dead letter that it may become (a UUIDv7)."""
 
-    way: Way
+    way: Broker
     data: bytes
     size_bytes: int
     dead_letter_id: UUID

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from actors._runtime.messages import Message
 from config.values import Value
-from db.leaderboards import Board, Period
+from schemas._vocabulary import Board, Period
 
 LEADERBOARDS = "leaderboards"
 

@@ -10,7 +10,7 @@ from sortedcontainers import SortedList
 
 from actors.leaderboards.messages import Place, Record, Standing
 from actors.leaderboards.totals import BOARDS, BoardTotals, number_of, value_and_change, values
-from db.leaderboards import Board, Period
+from schemas._vocabulary import Board, Period
 
 # Best first: the value and the number of signals, both negated, then the id, in one integer: searching such lists takes
 # a third of the time that tuples take.

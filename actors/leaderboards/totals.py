@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from actors.leaderboards.messages import Record
-from db.leaderboards import Board, Period, StandingRow
+from db.leaderboards import StandingRow
+from schemas._vocabulary import Board, Period
 
 LEAST_CLOSED = 10
 """The least number of closed signals, in the board's period, for which a win rate counts."""

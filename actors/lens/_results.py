@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from actors.lens.messages import Step, Work
 from config.backoff import backoff_seconds
@@ -13,18 +13,7 @@ from config.masking import redact
 from config.values import Value, replace
 from db.archive import RunRow
 from db.lens.stages import Move
-
-ReasonCode = Literal[
-    "VALIDATION_ERROR",
-    "TIMEOUT",
-    "NETWORK_ERROR",
-    "PROVIDER_ERROR",
-    "MODEL_ERROR",
-    "SCHEMA_ERROR",
-    "RATE_LIMITED",
-    "PUBLISH_ERROR",
-    "INTERNAL_ERROR",
-]
+from schemas._vocabulary import ReasonCode
 
 MESSAGE_CHARACTERS = 2_000
 

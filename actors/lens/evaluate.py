@@ -20,7 +20,6 @@ from actors.lens._results import (
     DeadLettered,
     GivenUp,
     Noted,
-    ReasonCode,
     StageFailure,
     StageResult,
     advance,
@@ -33,7 +32,7 @@ from actors.lens._results import (
 from actors.lens._rows import store_decisions
 from actors.lens._stage import Stage
 from actors.lens.messages import PUBLISH, Work
-from actors.lens.model import Evaluation, Features, ModelStatus
+from actors.lens.model import Evaluation, Features
 from actors.lens.models import Model, open_models
 from actors.lens.models.technical import TechnicalModel
 from actors.lens.technical import MODEL
@@ -41,6 +40,7 @@ from config import clock, metrics
 from config.masking import redact
 from config.values import replace
 from db._postgres import Connection
+from schemas._vocabulary import ModelStatus, ReasonCode
 
 log = logging.getLogger(__name__)
 

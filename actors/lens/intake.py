@@ -36,13 +36,13 @@ from db.lens import retries
 from db.lens.dlq import count_open
 from db.lens.intake import Accepted, NewEvent, expire_keys, find_keys, insert_events
 from db.lens.stages import open_by_stage
+from schemas._vocabulary import DeadLetterStage, values_of
 from schemas.errors import AppError, IdempotencyMismatch, NotFound, ValidationFailed
 
 MEASURE_EVERY_SECONDS = 5.0
 EXPIRE_EVERY_SECONDS = 300.0
 EXPIRE_AT_ONCE = 5_000  # keys deleted in one transaction: some 20 ms
 WORKING_STAGES = ("ENRICH", "EVALUATE", "PUBLISH")
-DEAD_LETTER_STAGES = ("enqueue", "enrich", "evaluate", "publish")
 ALREADY_RESOLVED = "DLQ entry is already resolved"
 
 
@@ -77,7 +77,7 @@ class Intake(Behaviour):
             dead = await count_open(conn)
         for stage in WORKING_STAGES:
             metrics.STAGE_DEPTH.labels(stage).set(waiting.get(stage, 0))
-        for stage in DEAD_LETTER_STAGES:
+        for stage in values_of(DeadLetterStage):
             metrics.DEAD_LETTERS.labels(stage.upper()).set(dead.get(stage, 0))
 
     async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from actors._runtime.messages import Message
-from actors.lens.model import AssetType, Direction, Evaluation, EventType, Features, RawSignal, Score
+from actors.lens.model import Evaluation, Features, RawSignal, Score
 from config.values import Value
 from db.lens.dlq import DeadLetterFilters
+from schemas._vocabulary import AssetType, Direction, EventType
 
 INTAKE = "lens/intake"
 ENRICH = "lens/enrich"

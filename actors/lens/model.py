@@ -18,20 +18,24 @@ from numpy.typing import NDArray
 
 from config.clock import rfc3339
 from config.values import Value, field
+from schemas._vocabulary import (
+    AssetType,
+    DecisionKind,
+    Direction,
+    EventType,
+    ModelStatus,
+    OpportunityTier,
+    OrderType,
+    PublishedAction,
+    StopMethod,
+    VoteSide,
+)
 
-EventType = Literal["OPEN_SIGNAL", "CLOSE_SIGNAL"]
-Direction = Literal["long", "short", "close_long", "close_short"]
-AssetType = Literal["crypto", "stock", "option", "etf", "forex", "prediction"]
 Interval = Literal["15m", "1h", "4h"]
 Query = Literal["mid", "order_book", "candles_15m", "candles_1h", "candles_4h", "asset_context"]
 FailureReason = Literal["TIMEOUT", "NETWORK_ERROR", "PROVIDER_ERROR", "RATE_LIMITED"]
 FeatureProfile = Literal["trend_follow_v1", "crypto_perps_v1", "full_v1"]
-VoteSide = Literal["BUY", "SELL", "HOLD"]
-DecisionKind = Literal["FOLLOW_ENTER", "IGNORE", "FOLLOW_EXIT", "HOLD", "TIGHTEN_STOP"]
-ModelStatus = Literal["SUCCESS", "TIMEOUT", "API_ERROR", "SCHEMA_ERROR", "RATE_LIMITED"]
 ModelReason = Literal["TIMEOUT", "NETWORK_ERROR", "PROVIDER_ERROR", "MODEL_ERROR", "SCHEMA_ERROR", "RATE_LIMITED"]
-Action = Literal["buy", "sell", "yes", "no"]
-Tier = Literal["HOT", "GOOD", "NEUTRAL", "LOW"]
 
 INTERVAL_SECONDS: dict[Interval, int] = {"15m": 900, "1h": 3600, "4h": 14400}
 CANDLES_QUERY: dict[Interval, Query] = {"15m": "candles_15m", "1h": "candles_1h", "4h": "candles_4h"}
@@ -262,14 +266,14 @@ class Features(Document, rename={"profile": "feature_profile", "flags": "quality
 class EntryOrder(Document, omit_defaults=True):
     """A model's plan for entering; `offset_bps` of a limit order is from the current price, below zero for cheaper."""
 
-    type: Literal["market", "limit"]
+    type: OrderType
     offset_bps: Number | None = None
 
 
 class StopRule(Document, omit_defaults=True):
     """A model's plan for the exit: `stop_level` is a price, `atr_multiple` 0.5–10, `trail_pct` 0–100."""
 
-    stop_method: Literal["fixed", "atr", "trailing"]
+    stop_method: StopMethod
     stop_level: Number | None = None
     atr_multiple: Number | None = None
     trail_pct: Number | None = None
@@ -337,10 +341,10 @@ class Vote(Document):
 class Score(Document):
     """A signal's public judgement, fixed at publication. Field names and shapes are those of the signal detail."""
 
-    action: Action
+    action: PublishedAction
     confidence: Number
     opportunity_score: int
-    opportunity_tier: Tier
+    opportunity_tier: OpportunityTier
     opportunity_factors: dict[str, dict[str, Number | None]]
     strategy_breakdown: tuple[Vote, ...]
     reasoning: str

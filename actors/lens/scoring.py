@@ -11,21 +11,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from actors.lens.model import (
-    Action,
+from actors.lens.model import Evaluation, Features, RawSignal, Score, Vote
+from actors.lens.strategies import consensus, vote
+from schemas._vocabulary import (
     AssetType,
     DecisionKind,
     Direction,
-    Evaluation,
     EventType,
-    Features,
-    RawSignal,
-    Score,
-    Tier,
-    Vote,
+    OpportunityTier,
+    PublishedAction,
     VoteSide,
 )
-from actors.lens.strategies import consensus, vote
 from schemas.decisions import DECISIONS_ON
 
 CONFIDENCE_POINTS: Final = 25
@@ -41,7 +37,7 @@ STALE_MINUTES: Final = 60.0
 FOLLOWING: Final[dict[EventType, DecisionKind]] = {"OPEN_SIGNAL": "FOLLOW_ENTER", "CLOSE_SIGNAL": "FOLLOW_EXIT"}
 """The decision that follows a signal; any other decision is against it."""
 
-_TIERS: Final[tuple[tuple[int, Tier], ...]] = ((80, "HOT"), (60, "GOOD"), (40, "NEUTRAL"))
+_TIERS: Final[tuple[tuple[int, OpportunityTier], ...]] = ((80, "HOT"), (60, "GOOD"), (40, "NEUTRAL"))
 _BUYING: Final[frozenset[Direction]] = frozenset({"long", "close_short"})
 _PHRASES: Final[dict[tuple[str, VoteSide], str]] = {
     ("RSI_REVERSAL", "BUY"): "RSI oversold bounce",
@@ -96,7 +92,7 @@ def side_of(direction: Direction) -> VoteSide:
     return "BUY" if direction in _BUYING else "SELL"
 
 
-def public_action(direction: Direction, asset_type: AssetType) -> Action:
+def public_action(direction: Direction, asset_type: AssetType) -> PublishedAction:
     """Return the public action: buy or sell, of a prediction yes or no."""
     if asset_type == "prediction":
         return "yes" if direction in _BUYING else "no"
@@ -152,7 +148,7 @@ def opportunity_score(factors: dict[str, dict[str, float | None]]) -> int:
     return int(round_half_up(math.fsum(each["contribution"] or 0.0 for each in factors.values())))
 
 
-def tier_of(score: int) -> Tier:
+def tier_of(score: int) -> OpportunityTier:
     """Return HOT from 80, GOOD from 60, NEUTRAL from 40, else LOW."""
     return next((tier for least, tier in _TIERS if score >= least), "LOW")
 

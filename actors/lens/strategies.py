@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from actors.lens.model import Features, Frame, Hourly, Vote, VoteSide
+from actors.lens.model import Features, Frame, Hourly, Vote
+from schemas._vocabulary import VoteSide
 
 VOTE_THRESHOLD: Final = 0.5
 

@@ -10,18 +10,9 @@ import math
 from typing import Final
 
 from actors.lens.features import STALE_ENTRY_BPS, drift_of
-from actors.lens.model import (
-    DecisionKind,
-    EntryOrder,
-    FeatureProfile,
-    Features,
-    Frame,
-    Interval,
-    Judgement,
-    RawSignal,
-    StopRule,
-)
+from actors.lens.model import EntryOrder, FeatureProfile, Features, Frame, Interval, Judgement, RawSignal, StopRule
 from config.values import Value
+from schemas._vocabulary import DecisionKind
 
 MODEL: Final = "technical"
 MODEL_VERSION: Final = "technical-1"

@@ -10,12 +10,13 @@ from uuid import UUID
 from actors import streaks
 from actors.providers.record import closed, counted, return_of
 from actors.streaks import Streak
-from db.providers.outcomes import OutcomeRow, Place, Status
+from db.providers.outcomes import OutcomeRow, Place
 from db.providers.records import LoggedSignal, RecordRow
-from db.providers.streaks import RunRow, StreakRow, StreakType
+from db.providers.streaks import RunRow, StreakRow
 from schemas._instruments import spelled_alike
+from schemas._vocabulary import OutcomeStatus, ProviderStreakType
 
-StreakKey = tuple[UUID, StreakType]
+StreakKey = tuple[UUID, ProviderStreakType]
 
 
 def places_to_close(signals: Iterable[LoggedSignal]) -> Mapping[Place, int]:
@@ -113,7 +114,7 @@ class Projection:
         self.opened.append(position)
         self._queue(place).append((position, False))
 
-    def _close(self, signal: LoggedSignal) -> tuple[int, Status] | None:
+    def _close(self, signal: LoggedSignal) -> tuple[int, OutcomeStatus] | None:
         queue = self._waiting.get(place_of(signal))
         if not queue:
             return None

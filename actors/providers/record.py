@@ -12,22 +12,22 @@ from datetime import datetime
 from decimal import Decimal
 from math import isqrt
 
-from db.providers.outcomes import Status
-from db.providers.records import RETURN_UNITS, Figures, Level, RecordRow
+from db.providers.records import RETURN_UNITS, Figures, RecordRow
+from schemas._vocabulary import OutcomeStatus, VerificationLevel
 
 _FIGURE_UNITS = 10**4  # figures have 4 decimals
 
-LEVELS: Sequence[tuple[Level, int, int, int]] = (
+LEVELS: Sequence[tuple[VerificationLevel, int, int, int]] = (
     ("elite", 200, 65, 500),
     ("pro", 50, 60, 30),
     ("basic", 10, 0, 0),
 )
 """The highest first: signals, win rate in percent, followers that each needs at least."""
 
-_RANKS: dict[Level, int] = {"none": 0, "basic": 1, "pro": 2, "elite": 3}
+_RANKS: dict[VerificationLevel, int] = {"none": 0, "basic": 1, "pro": 2, "elite": 3}
 
 
-def return_of(direction: str, entry_price: Decimal, exit_price: Decimal) -> tuple[int, Status]:
+def return_of(direction: str, entry_price: Decimal, exit_price: Decimal) -> tuple[int, OutcomeStatus]:
     """Return a position's return in units of 1e-12, half a unit rounded to even, and its signal's status.
 
     ±(exit - entry)/entry; the sign of what is rounded to 0 still counts.
@@ -37,7 +37,7 @@ def return_of(direction: str, entry_price: Decimal, exit_price: Decimal) -> tupl
     end, end_parts = exit_price.as_integer_ratio()
     whole = entry * end_parts
     change = end * entry_parts - whole if direction == "long" else whole - end * entry_parts
-    status: Status = "PROFIT" if change > 0 else "LOSS" if change < 0 else "BREAKEVEN"
+    status: OutcomeStatus = "PROFIT" if change > 0 else "LOSS" if change < 0 else "BREAKEVEN"
     return _rounded(change * RETURN_UNITS, whole), status
 
 
@@ -46,7 +46,7 @@ def counted(record: RecordRow, feed_seq: int, at: datetime) -> RecordRow:
     return promoted(replace(record, applied_seq=feed_seq, total_signals=record.total_signals + 1), at)
 
 
-def closed(record: RecordRow, feed_seq: int, at: datetime, returned: int, status: Status) -> RecordRow:
+def closed(record: RecordRow, feed_seq: int, at: datetime, returned: int, status: OutcomeStatus) -> RecordRow:
     """Return the record after a signal that closed a position."""
     total = record.return_sum + returned
     peak = max(record.return_peak, total)
@@ -89,7 +89,7 @@ def promoted(record: RecordRow, at: datetime) -> RecordRow:
     return replace(record, verification_level=level, verified_at=record.verified_at or at)
 
 
-def earned_level(record: RecordRow) -> Level:
+def earned_level(record: RecordRow) -> VerificationLevel:
     """Return the highest level whose every condition holds now."""
     decided = record.closed_count
     for level, signals, percent, followers in LEVELS:

@@ -12,13 +12,13 @@ from actors._runtime.virtual import Decision
 from actors.users.changes import Change
 from actors.users.messages import RequestEmail
 from db.mail import EmailRow
-from db.users.tokens import Purpose
+from schemas._vocabulary import TokenPurpose
 from schemas.errors import Internal
 
 # Anybody may ask for e-mails to any address, from as many addresses of the network as they have.
 EMAILS = 5
 WINDOW = timedelta(hours=1)
-WINDOWS: Mapping[Purpose, tuple[int, timedelta]] = {"attempts": (1, timedelta(days=1))}
+WINDOWS: Mapping[TokenPurpose, tuple[int, timedelta]] = {"attempts": (1, timedelta(days=1))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Address:
     """The times at which e-mails were requested; not saved: starting anew after an hour, or a crash, is good enough."""
 
     email: str
-    asked_at: Mapping[Purpose, tuple[datetime, ...]]
+    asked_at: Mapping[TokenPurpose, tuple[datetime, ...]]
 
 
 def decide(address: Address, message: Message[Any]) -> Decision[Address, Change]:

@@ -17,8 +17,9 @@ from db.referrals import ActedRow, CodeRow, QualifiedRow
 from db.social import CommentRow, ReactionRow
 from db.users import accounts, preferences, sessions, tokens
 from db.users.accounts import AccountRow, IdentityRow, ReferralRow
-from db.users.preferences import ListName, RemovedRow, SettingsRow, ViewRow, WatchlistRow
+from db.users.preferences import RemovedRow, SettingsRow, ViewRow, WatchlistRow
 from db.users.sessions import RefreshRow, SessionRow
+from schemas._vocabulary import PreferenceList
 from schemas.errors import Conflict, Internal, Unavailable, ValidationFailed
 
 EMAIL_TAKEN = "Email already registered"
@@ -81,7 +82,7 @@ class RemovalForgotten:
     """A removal that need not be remembered."""
 
     user_id: UUID
-    list: ListName
+    list: PreferenceList
     item: str
 
 

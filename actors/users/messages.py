@@ -12,10 +12,9 @@ from uuid import UUID
 
 from actors._runtime.messages import Message
 from config.values import Value
-from db.achievements import StreakType
 from db.users.accounts import AccountRow
 from db.users.preferences import SettingsRow, ViewRow, WatchlistRow
-from db.users.tokens import Purpose
+from schemas._vocabulary import TokenPurpose, UserStreakType
 
 USERS = "users"
 
@@ -208,7 +207,7 @@ class RequestEmail(Message[None]):
     """Queue an e-mail to an address; past a few per hour (or day) and purpose it is dropped silently."""
 
     email_id: UUID
-    purpose: Purpose
+    purpose: TokenPurpose
     at: datetime
 
 
@@ -274,7 +273,7 @@ class Activity(Message[None]):
 
     idempotent: ClassVar[bool] = True
 
-    streak: StreakType
+    streak: UserStreakType
     at: datetime
     zone: str
 

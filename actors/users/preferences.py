@@ -12,8 +12,9 @@ from actors._runtime.messages import Message
 from actors._runtime.virtual import Decision
 from actors.users.changes import Change, RemovalForgotten, Unwatched, ViewDeleted
 from actors.users.messages import DeleteView, EditSettings, EditView, SaveView, Unwatch, Watch
-from db.users.preferences import ListName, RemovedRow, SettingsRow, ViewRow, WatchlistRow
+from db.users.preferences import RemovedRow, SettingsRow, ViewRow, WatchlistRow
 from schemas._instruments import spelled_alike
+from schemas._vocabulary import PreferenceList
 from schemas.errors import Conflict, Internal, NotFound
 
 WATCHLIST = 100
@@ -30,7 +31,7 @@ class Library:
     settings: SettingsRow
     watchlist: Mapping[str, WatchlistRow]
     views: Mapping[UUID, ViewRow]
-    removed: Mapping[ListName, tuple[str, ...]]
+    removed: Mapping[PreferenceList, tuple[str, ...]]
 
     @classmethod
     def empty(cls, user_id: UUID) -> Library:
@@ -146,7 +147,7 @@ _RULES: Mapping[type[Message[Any]], Callable[[Library, Any], Result]] = {
 }
 
 
-def _remove(preferences: Library, name: ListName, item: str, at: datetime) -> tuple[Library, list[Change]]:
+def _remove(preferences: Library, name: PreferenceList, item: str, at: datetime) -> tuple[Library, list[Change]]:
     removed = (*(each for each in preferences.removed[name] if each != item), item)
     surplus = removed[:-REMOVED]
     changes: list[Change] = [RemovedRow(preferences.user_id, name, item, at)]
@@ -154,7 +155,7 @@ def _remove(preferences: Library, name: ListName, item: str, at: datetime) -> tu
     return replace(preferences, removed={**preferences.removed, name: removed[-REMOVED:]}), changes
 
 
-def _unremove(preferences: Library, name: ListName, item: str) -> tuple[Library, list[Change]]:
+def _unremove(preferences: Library, name: PreferenceList, item: str) -> tuple[Library, list[Change]]:
     if item not in preferences.removed[name]:
         return preferences, []
     removed = tuple(each for each in preferences.removed[name] if each != item)

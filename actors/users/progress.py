@@ -15,8 +15,9 @@ from actors.users.achievements import Facts, due
 from actors.users.changes import Change
 from actors.users.messages import Activity, FirstFollow, ProviderFacts, Qualify
 from actors.users.referrals import REFERRALS, tier_of
-from db.achievements import EndedStreakRow, StreakRow, StreakType, UnlockedRow
+from db.achievements import EndedStreakRow, StreakRow, UnlockedRow
 from db.referrals import ActedRow, QualifiedRow
+from schemas._vocabulary import UserStreakType
 from schemas.errors import Internal
 
 
@@ -26,7 +27,7 @@ class Progress:
 
     user_id: UUID
     owes_to: UUID | None
-    streaks: Mapping[StreakType, Streak]
+    streaks: Mapping[UserStreakType, Streak]
     unlocked: frozenset[str]
     qualified: frozenset[UUID]  # referees; at most REFERRALS
 

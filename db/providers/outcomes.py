@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal
 from uuid import UUID
 
 from db._postgres import Connection
-
-Status = Literal["PENDING", "PROFIT", "LOSS", "BREAKEVEN"]
+from schemas._vocabulary import OutcomeStatus
 
 Place = tuple[UUID, str, str, str]
 """The key by which positions are matched to their close: provider, asset type, instrument, `long` or `short`."""
@@ -28,7 +26,7 @@ class OutcomeRow:
     entry_price: Decimal
     opened_seq: int
     opened_at: datetime
-    status: Status = "PENDING"
+    status: OutcomeStatus = "PENDING"
     returned: int | None = None
     closed_at: datetime | None = None
     closed_by: UUID | None = None

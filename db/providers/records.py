@@ -6,15 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal
 from uuid import UUID
 
 from db._postgres import Connection
+from schemas._vocabulary import VerificationLevel
 
 RETURN_UNITS = 10**12
 """The units of returns, exact to 12 decimals: in memory they are whole numbers of 1e-12, their squares of 1e-24."""
-
-Level = Literal["none", "basic", "pro", "elite"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class RecordRow:
     longest_streak: int = 0
     follower_count: int = 0
     most_followers: int = 0
-    verification_level: Level = "none"
+    verification_level: VerificationLevel = "none"
     verified_at: datetime | None = None
 
     @property

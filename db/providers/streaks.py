@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Literal
 from uuid import UUID
 
 from db._postgres import Connection
-
-StreakType = Literal["profitable_signal", "provider_signal"]
+from schemas._vocabulary import ProviderStreakType
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +16,7 @@ class StreakRow:
     """A streak as it is stored; the fields after the type are those of actors.streaks.Streak."""
 
     provider_id: UUID
-    streak_type: StreakType
+    streak_type: ProviderStreakType
     current_count: int
     longest_count: int
     started_on: date
@@ -35,7 +33,7 @@ class RunRow:
     """A streak that has ended."""
 
     provider_id: UUID
-    streak_type: StreakType
+    streak_type: ProviderStreakType
     count: int
     started_on: date
     ended_on: date

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import orjson
 
 from db._postgres import Connection
-
-ListName = Literal["watchlist", "saved_views"]
+from schemas._vocabulary import PreferenceList
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class RemovedRow:
     """A removal: `item` is a symbol or a view's id."""
 
     user_id: UUID
-    list: ListName
+    list: PreferenceList
     item: str
     removed_at: datetime
 
@@ -223,7 +222,7 @@ WHERE r.user_id = gone.user_id AND r.list = gone.list AND r.item = gone.item
 """
 
 
-async def delete_removed(conn: Connection, keys: Sequence[tuple[UUID, ListName, str]]) -> None:
+async def delete_removed(conn: Connection, keys: Sequence[tuple[UUID, PreferenceList, str]]) -> None:
     """Delete removals: (user, list, item)."""
     await conn.execute(
         DELETE_REMOVED, [each[0] for each in keys], [each[1] for each in keys], [each[2] for each in keys]

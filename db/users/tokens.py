@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 from uuid import UUID
 
 from db._postgres import Connection
-
-Purpose = Literal["verification", "reset", "attempts"]
+from schemas._vocabulary import TokenPurpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +25,7 @@ WHERE t.hash = $1 AND t.purpose = $2 AND t.used_at IS NULL AND t.expires_at > no
 """
 
 
-async def find_link(conn: Connection, token_hash: bytes, purpose: Purpose) -> LinkHolder | None:
+async def find_link(conn: Connection, token_hash: bytes, purpose: TokenPurpose) -> LinkHolder | None:
     """Return the holder of a link, if it is still valid."""
     row = await conn.fetchrow(FIND_LINK, token_hash, purpose)
     return None if row is None else LinkHolder(*row)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.lens.model import AssetType
+from schemas._vocabulary import AssetType
 from server.demo.prices import Market
 
 LIFE_BARS = 1440  # of a contract: much longer than a position is held, so that its price follows and does not leap

@@ -23,7 +23,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.lens.model import AssetType
+from schemas._vocabulary import AssetType
 
 Array = NDArray[np.float64]
 

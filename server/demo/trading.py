@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 from zlib import crc32
 
 import numpy as np
 
 from actors.lens.features import build_features
-from actors.lens.model import Candles, Direction, Evaluation, EventType, MarketSnapshot, Quote, RawSignal
+from actors.lens.model import Candles, Evaluation, MarketSnapshot, Quote, RawSignal
 from actors.lens.scoring import score_signal
 from actors.lens.technical import MODEL, MODEL_VERSION, evaluate
 from config.clock import rfc3339
 from config.ids import derived_uuid7
+from schemas._vocabulary import Direction, EventType, Side
 from server.demo.contracts import Contract, choose, describe, price_of
 from server.demo.prices import HOUR_STEPS, Array, Market
 from server.demo.rules import WINDOW, Style, deviation_of
@@ -29,7 +30,7 @@ class Position:
     """An open position: its contract, moment and price. A contract's strike and expiry stay as bought."""
 
     contract: Contract
-    side: Literal["long", "short"]
+    side: Side
     opened: float
     spot: float
     rises: bool  # whether the position wins by a rising spot price
@@ -84,7 +85,7 @@ class Trade:
 def enter(market: Market, moment: float, *, rises: bool, at: datetime) -> Trade:
     """Open a position. Puts are bought, everything else can be sold short."""
     contract = choose(market, moment, rises=rises, at=at)
-    side: Literal["long", "short"] = "long" if rises or contract.asset_type == "option" else "short"
+    side: Side = "long" if rises or contract.asset_type == "option" else "short"
     return Trade(market, Position(contract, side, moment, market.close(moment), rises), moment, closes=False)
 
 

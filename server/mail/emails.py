@@ -10,10 +10,10 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from config.settings import Settings
-from db.users.tokens import Purpose
+from schemas._vocabulary import TokenPurpose
 
-PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
-LIFETIMES: dict[Purpose, timedelta] = {"verification": timedelta(hours=24), "reset": timedelta(hours=1)}
+PURPOSES: tuple[TokenPurpose, ...] = get_args(TokenPurpose)
+LIFETIMES: dict[TokenPurpose, timedelta] = {"verification": timedelta(hours=24), "reset": timedelta(hours=1)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Email:
 
 
 def write_email(
-    settings: Settings, email_id: UUID, written_at: datetime, recipient: str, purpose: Purpose, token: str
+    settings: Settings, email_id: UUID, written_at: datetime, recipient: str, purpose: TokenPurpose, token: str
 ) -> Email:
     """Write the e-mail that carries the link."""
     if purpose == "verification":

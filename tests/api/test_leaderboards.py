@@ -20,7 +20,7 @@ from actors.users.users import Users
 from config.clock import now, rfc3339
 from config.settings import Settings
 from db import leaderboards as sql
-from schemas._vocabulary import LEADERBOARD_KINDS, LeaderboardPeriod, values_of
+from schemas._vocabulary import BOARDS, Period, values_of
 from schemas.errors import ActorUnavailable
 from tests.support.accounts import Browser, World, gateway_of, token_of
 from tests.support.local_actors import local_actors
@@ -170,8 +170,8 @@ async def test_the_copy_is_read_while_the_actor_is_unavailable(settings: Setting
         await leads(king, "streak", 10)
         live = {
             (name, period): await board(king, name, f"?period={period}")
-            for name in LEADERBOARD_KINDS
-            for period in values_of(LeaderboardPeriod)
+            for name in BOARDS
+            for period in values_of(Period)
         }
         async with world.pool.acquire() as conn:
             await sql.refresh(conn)

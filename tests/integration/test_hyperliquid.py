@@ -14,9 +14,10 @@ from actors.lens.market import CANDLE_COUNT
 from actors.lens.market.hyperliquid import HyperliquidMarketData
 from actors.lens.market.simulated import SimulatedMarketData
 from actors.lens.market.source import open_market
-from actors.lens.model import AssetType, Candles, DataQuality, Interval, MarketSnapshot
+from actors.lens.model import Candles, DataQuality, Interval, MarketSnapshot
 from config.settings import Settings
 from config.tasks import spawn
+from schemas._vocabulary import AssetType
 from tests.integration.hyperliquid_market import OF_A_COIN, OF_THE_VENUE, QUERIES, eventually, scene
 from tests.peers.hyperliquid import FUTURE_HOURS, INTERVAL_MS, edited, replaced, stall
 from tests.peers.prices import quarters_of, recorded

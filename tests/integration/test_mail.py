@@ -25,7 +25,7 @@ from db import mail
 from db._postgres import Pool, connection, create_pool, transaction
 from db.mail import EmailRow
 from db.users import accounts, tokens
-from db.users.tokens import Purpose
+from schemas._vocabulary import TokenPurpose
 from server.mail import Mailer
 from server.mail.emails import Email
 from server.mail.mailer import RETRY_SECONDS
@@ -45,7 +45,7 @@ async def pool_of(settings: Settings) -> AsyncIterator[Pool]:
         await pool.close()
 
 
-async def queue(pool: Pool, email: str, purpose: Purpose = "verification", *, hours_ago: float = 0) -> UUID:
+async def queue(pool: Pool, email: str, purpose: TokenPurpose = "verification", *, hours_ago: float = 0) -> UUID:
     email = EmailRow(uuid7(), purpose, email, now() - timedelta(hours=hours_ago))
     async with transaction(pool) as conn:
         await mail.insert_emails(conn, [email])
@@ -124,7 +124,7 @@ async def test_a_letter_in_the_maildir_carries_a_link_that_can_be_followed(setti
 
 
 @pytest.mark.parametrize(("email", "purpose"), [("nobody@example.com", "reset"), ("known@example.com", "verification")])
-async def test_a_letter_that_is_for_nobody_is_forgotten(settings: Settings, email: str, purpose: Purpose) -> None:
+async def test_a_letter_that_is_for_nobody_is_forgotten(settings: Settings, email: str, purpose: TokenPurpose) -> None:
     async with pool_of(settings) as pool:
         await add_account(pool, "known@example.com", verified=True)
         await queue(pool, email, purpose)

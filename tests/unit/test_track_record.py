@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.providers.record import closed, counted, earned_level, figures_of, followed, is_deeper, return_of
-from db.providers.outcomes import Status
 from db.providers.records import Figures, RecordRow
+from schemas._vocabulary import OutcomeStatus
 from tests.support.users_factory import NOON
 
 EMPTY = RecordRow(UUID(int=1), is_system=False)
@@ -32,7 +32,7 @@ def rounded(value: Fraction) -> float:
     return float(round(value, 4))
 
 
-def recomputed(ends: Sequence[tuple[int, Status]]) -> Figures:
+def recomputed(ends: Sequence[tuple[int, OutcomeStatus]]) -> Figures:
     """The figures by the definitions, from the returns of all closed signals in their order."""
     returns = [returned * UNIT for returned, _ in ends]
     if not returns:
@@ -68,7 +68,7 @@ def sharpe(returns: Sequence[Fraction]) -> float | None:
     return low / 10**4 if statistics.mean(returns) >= 0 else -low / 10**4
 
 
-def record_of(ends: Sequence[tuple[int, Status]]) -> RecordRow:
+def record_of(ends: Sequence[tuple[int, OutcomeStatus]]) -> RecordRow:
     record = EMPTY
     for place, (returned, status) in enumerate(ends, 1):
         record = closed(record, place, NOON, returned, status)
@@ -118,7 +118,7 @@ def test_a_close_with_nothing_open_counts_as_a_signal_and_nowhere_else() -> None
 
 
 def test_the_drawdown_is_the_deepest_fall_from_a_peak_not_the_last() -> None:
-    ends: list[tuple[int, Status]] = [
+    ends: list[tuple[int, OutcomeStatus]] = [
         (5 * 10**11, "PROFIT"),  # 1.5
         (-3 * 10**11, "LOSS"),  # 1.2: a fifth down
         (9 * 10**11, "PROFIT"),  # 2.1

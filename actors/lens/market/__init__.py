@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
-from actors.lens.model import AssetType, MarketSnapshot, Query
+from actors.lens.model import MarketSnapshot, Query
 from config.values import Value
+from schemas._vocabulary import AssetType
 
 NO_SOURCE = MarketSnapshot(has_source=False)
 """The answer for an asset type that a source does not know."""

@@ -21,7 +21,6 @@ from actors.lens.model import (
     CANDLES_QUERY,
     INTERVAL_SECONDS,
     AssetContext,
-    AssetType,
     Candles,
     Interval,
     MarketSnapshot,
@@ -29,6 +28,7 @@ from actors.lens.model import (
     Quote,
 )
 from schemas._instruments import spelled_alike
+from schemas._vocabulary import AssetType
 
 Array = NDArray[np.float64]
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from actors.lens.model import ModelReason, ModelStatus
+from actors.lens.model import ModelReason
 from config import clock
 from config.masking import redact
+from schemas._vocabulary import ModelStatus
 
 LONGEST_WAIT_SECONDS: Final = 60.0
 """The longest wait that a vendor may ask for: limits are per minute. A longer one (a day's quota, a month's budget)

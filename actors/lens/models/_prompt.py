@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import orjson
 
-from actors.lens.model import EventType, Features, RawSignal
+from actors.lens.model import Features, RawSignal
+from schemas._vocabulary import EventType
 
 PROMPTS: Final[dict[EventType, str]] = {"OPEN_SIGNAL": "open_signal.v2.md", "CLOSE_SIGNAL": "close_signal.v2.md"}
 """The file for each type of event. A released file never changes, its hash being stored: a change is a new version."""

@@ -11,11 +11,12 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from actors.lens.model import Evaluation, EventType, Features, Judgement, RawSignal, Transcript
+from actors.lens.model import Evaluation, Features, Judgement, RawSignal, Transcript
 from actors.lens.models._failures import UNREADABLE, ModelFailure, nonsense
 from actors.lens.models._gate import Gate
 from actors.lens.models._prompt import Prompt, render
 from config.masking import protect
+from schemas._vocabulary import EventType
 from schemas.decisions import load_decision, problem_text, response_schema
 from schemas.errors import ValidationFailed
 
