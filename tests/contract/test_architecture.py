@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests.support.count_any import source_files
 from tests.support.services import REPOSITORY
 
 ARCHITECTURE = (REPOSITORY / "ARCHITECTURE.md").read_text()
@@ -74,3 +77,22 @@ def test_every_domain_of_the_handlers_is_in_the_table() -> None:
 def test_the_decisions_are_numbered_without_a_gap() -> None:
     numbers = [int(path.name[:4]) for path in sorted((REPOSITORY / "docs" / "adr").glob("*.md"))]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+# Names that still stand for two things. The set may only shrink: whoever renames one takes it out.
+AMBIGUOUS = {
+    *("Account", "Answer", "Changed", "Client", "Counted", "DecisionRow", "Decisions", "Feed", "Gate", "Gateway"),
+    *("Limits", "Options", "Person", "Progress", "Provider", "Record", "Refused", "RunRow", "State", "Step"),
+    *("StreakRow", "Totals", "Verdict"),
+}
+
+
+def test_a_class_name_means_one_thing() -> None:
+    """The kind: two classes of one name, of which a reader takes one for the other."""
+    found = Counter(
+        node.name
+        for path in source_files()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and node.name != "Meta"  # marshmallow's own name, inside of a schema
+    )
+    assert {name for name, count in found.items() if count > 1} <= AMBIGUOUS, "rename one of the two"
