@@ -10,21 +10,18 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actors._runtime.commands import Apply, write_batch
 from actors._runtime.fencing import Fence
 from actors._runtime.messages import Envelope
+from actors._runtime.ref import ActorRef, ActorRefs
 from config import tasks
 from config.backoff import jittered
 from config.settings import Settings
 from db._postgres import DEADLINE_SECONDS, Connection, Pool, connection, loudness
 from db._redis import RedisClient
 from schemas.errors import Unavailable
-
-if TYPE_CHECKING:
-    from actors._runtime.ref import ActorRef
-    from actors._runtime.registry import ActorRegistry
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +39,7 @@ class ActorContext:
         pool: Pool,
         redis: RedisClient,
         fence: Fence,
-        registry: ActorRegistry,
+        refs: ActorRefs,
     ) -> None:
         self.name = name  # as in Ray: "lens/enrich", or "providers/3" for a kind with several shards
         self.shard = shard
@@ -51,7 +48,7 @@ class ActorContext:
         self.pool = pool
         self.redis = redis
         self.fence = fence
-        self.registry = registry
+        self._refs = refs
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -77,11 +74,11 @@ class ActorContext:
 
     def ref(self, kind: str, key: str) -> ActorRef:
         """Return the reference to the actor of `kind` that owns `key`."""
-        return self.registry.ref(kind, key)
+        return self._refs.ref(kind, key)
 
     def peer(self, kind: str) -> ActorRef:
         """Return the reference to the actor of `kind`, which has as many shards, whose shard is this one's."""
-        return self.registry.ref_to(kind, self.shard)
+        return self._refs.ref_to(kind, self.shard)
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         """Start background work; it is cancelled when the actor stops."""

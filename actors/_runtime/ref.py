@@ -61,6 +61,19 @@ class Limits:
     pause_seconds: float = 0.0  # at most
 
 
+class ActorRefs(Protocol):
+    """The references of one process to all actors."""
+
+    def ref(self, kind: str, key: str) -> ActorRef:
+        """Return the reference to the owner of `key` in `kind`."""
+
+    def ref_to(self, kind: str, shard: int) -> ActorRef:
+        """Return the reference to a shard of `kind`."""
+
+    async def close(self) -> None:
+        """Drain and close the references. The actors stay."""
+
+
 # future (None for `tell`), deadline (loop time), key, message, command id, suspect. A plain tuple: it is made for every
 # message. A withdrawn message is one whose future is done.
 _Entry = tuple["asyncio.Future[Any] | None", float, str, Message[Any], bytes | None, bool]

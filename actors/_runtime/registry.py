@@ -17,7 +17,7 @@ from ray.exceptions import ActorDiedError, RayError
 
 from actors._runtime.placement import ActorProcess, ActorSpec, place
 from actors._runtime.ref import ActorRef, Limits, Undelivered
-from actors._runtime.runtime import NAMESPACE, HostedActor, Stats, remote_runtime
+from actors._runtime.runtime import NAMESPACE, HostedActors, Stats, remote_runtime
 from actors.ingest import INGEST
 from actors.leaderboards.messages import LEADERBOARDS
 from actors.lens.messages import ENRICH, EVALUATE, INTAKE, PUBLISH
@@ -108,7 +108,7 @@ class RayProcess:
     def __init__(self, process: ActorProcess, processes: tuple[ActorProcess, ...], settings: Settings) -> None:
         self.actor_names = process.actor_names
         self._runtime = remote_runtime(process)
-        self._arguments = (process, processes, settings)
+        self._arguments = (process, settings, partial(ActorRegistry, settings, (), processes))
         self._handle: Any = None
         self._search: asyncio.Future[Any] | None = None
 
@@ -178,10 +178,9 @@ class ActorRegistry:
     def __init__(
         self,
         settings: Settings,
-        specs: Sequence[ActorSpec] | None = None,
-        *,
-        processes: tuple[ActorProcess, ...] | None = None,
-        neighbours: Mapping[str, HostedActor] | None = None,
+        specs: Sequence[ActorSpec] = (),
+        processes: tuple[ActorProcess, ...] = (),
+        neighbours: HostedActors | None = None,
     ) -> None:
         placed = processes or place(specs or specs_of(settings), settings.actor_placement)
         self._neighbours = neighbours or {}

@@ -9,8 +9,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import ray
 
@@ -18,6 +18,7 @@ from actors._runtime.context import ActorContext, Behaviour
 from actors._runtime.fencing import Fence
 from actors._runtime.messages import UNDECODABLE, Envelope, decode, encode_replies
 from actors._runtime.placement import ActorProcess, ActorSpec
+from actors._runtime.ref import ActorRefs
 from config import clock, collector, metrics, tasks
 from config.backoff import backoff_seconds, jittered
 from config.log import configure_logging
@@ -27,9 +28,6 @@ from db import actors as sql
 from db._postgres import Pool, create_pool, loudness, show_pool, transaction
 from db._redis import RedisClient, create_redis
 from schemas.errors import ActorUnavailable, AppError, Fenced, Internal, Unavailable
-
-if TYPE_CHECKING:
-    from actors._runtime.registry import ActorRegistry
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +45,7 @@ _MAX_CONCURRENCY = 1000  # concurrent calls: one of each ActorRef, and the pings
 _EXIT_FENCED = 3
 
 Stats = Mapping[str, Any]
+OpenRefs = Callable[["HostedActors"], ActorRefs]  # given the actors of this process, which are reached without Ray
 
 
 class ActorRuntime:
@@ -57,11 +56,11 @@ class ActorRuntime:
     the process again.
     """
 
-    def __init__(self, process: ActorProcess, processes: tuple[ActorProcess, ...], settings: Settings) -> None:
+    def __init__(self, process: ActorProcess, settings: Settings, open_refs: OpenRefs) -> None:
         settings.protect_secrets()
         configure_logging(settings.log_level, settings.log_format)
         self.name = process.name
-        self._shared = Shared(process, processes, settings)
+        self._shared = Shared(process, settings, open_refs)
         self._actors = {
             spec.name_of(shard): HostedActor(spec, shard, settings, self._shared) for spec, shard in process.actors
         }
@@ -92,14 +91,14 @@ class ActorRuntime:
 class Shared:
     """Share Postgres and Redis connections, and references to other actors, among the actors of a process."""
 
-    def __init__(self, process: ActorProcess, processes: tuple[ActorProcess, ...], settings: Settings) -> None:
+    def __init__(self, process: ActorProcess, settings: Settings, open_refs: OpenRefs) -> None:
         self.neighbours: dict[str, HostedActor] = {}
         self._process = process
-        self._processes = processes
+        self._open_refs = open_refs
         self._settings = settings
         self._pool: Pool | None = None
         self._redis: RedisClient | None = None
-        self._registry: ActorRegistry | None = None
+        self._refs: ActorRefs | None = None
 
     async def pool(self) -> Pool:
         """Return the pool of Postgres connections. None is open at first."""
@@ -120,13 +119,11 @@ class Shared:
         return self._redis
 
     @property
-    def registry(self) -> ActorRegistry:
-        """Return the registry of all actors; those of this process are reached without Ray."""
-        if self._registry is None:
-            from actors._runtime.registry import ActorRegistry  # it imports this module
-
-            self._registry = ActorRegistry(self._settings, processes=self._processes, neighbours=self.neighbours)
-        return self._registry
+    def refs(self) -> ActorRefs:
+        """Return the references to all actors; those of this process are reached without Ray."""
+        if self._refs is None:
+            self._refs = self._open_refs(self.neighbours)
+        return self._refs
 
     async def keep_up(self) -> None:
         """Delete expired commands and report the pool's stats, periodically."""
@@ -143,8 +140,8 @@ class Shared:
 
     async def close(self) -> None:
         """Close all of it."""
-        if self._registry is not None:
-            await self._registry.close()
+        if self._refs is not None:
+            await self._refs.close()
         if self._redis is not None:
             await self._redis.aclose()
         if self._pool is not None:
@@ -294,7 +291,7 @@ class HostedActor:
             pool=pool,
             redis=self._shared.redis,
             fence=Fence(pool, self.name, on_lost=_end_process),
-            registry=self._shared.registry,
+            refs=self._shared.refs,
         )
         self._context = context
         await context.fence.take()
@@ -324,6 +321,9 @@ class HostedActor:
             metrics.ACTOR_MESSAGES.labels(self.name, code).inc(errors.count(code))
         if len(errors) < len(replies):
             metrics.ACTOR_MESSAGES.labels(self.name, "OK").inc(len(replies) - len(errors))
+
+
+HostedActors = Mapping[str, HostedActor]
 
 
 def remote_runtime(process: ActorProcess) -> Any:

@@ -13,7 +13,8 @@ from typing import Any, cast
 from actors._runtime.context import ActorContext, Behaviour
 from actors._runtime.fencing import Fence
 from actors._runtime.messages import Envelope, Message, decode, encode
-from actors._runtime.registry import ActorRegistry, shard_of
+from actors._runtime.ref import ActorRefs
+from actors._runtime.registry import shard_of
 from config.settings import Settings
 from config.tasks import cancel, spawn
 from db._postgres import create_pool
@@ -97,7 +98,7 @@ class LocalActors:
             pool=pool,
             redis=redis,
             fence=fence,
-            registry=cast(ActorRegistry, self),
+            refs=cast(ActorRefs, self),
         )
         self.behaviours[name] = behaviour
         self.refs[name] = LocalRef(behaviour)
