@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 from uuid import UUID
 
-from actors.lens._results import GivenUp, Noted, StageFailure, StageResult, cause, dead_letter, steps_move, stored_move
+from actors._runtime.context import ActorContext
+from actors.lens._results import GivenUp, Noted, StageFailure, StageResult, cause, dead_letter, stored_move
 from actors.lens.messages import Work
 from config import clock
 from config.bisection import bisect_failures
 from config.ids import time_of, uuid7
-from config.values import replace
 from db._postgres import CONTENDED, Connection, loudness
 from db.lens import dlq, stages
 from schemas.errors import AppError
-
-if TYPE_CHECKING:
-    from actors.lens._stage import Stage
 
 log = logging.getLogger(__name__)
 
@@ -26,16 +23,36 @@ LEASE_SECONDS = 5.0
 """How long a hand-over may take before the sweep re-takes it. The sweep skips what its own stage holds."""
 
 
+class Storing(Protocol):
+    """The part of a stage that its commits need."""
+
+    context: ActorContext
+
+    @property
+    def stage(self) -> str:
+        """Return its name."""
+
+    async def store(self, conn: Connection, results: Sequence[StageResult]) -> None:
+        """Store what belongs to the results that moved, in their transaction."""
+
+    async def store_steps(self, conn: Connection, works: Sequence[Work]) -> None:
+        """Store what belongs to the steps that events carry, in the same transaction."""
+
+    def cured(self, result: StageResult) -> Sequence[str | None]:
+        """Return whose dead letters of this stage the result resolves: models, and None for the stage itself."""
+
+
 class Commits:
     """Commit the results of one stage. Raises Unavailable and CONTENDED for a batch, which may then be tried again."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Storing) -> None:
         self._stage = stage
 
     async def commit(self, batch: Sequence[StageResult], done: list[StageResult]) -> None:
         """Commit the batch; if a row of it cannot be stored, its halves, so that one such event fails alone.
 
-        Committed results are added to `done`; it may hold a part of the batch when the rest raises.
+        Committed results are added to `done`; it may hold a part of the batch when the rest raises. An event that fails
+        with the steps it carries is not dead-lettered: their stages have to store them one by one to tell which fails.
         """
 
         async def attempt(part: Sequence[StageResult]) -> None:
@@ -44,24 +61,15 @@ class Commits:
         failed = await bisect_failures(batch, attempt, passing=(AppError, *CONTENDED))
         for result, error in failed:  # a constraint, a text, a value that no codec takes
             if result.work.carried:
-                await self._commit_apart(result, done)
+                log.warning("%s cannot store event %s with its steps", self._stage.stage, result.work.signal.event_id)
             else:
-                done += await self._dead_letter_alone(result, error, self._stage.stage)
-
-    async def commit_steps(self, works: Sequence[Work], stage: str | None = None) -> set[UUID]:
-        """Store carried steps and move their events to this (or another) `stage`; return the ids of those moved."""
-        stage = stage or self._stage.stage
-        async with self._stage.context.transaction() as conn:
-            moves = [steps_move(work, stage) for work in works]
-            moved = await stages.move(conn, stage, moves, lease_seconds=LEASE_SECONDS)
-            await self._stage.store_steps(conn, [work for work in works if work.signal.event_id in moved])
-        return moved
+                done += await self._dead_letter_alone(result, error)
 
     async def free(self, works: Sequence[Work]) -> None:
-        """Let the sweeps take events at once, and not after a lease, whose steps could not be stored from here.
+        """Let the sweeps take events at once, and not after a lease: they carry steps and are not stored from here.
 
-        Storing them may have taken longer than a lease, and the stage that moved them since has handed them over again:
-        that hand-over was dropped where they were still held.
+        The sweep of the stage where Postgres has them takes them, and then they go on step by step. They may also have
+        moved on meanwhile, and that hand-over was dropped where they were still held.
         """
         try:
             async with self._stage.context.connection() as conn:
@@ -69,37 +77,22 @@ class Commits:
         except Exception as error:  # noqa: BLE001 - whatever it is, they wait for their leases then
             log.log(loudness(error), "%s cannot free %d events: %s", self._stage.stage, len(works), error)
 
-    async def _commit_apart(self, result: StageResult, done: list[StageResult]) -> None:
-        """Commit each step of an event that cannot be stored with the steps it carries, to find out which one fails."""
-        work, steps = replace(result.work, carried=()), result.work.carried
-        for step, stage in zip(steps, [*(each.stage for each in steps[1:]), self._stage.stage], strict=True):
-            try:
-                if not await self.commit_steps([replace(work, carried=(step,))], stage):
-                    return
-            except (AppError, *CONTENDED):
-                raise
-            except Exception as error:  # noqa: BLE001 - as in `commit`
-                done += await self._dead_letter_alone(replace(result, work=work), error, step.stage)
-                return
-        await self.commit([replace(result, work=work)], done)
-
-    async def _dead_letter_alone(self, result: StageResult, error: Exception, stage: str) -> list[StageResult]:
-        event_id = result.work.signal.event_id
+    async def _dead_letter_alone(self, result: StageResult, error: Exception) -> list[StageResult]:
+        stage, event_id = self._stage.stage, result.work.signal.event_id
         log.error("%s cannot store event %s", stage, event_id, exc_info=error)
         now = clock.now()
         failure = StageFailure("PUBLISH_ERROR" if stage == "PUBLISH" else "INTERNAL_ERROR", str(error))
-        work = result.work
-        buried = dead_letter(work, (GivenUp(None, (*work.failures, cause(failure, now))),), now)
+        given_up = GivenUp(None, (*result.work.failures, cause(failure, now)))
         try:
-            return await self._commit_once([buried], stage)
+            return await self._commit_once([dead_letter(result.work, (given_up,), now)])
         except (AppError, *CONTENDED):
             raise
         except Exception:
             log.exception("%s cannot dead-letter event %s either; the sweep takes it again", stage, event_id)
             return []
 
-    async def _commit_once(self, batch: Sequence[StageResult], stage: str | None = None) -> list[StageResult]:
-        stage = stage or self._stage.stage
+    async def _commit_once(self, batch: Sequence[StageResult]) -> list[StageResult]:
+        stage = self._stage.stage
         notes = [result for result in batch if isinstance(result, Noted)]
         moves = [result for result in batch if not isinstance(result, Noted)]
         async with self._stage.context.transaction() as conn:
@@ -113,10 +106,8 @@ class Commits:
                 if carriers := [result.work for result in done if result.work.carried]:
                     await self._stage.store_steps(conn, carriers)
                 await self._stage.store(conn, done)
-                if dead_letters := [
-                    _dead_letter(o, dead_letter, stage) for o in done for dead_letter in o.dead_letters
-                ]:
-                    await dlq.insert_dead_letters(conn, dead_letters)
+                if letters := [_dead_letter(each, given_up, stage) for each in done for given_up in each.dead_letters]:
+                    await dlq.insert_dead_letters(conn, letters)
                 if again := [result for result in done if result.work.round]:
                     await self._close_retries(conn, again)
         return done
@@ -129,18 +120,18 @@ class Commits:
             await dlq.end_retries(conn, ended)
 
 
-def _dead_letter(result: StageResult, dead_letter: GivenUp, stage: str) -> dlq.DeadLetter:
-    last = dead_letter.failures[-1]
+def _dead_letter(result: StageResult, given_up: GivenUp, stage: str) -> dlq.DeadLetter:
+    last = given_up.failures[-1]
     dead_letter_id = uuid7()
     return dlq.DeadLetter(
         id=dead_letter_id,
         event_id=result.work.signal.event_id,
         stage=stage.lower(),
-        model=dead_letter.model,
+        model=given_up.model,
         reason_code=last["reason_code"],
         error_message=last["error_message"],
         payload=result.work.signal.to_dict(),
-        attempts=list(dead_letter.failures),
-        retry_count=len(dead_letter.failures) - 1,
+        attempts=list(given_up.failures),
+        retry_count=len(given_up.failures) - 1,
         created_at=time_of(dead_letter_id),
     )

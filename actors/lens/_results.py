@@ -122,11 +122,6 @@ def overtaken(batch: Sequence[StageResult], done: Sequence[StageResult]) -> list
     return [work for work in carriers if work.signal.event_id not in moved]
 
 
-def steps_move(work: Work, stage: str) -> Move:
-    """Return the transition through the carried steps, on to `stage`."""
-    return stored_move(StageResult(work, _move(work, status=work.carried[-1].status, stage=stage, timeline=[])))
-
-
 def note(work: Work, *, status: str, timeline: list[dict[str, Any]]) -> Noted:
     """Record a part of the stage's work as done."""
     return Noted(work, _move(work, status=status, stage="", timeline=timeline))

@@ -89,7 +89,7 @@ class Stage(Behaviour):
         self._taken: deque[tuple[Work, bool]] = deque()
         self._arrived = asyncio.Event()
         self._carried: list[Carried] = []  # done and not handed over yet
-        self._waiting: list[Work] = []  # to be worked on once the steps that they carry are stored
+        self._waiting: list[Work] = []  # that cannot go on at once, and carry steps which must be stored before
         self._finished: list[StageResult] = []
         self._ready = asyncio.Event()
         self._due = asyncio.Event()
@@ -208,28 +208,18 @@ class Stage(Behaviour):
             self._finish(result)
 
     def _hand_on(self) -> None:
-        """Hand over carried work, in the batches in which it came; store the steps of work that takes longer."""
+        """Hand over carried work, in the batches in which it came; return work that takes longer than it was sent for.
+
+        That is rare: an actor with other models has sent it, or a local model failed. Its steps are stored one by one.
+        """
         if self._carried:
             batch, self._carried = self._carried, []
             self._let_go(batch, batch)
         if self._waiting:
             works, self._waiting = self._waiting, []
-            spawn(self._attempt_stored(works), name=f"{self.stage}: store steps")
-
-    async def _attempt_stored(self, works: Sequence[Work]) -> None:
-        # Only where an actor with other models has sent it, or a local model failed. The status may be watched.
-        try:
-            moved = await self._commits.commit_steps(works)
-        except Exception as error:  # noqa: BLE001 - whatever it is, their stage's sweep brings them back
-            log.log(loudness(error), "%s cannot store the steps of %d events: %s", self.stage, len(works), error)
-            moved = set()
-        for work in works:
-            if work.signal.event_id in moved:
-                spawn(self._attempt(stored(work)), name=f"{self.stage} {work.signal.event_id}")
-        if lost := [work for work in works if work.signal.event_id not in moved]:
-            for work in lost:
+            for work in works:
                 self._active.pop(work.signal.event_id, None)
-            await self._commits.free(lost)
+            spawn(self._commits.free(works), name=f"{self.stage}: free what has to wait")
 
     async def _attempt(self, work: Work) -> None:
         try:

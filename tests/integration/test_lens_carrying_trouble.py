@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from actors.lens._commits import LEASE_SECONDS, Commits
+from actors.lens._results import StageResult
 from actors.lens.messages import ENRICH, EVALUATE, PUBLISH
 from actors.lens.publish import Publish
 from config.settings import Settings
@@ -83,17 +84,16 @@ async def another_connection(settings: Settings) -> AsyncIterator[Any]:
 
 
 class Shaky(Commits):
-    """Postgres goes away once, after so many steps were stored apart."""
+    """Postgres goes away once, when the whole batch and so many of its parts were tried."""
 
     after = 0
-    failures = 1
+    tried = 0
 
-    async def commit_steps(self, works: Any, stage: str | None = None) -> set[UUID]:
-        if self.failures and not self.after:
-            self.failures -= 1
+    async def _commit_once(self, batch: Sequence[StageResult]) -> list[StageResult]:
+        self.tried += 1
+        if self.tried == self.after + 2:
             raise DatabaseUnavailable
-        self.after -= 1
-        return await super().commit_steps(works, stage)
+        return await super()._commit_once(batch)
 
 
 def stages_with(poisoned: str) -> dict[str, Any]:
@@ -132,7 +132,7 @@ async def test_the_gateways_are_told_of_every_signal_beside_one_that_cannot_be_s
         assert sorted(listener.decided) == [str(ids[n]) for n in range(40) if symbols[n] != "POISON"]
 
 
-@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("after", [0, 1, 3])
 @pytest.mark.parametrize(("poisoned", "before"), POISONED)
 async def test_postgres_may_go_away_while_a_poisoned_event_is_told_apart(
     settings: Settings, poisoned: str, before: list[str], after: int
