@@ -4,8 +4,9 @@
 
 For each number of lanes a `run.py serve` of its own, as in bench_pipeline. Every lane's process is stopped (SIGSTOP)
 and continued in turn, so that it runs for `--share` of each period, and no two of them at once: what limits the
-pipeline is then its lanes, on a machine of any size. 64 connections send as fast as they are answered for `--seconds`;
-the rate is that of everything accepted, from the first signal until the last is published. Takes about 70 seconds.
+pipeline is then its lanes, if the machine has a core to spare. 64 connections for each lane send as fast as they are
+answered for `--seconds`; the rate is that of everything accepted, from the first signal until the last is published.
+Takes about 70 seconds.
 
 `--check` exits with 1 if twice the lanes have not at least GROWTH times the rate.
 """
@@ -93,7 +94,7 @@ async def measure(shards: int, share: float, seconds: float) -> float:
         before, began = cpu_of(lanes), time.monotonic()
         try:
             with throttled(lanes, share):
-                flow: Flow = await follow(conn, Load(port, bodies, CONNECTIONS, seconds))
+                flow: Flow = await follow(conn, Load(port, bodies, CONNECTIONS * shards, seconds))
         finally:
             await conn.close()
         spent, took = cpu_of(lanes) - before, time.monotonic() - began
