@@ -493,7 +493,7 @@ async def test_more_ids_than_memory_holds_are_loaded_again_when_needed(world: Wo
 async def test_actors_that_cannot_start_are_named_with_the_reason(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "CREATE_SECONDS", 3.0)
+    monkeypatch.setattr(registry, "CREATE_SECONDS", 12.0)
     broken = ActorRegistry(world.settings, [ActorSpec("test/broken", "tests.integration.counters:Nothing")])
     with pytest.raises(ActorUnavailable, match=r"test/broken .*has no attribute 'Nothing'"):
         await broken.start()
