@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 from uuid import UUID
 
 import orjson
 
+from config.documents import Document
 from db._postgres import Pool, connection
 from db.providers.profiles import ProviderDetail, load_details
 from handlers._http.json import encode
@@ -39,12 +39,12 @@ class Profiles:
         return [None if each is None else encode(_document(each)) for each in details]
 
 
-def _document(found: ProviderDetail) -> dict[str, Any]:
+def _document(found: ProviderDetail) -> Document:
     document = {name: getattr(found, name) for name in found.__slots__}
     document["stats"] = {name: document.pop(name) for name in _STATS}
     document["is_verified"] = found.verification_level != "none"
     document["recent_signals"] = orjson.Fragment(found.recent_signals)
-    shown: dict[str, Any] = _PROFILE.dump(document)
+    shown: Document = _PROFILE.dump(document)
     if found.former_name is None:
         del shown["former_name"], shown["former_name_until"]
     return shown

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from marshmallow import ValidationError
 from tornado.httputil import HTTPHeaders
 
 from actors.lens.messages import INTAKE, Receipt, Submit
+from config.documents import Loaded
 from config.ids import uuid7
 from handlers._http.base import GatewayHandler
 from schemas._fields import Text
@@ -20,7 +19,7 @@ IDEMPOTENCY_KEY = Text(
 )
 
 
-async def hand_in(handler: GatewayHandler, signal: dict[str, Any]) -> Receipt:
+async def hand_in(handler: GatewayHandler, signal: Loaded) -> Receipt:
     """Submit the request's signal to Lens; returns once it is durable."""
     submit = Submit(event_id=uuid7(), idempotency_key=_idempotency_key(handler.request.headers), **signal)
     receipt: Receipt = await handler.services.actors.ref(INTAKE, submit.source).ask(submit.source, submit)

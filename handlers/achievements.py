@@ -6,14 +6,14 @@ import hashlib
 import logging
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
 
 import orjson
 
 from actors.streaks import from_row, is_alive
-from actors.users.achievements import ACHIEVEMENTS, Facts, due, nearest, points
+from actors.users.achievements import ACHIEVEMENTS, Fact, Facts, due, nearest, points
 from actors.users.messages import USERS, ProviderFacts, progress_key
 from config.clock import now
+from config.documents import Document
 from db import achievements as sql
 from db._postgres import connection
 from db._redis import RedisUnavailable
@@ -85,7 +85,7 @@ class MineUnlocked(AccountHandler):
             streaks = await sql.streaks(conn, user_id)
             zone = (await sql.zones(conn, [user_id])).get(user_id, "UTC")
         days = next((_current(each, at, zone) for each in streaks if each.streak_type == "login"), 0)
-        facts: dict[Any, int] = {"login_days": days, "referrals": qualified}
+        facts: dict[Fact, int] = {"login_days": days, "referrals": qualified}
         if record is not None:
             facts |= {
                 "signals": record.signals,
@@ -124,7 +124,7 @@ class MineInRow(AccountHandler):
 _ORDER = {each.id: number for number, each in enumerate(ACHIEVEMENTS)}
 
 
-def _shown(name: str, row: ShownStreakRow | None, at: datetime, zone: str) -> dict[str, Any]:
+def _shown(name: str, row: ShownStreakRow | None, at: datetime, zone: str) -> Document:
     if row is None:
         return {"streak_type": name, "current_count": 0, "longest_count": 0, "last_activity_date": None}
     return {

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from config.documents import Loaded
 from db._postgres import connection
 from db.lens.decisions import DecisionFilters, get_decision, list_decisions
 from handlers._http.base import GatewayHandler, known_id
@@ -19,7 +18,7 @@ class Decisions(GatewayHandler):
     """`/api/v1/decisions`"""
 
     @endpoint("List decisions, newest first", query=DecisionsQuery(), responds=_DECISIONS, errors=(503,))
-    async def get(self, query: dict[str, Any]) -> None:
+    async def get(self, query: Loaded) -> None:
         """Every filter that is given must match."""
         paging = {"limit": query.pop("limit"), "offset": query.pop("offset")}
         filters, totals = DecisionFilters(**query), self.services.totals

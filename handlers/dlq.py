@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from actors._runtime.messages import Message
 from actors.lens.messages import (
@@ -13,6 +13,7 @@ from actors.lens.messages import (
     RetryDeadLetter,
     RetryDeadLetters,
 )
+from config.documents import Document, Loaded
 from db._postgres import connection
 from db.lens.dlq import DeadLetterFilters, get_dead_letter, list_dead_letters
 from handlers._http.base import GatewayHandler, known_id
@@ -50,7 +51,7 @@ class DeadLetters(GatewayHandler):
     """`/api/v1/dlq`"""
 
     @endpoint("List dead letters, newest first", query=DeadLettersQuery(), responds=PageOfDeadLetters(), errors=(503,))
-    async def get(self, query: dict[str, Any]) -> object:
+    async def get(self, query: Loaded) -> object:
         """Every filter that is given must match."""
         paging = {"limit": query["limit"], "offset": query["offset"]}
         async with connection(self.services.pool) as conn:
@@ -81,7 +82,7 @@ class RetryOne(_Queue):
         responds=RetryAccepted(),
         errors=(400, 404, 503),
     )
-    async def post(self, dlq_id: str, body: dict[str, Any]) -> object:
+    async def post(self, dlq_id: str, body: Loaded) -> object:
         """Retries from its stage on, past the gates of age and drift. Success resolves it; another failure is added."""
         retrying = await self.ask(RetryDeadLetter(known_id(dlq_id, "DLQ entry"), body["payload"]))
         return {
@@ -96,7 +97,7 @@ class ResolveOne(_Queue):
     """`/api/v1/dlq/{dlq_id}/resolve`"""
 
     @endpoint("Resolve a dead letter by hand", body=Resolution(), responds=Resolved(), errors=(404, 503))
-    async def post(self, dlq_id: str, body: dict[str, Any]) -> object:
+    async def post(self, dlq_id: str, body: Loaded) -> object:
         """A resolved dead letter can be neither retried nor resolved again."""
         dead_letter_id = known_id(dlq_id, "DLQ entry")
         resolved_at = await self.ask(ResolveDeadLetter(dead_letter_id, body["resolution_note"]))
@@ -114,7 +115,7 @@ class RetryAll(_Queue):
         responds=RetriedMany(),
         errors=(503,),
     )
-    async def post(self, query: dict[str, Any], body: dict[str, Any]) -> object:
+    async def post(self, query: Loaded, body: Loaded) -> object:
         """Starts with those not retried yet, oldest first. Repeat until nothing matches, for more than `max`.
 
         The filter may be given in the query, in the body, or in both alike; an unknown parameter is refused.
@@ -135,7 +136,7 @@ class ResolveAll(_Queue):
         responds=ResolvedMany(),
         errors=(503,),
     )
-    async def post(self, query: dict[str, Any], body: dict[str, Any]) -> object:
+    async def post(self, query: Loaded, body: Loaded) -> object:
         """Resolves all with the same note. Repeat until nothing matches, for more than `max`.
 
         The filter may be given in the query, in the body, or in both alike; an unknown parameter is refused.
@@ -146,10 +147,10 @@ class ResolveAll(_Queue):
         return {**_counted(counts, wanted), "resolved": counts.done}
 
 
-def _counted(counts: Counts, wanted: dict[str, Any]) -> dict[str, Any]:
+def _counted(counts: Counts, wanted: Loaded) -> Document:
     selected = min(counts.matched, wanted["max"])
     return {"matched": counts.matched, "selected": selected, "dry_run": wanted["dry_run"]}
 
 
-def _filters(given: dict[str, Any]) -> DeadLetterFilters:
+def _filters(given: Loaded) -> DeadLetterFilters:
     return DeadLetterFilters(**{name: given[name] for name in _FILTERS})

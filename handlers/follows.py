@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
+from actors._runtime.messages import Message
 from actors.providers.messages import PROVIDERS, Follow, SetNotify, Unfollow, provider_key
 from config.clock import now
+from config.documents import Document, Loaded
 from db._postgres import connection
 from db.providers.follows import FollowRow, list_following
 from handlers._http.base import known_id
 from handlers._http.endpoint import endpoint
 from handlers.auth._account_handler import AccountHandler
 from schemas.follows import FollowChange, Followed, Following, FollowingQuery, NewFollow, Unfollowed
+
+Reply = TypeVar("Reply")
 
 
 class OneFollow(AccountHandler):
@@ -25,7 +29,7 @@ class OneFollow(AccountHandler):
         others={201: Followed()},
         errors=(404, 409, 503),
     )
-    async def post(self, provider_id: str, body: dict[str, Any]) -> object:
+    async def post(self, provider_id: str, body: Loaded) -> object:
         """201 for a new follow; 200 for an existing one, whose notification is set if it is given."""
         message = Follow(self.user_id, body.get("notify_on_signal"), now())
         follow, is_new = await self._ask(provider_id, message)
@@ -39,11 +43,11 @@ class OneFollow(AccountHandler):
         return {"following": False, "provider_id": provider_id.lower()}
 
     @endpoint("Change whether one is notified", body=FollowChange(), responds=Followed(), errors=(404, 503))
-    async def patch(self, provider_id: str, body: dict[str, Any]) -> object:
+    async def patch(self, provider_id: str, body: Loaded) -> object:
         """404 for a provider that the caller does not follow."""
         return _shown(await self._ask(provider_id, SetNotify(self.user_id, body["notify_on_signal"])))
 
-    async def _ask(self, provider_id: str, message: Any) -> Any:
+    async def _ask(self, provider_id: str, message: Message[Reply]) -> Reply:
         key = provider_key(known_id(provider_id, "Provider"))
         return await self.services.actors.ref(PROVIDERS, key).ask(key, message)
 
@@ -52,7 +56,7 @@ class MyFollowing(AccountHandler):
     """`/api/social/following`"""
 
     @endpoint("List whom one follows", query=FollowingQuery(), responds=Following(), errors=(503,))
-    async def get(self, query: dict[str, Any]) -> object:
+    async def get(self, query: Loaded) -> object:
         """The newest first."""
         async with connection(self.services.pool) as conn:
             rows, total = await list_following(conn, self.user_id, **query)
@@ -63,7 +67,7 @@ class MyFollowing(AccountHandler):
         return {"following": items, "total": total}
 
 
-def _shown(follow: FollowRow) -> dict[str, Any]:
+def _shown(follow: FollowRow) -> Document:
     return {
         "following": True,
         "provider_id": follow.provider_id,

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from actors._runtime.messages import Message
@@ -14,6 +14,7 @@ from actors.leaderboards.messages import LEADERBOARDS, Place, PlaceOf, Ranking, 
 from actors.leaderboards.rankings import place_of
 from actors.leaderboards.totals import BoardTotals, value_and_change
 from config.clock import now
+from config.documents import Document, Loaded
 from config.ids import parse_uuid
 from db import leaderboards as sql
 from db._postgres import connection
@@ -40,7 +41,7 @@ Reply = TypeVar("Reply")
 class _Board:
     """A board as it is shown, and its source: its actor (`is_live`), or the copy."""
 
-    document: Mapping[str, Any]
+    document: Document
     encoded: bytes
     places: Mapping[UUID, Place]
     is_live: bool
@@ -54,7 +55,7 @@ class OneLeaderboard(GatewayHandler):
     """`/api/leaderboards/{type}`"""
 
     @endpoint("Get a leaderboard", query=LeaderboardQuery(), responds=_LEADERBOARD, conditional=True, errors=(404, 503))
-    async def get(self, type: str, query: dict[str, Any]) -> object:  # noqa: A002 - the document's name of it
+    async def get(self, type: str, query: Loaded) -> object:  # noqa: A002 - the document's name of it
         """The best first; with a provider's token also the caller's own rank."""
         if type not in BOARDS:
             raise NotFound("Leaderboard not found")
@@ -98,7 +99,12 @@ class OneLeaderboard(GatewayHandler):
             cards = await sql.load_cards(conn, [each.provider_id for each in ranking.places])
         compared = "month" if period == "month" else "week"
         entries = [_entry(each, cards[each.provider_id], compared) for each in ranking.places]
-        document = {"leaderboard": board, "period": period, "entries": entries, "updated_at": ranking.updated_at}
+        document: Document = {
+            "leaderboard": board,
+            "period": period,
+            "entries": entries,
+            "updated_at": ranking.updated_at,
+        }
         places = {each.provider_id: each for each in ranking.places}
         return _Board(document, encode(_LEADERBOARD.dump(document)), places, is_live)
 
@@ -118,7 +124,7 @@ def _places(rows: Sequence[tuple[sql.StandingRow, datetime]], board: Board, peri
     return tuple(place_of(rank, BoardTotals(row), board, period) for rank, (row, _) in enumerate(rows, start=1))
 
 
-def _entry(place: Place, card: CardRow, compared: str) -> dict[str, Any]:
+def _entry(place: Place, card: CardRow, compared: str) -> Document:
     return {
         "rank": place.rank,
         "provider": {

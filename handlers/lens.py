@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 from config.clock import now
+from config.documents import Loaded
 from db._postgres import connection
 from db.lens import reads
 from handlers._http.base import GatewayHandler, known_id
@@ -29,7 +29,7 @@ class Signals(GatewayHandler):
         errors=(422, 503),
         headers={KEY_HEADER: IDEMPOTENCY_KEY},
     )
-    async def post(self, body: dict[str, Any]) -> object:
+    async def post(self, body: Loaded) -> object:
         """Answers once the signal is durable."""
         return await hand_in(self, body)
 
@@ -38,7 +38,7 @@ class Events(GatewayHandler):
     """`/api/v1/events`"""
 
     @endpoint("List events, newest first", query=EventsQuery(), responds=_EVENTS, errors=(503,))
-    async def get(self, query: dict[str, Any]) -> None:
+    async def get(self, query: Loaded) -> None:
         """Every filter that is given must match."""
         paging = {"limit": query.pop("limit"), "offset": query.pop("offset")}
         filters, totals = reads.EventFilters(**query), self.services.totals

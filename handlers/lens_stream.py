@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import orjson
 from tornado.ioloop import PeriodicCallback
 
+from config.documents import Document
 from handlers._http.endpoint import endpoint
-from handlers.streams.connections import Decisions, Feed
+from handlers.streams.decisions import DecisionHub
 from handlers.streams.frames import text_frame
 from handlers.streams.sockets import SocketHandler
 from schemas.feed import DecisionItem
@@ -25,22 +25,21 @@ class LensSocket(SocketHandler):
     ping_seconds = 30.0
     silence_seconds = 90.0
 
-    _decisions: Decisions | None = None
+    _decisions: DecisionHub | None = None
     _filter: DecisionFilter | None = None
     _clock: PeriodicCallback | None = None
 
     @endpoint("Stream model decisions as WebSocket messages", status=101, errors=(400, 503))
-    async def get(self) -> None:  # type: ignore[override]  # an endpoint may be any awaitable
+    async def get(self) -> None:
         """The handshake. Before the client subscribes, only pings, pongs and errors are sent."""
         self.check_handshake()
-        feed: Feed = self.services.feed
-        self._decisions = feed.decisions
+        self._decisions = self.services.feed.decisions
         await self.shake_hands()
 
     def open(self) -> None:
         """Start the session: Tornado's hook after the handshake."""
         assert self._decisions is not None
-        if not self._decisions.join(self):
+        if not self._decisions.join(self, self._wants):
             self.close(TOO_MANY, "Too many connections")
             return
         self.prepare_connection()
@@ -79,8 +78,7 @@ class LensSocket(SocketHandler):
             self._decisions.leave(self)
         super().on_close()
 
-    def wants(self, item: DecisionItem) -> bool:
-        """Return whether the decision matches the subscription."""
+    def _wants(self, item: DecisionItem) -> bool:
         return self._filter is not None and self._filter.matches(item.model, item.symbol, item.event_type)
 
     def _check(self) -> None:
@@ -91,7 +89,7 @@ class LensSocket(SocketHandler):
             self._pinged_at = moment
             self._say({"type": "ping"})
 
-    def _say(self, document: dict[str, Any]) -> None:
+    def _say(self, document: Document) -> None:
         try:
             self.push(text_frame(orjson.dumps(document)))
         except OSError:  # it is closing

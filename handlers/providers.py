@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
+from actors._runtime.messages import Message
 from actors.providers.messages import PROVIDERS, Become, EditProvider, provider_key
 from config.clock import now
+from config.documents import Loaded
 from config.ids import parse_uuid
 from db._postgres import connection
 from db.providers.profiles import exists_provider, list_providers
@@ -33,7 +34,7 @@ class ProviderHandler(AccountHandler):
         """Return the profile as the caller sees it. Raises NotFound."""
         return await self.services.profiles.get(provider_id, parse_uuid(self.caller.subject or ""))
 
-    async def ask_provider(self, message: Any) -> None:
+    async def ask_provider(self, message: Message[None]) -> None:
         """Ask the owner of the caller's profile."""
         key = provider_key(self.user_id)
         await self.services.actors.ref(PROVIDERS, key).ask(key, message)
@@ -43,7 +44,7 @@ class AllProviders(ProviderHandler):
     """`/api/providers`"""
 
     @endpoint("List providers", query=ProvidersQuery(), responds=PageOfProviders(), errors=(503,))
-    async def get(self, query: dict[str, Any]) -> object:
+    async def get(self, query: Loaded) -> object:
         """The providers with the highest value of the sort field first, those without a value last."""
         async with connection(self.services.pool) as conn:
             items, total = await list_providers(conn, **query)
@@ -64,7 +65,7 @@ class SignalsOfProvider(GatewayHandler):
     """`/api/providers/{provider_id}/signals`"""
 
     @endpoint("List a provider's signals", query=SignalsQuery(), responds=PageOfSignals(), errors=(404, 503))
-    async def get(self, provider_id: str, query: dict[str, Any]) -> None:
+    async def get(self, provider_id: str, query: Loaded) -> None:
         """The newest first. Every filter that is given must match."""
         known = known_id(provider_id, "Provider")
         paging = {"limit": query.pop("limit"), "offset": query.pop("offset")}
@@ -78,7 +79,7 @@ class Providerships(ProviderHandler):
     """`/api/providers/become`"""
 
     @endpoint("Become a provider", body=NewProvider(), responds=ProviderProfile(), status=201, errors=(409, 503))
-    async def post(self, body: dict[str, Any]) -> object:
+    async def post(self, body: Loaded) -> object:
         """For users who have verified their address. The next access token has `is_provider`."""
         person = await self.find_caller()
         if not person.account.email_verified:
@@ -91,7 +92,7 @@ class MyProvider(ProviderHandler):
     """`/api/providers/me`"""
 
     @endpoint("Edit one's own provider profile", body=ProviderChange(), responds=ProviderProfile(), errors=(409, 503))
-    async def patch(self, body: dict[str, Any]) -> object:
+    async def patch(self, body: Loaded) -> object:
         """Sets the fields that are given; answers all of them."""
         await self.ask_provider(EditProvider(body, now()))
         return await self.describe(self.user_id)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import quote
 
 from actors.users.messages import ChangeCode
 from actors.users.referrals import CODES_FROM, expected, may_choose_code, tier_after, tier_of
 from config.clock import now
+from config.documents import Document, Loaded
 from db import achievements
 from db import referrals as sql
 from db._postgres import connection
@@ -31,7 +31,7 @@ class MyReferrals(AccountHandler):
     """`/api/referrals`"""
 
     @endpoint("Get one's referrals", query=ReferralsQuery(), responds=Dashboard(), errors=(503,))
-    async def get(self, query: dict[str, Any]) -> object:
+    async def get(self, query: Loaded) -> object:
         """The list is paged, the newest first; the figures cover all."""
         async with connection(self.services.pool) as conn, conn.transaction(isolation="repeatable_read", readonly=True):
             totals = await sql.totals(conn, self.user_id)
@@ -45,7 +45,7 @@ class MyCode(AccountHandler):
     """`/api/referrals/custom-code`"""
 
     @endpoint("Choose one's referral code", body=CodeChoice(), responds=CodeInForce(), errors=(409, 503))
-    async def post(self, body: dict[str, Any]) -> object:
+    async def post(self, body: Loaded) -> object:
         """For users at silver or above. Earlier codes keep working."""
         async with connection(self.services.pool) as conn:
             qualified = await achievements.count_qualified(conn, self.user_id)
@@ -64,7 +64,7 @@ class Clusters(GatewayHandler):
         responds=ReferralClusters(),
         errors=(503,),
     )
-    async def get(self, query: dict[str, Any]) -> object:
+    async def get(self, query: Loaded) -> object:
         """For operators: users who refer themselves do so from few addresses. A household or an office does, too."""
         async with connection(self.services.pool) as conn:
             items, total = await sql.list_clusters(conn, **query)
@@ -88,7 +88,7 @@ def join_url(api_url: str, code: str) -> str:
     return f"{api_url.rstrip('/')}/join/{code}"
 
 
-def _dashboard(totals: Totals, items: list[ListedReferral], api_url: str) -> dict[str, Any]:
+def _dashboard(totals: Totals, items: list[ListedReferral], api_url: str) -> Document:
     qualified, pending = totals.qualified, totals.total - totals.qualified
     above = tier_after(qualified)
     return {

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tornado.iostream import StreamClosedError
 
+from config.documents import Document, Loaded
 from config.ids import parse_uuid
 from db import social
 from db._postgres import connection
@@ -20,7 +19,6 @@ from handlers.streams.connections import (
     EVENT_ID,
     EVENT_STREAM_HEADERS,
     RECONNECT,
-    Feed,
     chunk,
     is_passing,
     last_event_ids,
@@ -30,6 +28,7 @@ from handlers.streams.connections import (
     takes_events,
     viewer_of,
 )
+from handlers.streams.resume import StreamSession
 from handlers.streams.sockets import SocketHandler
 from schemas.errors import AppError, NotFound, Unauthorized
 from schemas.lens import SignalAccepted
@@ -56,17 +55,17 @@ class _Opening(GatewayHandler):
         services = self.gateway.services
         return None if services is None else services.feed.session_key(self.last_event_id() or "")
 
-    async def admit(self, query: dict[str, Any]) -> Any:
-        """Admit as `Feed.admit` does, for a caller whose login may end meanwhile. Raises Unauthorized."""
+    async def admit(self, query: Loaded) -> StreamSession:
+        """Admit as `LiveFeed.admit` does, for a caller whose login may end meanwhile. Raises Unauthorized."""
         feed, given = self.services.feed, self.last_event_id()
         viewer = viewer_of(self.caller, self.request.remote_ip or "")
         # Only an EventSource that reconnects sends the header: its last connection is over, whatever a proxy says.
         is_reconnect = given is not None and given == self.request.headers.get("Last-Event-ID")
-        session_opened = await feed.admit(viewer, SignalFilter.of(query), given, is_reconnect=is_reconnect)
+        opened = await feed.admit(viewer, SignalFilter.of(query), given, is_reconnect=is_reconnect)
         if self.caller.claims is not None and await self.gateway.revoked.is_revoked(self.caller.claims):
-            feed.abandon(session_opened)
+            feed.abandon(opened)
             raise Unauthorized("The session of this token has ended")
-        return session_opened
+        return opened
 
     def last_event_id(self) -> str | None:
         """Return the event that the client says it received last."""
@@ -85,7 +84,7 @@ class SignalStream(_Opening):
         headers=_RESUME,
         media_type="text/event-stream",
     )
-    async def get(self, query: dict[str, Any]) -> None:
+    async def get(self, query: Loaded) -> None:
         """Streams the feed, until either side ends it. A first opening and one that resumes have limits of their own.
 
         | Event | Data |
@@ -129,23 +128,23 @@ class SignalStream(_Opening):
             return
         await self._open(query)
 
-    async def _open(self, query: dict[str, Any]) -> None:
+    async def _open(self, query: Loaded) -> None:
         # The feed takes the connection over; we write the head, because what follows it is no response of Tornado's.
         self.set_header("Connection", "close")
         chunked = self.request.version == "HTTP/1.1"  # else the end of the connection is the end of the body
         if chunked:
             self.set_header("Transfer-Encoding", "chunked")
-        feed: Feed = self.services.feed
-        session_opened = await self.admit(query)
+        feed = self.services.feed
+        opened = await self.admit(query)
         head = response_head(self._headers) + (chunk(RECONNECT) if chunked else RECONNECT)
         try:
             if self._is_gone:
                 raise StreamClosedError
             connection = take_socket(self.detach())
         except OSError:
-            feed.abandon(session_opened)
+            feed.abandon(opened)
             raise
-        feed.open_stream(session_opened, connection, head, chunked=chunked)
+        feed.open_stream(opened, connection, head, chunked=chunked)
 
     def on_connection_close(self) -> None:
         """Note that the client disconnected while its session was looked up."""
@@ -176,17 +175,18 @@ class SignalSocket(_Opening, SocketHandler):
     """`/api/signals/ws`"""
 
     header_first = False
+    _opening: StreamSession | None = None
 
     @endpoint(
         "Stream signals as WebSocket messages", query=StreamQuery(), status=101, errors=(400, 403, 503), headers=_RESUME
     )
-    async def get(self, query: dict[str, Any]) -> None:  # type: ignore[override]  # an endpoint may be any awaitable
+    async def get(self, query: Loaded) -> None:
         """The events, errors and resuming of `GET /api/signals/stream` as JSON messages `{"event", "id", "data"}`.
 
         The handshake comes once the stream is admitted; until then refusals are HTTP responses, as everywhere.
         """
         self.check_handshake()
-        feed: Feed = self.services.feed
+        feed = self.services.feed
         self._opening = await self.admit(query)
         try:
             await self.shake_hands()
@@ -197,8 +197,9 @@ class SignalSocket(_Opening, SocketHandler):
     def open(self) -> None:
         """Tornado's hook after the handshake."""
         self.prepare_connection()
-        session_opened, self._opening = self._opening, None
-        self.services.feed.open_socket(session_opened, self)
+        assert self._opening is not None
+        opened, self._opening = self._opening, None
+        self.services.feed.open_socket(opened, self)
 
     def on_message(self, message: str | bytes) -> None:
         """Ignore the client's messages: the feed is sent one way."""
@@ -208,7 +209,7 @@ class AllSignals(AccountHandler):
     """`/api/signals`"""
 
     @endpoint("List published signals", query=AllSignalsQuery(), responds=PageOfSignals(), errors=(503,))
-    async def get(self, query: dict[str, Any]) -> bytes:
+    async def get(self, query: Loaded) -> bytes:
         """The newest first. Every filter that is given must match."""
         paging = {"limit": query.pop("limit"), "offset": query.pop("offset")}
         return await page_of_signals(self.services, SignalFilters(**query), **paging)
@@ -221,7 +222,7 @@ class AllSignals(AccountHandler):
         errors=(422, 503),
         headers={KEY_HEADER: IDEMPOTENCY_KEY},
     )
-    async def post(self, body: dict[str, Any]) -> object:
+    async def post(self, body: Loaded) -> object:
         """Answers once Lens has stored it; it is then enriched, judged, scored and published as the caller's."""
         return await hand_in(self, {**body, "source": str(self.user_id), "ts_utc": None, "liquidation_price": None})
 
@@ -241,7 +242,7 @@ class OneSignal(GatewayHandler):
         return _describe(signal) | {"comments": comments}
 
 
-def _describe(signal: SignalRow) -> dict[str, Any]:
+def _describe(signal: SignalRow) -> Document:
     document = {name: getattr(signal, name) for name in SignalRow.__match_args__}
     is_closing = signal.event_type == "CLOSE_SIGNAL"
     outcome = None

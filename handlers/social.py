@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 from uuid import UUID
 
+from actors._runtime.messages import Message
 from actors.users.messages import DeleteComment, EditComment, PostComment, React, Unreact, talk_key
 from config.clock import now
+from config.documents import Document, Loaded
 from config.ids import uuid7
 from db import social
 from db._postgres import connection
@@ -34,12 +36,14 @@ from schemas.social import (
 NO_SIGNAL = "Signal not found"
 NO_COMMENT = "Comment not found"
 
+Reply = TypeVar("Reply")
+
 
 class SocialFeed(AccountHandler):
     """`/api/social/feed`"""
 
     @endpoint("List the signals of those one follows", query=FeedQuery(), responds=FeedSchema(), errors=(503,))
-    async def get(self, query: dict[str, Any]) -> bytes:
+    async def get(self, query: Loaded) -> bytes:
         """The newest first."""
         action, limit, offset = query["action"], query["limit"], query["offset"]
         async with connection(self.services.pool) as conn:
@@ -72,16 +76,16 @@ class TalkHandler(AccountHandler):
             raise NotFound(NO_COMMENT) if facts.is_deleted else Forbidden("This comment is somebody else's")
         return signal, comment, facts
 
-    async def ask_talk(self, signal_id: UUID, message: Any) -> Any:
+    async def ask_talk(self, signal_id: UUID, message: Message[Reply]) -> Reply:
         """Ask the owner of what the caller says about the signal."""
         return await self.ask_owner(talk_key(self.user_id, signal_id), message)
 
-    async def show_reactions(self, signal_id: UUID, reaction_type: str) -> dict[str, Any]:
+    async def show_reactions(self, signal_id: UUID, reaction_type: str) -> Document:
         """Return all reactions as they are now."""
         async with connection(self.services.pool) as conn:
             return {"reaction_type": reaction_type, "reactions": await social.get_reactions(conn, signal_id)}
 
-    async def show_comment(self, comment_id: UUID) -> dict[str, Any]:
+    async def show_comment(self, comment_id: UUID) -> Document:
         """Return the comment as it is now, without its replies."""
         async with connection(self.services.pool) as conn:
             found = await social.get_comment(conn, comment_id)
@@ -101,7 +105,7 @@ class Reactions(TalkHandler):
         others={201: Reacted()},
         errors=(404, 503),
     )
-    async def post(self, signal_id: str, body: dict[str, Any]) -> object:
+    async def post(self, signal_id: str, body: Loaded) -> object:
         """201 for a new reaction; 200 for an existing one. Several kinds may exist beside each other."""
         signal, provider_id = await self.find_signal(signal_id)
         is_new = await self.ask_talk(signal, React(body["reaction_type"], provider_id, now()))
@@ -126,7 +130,7 @@ class Comments(TalkHandler):
     """`/api/social/signals/{signal_id}/comments`"""
 
     @endpoint("List a signal's comments", query=CommentsQuery(), responds=PageOfComments(), errors=(404, 503))
-    async def get(self, signal_id: str, query: dict[str, Any]) -> object:
+    async def get(self, signal_id: str, query: Loaded) -> object:
         """The oldest first, each with its replies. `total` counts replies too; `limit` and `offset` do not."""
         signal, _ = await self.find_signal(signal_id)
         async with connection(self.services.pool) as conn:
@@ -135,7 +139,7 @@ class Comments(TalkHandler):
         return {"comments": comments, "total": total, **query}
 
     @endpoint("Comment on a signal", body=NewComment(), responds=Comment(), status=201, errors=(404, 409, 503))
-    async def post(self, signal_id: str, body: dict[str, Any]) -> object:
+    async def post(self, signal_id: str, body: Loaded) -> object:
         """With `parent_id`, a reply to another comment. The same text again within a minute is 409."""
         signal, _ = await self.find_signal(signal_id)
         if body["parent_id"] is not None:
@@ -157,7 +161,7 @@ class OneComment(TalkHandler):
     """`/api/social/signals/{signal_id}/comments/{comment_id}`"""
 
     @endpoint("Change a comment of one's own", body=CommentText(), responds=Comment(), errors=(404, 503))
-    async def patch(self, signal_id: str, comment_id: str, body: dict[str, Any]) -> object:
+    async def patch(self, signal_id: str, comment_id: str, body: Loaded) -> object:
         """From then on the comment says that it was edited."""
         signal, comment, _ = await self.find_own_comment(signal_id, comment_id)
         await self.ask_talk(signal, EditComment(comment, body["content"]))

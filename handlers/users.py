@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
+from actors._runtime.messages import Message
 from actors.users.messages import (
     DeleteView,
     EditSettings,
@@ -14,6 +15,7 @@ from actors.users.messages import (
     library_key,
 )
 from config.clock import now
+from config.documents import Loaded
 from config.ids import uuid7
 from db._postgres import connection
 from db.users import preferences
@@ -37,11 +39,13 @@ from schemas.users import (
     stored_symbol,
 )
 
+Reply = TypeVar("Reply")
+
 
 class LibraryHandler(AccountHandler):
     """The base of the handlers of the caller's own preferences."""
 
-    async def ask_library(self, message: Any) -> Any:
+    async def ask_library(self, message: Message[Reply]) -> Reply:
         """Ask the owner of the caller's preferences."""
         return await self.ask_owner(library_key(self.user_id), message)
 
@@ -57,7 +61,7 @@ class MySettings(LibraryHandler):
         return rows[0] if rows else SettingsRow(self.user_id)
 
     @endpoint("Change one's settings", body=SettingsChange(), responds=UserSettings(), errors=(503,))
-    async def put(self, body: dict[str, Any]) -> object:
+    async def put(self, body: Loaded) -> object:
         """Sets the fields that are given; answers all settings."""
         edited = await self.ask_library(EditSettings(body))
         self.gateway.activity_recorder.forget(str(self.user_id))  # in another zone it may be another day
@@ -80,7 +84,7 @@ class MyWatchlist(LibraryHandler):
         others={201: WatchlistItem()},
         errors=(409, 503),
     )
-    async def post(self, body: dict[str, Any]) -> object:
+    async def post(self, body: Loaded) -> object:
         """201 for a symbol that is new; 200 for one that is there, whose given fields are set."""
         changes = {name: value for name, value in body.items() if name != "symbol"}
         item, is_new = await self.ask_library(Watch(body["symbol"], changes, now()))
@@ -112,7 +116,7 @@ class MyViews(LibraryHandler):
             return {"saved_views": await preferences.load_views(conn, [self.user_id])}
 
     @endpoint("Save a view", body=NewView(), responds=SavedView(), status=201, errors=(409, 503))
-    async def post(self, body: dict[str, Any]) -> object:
+    async def post(self, body: Loaded) -> object:
         """Its name must differ from those of the user's other views."""
         return await self.ask_library(SaveView(uuid7(), **body, at=now()))
 
@@ -121,7 +125,7 @@ class OneView(LibraryHandler):
     """`/api/user/saved-views/{view_id}`"""
 
     @endpoint("Change a saved view", body=ViewChange(), responds=SavedView(), errors=(404, 409, 503))
-    async def put(self, view_id: str, body: dict[str, Any]) -> object:
+    async def put(self, view_id: str, body: Loaded) -> object:
         """Sets the fields that are given."""
         return await self.ask_library(EditView(known_id(view_id, "Saved view"), body))
 

@@ -29,7 +29,7 @@ from db._redis import create_redis
 from handlers._http.limits import Limiter
 from handlers._http.services import Services
 from handlers.auth._accounts import Accounts
-from handlers.streams import Feed
+from handlers.streams import LiveFeed
 from schemas.errors import AppError
 from server.app import Application, http_server
 from server.mail import Mailer
@@ -123,7 +123,7 @@ class GatewayProcess:
         actors = ActorRegistry(settings)
         self._opened.push_async_callback(actors.close)
         limiter = Limiter(redis, standard_limit=settings.rate_limit_per_minute, enabled=settings.rate_limit_enabled)
-        self._feed = Feed(settings, pool, redis)
+        self._feed = LiveFeed(settings, pool, redis)
         self._opened.push_async_callback(self._feed.stop)
         accounts = Accounts.of(settings)
         self._opened.callback(accounts.close)

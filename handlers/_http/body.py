@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 from tornado.httputil import HTTPHeaders
 
+from config.documents import Document
 from schemas._json import parse_object
 from schemas.errors import PayloadTooLarge, UnsupportedMediaType
 
@@ -58,6 +58,6 @@ def _is_plain(codings: str) -> bool:
     return all(each.strip().lower() in {"identity", ""} for each in codings.split(","))
 
 
-def parse_json(body: bytes) -> dict[str, Any]:
+def parse_json(body: bytes) -> Document:
     """Parse a body's JSON object; numbers with a fraction or exponent become Decimals. Raises ValidationFailed."""
     return parse_object(body, "Request body")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from marshmallow import RAISE, ValidationError, fields
 
+from config.documents import Loaded
 from handlers._http.body import parse_json
 from schemas._fields import Schema
 from schemas._problems import DETAILS, cut_name, field_errors
@@ -20,7 +21,6 @@ from schemas.errors import FieldError, InvalidQuery, ValidationFailed
 if TYPE_CHECKING:
     from handlers._http.base import GatewayHandler
 
-Method = Callable[..., Awaitable[Any]]
 _BRACKETS = re.compile(r"\[[0-9]{0,9}\]")
 
 Header = str | fields.Field[Any]  # its description, or the field that describes it
@@ -28,9 +28,15 @@ Header = str | fields.Field[Any]  # its description, or the field that describes
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The declaration of a handler's method. `errors`: statuses beyond those that its policy and body imply."""
+    """The declaration of a handler's method, which it decorates as `@endpoint(…)`.
+
+    The method is called with the path's parameters as strings, `body` and `query` as loaded by their schemas, all by
+    name. Its result is dumped by `responds` and sent with `status`; bytes are sent as they are, and None sends nothing
+    (the method has answered itself). `errors`: statuses beyond those that its policy and body imply.
+    """
 
     summary: str
+    _: KW_ONLY
     body: Schema | None = None
     body_required: bool = True  # else an empty body is read as {}
     query: Schema | None = None
@@ -44,60 +50,25 @@ class Endpoint:
     sets_cookie: str | None = None  # what happens to the refresh cookie
     answers: Mapping[str, str] = field(default_factory=dict)  # response headers beside those that every response has
 
+    def __call__(self, method: Callable[..., Awaitable[object]]) -> Callable[..., Coroutine[object, object, None]]:
+        """Return the method that loads, calls `method` and answers."""
+        query, body, responds = self.query, self.body, self.responds
 
-def endpoint(
-    summary: str,
-    *,
-    body: Schema | None = None,
-    body_required: bool = True,
-    query: Schema | None = None,
-    responds: Schema | None = None,
-    status: int = 200,
-    conditional: bool = False,
-    errors: Sequence[int] = (),
-    others: Mapping[int, Schema] | None = None,
-    headers: Mapping[str, Header] | None = None,
-    media_type: str = "application/json",
-    sets_cookie: str | None = None,
-    answers: Mapping[str, str] | None = None,
-) -> Callable[[Method], Method]:
-    """Declare a method of a handler.
-
-    It is called with the path's parameters as strings, `body` and `query` as loaded by their schemas, all by name. Its
-    result is dumped by `responds` and sent with `status`; bytes are sent as they are, and None sends nothing (the
-    method has answered itself).
-    """
-    declared = Endpoint(
-        summary=summary,
-        body=body,
-        body_required=body_required,
-        query=query,
-        responds=responds,
-        status=status,
-        conditional=conditional,
-        errors=tuple(errors),
-        others=dict(others or {}),
-        headers=dict(headers or {}),
-        media_type=media_type,
-        sets_cookie=sets_cookie,
-        answers=dict(answers or {}),
-    )
-
-    def decorate(method: Method) -> Method:
         @functools.wraps(method)
-        async def answer(self: GatewayHandler, **arguments: Any) -> None:
+        async def answer(handler: GatewayHandler, **arguments: object) -> None:
             if query is not None:
-                arguments["query"] = load_query(query, self.request.query_arguments)
+                arguments["query"] = load_query(query, handler.request.query_arguments)
             if body is not None:
-                arguments["body"] = load_body(body, self.received if body_required else self.received or b"{}")
-            result = await method(self, **arguments)
+                arguments["body"] = load_body(body, handler.received or (b"" if self.body_required else b"{}"))
+            result = await method(handler, **arguments)
             if result is not None:
-                self.answer(result if responds is None or type(result) is bytes else responds.dump(result), declared)
+                handler.answer(result if responds is None or type(result) is bytes else responds.dump(result), self)
 
-        answer.endpoint = declared  # type: ignore[attr-defined]
+        answer.endpoint = self  # type: ignore[attr-defined]
         return answer
 
-    return decorate
+
+endpoint = Endpoint
 
 
 def endpoint_of(method: object) -> Endpoint | None:
@@ -105,16 +76,17 @@ def endpoint_of(method: object) -> Endpoint | None:
     return getattr(method, "endpoint", None)
 
 
-def load_body(schema: Schema, body: bytes) -> Any:
+def load_body(schema: Schema, body: bytes) -> Loaded:
     """Load and validate the body. Raises ValidationFailed."""
     document = parse_json(body)
     try:
-        return schema.load(document)
+        loaded: Loaded = schema.load(document)
     except ValidationError as error:
         raise ValidationFailed(details=field_errors(error.messages)) from None
+    return loaded
 
 
-def load_query(schema: Schema, arguments: Mapping[str, Sequence[bytes]]) -> Any:
+def load_query(schema: Schema, arguments: Mapping[str, Sequence[bytes]]) -> Loaded:
     """Load and validate the query. Raises InvalidQuery.
 
     A list may be written with commas, repeated, or with brackets (`a[]`, `a[0]`), as clients' libraries do. A parameter
@@ -122,7 +94,20 @@ def load_query(schema: Schema, arguments: Mapping[str, Sequence[bytes]]) -> Any:
 
     Unknown parameters are ignored, except by a schema that forbids them.
     """
-    arguments = _without_brackets(schema, arguments)
+    given, problems = _given(schema, _without_brackets(schema, arguments))
+    try:
+        loaded: Loaded = schema.load(given)
+    except ValidationError as error:
+        # A parameter dropped above is reported there, not as missing.
+        named = {each.field for each in problems}
+        problems += [each for each in field_errors(error.messages) if each.field not in named]
+    if problems:
+        raise InvalidQuery(details=problems)
+    return loaded
+
+
+def _given(schema: Schema, arguments: Mapping[str, Sequence[bytes]]) -> tuple[dict[str, str], list[FieldError]]:
+    """Return the known parameters as text, and what is wrong with those that are left out."""
     given: dict[str, str] = {}
     problems: list[FieldError] = []
     if schema.unknown == RAISE:
@@ -147,15 +132,7 @@ def load_query(schema: Schema, arguments: Mapping[str, Sequence[bytes]]) -> Any:
         if "\0" in given[key]:
             problems.append(FieldError(key, "must not hold a NUL"))
             del given[key]
-    try:
-        loaded = schema.load(given)
-    except ValidationError as error:
-        # A parameter dropped above is reported there, not as missing.
-        named = {each.field for each in problems}
-        problems += [each for each in field_errors(error.messages) if each.field not in named]
-    if problems:
-        raise InvalidQuery(details=problems)
-    return loaded
+    return given, problems
 
 
 def _without_brackets(schema: Schema, arguments: Mapping[str, Sequence[bytes]]) -> Mapping[str, Sequence[bytes]]:

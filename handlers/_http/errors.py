@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tornado.web
 from marshmallow import ValidationError
 
+from config.documents import Document
 from config.masking import redact
 from schemas._problems import field_errors
 from schemas.errors import (
@@ -39,9 +38,9 @@ def _framework_error(error: tornado.web.HTTPError) -> AppError:
     return ValidationFailed("Invalid request") if error.status_code < 500 else Internal()
 
 
-def error_body(error: AppError, request_id: str) -> dict[str, Any]:
+def error_body(error: AppError, request_id: str) -> Document:
     """Build the response body. Clients of the public document read `detail`, those of the Lens document `error`."""
-    document: dict[str, Any] = {"code": error.code, "message": redact(error.message)}
+    document: Document = {"code": error.code, "message": redact(error.message)}
     if error.details:
         document["details"] = [{"field": each.field, "message": each.message} for each in error.details]
     if error.retry_after is not None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from typing import Any
 
 import tornado.web
 from tornado.escape import utf8
 
+from config.documents import Document
 from config.tasks import spawn
 from handlers._http.compression import LEAST_BYTES, is_compressible, takes_gzip
 from handlers._http.services import Gateway
@@ -25,7 +25,7 @@ class NegotiatingHandler(tornado.web.RequestHandler):
     entity_tag: str | None = None  # ETag of a conditional answer that is made beforehand
     compressed: bytes | None = None  # likewise: its body, as gzip
 
-    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> asyncio.Future[None]:
+    def finish(self, chunk: str | bytes | Document | None = None) -> asyncio.Future[None]:
         """End the answer; a body for which it is worthwhile is compressed if the client accepts that."""
         if isinstance(chunk, (bytes, str)) and len(chunk) > LEAST_BYTES and self._is_negotiable():
             return self._finish_negotiated(utf8(chunk))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable
-from typing import Any
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 
 from db._postgres import Connection, connection
 from handlers._http.base import GatewayHandler
 from handlers._http.json import encode
 from schemas._fields import Schema
 
-Read = Callable[[Connection], Awaitable[tuple[list[Any], int]]]
+Read = Callable[[Connection], Awaitable[tuple[Sequence[object], int]]]
 
 
 async def send_page(

@@ -7,9 +7,10 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from config.clock import now
+from config.documents import Document
 from config.masking import redact
 from config.tasks import spawn
 from db._postgres import Pool, connection
@@ -37,7 +38,7 @@ class Report:
     dependencies: dict[str, str]
 
     @property
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Document:
         """The response's document."""
         status = "ready" if self.is_ready else "not_ready"
         return {"status": status, "dependencies": self.dependencies, "timestamp": now()}

@@ -23,7 +23,7 @@ from handlers._http.shared_reads import KeptReads, SharedReads
 from handlers._profiles import Profiles
 from handlers.auth._accounts import Accounts
 from handlers.auth._revocations import RevokedSessions
-from handlers.streams.connections import Feed
+from handlers.streams import LiveFeed
 from schemas.errors import AppError
 
 FEED_TOTALS = 5_000  # cached totals of social feeds, one a reader: 2 MB
@@ -51,7 +51,7 @@ class Services:
     pool: Pool
     redis: RedisClient
     actors: Actors
-    feed: Feed
+    feed: LiveFeed
     limiter: Limiter
     accounts: Accounts
     totals: Totals = field(default_factory=Totals)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from config.tasks import spawn
 
 Answer = TypeVar("Answer")
 Key = TypeVar("Key", bound=Hashable)
-_Waiting = tuple["asyncio.Future[Any]", Callable[[], Awaitable[Any]]]
+_Waiting = tuple["asyncio.Future[object]", Callable[[], Awaitable[object]]]
 
 
 class SharedReads:
@@ -31,8 +31,8 @@ class SharedReads:
             waiting = self._busy[key]
             if waiting is None:
                 self._busy[key] = waiting = asyncio.get_running_loop().create_future(), read
-            answer: Answer = await asyncio.shield(waiting[0])  # a cancelled caller does not cancel it for the others
-            return answer
+            # Shielded: a cancelled caller does not cancel it for the others. An equal key means an equal type.
+            return cast("Answer", await asyncio.shield(waiting[0]))
         self._busy[key] = None
         try:
             return await read()
@@ -125,14 +125,13 @@ class KeptReads:
         self._seconds = seconds
         self._most = most
         self._reads = SharedReads()
-        self._kept: dict[Hashable, tuple[float, Any]] = {}
+        self._kept: dict[Hashable, tuple[float, object]] = {}
 
     async def get(self, key: Hashable, read: Callable[[], Awaitable[Answer]]) -> Answer:
         """Return what `read` returns, or returned less than `seconds` ago. Raises what it raises, which is not kept."""
         kept = self._kept.get(key)
         if kept is not None and kept[0] > time.monotonic():
-            answer: Answer = kept[1]
-            return answer
+            return cast("Answer", kept[1])
         answer = await self._reads.get(key, read)
         if len(self._kept) >= self._most:
             self._kept.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypedDict, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from actors.users.account import cut_agent
 from actors.users.messages import USERS, RequestEmail, SignedIn, SignIn, account_key, address_key
 from config.addresses import counted_address
 from config.clock import now
+from config.documents import Document
 from config.ids import parse_uuid, uuid7
 from config.keys import token_hash
 from db._postgres import connection
@@ -21,7 +22,7 @@ from handlers._http.base import GatewayHandler
 from handlers._http.security import cookies_named, is_own_page
 from handlers.auth._accounts import Accounts
 from handlers.auth._attempts import FAILURES, TOO_MANY_WRONG, WRONG_PASSWORDS
-from handlers.auth._passwords import Verdict
+from handlers.auth._passwords import PasswordVerdict
 from handlers.auth._tokens import ACCESS_SECONDS
 from schemas.errors import Forbidden, RateLimited, Unauthorized
 
@@ -30,6 +31,14 @@ REFRESH_PATH = "/auth"
 REFRESH_SECONDS = 7 * 24 * 3600
 
 Reply = TypeVar("Reply")
+
+
+class CookieFlags(TypedDict):
+    """The flags of a cookie, as Tornado calls them."""
+
+    httponly: bool
+    secure: bool
+    samesite: str
 
 
 class AccountHandler(GatewayHandler):
@@ -82,7 +91,7 @@ class AccountHandler(GatewayHandler):
         """Return the hash to store. Raises Overloaded and RateLimited."""
         return await self.accounts.passwords.hash(password, self.caller.counted_address)
 
-    async def check_password(self, email: str, password: str, stored: str | None) -> Verdict:
+    async def check_password(self, email: str, password: str, stored: str | None) -> PasswordVerdict:
         """Check the password of the account with this address. Raises Overloaded and RateLimited.
 
         After some wrong ones for one account, from whatever address, strangers may try one now and then; a device
@@ -121,9 +130,7 @@ class AccountHandler(GatewayHandler):
             raise Unauthorized(f"There are {len(found)} cookies of the name {name}")
         return found[0] if found else None
 
-    async def begin_session(
-        self, person: Person, checked_hash: str | None, new_hash: str | None = None
-    ) -> dict[str, Any]:
+    async def begin_session(self, person: Person, checked_hash: str | None, new_hash: str | None = None) -> Document:
         """Sign the user in and return the answer to a login, with its cookie. Raises Unauthorized."""
         refresh_token = self.accounts.refresh.first()
         signed_in = await self.ask_account(
@@ -141,7 +148,7 @@ class AccountHandler(GatewayHandler):
         self.gateway.revoked.add(signed_in.revoked)
         return self.grant(signed_in, refresh_token, is_provider=person.is_provider)
 
-    def grant(self, signed_in: SignedIn, refresh_token: str, *, is_provider: bool) -> dict[str, Any]:
+    def grant(self, signed_in: SignedIn, refresh_token: str, *, is_provider: bool) -> Document:
         """Return the answer that carries an access token; its refresh token goes into the cookie."""
         profile = signed_in.profile
         self.set_cookie(REFRESH_COOKIE, refresh_token, path=REFRESH_PATH, max_age=REFRESH_SECONDS, **self.cookie_flags)
@@ -165,7 +172,7 @@ class AccountHandler(GatewayHandler):
         self.clear_cookie(REFRESH_COOKIE, path=REFRESH_PATH, **self.cookie_flags)
 
     @property
-    def cookie_flags(self) -> dict[str, Any]:
+    def cookie_flags(self) -> CookieFlags:
         """The flags of our cookies: hidden from scripts, from other sites' forms and pictures, and from plain HTTP.
 
         Lax, not Strict: the way back from an OAuth provider is a navigation that another site began.

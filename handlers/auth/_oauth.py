@@ -10,7 +10,6 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from urllib.parse import urlencode
 
 import orjson
@@ -177,23 +176,24 @@ class OAuthClient:
             raise ProviderFailed("there is no access token in the answer")
         return token
 
-    async def _get(self, url: str, token: str) -> Any:
+    async def _get(self, url: str, token: str) -> object:
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
         return await self._fetch(HTTPRequest(url, headers=headers))
 
-    async def _fetch(self, request: HTTPRequest) -> Any:
+    async def _fetch(self, request: HTTPRequest) -> object:
         request.connect_timeout = request.request_timeout = TIMEOUT_SECONDS
         request.follow_redirects = False
         try:
             response = await self._http.fetch(request)
-            return orjson.loads(response.body[:ANSWER_BYTES])
+            answer: object = orjson.loads(response.body[:ANSWER_BYTES])
+            return answer
         except HTTPError as error:
             raise ProviderFailed(f"{request.url} answers {error.code}") from None
         except (OSError, ValueError) as error:
             raise ProviderFailed(f"{request.url}: {type(error).__name__}") from None
 
 
-def openid_user(provider: str, claims: Any) -> OAuthUser:
+def openid_user(provider: str, claims: object) -> OAuthUser:
     """Return the user of OpenID Connect's standard claims. Raises ProviderFailed."""
     if not isinstance(claims, Mapping):
         raise ProviderFailed("the userinfo is no object")
@@ -203,7 +203,7 @@ def openid_user(provider: str, claims: Any) -> OAuthUser:
     return _user(provider, claims.get("sub"), email, claims.get("name"), claims.get("picture"))
 
 
-def github_user(user: Any, emails: Any) -> OAuthUser:
+def github_user(user: object, emails: object) -> OAuthUser:
     """Return the user of GitHub's `/user` and `/user/emails`. Raises ProviderFailed."""
     # To Python, true is the number 1: all users reported so would share one account.
     if not isinstance(user, Mapping) or type(user.get("id")) is not int:
@@ -217,7 +217,7 @@ def github_user(user: Any, emails: Any) -> OAuthUser:
     return _user("github", str(user["id"]), email, user.get("name") or user.get("login"), user.get("avatar_url"))
 
 
-def _user(provider: str, subject: Any, email: Any, name: Any, picture: Any) -> OAuthUser:
+def _user(provider: str, subject: object, email: object, name: object, picture: object) -> OAuthUser:
     if not isinstance(subject, str) or not 1 <= len(subject) <= SUBJECT_CHARACTERS or not is_plain_text(subject):
         raise ProviderFailed("the user has no id")
     address = normalise_email(email) if isinstance(email, str) else ""
@@ -231,7 +231,7 @@ def _user(provider: str, subject: Any, email: Any, name: Any, picture: Any) -> O
     )
 
 
-def _display_name(name: Any, address: str) -> str:
+def _display_name(name: object, address: str) -> str:
     least, most = NAME_CHARACTERS
     for candidate in (name if isinstance(name, str) else "", address.partition("@")[0]):
         known = "".join(each for each in normalise_text(candidate) if unicodedata.category(each) != "Cn")

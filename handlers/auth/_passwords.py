@@ -15,7 +15,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import bcrypt
 
@@ -40,7 +39,7 @@ def prehash(key: bytes, password: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PasswordVerdict:
     """Whether a password is right, and whether its hash should be made anew, in the form that is stored now."""
 
     matches: bool
@@ -51,9 +50,9 @@ class Verdict:
 class _Job:
     """A requested hash. `outcome` is the caller's future."""
 
-    work: Callable[[], Any]
+    work: Callable[[], object]
     address: str
-    outcome: asyncio.Future[Any]
+    outcome: asyncio.Future[object]
 
 
 class Passwords:
@@ -83,14 +82,13 @@ class Passwords:
     async def hash(self, password: str, address: str = "") -> str:
         """Return the hash to store, for a client at `address`. Raises Overloaded and RateLimited."""
         work = partial(_hash, prehash(self._key, normalise_text(password)), self._cost)
-        hashed: str = await self._run(work, address)
-        return hashed
+        return str(await self._run(work, address))
 
     async def check(self, password: str, stored: str | None, address: str = "") -> bool:
         """Return whether this is the password, as `judge` finds. Raises Overloaded and RateLimited."""
         return (await self.judge(password, stored, address)).matches
 
-    async def judge(self, password: str, stored: str | None, address: str = "") -> Verdict:
+    async def judge(self, password: str, stored: str | None, address: str = "") -> PasswordVerdict:
         """Judge whether this is the password; it takes as long without one (None). Raises Overloaded and RateLimited.
 
         It is compared in Unicode's NFC, as it is stored. Earlier versions stored it as typed: a password that has
@@ -100,8 +98,8 @@ class Passwords:
         for form in forms:
             work = partial(_check, prehash(self._key, form), (stored or NO_HASH).encode())
             if await self._run(work, address) and stored is not None:
-                return Verdict(matches=True, is_outdated=form != normalise_text(password))
-        return Verdict(matches=False)
+                return PasswordVerdict(matches=True, is_outdated=form != normalise_text(password))
+        return PasswordVerdict(matches=False)
 
     def close(self) -> None:
         """Drop the waiting requests; results of those being computed are discarded."""
@@ -111,7 +109,7 @@ class Passwords:
                 job.outcome.cancel()
         self._waiting.clear()
 
-    async def _run(self, work: Callable[[], Any], address: str) -> Any:
+    async def _run(self, work: Callable[[], object], address: str) -> object:
         job = _Job(work, address, asyncio.get_running_loop().create_future())
         if self._free:
             self._start(job)
@@ -150,13 +148,13 @@ class Passwords:
         self._free -= 1
         loop = asyncio.get_running_loop()
 
-        def tell(done: Future[Any]) -> None:
+        def tell(done: Future[object]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self._end, job, done)
 
         self._executor.submit(job.work).add_done_callback(tell)
 
-    def _end(self, job: _Job, done: Future[Any]) -> None:
+    def _end(self, job: _Job, done: Future[object]) -> None:
         # A slot is free when a thread is, not when a caller has given up.
         self._free += 1
         if not job.outcome.done():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from actors.users.account import BAD_CREDENTIALS
 from actors.users.messages import EndSessions, Refresh, Refused
 from config.clock import now
+from config.documents import Loaded
 from config.keys import token_hash
 from config.metrics import LOGINS, REFRESHES
 from db._postgres import connection
@@ -26,7 +25,7 @@ class Logins(AccountHandler):
     @endpoint(
         "Log in", body=Login(), responds=AccessGranted(), errors=(401, 403, 503), sets_cookie="A new session's token."
     )
-    async def post(self, body: dict[str, Any]) -> object:
+    async def post(self, body: Loaded) -> object:
         """An unknown address takes as much time as a wrong password, and gets the same answer."""
         async with connection(self.services.pool) as conn:
             person = await accounts.find_by_email(conn, body["email"])
@@ -90,7 +89,7 @@ class Logouts(AccountHandler):
     @endpoint(
         "Log out", query=LogoutQuery(), responds=Said(), errors=(503,), sets_cookie="Empty and expired: it is dropped."
     )
-    async def post(self, query: dict[str, Any]) -> object:
+    async def post(self, query: Loaded) -> object:
         """Invalidates this session's tokens from now on; with `all`, those of every session."""
         own = self.session_id
         ended = await self.ask_account(self.user_id, EndSessions(None if query["all"] else own))

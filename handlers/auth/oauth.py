@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 from urllib.parse import urlencode
 
 from tornado.auth import OAuth2Mixin
 
 from actors.users.messages import LinkIdentity, Register
 from config.clock import now
+from config.documents import Document, Loaded
 from config.ids import uuid7
 from config.keys import token_hash
 from config.metrics import LOGINS, REGISTRATIONS
@@ -79,7 +79,7 @@ class OAuthCallback(OAuthHandler):
         errors=(404, 503),
         sets_cookie="Where the login succeeded: a new session's token.",
     )
-    async def get(self, provider: str, query: dict[str, Any]) -> None:
+    async def get(self, provider: str, query: Loaded) -> None:
         """Sends the browser on to the frontend: the result is in the fragment, which no server sees."""
         chosen = self.provider_of(provider)
         try:
@@ -107,7 +107,7 @@ class OAuthCallback(OAuthHandler):
         except Unauthorized:
             raise _Refused("invalid_state") from None
 
-    async def _identify(self, provider: OAuthProvider, query: dict[str, Any]) -> OAuthUser:
+    async def _identify(self, provider: OAuthProvider, query: Loaded) -> OAuthUser:
         if query["error"] == "access_denied":
             raise _Refused("access_denied")
         if query["error"] is not None or not query["code"]:
@@ -118,7 +118,7 @@ class OAuthCallback(OAuthHandler):
             log.warning("%s: %s", provider.name, failure)
             raise _Refused("provider_error") from None
 
-    async def _sign_in(self, user: OAuthUser) -> dict[str, Any]:
+    async def _sign_in(self, user: OAuthUser) -> Document:
         for _ in range(ATTEMPTS):
             async with connection(self.services.pool) as conn:
                 person = await accounts.find_by_identity(conn, user.provider, user.subject)
@@ -145,7 +145,7 @@ class OAuthCallback(OAuthHandler):
         await self.ask_account(account.id, Register(account, None, None, (user.provider, user.subject)))
         REGISTRATIONS.labels(user.provider, "made").inc()
 
-    def _go_on(self, fragment: dict[str, Any]) -> None:
+    def _go_on(self, fragment: Document) -> None:
         # Not self.redirect(), which would resolve the URL against the request's.
         self.set_status(302)
         self.set_header(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from actors.users.messages import ChangePassword, RequestEmail, ResetPassword, address_key
 from config.clock import now
+from config.documents import Loaded
 from config.ids import uuid7
 from config.keys import token_hash
 from db._postgres import connection
@@ -22,7 +21,7 @@ class ForgottenPasswords(AccountHandler):
     """`/auth/forgot-password`"""
 
     @endpoint("Ask for a letter to reset the password", body=AddressBody(), responds=Said(), errors=(503,))
-    async def post(self, body: dict[str, Any]) -> object:
+    async def post(self, body: Loaded) -> object:
         """The answer and the work are the same, whether or not the address has an account."""
         email = body["email"]
         await self.ask_owner(address_key(email), RequestEmail(uuid7(), "reset", now()))
@@ -33,7 +32,7 @@ class PasswordResets(AccountHandler):
     """`/auth/reset-password`"""
 
     @endpoint("Set a password by the link of the letter", body=PasswordReset(), responds=Said(), errors=(503,))
-    async def post(self, body: dict[str, Any]) -> object:
+    async def post(self, body: Loaded) -> object:
         """Ends every session of the user. A password that is refused leaves the link as it was."""
         link = token_hash(body["token"])
         async with connection(self.services.pool) as conn:
@@ -52,7 +51,7 @@ class PasswordChanges(AccountHandler):
     """`/auth/change-password`"""
 
     @endpoint("Change the password", body=PasswordChange(), responds=Said(), errors=(503,))
-    async def post(self, body: dict[str, Any]) -> object:
+    async def post(self, body: Loaded) -> object:
         """Ends every other session of the user."""
         account = (await self.find_caller()).account
         problems = new_password_problems(body["new_password"], account.email)

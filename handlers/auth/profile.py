@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from actors.users.messages import EditProfile, EndSessions, Profile
+from config.documents import Document, Loaded
 from db._postgres import connection
 from db.users import sessions
 from handlers._http.base import known_id
@@ -24,7 +23,7 @@ class MyAccount(AccountHandler):
         return _me(Profile.of(person.account), is_provider=person.is_provider)
 
     @endpoint("Edit one's own account", body=ProfileChange(), responds=Me(), errors=(503,))
-    async def patch(self, body: dict[str, Any]) -> object:
+    async def patch(self, body: Loaded) -> object:
         """Sets the fields that are given; the next token has the new name."""
         person = await self.find_caller()
         return _me(await self.ask_account(self.user_id, EditProfile(body)), is_provider=person.is_provider)
@@ -69,5 +68,5 @@ class OneSession(AccountHandler):
         return {"id": ended, "revoked": True}
 
 
-def _me(profile: Profile, *, is_provider: bool) -> dict[str, Any]:
+def _me(profile: Profile, *, is_provider: bool) -> Document:
     return {name: getattr(profile, name) for name in Profile.__match_args__} | {"is_provider": is_provider}

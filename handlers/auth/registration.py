@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import secrets
-from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
@@ -13,11 +12,12 @@ from actors.users.changes import EMAIL_TAKEN
 from actors.users.messages import Profile, Register, RequestEmail, VerifyEmail, address_key
 from actors.users.referrals import REFERRALS
 from config.clock import now
+from config.documents import Loaded
 from config.ids import uuid7
 from config.keys import token_hash
 from config.metrics import REGISTRATIONS
 from db import achievements, referrals
-from db._postgres import connection
+from db._postgres import Connection, connection
 from db.users import accounts, tokens
 from db.users.accounts import AccountRow
 from handlers._http.endpoint import endpoint
@@ -38,7 +38,7 @@ class Registrations(AccountHandler):
     """`/auth/register`"""
 
     @endpoint("Register", body=Registration(), responds=Registered(), status=201, errors=(409, 503))
-    async def post(self, body: dict[str, Any]) -> object:
+    async def post(self, body: Loaded) -> object:
         """Answered when the account and the e-mail to its address are durable."""
         try:
             profile = await self._alone(body)
@@ -54,7 +54,7 @@ class Registrations(AccountHandler):
             "message": "Please verify your e-mail address: a letter with a link is on its way",
         }
 
-    async def _alone(self, body: dict[str, Any]) -> Profile:
+    async def _alone(self, body: Loaded) -> Profile:
         """Register, or share the outcome of the address's registration under way: a hash costs a quarter second."""
         registering, email = self.accounts.registering, body["email"]
         while (other := registering.get(email)) is not None:
@@ -77,7 +77,7 @@ class Registrations(AccountHandler):
         finally:
             del registering[email]
 
-    async def _register(self, body: dict[str, Any]) -> Profile:
+    async def _register(self, body: Loaded) -> Profile:
         email = body["email"]
         async with connection(self.services.pool) as conn:
             if await accounts.taken_emails(conn, [email]):
@@ -88,7 +88,7 @@ class Registrations(AccountHandler):
         account = AccountRow(uuid7(), email, False, password_hash, body["display_name"], None, None, code, now())
         return await self.ask_account(account.id, Register(account, uuid7(), referrer_id))
 
-    async def _find_referrer(self, conn: Any, code: str | None) -> UUID | None:
+    async def _find_referrer(self, conn: Connection, code: str | None) -> UUID | None:
         if code is None:
             return None
         found = await referrals.find_owner(conn, code.strip())
@@ -102,7 +102,7 @@ class EmailVerification(AccountHandler):
     """`/auth/verify-email`"""
 
     @endpoint("Follow the link of the verification letter", query=TokenQuery(), status=302, errors=(400,))
-    async def get(self, query: dict[str, Any]) -> None:
+    async def get(self, query: Loaded) -> None:
         """Sends the browser on to the page that posts the token, and verifies nothing: mail scanners open links.
 
         The token is in the fragment, which no server sees and no page passes on.
@@ -113,7 +113,7 @@ class EmailVerification(AccountHandler):
         self.redirect(f"{frontend}/verify-email#token={quote(query['token'], safe='')}")
 
     @endpoint("Verify an e-mail address", body=TokenBody(), responds=Said(), errors=(503,))
-    async def post(self, body: dict[str, Any]) -> object:
+    async def post(self, body: Loaded) -> object:
         """Called by the page that takes the token out of the link. Repeating it has the same result."""
         link = token_hash(body["token"])
         user_id, is_done = await self._find(link)
@@ -136,14 +136,14 @@ class VerificationEmails(AccountHandler):
     """`/auth/resend-verification`"""
 
     @endpoint("Send the verification letter again", body=AddressBody(), responds=Said(), errors=(503,))
-    async def post(self, body: dict[str, Any]) -> object:
+    async def post(self, body: Loaded) -> object:
         """The answer and the work are the same, whether or not the address has an account."""
         email = body["email"]
         await self.ask_owner(address_key(email), RequestEmail(uuid7(), "verification", now()))
         return {"message": CHECK_YOUR_MAIL}
 
 
-async def free_code(conn: Any) -> str:
+async def free_code(conn: Connection) -> str:
     """Return a referral code that is not in use. Raises Unavailable."""
     candidates = ["".join(secrets.choice(CODE_ALPHABET) for _ in range(CODE_CHARACTERS)) for _ in range(CANDIDATES)]
     found = await referrals.free_codes(conn, candidates)

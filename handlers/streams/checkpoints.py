@@ -11,9 +11,8 @@ open for long has 64 of them, and ten thousand sessions must not cost ten thousa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
 
-from schemas.stream import Filterable
+from handlers.streams.ring import EncodedSignal
 
 Checkpoint = tuple[int, int]
 
@@ -43,7 +42,7 @@ def unpack_checkpoints(packed: bytes) -> list[Checkpoint]:
             values.append(value)
             value = shift = 0
     if shift or len(values) % 2:
-        raise ValueError("not marks")
+        raise ValueError("not checkpoints")
     checkpoints: list[Checkpoint] = []
     n = seq = 0
     for dn, dseq in zip(values[::2], values[1::2], strict=True):
@@ -70,11 +69,11 @@ def floor_checkpoint(checkpoints: Sequence[Checkpoint], n: int) -> Checkpoint | 
 class Seeker:
     """Counts matching signals, batch by batch, until the k-th (k ≥ 1) is found."""
 
-    def __init__(self, k: int, matches: Callable[[Filterable], bool]) -> None:
+    def __init__(self, k: int, matches: Callable[[EncodedSignal], bool]) -> None:
         self._left = k
         self._matches = matches
 
-    def feed(self, signals: Iterable[_Placed]) -> int | None:
+    def feed(self, signals: Iterable[EncodedSignal]) -> int | None:
         """Return the offset of the k-th matching signal, or None if it is not among those fed so far."""
         for signal in signals:
             if self._matches(signal):
@@ -84,12 +83,8 @@ class Seeker:
         return None
 
 
-class _Placed(Filterable, Protocol):
-    feed_seq: int
-
-
 def _varint(value: int) -> bytes:
-    assert value >= 0, "marks ascend"
+    assert value >= 0, "checkpoints ascend"
     if value < 0x80:
         return bytes((value,))
     out = bytearray()

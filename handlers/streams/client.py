@@ -11,18 +11,18 @@ import sys
 import termios
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 import orjson
 
-from handlers.streams.checkpoints import append_checkpoint, trim_checkpoints
-from handlers.streams.connections import LAST_CHUNK, Duplex, chunk
+from handlers.streams.checkpoints import append_checkpoint, pack_checkpoints, trim_checkpoints
+from handlers.streams.connections import LAST_CHUNK, PushedSocket, chunk
 from handlers.streams.frames import text_frame
-from handlers.streams.ring import Payload, Signal
-from schemas.stream import Viewer
+from handlers.streams.ring import EncodedSignal, Payload
 
 if TYPE_CHECKING:
-    from handlers.streams.fanout import Group
+    from handlers.streams.fanout import Fanout, Group
+    from handlers.streams.resume import StreamSession
 
 # RFC 6455 § 7.4 and the IANA registry: going away, service restart, try again later; anything else is a policy (1008).
 _CLOSE_CODES = {"MAX_LIFETIME": 1001, "SERVER_DRAINING": 1012, "SLOW_CONSUMER": 1013, "SERVICE_UNAVAILABLE": 1013}
@@ -33,7 +33,7 @@ RECEIVE_BYTES = 4096
 PING = b"\x89\x00"
 
 
-class State(enum.Enum):
+class ClientState(enum.Enum):
     """The state of a client. Only a LIVE one is sent signals as they come; the others have an offset of their own."""
 
     BEHIND = "behind"  # is being sent earlier signals, as fast as its connection takes them
@@ -43,17 +43,7 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-class Outlet(Protocol):
-    """The receiver of a client's connection events."""
-
-    def flushed(self, client: Client) -> None:
-        """Handle an emptied buffer: the client can be sent the next."""
-
-    def lost(self, client: Client) -> None:
-        """Handle a lost connection."""
-
-
-class Client(ABC):
+class StreamClient(ABC):
     """A stream, over any transport. Subclasses frame events and hand bytes to the connection.
 
     `n` is the number of the last event framed; every matching signal up to `cursor` has been framed (while LIVE that
@@ -68,13 +58,13 @@ class Client(ABC):
         "deadline",
         "deadline_code",
         "epoch",
+        "fanout",
         "first",
         "group",
         "is_fetching",
         "is_replaying",
-        "last_mark",
+        "last_checkpoint",
         "n",
-        "outlet",
         "session",
         "stalled_since",
         "state",
@@ -82,16 +72,16 @@ class Client(ABC):
         "waiting_bytes",
     )
 
-    def __init__(self, session: bytes, viewer: Viewer, *, n: int, cursor: int, epoch: int) -> None:
-        self.session = session
-        self.viewer = viewer
-        self.n = n
-        self.first = n + 1  # the number of its session_start
-        self.cursor = cursor
-        self.epoch = epoch
-        self.checkpoints = b""
-        self.last_mark = (0, 0)
-        self.state = State.BEHIND
+    def __init__(self, opened: StreamSession) -> None:
+        self.session = opened.session
+        self.viewer = opened.viewer
+        self.n = opened.n
+        self.first = opened.n + 1  # the number of its session_start
+        self.cursor = opened.cursor
+        self.epoch = opened.epoch
+        self.checkpoints = pack_checkpoints(opened.checkpoints)
+        self.last_checkpoint = opened.checkpoints[-1]
+        self.state = ClientState.BEHIND
         self.waiting_bytes = 0
         self.is_replaying = True
         self.is_fetching = False
@@ -99,14 +89,14 @@ class Client(ABC):
         self.deadline = float("inf")
         self.deadline_code = ""
         self.group: Group
-        self.outlet: Outlet
+        self.fanout: Fanout
 
     def checkpoint(self, n: int, seq: int, *, keep_bytes: int, keep: int) -> None:
         """Record that by event `n` everything up to `seq` was sent; past `keep_bytes` the newest `keep` are kept."""
-        if (n, seq) == self.last_mark:
+        if (n, seq) == self.last_checkpoint:
             return
-        self.checkpoints = append_checkpoint(self.checkpoints, self.last_mark, (n, seq))
-        self.last_mark = (n, seq)
+        self.checkpoints = append_checkpoint(self.checkpoints, self.last_checkpoint, (n, seq))
+        self.last_checkpoint = (n, seq)
         if len(self.checkpoints) > keep_bytes:
             self.checkpoints = trim_checkpoints(self.checkpoints, keep)
 
@@ -116,7 +106,7 @@ class Client(ABC):
         """How many bytes have been framed and not yet been taken by the connection."""
 
     @abstractmethod
-    def deliver(self, signals: Sequence[Signal]) -> bool:
+    def deliver(self, signals: Sequence[EncodedSignal]) -> bool:
         """Number, frame and send signals; False if something is now pending, or the connection is gone."""
 
     @abstractmethod
@@ -140,15 +130,15 @@ class Client(ABC):
         """Return how many bytes the other end has not acknowledged yet; None where the system cannot tell."""
 
 
-class SseClient(Client):
+class SseClient(StreamClient):
     """A stream of server-sent events over a socket that has been taken from its HTTP connection."""
 
     kind = "sse"
 
     __slots__ = ("_fd", "_is_chunked", "_loop", "_pending", "_socket")
 
-    def __init__(self, sock: socket.socket, session: bytes, viewer: Viewer, *, n: int, cursor: int, epoch: int) -> None:
-        super().__init__(session, viewer, n=n, cursor=cursor, epoch=epoch)
+    def __init__(self, opened: StreamSession, sock: socket.socket) -> None:
+        super().__init__(opened)
         self._socket = sock
         self._fd = sock.fileno()  # -1 once it is closed: the number may be another connection's by then
         self._is_chunked = False
@@ -170,7 +160,7 @@ class SseClient(Client):
         """How many bytes have been framed and not yet been taken by the socket."""
         return len(self._pending)
 
-    def deliver(self, signals: Sequence[Signal]) -> bool:
+    def deliver(self, signals: Sequence[EncodedSignal]) -> bool:
         """Number, frame and send signals: the hot path, once per client and batch.
 
         With a thousand clients nothing of theirs is in the processor's caches, so what counts is how little memory is
@@ -188,7 +178,7 @@ class SseClient(Client):
         else:
             # One format for the whole batch: a third of the time of one, or of three pieces to join, for each signal.
             head = b"event: signal\nid: %b:" % self.session
-            values: list[Any] = [head] * (3 * count)
+            values: list[bytes | int] = [head] * (3 * count)
             values[1::3] = range(n + 1, n + count + 1)
             values[2::3] = [signal.event for signal in signals]
             data = b"%b%d%b" * count % tuple(values)
@@ -227,7 +217,7 @@ class SseClient(Client):
             self._transmit(chunk(b":\n") if self._is_chunked else b":\n")
 
     def unacknowledged(self) -> int | None:
-        """See `Client.unacknowledged`."""
+        """See `StreamClient.unacknowledged`."""
         return queued_bytes(self._fd)
 
     def _transmit(self, data: bytes) -> bool:
@@ -238,7 +228,7 @@ class SseClient(Client):
         except BlockingIOError:
             sent = 0
         except OSError:
-            self.outlet.lost(self)
+            self.fanout.lost(self)
             return False
         if sent == len(data):
             if self._pending:
@@ -251,7 +241,7 @@ class SseClient(Client):
 
     def _writable(self) -> None:
         if self._transmit(b""):
-            self.outlet.flushed(self)
+            self.fanout.flushed(self)
 
     def _readable(self) -> None:
         # A stream's client has nothing more to send; an empty read means that it has closed.
@@ -262,30 +252,30 @@ class SseClient(Client):
             return
         except OSError:
             pass
-        self.outlet.lost(self)
+        self.fanout.lost(self)
 
 
-class SocketClient(Client):
+class SocketClient(StreamClient):
     """The same stream as JSON messages over a WebSocket, whose frames are made here."""
 
     kind = "ws"
-    __slots__ = ("_duplex", "_is_hanging_up")
+    __slots__ = ("_is_hanging_up", "_pushed")
 
-    def __init__(self, duplex: Duplex, session: bytes, viewer: Viewer, *, n: int, cursor: int, epoch: int) -> None:
-        super().__init__(session, viewer, n=n, cursor=cursor, epoch=epoch)
-        self._duplex = duplex
+    def __init__(self, opened: StreamSession, pushed: PushedSocket) -> None:
+        super().__init__(opened)
+        self._pushed = pushed
         self._is_hanging_up = False
 
     def open(self) -> None:
         """Watch the connection."""
-        self._duplex.on_gone = lambda: self.outlet.lost(self)
+        self._pushed.on_gone = lambda: self.fanout.lost(self)
 
     @property
     def pending_bytes(self) -> int:
         """How many bytes have been framed and not yet been taken by the socket."""
-        return self._duplex.pushed_bytes()
+        return self._pushed.pushed_bytes()
 
-    def deliver(self, signals: Sequence[Signal]) -> bool:
+    def deliver(self, signals: Sequence[EncodedSignal]) -> bool:
         """Number, frame and send signals."""
         head = b'{"event":"signal","id":"%b:' % self.session
         frames = [text_frame(b"%b%d%b" % (head, n, signal.message)) for n, signal in enumerate(signals, self.n + 1)]
@@ -303,28 +293,28 @@ class SocketClient(Client):
         """Send the reason why the stream ends, and begin the closing handshake."""
         is_sent = self._transmit(text_frame(b'{"event":"error","data":%b}' % error_data(code, retry_after)))
         self._is_hanging_up = True
-        self._duplex.hang_up(_CLOSE_CODES.get(code, 1008), code)
+        self._pushed.hang_up(_CLOSE_CODES.get(code, 1008), code)
         return is_sent
 
     def close(self) -> None:
         """Close the connection; one that is closing with a handshake ends by itself, within seconds."""
         if not self._is_hanging_up:
-            self._duplex.abort()
+            self._pushed.abort()
 
     def probe(self) -> None:
         """Send a ping."""
-        if not self._duplex.pushed_bytes():
+        if not self._pushed.pushed_bytes():
             self._transmit(PING)
 
     def unacknowledged(self) -> int | None:
-        """See `Client.unacknowledged`."""
-        return queued_bytes(self._duplex.fileno())
+        """See `StreamClient.unacknowledged`."""
+        return queued_bytes(self._pushed.fileno())
 
     def _transmit(self, frames: bytes) -> bool:
         try:
-            future = self._duplex.push(frames)
+            future = self._pushed.push(frames)
         except OSError:
-            self.outlet.lost(self)
+            self.fanout.lost(self)
             return False
         if future is None:
             return True
@@ -333,9 +323,9 @@ class SocketClient(Client):
 
     def _flushed(self, future: asyncio.Future[None]) -> None:
         if future.cancelled() or future.exception() is not None:
-            self.outlet.lost(self)
-        elif not self._duplex.pushed_bytes():
-            self.outlet.flushed(self)
+            self.fanout.lost(self)
+        elif not self._pushed.pushed_bytes():
+            self.fanout.flushed(self)
 
 
 def queued_bytes(fd: int) -> int | None:

@@ -1,4 +1,4 @@
-"""Turn a request into a stream: the feed's interface for handlers, and the raw connection."""
+"""Turn a request into a stream: what it asks for, and the raw connection."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import random
 import re
 import socket
 from collections.abc import Callable
-from typing import Any, Protocol
 
 import orjson
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
@@ -18,8 +17,7 @@ from config.masking import redact
 from handlers._http.access import Caller
 from handlers._http.limits import Verdict
 from schemas.errors import AppError, Overloaded, Unavailable
-from schemas.feed import DecisionItem
-from schemas.stream import SignalFilter, Viewer
+from schemas.stream import Viewer
 
 EVENT_STREAM_HEADERS = (
     ("Content-Type", "text/event-stream; charset=utf-8"),
@@ -39,82 +37,6 @@ LATER_MS = (1000, 3000)
 USER_TIMEOUT_MS = 60_000
 # The kernel takes no more than this unsent: a slow client's data waits here, where it is bounded and counted.
 UNSENT_BYTES = 128 << 10
-
-
-class Duplex(Protocol):
-    """The interface of a WebSocket after its handshake, to which ready-made frames are written."""
-
-    on_gone: Callable[[], None] | None  # called once when the connection is gone
-
-    def push(self, frames: bytes) -> asyncio.Future[None] | None:
-        """Write frames; returns a future that is done when they have left, or None if they already have.
-
-        The future fails, or OSError is raised, when the connection is gone.
-        """
-
-    def pushed_bytes(self) -> int:
-        """How many bytes have been pushed and have not left yet."""
-
-    def fileno(self) -> int:
-        """Return the socket's descriptor; -1 when it is closed."""
-
-    def hang_up(self, code: int, reason: str) -> None:
-        """Close with the WebSocket's closing handshake."""
-
-    def abort(self) -> None:
-        """Close without it."""
-
-
-class Subscriber(Duplex, Protocol):
-    """The interface of a Lens socket."""
-
-    def wants(self, item: DecisionItem) -> bool:
-        """Return whether the decision is to be sent to this socket."""
-
-
-class Decisions(Protocol):
-    """The interface to the Lens sockets of this process."""
-
-    def join(self, socket: Subscriber) -> bool:
-        """Add a socket; False if there are too many."""
-
-    def leave(self, socket: Subscriber) -> None:
-        """Remove a socket that has been closed."""
-
-
-class Feed(Protocol):
-    """The interface of the live feed; `handlers.streams.feed.Feed` implements it."""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether streams can be opened."""
-
-    @property
-    def decisions(self) -> Decisions:
-        """The Lens sockets."""
-
-    def session_key(self, last_event_id: str) -> str | None:
-        """Return Redis's key that exists while an event id's session does; None: it exists, or is unknowable."""
-
-    async def admit(
-        self, viewer: Viewer, wanted: SignalFilter, last_event_id: str | None, *, is_reconnect: bool = False
-    ) -> Any:
-        """Admit a stream that may be opened now, with its session new or resumed.
-
-        `is_reconnect`: the client says that the connection on which it received that event is over.
-
-        It counts as open: it must be given to `open_stream`, `open_socket` or `abandon`. Raises RateLimited,
-        Unavailable.
-        """
-
-    def open_stream(self, session_opened: Any, connection: socket.socket, head: bytes, *, chunked: bool) -> None:
-        """Send `head` and then events over the socket, in chunks if asked to, until either side closes it."""
-
-    def open_socket(self, session_opened: Any, duplex: Duplex) -> None:
-        """Send events as messages over a WebSocket, until either side closes it."""
-
-    def abandon(self, session_opened: Any) -> None:
-        """Release an admitted stream whose client disconnected before it was opened."""
 
 
 def viewer_of(caller: Caller, peer: str) -> Viewer:
@@ -213,11 +135,15 @@ def prepare_socket(connection: socket.socket) -> None:
 class PushedSocket(WebSocketHandler):
     """A WebSocket to which others push frames. Tornado does the handshake, reads, and answers pings and closes."""
 
-    on_gone: Callable[[], None] | None = None
+    on_gone: Callable[[], None] | None = None  # called once when the connection is gone
     _waiting_bytes = 0
 
     def push(self, frames: bytes) -> asyncio.Future[None] | None:
-        """See `Duplex.push`. Pushed frames and Tornado's own share the connection's buffer, so they never mix."""
+        """Write frames; returns a future that is done when they have left, or None if they already have.
+
+        The future fails, or OSError is raised, when the connection is gone. Pushed frames and Tornado's own share the
+        connection's buffer, so they never mix.
+        """
         stream = self._stream()
         future = stream.write(frames)
         if not stream.writing():
@@ -228,22 +154,22 @@ class PushedSocket(WebSocketHandler):
         return future
 
     def pushed_bytes(self) -> int:
-        """See `Duplex.pushed_bytes`."""
+        """How many bytes have been pushed and have not left yet."""
         return self._waiting_bytes
 
     def fileno(self) -> int:
-        """See `Duplex.fileno`."""
+        """Return the socket's descriptor; -1 when it is closed."""
         try:
             return int(self._stream().socket.fileno())
         except StreamClosedError:
             return -1
 
     def hang_up(self, code: int, reason: str) -> None:
-        """See `Duplex.hang_up`."""
+        """Close with the WebSocket's closing handshake."""
         self.close(code, reason)
 
     def abort(self) -> None:
-        """See `Duplex.abort`."""
+        """Close without it."""
         if self.ws_connection is not None and self.ws_connection.stream is not None:
             self.ws_connection.stream.close()
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from config.metrics import STREAM_DELIVERIES, STREAMS_OPEN
-from handlers.streams.connections import Subscriber
+from handlers.streams.connections import PushedSocket
 from handlers.streams.frames import text_frame
 from schemas.feed import DecisionItem
 
@@ -16,20 +16,20 @@ class DecisionHub:
     def __init__(self, *, limit: int, buffer_bytes: int) -> None:
         self._limit = limit
         self._buffer_bytes = buffer_bytes
-        self._sockets: dict[Subscriber, None] = {}
+        self._sockets: dict[PushedSocket, Callable[[DecisionItem], bool]] = {}
 
     def __len__(self) -> int:
         return len(self._sockets)
 
-    def join(self, socket: Subscriber) -> bool:
-        """Add a socket; False if there are too many."""
+    def join(self, socket: PushedSocket, wants: Callable[[DecisionItem], bool]) -> bool:
+        """Add a socket, and the decisions that it wants; False if there are too many."""
         if len(self._sockets) >= self._limit:
             return False
-        self._sockets[socket] = None
+        self._sockets[socket] = wants
         STREAMS_OPEN.labels("lens").inc()
         return True
 
-    def leave(self, socket: Subscriber) -> None:
+    def leave(self, socket: PushedSocket) -> None:
         """Remove a socket that has been closed."""
         if socket in self._sockets:
             del self._sockets[socket]
@@ -39,8 +39,8 @@ class DecisionHub:
         """Send each decision to the sockets that want it: framed once, one write per socket for all of them."""
         frames = [text_frame(item.data) for item in items]
         delivered = 0
-        for socket in list(self._sockets):
-            wanted = [frame for item, frame in zip(items, frames, strict=True) if socket.wants(item)]
+        for socket, wants in list(self._sockets.items()):
+            wanted = [frame for item, frame in zip(items, frames, strict=True) if wants(item)]
             if not wanted:
                 continue
             delivered += len(wanted)

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Iterator
 from config.backoff import jittered
 from config.metrics import STREAM_DELIVERIES, STREAM_ENDED, STREAM_LAG_SECONDS
 from config.tasks import spawn
-from handlers.streams.client import Client, State
+from handlers.streams.client import ClientState, StreamClient
 from handlers.streams.history import CHUNK_BYTES, CHUNK_SIGNALS, History
-from handlers.streams.ring import Payload, Ring, Signal
+from handlers.streams.ring import EncodedSignal, Payload, Ring
 from schemas.errors import DatabaseUnavailable
 from schemas.stream import SignalFilter
 
@@ -44,14 +44,16 @@ class Group:
     def __init__(self, wanted: SignalFilter) -> None:
         self.filter = wanted
         self.matches = wanted.predicate()
-        self.live: dict[Client, None] = {}
-        self.behind: dict[Client, None] = {}
+        self.live: dict[StreamClient, None] = {}
+        self.behind: dict[StreamClient, None] = {}
 
 
 class Fanout:
     """All clients of this process. `place` is the feed's offset up to which LIVE clients have been served."""
 
-    def __init__(self, ring: Ring, history: History, *, buffer_bytes: int, on_gone: Callable[[Client], None]) -> None:
+    def __init__(
+        self, ring: Ring, history: History, *, buffer_bytes: int, on_gone: Callable[[StreamClient], None]
+    ) -> None:
         self.place = 0
         self._ring = ring
         self._history = history
@@ -62,7 +64,7 @@ class Fanout:
         # Filters that name providers are looked up by the signal's provider; only the others are evaluated for each.
         self._by_provider: dict[str, dict[Group, None]] = {}
         self._general: dict[Group, None] = {}
-        self._ending: dict[Client, float] = {}
+        self._ending: dict[StreamClient, float] = {}
         self._wake = asyncio.Event()
         self._woken_at = 0.0
         self._moved = asyncio.Event()  # another one for each move
@@ -110,42 +112,42 @@ class Fanout:
         """Wait until no client is still being told why its stream ends."""
         await self._all_ended.wait()
 
-    def add(self, client: Client, wanted: SignalFilter) -> None:
+    def add(self, client: StreamClient, wanted: SignalFilter) -> None:
         """Add a client at its `cursor`, which is not past `place`."""
         group = self._groups.get(wanted)
         if group is None:
             group = self._groups[wanted] = Group(wanted)
             self._index(group)
         client.group = group
-        client.outlet = self
+        client.fanout = self
         group.behind[client] = None
 
-    def begin(self, client: Client, name: bytes, payload: Payload) -> None:
+    def begin(self, client: StreamClient, name: bytes, payload: Payload) -> None:
         """Send an event to a client that is HELD or new, and resume its delivery from there."""
-        client.state = State.BEHIND
+        client.state = ClientState.BEHIND
         if client.send_event(name, payload):
             self.advance(client)
-        elif client.state is State.BEHIND:
+        elif client.state is ClientState.BEHIND:
             self._wait_for(client)
 
-    def end(self, client: Client, code: str, retry_after: int | None = None) -> None:
+    def end(self, client: StreamClient, code: str, retry_after: int | None = None) -> None:
         """Send a client the reason why its stream ends; close it once that is received or FAREWELL_SECONDS are over."""
-        if client.state in {State.ENDING, State.CLOSED}:
+        if client.state in {ClientState.ENDING, ClientState.CLOSED}:
             return
         self._leave(client)
-        client.state = State.ENDING
+        client.state = ClientState.ENDING
         STREAM_ENDED.labels(client.kind, code).inc()
         if client.end(code, retry_after):
             self._close(client)
-        elif client.state is State.ENDING:
+        elif client.state is ClientState.ENDING:
             self._ending[client] = asyncio.get_running_loop().time() + FAREWELL_SECONDS
             self._all_ended.clear()
 
-    def drop(self, client: Client) -> None:
+    def drop(self, client: StreamClient) -> None:
         """Close a client without a reason."""
-        if client.state is State.CLOSED:
+        if client.state is ClientState.CLOSED:
             return
-        if client.state is not State.ENDING:
+        if client.state is not ClientState.ENDING:
             self._leave(client)
             STREAM_ENDED.labels(client.kind, "GONE").inc()
         self._close(client)
@@ -155,18 +157,18 @@ class Fanout:
         for client in [client for client, until in self._ending.items() if now >= until]:
             self.drop(client)
 
-    def hold(self, client: Client) -> None:
+    def hold(self, client: StreamClient) -> None:
         """Take a LIVE client out of delivery until `begin`; not while a batch is under way."""
         del client.group.live[client]
         client.group.behind[client] = None
-        client.state = State.HELD
+        client.state = ClientState.HELD
         client.cursor = self.place
 
-    def advance(self, client: Client) -> None:
+    def advance(self, client: StreamClient) -> None:
         """Send a client that is behind its next chunk; LIVE when nothing is left."""
-        if client.state in {State.ENDING, State.CLOSED} or client.is_fetching:
+        if client.state in {ClientState.ENDING, ClientState.CLOSED} or client.is_fetching:
             return
-        client.state = State.BEHIND
+        client.state = ClientState.BEHIND
         if client.cursor >= self.place:
             self._join(client)
         elif self._ring.covers(client.cursor):
@@ -178,15 +180,15 @@ class Fanout:
 
     # Called by a client's connection
 
-    def flushed(self, client: Client) -> None:
+    def flushed(self, client: StreamClient) -> None:
         """Handle a full socket that has been emptied."""
         client.stalled_since = None
-        if client.state is State.ENDING:
+        if client.state is ClientState.ENDING:
             self._close(client)
-        elif client.state is State.BEHIND:
+        elif client.state is ClientState.BEHIND:
             self.advance(client)
 
-    def lost(self, client: Client) -> None:
+    def lost(self, client: StreamClient) -> None:
         """Handle a lost connection."""
         self.drop(client)
 
@@ -209,7 +211,7 @@ class Fanout:
             for client in list(group.live):
                 self.drop(client)
 
-    async def _dispatch(self, batch: list[Signal]) -> None:
+    async def _dispatch(self, batch: list[EncodedSignal]) -> None:
         # The offset moves first: a client that joins while this waits for its next slice is past the batch already.
         self.place = place = batch[-1].feed_seq
         self._moved.set()
@@ -230,18 +232,18 @@ class Fanout:
                     slice_ends = loop.time() + SLICE_SECONDS
         STREAM_DELIVERIES.inc(delivered)
 
-    def _match(self, batch: list[Signal]) -> Iterator[tuple[Group, list[Signal]]]:
+    def _match(self, batch: list[EncodedSignal]) -> Iterator[tuple[Group, list[EncodedSignal]]]:
         # Each group and its part of the batch, evaluated as the caller comes to it.
         for group in list(self._general):
             yield group, [signal for signal in batch if group.matches(signal)]
-        named: dict[Group, list[Signal]] = {}
+        named: dict[Group, list[EncodedSignal]] = {}
         for signal in batch:
             for group in self._by_provider.get(signal.provider_id, ()):
                 if group.matches(signal):
                     named.setdefault(group, []).append(signal)
         yield from named.items()
 
-    def _count_waiting(self, group: Group, matched: list[Signal]) -> None:
+    def _count_waiting(self, group: Group, matched: list[EncodedSignal]) -> None:
         if not group.behind or not matched:
             return
         size = _size(matched)
@@ -251,17 +253,17 @@ class Fanout:
                 client.waiting_bytes += size
                 self._check_slow(client)
 
-    def _fall_behind(self, client: Client) -> None:
-        if client.state is not State.LIVE:  # its connection is gone
+    def _fall_behind(self, client: StreamClient) -> None:
+        if client.state is not ClientState.LIVE:  # its connection is gone
             return
         del client.group.live[client]
         client.group.behind[client] = None
-        client.state = State.BEHIND
+        client.state = ClientState.BEHIND
         client.cursor = self.place
         client.waiting_bytes = 0
         self._wait_for(client)
 
-    def _send_chunk(self, client: Client, chunk: list[Signal]) -> None:
+    def _send_chunk(self, client: StreamClient, chunk: list[EncodedSignal]) -> None:
         client.cursor = chunk[-1].feed_seq if chunk else self.place
         matches = client.group.matches
         wanted = [signal for signal in chunk if matches(signal)]
@@ -269,24 +271,24 @@ class Fanout:
             client.waiting_bytes = max(0, client.waiting_bytes - _size(wanted))
             STREAM_DELIVERIES.inc(len(wanted))
             if not client.deliver(wanted):
-                if client.state is State.BEHIND:
+                if client.state is ClientState.BEHIND:
                     self._wait_for(client)
                 return
         # One chunk a turn: a client that takes all at once must not keep the loop from the others.
         asyncio.get_running_loop().call_soon(self.advance, client)
 
-    def _wait_for(self, client: Client) -> None:
+    def _wait_for(self, client: StreamClient) -> None:
         client.stalled_since = asyncio.get_running_loop().time()
         self._check_slow(client)
 
-    def _check_slow(self, client: Client) -> None:
+    def _check_slow(self, client: StreamClient) -> None:
         if client.waiting_bytes + client.pending_bytes > self._buffer_bytes:
             self.end(client, "SLOW_CONSUMER", 1)
 
-    async def _fetch_for(self, client: Client) -> None:
+    async def _fetch_for(self, client: StreamClient) -> None:
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + DATABASE_SECONDS
-        while client.state is State.BEHIND:
+        while client.state is ClientState.BEHIND:
             try:
                 chunk = await self._history.after(client.cursor, upto=self.place, size_bytes=self._chunk_bytes)
             except DatabaseUnavailable:
@@ -299,14 +301,14 @@ class Fanout:
                 self.drop(client)
                 raise
             client.is_fetching = False
-            if client.state is State.BEHIND:
+            if client.state is ClientState.BEHIND:
                 self._send_chunk(client, chunk)
             return
 
-    def _join(self, client: Client) -> None:
+    def _join(self, client: StreamClient) -> None:
         del client.group.behind[client]
         client.group.live[client] = None
-        client.state = State.LIVE
+        client.state = ClientState.LIVE
         client.waiting_bytes = 0
         client.is_replaying = False
 
@@ -318,7 +320,7 @@ class Fanout:
         for provider_id in group.filter.provider_ids or ():
             self._by_provider.setdefault(provider_id, {})[group] = None
 
-    def _leave(self, client: Client) -> None:
+    def _leave(self, client: StreamClient) -> None:
         group = client.group
         group.live.pop(client, None)
         group.behind.pop(client, None)
@@ -333,12 +335,12 @@ class Fanout:
         self._on_gone(client)
         client.cursor = NOWHERE
 
-    def _close(self, client: Client) -> None:
-        client.state = State.CLOSED
+    def _close(self, client: StreamClient) -> None:
+        client.state = ClientState.CLOSED
         client.close()
         if self._ending.pop(client, None) is not None and not self._ending:
             self._all_ended.set()
 
 
-def _size(signals: Iterable[Signal]) -> int:
+def _size(signals: Iterable[EncodedSignal]) -> int:
     return sum(len(signal.event) + FRAME_BYTES for signal in signals)

@@ -19,9 +19,8 @@ from config.tasks import cancel, spawn
 from db._postgres import Pool
 from db._redis import RedisClient
 from db._subscription import Subscription, reading
-from handlers.streams.checkpoints import pack_checkpoints
-from handlers.streams.client import Client, SocketClient, SseClient
-from handlers.streams.connections import Duplex
+from handlers.streams.client import SocketClient, SseClient, StreamClient
+from handlers.streams.connections import PushedSocket
 from handlers.streams.decisions import DecisionHub
 from handlers.streams.fanout import Fanout
 from handlers.streams.heartbeats import Heartbeats
@@ -29,9 +28,9 @@ from handlers.streams.history import History
 from handlers.streams.holders import Claimant, Holders
 from handlers.streams.limits import StreamLimits
 from handlers.streams.presence import Presence
-from handlers.streams.records import Record
+from handlers.streams.records import SessionRecord
 from handlers.streams.resume import Anew, Resumer, StreamSession
-from handlers.streams.ring import Payload, Ring, Signal
+from handlers.streams.ring import EncodedSignal, Payload, Ring
 from handlers.streams.sessions import RESUME_SECONDS, SessionStore
 from handlers.streams.source import Source
 from schemas.errors import RateLimited, Unavailable
@@ -43,7 +42,7 @@ LIFETIME_SPREAD = 0.1
 DRAIN_BATCH = 100  # streams ended in one go while draining; ending one takes about 20 µs
 
 
-class Feed:
+class LiveFeed:
     """All streams of this process. Start it when Redis and Postgres are known; neither needs to be available yet."""
 
     def __init__(self, settings: Settings, pool: Pool, redis: RedisClient, *, ring_signals: int = RING_SIGNALS) -> None:
@@ -53,7 +52,7 @@ class Feed:
         self._ring_signals = ring_signals
         self._ring = Ring(capacity=ring_signals)
         history = History(pool, self._ring)
-        self._clients: dict[bytes, Client] = {}
+        self._clients: dict[bytes, StreamClient] = {}
         self._holders = Holders(redis, find=self._clients.get, drop=self._drop)
         ttl_seconds = RESUME_SECONDS + 2 * settings.heartbeat_seconds
         self._store = SessionStore(redis, pool, ttl_seconds=ttl_seconds, gateway=self._holders.gateway)
@@ -147,65 +146,53 @@ class Feed:
     async def admit(
         self, viewer: Viewer, wanted: SignalFilter, last_event_id: str | None, *, is_reconnect: bool = False
     ) -> StreamSession:
-        """See `handlers.streams.connections.Feed`."""
+        """Admit a stream that may be opened now, with its session new or resumed.
+
+        `is_reconnect`: the client says that the connection on which it received that event is over.
+
+        It counts as open: it must be given to `open_stream`, `open_socket` or `abandon`. Raises RateLimited,
+        Unavailable.
+        """
         if self._drain_ends_at is not None:
             left = self._drain_ends_at - asyncio.get_running_loop().time()
             raise Unavailable("The server is shutting down", retry_after=max(1, round(left)))
         if not self._source.loaded.is_set():
             raise Unavailable("The feed is starting")
         await self._count_in(viewer, last_event_id, is_reconnect)
-        session_opened: StreamSession | None = None
+        opened: StreamSession | None = None
         try:
             found = await self._resumer.resume(viewer, wanted, last_event_id, is_reconnect=is_reconnect)
-            session_opened = (
-                found if isinstance(found, StreamSession) else await self._begin_session(viewer, wanted, found)
-            )
-            await self.limits.share(viewer, session_opened.session)
-            return session_opened
+            opened = found if isinstance(found, StreamSession) else await self._begin_session(viewer, wanted, found)
+            await self.limits.share(viewer, opened.session)
+            return opened
         except BaseException:
-            if session_opened is not None:
-                self._holders.release(session_opened.session)
+            if opened is not None:
+                self._holders.release(opened.session)
             self.limits.leave(viewer)
             raise
 
     def session_key(self, last_event_id: str) -> str | None:
-        """See `handlers.streams.connections.Feed`."""
+        """Return Redis's key that exists while an event id's session does; None: it exists, or is unknowable."""
         session, _ = self._resumer.parse(last_event_id)
         return None if session in self._clients else self._store.key_of(session)
 
-    def open_stream(
-        self, session_opened: StreamSession, connection: socket.socket, head: bytes, *, chunked: bool
-    ) -> None:
-        """See `handlers.streams.connections.Feed`."""
-        client = SseClient(
-            connection,
-            session_opened.session,
-            session_opened.viewer,
-            n=session_opened.n,
-            cursor=session_opened.cursor,
-            epoch=session_opened.epoch,
-        )
+    def open_stream(self, opened: StreamSession, connection: socket.socket, head: bytes, *, chunked: bool) -> None:
+        """Send `head` and then events over the socket, in chunks if asked to, until either side closes it."""
+        client = SseClient(opened, connection)
         # In the process's own context: each callback keeps the one it was made in, and a request's is not small.
         self._context.run(partial(client.open, head, chunked=chunked))
-        self._context.run(self._enter, client, session_opened)
+        self._context.run(self._enter, client, opened)
 
-    def open_socket(self, session_opened: StreamSession, duplex: Duplex) -> None:
-        """See `handlers.streams.connections.Feed`."""
-        client = SocketClient(
-            duplex,
-            session_opened.session,
-            session_opened.viewer,
-            n=session_opened.n,
-            cursor=session_opened.cursor,
-            epoch=session_opened.epoch,
-        )
+    def open_socket(self, opened: StreamSession, pushed: PushedSocket) -> None:
+        """Send events as messages over a WebSocket, until either side closes it."""
+        client = SocketClient(opened, pushed)
         client.open()
-        self._enter(client, session_opened)
+        self._enter(client, opened)
 
-    def abandon(self, session_opened: StreamSession) -> None:
-        """See `handlers.streams.connections.Feed`."""
-        self._holders.release(session_opened.session)
-        self.limits.leave(session_opened.viewer, session_opened.session)
+    def abandon(self, opened: StreamSession) -> None:
+        """Release an admitted stream whose client disconnected before it was opened."""
+        self._holders.release(opened.session)
+        self.limits.leave(opened.viewer, opened.session)
 
     def end_streams(self, code: str, *, user_id: str | None = None, session_id: str | None = None) -> int:
         """End the streams of a user, or of one login session, with SESSION_REVOKED or FORBIDDEN; returns how many."""
@@ -222,11 +209,11 @@ class Feed:
 
     def _begin(self, place: int, items: list[FeedItem]) -> None:
         self._ring.start(place)
-        self._ring.append(map(Signal, items))
+        self._ring.append(map(EncodedSignal, items))
         self._fanout.start(self._ring.last)
 
     def _deliver(self, items: list[FeedItem]) -> None:
-        self._ring.append(map(Signal, items))
+        self._ring.append(map(EncodedSignal, items))
         self._fanout.wake()
 
     def _distrust(self) -> None:
@@ -245,11 +232,11 @@ class Feed:
         session = b"sess-" + secrets.token_hex(8).encode()
         cursor = self._fanout.place if anew.cursor is None else anew.cursor
         checkpoints = [(1, cursor)]
-        session_opened = StreamSession(
+        opened = StreamSession(
             viewer, wanted, session, n=0, cursor=cursor, epoch=1, checkpoints=checkpoints, resume_error=anew.error
         )
-        await self._store.save([(session, session_opened.record())])
-        return session_opened
+        await self._store.save([(session, opened.record())])
+        return opened
 
     async def _count_in(self, viewer: Viewer, last_event_id: str | None, is_reconnect: bool) -> None:
         # A client that reconnects before its old connection has been found dead must not be one too many.
@@ -267,10 +254,10 @@ class Feed:
             self._fanout.drop(old)
             self.limits.enter(viewer)
 
-    def _drop(self, client: Client) -> None:
+    def _drop(self, client: StreamClient) -> None:
         self._fanout.drop(client)
 
-    def _enter(self, client: Client, session_opened: StreamSession) -> None:
+    def _enter(self, client: StreamClient, opened: StreamSession) -> None:
         self._holders.release(client.session)
         other = self._clients.get(client.session)  # resumed here twice at once: the later take-over counts
         if other is not None and other.epoch > client.epoch:
@@ -279,28 +266,24 @@ class Feed:
             return
         if other is not None:
             self._fanout.drop(other)
-        client.checkpoints, client.last_mark = (
-            pack_checkpoints(session_opened.checkpoints),
-            session_opened.checkpoints[-1],
-        )
         self._set_deadline(client)
         self._clients[client.session] = client
         self._presence.enter(client.viewer)
         STREAMS_OPEN.labels(client.kind).inc()
-        self._fanout.add(client, session_opened.filter)
+        self._fanout.add(client, opened.filter)
         self._pulse.add(client)
         document = {
             "session_id": client.session.decode(),
             "timestamp": rfc3339(now()),
             "is_demo": client.viewer.is_demo,
-            "resumed": session_opened.is_resumed,
-            "filters": session_opened.filter.to_document(),
+            "resumed": opened.is_resumed,
+            "filters": opened.filter.to_document(),
         }
-        if session_opened.resume_error is not None:
-            document["resume_error"] = session_opened.resume_error
+        if opened.resume_error is not None:
+            document["resume_error"] = opened.resume_error
         self._fanout.begin(client, b"session_start", Payload(orjson.dumps(document)))
 
-    def _set_deadline(self, client: Client) -> None:
+    def _set_deadline(self, client: StreamClient) -> None:
         moment = asyncio.get_running_loop().time()
         spread = random.uniform(1 - LIFETIME_SPREAD, 1 + LIFETIME_SPREAD)  # noqa: S311
         client.deadline, client.deadline_code = moment + self._max_seconds * spread, "MAX_LIFETIME"
@@ -309,11 +292,11 @@ class Feed:
             if expires < client.deadline:
                 client.deadline, client.deadline_code = expires, "TOKEN_EXPIRED"
 
-    def _forget(self, client: Client) -> None:
+    def _forget(self, client: StreamClient) -> None:
         # The session's newest client may already be another one.
         if self._clients.get(client.session) is client:
             del self._clients[client.session]
         self.limits.leave(client.viewer, client.session)
         self._presence.leave(client.viewer)
         STREAMS_OPEN.labels(client.kind).dec()
-        self._store.remember(client.session, Record.of(client))
+        self._store.remember(client.session, SessionRecord.of(client))

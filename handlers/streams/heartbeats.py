@@ -13,11 +13,11 @@ import orjson
 
 from config.clock import now, rfc3339
 from config.tasks import spawn
-from handlers.streams.client import Client, State
+from handlers.streams.client import ClientState, StreamClient
 from handlers.streams.fanout import Fanout
 from handlers.streams.limits import StreamLimits
 from handlers.streams.presence import Presence
-from handlers.streams.records import Record
+from handlers.streams.records import SessionRecord
 from handlers.streams.ring import Payload
 from handlers.streams.sessions import RESUME_SECONDS, SessionStore
 
@@ -29,7 +29,7 @@ WAVES = 4  # waves under way at once; clients due beyond that wait for the next 
 STALL_SECONDS = 120.0  # a socket that has not emptied once in this time is taken for abandoned
 LEAST_KEPT_BYTES = 512  # of checkpoints: 64 to 256 of them
 
-Save = Callable[[Sequence[tuple[bytes, Record]]], Awaitable[set[bytes]]]
+Save = Callable[[Sequence[tuple[bytes, SessionRecord]]], Awaitable[set[bytes]]]
 
 
 class Heartbeats:
@@ -47,7 +47,7 @@ class Heartbeats:
         limits: StreamLimits,
         *,
         heartbeat_seconds: float,
-        everyone: Callable[[], list[Client]],
+        everyone: Callable[[], list[StreamClient]],
     ) -> None:
         self._fanout = fanout
         self._everyone = everyone
@@ -59,9 +59,9 @@ class Heartbeats:
         # Checkpoints older than a session can be resumed are of no use. Two to eight bytes each.
         self._keep = min(1024, math.ceil(RESUME_SECONDS / heartbeat_seconds) + 4)
         self._keep_bytes = max(LEAST_KEPT_BYTES, 8 * self._keep)
-        self._buckets: defaultdict[int, list[Client]] = defaultdict(list)
+        self._buckets: defaultdict[int, list[StreamClient]] = defaultdict(list)
         self._next_tick = 0
-        self._due: list[Client] = []
+        self._due: list[StreamClient] = []
         self._waves = 0
         self._is_recording = False
         self._is_record_wanted = False
@@ -78,7 +78,7 @@ class Heartbeats:
         if self._timer is not None:
             self._timer.cancel()
 
-    def add(self, client: Client) -> None:
+    def add(self, client: StreamClient) -> None:
         """Add a client; its first heartbeat comes early, at random, so that clients that arrive together spread out."""
         self._schedule(client, self._heartbeat_seconds * random.uniform(0.5, 1.0))  # noqa: S311
 
@@ -117,8 +117,8 @@ class Heartbeats:
         for start in range(0, len(ended), WAVE):
             await save(ended[start : start + WAVE])
         for start in range(0, len(clients), WAVE):
-            chunk = [client for client in clients[start : start + WAVE] if client.state is not State.CLOSED]
-            self._drop_refused(chunk, await save([(client.session, Record.of(client)) for client in chunk]))
+            chunk = [client for client in clients[start : start + WAVE] if client.state is not ClientState.CLOSED]
+            self._drop_refused(chunk, await save([(client.session, SessionRecord.of(client)) for client in chunk]))
         self._store.settle(began)
 
     def _is_record_due(self) -> bool:
@@ -126,20 +126,20 @@ class Heartbeats:
         is_available = self._store.is_redis_available
         return is_available is not self._was_available or (self._store.is_behind and is_available)
 
-    def _begin_wave(self, clients: list[Client], moment: float) -> None:
-        marked: list[Client] = []
+    def _begin_wave(self, clients: list[StreamClient], moment: float) -> None:
+        marked: list[StreamClient] = []
         for client in clients:
-            if client.state in {State.ENDING, State.CLOSED}:
+            if client.state in {ClientState.ENDING, ClientState.CLOSED}:
                 continue
             if moment >= client.deadline:
                 self._fanout.end(client, client.deadline_code)
             elif client.stalled_since is not None and moment - client.stalled_since > STALL_SECONDS:
                 self._fanout.end(client, "SLOW_CONSUMER", 1)
             else:
-                if client.state is State.LIVE:
+                if client.state is ClientState.LIVE:
                     self._fanout.hold(client)
                     self._mark(client, client.n + 1, client.cursor)
-                elif client.state is State.BEHIND:  # no heartbeat: data is on its way. But its offset is recorded
+                elif client.state is ClientState.BEHIND:  # no heartbeat: data is on its way. But its offset is recorded
                     self._mark(client, client.n, client.cursor)
                 marked.append(client)
                 self._schedule(client, self._heartbeat_seconds)
@@ -147,9 +147,9 @@ class Heartbeats:
             self._waves += 1
             spawn(self._finish_wave(marked), name="heartbeats")
 
-    async def _finish_wave(self, clients: list[Client]) -> None:
+    async def _finish_wave(self, clients: list[StreamClient]) -> None:
         try:
-            refused = await self._store.save([(client.session, Record.of(client)) for client in clients])
+            refused = await self._store.save([(client.session, SessionRecord.of(client)) for client in clients])
         except Exception:  # whatever the error: the clients are HELD, and must go on
             log.exception("sessions could not be recorded")
             refused = set()
@@ -158,20 +158,20 @@ class Heartbeats:
         self._drop_refused(clients, refused)
         payload = Payload(orjson.dumps({"timestamp": rfc3339(now()), "connected_providers": self._presence.connected}))
         for client in clients:
-            if client.state is State.HELD:
+            if client.state is ClientState.HELD:
                 self._fanout.begin(client, b"heartbeat", payload)
-        await self._limits.renew(client for client in clients if client.state is not State.CLOSED)
+        await self._limits.renew(client for client in clients if client.state is not ClientState.CLOSED)
 
-    def _drop_refused(self, clients: Iterable[Client], refused: set[bytes]) -> None:
+    def _drop_refused(self, clients: Iterable[StreamClient], refused: set[bytes]) -> None:
         # Their sessions continue on another gateway: whatever is sent here would not be read.
         for client in clients:
             if client.session in refused:
                 self._fanout.drop(client)
 
-    def _mark(self, client: Client, n: int, seq: int) -> None:
+    def _mark(self, client: StreamClient, n: int, seq: int) -> None:
         client.checkpoint(n, seq, keep_bytes=self._keep_bytes, keep=self._keep)
 
-    def _schedule(self, client: Client, seconds: float) -> None:
+    def _schedule(self, client: StreamClient, seconds: float) -> None:
         due = min(asyncio.get_running_loop().time() + seconds, client.deadline)
         self._buckets[max(self._tick_of(due) + 1, self._next_tick)].append(client)
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from config.tasks import spawn
 from db._postgres import Pool, connection
 from db.signals.feed import fetch_after
-from handlers.streams.ring import Ring, Signal
+from handlers.streams.ring import EncodedSignal, Ring
 from schemas.errors import DatabaseUnavailable
 
 PAGE = 256  # offsets per page; pages begin at its multiples, so that readers of the same stretch share them
@@ -24,13 +24,13 @@ class History:
     def __init__(self, pool: Pool, ring: Ring) -> None:
         self._pool = pool
         self._ring = ring
-        self._pages: OrderedDict[int, list[Signal]] = OrderedDict()
-        self._under_way: dict[int, asyncio.Task[list[Signal] | DatabaseUnavailable]] = {}
+        self._pages: OrderedDict[int, list[EncodedSignal]] = OrderedDict()
+        self._under_way: dict[int, asyncio.Task[list[EncodedSignal] | DatabaseUnavailable]] = {}
         self._turns = asyncio.Semaphore(FETCHES)
 
     async def after(
         self, seq: int, *, upto: int, count: int = CHUNK_SIGNALS, size_bytes: int = CHUNK_BYTES
-    ) -> list[Signal]:
+    ) -> list[EncodedSignal]:
         """Return the signals that follow `seq`, at least one if there is any up to `upto`, bounded as in `Ring.after`.
 
         Raises DatabaseUnavailable.
@@ -42,7 +42,7 @@ class History:
             seq = (seq // PAGE + 1) * PAGE
         return self._ring.after(seq, upto=upto, count=count, size_bytes=size_bytes)
 
-    async def _page(self, number: int) -> list[Signal]:
+    async def _page(self, number: int) -> list[EncodedSignal]:
         if number in self._pages:
             self._pages.move_to_end(number)
             return self._pages[number]
@@ -55,7 +55,7 @@ class History:
             raise page
         return page
 
-    async def _fetch(self, number: int) -> list[Signal] | DatabaseUnavailable:
+    async def _fetch(self, number: int) -> list[EncodedSignal] | DatabaseUnavailable:
         end = (number + 1) * PAGE
         is_complete = end <= self._ring.last
         try:
@@ -63,7 +63,7 @@ class History:
                 items = await fetch_after(conn, number * PAGE, PAGE)
         except DatabaseUnavailable as error:
             return error
-        page = [Signal(item) for item in items if item.feed_seq <= end]
+        page = [EncodedSignal(item) for item in items if item.feed_seq <= end]
         if is_complete:
             self._pages[number] = page
             if len(self._pages) > KEPT_PAGES:
@@ -71,8 +71,8 @@ class History:
         return page
 
 
-def _cut(page: list[Signal], seq: int, upto: int, count: int, size_bytes: int) -> list[Signal]:
-    found: list[Signal] = []
+def _cut(page: list[EncodedSignal], seq: int, upto: int, count: int, size_bytes: int) -> list[EncodedSignal]:
+    found: list[EncodedSignal] = []
     for signal in page:
         if signal.feed_seq <= seq:
             continue

@@ -18,7 +18,7 @@ import orjson
 
 from config.tasks import spawn
 from db._redis import RedisClient, RedisUnavailable
-from handlers.streams.client import Client, State
+from handlers.streams.client import ClientState, StreamClient
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Claimant:
     n: int
     is_reconnect: bool
 
-    def is_holder(self, client: Client) -> bool:
+    def is_holder(self, client: StreamClient) -> bool:
         """Return whether the claimant is the client whose connection this was."""
         return self.is_reconnect and client.viewer.is_proxied and self.n >= client.first
 
@@ -48,7 +48,7 @@ class Holders:
     """Knows which sessions are held, and answers other gateways. `gateway` is this one's name in records."""
 
     def __init__(
-        self, redis: RedisClient, *, find: Callable[[bytes], Client | None], drop: Callable[[Client], None]
+        self, redis: RedisClient, *, find: Callable[[bytes], StreamClient | None], drop: Callable[[StreamClient], None]
     ) -> None:
         self.gateway = secrets.token_hex(8)
         self.channel = _channel(self.gateway)
@@ -138,7 +138,7 @@ class Holders:
             return 0
 
 
-async def is_alive(client: Client) -> bool:
+async def is_alive(client: StreamClient) -> bool:
     """Return whether a connection's other end takes what it is sent: a few bytes, which it has to acknowledge."""
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -148,7 +148,7 @@ async def is_alive(client: Client) -> bool:
     while loop.time() < began + ALIVE_SECONDS:
         await asyncio.sleep(POLL_SECONDS)
         left = client.unacknowledged()
-        if left is None or last is None or client.state in {State.ENDING, State.CLOSED}:
+        if left is None or last is None or client.state in {ClientState.ENDING, ClientState.CLOSED}:
             return False
         # While signals are sent some bytes may always be under way; but acknowledging reduces their number.
         has_answered = has_answered or left == 0 or left < last

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from config.settings import Settings
 from config.tasks import spawn
 from db._redis import RedisClient, RedisUnavailable
-from handlers.streams.client import Client
+from handlers.streams.client import StreamClient
 from schemas.errors import Overloaded, RateLimited
 from schemas.stream import Viewer
 
@@ -103,7 +103,7 @@ class StreamLimits:
                 self._is_telling = True
                 spawn(self._tell_ended(), name="streams that have ended")
 
-    async def renew(self, clients: Iterable[Client]) -> None:
+    async def renew(self, clients: Iterable[StreamClient]) -> None:
         """Renew sessions that are still open."""
         if not self._enabled:
             return

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 import orjson
 
 from handlers.streams.checkpoints import unpack_checkpoints
-from handlers.streams.client import Client
+from handlers.streams.client import StreamClient
 from schemas.stream import SignalFilter
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class SessionRecord:
     """A session's stored record. `owner` is the user's id, or empty for a reader who is not signed in.
 
     Each take-over by another connection raises `epoch`; `n` is the number of the newest checkpoint. `holder` is the
@@ -27,10 +27,14 @@ class Record:
     holder: str = field(default="", compare=False)
 
     @classmethod
-    def of(cls, client: Client) -> Record:
+    def of(cls, client: StreamClient) -> SessionRecord:
         """Return the record of an open stream."""
         return cls(
-            client.epoch, client.last_mark[0], client.viewer.user_id or "", client.group.filter, client.checkpoints
+            client.epoch,
+            client.last_checkpoint[0],
+            client.viewer.user_id or "",
+            client.group.filter,
+            client.checkpoints,
         )
 
     @property
@@ -43,7 +47,7 @@ class Record:
         """Whether the record says only that there is a newer one elsewhere."""
         return not self.checkpoints
 
-    def buried(self) -> Record:
+    def buried(self) -> SessionRecord:
         """Return the tombstone for an older record: it replaces that record and cannot be resumed."""
         return replace(self, checkpoints=b"")
 
@@ -56,7 +60,7 @@ class Record:
         return b"%d %d %b\n%b" % (self.epoch, self.n, document, self.checkpoints)
 
     @classmethod
-    def decode(cls, data: bytes) -> Record:
+    def decode(cls, data: bytes) -> SessionRecord:
         """Decode a record, the inverse of `encode`. Raises ValueError."""
         head, _, checkpoints = data.partition(b"\n")
         epoch, n, document = head.split(b" ", 2)

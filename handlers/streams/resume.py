@@ -12,7 +12,7 @@ from handlers.streams.connections import EVENT_ID
 from handlers.streams.fanout import Fanout
 from handlers.streams.history import History
 from handlers.streams.holders import Claimant, Holders
-from handlers.streams.records import Record
+from handlers.streams.records import SessionRecord
 from handlers.streams.ring import Ring
 from handlers.streams.sessions import SessionStore
 from handlers.streams.source import Source
@@ -41,9 +41,9 @@ class StreamSession:
         """Whether it continues an earlier stream."""
         return self.n > 0
 
-    def record(self) -> Record:
+    def record(self) -> SessionRecord:
         """Return the record to store from the start."""
-        return Record(
+        return SessionRecord(
             self.epoch,
             self.checkpoints[-1][0],
             self.viewer.user_id or "",
@@ -111,21 +111,21 @@ class Resumer:
                 return Anew("identity", cursor)
             # Checkpoints count under the filter that was in force: under another one the earlier ones say nothing.
             kept = [checkpoint for checkpoint in checkpoints if checkpoint[0] < n] if record.filter == wanted else []
-            session_opened = StreamSession(
+            opened = StreamSession(
                 viewer, wanted, session, n, cursor, record.epoch + 1, [*kept, (n, cursor), (n + 1, cursor)]
             )
-            if await self._takes_over(session_opened):
-                return session_opened
+            if await self._takes_over(opened):
+                return opened
         return Anew("identity", cursor)
 
-    async def _takes_over(self, session_opened: StreamSession) -> bool:
+    async def _takes_over(self, opened: StreamSession) -> bool:
         try:
-            refused = await self._store.save([(session_opened.session, session_opened.record())], take_over=True)
+            refused = await self._store.save([(opened.session, opened.record())], take_over=True)
         except BaseException:
-            self._holders.release(session_opened.session)
+            self._holders.release(opened.session)
             raise
         if refused:
-            self._holders.release(session_opened.session)
+            self._holders.release(opened.session)
         return not refused
 
     async def _locate(self, checkpoints: Sequence[Checkpoint], n: int, wanted: SignalFilter) -> int | None:

@@ -31,7 +31,7 @@ class Payload:
         return self._message
 
 
-class Signal(Payload):
+class EncodedSignal(Payload):
     """A published signal, ready to be sent: its offset, the fields that filters read, and its payload."""
 
     __slots__ = ("asset_category", "asset_type", "feed_seq", "provider_id", "score")
@@ -54,7 +54,7 @@ class Ring:
         self._capacity = capacity
         self._capacity_bytes = capacity_bytes
         self._bytes = 0
-        self._signals: list[Signal] = []
+        self._signals: list[EncodedSignal] = []
 
     def __len__(self) -> int:
         return len(self._signals)
@@ -65,7 +65,7 @@ class Ring:
         self._signals.clear()
         self._bytes = 0
 
-    def append(self, signals: Iterable[Signal]) -> None:
+    def append(self, signals: Iterable[EncodedSignal]) -> None:
         """Add the signals that follow `last`."""
         for signal in signals:
             assert signal.feed_seq > self.last
@@ -81,10 +81,10 @@ class Ring:
         """Return whether the ring holds everything after `seq`."""
         return seq >= self.floor
 
-    def after(self, seq: int, *, upto: int, count: int, size_bytes: int) -> list[Signal]:
+    def after(self, seq: int, *, upto: int, count: int, size_bytes: int) -> list[EncodedSignal]:
         """Return the signals that follow `seq`, none past `upto`; at most `count` and, past the first, `size_bytes`."""
         first = bisect_right(self._signals, seq, key=_SEQ)
-        found: list[Signal] = []
+        found: list[EncodedSignal] = []
         for signal in self._signals[first : first + count]:
             size_bytes -= len(signal.event)
             if signal.feed_seq > upto or (found and size_bytes < 0):

@@ -17,7 +17,7 @@ from config.backoff import Backoff
 from db._postgres import Pool, connection
 from db._redis import RedisClient, RedisUnavailable
 from db.stream_sessions import forget_sessions, load_session, save_sessions
-from handlers.streams.records import Record
+from handlers.streams.records import SessionRecord
 from schemas.errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
@@ -73,10 +73,10 @@ class SessionStore:
         self._ttl = timedelta(seconds=ttl_seconds)
         self._unsettled_until = 0.0
         self._in_postgres: dict[bytes, float] = {}  # and since when
-        self._ended: OrderedDict[bytes, tuple[float, Record]] = OrderedDict()
+        self._ended: OrderedDict[bytes, tuple[float, SessionRecord]] = OrderedDict()
         redis.on_change(self.unsettle)
 
-    async def load(self, session: bytes) -> Record | None:
+    async def load(self, session: bytes) -> SessionRecord | None:
         """Return the newest record of the session; None if there is none, or if the newest cannot be reached.
 
         When Redis has just become unavailable or come back, this waits until the other gateways have noticed, too: they
@@ -109,7 +109,7 @@ class SessionStore:
             return None
         return _key(session).decode()
 
-    async def save(self, records: Sequence[tuple[bytes, Record]], *, take_over: bool = False) -> set[bytes]:
+    async def save(self, records: Sequence[tuple[bytes, SessionRecord]], *, take_over: bool = False) -> set[bytes]:
         """Store records; returns the sessions that another gateway has taken over since.
 
         On return they are stored, or Redis and Postgres are both unavailable.
@@ -127,7 +127,7 @@ class SessionStore:
         self.is_behind = True
         return await self._save_in_postgres(records, take_over)
 
-    async def resave(self, records: Sequence[tuple[bytes, Record]]) -> set[bytes]:
+    async def resave(self, records: Sequence[tuple[bytes, SessionRecord]]) -> set[bytes]:
         """Store again, in Redis alone, what it may lack; what was kept in Postgres instead is dropped there."""
         if not records:
             return set()
@@ -143,7 +143,7 @@ class SessionStore:
         if not self.is_behind:
             self._in_postgres = {session: moment for session, moment in self._in_postgres.items() if moment >= since}
 
-    def remember(self, session: bytes, record: Record) -> None:
+    def remember(self, session: bytes, record: SessionRecord) -> None:
         """Keep the record of a stream that has ended here."""
         if session in self._ended and self._ended[session][1].version > record.version:
             return
@@ -152,7 +152,7 @@ class SessionStore:
         if len(self._ended) > KEPT_LOCALLY:
             self._ended.popitem(last=False)
 
-    def just_ended(self) -> list[tuple[bytes, Record]]:
+    def just_ended(self) -> list[tuple[bytes, SessionRecord]]:
         """Return the records of streams that ended here within RECENT_SECONDS: they may not have resumed yet."""
         since = asyncio.get_running_loop().time() - RECENT_SECONDS
         return [(session, record) for session, (ended_at, record) in self._ended.items() if ended_at > since]
@@ -170,7 +170,7 @@ class SessionStore:
     def _is_settled(self) -> bool:
         return asyncio.get_running_loop().time() >= self._unsettled_until
 
-    async def _look_up(self, session: bytes) -> tuple[bool, bool, list[Record]]:
+    async def _look_up(self, session: bytes) -> tuple[bool, bool, list[SessionRecord]]:
         # Whether Redis has answered, whether the newest record is sure to be found, and those that may be it.
         # In this order: a gateway that moves a record from Postgres back to Redis stores it in Redis first.
         is_complete, in_postgres = await self._ask_postgres(session)
@@ -189,13 +189,13 @@ class SessionStore:
         ]
         return False, is_certain, [record for record, age_seconds in dated if age_seconds < outage_seconds]
 
-    async def _bury(self, records: Sequence[tuple[bytes, Record]]) -> None:
+    async def _bury(self, records: Sequence[tuple[bytes, SessionRecord]]) -> None:
         # Taken over in Redis: a gateway that cannot reach it must not take the row in Postgres for the newest.
         buried = [(session, record.buried()) for session, record in records if session in self._in_postgres]
         if buried:
             await self._save_in_postgres(buried, take_over=False)
 
-    async def _forget(self, records: Sequence[tuple[bytes, Record]]) -> None:
+    async def _forget(self, records: Sequence[tuple[bytes, SessionRecord]]) -> None:
         # Redis holds these, or those that refused them: what Postgres has is not newer, and of no use any more.
         moved = [each for each in records if each[0] in self._in_postgres]
         if not moved:
@@ -208,7 +208,9 @@ class SessionStore:
         for session, _ in moved:
             self._in_postgres.pop(session, None)
 
-    async def _save_in_redis(self, records: Sequence[tuple[bytes, Record]], take_over: bool) -> set[bytes] | None:
+    async def _save_in_redis(
+        self, records: Sequence[tuple[bytes, SessionRecord]], take_over: bool
+    ) -> set[bytes] | None:
         # The sessions refused, or None when Redis is unavailable.
         keys = [_key(session) for session, _ in records]
         args: list[bytes | int] = [int(self._ttl.total_seconds() * 1000), int(take_over)]
@@ -221,7 +223,7 @@ class SessionStore:
             return None
         return {records[index][0] for index in refused}
 
-    async def _save_in_postgres(self, records: Sequence[tuple[bytes, Record]], take_over: bool) -> set[bytes]:
+    async def _save_in_postgres(self, records: Sequence[tuple[bytes, SessionRecord]], take_over: bool) -> set[bytes]:
         rows = [(session.decode(), record.epoch, record.n, record.encode(self._gateway)) for session, record in records]
         try:
             async with connection(self._pool, deadline_seconds=DATABASE_SECONDS) as conn:
@@ -231,7 +233,7 @@ class SessionStore:
         self._in_postgres.update(dict.fromkeys([session for session, _ in records], asyncio.get_running_loop().time()))
         return {session.encode() for session in refused}
 
-    async def _ask_redis(self, session: bytes) -> tuple[bool, Record | None]:
+    async def _ask_redis(self, session: bytes) -> tuple[bool, SessionRecord | None]:
         # Whether Redis answered, and the record. Asked even if Redis is thought unavailable: it may just be back.
         try:
             async with self._redis.answering():
@@ -240,7 +242,7 @@ class SessionStore:
             return False, None
         return True, _decode(session, data)
 
-    async def _ask_postgres(self, session: bytes) -> tuple[bool, list[tuple[Record, float]]]:
+    async def _ask_postgres(self, session: bytes) -> tuple[bool, list[tuple[SessionRecord, float]]]:
         # Whether Postgres has answered; the record, if there is one, and its age in seconds.
         try:
             async with connection(self._pool, deadline_seconds=DATABASE_SECONDS) as conn:
@@ -253,7 +255,7 @@ class SessionStore:
         self._in_postgres[session] = asyncio.get_running_loop().time()
         return True, [(record, (self._ttl - found[1]).total_seconds())]
 
-    def _recall(self, session: bytes) -> list[tuple[Record, float]]:
+    def _recall(self, session: bytes) -> list[tuple[SessionRecord, float]]:
         # The record of a stream that ended here, and how long ago.
         if session not in self._ended:
             return []
@@ -261,11 +263,11 @@ class SessionStore:
         return [(record, asyncio.get_running_loop().time() - ended_at)]
 
 
-def _decode(session: bytes, data: object) -> Record | None:
+def _decode(session: bytes, data: object) -> SessionRecord | None:
     if not isinstance(data, bytes):
         return None
     try:
-        return Record.decode(data)
+        return SessionRecord.decode(data)
     except ValueError:
         log.exception("the record of session %s cannot be read", session.decode())
         return None

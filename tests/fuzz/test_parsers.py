@@ -44,7 +44,7 @@ from handlers._http.errors import error_body
 from handlers._http.json import encode
 from handlers.auth._oauth import ProviderFailed, States, github_user, openid_user
 from handlers.streams.connections import EVENT_ID
-from handlers.streams.records import Record
+from handlers.streams.records import SessionRecord
 from handlers.streams.resume import Resumer
 from schemas._fields import component_name
 from schemas._json import parse_texts
@@ -299,7 +299,7 @@ def _wire(decode: Callable[[bytes], list[Any]], filters: Callable[[Any], Any], d
 
 
 def _record(data: bytes) -> None:
-    record = Record.decode(data)
+    record = SessionRecord.decode(data)
     assert isinstance(record.owner, str)
     hash(record.filter)
     record.filter.predicate()

@@ -356,8 +356,8 @@ async def test_an_ended_client_is_forgotten_within_one_heartbeat(settings: Setti
 
 def clients_of(server: Gateway) -> int:
     """How many clients of the server are in memory, open or not."""
-    outlet = server.feed._fanout
-    return sum(isinstance(each, SseClient) and each.outlet is outlet for each in gc.get_objects())
+    fanout = server.feed._fanout
+    return sum(isinstance(each, SseClient) and each.fanout is fanout for each in gc.get_objects())
 
 
 async def connect_and_leave(server: Gateway, publisher: Publisher) -> None:

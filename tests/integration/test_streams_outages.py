@@ -12,7 +12,7 @@ import pytest
 from config.settings import Settings
 from config.tasks import spawn
 from db._migrate import migrate
-from handlers.streams.records import Record
+from handlers.streams.records import SessionRecord
 from tests.support.breakable import BreakablePostgres, breakable_postgres
 from tests.support.services import valkey_server
 from tests.support.streams import Draft, Gateway, Publisher, drafts, gateway, ready, stream, until
@@ -150,10 +150,10 @@ async def test_a_resume_waits_for_a_redis_that_restarts(settings: Settings, valk
         valkey.stop()
         await until(lambda: not second.feed.is_connected)
         await reader.close()
-        session_opened = spawn(_resume(second.port, reader.last_id), name="resume")
+        opened = spawn(_resume(second.port, reader.last_id), name="resume")
         await until(lambda: second.feed.limits.open == 1)
         valkey.start()
-        assert await session_opened == (True, 2)
+        assert await opened == (True, 2)
 
 
 async def test_messages_of_redis_are_passed_on_without_postgres_and_a_gap_waits(
@@ -217,7 +217,7 @@ async def test_a_gateway_that_starts_without_postgres_becomes_ready_when_it_is_t
 async def _none_left_in_postgres(server: Gateway) -> bool:
     # But for what says that there is a newer one in Redis, which expires.
     rows = await server.pool.fetch("SELECT record FROM stream_sessions")
-    return all(Record.decode(row["record"]).is_buried for row in rows)
+    return all(SessionRecord.decode(row["record"]).is_buried for row in rows)
 
 
 async def _resume(port: int, last_id: str) -> tuple[bool, int]:

@@ -14,7 +14,7 @@ from config.ids import uuid7
 from config.settings import Settings
 from db._redis import create_redis
 from handlers.streams.checkpoints import pack_checkpoints, unpack_checkpoints
-from handlers.streams.records import Record
+from handlers.streams.records import SessionRecord
 from handlers.streams.sessions import SessionStore
 from schemas.stream import SignalFilter
 from tests.support.streams import BOB, Draft, Gateway, Publisher, connect, drafts, gateway, ready, stream, token, until
@@ -265,7 +265,7 @@ async def test_heartbeats_go_on_when_redis_hangs(settings: Settings) -> None:
 def marks_of(record: bytes | str | None) -> list[tuple[int, int]]:
     """The marks in a stored record."""
     assert isinstance(record, bytes)
-    return unpack_checkpoints(Record.decode(record).checkpoints)
+    return unpack_checkpoints(SessionRecord.decode(record).checkpoints)
 
 
 @pytest.mark.parametrize("kept_in", ["redis", "postgres"])
@@ -276,7 +276,8 @@ async def test_a_record_never_replaces_a_newer_one(settings: Settings, kept_in: 
         store = SessionStore(redis, first.pool, ttl_seconds=60)
         session, other = b"sess-00000000000000aa", b"sess-00000000000000bb"
         older, newer, newest = (
-            Record(epoch, n, "", SignalFilter(), pack_checkpoints([(n, 7)])) for epoch, n in [(9, 30), (10, 4), (10, 5)]
+            SessionRecord(epoch, n, "", SignalFilter(), pack_checkpoints([(n, 7)]))
+            for epoch, n in [(9, 30), (10, 4), (10, 5)]
         )
         assert await store.save([(session, older)]) == set()
         assert await store.save([(session, older)], take_over=True) == {session}

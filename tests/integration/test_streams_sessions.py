@@ -15,7 +15,7 @@ from db._postgres import Pool, create_pool
 from db._redis import create_redis
 from handlers.streams import sessions
 from handlers.streams.checkpoints import pack_checkpoints
-from handlers.streams.records import Record
+from handlers.streams.records import SessionRecord
 from handlers.streams.sessions import SessionStore
 from schemas.stream import SignalFilter
 from tests.support.streams import until
@@ -52,9 +52,9 @@ async def several(settings: Settings) -> AsyncIterator[Stores]:
         yield Stores(pool, settings.redis_url, stack)
 
 
-def record(epoch: int, n: int) -> Record:
+def record(epoch: int, n: int) -> SessionRecord:
     """A record whose newest mark is at event n."""
-    return Record(epoch, n, "", SignalFilter(), pack_checkpoints([(n, 7)]))
+    return SessionRecord(epoch, n, "", SignalFilter(), pack_checkpoints([(n, 7)]))
 
 
 @pytest.fixture(autouse=True)

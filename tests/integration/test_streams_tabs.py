@@ -18,7 +18,7 @@ from tornado.websocket import websocket_connect
 from config.settings import Settings
 from handlers.streams import holders
 from handlers.streams.checkpoints import pack_checkpoints
-from handlers.streams.records import Record
+from handlers.streams.records import SessionRecord
 from handlers.streams.sessions import SessionStore
 from schemas.stream import SignalFilter
 from tests.support.streams import Draft, Gateway, Publisher, Reader, connect, drafts, gateway, ready, stream, until
@@ -151,7 +151,7 @@ async def test_a_gateway_that_is_gone_or_hangs_keeps_nobody_waiting_long(
         for session, gone, seconds in ((b"sess-00000000000000aa", True, 0.9), (b"sess-00000000000000bb", False, 3.0)):
             store = SessionStore(first.redis, first.pool, ttl_seconds=60, gateway="of-somebody")
             place = first.feed._fanout.place
-            await store.save([(session, Record(1, 1, "", SignalFilter(), pack_checkpoints([(1, place)])))])
+            await store.save([(session, SessionRecord(1, 1, "", SignalFilter(), pack_checkpoints([(1, place)])))])
             async with first.redis.pubsub() as silent:
                 if not gone:  # it hears the question, and does not answer
                     await silent.subscribe("tradestream:gateway:of-somebody")

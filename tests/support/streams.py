@@ -26,7 +26,7 @@ from db.signals.writes import NewSignal, ensure_system_providers, insert_signals
 from handlers._http.access import AUDIENCE, ISSUER
 from handlers._http.limits import Limiter
 from handlers._http.services import Services
-from handlers.streams import Feed
+from handlers.streams import LiveFeed
 from schemas.feed import FEED_CHANNEL, FeedItem, encode_batch
 from server._http1 import HttpServer
 from server.app import Application, http_server
@@ -47,7 +47,7 @@ BOB = UUID("01900000-0000-7000-8000-000000000b0b")
 class Gateway:
     """A gateway process's worth of server: its feed, its port."""
 
-    feed: Feed
+    feed: LiveFeed
     port: int
     pool: Pool
     redis: Redis
@@ -74,7 +74,7 @@ async def gateway(settings: Settings, *, port: int = 0, **options: Any) -> Async
         redis = create_redis(settings.redis_url)
         stack.push_async_callback(redis.aclose)
         limiter = Limiter(redis, standard_limit=settings.rate_limit_per_minute, enabled=settings.rate_limit_enabled)
-        feed = Feed(settings, pool, redis, **options)
+        feed = LiveFeed(settings, pool, redis, **options)
         application = Application(settings)
         actors, accounts = cast("Any", NoActors()), cast("Any", None)
         application.gateway.services = Services(settings, pool, redis, actors, feed, limiter, accounts)

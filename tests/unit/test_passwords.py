@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlers.auth._passwords import COST, NO_HASH, Passwords, Verdict, prehash
+from handlers.auth._passwords import COST, NO_HASH, Passwords, PasswordVerdict, prehash
 from schemas._passwords import password_problem
 from schemas.errors import Overloaded, RateLimited
 
@@ -164,10 +164,10 @@ async def test_a_caller_who_leaves_the_queue_leaves_it_to_others() -> None:
 async def test_a_password_has_one_form_and_is_found_in_the_form_of_before(passwords: Passwords) -> None:
     composed, decomposed = "caf\u00e9 cr\u00e8me", "cafe\u0301 cre\u0300me"
     for stored in (await passwords.hash(composed), await passwords.hash(decomposed)):
-        assert await passwords.judge(composed, stored) == Verdict(matches=True)
-        assert await passwords.judge(decomposed, stored) == Verdict(matches=True)
+        assert await passwords.judge(composed, stored) == PasswordVerdict(matches=True)
+        assert await passwords.judge(decomposed, stored) == PasswordVerdict(matches=True)
     before = bcrypt.hashpw(prehash(b"pepper", decomposed), bcrypt.gensalt(CHEAP)).decode()
-    assert await passwords.judge(decomposed, before) == Verdict(matches=True, is_outdated=True)
+    assert await passwords.judge(decomposed, before) == PasswordVerdict(matches=True, is_outdated=True)
     assert not await passwords.check(composed, before)
     assert not await passwords.check(decomposed, None)
     passwords.close()
