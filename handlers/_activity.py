@@ -34,16 +34,16 @@ REMEMBERED = 50_000  # users, about 10 MB; the one reported longest ago is dropp
 WAITING = 10_000  # users not yet reported while the owners are unavailable; past it, reported at a later request
 BATCH = 500
 TOGETHER_SECONDS = 0.02  # activity within this time is reported in one batch
-TELL_SECONDS = 5.0
+REPORT_SECONDS = 5.0
 RETRY_SECONDS = (0.5, 15.0)
-SETTLE_SECONDS = 1.0  # how long a request for one's streaks waits until its own activity has been reported
+WAIT_SECONDS = 1.0  # how long a request for one's streaks waits until its own activity has been reported
 
 
 @dataclass(slots=True)
 class _Seen:
     first: float  # Unix time
     last: float
-    told: asyncio.Event = field(default_factory=asyncio.Event)
+    reported: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class ActivityRecorder:
@@ -52,7 +52,7 @@ class ActivityRecorder:
     def __init__(self) -> None:
         self._until: dict[str, float] = {}  # by user: the midnight before which there is nothing to report
         self._waiting: dict[str, _Seen] = {}
-        self._telling: set[str] = set()
+        self._reporting: set[str] = set()
         self._came = asyncio.Event()
         self._services: Services | None = None
         self._task: asyncio.Task[None] | None = None
@@ -77,7 +77,7 @@ class ActivityRecorder:
         anything decides whether the new zone has left a day out.
         """
         was_here = self._until.pop(subject, None) is not None
-        self._telling.discard(subject)
+        self._reporting.discard(subject)
         if was_here:
             self.note(subject)
 
@@ -85,20 +85,24 @@ class ActivityRecorder:
         for subject in subjects:
             self.forget(subject)
 
-    async def settle(self, subject: str) -> None:
-        """Wait until this user's activity has been reported, for SETTLE_SECONDS at most."""
+    def _forget_all(self) -> None:
+        # Whose settings changed while the subscription was not open is unknown.
+        self._until.clear()
+        self._reporting.clear()
+
+    async def wait_until_reported(self, subject: str) -> None:
+        """Wait until this user's activity has been reported, for WAIT_SECONDS at most."""
         seen = self._waiting.get(subject)
         if seen is not None and self._task is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(seen.told.wait(), SETTLE_SECONDS)
+                await asyncio.wait_for(seen.reported.wait(), WAIT_SECONDS)
 
     def start(self, services: Services) -> None:
         """Start reporting activity."""
         self._services = services
         self._task = tasks.spawn(self._run(services), name="report activity")
-        # Whose settings changed while the subscription was not open is unknown: then everybody is checked anew.
         self._settings = Subscription(
-            services.redis, {SETTINGS_CHANNEL: reading(parse_texts, self._forget)}, on_open=self._until.clear
+            services.redis, {SETTINGS_CHANNEL: reading(parse_texts, self._forget)}, on_open=self._forget_all
         )
         self._settings.start()
 
@@ -109,8 +113,8 @@ class ActivityRecorder:
             await self._settings.stop()
         if self._services is not None and self._waiting:
             with suppress(Unavailable, TimeoutError):
-                async with asyncio.timeout(SETTLE_SECONDS):
-                    await self._tell(self._services)
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await self._report(self._services)
 
     async def _run(self, services: Services) -> None:
         backoff = Backoff(*RETRY_SECONDS)
@@ -119,11 +123,11 @@ class ActivityRecorder:
             await asyncio.sleep(TOGETHER_SECONDS)
             self._came.clear()
             try:
-                await self._tell(services)
+                await self._report(services)
             except Unavailable as error:
-                log.warning("%d visits wait to be told: %s", len(self._waiting), error)
+                log.warning("the activity of %d users waits to be reported: %s", len(self._waiting), error)
             except Exception:
-                log.exception("visits are not told")
+                log.exception("activity is not reported")
             else:
                 backoff.reset()
                 if self._waiting:
@@ -132,41 +136,41 @@ class ActivityRecorder:
             await asyncio.sleep(backoff.next())
             self._came.set()
 
-    async def _tell(self, services: Services) -> None:
+    async def _report(self, services: Services) -> None:
         """Report a batch of waiting users; those whose owner is unavailable stay queued. Raises Unavailable then."""
         batch = dict(itertools.islice(self._waiting.items(), BATCH))
-        self._telling = set(batch)
+        self._reporting = set(batch)
         ids = {subject: found for subject in batch if (found := parse_uuid(subject)) is not None}
         async with connection(services.pool) as conn:
             zones = await achievements.zones(conn, list(ids.values()))
         answers = await asyncio.gather(
-            *(_tell_one(services, ids.get(subject), seen, zones) for subject, seen in batch.items()),
+            *(_report_one(services, ids.get(subject), seen, zones) for subject, seen in batch.items()),
             return_exceptions=True,
         )
-        away: BaseException | None = None
-        for (subject, seen), told in zip(batch.items(), answers, strict=True):
-            if isinstance(told, BaseException):
-                away = told
+        failure: BaseException | None = None
+        for (subject, seen), until in zip(batch.items(), answers, strict=True):
+            if isinstance(until, BaseException):
+                failure = until
                 self._waiting[subject] = self._waiting.pop(subject)  # behind those whose owner may be available
             else:
-                self._settle(subject, seen, told)
-        if away is not None:
-            raise away
+                self._reported(subject, seen, until)
+        if failure is not None:
+            raise failure
 
-    def _settle(self, subject: str, seen: _Seen, until: float) -> None:
+    def _reported(self, subject: str, seen: _Seen, until: float) -> None:
         if seen.last >= until:  # active again meanwhile, on another day
             seen.first = seen.last
             return
         del self._waiting[subject]
-        seen.told.set()
-        if subject in self._telling:
+        seen.reported.set()
+        if subject in self._reporting:
             self._until.pop(subject, None)
             self._until[subject] = until
             if len(self._until) > REMEMBERED:
                 del self._until[next(iter(self._until))]
 
 
-async def _tell_one(services: Services, user_id: UUID | None, seen: _Seen, zones: Mapping[UUID, str]) -> float:
+async def _report_one(services: Services, user_id: UUID | None, seen: _Seen, zones: Mapping[UUID, str]) -> float:
     """Report one user's activity; returns the Unix time until which nothing more is due. Raises Unavailable."""
     if user_id is None:  # the token's subject is no user
         return float("inf")
@@ -176,9 +180,9 @@ async def _tell_one(services: Services, user_id: UUID | None, seen: _Seen, zones
     ref = services.actors.ref(USERS, key)
     for at in (first, last) if local_day(first, zone) < local_day(last, zone) else (last,):
         try:
-            await ref.ask(key, Activity("login", at, zone), deadline_seconds=TELL_SECONDS)
+            await ref.ask(key, Activity("login", at, zone), deadline_seconds=REPORT_SECONDS)
         except Unavailable:
             raise
         except Exception as error:  # noqa: BLE001 - it would fail again: an account that does not exist, a bug
-            log.info("a visit counts for nobody: %r", error)
+            log.info("activity counts for nobody: %r", error)
     return next_midnight(last, zone).timestamp()

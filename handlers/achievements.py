@@ -62,7 +62,7 @@ class MineUnlocked(AccountHandler):
     @endpoint("Get one's achievements", responds=MyAchievements(), errors=(503,))
     async def get(self) -> object:
         """The earliest first, and of each requirement the nearest that is still locked."""
-        await self.gateway.activity_recorder.settle(str(self.user_id))
+        await self.gateway.activity_recorder.wait_until_reported(str(self.user_id))
         unlocked, facts, record = await self._read()
         if record is not None and not set(due(facts)) <= {each.achievement_id for each in unlocked}:
             await self._catch_up(record)
@@ -113,7 +113,7 @@ class MineInRow(AccountHandler):
     async def get(self) -> object:
         """Today's activity, this request included, is counted already."""
         user_id, at = self.user_id, now()
-        await self.gateway.activity_recorder.settle(str(user_id))
+        await self.gateway.activity_recorder.wait_until_reported(str(user_id))
         async with connection(self.services.pool) as conn:
             streaks = {each.streak_type: each for each in await sql.streaks(conn, user_id)}
             zone = (await sql.zones(conn, [user_id])).get(user_id, "UTC")

@@ -120,15 +120,15 @@ class SignalStream(_Opening):
         every EventSource does; all others get 503. 400, 401, 429 and the 503 of a server that holds as many streams as
         it may end an EventSource for good: make a new one when `Retry-After` has passed.
         """
+        await self._open(query)
+
+    async def _open(self, query: Loaded) -> None:
         for name, value in EVENT_STREAM_HEADERS:
             self.set_header(name, value)
         if self.request.method == "HEAD":
             await self.flush()  # before finish(), which would announce an empty body
             self.finish()
             return
-        await self._open(query)
-
-    async def _open(self, query: Loaded) -> None:
         # The feed takes the connection over; we write the head, because what follows it is no response of Tornado's.
         self.set_header("Connection", "close")
         chunked = self.request.version == "HTTP/1.1"  # else the end of the connection is the end of the body

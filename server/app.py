@@ -21,7 +21,7 @@ from handlers._http.errors import error_body, error_headers
 from handlers._http.json import encode
 from handlers._http.routes import Route, RouteTable
 from handlers._http.security import SECURITY_HEADERS
-from handlers._http.services import Gateway
+from handlers._http.services import GatewayState
 from handlers.auth._revocations import RevokedSessions
 from schemas.errors import AppError, PayloadTooLarge, Unavailable, ValidationFailed
 from server._http1 import ConnectionLimits, HttpServer
@@ -47,7 +47,7 @@ class Application(tornado.web.Application):
         super().__init__(trusted_origins=settings.cors_origins, websocket_max_message_size=64 << 10)
         self.table = RouteTable(routes)
         revoked = RevokedSessions()
-        self.gateway = Gateway(
+        self.gateway = GatewayState(
             settings=settings,
             gatekeeper=Gatekeeper(settings, revoked),
             border=Border(settings),

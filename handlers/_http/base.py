@@ -25,21 +25,19 @@ from config.tasks import spawn
 from db._postgres import loudness
 from handlers._http.access import Caller, check_policy
 from handlers._http.body import BODY_BYTES, LINGER_BYTES, check_body_headers, declared_bytes, has_body
+from handlers._http.counting import CountedHandler
 from handlers._http.endpoint import Endpoint, endpoint_of
 from handlers._http.errors import error_body, error_headers, to_app_error
 from handlers._http.headers import Headers
 from handlers._http.json import encode
-from handlers._http.limits import STANDARD, Gate, Verdict
-from handlers._http.negotiation import NegotiatingHandler
 from handlers._http.routes import Match, Route
 from handlers._http.security import HSTS, SECURITY_HEADERS, cors_headers, preflight_headers
-from handlers._http.services import Gateway, Services
+from handlers._http.services import GatewayState, Services
 from schemas.errors import (
     AppError,
     MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
-    RateLimited,
     Unavailable,
 )
 
@@ -61,7 +59,7 @@ _CALLS: Mapping[str, Callable[[GatewayHandler], Callable[..., Awaitable[None] | 
 
 
 @tornado.web.stream_request_body  # so that a refusal is sent before the body has filled the memory
-class GatewayHandler(NegotiatingHandler):
+class GatewayHandler(CountedHandler):
     """The base of every handler; on its own it answers unknown paths and methods, and preflights."""
 
     while_starting = False  # whether it works without the services
@@ -69,12 +67,11 @@ class GatewayHandler(NegotiatingHandler):
 
     caller: Caller
     _headers: Headers
-    _verdict: Verdict | None = None
     _refusal: AppError | None = None
     _answered_early = False
     _in_flight = False
 
-    def initialize(self, match: Match, gateway: Gateway) -> None:
+    def initialize(self, match: Match, gateway: GatewayState) -> None:
         """Set up the handler (Tornado's constructor)."""
         self.match = match
         self.gateway = gateway
@@ -163,7 +160,7 @@ class GatewayHandler(NegotiatingHandler):
         if self.gateway.lifecycle.state == "draining":
             headers["Connection"] = "close"
         if self._verdict is not None:
-            self._announce(self._verdict)
+            self.announce(self._verdict)
 
     @property
     def services(self) -> Services:
@@ -221,7 +218,7 @@ class GatewayHandler(NegotiatingHandler):
         except AppError as error:
             refusal = error
         if refusal is not None or self.is_counted():
-            await self._count(route, None if refusal is not None else self.caller.subject)
+            await self.count(route, None if refusal is not None else self.caller.subject)
         if refusal is not None:
             raise refusal
         if self.caller.subject is not None:
@@ -238,43 +235,6 @@ class GatewayHandler(NegotiatingHandler):
 
     def check_request(self) -> None:
         """Hook, called once the caller is known: raise for what this handler refuses whatever the method."""
-
-    def is_counted(self) -> bool:
-        """Hook: return whether a request that has not been refused counts towards the limits."""
-        return True
-
-    def limit_name(self, route: Route) -> str:
-        """Hook: return the name of the limit that counts the request for its address."""
-        return route.name
-
-    def limit_gate(self) -> str | None:
-        """Hook: return a key of Redis without which the request is counted by the route's own limit all the same."""
-        return None
-
-    async def _count(self, route: Route, user: str | None) -> None:
-        limits, services = self.gateway.limits, self.gateway.services
-        name = self.limit_name(route)
-        rule = limits.get(name, STANDARD)
-        user_rule = None if route.user_limit is None else limits.get(route.user_limit_name)
-        counted_user = None if user is None or user_rule is None else (user_rule, user)
-        if user_rule is not None and counted_user is None and rule.limit == 0:
-            rule = STANDARD  # an unidentified caller is counted by address: guessing tokens is limited here, too
-        if services is None or (rule.limit == 0 and counted_user is None):
-            return
-        gate = None
-        if name is not route.name and (key := self.limit_gate()) is not None:
-            gate = Gate(key, limits.get(route.name, STANDARD), route.name)
-        self._verdict = await services.limiter.check(rule, name, self.caller.counted_address, counted_user, gate)
-        if self._verdict is not None:
-            self._announce(self._verdict)
-            if not self._verdict.allowed:
-                raise RateLimited(retry_after=self._verdict.reset_seconds)
-
-    def _announce(self, verdict: Verdict) -> None:
-        if verdict.announced:
-            self.set_header("X-RateLimit-Limit", str(verdict.limit))
-            self.set_header("X-RateLimit-Remaining", str(verdict.remaining))
-            self.set_header("X-RateLimit-Reset", str(verdict.reset_seconds))
 
     def _check_body(self) -> None:
         declared = self.declared

@@ -90,7 +90,7 @@ EXEMPT = Rule(limit=0)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class LimitVerdict:
     """Whether a request is admitted, and the state of its counter; `reset_seconds` ≥ 1.
 
     `announced`: whether the response carries the limit's headers.
@@ -109,7 +109,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class LimitGate:
     """A key of Redis that decides which rule counts: if it does not exist, `rule` does, under the name `route`."""
 
     key: str
@@ -129,8 +129,8 @@ class _Check:
     announce_from: int = 0
     way: int = 0  # see SCRIPT
 
-    def verdict(self, allowed: bool, used: int, reset_seconds: float) -> Verdict:
-        return Verdict(
+    def verdict(self, allowed: bool, used: int, reset_seconds: float) -> LimitVerdict:
+        return LimitVerdict(
             allowed, self.limit, used, max(1, math.ceil(reset_seconds)), announced=used >= self.announce_from
         )
 
@@ -147,7 +147,7 @@ class Limiter:
         self._standard_limit = standard_limit
         self._enabled = enabled
         self._local = LocalCounters()
-        self._waiting: deque[tuple[_Request, asyncio.Future[Verdict | None]]] = deque()
+        self._waiting: deque[tuple[_Request, asyncio.Future[LimitVerdict | None]]] = deque()
         self._busy = False
         redis.on_change(self._begin_anew)
 
@@ -157,8 +157,8 @@ class Limiter:
         route: str,
         address: str,
         user: tuple[Rule, str] | None = None,
-        gate: Gate | None = None,
-    ) -> Verdict | None:
+        gate: LimitGate | None = None,
+    ) -> LimitVerdict | None:
         """Count one request from `address` on `route`; with `user` (a rule and an id) count it for that user as well.
 
         With `gate`, which excludes `user`, the gate's rule counts instead if its key does not exist.
@@ -178,7 +178,7 @@ class Limiter:
         if not self._redis.is_trusted or len(self._waiting) >= WAITING:
             return self._local.count_request(request)
         if self._busy:
-            future: asyncio.Future[Verdict | None] = asyncio.get_running_loop().create_future()
+            future: asyncio.Future[LimitVerdict | None] = asyncio.get_running_loop().create_future()
             self._waiting.append((request, future))
             return await future
         self._busy = True
@@ -205,7 +205,7 @@ class Limiter:
         finally:
             self._busy = False
 
-    def _gated(self, gate: Gate, counter: _Check | None, address: str) -> _Request:
+    def _gated(self, gate: LimitGate, counter: _Check | None, address: str) -> _Request:
         other = self._counter(gate.rule, gate.route, address)
         ways = [(counter, _IF_THERE), (other, _IF_NOT)]
         return (
@@ -220,7 +220,7 @@ class Limiter:
         key = f"tradestream:limit:{route}:{subject}"
         return _Check(key, limit, rule.window_seconds, rule.sliding, rule.announce_from)
 
-    async def _count(self, requests: Sequence[_Request]) -> list[Verdict | None]:
+    async def _count(self, requests: Sequence[_Request]) -> list[LimitVerdict | None]:
         if not self._redis.is_trusted:
             return [self._local.count_request(each) for each in requests]
         counters = [(check, check.way or int(place > 0)) for request in requests for place, check in enumerate(request)]
@@ -254,9 +254,9 @@ class LocalCounters:
         self._capacity = capacity
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
 
-    def count_request(self, request: _Request) -> Verdict | None:
+    def count_request(self, request: _Request) -> LimitVerdict | None:
         """Count one request by all of its counters, up to the one that refuses it. A gate's key is assumed to exist."""
-        verdicts: list[Verdict | None] = []
+        verdicts: list[LimitVerdict | None] = []
         for check in request:
             if check.way in {_GATE, _IF_NOT}:
                 continue
@@ -266,7 +266,7 @@ class LocalCounters:
                 break
         return _decisive(verdicts)
 
-    def count(self, check: _Check, now: float | None = None) -> Verdict:
+    def count(self, check: _Check, now: float | None = None) -> LimitVerdict:
         """Count one request at `now` (monotonic seconds)."""
         now = time.monotonic() if now is None else now
         times = self._times.pop(check.key, None)
@@ -288,7 +288,7 @@ class LocalCounters:
         return check.verdict(allowed, used, times[0] + check.window_seconds - now)
 
 
-def _decisive(verdicts: Sequence[Verdict | None]) -> Verdict | None:
+def _decisive(verdicts: Sequence[LimitVerdict | None]) -> LimitVerdict | None:
     """Return the verdict that refuses, or else the one that leaves fewer requests; None where nothing has counted."""
     found = [each for each in verdicts if each is not None]
     refused = next((each for each in found if not each.allowed), None)

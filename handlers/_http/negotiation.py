@@ -12,7 +12,7 @@ from tornado.escape import utf8
 from config.documents import Document
 from config.tasks import spawn
 from handlers._http.compression import LEAST_BYTES, is_compressible, takes_gzip
-from handlers._http.services import Gateway
+from handlers._http.services import GatewayState
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class NegotiatingHandler(tornado.web.RequestHandler):
     """Ends answers: with an ETag where they are conditional, compressed for clients that accept it."""
 
-    gateway: Gateway
+    gateway: GatewayState
     conditional = False
     entity_tag: str | None = None  # ETag of a conditional answer that is made beforehand
     compressed: bytes | None = None  # likewise: its body, as gzip

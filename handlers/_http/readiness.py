@@ -18,7 +18,7 @@ from db._redis import RedisClient, RedisUnavailable
 from schemas.errors import ActorUnavailable, AppError, DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from handlers._http.services import Actors, Gateway, Services
+    from handlers._http.services import Actors, GatewayState, Services
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Report:
         return {"status": status, "dependencies": self.dependencies, "timestamp": now()}
 
 
-class Readiness:
+class ReadinessProbe:
     """The probes of one process."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Readiness:
         self._probed_at = -CACHE_SECONDS
         self._found: dict[str, str] = {}
 
-    async def report(self, gateway: Gateway) -> Report:
+    async def report(self, gateway: GatewayState) -> Report:
         """Report the state of the process and of its dependencies, within PROBE_SECONDS."""
         services = gateway.services
         if services is None:

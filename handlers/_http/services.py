@@ -18,7 +18,7 @@ from handlers._http.access import Gatekeeper
 from handlers._http.border import Border
 from handlers._http.compression import Compressor
 from handlers._http.limits import Limiter, Rule
-from handlers._http.readiness import Readiness
+from handlers._http.readiness import ReadinessProbe
 from handlers._http.shared_reads import KeptReads, SharedReads
 from handlers._profiles import Profiles
 from handlers.auth._accounts import Accounts
@@ -97,7 +97,7 @@ class Lifecycle:
 
 
 @dataclass(slots=True)
-class Gateway:
+class GatewayState:
     """The state that all handlers share. `services` is None until they have been made."""
 
     settings: Settings
@@ -108,7 +108,7 @@ class Gateway:
     openapi: Callable[[], bytes]  # the encoded document
     collect_metrics: Callable[[], Awaitable[tuple[bytes, str]]]  # the text and its media type
     compressor: Compressor = field(default_factory=Compressor)
-    readiness: Readiness = field(default_factory=Readiness)
+    readiness: ReadinessProbe = field(default_factory=ReadinessProbe)
     activity_recorder: ActivityRecorder = field(default_factory=ActivityRecorder)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     services: Services | None = None

@@ -15,7 +15,7 @@ from tornado.websocket import WebSocketHandler
 
 from config.masking import redact
 from handlers._http.access import Caller
-from handlers._http.limits import Verdict
+from handlers._http.limits import LimitVerdict
 from schemas.errors import AppError, Overloaded, Unavailable
 from schemas.stream import Viewer
 
@@ -85,7 +85,7 @@ def is_passing(error: AppError) -> bool:
     return isinstance(error, Unavailable) and not isinstance(error, Overloaded) and error.retry_after is not None
 
 
-def later(error: AppError, verdict: Verdict | None) -> bytes:
+def later(error: AppError, verdict: LimitVerdict | None) -> bytes:
     """Build an event stream that only says why there is none now and when to retry; the client keeps its last id.
 
     A counted client (`verdict`) that has used half of its limit retries after its reset: a 429 would be for good.

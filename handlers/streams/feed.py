@@ -58,13 +58,13 @@ class LiveFeed:
         self._store = SessionStore(redis, pool, ttl_seconds=ttl_seconds, gateway=self._holders.gateway)
         self._presence = Presence(redis)
         self._fanout = Fanout(self._ring, history, buffer_bytes=settings.stream_buffer_bytes, on_gone=self._forget)
-        self._pulse = Heartbeats(
+        self._heartbeats = Heartbeats(
             self._fanout,
             self._store,
             self._presence,
             self.limits,
+            self._clients,
             heartbeat_seconds=settings.heartbeat_seconds,
-            everyone=lambda: list(self._clients.values()),
         )
         self._source = Source(
             pool,
@@ -72,16 +72,12 @@ class LiveFeed:
             make_room=lambda: self._fanout.reach(self._ring.last - ring_signals // 2),
             is_announced=lambda: self._subscription.is_open,
         )
-        self._subscription = Subscription(
-            redis,
-            {
-                FEED_CHANNEL: reading(decode_batch, self._source.offer),
-                DECISIONS_CHANNEL: reading(decode_decisions, self.decisions.publish),
-                self._holders.channel: self._holders.hear,
-            },
-            on_open=self._follow,
-            on_lost=self._distrust,
-        )
+        receivers = {
+            FEED_CHANNEL: reading(decode_batch, self._source.offer),
+            DECISIONS_CHANNEL: reading(decode_decisions, self.decisions.publish),
+            self._holders.channel: self._holders.receive,
+        }
+        self._subscription = Subscription(redis, receivers, on_open=self._follow, on_lost=self._distrust)
         self._resumer = Resumer(self._fanout, self._ring, history, self._source, self._store, self._holders)
         self._drain_ends_at: float | None = None
         self._has_followed = False
@@ -106,14 +102,14 @@ class LiveFeed:
     async def start(self) -> None:
         """Follow the feed. Returns at once; `is_ready` tells when streams can be opened."""
         self._presence.start()
-        self._pulse.start()
-        self._task = spawn(self._fanout.run(self._pulse.between_batches), name="fan-out")
+        self._heartbeats.start()
+        self._task = spawn(self._fanout.run(self._heartbeats.between_batches), name="fan-out")
         self._subscription.start()
         self._source.start(self._ring_signals, self._begin)
 
     async def stop(self) -> None:
         """Close all streams and end all tasks."""
-        self._pulse.stop()
+        self._heartbeats.stop()
         await self._subscription.stop()
         await self._source.stop()
         await cancel(self._task)
@@ -218,15 +214,15 @@ class LiveFeed:
 
     def _distrust(self) -> None:
         self._source.distrust()
-        self._store.unsettle()
+        self._store.distrust_redis()
 
     def _follow(self) -> None:
         self._source.distrust()
         # Redis may have been restarted, and may have lost its data. A starting gateway has stored nothing yet.
         if self._has_followed:
-            self._store.unsettle()
+            self._store.distrust_redis()
         self._has_followed = True
-        spawn(self._pulse.record_all(), name="record all sessions")
+        spawn(self._heartbeats.record_all(), name="record all sessions")
 
     async def _begin_session(self, viewer: Viewer, wanted: SignalFilter, anew: Anew) -> StreamSession:
         session = b"sess-" + secrets.token_hex(8).encode()
@@ -271,7 +267,7 @@ class LiveFeed:
         self._presence.enter(client.viewer)
         STREAMS_OPEN.labels(client.kind).inc()
         self._fanout.add(client, opened.filter)
-        self._pulse.add(client)
+        self._heartbeats.add(client)
         document = {
             "session_id": client.session.decode(),
             "timestamp": rfc3339(now()),

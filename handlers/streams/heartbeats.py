@@ -7,7 +7,7 @@ import logging
 import math
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import orjson
 
@@ -45,15 +45,15 @@ class Heartbeats:
         store: SessionStore,
         presence: Presence,
         limits: StreamLimits,
+        clients: Mapping[bytes, StreamClient],
         *,
         heartbeat_seconds: float,
-        everyone: Callable[[], list[StreamClient]],
     ) -> None:
         self._fanout = fanout
-        self._everyone = everyone
         self._store = store
         self._presence = presence
         self._limits = limits
+        self._clients = clients
         self._heartbeat_seconds = heartbeat_seconds
         self._tick_seconds = min(TICK_SECONDS, heartbeat_seconds / 8)
         # Checkpoints older than a session can be resumed are of no use. Two to eight bytes each.
@@ -113,13 +113,13 @@ class Heartbeats:
         if self._was_available:
             self._store.is_behind = False
         began = asyncio.get_running_loop().time()
-        ended, clients = self._store.just_ended(), self._everyone()
+        ended, clients = self._store.just_ended(), list(self._clients.values())
         for start in range(0, len(ended), WAVE):
             await save(ended[start : start + WAVE])
         for start in range(0, len(clients), WAVE):
             chunk = [client for client in clients[start : start + WAVE] if client.state is not ClientState.CLOSED]
             self._drop_refused(chunk, await save([(client.session, SessionRecord.of(client)) for client in chunk]))
-        self._store.settle(began)
+        self._store.forget_rows(began)
 
     def _is_record_due(self) -> bool:
         # Redis has become unavailable, or is back and lacks what was recorded meanwhile.
@@ -127,7 +127,7 @@ class Heartbeats:
         return is_available is not self._was_available or (self._store.is_behind and is_available)
 
     def _begin_wave(self, clients: list[StreamClient], moment: float) -> None:
-        marked: list[StreamClient] = []
+        recorded: list[StreamClient] = []
         for client in clients:
             if client.state in {ClientState.ENDING, ClientState.CLOSED}:
                 continue
@@ -138,14 +138,14 @@ class Heartbeats:
             else:
                 if client.state is ClientState.LIVE:
                     self._fanout.hold(client)
-                    self._mark(client, client.n + 1, client.cursor)
+                    self._record(client, client.n + 1, client.cursor)
                 elif client.state is ClientState.BEHIND:  # no heartbeat: data is on its way. But its offset is recorded
-                    self._mark(client, client.n, client.cursor)
-                marked.append(client)
+                    self._record(client, client.n, client.cursor)
+                recorded.append(client)
                 self._schedule(client, self._heartbeat_seconds)
-        if marked:
+        if recorded:
             self._waves += 1
-            spawn(self._finish_wave(marked), name="heartbeats")
+            spawn(self._finish_wave(recorded), name="heartbeats")
 
     async def _finish_wave(self, clients: list[StreamClient]) -> None:
         try:
@@ -168,7 +168,7 @@ class Heartbeats:
             if client.session in refused:
                 self._fanout.drop(client)
 
-    def _mark(self, client: StreamClient, n: int, seq: int) -> None:
+    def _record(self, client: StreamClient, n: int, seq: int) -> None:
         client.checkpoint(n, seq, keep_bytes=self._keep_bytes, keep=self._keep)
 
     def _schedule(self, client: StreamClient, seconds: float) -> None:

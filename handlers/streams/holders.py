@@ -92,7 +92,7 @@ class Holders:
         self._drop(client)
         return False
 
-    def hear(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
         """Receive a question or an answer of another gateway."""
         try:
             number, asker, *what = orjson.loads(data)

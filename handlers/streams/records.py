@@ -43,11 +43,11 @@ class SessionRecord:
         return self.epoch, self.n
 
     @property
-    def is_buried(self) -> bool:
+    def is_tombstone(self) -> bool:
         """Whether the record says only that there is a newer one elsewhere."""
         return not self.checkpoints
 
-    def buried(self) -> SessionRecord:
+    def tombstone(self) -> SessionRecord:
         """Return the tombstone for an older record: it replaces that record and cannot be resumed."""
         return replace(self, checkpoints=b"")
 

@@ -28,7 +28,9 @@ CLOCK_SECONDS = 5.0  # how much sooner than this gateway another one may have fo
 # How long a resume waits for Redis, and for other gateways to store again what it has lost.
 PATIENCE_SECONDS = 3.0
 RESTART_SECONDS = 8.0  # an outage that is younger may be a restart, which takes seconds on a busy machine
-SETTLE_SECONDS = 1.5  # in which every gateway notices that Redis is unavailable or back, and stores its sessions again
+DISTRUST_SECONDS = (
+    1.5  # in which every gateway notices that Redis is unavailable or back, and stores its sessions again
+)
 ASK_AGAIN_SECONDS = (0.1, 1.0)  # first and longest pause
 # Clients reconnect within seconds. A session that ended here longer ago has likely resumed elsewhere: stored again,
 # its record could outlive a newer one.
@@ -71,10 +73,10 @@ class SessionStore:
         self._pool = pool
         self._gateway = gateway
         self._ttl = timedelta(seconds=ttl_seconds)
-        self._unsettled_until = 0.0
+        self._distrusted_until = 0.0
         self._in_postgres: dict[bytes, float] = {}  # and since when
         self._ended: OrderedDict[bytes, tuple[float, SessionRecord]] = OrderedDict()
-        redis.on_change(self.unsettle)
+        redis.on_change(self.distrust_redis)
 
     async def load(self, session: bytes) -> SessionRecord | None:
         """Return the newest record of the session; None if there is none, or if the newest cannot be reached.
@@ -87,7 +89,7 @@ class SessionStore:
         while True:
             answered, is_certain, found = await self._look_up(session)
             newest = max(found, key=lambda record: (record.version, len(record.checkpoints)), default=None)
-            if newest is not None and newest.is_buried:
+            if newest is not None and newest.is_tombstone:
                 newest = None
             if is_certain and (answered or newest is not None):
                 return newest
@@ -105,7 +107,7 @@ class SessionStore:
 
     def key_of(self, session: bytes) -> str | None:
         """Return Redis's key that exists while the session does; None while Redis may lack some, or if known here."""
-        if not self._redis.is_available or self.is_behind or not self._is_settled or session in self._ended:
+        if not self._redis.is_available or self.is_behind or not self._is_redis_trusted or session in self._ended:
             return None
         return _key(session).decode()
 
@@ -120,8 +122,8 @@ class SessionStore:
             refused = await self._save_in_redis(records, take_over)
             if refused is not None:
                 if take_over and not refused:
-                    await self._bury(records)
-                elif self._in_postgres and self._is_settled:
+                    await self._mark_taken_over(records)
+                elif self._in_postgres and self._is_redis_trusted:
                     await self._forget(records)
                 return refused
         self.is_behind = True
@@ -138,7 +140,7 @@ class SessionStore:
         await self._forget(records)
         return refused
 
-    def settle(self, since: float) -> None:
+    def forget_rows(self, since: float) -> None:
         """Forget what went to Postgres before `since`: all was resaved; sessions left were taken over elsewhere."""
         if not self.is_behind:
             self._in_postgres = {session: moment for session, moment in self._in_postgres.items() if moment >= since}
@@ -157,9 +159,9 @@ class SessionStore:
         since = asyncio.get_running_loop().time() - RECENT_SECONDS
         return [(session, record) for session, (ended_at, record) in self._ended.items() if ended_at > since]
 
-    def unsettle(self) -> None:
-        """Distrust Redis for SETTLE_SECONDS: it is gone, or back without its data, and newer records may come soon."""
-        self._unsettled_until = asyncio.get_running_loop().time() + SETTLE_SECONDS
+    def distrust_redis(self) -> None:
+        """Distrust Redis for DISTRUST_SECONDS: gone, or back without its data, it lacks records that may come soon."""
+        self._distrusted_until = asyncio.get_running_loop().time() + DISTRUST_SECONDS
 
     @property
     def is_redis_available(self) -> bool:
@@ -167,8 +169,8 @@ class SessionStore:
         return self._redis.is_available
 
     @property
-    def _is_settled(self) -> bool:
-        return asyncio.get_running_loop().time() >= self._unsettled_until
+    def _is_redis_trusted(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._distrusted_until
 
     async def _look_up(self, session: bytes) -> tuple[bool, bool, list[SessionRecord]]:
         # Whether Redis has answered, whether the newest record is sure to be found, and those that may be it.
@@ -177,7 +179,7 @@ class SessionStore:
         answered, in_redis = await self._ask_redis(session)
         outage_seconds = asyncio.get_running_loop().time() - self._redis.lost_at
         # If Redis answers but is thought unavailable, it has just come back. Postgres is needed only after an outage.
-        is_certain = self._is_settled and answered is self._redis.is_available
+        is_certain = self._is_redis_trusted and answered is self._redis.is_available
         is_certain = is_certain and (is_complete or outage_seconds > self._ttl.total_seconds())
         if answered:
             found = [in_redis, *(record for record, _ in in_postgres)]
@@ -189,11 +191,11 @@ class SessionStore:
         ]
         return False, is_certain, [record for record, age_seconds in dated if age_seconds < outage_seconds]
 
-    async def _bury(self, records: Sequence[tuple[bytes, SessionRecord]]) -> None:
+    async def _mark_taken_over(self, records: Sequence[tuple[bytes, SessionRecord]]) -> None:
         # Taken over in Redis: a gateway that cannot reach it must not take the row in Postgres for the newest.
-        buried = [(session, record.buried()) for session, record in records if session in self._in_postgres]
-        if buried:
-            await self._save_in_postgres(buried, take_over=False)
+        tombstones = [(session, record.tombstone()) for session, record in records if session in self._in_postgres]
+        if tombstones:
+            await self._save_in_postgres(tombstones, take_over=False)
 
     async def _forget(self, records: Sequence[tuple[bytes, SessionRecord]]) -> None:
         # Redis holds these, or those that refused them: what Postgres has is not newer, and of no use any more.

@@ -327,7 +327,7 @@ async def test_activity_that_could_not_be_reported_is_reported_later_with_its_ow
 ) -> None:
     clock = turned(monkeypatch)
     monkeypatch.setattr("handlers._activity.RETRY_SECONDS", (0.01, 0.05))
-    monkeypatch.setattr("handlers._activity.SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr("handlers._activity.WAIT_SECONDS", 0.1)
     clock.set("UTC", "2026-02-01 10:00")
     async with progress_world(settings) as world:
         browser = await world.logged_in(ADDRESS)

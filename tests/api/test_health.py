@@ -14,7 +14,7 @@ from config.settings import Settings
 from db._postgres import create_pool
 from db._redis import create_redis
 from handlers._http import readiness
-from handlers._http.readiness import Readiness, Report
+from handlers._http.readiness import ReadinessProbe, Report
 from schemas import health
 from schemas.errors import ActorUnavailable
 from tests.api.serving import Client, serving
@@ -105,15 +105,15 @@ async def test_a_request_in_the_moment_when_the_first_probe_ends_is_answered(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kind: a shared answer whose time is written before the answer is, so that between them it is the last one."""
-    probe, late = Readiness._probe, list[asyncio.Task[Report]]()
+    probe, late = ReadinessProbe._probe, list[asyncio.Task[Report]]()
     async with gateway(settings, Actors()) as client:
 
-        async def probe_and_ask_again(readiness: Readiness, services: Any) -> dict[str, str]:
+        async def probe_and_ask_again(readiness: ReadinessProbe, services: Any) -> dict[str, str]:
             found = await probe(readiness, services)
             late.append(asyncio.create_task(readiness.report(client.application.gateway)))  # noqa: TID251 - kept here
             return found
 
-        monkeypatch.setattr(Readiness, "_probe", probe_and_ask_again)
+        monkeypatch.setattr(ReadinessProbe, "_probe", probe_and_ask_again)
         assert (await client.get("/ready")).status == 200
         assert (await late[0]).is_ready
 

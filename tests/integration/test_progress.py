@@ -254,7 +254,7 @@ async def test_a_gateway_remembers_and_holds_no_more_than_its_bounds(
         assert list(activity_recorder._waiting) == [str(user) for user in users[:2]]  # the others will come again
         for user in users * 2:
             activity_recorder.note(str(user))
-            await activity_recorder.settle(str(user))
+            await activity_recorder.wait_until_reported(str(user))
         assert list(activity_recorder._until) == [str(user) for user in users[3:]]
         assert await world.value("SELECT array_agg(DISTINCT current_count) FROM user_streaks") == [1]
         assert await world.value("SELECT count(*) FROM user_streaks") == 6

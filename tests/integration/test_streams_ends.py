@@ -96,7 +96,7 @@ async def test_the_limits_hold_over_all_gateways_and_free_what_a_dead_one_held(s
         await stack.enter_async_context(stream(second.port, **mine))
         await refused(first, 429, "RATE_LIMITED", **mine)
         # A session that goes on elsewhere is not one more, even if its gateway is dead and told nobody.
-        first.feed._pulse.stop()
+        first.feed._heartbeats.stop()
         await first.feed._subscription.stop()
         again = await stack.enter_async_context(stream(second.port, last_event_id=readers[1].last_id, **mine))
         assert again.events[0].data["resumed"] is True

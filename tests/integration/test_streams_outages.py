@@ -217,7 +217,7 @@ async def test_a_gateway_that_starts_without_postgres_becomes_ready_when_it_is_t
 async def _none_left_in_postgres(server: Gateway) -> bool:
     # But for what says that there is a newer one in Redis, which expires.
     rows = await server.pool.fetch("SELECT record FROM stream_sessions")
-    return all(SessionRecord.decode(row["record"]).is_buried for row in rows)
+    return all(SessionRecord.decode(row["record"]).is_tombstone for row in rows)
 
 
 async def _resume(port: int, last_id: str) -> tuple[bool, int]:

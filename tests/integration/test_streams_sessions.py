@@ -59,7 +59,7 @@ def record(epoch: int, n: int) -> SessionRecord:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "SETTLE_SECONDS", 0.4)
+    monkeypatch.setattr(sessions, "DISTRUST_SECONDS", 0.4)
     monkeypatch.setattr(sessions, "PATIENCE_SECONDS", 0.8)
     monkeypatch.setattr(sessions, "RESTART_SECONDS", 0.8)
     monkeypatch.setattr(sessions, "ASK_AGAIN_SECONDS", (0.05, 0.1))
@@ -90,7 +90,7 @@ async def test_the_newer_record_is_waited_for_after_a_restart_of_redis(settings:
     async with several(settings) as stores:
         one, other = stores.make(), stores.make()
         await one.save([(SESSION, record(1, 5))])  # as of an old copy, or of Postgres: Redis has lost what came since
-        other.unsettle()
+        other.distrust_redis()
         loading = spawn(other.load(SESSION), name="load")
         await asyncio.sleep(0.1)
         assert not loading.done()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handlers._http.limits import LocalCounters, Rule, Verdict, _Check
+from handlers._http.limits import LimitVerdict, LocalCounters, Rule, _Check
 
 
 def fixed(key: str = "k", limit: int = 3) -> _Check:
@@ -16,7 +16,7 @@ def sliding(limit: int = 3) -> _Check:
 def test_a_fixed_window_ends_as_a_whole() -> None:
     counters = LocalCounters()
     assert [counters.count(fixed(), now).allowed for now in (0, 30, 59, 59.5)] == [True, True, True, False]
-    assert counters.count(fixed(), 59.9) == Verdict(False, 3, 4, 1)
+    assert counters.count(fixed(), 59.9) == LimitVerdict(False, 3, 4, 1)
     after = counters.count(fixed(), 60)
     assert (after.allowed, after.used, after.reset_seconds) == (True, 1, 60)
 
@@ -52,8 +52,8 @@ def test_the_memory_is_bounded_and_the_longest_silent_key_goes_first() -> None:
 
 
 def test_a_verdict_says_what_remains() -> None:
-    assert Verdict(True, 120, 60, 1).remaining == 60
-    assert Verdict(False, 3, 9, 1).remaining == 0
+    assert LimitVerdict(True, 120, 60, 1).remaining == 60
+    assert LimitVerdict(False, 3, 9, 1).remaining == 0
 
 
 def test_a_rule_with_another_number_announces_from_the_same_share_on() -> None:
