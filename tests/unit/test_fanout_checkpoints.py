@@ -137,7 +137,7 @@ def test_an_idle_session_costs_two_bytes_a_heartbeat() -> None:
 
 @pytest.mark.parametrize("packed", [b"\x80", b"\x01", b"\x01\x01\x01", b"\x01\x80"])
 def test_text_that_is_no_checkpoints_is_a_value_error(packed: bytes) -> None:
-    with pytest.raises(ValueError, match="not marks"):
+    with pytest.raises(ValueError, match="not checkpoints"):
         unpack_checkpoints(packed)
 
 
