@@ -18,7 +18,8 @@ from db._redis import RedisClient, RedisUnavailable
 from schemas.errors import ActorUnavailable, AppError, DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from handlers._http.services import Actors, GatewayState, Services
+    from actors._runtime.registry import ActorRegistry
+    from handlers._http.services import GatewayState, Services
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ async def _select(pool: Pool) -> None:
         await conn.fetchval("SELECT 1")
 
 
-async def _every_actor(actors: Actors) -> None:
+async def _every_actor(actors: ActorRegistry) -> None:
     answers = await actors.probe()
     silent = sorted(name for name, answer in answers.items() if isinstance(answer, AppError) or not answer["ready"])
     if silent:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
-from actors._runtime.ref import ActorRef
-from actors._runtime.runtime import Stats
 from config.settings import Settings
 from db._postgres import Pool
 from db._redis import RedisClient
@@ -24,21 +22,11 @@ from handlers._profiles import Profiles
 from handlers.auth._accounts import Accounts
 from handlers.auth._revocations import RevokedSessions
 from handlers.streams import LiveFeed
-from schemas.errors import AppError
+
+if TYPE_CHECKING:
+    from actors._runtime.registry import ActorRegistry  # it imports Ray
 
 FEED_TOTALS = 5_000  # cached totals of social feeds, one a reader: 2 MB
-
-
-class Actors(Protocol):
-    """The interface to the actors; `actors._runtime.registry.ActorRegistry` implements it."""
-
-    def ref(self, kind: str, key: str) -> ActorRef:
-        """Return a reference to the actor of `kind` that owns `key`."""
-
-    async def probe(self) -> Mapping[str, Stats | AppError]:
-        """Return each actor's report on itself, or why it gives none."""
-
-
 BOARD_SECONDS = 0.2
 """How old a leaderboard may be beyond its actor's own delay: both together stay within the second that is promised."""
 
@@ -50,7 +38,7 @@ class Services:
     settings: Settings
     pool: Pool
     redis: RedisClient
-    actors: Actors
+    actors: ActorRegistry
     feed: LiveFeed
     limiter: Limiter
     accounts: Accounts
