@@ -34,7 +34,7 @@ check: $(DEVELOPMENT)  ## lint, check the types and the import rules, count Any
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m tests.support.count_any
+	$(BIN)/python -m tools.count_any
 	$(BIN)/hadolint Dockerfile
 
 bench: $(DEVELOPMENT)  ## measure; each benchmark prints its figures

@@ -22,12 +22,12 @@ class Terms(Schema):
 class ProviderCardSchema(Schema):
     """The provider, as a signal shows it."""
 
-    id = Text(metadata={"format": "uuid"})
-    name = Text()
-    avatar_url = Text(allow_none=True)
-    win_rate = Whole(min=0, max=100, allow_none=True, **about("Percent; null: nothing closed yet."))
-    followers = Whole(min=0)
-    verified = Flag()
+    id = Text(required=True, metadata={"format": "uuid"})
+    name = Text(required=True)
+    avatar_url = Text(required=True, allow_none=True)
+    win_rate = Whole(required=True, min=0, max=100, allow_none=True, **about("Percent; null: nothing closed yet."))
+    followers = Whole(required=True, min=0)
+    verified = Flag(required=True)
 
 
 class ReactionCounts(Schema):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.count_any import source_files
 from tests.support.services import REPOSITORY
+from tools.count_any import source_files
 
 ARCHITECTURE = (REPOSITORY / "ARCHITECTURE.md").read_text()
 LAYERS = ("schemas", "db", "actors", "handlers")
@@ -81,9 +81,8 @@ def test_the_decisions_are_numbered_without_a_gap() -> None:
 
 # Names that still stand for two things. The set may only shrink: whoever renames one takes it out.
 AMBIGUOUS = {
-    *("Account", "Answer", "Changed", "Client", "Counted", "DecisionRow", "Decisions", "Feed", "Gate", "Gateway"),
-    *("Limits", "Options", "Person", "Progress", "Provider", "Record", "Refused", "RunRow", "State", "Step"),
-    *("StreakRow", "Totals", "Verdict"),
+    *("Account", "Answer", "Changed", "Counted", "DecisionRow", "Limits", "Options", "Person", "Progress", "Provider"),
+    *("Refused", "RunRow", "Step", "StreakRow", "Totals"),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,16 @@ def _example(name: str, route: str, before: str, text: str) -> Example:
 
 
 def parse(text: str) -> Any:
-    """The example's value. The public document abbreviates: `{...}`, `[...]`, and a comment."""
+    """The example's value. The public document abbreviates: a provider that it has spelled out, `{...}`, `[...]`, and
+    a comment.
+    """
     text = re.sub(r"//[^\"\n]*$", "", text, flags=re.MULTILINE)
+    text = text.replace('"provider": {...}', _spelled_out_provider())
     return orjson.loads(text.replace("{...}", "{}").replace("[...]", "[]"))
+
+
+@cache
+def _spelled_out_provider() -> str:
+    spelled_out = re.search(r'"provider": \{\s*"id".*?\}', text_of("gateway-api.md"), re.DOTALL)
+    assert spelled_out is not None
+    return spelled_out[0]

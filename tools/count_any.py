@@ -1,6 +1,6 @@
 """Counts the name `Any` in the source, and fails above the number in pyproject.toml, which may only fall.
 
-`python -m tests.support.count_any` is a part of `make check`; `--each` shows the files, the most first.
+`python -m tools.count_any` is a part of `make check`; `--each` shows the files, the most first.
 """
 
 from __future__ import annotations
