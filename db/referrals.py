@@ -99,16 +99,6 @@ async def take_codes(conn: Connection, rows: Sequence[CodeRow]) -> set[str]:
     return {row["code"] for row in found}
 
 
-SET_CODES = """
-UPDATE users u SET referral_code = n.code FROM unnest($1::uuid[], $2::text[]) AS n (id, code) WHERE u.id = n.id
-"""
-
-
-async def set_codes(conn: Connection, rows: Sequence[CodeRow]) -> None:
-    """Make codes the current ones."""
-    await conn.execute(SET_CODES, [each.user_id for each in rows], [each.code for each in rows])
-
-
 COUNT_CODES = "SELECT count(*) FROM referral_codes WHERE user_id = $1 AND code <> $2"
 
 

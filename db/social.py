@@ -103,18 +103,18 @@ ON CONFLICT (signal_id) DO UPDATE SET {_SUMS}
 """
 ADD_TO_LIKES = """
 INSERT INTO provider_likes (provider_id, likes)
-SELECT * FROM unnest($1::uuid[], $2::int[]) AS d (provider_id, likes) ORDER BY 1
+SELECT s.provider_id, sum(d.likes)
+FROM unnest($1::uuid[], $2::int[]) AS d (signal_id, likes) JOIN signals s ON s.id = d.signal_id
+GROUP BY 1 ORDER BY 1
 ON CONFLICT (provider_id) DO UPDATE SET likes = provider_likes.likes + excluded.likes
 """
 
 
-async def add_to_counters(
-    conn: Connection, deltas: Mapping[UUID, Mapping[str, int]], likes: Mapping[UUID, int]
-) -> None:
-    """Add to the counters of signals, by their columns, and to the likes of providers."""
+async def add_to_counters(conn: Connection, deltas: Mapping[UUID, Mapping[str, int]]) -> None:
+    """Add to the counters of signals, by their columns, and to the likes of their providers."""
     columns = [[delta.get(name, 0) for delta in deltas.values()] for name in COUNTERS]
     await conn.execute(ADD_TO_COUNTERS, list(deltas), *columns)
-    if likes:
+    if likes := {signal_id: delta[LIKES] for signal_id, delta in deltas.items() if delta.get(LIKES)}:
         await conn.execute(ADD_TO_LIKES, list(likes), list(likes.values()))
 
 

@@ -6,13 +6,13 @@ from typing import TypeVar
 from uuid import UUID
 
 from actors._runtime.messages import Message
-from actors.users.messages import DeleteComment, EditComment, PostComment, React, Unreact, talk_key
+from actors.users.messages import DeleteComment, EditComment, PostComment, React, Unreact, social_key
 from config.clock import now
 from config.documents import Document, Loaded
 from config.ids import uuid7
 from db import social
 from db._postgres import connection
-from db.signals.reads import REACTIONS, get_provider_of
+from db.signals.reads import REACTIONS, signal_exists
 from db.social import CommentFacts
 from db.social_feed import count_feed, get_followed, list_feed
 from handlers._http.base import known_id
@@ -53,17 +53,16 @@ class SocialFeed(AccountHandler):
         return page(items, total, limit, offset)
 
 
-class TalkHandler(AccountHandler):
+class OneSignalHandler(AccountHandler):
     """The base of the handlers about one signal."""
 
-    async def find_signal(self, signal_id: str) -> tuple[UUID, UUID]:
-        """Return the signal's id and its provider's. Raises NotFound."""
+    async def find_signal(self, signal_id: str) -> UUID:
+        """Return the signal's id. Raises NotFound."""
         found = known_id(signal_id, "Signal")
         async with connection(self.services.pool) as conn:
-            provider_id = await get_provider_of(conn, found)
-        if provider_id is None:
-            raise NotFound(NO_SIGNAL)
-        return found, provider_id
+            if not await signal_exists(conn, found):
+                raise NotFound(NO_SIGNAL)
+        return found
 
     async def find_own_comment(self, signal_id: str, comment_id: str) -> tuple[UUID, UUID, CommentFacts]:
         """Return signal, comment, and the comment's facts. Raises NotFound; Forbidden for another user's comment."""
@@ -76,9 +75,9 @@ class TalkHandler(AccountHandler):
             raise NotFound(NO_COMMENT) if facts.is_deleted else Forbidden("This comment is somebody else's")
         return signal, comment, facts
 
-    async def ask_talk(self, signal_id: UUID, message: Message[Reply]) -> Reply:
+    async def ask_social(self, signal_id: UUID, message: Message[Reply]) -> Reply:
         """Ask the owner of what the caller says about the signal."""
-        return await self.ask_owner(talk_key(self.user_id, signal_id), message)
+        return await self.ask_owner(social_key(self.user_id, signal_id), message)
 
     async def show_reactions(self, signal_id: UUID, reaction_type: str) -> Document:
         """Return all reactions as they are now."""
@@ -94,7 +93,7 @@ class TalkHandler(AccountHandler):
         return found
 
 
-class Reactions(TalkHandler):
+class Reactions(OneSignalHandler):
     """`/api/social/signals/{signal_id}/react`"""
 
     @endpoint(
@@ -107,32 +106,32 @@ class Reactions(TalkHandler):
     )
     async def post(self, signal_id: str, body: Loaded) -> object:
         """201 for a new reaction; 200 for an existing one. Several kinds may exist beside each other."""
-        signal, provider_id = await self.find_signal(signal_id)
-        is_new = await self.ask_talk(signal, React(body["reaction_type"], provider_id, now()))
+        signal = await self.find_signal(signal_id)
+        is_new = await self.ask_social(signal, React(body["reaction_type"], now()))
         self.set_status(201 if is_new else 200)
         return await self.show_reactions(signal, body["reaction_type"])
 
 
-class OneReaction(TalkHandler):
+class OneReaction(OneSignalHandler):
     """`/api/social/signals/{signal_id}/react/{reaction_type}`"""
 
     @endpoint("Take a reaction back", responds=Reacted(), errors=(404, 503))
     async def delete(self, signal_id: str, reaction_type: str) -> object:
         """Repeating it is no error; 404 for one that never was."""
-        signal, provider_id = await self.find_signal(signal_id)
+        signal = await self.find_signal(signal_id)
         if reaction_type not in REACTIONS:
             raise NotFound("There is no such reaction")
-        await self.ask_talk(signal, Unreact(reaction_type, provider_id, now()))
+        await self.ask_social(signal, Unreact(reaction_type, now()))
         return await self.show_reactions(signal, reaction_type)
 
 
-class Comments(TalkHandler):
+class Comments(OneSignalHandler):
     """`/api/social/signals/{signal_id}/comments`"""
 
     @endpoint("List a signal's comments", query=CommentsQuery(), responds=PageOfComments(), errors=(404, 503))
     async def get(self, signal_id: str, query: Loaded) -> object:
         """The oldest first, each with its replies. `total` counts replies too; `limit` and `offset` do not."""
-        signal, _ = await self.find_signal(signal_id)
+        signal = await self.find_signal(signal_id)
         async with connection(self.services.pool) as conn:
             comments = await social.list_comments(conn, signal, **query)
             total = await social.count_comments(conn, signal)
@@ -141,11 +140,11 @@ class Comments(TalkHandler):
     @endpoint("Comment on a signal", body=NewComment(), responds=Comment(), status=201, errors=(404, 409, 503))
     async def post(self, signal_id: str, body: Loaded) -> object:
         """With `parent_id`, a reply to another comment. The same text again within a minute is 409."""
-        signal, _ = await self.find_signal(signal_id)
+        signal = await self.find_signal(signal_id)
         if body["parent_id"] is not None:
             await self._check_parent(signal, body["parent_id"])
         comment_id = uuid7()
-        await self.ask_talk(signal, PostComment(comment_id, body["parent_id"], body["content"], now()))
+        await self.ask_social(signal, PostComment(comment_id, body["parent_id"], body["content"], now()))
         return await self.show_comment(comment_id)
 
     async def _check_parent(self, signal_id: UUID, parent_id: UUID) -> None:
@@ -157,14 +156,14 @@ class Comments(TalkHandler):
             raise ValidationFailed.of("parent_id", "must not be a reply")
 
 
-class OneComment(TalkHandler):
+class OneComment(OneSignalHandler):
     """`/api/social/signals/{signal_id}/comments/{comment_id}`"""
 
     @endpoint("Change a comment of one's own", body=CommentText(), responds=Comment(), errors=(404, 503))
     async def patch(self, signal_id: str, comment_id: str, body: Loaded) -> object:
         """From then on the comment says that it was edited."""
         signal, comment, _ = await self.find_own_comment(signal_id, comment_id)
-        await self.ask_talk(signal, EditComment(comment, body["content"]))
+        await self.ask_social(signal, EditComment(comment, body["content"]))
         return await self.show_comment(comment)
 
     @endpoint("Delete a comment of one's own", responds=CommentDeleted(), errors=(404, 503))
@@ -172,5 +171,5 @@ class OneComment(TalkHandler):
         """Repeating it is no error. While it has replies it is still shown, without its text and its author."""
         signal, comment, facts = await self.find_own_comment(signal_id, comment_id)
         if not facts.is_deleted:
-            await self.ask_talk(signal, DeleteComment(comment, now()))
+            await self.ask_social(signal, DeleteComment(comment, now()))
         return {"id": comment, "deleted": True}

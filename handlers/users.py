@@ -12,7 +12,7 @@ from actors.users.messages import (
     SaveView,
     Unwatch,
     Watch,
-    library_key,
+    preferences_key,
 )
 from config.clock import now
 from config.documents import Loaded
@@ -45,9 +45,9 @@ Reply = TypeVar("Reply")
 class LibraryHandler(AccountHandler):
     """The base of the handlers of the caller's own preferences."""
 
-    async def ask_library(self, message: Message[Reply]) -> Reply:
+    async def ask_preferences(self, message: Message[Reply]) -> Reply:
         """Ask the owner of the caller's preferences."""
-        return await self.ask_owner(library_key(self.user_id), message)
+        return await self.ask_owner(preferences_key(self.user_id), message)
 
 
 class MySettings(LibraryHandler):
@@ -63,7 +63,7 @@ class MySettings(LibraryHandler):
     @endpoint("Change one's settings", body=SettingsChange(), responds=UserSettings(), errors=(503,))
     async def put(self, body: Loaded) -> object:
         """Sets the fields that are given; answers all settings."""
-        edited = await self.ask_library(EditSettings(body))
+        edited = await self.ask_preferences(EditSettings(body))
         self.gateway.activity_recorder.forget(str(self.user_id))  # in another zone it may be another day
         return edited
 
@@ -87,7 +87,7 @@ class MyWatchlist(LibraryHandler):
     async def post(self, body: Loaded) -> object:
         """201 for a symbol that is new; 200 for one that is there, whose given fields are set."""
         changes = {name: value for name, value in body.items() if name != "symbol"}
-        item, is_new = await self.ask_library(Watch(body["symbol"], changes, now()))
+        item, is_new = await self.ask_preferences(Watch(body["symbol"], changes, now()))
         self.set_status(201 if is_new else 200)
         return item
 
@@ -102,7 +102,7 @@ class OneSymbol(LibraryHandler):
             stored = stored_symbol(symbol)
         except ValueError:
             raise NotFound("The symbol is not on the watchlist") from None
-        await self.ask_library(Unwatch(stored, now()))
+        await self.ask_preferences(Unwatch(stored, now()))
         return {"symbol": stored, "removed": True}
 
 
@@ -118,7 +118,7 @@ class MyViews(LibraryHandler):
     @endpoint("Save a view", body=NewView(), responds=SavedView(), status=201, errors=(409, 503))
     async def post(self, body: Loaded) -> object:
         """Its name must differ from those of the user's other views."""
-        return await self.ask_library(SaveView(uuid7(), **body, at=now()))
+        return await self.ask_preferences(SaveView(uuid7(), **body, at=now()))
 
 
 class OneView(LibraryHandler):
@@ -127,11 +127,11 @@ class OneView(LibraryHandler):
     @endpoint("Change a saved view", body=ViewChange(), responds=SavedView(), errors=(404, 409, 503))
     async def put(self, view_id: str, body: Loaded) -> object:
         """Sets the fields that are given."""
-        return await self.ask_library(EditView(known_id(view_id, "Saved view"), body))
+        return await self.ask_preferences(EditView(known_id(view_id, "Saved view"), body))
 
     @endpoint("Delete a saved view", responds=ViewDeletedSchema(), errors=(404, 503))
     async def delete(self, view_id: str) -> object:
         """Repeating it is no error; 404 for a view that never was."""
         deleted = known_id(view_id, "Saved view")
-        await self.ask_library(DeleteView(deleted, now()))
+        await self.ask_preferences(DeleteView(deleted, now()))
         return {"id": deleted, "deleted": True}

@@ -10,7 +10,7 @@ import logging
 import time
 from abc import abstractmethod
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -25,27 +25,62 @@ from schemas.errors import AppError, DatabaseUnavailable, Fenced
 log = logging.getLogger(__name__)
 
 State = TypeVar("State")
-Change = TypeVar("Change")
+Event = TypeVar("Event")
+Key = TypeVar("Key")
+Row = TypeVar("Row")
 
-PUBLICATIONS = 10_000  # changes that wait to be published; past it the oldest are dropped: Postgres has the truth
+UNPUBLISHED = 10_000  # transitions that wait to be published; past it the oldest are dropped: Postgres has the truth
 _LAST_PUBLICATION_SECONDS = 1.0
 
 _Failures = dict[str, AppError]  # by key that could not be loaded
 
 
 @dataclass(frozen=True, slots=True)
-class Decision(Generic[State, Change]):
-    """The result of a message: the id's next state, the reply, and the changes to save and publish.
-
-    Without `changes` nothing is saved and the state stays as it was.
-    """
+class Effect(Generic[State, Event]):
+    """The result of a message: the id's next state, the reply, and events, which tell what the states do not."""
 
     state: State
     reply: Any = None
-    changes: tuple[Change, ...] = ()
+    events: tuple[Event, ...] = ()
 
 
-class VirtualActor(Behaviour, Generic[State, Change]):
+@dataclass(frozen=True, slots=True)
+class Transition(Generic[State, Event]):
+    """What one message has changed about one id: the states before and after it, and its events."""
+
+    key: str
+    before: State
+    after: State
+    events: tuple[Event, ...] = ()
+
+
+def changed_rows(
+    transitions: Iterable[Transition[State, Event]], rows_of: Callable[[State], Mapping[Key, Row]]
+) -> tuple[list[Row], list[Row]]:
+    """Return the rows to store and the rows to delete: the last transition decides where several concern one row.
+
+    A state keeps the object of a row that does not change.
+    """
+    stored: dict[tuple[str, Key], Row] = {}
+    deleted: dict[tuple[str, Key], Row] = {}
+    for each in transitions:
+        before, after = rows_of(each.before), rows_of(each.after)
+        for key, row in after.items():
+            if before.get(key) is not row:
+                stored[each.key, key] = row
+                deleted.pop((each.key, key), None)
+        for key in before.keys() - after.keys():
+            deleted[each.key, key] = before[key]
+            stored.pop((each.key, key), None)
+    return list(stored.values()), list(deleted.values())
+
+
+def events_of(transitions: Iterable[Transition[Any, Any]], kind: type[Row]) -> list[Row]:
+    """Return the events of one class, in order."""
+    return [event for each in transitions for event in each.events if isinstance(event, kind)]
+
+
+class VirtualActor(Behaviour, Generic[State, Event]):
     """Base of a kind of virtual actor. A subclass defines how an id is loaded, handles a message, and is saved.
 
     The order is always: decide, save in one transaction for the whole batch, change memory, answer, publish. A state is
@@ -64,23 +99,26 @@ class VirtualActor(Behaviour, Generic[State, Change]):
         """Return the state of a key with none saved. May raise an AppError (`NotFound`): the reply to its messages."""
 
     @abstractmethod
-    def handle(self, key: str, state: State, message: Message[Any]) -> Decision[State, Change]:
-        """Decide the result of `message`. Pure. May raise an AppError: the reply to this message alone."""
+    def handle(self, key: str, state: State, message: Message[object]) -> Effect[State, Event]:
+        """Return the effect of `message`. Pure. May raise an AppError: the reply to this message alone.
+
+        Nothing is saved when the state is equal to the one given and there are no events.
+        """
 
     @abstractmethod
-    async def save(self, conn: Connection, changes: Sequence[Change]) -> None:
-        """Save the changes of many keys, in order, with as few statements as possible."""
+    async def save(self, conn: Connection, transitions: Sequence[Transition[State, Event]]) -> None:
+        """Save the transitions of many keys, in order, with as few statements as possible."""
 
-    async def published(self, changes: Sequence[Change]) -> None:
-        """Notify others of committed changes, in order. Replies do not wait for it; a crash may prevent it."""
+    async def published(self, transitions: Sequence[Transition[State, Event]]) -> None:
+        """Notify others of committed transitions, in order. Replies do not wait for it; a crash may prevent it."""
 
     async def start(self, context: ActorContext) -> None:
         """See Behaviour."""
         await super().start(context)
         self._memory: OrderedDict[str, tuple[State, float]] = OrderedDict()  # least recently used first
-        self._turns = KeyedLock()
-        self._news: deque[Change] = deque(maxlen=PUBLICATIONS)
-        self._news_came = asyncio.Event()
+        self._locks = KeyedLock()
+        self._unpublished: deque[Transition[State, Event]] = deque(maxlen=UNPUBLISHED)
+        self._wake_publisher = asyncio.Event()
         self._stopping = False
         self._publisher: asyncio.Task[None] | None = None
         if type(self).published is not VirtualActor.published:
@@ -91,34 +129,34 @@ class VirtualActor(Behaviour, Generic[State, Change]):
         """See Behaviour. Pending publications get a moment to leave."""
         if self._publisher is not None:
             self._stopping = True
-            self._news_came.set()
+            self._wake_publisher.set()
             await asyncio.wait({self._publisher}, timeout=_LAST_PUBLICATION_SECONDS)
             await tasks.cancel(self._publisher)
 
     def stats(self) -> Mapping[str, float]:
         """See Behaviour."""
-        return {"in_memory": len(self._memory), "in_turn": len(self._turns), "to_publish": len(self._news)}
+        return {"in_memory": len(self._memory), "in_turn": len(self._locks), "to_publish": len(self._unpublished)}
 
-    async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
+    async def process(self, batch: Sequence[Envelope]) -> Sequence[object]:
         """See Behaviour."""
         keys = list(dict.fromkeys(each.key for each in batch))
         if not any(each.message.writes for each in batch) and all(key in self._memory for key in keys):
             # Queries see what is committed. A write in progress is not answered yet, so it need not be seen.
             return _Attempt(self, self._recall(keys), {}).decide(batch)
-        async with self._turns.of(keys):
+        async with self._locks.of(keys):
             failures = await self._load_missing(keys)
             states = self._recall(keys)
             first = _Attempt(self, states, failures)
             replies = first.decide(batch)
-            if first.changes or any(each.suspect for each in batch):
+            if first.transitions or any(each.suspect for each in batch):
                 replies = await self._write(batch, first, states, failures)
         self._drop_surplus()
         return replies
 
     async def _write(
-        self, batch: Sequence[Envelope], first: _Attempt[State, Change], states: dict[str, State], failures: _Failures
-    ) -> list[Any]:
-        attempts: list[_Attempt[State, Change]] = []
+        self, batch: Sequence[Envelope], first: _Attempt[State, Event], states: dict[str, State], failures: _Failures
+    ) -> list[object]:
+        attempts: list[_Attempt[State, Event]] = []
 
         def attempt() -> Apply:
             attempts.append(_Attempt(self, states, failures) if attempts else first)
@@ -132,16 +170,16 @@ class VirtualActor(Behaviour, Generic[State, Change]):
             raise
         done = attempts[-1]
         if done.applied:
-            self._remember(done.states, done.changes)
+            self._remember(done.states, done.transitions)
         return replies
 
-    def _remember(self, states: Mapping[str, State], changes: Sequence[Change]) -> None:
+    def _remember(self, states: Mapping[str, State], transitions: Sequence[Transition[State, Event]]) -> None:
         now = time.monotonic()
         for key, state in states.items():
             self._memory[key] = (state, now)
-        if self._publisher is not None and changes:
-            self._news.extend(changes)
-            self._news_came.set()
+        if self._publisher is not None and transitions:
+            self._unpublished.extend(transitions)
+            self._wake_publisher.set()
 
     async def _load_missing(self, keys: Iterable[str]) -> _Failures:
         missing = [key for key in keys if key not in self._memory]
@@ -185,7 +223,7 @@ class VirtualActor(Behaviour, Generic[State, Change]):
     def _drop_surplus(self) -> None:
         surplus = len(self._memory) - self.max_in_memory
         if surplus > 0:
-            self._forget([key for key in self._memory if key not in self._turns][:surplus])
+            self._forget([key for key in self._memory if key not in self._locks][:surplus])
 
     async def _drop_idle(self) -> None:
         since = time.monotonic() - self.idle_seconds
@@ -193,81 +231,82 @@ class VirtualActor(Behaviour, Generic[State, Change]):
         for key, (_, used) in self._memory.items():
             if used > since:
                 break
-            if key not in self._turns:
+            if key not in self._locks:
                 idle.append(key)
         self._forget(idle)
 
     async def _publish(self) -> None:
-        while self._news or not self._stopping:
-            if not self._news:
-                await self._news_came.wait()
-                self._news_came.clear()
+        while self._unpublished or not self._stopping:
+            if not self._unpublished:
+                await self._wake_publisher.wait()
+                self._wake_publisher.clear()
                 continue
-            changes = list(self._news)
-            self._news.clear()
+            transitions = list(self._unpublished)
+            self._unpublished.clear()
             try:
-                await self.published(changes)
+                await self.published(transitions)
             except Exception as error:  # noqa: BLE001 - whatever it is, the loop goes on; the state is saved
-                log.warning("%s: %d changes are not published: %r", self.context.name, len(changes), error)
+                log.warning("%s: %d changes are not published: %r", self.context.name, len(transitions), error)
 
 
-class _Attempt(Generic[State, Change]):
+class _Attempt(Generic[State, Event]):
     """Try a batch once, on the states of its keys. Nothing outside this object is changed."""
 
-    def __init__(self, virtual: VirtualActor[State, Change], before: Mapping[str, State], failures: _Failures) -> None:
+    def __init__(self, virtual: VirtualActor[State, Event], before: Mapping[str, State], failures: _Failures) -> None:
         self._virtual = virtual
         self._before = before
         self._failures = failures
-        self._decided: tuple[Sequence[Envelope], list[Any]] | None = None
+        self._decided: tuple[Sequence[Envelope], list[object]] | None = None
         self.states: dict[str, State] = {}  # only of the keys that change
-        self.changes: list[Change] = []
+        self.transitions: list[Transition[State, Event]] = []
 
     @property
     def applied(self) -> bool:
         """Return whether any of it was saved; not so when all commands had been applied before."""
         return self._decided is None
 
-    def decide(self, batch: Sequence[Envelope]) -> list[Any]:
+    def decide(self, batch: Sequence[Envelope]) -> list[object]:
         """Handle the messages in order, each on the state that the one before it left; return their replies."""
         replies = [self._decide(each.key, each.message) for each in batch]
         self._decided = batch, replies
         return replies
 
-    async def apply(self, conn: Connection, batch: Sequence[Envelope]) -> Sequence[Any]:
+    async def apply(self, conn: Connection, batch: Sequence[Envelope]) -> Sequence[object]:
         """Decide (unless this batch is decided already) and save. A failure leaves this object unchanged."""
         if self._decided is not None:
             decided, replies = self._decided
             self._decided = None
             if decided is batch:
                 try:
-                    await self._virtual.save(conn, self.changes)
+                    await self._virtual.save(conn, self.transitions)
                 except BaseException:
-                    self.states, self.changes = {}, []
+                    self.states, self.transitions = {}, []
                     raise
                 return replies
-            self.states, self.changes = {}, []  # it was decided for a batch some of which had been applied before
-        kept_states, kept_changes = dict(self.states), len(self.changes)
+            self.states, self.transitions = {}, []  # it was decided for a batch some of which had been applied before
+        kept_states, kept = dict(self.states), len(self.transitions)
         try:
             replies = [self._decide(each.key, each.message) for each in batch]
-            if len(self.changes) > kept_changes:
-                await self._virtual.save(conn, self.changes[kept_changes:])
+            if len(self.transitions) > kept:
+                await self._virtual.save(conn, self.transitions[kept:])
         except BaseException:
             self.states = kept_states
-            del self.changes[kept_changes:]
+            del self.transitions[kept:]
             raise
         return replies
 
-    def _decide(self, key: str, message: Message[Any]) -> Any:
+    def _decide(self, key: str, message: Message[object]) -> object:
         if key in self._failures:
             return self._failures[key]
         state = self.states[key] if key in self.states else self._before[key]
         try:
-            decision = self._virtual.handle(key, state, message)
-            if decision.changes and not message.writes:
+            effect = self._virtual.handle(key, state, message)
+            changes = bool(effect.events) or effect.state != state
+            if changes and not message.writes:
                 raise TypeError(f"{type(message).__name__} is declared a question, but changes something")
         except Exception as error:  # noqa: BLE001 - one message's failure is the reply to that message
             return as_reply(error)
-        if decision.changes:
-            self.states[key] = decision.state
-            self.changes += decision.changes
-        return decision.reply
+        if changes:
+            self.states[key] = effect.state
+            self.transitions.append(Transition(key, state, effect.state, effect.events))
+        return effect.reply

@@ -1,16 +1,15 @@
-"""Decide account messages (pure): registration, sign-in, refresh tokens, passwords and links."""
+"""Accounts: registration, sign-in, refresh tokens, passwords and links. The rules are pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 from uuid import UUID
 
 from actors._runtime.messages import Message
-from actors._runtime.virtual import Decision
-from actors.users.changes import EMAIL_TAKEN, Change, Changed, Created, LinkUsed, PasswordSet, SessionEnded
+from actors._runtime.virtual import Effect, Transition, events_of
 from actors.users.messages import (
     ChangeCode,
     ChangePassword,
@@ -26,60 +25,117 @@ from actors.users.messages import (
     SignIn,
     VerifyEmail,
 )
+from actors.users.referrals import CODES
+from config.values import Value
+from db import mail, referrals
+from db._postgres import Connection
 from db.mail import EmailRow
 from db.referrals import CodeRow
+from db.users import accounts, sessions, tokens
 from db.users.accounts import AccountRow, IdentityRow, ReferralRow
 from db.users.sessions import RefreshRow, SessionRow
-from schemas.errors import Conflict, NotFound, Unauthorized, ValidationFailed
+from schemas.errors import Conflict, Internal, NotFound, Unauthorized, Unavailable, ValidationFailed
 
 SESSION_LIFETIME = timedelta(days=7)  # since its last use
 RETRY_GRACE = timedelta(seconds=10)
 SESSIONS = 50  # live ones per account; the next login ends the least recently used
 USER_AGENT_CHARACTERS = 300
 BAD_CREDENTIALS = "Invalid credentials"
+EMAIL_TAKEN = "Email already registered"
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """The state of an account; `row` is None while there is none; `sessions` are in the order of their last use."""
+class AccountState:
+    """An account; `row` is None while there is none; `sessions` are in the order of their last use."""
 
     row: AccountRow | None
     sessions: Mapping[UUID, SessionRow]
 
 
-Result = Decision[Account, Change]
+class LinkUsed(Value):
+    """A mailed link is used up; the message counts only if the link was still valid."""
+
+    hash: bytes
 
 
-def decide(account: Account, message: Message[Any]) -> Result:
-    """Return the result of `message`; raises NotFound for an account that does not exist."""
+class PasswordSet(Value):
+    """Another password is set, which voids the mailed links to reset this user's password."""
+
+    user_id: UUID
+
+
+class Claimed(Value):
+    """An account has passed from its creator to the owner of its address; it has no referrer then."""
+
+    user_id: UUID
+
+
+Event = EmailRow | IdentityRow | ReferralRow | CodeRow | LinkUsed | PasswordSet | Claimed
+_Effect = Effect[AccountState, Event]
+_Transition = Transition[AccountState, Event]
+
+
+def fresh(user_id: UUID) -> AccountState:
+    """Return the state of an account that is not there."""
+    return AccountState(None, {})
+
+
+def decide(account: AccountState, message: Message[object]) -> _Effect:
+    """Return the effect of `message`; raises NotFound for an account that does not exist."""
     if isinstance(message, Register):
         return _register(account, message)
-    if account.row is None:
+    row = account.row
+    if row is None:
         raise NotFound("User not found")
-    return _RULES[type(message)](account, account.row, message)
+    match message:
+        case SignIn():
+            return _sign_in(account, row, message)
+        case Refresh():
+            return _refresh(account, row, message)
+        case EndSessions():
+            ended = tuple(each for each in account.sessions if message.session_id in (None, each))
+            return Effect(_without(account, ended), ended)
+        case ChangePassword():
+            if row.password_hash is None or message.checked_hash != row.password_hash:
+                raise ValidationFailed.of("current_password", "is wrong")
+            return _set_password(account, row, message.new_hash, kept=message.kept_session)
+        case ResetPassword():
+            effect = _set_password(account, replace(row, email_verified=True), message.new_hash)
+            return replace(effect, events=(LinkUsed(message.link_hash), *effect.events))
+        case VerifyEmail():
+            row = replace(row, email_verified=True)
+            return Effect(replace(account, row=row), Profile.of(row), (LinkUsed(message.link_hash),))
+        case LinkIdentity():
+            return _link_identity(account, row, message)
+        case EditProfile():
+            row = replace(row, **message.changes)
+            return Effect(replace(account, row=row), Profile.of(row))
+        case ChangeCode():
+            return _change_code(account, row, message)
+    raise Internal(f"an account does not take {type(message).__name__}")
 
 
-def _register(account: Account, message: Register) -> Result:
+def _register(account: AccountState, message: Register) -> _Effect:
     if account.row is not None:
         raise Conflict(EMAIL_TAKEN)
     row = message.account
-    changes: list[Change] = [Created(row)]
+    events: list[Event] = []
     if message.identity is not None:
-        changes.append(IdentityRow(*message.identity, row.id, row.created_at))
+        events.append(IdentityRow(*message.identity, row.id, row.created_at))
     if message.referrer_id is not None:
-        changes.append(ReferralRow(row.id, message.referrer_id, row.created_at))
+        events.append(ReferralRow(row.id, message.referrer_id, row.created_at))
     if message.email_id is not None:
-        changes.append(EmailRow(message.email_id, "verification", row.email, row.created_at))
-    return Decision(Account(row, {}), Profile.of(row), tuple(changes))
+        events.append(EmailRow(message.email_id, "verification", row.email, row.created_at))
+    return Effect(AccountState(row, {}), Profile.of(row), tuple(events))
 
 
-def _sign_in(account: Account, row: AccountRow, message: SignIn) -> Result:
+def _sign_in(account: AccountState, row: AccountRow, message: SignIn) -> _Effect:
     if message.checked_hash is not None and message.checked_hash != row.password_hash:
         raise Unauthorized(BAD_CREDENTIALS)
     if message.new_hash is not None:
         row = replace(row, password_hash=message.new_hash)
-    sessions = _live(account.sessions, message.at)
-    surplus = tuple(sessions)[: max(0, len(sessions) - SESSIONS + 1)]
+    live = [key for key, each in account.sessions.items() if each.expires_at > message.at]
+    surplus = tuple(live[: max(0, len(live) - SESSIONS + 1)])
     begun = SessionRow(
         id=message.session_id,
         user_id=row.id,
@@ -92,34 +148,26 @@ def _sign_in(account: Account, row: AccountRow, message: SignIn) -> Result:
         previous_hash=None,
         rotated_at=None,
     )
-    kept = {key: each for key, each in sessions.items() if key not in surplus}
-    changes: tuple[Change, ...] = (begun, RefreshRow(begun.current_hash, begun.id, row.id, message.at))
-    changes += tuple(map(SessionEnded, surplus))
-    if message.new_hash is not None:
-        changes += (Changed(row),)
-    return Decision(
-        Account(row, kept | {begun.id: begun}), SignedIn(Profile.of(row), message.session_id, surplus), changes
-    )
+    kept = _without(account, surplus).sessions
+    state = AccountState(row, {**kept, begun.id: begun})
+    return Effect(state, SignedIn(Profile.of(row), message.session_id, surplus))
 
 
-def _refresh(account: Account, row: AccountRow, message: Refresh) -> Result:
+def _refresh(account: AccountState, row: AccountRow, message: Refresh) -> _Effect:
     session = account.sessions.get(message.session_id)
     if session is None or session.expires_at <= message.at:
-        return Decision(account, Refused("The session has ended"))
+        return Effect(account, Refused("The session has ended"))
     if message.presented != session.current_hash:
-        retried = (
+        is_retry = (
             message.presented == session.previous_hash
             and message.successor == session.current_hash
             and session.rotated_at is not None
             and message.at - session.rotated_at <= RETRY_GRACE
         )
-        if retried:
-            return Decision(account, SignedIn(Profile.of(row), session.id))
-        return Decision(
-            _without(account, (session.id,)),
-            Refused("The refresh token was used before; its session has been ended", (session.id,)),
-            (SessionEnded(session.id),),
-        )
+        if is_retry:
+            return Effect(account, SignedIn(Profile.of(row), session.id))
+        refusal = Refused("The refresh token was used before; its session has been ended", (session.id,))
+        return Effect(_without(account, (session.id,)), refusal)
     rotated = replace(
         session,
         last_used_at=message.at,
@@ -130,51 +178,20 @@ def _refresh(account: Account, row: AccountRow, message: Refresh) -> Result:
         previous_hash=message.presented,
         rotated_at=message.at,
     )
-    others = {key: each for key, each in account.sessions.items() if key != session.id}
-    return Decision(
-        Account(row, others | {session.id: rotated}),
-        SignedIn(Profile.of(row), session.id),
-        (rotated, RefreshRow(message.successor, session.id, row.id, message.at)),
-    )
+    others = _without(account, (session.id,)).sessions
+    return Effect(AccountState(row, {**others, session.id: rotated}), SignedIn(Profile.of(row), session.id))
 
 
-def _end_sessions(account: Account, row: AccountRow, message: EndSessions) -> Result:
-    ended = tuple(each for each in account.sessions if message.session_id in (None, each))
-    return Decision(_without(account, ended), ended, tuple(map(SessionEnded, ended)))
-
-
-def _change_password(account: Account, row: AccountRow, message: ChangePassword) -> Result:
-    if row.password_hash is None or message.checked_hash != row.password_hash:
-        raise ValidationFailed.of("current_password", "is wrong")
-    return _set_password(account, row, message.new_hash, kept=message.kept_session)
-
-
-def _reset_password(account: Account, row: AccountRow, message: ResetPassword) -> Result:
-    result = _set_password(account, replace(row, email_verified=True), message.new_hash)
-    return replace(result, changes=(LinkUsed(message.link_hash), *result.changes))
-
-
-def _set_password(account: Account, row: AccountRow, new_hash: str, kept: UUID | None = None) -> Result:
-    changed = replace(row, password_hash=new_hash)
+def _set_password(account: AccountState, row: AccountRow, new_hash: str, kept: UUID | None = None) -> _Effect:
     ended = tuple(each for each in account.sessions if each != kept)
-    return Decision(
-        replace(_without(account, ended), row=changed),
-        ended,
-        (Changed(changed), PasswordSet(row.id), *map(SessionEnded, ended)),
-    )
+    state = replace(_without(account, ended), row=replace(row, password_hash=new_hash))
+    return Effect(state, ended, (PasswordSet(row.id),))
 
 
-def _verify_email(account: Account, row: AccountRow, message: VerifyEmail) -> Result:
-    verified = replace(row, email_verified=True)
-    return Decision(
-        replace(account, row=verified), Profile.of(verified), (LinkUsed(message.link_hash), Changed(verified))
-    )
-
-
-def _link_identity(account: Account, row: AccountRow, message: LinkIdentity) -> Result:
+def _link_identity(account: AccountState, row: AccountRow, message: LinkIdentity) -> _Effect:
     identity = IdentityRow(message.provider, message.subject, row.id, message.at)
     if row.email_verified:
-        return Decision(account, (), (identity,))
+        return Effect(account, (), (identity,))
     # Nothing of the account's creator may stay: not the password, not the name and picture, not the referrer.
     claimed = replace(
         row,
@@ -184,46 +201,105 @@ def _link_identity(account: Account, row: AccountRow, message: LinkIdentity) -> 
         avatar_url=message.avatar_url,
         bio=None,
     )
-    ended = tuple(account.sessions)
-    changes: tuple[Change, ...] = (identity, Changed(claimed, is_claimed=True), PasswordSet(row.id))
-    changes += tuple(map(SessionEnded, ended))
-    return Decision(Account(claimed, {}), ended, changes)
+    events = (identity, PasswordSet(row.id), Claimed(row.id))
+    return Effect(AccountState(claimed, {}), tuple(account.sessions), events)
 
 
-def _edit_profile(account: Account, row: AccountRow, message: EditProfile) -> Result:
-    edited = replace(row, **message.changes)
-    changes = () if edited == row else (Changed(edited),)
-    return Decision(replace(account, row=edited), Profile.of(edited), changes)
-
-
-def _change_code(account: Account, row: AccountRow, message: ChangeCode) -> Result:
+def _change_code(account: AccountState, row: AccountRow, message: ChangeCode) -> _Effect:
     if message.code == row.referral_code:
-        return Decision(account, message.code)
-    changed = replace(row, referral_code=message.code)
-    return Decision(replace(account, row=changed), message.code, (CodeRow(message.code, row.id, message.at),))
+        return Effect(account, message.code)
+    state = replace(account, row=replace(row, referral_code=message.code))
+    return Effect(state, message.code, (CodeRow(message.code, row.id, message.at),))
 
 
-_RULES: Mapping[type[Message[Any]], Callable[[Account, AccountRow, Any], Result]] = {
-    SignIn: _sign_in,
-    Refresh: _refresh,
-    EndSessions: _end_sessions,
-    ChangePassword: _change_password,
-    ResetPassword: _reset_password,
-    VerifyEmail: _verify_email,
-    LinkIdentity: _link_identity,
-    EditProfile: _edit_profile,
-    ChangeCode: _change_code,
-}
-
-
-def _live(sessions: Mapping[UUID, SessionRow], at: datetime) -> dict[UUID, SessionRow]:
-    return {key: each for key, each in sessions.items() if each.expires_at > at}
-
-
-def _without(account: Account, ended: tuple[UUID, ...]) -> Account:
-    return Account(account.row, {key: each for key, each in account.sessions.items() if key not in ended})
+def _without(account: AccountState, ended: Sequence[UUID]) -> AccountState:
+    return AccountState(account.row, {key: each for key, each in account.sessions.items() if key not in ended})
 
 
 def cut_agent(user_agent: str | None) -> str | None:
     """Return a `User-Agent` as sessions store it."""
     return None if user_agent is None else user_agent[:USER_AGENT_CHARACTERS]
+
+
+async def load(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, AccountState]:
+    """Return the accounts that exist, with their live sessions."""
+    live: dict[UUID, dict[UUID, SessionRow]] = defaultdict(dict)
+    for each in await sessions.load_sessions(conn, ids):
+        live[each.user_id][each.id] = each
+    return {row.id: AccountState(row, live[row.id]) for row in await accounts.load_accounts(conn, ids)}
+
+
+async def save(conn: Connection, transitions: Sequence[_Transition]) -> None:
+    """Save accounts, then their sessions; raises Conflict, ValidationFailed, Unavailable: one message is impossible."""
+    created: list[AccountRow] = []
+    changed: dict[UUID, AccountRow] = {}
+    for each in transitions:
+        if each.after.row is not None and each.after.row is not each.before.row:
+            if each.before.row is None:
+                created.append(each.after.row)
+            else:
+                changed[each.after.row.id] = each.after.row
+    if created:
+        await _create(conn, created)
+    await _use_links(conn, [each.hash for each in events_of(transitions, LinkUsed)])
+    if codes := events_of(transitions, CodeRow):
+        await _take_codes(conn, codes)
+    if changed:
+        await accounts.update_accounts(conn, list(changed.values()))
+    if passwords := events_of(transitions, PasswordSet):
+        await tokens.void_resets(conn, [each.user_id for each in passwords])
+    identities = events_of(transitions, IdentityRow)
+    if identities and await accounts.insert_identities(conn, identities) < len(identities):
+        raise Conflict("This login is linked already")
+    if brought := events_of(transitions, ReferralRow):
+        await accounts.insert_referrals(conn, brought)
+    if claimed := events_of(transitions, Claimed):
+        await accounts.delete_referrals(conn, [each.user_id for each in claimed])
+    if emails := events_of(transitions, EmailRow):
+        await mail.insert_emails(conn, emails)
+    await _save_sessions(conn, transitions)
+
+
+def ended_sessions(transitions: Iterable[_Transition]) -> list[UUID]:
+    """Return the sessions that have ended."""
+    return [key for each in transitions for key in each.before.sessions if key not in each.after.sessions]
+
+
+async def _create(conn: Connection, created: Sequence[AccountRow]) -> None:
+    stored = await accounts.insert_accounts(conn, created)
+    refused = [each.email for each in created if each.id not in stored]
+    if refused and await accounts.taken_emails(conn, refused):
+        raise Conflict(EMAIL_TAKEN)
+    codes = [CodeRow(each.referral_code, each.id, each.created_at) for each in created]
+    if refused or len(await referrals.take_codes(conn, codes)) < len(codes):
+        raise Unavailable("The referral code is taken; try again")
+
+
+async def _use_links(conn: Connection, hashes: Sequence[bytes]) -> None:
+    # A hash that is there twice: two messages of this batch follow the same link.
+    if hashes and (len(set(hashes)) < len(hashes) or await tokens.use_links(conn, hashes) < len(hashes)):
+        raise ValidationFailed.of("token", "is invalid, expired or used")
+
+
+async def _take_codes(conn: Connection, codes: Sequence[CodeRow]) -> None:
+    for each in codes:
+        if await referrals.count_codes(conn, each.user_id, each.code) > CODES:
+            raise Conflict(f"There have been {CODES} codes already")
+    if len(await referrals.take_codes(conn, codes)) < len(codes):
+        raise Conflict("This code is taken")
+
+
+async def _save_sessions(conn: Connection, transitions: Sequence[_Transition]) -> None:
+    # Every token that was issued is stored, also one that has been rotated out within the batch.
+    used = [
+        session
+        for each in transitions
+        for key, session in each.after.sessions.items()
+        if each.before.sessions.get(key) is not session
+    ]
+    if used:
+        await sessions.upsert_sessions(conn, list({each.id: each for each in used}.values()))
+        issued = [RefreshRow(each.current_hash, each.id, each.user_id, each.last_used_at) for each in used]
+        await sessions.insert_refresh_tokens(conn, issued)
+    if ended := ended_sessions(transitions):
+        await sessions.revoke_sessions(conn, ended)

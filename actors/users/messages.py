@@ -1,4 +1,4 @@
-"""The messages that `users/{k}` takes, by their entity: account, preferences, address, progress, talk.
+"""The messages that `users/{k}` takes, by their entity: account, preferences, address, progress, social.
 
 Times come from the sender, so that the owner's rules stay pure. Secrets do not come at all: only their hashes.
 """
@@ -24,9 +24,9 @@ def account_key(user_id: UUID) -> str:
     return str(user_id)
 
 
-def library_key(user_id: UUID) -> str:
+def preferences_key(user_id: UUID) -> str:
     """Return the key of a user's settings, watchlist and saved views; apart, since a login needs none of it."""
-    return f"library:{user_id}"
+    return f"preferences:{user_id}"
 
 
 def address_key(email: str) -> str:
@@ -39,7 +39,7 @@ def progress_key(user_id: UUID) -> str:
     return f"progress:{user_id}"
 
 
-def talk_key(user_id: UUID, signal_id: UUID) -> str:
+def social_key(user_id: UUID, signal_id: UUID) -> str:
     """Return the key of a user's reactions to a signal and comments on it."""
     return f"social:{user_id}:{signal_id}"
 
@@ -311,15 +311,14 @@ class Qualify(Message[None]):
     at: datetime
 
 
-# To a talk. Signals do not change and are never deleted, so the sender has looked up that the signal exists, and its
-# provider.
+# To a user's reactions and comments on a signal. Signals do not change and are never deleted, so the sender has looked
+# up that the signal exists.
 
 
 class React(Message[bool]):
     """React to the signal; answers whether that is new."""
 
     reaction_type: str
-    provider_id: UUID
     at: datetime
 
 
@@ -327,7 +326,6 @@ class Unreact(Message[bool]):
     """Take a reaction back; answers whether it was there. Raises NotFound for one that never was."""
 
     reaction_type: str
-    provider_id: UUID
     at: datetime
 
 

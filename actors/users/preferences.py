@@ -1,17 +1,18 @@
-"""Decide preferences messages (pure): settings, a watchlist of at most 100 symbols, at most 50 saved views."""
+"""Preferences: settings, a watchlist of at most 100 symbols, at most 50 saved views. The rules are pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from typing import Never
 from uuid import UUID
 
 from actors._runtime.messages import Message
-from actors._runtime.virtual import Decision
-from actors.users.changes import Change, RemovalForgotten, Unwatched, ViewDeleted
+from actors._runtime.virtual import Effect, Transition, changed_rows
 from actors.users.messages import DeleteView, EditSettings, EditView, SaveView, Unwatch, Watch
+from db._postgres import Connection
+from db.users import preferences as sql
 from db.users.preferences import RemovedRow, SettingsRow, ViewRow, WatchlistRow
 from schemas._instruments import spelled_alike
 from schemas._vocabulary import PreferenceList
@@ -22,70 +23,76 @@ SAVED_VIEWS = 50
 # Removing again what was removed is no error, as long as it is one of so many: the oldest is forgotten.
 REMOVED = 100
 
+Removed = Mapping[tuple[PreferenceList, str], RemovedRow]
+"""What was removed, by list and symbol or view's id; of each list the last removed at the end."""
+
 
 @dataclass(frozen=True, slots=True)
-class Library:
-    """The state; `removed`: symbols, or ids of views as text, the last removed at the end."""
+class PreferencesState:
+    """All preferences of a user; what is not set has defaults."""
 
     user_id: UUID
     settings: SettingsRow
     watchlist: Mapping[str, WatchlistRow]
     views: Mapping[UUID, ViewRow]
-    removed: Mapping[PreferenceList, tuple[str, ...]]
-
-    @classmethod
-    def empty(cls, user_id: UUID) -> Library:
-        """Return the state of a user who has set nothing."""
-        return cls(user_id, SettingsRow(user_id), {}, {}, {"watchlist": (), "saved_views": ()})
+    removed: Removed
 
 
-Result = Decision[Library, Change]
+_Effect = Effect[PreferencesState, Never]
+_Transition = Transition[PreferencesState, Never]
 
 
-def decide(preferences: Library, message: Message[Any]) -> Result:
-    """Return the result of `message`."""
-    rule = _RULES.get(type(message))
-    if rule is None:
-        raise Internal(f"a library does not take {type(message).__name__}")
-    return rule(preferences, message)
+def fresh(user_id: UUID) -> PreferencesState:
+    """Return the state of a user who has set nothing."""
+    return PreferencesState(user_id, SettingsRow(user_id), {}, {}, {})
 
 
-def _edit_settings(preferences: Library, message: EditSettings) -> Result:
-    settings = replace(preferences.settings, **message.changes)
-    changes = () if settings == preferences.settings else (settings,)
-    return Decision(replace(preferences, settings=settings), settings, changes)
+def decide(state: PreferencesState, message: Message[object]) -> _Effect:
+    """Return the effect of `message`."""
+    match message:
+        case EditSettings():
+            settings = replace(state.settings, **message.changes)
+            return Effect(replace(state, settings=settings), settings)
+        case Watch():
+            return _watch(state, message)
+        case Unwatch():
+            return _unwatch(state, message)
+        case SaveView():
+            return _save_view(state, message)
+        case EditView():
+            view = state.views.get(message.view_id)
+            if view is None:
+                raise NotFound("Saved view not found")
+            return _put_view(state, replace(view, **message.changes))
+        case DeleteView():
+            return _delete_view(state, message)
+    raise Internal(f"preferences do not take {type(message).__name__}")
 
 
-def _watch(preferences: Library, message: Watch) -> Result:
-    listed = _listed(preferences.watchlist, message.symbol)
-    if listed:
-        item = preferences.watchlist[listed[0]]
-        changed = replace(item, **message.changes)
-        state = replace(preferences, watchlist={**preferences.watchlist, item.symbol: changed})
-        return Decision(state, (changed, False), () if changed == item else (changed,))
-    if len(preferences.watchlist) >= WATCHLIST:
+def _watch(state: PreferencesState, message: Watch) -> _Effect:
+    listed = _listed(state.watchlist, message.symbol)
+    if not listed and len(state.watchlist) >= WATCHLIST:
         raise Conflict(f"The watchlist is full: {WATCHLIST} symbols")
-    item = replace(
-        WatchlistRow(preferences.user_id, message.symbol, None, True, None, None, message.at), **message.changes
-    )
-    state, forgotten = _unremove(preferences, "watchlist", item.symbol)
-    state = replace(state, watchlist={**preferences.watchlist, item.symbol: item})
-    return Decision(state, (item, True), (item, *forgotten))
+    known = WatchlistRow(state.user_id, message.symbol, None, True, None, None, message.at)
+    if listed:
+        known = state.watchlist[listed[0]]
+    item = replace(known, **message.changes)
+    watchlist = {**state.watchlist, item.symbol: item}
+    removed = {key: each for key, each in state.removed.items() if key != ("watchlist", item.symbol)}
+    return Effect(replace(state, watchlist=watchlist, removed=removed), (item, not listed))
 
 
-def _unwatch(preferences: Library, message: Unwatch) -> Result:
-    listed = _listed(preferences.watchlist, message.symbol)
+def _unwatch(state: PreferencesState, message: Unwatch) -> _Effect:
+    listed = _listed(state.watchlist, message.symbol)
     if not listed:
-        if _listed(preferences.removed["watchlist"], message.symbol):
-            return Decision(preferences)
+        if _listed([item for name, item in state.removed if name == "watchlist"], message.symbol):
+            return Effect(state)
         raise NotFound("The symbol is not on the watchlist")
-    state = preferences
-    changes: list[Change] = []
+    watchlist, removed = dict(state.watchlist), state.removed
     for symbol in listed:  # more than one only if added when each spelling was a symbol of its own
-        state, more = _remove(state, "watchlist", symbol, message.at)
-        changes += [Unwatched(preferences.user_id, symbol), *more]
-    rest = {symbol: item for symbol, item in preferences.watchlist.items() if symbol not in listed}
-    return Decision(replace(state, watchlist=rest), None, tuple(changes))
+        del watchlist[symbol]
+        removed = _remove(removed, RemovedRow(state.user_id, "watchlist", symbol, message.at))
+    return Effect(replace(state, watchlist=watchlist, removed=removed))
 
 
 def _listed(symbols: Iterable[str], symbol: str) -> list[str]:
@@ -94,70 +101,89 @@ def _listed(symbols: Iterable[str], symbol: str) -> list[str]:
     return sorted(found, key=lambda each: each != symbol)
 
 
-def _save_view(preferences: Library, message: SaveView) -> Result:
-    if len(preferences.views) >= SAVED_VIEWS:
+def _save_view(state: PreferencesState, message: SaveView) -> _Effect:
+    if len(state.views) >= SAVED_VIEWS:
         raise Conflict(f"There are {SAVED_VIEWS} saved views already")
     view = ViewRow(
         message.view_id,
-        preferences.user_id,
+        state.user_id,
         message.name,
         message.description,
         dict(message.filters),
         message.is_default,
         message.at,
     )
-    return _put_view(preferences, view)
+    return _put_view(state, view)
 
 
-def _edit_view(preferences: Library, message: EditView) -> Result:
-    view = preferences.views.get(message.view_id)
-    if view is None:
-        raise NotFound("Saved view not found")
-    changed = replace(view, **message.changes)
-    return _put_view(preferences, changed) if changed != view else Decision(preferences, view)
-
-
-def _put_view(preferences: Library, view: ViewRow) -> Result:
-    others = [each for each in preferences.views.values() if each.id != view.id]
+def _put_view(state: PreferencesState, view: ViewRow) -> _Effect:
+    others = [each for each in state.views.values() if each.id != view.id]
     if any(each.name == view.name for each in others):
         raise Conflict("A saved view of this name exists")
     # There is one default at most: the new one replaces the old.
-    demoted = [replace(each, is_default=False) for each in others if view.is_default and each.is_default]
-    views = {**preferences.views, **{each.id: each for each in demoted}, view.id: view}
-    return Decision(replace(preferences, views=views), view, (*demoted, view))
+    demoted = {each.id: replace(each, is_default=False) for each in others if view.is_default and each.is_default}
+    return Effect(replace(state, views={**state.views, **demoted, view.id: view}), view)
 
 
-def _delete_view(preferences: Library, message: DeleteView) -> Result:
-    if message.view_id not in preferences.views:
-        if str(message.view_id) in preferences.removed["saved_views"]:
-            return Decision(preferences)
+def _delete_view(state: PreferencesState, message: DeleteView) -> _Effect:
+    row = RemovedRow(state.user_id, "saved_views", str(message.view_id), message.at)
+    if message.view_id not in state.views:
+        if (row.list, row.item) in state.removed:
+            return Effect(state)
         raise NotFound("Saved view not found")
-    state, changes = _remove(preferences, "saved_views", str(message.view_id), message.at)
-    rest = {key: view for key, view in preferences.views.items() if key != message.view_id}
-    return Decision(replace(state, views=rest), None, (ViewDeleted(message.view_id), *changes))
+    views = {key: view for key, view in state.views.items() if key != message.view_id}
+    return Effect(replace(state, views=views, removed=_remove(state.removed, row)))
 
 
-_RULES: Mapping[type[Message[Any]], Callable[[Library, Any], Result]] = {
-    EditSettings: _edit_settings,
-    Watch: _watch,
-    Unwatch: _unwatch,
-    SaveView: _save_view,
-    EditView: _edit_view,
-    DeleteView: _delete_view,
-}
+def _remove(removed: Removed, row: RemovedRow) -> Removed:
+    key = (row.list, row.item)
+    kept = {each: removed[each] for each in removed if each != key} | {key: row}
+    for each in [each for each in kept if each[0] == row.list][:-REMOVED]:
+        del kept[each]
+    return kept
 
 
-def _remove(preferences: Library, name: PreferenceList, item: str, at: datetime) -> tuple[Library, list[Change]]:
-    removed = (*(each for each in preferences.removed[name] if each != item), item)
-    surplus = removed[:-REMOVED]
-    changes: list[Change] = [RemovedRow(preferences.user_id, name, item, at)]
-    changes += [RemovalForgotten(preferences.user_id, name, each) for each in surplus]
-    return replace(preferences, removed={**preferences.removed, name: removed[-REMOVED:]}), changes
+async def load(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, PreferencesState]:
+    """Return the preferences of all of these users."""
+    settings = {each.user_id: each for each in await sql.load_settings(conn, ids)}
+    watchlists: dict[UUID, dict[str, WatchlistRow]] = defaultdict(dict)
+    for item in await sql.load_watchlists(conn, ids):
+        watchlists[item.user_id][item.symbol] = item
+    views: dict[UUID, dict[UUID, ViewRow]] = defaultdict(dict)
+    for view in await sql.load_views(conn, ids):
+        views[view.user_id][view.id] = view
+    removed: dict[UUID, dict[tuple[PreferenceList, str], RemovedRow]] = defaultdict(dict)
+    for each in await sql.load_removed(conn, ids):
+        removed[each.user_id][each.list, each.item] = each
+    return {
+        user: PreferencesState(
+            user, settings.get(user) or SettingsRow(user), watchlists[user], views[user], removed[user]
+        )
+        for user in ids
+    }
 
 
-def _unremove(preferences: Library, name: PreferenceList, item: str) -> tuple[Library, list[Change]]:
-    if item not in preferences.removed[name]:
-        return preferences, []
-    removed = tuple(each for each in preferences.removed[name] if each != item)
-    forgotten: list[Change] = [RemovalForgotten(preferences.user_id, name, item)]
-    return replace(preferences, removed={**preferences.removed, name: removed}), forgotten
+def changed_settings(transitions: Iterable[_Transition]) -> list[SettingsRow]:
+    """Return the settings that have changed, as the last transition left them."""
+    return changed_rows(transitions, lambda state: {"": state.settings})[0]
+
+
+async def save(conn: Connection, transitions: Sequence[_Transition]) -> None:
+    """Save what has changed."""
+    if settings := changed_settings(transitions):
+        await sql.upsert_settings(conn, settings)
+    watched, unwatched = changed_rows(transitions, lambda state: state.watchlist)
+    if unwatched:
+        await sql.delete_watchlist(conn, unwatched)
+    if watched:
+        await sql.upsert_watchlist(conn, watched)
+    views, deleted = changed_rows(transitions, lambda state: state.views)
+    if deleted:
+        await sql.delete_views(conn, [each.id for each in deleted])
+    if views:
+        await sql.upsert_views(conn, views)
+    removed, forgotten = changed_rows(transitions, lambda state: state.removed)
+    if forgotten:
+        await sql.delete_removed(conn, forgotten)
+    if removed:
+        await sql.upsert_removed(conn, removed)

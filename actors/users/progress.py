@@ -1,29 +1,32 @@
-"""Decide progress messages (pure): streaks of days, achievements, both ends of referrals."""
+"""Progress: streaks of days, achievements, both ends of referrals. The rules are pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from actors._runtime.messages import Message
-from actors._runtime.virtual import Decision
-from actors.streaks import Streak, record, to_columns
+from actors._runtime.virtual import Effect, Transition, events_of
+from actors.streaks import Streak, from_row, record, to_columns
 from actors.users.achievements import Facts, due
-from actors.users.changes import Change
 from actors.users.messages import Activity, FirstFollow, ProviderFacts, Qualify
 from actors.users.referrals import REFERRALS, tier_of
+from db import achievements, referrals
+from db._postgres import Connection
 from db.achievements import EndedStreakRow, StreakRow, UnlockedRow
 from db.referrals import ActedRow, QualifiedRow
 from schemas._vocabulary import UserStreakType
-from schemas.errors import Internal
+from schemas.errors import Conflict, Internal, NotFound
+
+MAILBOX_COUNTED = "A referral by this mailbox has counted already"
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """The state; `owes_to`: the user's referrer, until notified that the user has acted."""
+class ProgressState:
+    """A user's progress; `owes_to`: the user's referrer, until notified that the user has acted."""
 
     user_id: UUID
     owes_to: UUID | None
@@ -32,31 +35,45 @@ class Progress:
     qualified: frozenset[UUID]  # referees; at most REFERRALS
 
 
-Result = Decision[Progress, Change]
+Event = EndedStreakRow | UnlockedRow | ActedRow | QualifiedRow
+_Effect = Effect[ProgressState, Event]
+_Transition = Transition[ProgressState, Event]
 
 
-def decide(progress: Progress, message: Message[Any]) -> Result:
-    """Return the result of `message`."""
-    rule = _RULES.get(type(message))
-    if rule is None:
-        raise Internal(f"a progress does not take {type(message).__name__}")
-    return rule(progress, message)
+def fresh(user_id: UUID) -> ProgressState:
+    """Raise NotFound: whoever has an account has progress."""
+    raise NotFound("User not found")
 
 
-def _activity(progress: Progress, message: Activity) -> Result:
-    before = progress.streaks.get(message.streak)
+def decide(progress: ProgressState, message: Message[object]) -> _Effect:
+    """Return the effect of `message`."""
+    match message:
+        case Activity():
+            return _activity(progress, message)
+        case ProviderFacts():
+            return _provider_facts(progress, message)
+        case FirstFollow():
+            state, events = _act(progress, message.at)
+            return Effect(state, None, tuple(events))
+        case Qualify():
+            return _qualify(progress, message)
+    raise Internal(f"progress does not take {type(message).__name__}")
+
+
+def _activity(progress: ProgressState, message: Activity) -> _Effect:
+    kind = message.streak
+    before = progress.streaks.get(kind)
     streak, ended = record(before, message.at, message.zone)
     if streak == before:
-        return Decision(progress)
-    user_id, kind = progress.user_id, message.streak
-    changes: list[Change] = [StreakRow(user_id, kind, *to_columns(streak))]
+        return Effect(progress)
+    events: list[Event] = []
     if ended is not None:
-        changes.append(EndedStreakRow(user_id, kind, ended.count, ended.started_on, ended.ended_on))
+        events.append(EndedStreakRow(progress.user_id, kind, ended.count, ended.started_on, ended.ended_on))
     state = replace(progress, streaks={**progress.streaks, kind: streak})
-    return _unlock(state, {}, message.at, changes)
+    return _unlock(state, {}, message.at, events)
 
 
-def _provider_facts(progress: Progress, message: ProviderFacts) -> Result:
+def _provider_facts(progress: ProgressState, message: ProviderFacts) -> _Effect:
     facts: Facts = {
         "signals": message.signals,
         "wins": message.wins,
@@ -64,18 +81,13 @@ def _provider_facts(progress: Progress, message: ProviderFacts) -> Result:
         "first_as_provider": min(message.signals, 1) if message.is_provider else 0,
         "verified": int(message.level != "none"),
     }
-    state, changes = _act(progress, message.at) if message.signals else (progress, [])
-    return _unlock(state, facts, message.at, changes)
+    state, events = _act(progress, message.at) if message.signals else (progress, [])
+    return _unlock(state, facts, message.at, events)
 
 
-def _first_follow(progress: Progress, message: FirstFollow) -> Result:
-    state, changes = _act(progress, message.at)
-    return Decision(state, None, tuple(changes))
-
-
-def _qualify(progress: Progress, message: Qualify) -> Result:
+def _qualify(progress: ProgressState, message: Qualify) -> _Effect:
     if message.referee_id in progress.qualified or len(progress.qualified) >= REFERRALS:
-        return Decision(progress)
+        return Effect(progress)
     state = replace(progress, qualified=progress.qualified | {message.referee_id})
     tier = tier_of(len(state.qualified))  # the tier that this referral leads to
     row = QualifiedRow(
@@ -84,24 +96,55 @@ def _qualify(progress: Progress, message: Qualify) -> Result:
     return _unlock(state, {}, message.at, [row])
 
 
-_RULES: Mapping[type[Message[Any]], Callable[[Progress, Any], Result]] = {
-    Activity: _activity,
-    ProviderFacts: _provider_facts,
-    FirstFollow: _first_follow,
-    Qualify: _qualify,
-}
-
-
-def _act(progress: Progress, at: datetime) -> tuple[Progress, list[Change]]:
+def _act(progress: ProgressState, at: datetime) -> tuple[ProgressState, list[Event]]:
     if progress.owes_to is None:
         return progress, []
     return replace(progress, owes_to=None), [ActedRow(progress.user_id, progress.owes_to, at)]
 
 
-def _unlock(progress: Progress, facts: Facts, at: datetime, changes: list[Change]) -> Result:
+def _unlock(progress: ProgressState, facts: Facts, at: datetime, events: list[Event]) -> _Effect:
     login = progress.streaks.get("login")
     known: Facts = {**facts, "login_days": login.longest if login else 0, "referrals": len(progress.qualified)}
     new = [each for each in due(known) if each not in progress.unlocked]
     rows = [UnlockedRow(progress.user_id, each, at) for each in new]
-    state = replace(progress, unlocked=progress.unlocked.union(new)) if new else progress
-    return Decision(state, None, (*changes, *rows))
+    return Effect(replace(progress, unlocked=progress.unlocked.union(new)), None, (*events, *rows))
+
+
+async def load(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, ProgressState]:
+    """Return the progress of those users that exist."""
+    streaks: dict[UUID, dict[UserStreakType, Streak]] = defaultdict(dict)
+    for each in await achievements.load_streaks(conn, ids):
+        streaks[each.user_id][each.streak_type] = from_row(each)
+    return {
+        row.user_id: ProgressState(
+            row.user_id,
+            row.referrer_id if row.acted_at is None else None,
+            streaks[row.user_id],
+            frozenset(row.unlocked),
+            frozenset(row.qualified),
+        )
+        for row in await achievements.load_progress(conn, ids)
+    }
+
+
+async def save(conn: Connection, transitions: Sequence[_Transition]) -> None:
+    """Save streaks, achievements and referrals; raises Conflict for a mailbox that has counted."""
+    streaks = {
+        (each.key, kind): StreakRow(each.after.user_id, kind, *to_columns(streak))
+        for each in transitions
+        for kind, streak in each.after.streaks.items()
+        if each.before.streaks.get(kind) is not streak
+    }
+    if streaks:
+        await achievements.upsert_streaks(conn, list(streaks.values()))
+    if ended := events_of(transitions, EndedStreakRow):
+        await achievements.insert_ended(conn, ended)
+    if unlocked := events_of(transitions, UnlockedRow):
+        await achievements.insert_unlocked(conn, unlocked)
+    if acted := events_of(transitions, ActedRow):
+        await referrals.mark_acted(conn, acted)
+    qualified = events_of(transitions, QualifiedRow)
+    if qualified and await referrals.take_mailboxes(conn, qualified) < len(qualified):
+        raise Conflict(MAILBOX_COUNTED)
+    if qualified and await referrals.qualify(conn, qualified) < len(qualified):
+        raise Internal("a referral that is none was to qualify")

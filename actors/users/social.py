@@ -1,75 +1,87 @@
-"""Decide a user's reactions to and comments on one signal, as pure functions; reactions can be taken back."""
+"""A user's reactions to and comments on one signal; reactions can be taken back. The rules are pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Never
 from uuid import UUID
 
 from actors._runtime.messages import Message
-from actors._runtime.virtual import Decision
-from actors.users.changes import Change, Commented, Counted
+from actors._runtime.virtual import Effect, Transition, changed_rows
 from actors.users.messages import DeleteComment, EditComment, PostComment, React, Unreact
+from db import social as sql
+from db._postgres import Connection
 from db.signals.reads import REACTIONS
 from db.social import CommentRow, ReactionRow
 from schemas.errors import Conflict, Internal, NotFound
 
 REPEATED_WITHIN = timedelta(seconds=60)
 
+Pair = tuple[UUID, UUID]
+"""User and signal."""
+
 
 @dataclass(frozen=True, slots=True)
-class Talk:
-    """The state; `reactions` by kind, including those taken back; `comments` include deleted ones."""
+class SocialState:
+    """Reactions by kind, including those taken back, and comments by id, including deleted ones."""
 
     user_id: UUID
     signal_id: UUID
     reactions: Mapping[str, ReactionRow]
     comments: Mapping[UUID, CommentRow]
 
-    @classmethod
-    def empty(cls, user_id: UUID, signal_id: UUID) -> Talk:
-        """Return the state of a user who has said nothing."""
-        return cls(user_id, signal_id, {}, {})
+
+_Effect = Effect[SocialState, Never]
+_Transition = Transition[SocialState, Never]
 
 
-Result = Decision[Talk, Change]
+def fresh(pair: Pair) -> SocialState:
+    """Return the state of a user who has said nothing."""
+    return SocialState(*pair, {}, {})
 
 
-def decide(talk: Talk, message: Message[Any]) -> Result:
-    """Return the result of `message`."""
-    rule = _RULES.get(type(message))
-    if rule is None:
-        raise Internal(f"a talk does not take {type(message).__name__}")
-    return rule(talk, message)
+def decide(state: SocialState, message: Message[object]) -> _Effect:
+    """Return the effect of `message`."""
+    match message:
+        case React():
+            return _react(state, message)
+        case Unreact():
+            return _unreact(state, message)
+        case PostComment():
+            return _post_comment(state, message)
+        case EditComment():
+            return _edit_comment(state, message)
+        case DeleteComment():
+            row = _comment(state, message.comment_id)
+            return _put_comment(state, row if row.deleted_at is not None else replace(row, deleted_at=message.at))
+    raise Internal(f"reactions and comments do not take {type(message).__name__}")
 
 
-def _react(talk: Talk, message: React) -> Result:
-    known = talk.reactions.get(message.reaction_type)
+def _react(state: SocialState, message: React) -> _Effect:
+    known = state.reactions.get(message.reaction_type)
     if known is not None and known.is_active:
-        return Decision(talk, False)
-    row = ReactionRow(talk.user_id, talk.signal_id, message.reaction_type, True, message.at)
-    return _put_reaction(talk, row, message.provider_id, 1)
+        return Effect(state, False)
+    return _put_reaction(state, ReactionRow(state.user_id, state.signal_id, message.reaction_type, True, message.at))
 
 
-def _unreact(talk: Talk, message: Unreact) -> Result:
-    known = talk.reactions.get(message.reaction_type)
+def _unreact(state: SocialState, message: Unreact) -> _Effect:
+    known = state.reactions.get(message.reaction_type)
     if known is None:
         raise NotFound("There is no such reaction of yours")
     if not known.is_active:
-        return Decision(talk, False)
-    return _put_reaction(talk, replace(known, is_active=False, reacted_at=message.at), message.provider_id, -1)
+        return Effect(state, False)
+    return _put_reaction(state, replace(known, is_active=False, reacted_at=message.at))
 
 
-def _put_reaction(talk: Talk, row: ReactionRow, provider_id: UUID, delta: int) -> Result:
-    state = replace(talk, reactions={**talk.reactions, row.reaction_type: row})
-    counted = Counted(talk.signal_id, REACTIONS[row.reaction_type], delta, provider_id)
-    return Decision(state, True, (row, counted))
+def _put_reaction(state: SocialState, row: ReactionRow) -> _Effect:
+    return Effect(replace(state, reactions={**state.reactions, row.reaction_type: row}), True)
 
 
-def _post_comment(talk: Talk, message: PostComment) -> Result:
-    for each in talk.comments.values():
+def _post_comment(state: SocialState, message: PostComment) -> _Effect:
+    for each in state.comments.values():
         if (
             each.deleted_at is None
             and each.content == message.content
@@ -78,48 +90,72 @@ def _post_comment(talk: Talk, message: PostComment) -> Result:
             raise Conflict("You said the same within the last minute")
     row = CommentRow(
         message.comment_id,
-        talk.signal_id,
-        talk.user_id,
+        state.signal_id,
+        state.user_id,
         message.parent_id,
         message.content,
         is_edited=False,
         created_at=message.at,
         deleted_at=None,
     )
-    changes = (Commented(row), Counted(talk.signal_id, "comments", 1))
-    return Decision(replace(talk, comments={**talk.comments, row.id: row}), None, changes)
+    return _put_comment(state, row)
 
 
-def _edit_comment(talk: Talk, message: EditComment) -> Result:
-    row = _comment(talk, message.comment_id)
+def _edit_comment(state: SocialState, message: EditComment) -> _Effect:
+    row = _comment(state, message.comment_id)
     if row.deleted_at is not None:
         raise NotFound("Comment not found")
-    if row.content == message.content:
-        return Decision(talk)
-    changed = replace(row, content=message.content, is_edited=True)
-    return Decision(replace(talk, comments={**talk.comments, row.id: changed}), None, (changed,))
+    return _put_comment(
+        state, row if row.content == message.content else replace(row, content=message.content, is_edited=True)
+    )
 
 
-def _delete_comment(talk: Talk, message: DeleteComment) -> Result:
-    row = _comment(talk, message.comment_id)
-    if row.deleted_at is not None:
-        return Decision(talk)
-    changed = replace(row, deleted_at=message.at)
-    changes = (changed, Counted(talk.signal_id, "comments", -1))
-    return Decision(replace(talk, comments={**talk.comments, row.id: changed}), None, changes)
+def _put_comment(state: SocialState, row: CommentRow) -> _Effect:
+    return Effect(replace(state, comments={**state.comments, row.id: row}))
 
 
-def _comment(talk: Talk, comment_id: UUID) -> CommentRow:
-    row = talk.comments.get(comment_id)
+def _comment(state: SocialState, comment_id: UUID) -> CommentRow:
+    row = state.comments.get(comment_id)
     if row is None:
         raise NotFound("Comment not found")
     return row
 
 
-_RULES: Mapping[type[Message[Any]], Callable[[Talk, Any], Result]] = {
-    React: _react,
-    Unreact: _unreact,
-    PostComment: _post_comment,
-    EditComment: _edit_comment,
-    DeleteComment: _delete_comment,
-}
+def counted(transitions: Iterable[_Transition]) -> dict[UUID, Counter[str]]:
+    """Return by how much the counters of signals change, by their columns."""
+    deltas: dict[UUID, Counter[str]] = defaultdict(Counter)
+    for each in transitions:
+        for state, sign in ((each.after, 1), (each.before, -1)):
+            delta = deltas[state.signal_id]
+            for reaction in state.reactions.values():
+                delta[REACTIONS[reaction.reaction_type]] += sign * reaction.is_active
+            delta["comments"] += sign * sum(comment.deleted_at is None for comment in state.comments.values())
+    return {signal_id: delta for signal_id, delta in deltas.items() if any(delta.values())}
+
+
+def new_comments(transitions: Iterable[_Transition]) -> list[CommentRow]:
+    """Return the comments that were posted."""
+    return [row for each in transitions for key, row in each.after.comments.items() if key not in each.before.comments]
+
+
+async def load(conn: Connection, pairs: Sequence[Pair]) -> Mapping[Pair, SocialState]:
+    """Return the reactions and comments of all of these users on these signals."""
+    reactions: dict[Pair, dict[str, ReactionRow]] = defaultdict(dict)
+    for reaction in await sql.load_reactions(conn, pairs):
+        reactions[reaction.user_id, reaction.signal_id][reaction.reaction_type] = reaction
+    comments: dict[Pair, dict[UUID, CommentRow]] = defaultdict(dict)
+    for comment in await sql.load_comments(conn, pairs):
+        comments[comment.user_id, comment.signal_id][comment.id] = comment
+    return {pair: SocialState(*pair, reactions[pair], comments[pair]) for pair in pairs}
+
+
+async def save(conn: Connection, transitions: Sequence[_Transition]) -> None:
+    """Save what has changed; the counters come last: other transactions wait for their rows."""
+    reactions, _ = changed_rows(transitions, lambda state: state.reactions)
+    if reactions:
+        await sql.upsert_reactions(conn, reactions)
+    comments, _ = changed_rows(transitions, lambda state: state.comments)
+    if comments:
+        await sql.upsert_comments(conn, comments)
+    if deltas := counted(transitions):
+        await sql.add_to_counters(conn, deltas)

@@ -1,72 +1,83 @@
-"""The actor `users/{k}`: accounts, preferences, … as virtual actors, each decided by its own module."""
+"""The actor `users/{k}`: accounts, preferences, … as virtual actors, each kind in its own module."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import orjson
 
 from actors._runtime.context import ActorContext
 from actors._runtime.messages import Message
-from actors._runtime.virtual import Decision, VirtualActor
+from actors._runtime.virtual import Effect, Transition, VirtualActor, events_of
 from actors.users import account, address, preferences, progress, social
 from actors.users._events import tell_acted, tell_posts
-from actors.users._loading import load_accounts, load_libraries, load_progresses, load_talks
 from actors.users._repairs import REPAIR_EVERY_SECONDS, Repairs
-from actors.users.account import Account
-from actors.users.address import Address
-from actors.users.changes import (
-    Change,
-    Commented,
-    SessionEnded,
-    of_kind,
-    save_accounts,
-    save_lists,
-    save_progress,
-    save_sessions,
-    save_talks,
-)
-from actors.users.preferences import Library
-from actors.users.progress import Progress
-from actors.users.social import Talk
+from actors.users.account import AccountState
+from actors.users.address import AddressState
+from actors.users.preferences import PreferencesState
+from actors.users.progress import ProgressState
+from actors.users.social import SocialState
 from config.ids import parse_uuid
 from db._postgres import Connection
 from db.referrals import ActedRow
 from db.users import tokens
-from db.users.preferences import SettingsRow
 from schemas.errors import NotFound
-
-State = Account | Library | Address | Progress | Talk
 
 REVOCATIONS_CHANNEL = "tradestream:sessions:revoked"
 SETTINGS_CHANNEL = "tradestream:settings:changed"
 EXPIRE_EVERY_SECONDS = 300.0
 EXPIRE_AT_ONCE = 5_000
 
-_ADDRESS, _SOCIAL = "address:", "social:"
+State = AccountState | PreferencesState | AddressState | ProgressState | SocialState
+Event = account.Event | progress.Event
+Transitions = Sequence[Transition[State, Event]]
+
+Id = TypeVar("Id")
+Own = TypeVar("Own")
+OwnEvent = TypeVar("OwnEvent")
+
+
+def _user_id(text: str) -> UUID:
+    found = parse_uuid(text)
+    if found is None:
+        raise NotFound("User not found")
+    return found
+
+
+def _user_and_signal(text: str) -> social.Pair:
+    user_id, _, signal_id = text.partition(":")
+    user, signal = parse_uuid(user_id), parse_uuid(signal_id)
+    if user is None or signal is None:
+        raise NotFound("Signal not found")
+    return user, signal
 
 
 @dataclass(frozen=True, slots=True)
-class _Family:
-    """The entities of one kind: how to decide and how to load them; `fresh` is None where they must exist."""
+class _Entity(Generic[Id, Own, OwnEvent]):
+    """A kind of virtual actor: how its id is read from a key, and how it is loaded, changed and saved."""
 
-    decide: Callable[[Any, Message[Any]], Decision[Any, Change]]
-    load: Callable[[Connection, Sequence[UUID]], Awaitable[Mapping[UUID, State]]]
-    fresh: Callable[[UUID], State] | None
+    parse: Callable[[str], Id]
+    fresh: Callable[[Id], Own]
+    load: Callable[[Connection, Sequence[Id]], Awaitable[Mapping[Id, Own]]]
+    decide: Callable[[Own, Message[object]], Effect[Own, OwnEvent]]
+    save: Callable[[Connection, Sequence[Transition[Own, OwnEvent]]], Awaitable[None]]
 
 
-_FAMILIES: Mapping[str, _Family] = {
-    "": _Family(account.decide, load_accounts, lambda _: Account(None, {})),
-    "library:": _Family(preferences.decide, load_libraries, Library.empty),
-    "progress:": _Family(progress.decide, load_progresses, None),
+# By the prefixes of their keys, in the order in which they are saved: an account before what refers to it.
+_ENTITIES: Mapping[str, _Entity[Any, Any, Any]] = {
+    "": _Entity(_user_id, account.fresh, account.load, account.decide, account.save),
+    "address": _Entity(str, address.fresh, address.load, address.decide, address.save),
+    "preferences": _Entity(_user_id, preferences.fresh, preferences.load, preferences.decide, preferences.save),
+    "progress": _Entity(_user_id, progress.fresh, progress.load, progress.decide, progress.save),
+    "social": _Entity(_user_and_signal, social.fresh, social.load, social.decide, social.save),
 }
 
 
-class Users(VirtualActor[State, Change]):
+class Users(VirtualActor[State, Event]):
     """Owns accounts with their sessions and links, and users' preferences, progress, reactions and comments.
 
     Success: what was answered is committed. A crash loses nothing but how many e-mails were requested for an address.
@@ -84,64 +95,45 @@ class Users(VirtualActor[State, Change]):
             context.every(EXPIRE_EVERY_SECONDS, self._expire, name="expire tokens")
             context.every(REPAIR_EVERY_SECONDS, Repairs(context).turn, name="repairs")
 
-    def fresh(self, key: str) -> State:
-        """See VirtualActor; raises NotFound for a key that cannot belong to any user."""
-        if key.startswith(_ADDRESS):
-            return Address(key.removeprefix(_ADDRESS), {})
-        if key.startswith(_SOCIAL):
-            return Talk.empty(*_pair(key))
-        prefix, user_id = _parts(key)
-        make = _FAMILIES[prefix].fresh
-        if make is None:
-            raise NotFound("User not found")
-        return make(user_id)
-
     async def load(self, conn: Connection, keys: Sequence[str]) -> Mapping[str, State]:
-        """See VirtualActor."""
-        wanted: dict[str, list[UUID]] = defaultdict(list)
-        talks = {_pair(key): key for key in keys if key.startswith(_SOCIAL)}
+        """See VirtualActor; raises NotFound for a key that cannot belong to any user."""
+        by_id: dict[str, dict[Any, str]] = defaultdict(dict)
         for key in keys:
-            if not key.startswith((_ADDRESS, _SOCIAL)):
-                prefix, user_id = _parts(key)
-                wanted[prefix].append(user_id)
+            prefix, text = _split(key)
+            by_id[prefix][_ENTITIES[prefix].parse(text)] = key
         found: dict[str, State] = {}
-        for prefix, ids in wanted.items():
-            states = await _FAMILIES[prefix].load(conn, ids)
-            found.update((f"{prefix}{user_id}", state) for user_id, state in states.items())
-        if talks:
-            found.update((talks[pair], state) for pair, state in (await load_talks(conn, list(talks))).items())
+        for prefix, known in by_id.items():
+            states = await _ENTITIES[prefix].load(conn, list(known))
+            found |= {known[each]: state for each, state in states.items()}
         return found
 
-    def handle(self, key: str, state: State, message: Message[Any]) -> Decision[State, Change]:
+    def fresh(self, key: str) -> State:
         """See VirtualActor."""
-        decide: Any
-        if isinstance(state, Address):
-            decide = address.decide
-        elif isinstance(state, Talk):
-            decide = social.decide
-        else:
-            decide = _FAMILIES[_parts(key)[0]].decide
-        decision: Decision[State, Change] = decide(state, message)
-        return decision
+        prefix, text = _split(key)
+        state: State = _ENTITIES[prefix].fresh(_ENTITIES[prefix].parse(text))
+        return state
 
-    async def save(self, conn: Connection, changes: Sequence[Change]) -> None:
-        """See VirtualActor; an account is saved before what refers to it."""
-        await save_accounts(conn, changes)
-        await save_sessions(conn, changes)
-        await save_lists(conn, changes)
-        await save_progress(conn, changes)
-        await save_talks(conn, changes)
+    def handle(self, key: str, state: State, message: Message[object]) -> Effect[State, Event]:
+        """See VirtualActor."""
+        effect: Effect[State, Event] = _ENTITIES[_split(key)[0]].decide(state, message)
+        return effect
 
-    async def published(self, changes: Sequence[Change]) -> None:
+    async def save(self, conn: Connection, transitions: Transitions) -> None:
+        """See VirtualActor."""
+        for prefix, entity in _ENTITIES.items():
+            if own := [each for each in transitions if _split(each.key)[0] == prefix]:
+                await entity.save(conn, own)
+
+    async def published(self, transitions: Transitions) -> None:
         """Notify referrers of referees' acts, gateways of ended sessions and settings, authors' owners of posts."""
-        tell_acted(self.context, of_kind(changes, ActedRow))
+        tell_acted(self.context, events_of(transitions, ActedRow))
         messages: dict[str, bytes] = {}
-        if ended := [str(each.session_id) for each in of_kind(changes, SessionEnded)]:
-            messages[REVOCATIONS_CHANNEL] = orjson.dumps(ended)
-        if changed := {str(each.user_id) for each in of_kind(changes, SettingsRow)}:
-            messages[SETTINGS_CHANNEL] = orjson.dumps(sorted(changed))
+        if ended := account.ended_sessions(_of(transitions, AccountState)):
+            messages[REVOCATIONS_CHANNEL] = orjson.dumps([str(each) for each in ended])
+        if changed := preferences.changed_settings(_of(transitions, PreferencesState)):
+            messages[SETTINGS_CHANNEL] = orjson.dumps(sorted({str(each.user_id) for each in changed}))
         await self.context.redis.announce(messages)
-        if posted := [each.comment for each in of_kind(changes, Commented)]:
+        if posted := social.new_comments(_of(transitions, SocialState)):
             await tell_posts(self.context, [(each.user_id, each.created_at) for each in posted])
 
     async def _expire(self) -> None:
@@ -149,18 +141,16 @@ class Users(VirtualActor[State, Change]):
             await tokens.expire(conn, EXPIRE_AT_ONCE)
 
 
-def _pair(key: str) -> tuple[UUID, UUID]:
-    """Return a talk's user and signal."""
-    user_id, _, signal_id = key.removeprefix(_SOCIAL).partition(":")
-    pair = parse_uuid(user_id), parse_uuid(signal_id)
-    if pair[0] is None or pair[1] is None:
-        raise NotFound("Signal not found")
-    return pair[0], pair[1]
-
-
-def _parts(key: str) -> tuple[str, UUID]:
-    prefix, colon, text = key.rpartition(":")
-    found = parse_uuid(text)
-    if found is None or prefix + colon not in _FAMILIES:
+def _split(key: str) -> tuple[str, str]:
+    """Return a key's prefix and the rest of it."""
+    prefix, colon, text = key.partition(":")
+    if not colon:
+        return "", key
+    if prefix not in _ENTITIES:
         raise NotFound("User not found")
-    return prefix + colon, found
+    return prefix, text
+
+
+def _of(transitions: Transitions, kind: type[Own]) -> list[Transition[Own, Any]]:
+    found: list[Transition[Any, Any]] = [each for each in transitions if isinstance(each.after, kind)]
+    return found

@@ -230,10 +230,10 @@ async def get_signal(conn: Connection, signal_id: UUID, viewer: UUID | None) -> 
     return row_of(SignalRow, await conn.fetchrow(GET_SIGNAL, signal_id, viewer, list(REACTIONS)))
 
 
-GET_PROVIDER_OF = "SELECT provider_id FROM signals WHERE id = $1"
+SIGNAL_EXISTS = "SELECT EXISTS (SELECT FROM signals WHERE id = $1)"
 
 
-async def get_provider_of(conn: Connection, signal_id: UUID) -> UUID | None:
-    """Return the provider of a signal, or None for one that does not exist."""
-    found: UUID | None = await conn.fetchval(GET_PROVIDER_OF, signal_id)
+async def signal_exists(conn: Connection, signal_id: UUID) -> bool:
+    """Return whether there is a signal of this id."""
+    found: bool = await conn.fetchval(SIGNAL_EXISTS, signal_id)
     return found

@@ -114,7 +114,7 @@ async def insert_accounts(conn: Connection, accounts: Sequence[AccountRow]) -> s
 UPDATE_ACCOUNTS = """
 UPDATE users u SET
     email_verified = n.email_verified, password_hash = n.password_hash, display_name = n.display_name,
-    avatar_url = n.avatar_url, bio = n.bio
+    avatar_url = n.avatar_url, bio = n.bio, referral_code = n.referral_code
 FROM unnest($1::uuid[], $2::text[], $3::bool[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
             $9::timestamptz[])
     AS n (id, email, email_verified, password_hash, display_name, avatar_url, bio, referral_code, created_at)
@@ -123,7 +123,7 @@ WHERE u.id = n.id
 
 
 async def update_accounts(conn: Connection, accounts: Sequence[AccountRow]) -> None:
-    """Store what an account's owner may change: all but the id, the e-mail, the referral code and the creation time."""
+    """Store what an account's owner may change: all but the id, the e-mail and the creation time."""
     await conn.execute(UPDATE_ACCOUNTS, *_columns(accounts))
 
 

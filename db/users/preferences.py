@@ -139,9 +139,9 @@ WHERE w.user_id = gone.user_id AND w.symbol = gone.symbol
 """
 
 
-async def delete_watchlist(conn: Connection, keys: Sequence[tuple[UUID, str]]) -> None:
-    """Delete symbols: (user, symbol)."""
-    await conn.execute(DELETE_WATCHLIST, [user for user, _ in keys], [symbol for _, symbol in keys])
+async def delete_watchlist(conn: Connection, rows: Sequence[WatchlistRow]) -> None:
+    """Delete symbols."""
+    await conn.execute(DELETE_WATCHLIST, [each.user_id for each in rows], [each.symbol for each in rows])
 
 
 _VIEWS = "id, user_id, name, description, filters, is_default, created_at"
@@ -222,8 +222,8 @@ WHERE r.user_id = gone.user_id AND r.list = gone.list AND r.item = gone.item
 """
 
 
-async def delete_removed(conn: Connection, keys: Sequence[tuple[UUID, PreferenceList, str]]) -> None:
-    """Delete removals: (user, list, item)."""
+async def delete_removed(conn: Connection, rows: Sequence[RemovedRow]) -> None:
+    """Delete removals."""
     await conn.execute(
-        DELETE_REMOVED, [each[0] for each in keys], [each[1] for each in keys], [each[2] for each in keys]
+        DELETE_REMOVED, [each.user_id for each in rows], [each.list for each in rows], [each.item for each in rows]
     )

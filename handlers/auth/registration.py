@@ -8,7 +8,7 @@ import secrets
 from urllib.parse import quote
 from uuid import UUID
 
-from actors.users.changes import EMAIL_TAKEN
+from actors.users.account import EMAIL_TAKEN
 from actors.users.messages import Profile, Register, RequestEmail, VerifyEmail, address_key
 from actors.users.referrals import REFERRALS
 from config.clock import now

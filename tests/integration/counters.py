@@ -6,12 +6,11 @@ import asyncio
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from actors._runtime.context import Behaviour
 from actors._runtime.messages import Envelope, Message
-from actors._runtime.virtual import Decision, VirtualActor
+from actors._runtime.virtual import Effect, Transition, VirtualActor
 from db._postgres import Connection
 from schemas.errors import AppError, NotFound, all_errors
 
@@ -66,44 +65,38 @@ class Wait(Message[None]):
     writes: ClassVar[bool] = False
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """A counter's new total."""
+class Counters(VirtualActor[int, str]):
+    """Owns `counters`, and the tags of additions as events.
 
-    id: str
-    total: int
-    tag: str
-
-
-class Counters(VirtualActor[int, Changed]):
-    """Owns `counters`. Success: the total is committed. A crash loses nothing; commands are applied once."""
+    Success: the total is committed. A crash loses nothing; commands are applied once.
+    """
 
     max_in_memory: ClassVar[int] = 100
 
     _dies_in_save = False
 
     async def load(self, conn: Connection, keys: Sequence[str]) -> Mapping[str, int]:
-        """See Virtual."""
+        """See VirtualActor."""
         rows = await conn.fetch("SELECT id, total FROM counters WHERE id = ANY ($1)", keys)
         return {row[0]: row[1] for row in rows}
 
     def fresh(self, key: str) -> int:
-        """See Virtual."""
+        """See VirtualActor."""
         if key.startswith("unknown"):
             raise NotFound
         return 0
 
-    def handle(self, key: str, state: int, message: Message[Any]) -> Decision[int, Changed]:
-        """See Virtual."""
+    def handle(self, key: str, state: int, message: Message[Any]) -> Effect[int, str]:
+        """See VirtualActor."""
         match message:
             case Add(by, tag):
                 total = state + by
-                return Decision(total, total, (Changed(key, total, tag),))
+                return Effect(total, total, (tag,) if tag else ())
             case SetTo(total):
-                return Decision(total, total, (Changed(key, total, ""),) if total != state else ())
+                return Effect(total, total)
             case Fail(name):
                 raise next((cls() for cls in all_errors() if cls.__name__ == name), RuntimeError(name))
-        return Decision(state, state)
+        return Effect(state, state)
 
     async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
         """See Behaviour; `Wait` comes first, death when it is due."""
@@ -117,20 +110,20 @@ class Counters(VirtualActor[int, Changed]):
             kill_this_process()
         return replies
 
-    async def save(self, conn: Connection, changes: Sequence[Changed]) -> None:
-        """See Virtual."""
-        latest = {change.id: change.total for change in changes}
+    async def save(self, conn: Connection, transitions: Sequence[Transition[int, str]]) -> None:
+        """See VirtualActor."""
+        latest = {each.key: each.after for each in transitions}
         await conn.execute(
             "INSERT INTO counters SELECT * FROM unnest($1::text[], $2::bigint[]) AS u (id, total) "
             "ON CONFLICT (id) DO UPDATE SET total = excluded.total",
             list(latest),
             list(latest.values()),
         )
-        tagged = [change for change in changes if change.tag]
+        tagged = [(each.key, tag) for each in transitions for tag in each.events]
         await conn.execute(
             "INSERT INTO additions (id, tag) SELECT * FROM unnest($1::text[], $2::text[])",
-            [change.id for change in tagged],
-            [change.tag for change in tagged],
+            [key for key, _ in tagged],
+            [tag for _, tag in tagged],
         )
         if self._dies_in_save:
             kill_this_process()

@@ -17,13 +17,14 @@ import pytest
 from actors._runtime.context import Behaviour
 from actors._runtime.fencing import Fence
 from actors._runtime.messages import Envelope, Message
+from actors._runtime.virtual import Transition
 from config.ids import uuid7
 from config.settings import Settings
 from config.tasks import spawn
 from db import actors as sql
 from db._postgres import Connection, Pool, create_pool
 from schemas.errors import Conflict, DatabaseUnavailable, Fenced, Internal, NotFound
-from tests.integration.counters import SCHEMA, Add, Changed, Counters, SetTo, Total
+from tests.integration.counters import SCHEMA, Add, Counters, SetTo, Total
 from tests.support.local_actors import LocalActors, local_actors
 
 KIND = "test/actor"
@@ -303,26 +304,26 @@ class Watched(Counters):
     def __init__(self) -> None:
         self.loads: list[list[str]] = []
         self.saves: list[int] = []
-        self.news: list[Changed] = []
+        self.committed: list[Transition[int, str]] = []
         self.trouble: list[Exception] = []
 
     async def load(self, conn: Connection, keys: Sequence[str]) -> Any:
-        """See Virtual."""
+        """See VirtualActor."""
         self.loads.append(list(keys))
         if "poison" in keys:
             raise asyncpg.DataError("a key that cannot be looked up")
         return await super().load(conn, keys)
 
-    async def save(self, conn: Connection, changes: Sequence[Changed]) -> None:
-        """See Virtual."""
-        self.saves.append(len(changes))
-        await super().save(conn, changes)
+    async def save(self, conn: Connection, transitions: Sequence[Transition[int, str]]) -> None:
+        """See VirtualActor."""
+        self.saves.append(len(transitions))
+        await super().save(conn, transitions)
 
-    async def published(self, changes: Sequence[Changed]) -> None:
-        """See Virtual."""
+    async def published(self, transitions: Sequence[Transition[int, str]]) -> None:
+        """See VirtualActor."""
         if self.trouble:
             raise self.trouble.pop()
-        self.news += changes
+        self.committed += transitions
 
 
 async def test_a_batch_loads_once_saves_once_and_publishes_what_was_committed(settings: Settings) -> None:
@@ -333,7 +334,7 @@ async def test_a_batch_loads_once_saves_once_and_publishes_what_was_committed(se
         assert counters.loads == [["0", "1", "2"]]
         assert counters.saves == [9]
         await counters.stop()
-        assert [(change.id, change.total) for change in counters.news] == [(f"{n % 3}", n // 3 + 1) for n in range(9)]
+        assert [(each.key, each.after) for each in counters.committed] == [(f"{n % 3}", n // 3 + 1) for n in range(9)]
 
 
 async def test_a_command_that_changes_nothing_opens_no_transaction_and_is_not_published(settings: Settings) -> None:
@@ -345,10 +346,10 @@ async def test_a_command_that_changes_nothing_opens_no_transaction_and_is_not_pu
         assert counters.saves == [1]
         assert await pool.fetchval("SELECT xmin::text FROM actor_epochs") == written
         await counters.stop()
-        assert len(counters.news) == 1
+        assert len(counters.committed) == 1
 
 
-async def test_news_that_cannot_be_told_stops_neither_the_actor_nor_later_news(settings: Settings) -> None:
+async def test_a_publication_that_fails_stops_neither_the_actor_nor_later_ones(settings: Settings) -> None:
     counters = Watched()
     counters.trouble.append(ConnectionError("Redis is away"))
     async with an_actor(settings, counters):
@@ -358,7 +359,7 @@ async def test_news_that_cannot_be_told_stops_neither_the_actor_nor_later_news(s
                 await asyncio.sleep(0.001)
         assert await counters.process([Envelope("k", Add(1), uuid7().bytes)]) == [2]
         await counters.stop()
-        assert [change.total for change in counters.news] == [2]
+        assert [each.after for each in counters.committed] == [2]
 
 
 async def test_an_idle_id_leaves_memory_and_comes_back_as_it_was(settings: Settings) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 
-from actors.users.messages import React, Unreact, talk_key
+from actors.users.messages import React, Unreact, social_key
 from actors.users.users import Users
 from config.clock import now
 from config.settings import Settings
@@ -36,13 +37,13 @@ async def test_counters_are_exact_over_two_owners_one_of_which_dies(settings: Se
                 pairs = [(row.id, signal) for row in rows for signal in signals]
                 random.Random(kind).shuffle(pairs)  # any order, the same in each run
                 return await asyncio.gather(
-                    *(
-                        actors.ref(owner[user]).ask(talk_key(user, s.id), message(kind, s.provider_id, now()))
-                        for user, s in pairs
-                    )
+                    *(actors.ref(owner[user]).ask(social_key(user, s.id), message(kind, now())) for user, s in pairs)
                 )
 
             assert all(await everybody("like", React))
+            async with pool.acquire() as conn:
+                liked = dict(await conn.fetch("SELECT provider_id, likes FROM provider_likes"))
+                assert liked == {each: len(rows) * n for each, n in Counter(s.provider_id for s in signals).items()}
             await actors.kill("users/0")
             await actors.start("users/0", Users(), settings)
             assert not any(await everybody("like", React))

@@ -29,7 +29,7 @@ from actors.users.messages import (
     Watch,
     account_key,
     address_key,
-    library_key,
+    preferences_key,
 )
 from actors.users.users import REVOCATIONS_CHANNEL, Users
 from config.clock import now
@@ -128,9 +128,9 @@ async def test_a_crash_loses_neither_accounts_nor_sessions_nor_lists(settings: S
         session = uuid7()
         await owner.ask(account_key(user), sign_in("a", session_id=session))
         await owner.ask(account_key(user), EditProfile({"bio": "after"}))
-        await owner.ask(library_key(user), EditSettings({"theme": "light", "default_action_filter": ()}))
-        await owner.ask(library_key(user), Watch("BTC/USD", {"notes": "x"}, now()))
-        await owner.ask(library_key(user), SaveView(uuid7(), "A", None, {"b": 0.8, "a": [1]}, True, now()))
+        await owner.ask(preferences_key(user), EditSettings({"theme": "light", "default_action_filter": ()}))
+        await owner.ask(preferences_key(user), Watch("BTC/USD", {"notes": "x"}, now()))
+        await owner.ask(preferences_key(user), SaveView(uuid7(), "A", None, {"b": 0.8, "a": [1]}, True, now()))
         await owner.crash()
         # NOON is long ago: what lies between must not look like expiry here.
         async with transaction(owner.pool) as conn:
@@ -138,10 +138,10 @@ async def test_a_crash_loses_neither_accounts_nor_sessions_nor_lists(settings: S
         account = owner._actors.behaviours[USERS]
         assert isinstance(account, Users)
         async with connection(owner.pool) as conn:
-            loaded: dict[str, Any] = dict(await account.load(conn, [account_key(user), library_key(user)]))
+            loaded: dict[str, Any] = dict(await account.load(conn, [account_key(user), preferences_key(user)]))
         assert loaded[account_key(user)].row.bio == "after"
         assert list(loaded[account_key(user)].sessions) == [session]
-        preferences = loaded[library_key(user)]
+        preferences = loaded[preferences_key(user)]
         assert (preferences.settings.theme, preferences.settings.default_action_filter) == ("light", ())
         assert preferences.watchlist["BTC/USD"].notes == "x"
         assert [list(each.filters) for each in preferences.views.values()] == [["b", "a"]]
@@ -240,7 +240,7 @@ async def test_an_oauth_user_signs_in_to_one_account(settings: Settings) -> None
 async def test_the_limits_of_lists_are_exact_under_concurrency(settings: Settings) -> None:
     async with owner_of(settings) as owner:
         user = await owner.register()
-        key = library_key(user)
+        key = preferences_key(user)
         many = [(key, Watch(f"S{n}", {}, now())) for n in range(130)]
         replies = [
             each
@@ -271,7 +271,7 @@ async def test_concurrent_edits_of_different_settings_are_all_kept(settings: Set
             {"risk_tolerance": "aggressive"},
             {"onboarding_completed": True},
         ]
-        await asyncio.gather(*(owner.ask(library_key(user), EditSettings(each)) for each in edits))
+        await asyncio.gather(*(owner.ask(preferences_key(user), EditSettings(each)) for each in edits))
         async with connection(owner.pool) as conn:
             [row] = await preferences.load_settings(conn, [user])
         for edit in edits:
@@ -282,7 +282,7 @@ async def test_concurrent_edits_of_different_settings_are_all_kept(settings: Set
 async def test_adding_and_removing_in_one_batch_leaves_what_came_last(settings: Settings) -> None:
     async with owner_of(settings) as owner:
         user, view = await owner.register(), uuid7()
-        key = library_key(user)
+        key = preferences_key(user)
         replies = await owner.batch(
             (key, Watch("BTC", {}, now())),
             (key, Unwatch("BTC", now())),

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from actors.users.account import Account
+from actors._runtime.virtual import Effect
+from actors.users.account import AccountState
 from actors.users.messages import Refresh, Register, SignIn
 from config.ids import uuid7
 from db.users.accounts import AccountRow
@@ -41,9 +42,9 @@ def account_row(**changes: Any) -> AccountRow:
     return AccountRow(**values | changes)
 
 
-def an_account(**changes: Any) -> Account:
+def an_account(**changes: Any) -> AccountState:
     """An account without sessions."""
-    return Account(account_row(**changes), {})
+    return AccountState(account_row(**changes), {})
 
 
 def register(row: AccountRow, **changes: Any) -> Register:
@@ -63,3 +64,8 @@ def refresh(session_id: UUID, presented: str, successor: str, *, seconds: float)
     """A refresh with these tokens, so long after noon."""
     at = NOON + timedelta(seconds=seconds)
     return Refresh(session_id, digest(presented), digest(successor), "Firefox", "192.0.2.1", at)
+
+
+def unchanged(before: object, effect: Effect[Any, Any]) -> bool:
+    """Whether the message has nothing to save."""
+    return effect.state == before and effect.events == ()

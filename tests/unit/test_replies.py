@@ -62,7 +62,7 @@ ANSWERS: list[tuple[Message[Any], Any]] = [
     (VIEW, ViewRow(A, B, "x", None, {"a": [1, 2.5, None, {"b": True}]}, False, AT)),
     (FOLLOW, (FollowRow(A, B, True, AT), False)),
     (Unfollow(B, AT), None),
-    (React("like", A, AT), True),
+    (React("like", AT), True),
     (ResolveDeadLetters(DeadLetterFilters(), "x", 1, False), Counts(1, 2, 3)),
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,10 +16,10 @@ from hypothesis import strategies as st
 from actors._runtime.keyed_lock import KeyedLock
 from actors._runtime.messages import Envelope, Message
 from actors._runtime.registry import shard_of
-from actors._runtime.virtual import _Attempt
+from actors._runtime.virtual import Transition, _Attempt, changed_rows
 from config.tasks import cancel, spawn
 from schemas.errors import AppError, Conflict, Internal, NotFound
-from tests.integration.counters import Add, Changed, Counters, Fail, SetTo, Total
+from tests.integration.counters import Add, Counters, Fail, SetTo, Total
 
 KEYS = ["a", "b", "c"]
 
@@ -158,12 +159,12 @@ class Saved(Counters):
     limit = 10**9
 
     def __init__(self) -> None:
-        self.saved: list[Changed] = []
+        self.saved: list[Transition[int, str]] = []
 
-    async def save(self, conn: Any, changes: Sequence[Changed]) -> None:
-        if any(abs(change.total) > self.limit for change in changes):
+    async def save(self, conn: Any, transitions: Sequence[Transition[int, str]]) -> None:
+        if any(abs(each.after) > self.limit for each in transitions):
             raise ValueError("the table's check")
-        self.saved += changes
+        self.saved += transitions
 
 
 @settings(max_examples=200, deadline=None)
@@ -179,8 +180,9 @@ def test_a_batch_decides_as_its_messages_would_one_after_another(
     assert before == kept, "a decision changes nothing but the attempt"
     assert {**before, **attempt.states} == states
     replayed = dict(before)
-    for change in attempt.changes:
-        replayed[change.id] = change.total
+    for each in attempt.transitions:
+        assert replayed[each.key] == each.before
+        replayed[each.key] = each.after
     assert replayed == states, "what is saved, in order, is what is remembered"
 
 
@@ -201,7 +203,7 @@ def test_a_message_whose_save_fails_one_by_one_leaves_no_trace(
                 replies += await attempt.apply(None, [each])  # type: ignore[arg-type]
             except ValueError:
                 replies.append("refused")
-        assert counters.saved == attempt.changes
+        assert counters.saved == attempt.transitions
         return replies, {**before, **attempt.states}
 
     replies, after = asyncio.run(one_by_one())
@@ -242,7 +244,31 @@ async def test_a_question_that_changes_something_is_a_bug_and_changes_nothing() 
     attempt = _Attempt(Wrong(), {"a": 0}, {})
     [reply] = attempt.decide([Envelope("a", Total())])
     assert isinstance(reply, Internal)
-    assert (attempt.states, attempt.changes) == ({}, [])
+    assert (attempt.states, attempt.transitions) == ({}, [])
+
+
+Rows = dict[int, str]
+
+
+@given(st.lists(st.dictionaries(st.integers(0, 3), st.text("ab", min_size=1, max_size=3)), max_size=6))
+def test_rows_are_stored_and_deleted_as_the_last_transition_left_them(states: list[Rows]) -> None:
+    known: dict[tuple[int, str], str] = {}
+    for each in states:  # a row that stays is the same object, as in a state
+        each.update({key: known.setdefault((key, row), f"{key}{row}") for key, row in each.items()})
+    before, table = (states or [{}])[0], {}
+    table.update(before)
+    steps = [Transition("k", one, two) for one, two in pairwise(states)]
+    stored, deleted = changed_rows(steps, lambda state: state)
+    for row in deleted:
+        table.pop(int(row[0]), None)
+    table.update({int(row[0]): row for row in stored})
+    assert table == (states or [{}])[-1]
+    assert len(stored) + len(deleted) == len({row[0] for row in (*stored, *deleted)}), "a row is named once"
+
+
+def test_rows_of_two_ids_are_two_rows() -> None:
+    steps: list[Transition[Rows, Any]] = [Transition("a", {}, {1: "x"}), Transition("b", {1: "y"}, {})]
+    assert changed_rows(steps, lambda state: state) == (["x"], ["y"])
 
 
 @pytest.mark.parametrize(("key", "shards", "shard"), [("", 4, 0), ("123456789", 1000, 262), ("é", 16, 14)])

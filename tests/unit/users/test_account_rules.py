@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors._runtime.messages import Message
+from actors._runtime.virtual import Effect, Transition
 from actors.users import account as rules
-from actors.users.account import SESSIONS, Account
-from actors.users.changes import Changed, Created, LinkUsed, PasswordSet, SessionEnded
+from actors.users.account import SESSIONS, AccountState, Claimed, LinkUsed, PasswordSet, ended_sessions
 from actors.users.messages import (
     ChangePassword,
     EditProfile,
@@ -29,35 +29,40 @@ from config.ids import uuid7
 from db.mail import EmailRow
 from db.users.accounts import IdentityRow, ReferralRow
 from schemas.errors import Conflict, NotFound, Unauthorized, ValidationFailed
-from tests.support.users_factory import NOON, account_row, an_account, digest, refresh, register, sign_in
+from tests.support.users_factory import NOON, account_row, an_account, digest, refresh, register, sign_in, unchanged
 
 WEEK = 7 * 24 * 3600
 
 
-def after(account: Account, *messages: Message[Any]) -> Account:
+def after(account: AccountState, *messages: Message[Any]) -> AccountState:
     """The account that has taken these messages."""
     for message in messages:
         account = rules.decide(account, message).state
     return account
 
 
-def kinds(changes: tuple[Any, ...]) -> list[type]:
-    return [type(each) for each in changes]
+def kinds(events: tuple[Any, ...]) -> list[type]:
+    return [type(each) for each in events]
+
+
+def ended(account: AccountState, effect: Effect[AccountState, Any]) -> list[UUID]:
+    """The sessions that the message has ended."""
+    return ended_sessions([Transition("", account, effect.state)])
 
 
 def test_registering_makes_the_account_and_queues_its_verification() -> None:
     row = account_row(email_verified=False)
-    decision = rules.decide(Account(None, {}), register(row))
-    assert decision.state.row == row
-    assert kinds(decision.changes) == [Created, EmailRow]
-    assert decision.reply.email == row.email
-    assert not hasattr(decision.reply, "password_hash")
+    effect = rules.decide(AccountState(None, {}), register(row))
+    assert effect.state.row == row
+    assert kinds(effect.events) == [EmailRow]
+    assert effect.reply.email == row.email
+    assert not hasattr(effect.reply, "password_hash")
 
 
 def test_registering_through_a_provider_and_a_referrer_stores_both() -> None:
     row, referrer = account_row(), uuid7()
-    decision = rules.decide(Account(None, {}), register(row, referrer_id=referrer, identity=("google", "g-1")))
-    assert kinds(decision.changes) == [Created, IdentityRow, ReferralRow]
+    effect = rules.decide(AccountState(None, {}), register(row, referrer_id=referrer, identity=("google", "g-1")))
+    assert kinds(effect.events) == [IdentityRow, ReferralRow]
 
 
 def test_an_account_is_made_once() -> None:
@@ -68,7 +73,7 @@ def test_an_account_is_made_once() -> None:
 @pytest.mark.parametrize("message", [sign_in("t"), EndSessions(None), VerifyEmail(b""), EditProfile({})])
 def test_an_account_that_is_not_there_takes_a_registration_only(message: Message[Any]) -> None:
     with pytest.raises(NotFound):
-        rules.decide(Account(None, {}), message)
+        rules.decide(AccountState(None, {}), message)
 
 
 def test_a_login_whose_password_was_changed_meanwhile_is_refused() -> None:
@@ -82,33 +87,33 @@ def test_the_login_past_the_bound_ends_the_session_that_was_used_longest_ago() -
     ids = [uuid7() for _ in range(SESSIONS)]
     account = after(an_account(), *(sign_in(f"t{i}", session_id=each, seconds=i) for i, each in enumerate(ids)))
     account = after(account, refresh(ids[0], "t0", "t0'", seconds=100))
-    decision = rules.decide(account, sign_in("one more", seconds=200))
-    assert decision.reply.revoked == (ids[1],)
-    assert len(decision.state.sessions) == SESSIONS
+    effect = rules.decide(account, sign_in("one more", seconds=200))
+    assert effect.reply.revoked == (ids[1],)
+    assert len(effect.state.sessions) == SESSIONS
 
 
 def test_each_use_rotates_the_refresh_token_and_slides_the_week() -> None:
     session = uuid7()
     account = after(an_account(), sign_in("a", session_id=session), refresh(session, "a", "b", seconds=WEEK - 1))
-    decision = rules.decide(account, refresh(session, "b", "c", seconds=2 * WEEK - 2))
-    assert isinstance(decision.reply, SignedIn)
-    assert decision.state.sessions[session].current_hash == digest("c")
+    effect = rules.decide(account, refresh(session, "b", "c", seconds=2 * WEEK - 2))
+    assert isinstance(effect.reply, SignedIn)
+    assert effect.state.sessions[session].current_hash == digest("c")
 
 
 def test_a_session_that_was_not_used_for_a_week_is_over() -> None:
     session = uuid7()
     account = after(an_account(), sign_in("a", session_id=session))
-    decision = rules.decide(account, refresh(session, "a", "b", seconds=WEEK))
-    assert isinstance(decision.reply, Refused)
-    assert not decision.changes
+    effect = rules.decide(account, refresh(session, "a", "b", seconds=WEEK))
+    assert isinstance(effect.reply, Refused)
+    assert unchanged(account, effect)
 
 
 def test_a_concurrent_retry_gets_the_same_successor_and_changes_nothing() -> None:
     session = uuid7()
     account = after(an_account(), sign_in("a", session_id=session), refresh(session, "a", "b", seconds=1))
-    decision = rules.decide(account, refresh(session, "a", "b", seconds=11))
-    assert isinstance(decision.reply, SignedIn)
-    assert not decision.changes
+    effect = rules.decide(account, refresh(session, "a", "b", seconds=11))
+    assert isinstance(effect.reply, SignedIn)
+    assert unchanged(account, effect)
 
 
 @pytest.mark.parametrize(
@@ -127,14 +132,15 @@ def test_a_rotated_out_token_ends_the_whole_family(presented: str, successor: st
         sign_in("a", session_id=session),
         refresh(session, "a", "b", seconds=1),
     )
-    decision = rules.decide(account, refresh(session, presented, successor, seconds=seconds))
-    assert isinstance(decision.reply, Refused), why
-    assert decision.reply.revoked == (session,)
-    assert decision.changes == (SessionEnded(session),)
-    assert list(decision.state.sessions) == [other]
-    again = rules.decide(decision.state, refresh(session, "b", "c", seconds=seconds + 1))
+    effect = rules.decide(account, refresh(session, presented, successor, seconds=seconds))
+    assert isinstance(effect.reply, Refused), why
+    assert effect.reply.revoked == (session,)
+    assert ended(account, effect) == [session]
+    assert effect.events == ()
+    assert list(effect.state.sessions) == [other]
+    again = rules.decide(effect.state, refresh(session, "b", "c", seconds=seconds + 1))
     assert isinstance(again.reply, Refused)
-    assert not again.changes
+    assert unchanged(effect.state, again)
 
 
 def test_the_token_before_the_last_one_has_no_grace() -> None:
@@ -158,12 +164,12 @@ def test_two_tokens_of_a_family_are_never_good_beyond_the_grace(uses: list[tuple
     for number, pause in uses:
         seconds += pause
         alive = session in account.sessions
-        decision = rules.decide(account, refresh(session, f"t{number}", f"t{number + 1}", seconds=seconds))
+        effect = rules.decide(account, refresh(session, f"t{number}", f"t{number + 1}", seconds=seconds))
         good = alive and (number == newest or (number == newest - 1 and seconds - rotated_at <= 10))
         # A microsecond decides at the edge of the grace.
         if not (alive and number == newest - 1 and abs(seconds - rotated_at - 10) < 1e-3):
-            assert isinstance(decision.reply, SignedIn) == good
-        account = decision.state
+            assert isinstance(effect.reply, SignedIn) == good
+        account = effect.state
         if alive and number == newest:
             newest, rotated_at = newest + 1, seconds
 
@@ -173,20 +179,21 @@ def test_ending_sessions_is_idempotent() -> None:
     account = after(an_account(), sign_in("a", session_id=one), sign_in("b", session_id=two))
     assert rules.decide(account, EndSessions(one)).reply == (one,)
     assert set(rules.decide(account, EndSessions(None)).reply) == {one, two}
-    decision = rules.decide(after(account, EndSessions(None)), EndSessions(one))
-    assert decision.reply == ()
-    assert not decision.changes
+    account = after(account, EndSessions(None))
+    effect = rules.decide(account, EndSessions(one))
+    assert effect.reply == ()
+    assert unchanged(account, effect)
 
 
 def test_changing_the_password_keeps_only_the_session_that_asked() -> None:
     one, two = uuid7(), uuid7()
     account = after(an_account(password_hash="old"), sign_in("a", session_id=one), sign_in("b", session_id=two))
-    decision = rules.decide(account, ChangePassword("old", "new", one, NOON))
-    assert decision.reply == (two,)
-    assert list(decision.state.sessions) == [one]
-    assert decision.state.row is not None
-    assert decision.state.row.password_hash == "new"
-    assert PasswordSet(decision.state.row.id) in decision.changes
+    effect = rules.decide(account, ChangePassword("old", "new", one, NOON))
+    assert effect.reply == (two,)
+    assert list(effect.state.sessions) == [one]
+    assert effect.state.row is not None
+    assert effect.state.row.password_hash == "new"
+    assert PasswordSet(effect.state.row.id) in effect.events
 
 
 @pytest.mark.parametrize(("stored", "checked"), [("now", "then"), (None, None)])
@@ -199,30 +206,31 @@ def test_a_wrong_current_password_changes_nothing(stored: str | None, checked: s
 def test_a_reset_uses_its_link_verifies_the_address_and_ends_every_session() -> None:
     session = uuid7()
     account = after(an_account(email_verified=False), sign_in("a", session_id=session))
-    decision = rules.decide(account, ResetPassword(b"link", "new"))
-    assert decision.reply == (session,)
-    assert decision.changes[0] == LinkUsed(b"link")
-    assert decision.state.row is not None
-    assert decision.state.row.email_verified
-    assert not decision.state.sessions
+    effect = rules.decide(account, ResetPassword(b"link", "new"))
+    assert effect.reply == (session,)
+    assert effect.events[0] == LinkUsed(b"link")
+    assert effect.state.row is not None
+    assert effect.state.row.email_verified
+    assert not effect.state.sessions
 
 
 def test_linking_leaves_a_verified_account_as_it_was() -> None:
     account = after(an_account(), sign_in("a"))
-    decision = rules.decide(account, LinkIdentity("google", "g-1", NOON))
-    assert decision.state == account
-    assert kinds(decision.changes) == [IdentityRow]
+    effect = rules.decide(account, LinkIdentity("google", "g-1", NOON))
+    assert effect.state == account
+    assert kinds(effect.events) == [IdentityRow]
 
 
 def test_linking_takes_an_unverified_account_from_whoever_made_it() -> None:
     session = uuid7()
     account = after(an_account(email_verified=False), sign_in("a", session_id=session))
-    decision = rules.decide(account, LinkIdentity("google", "g-1", NOON))
-    assert decision.state.row is not None
-    assert decision.state.row.email_verified
-    assert decision.state.row.password_hash is None
-    assert decision.reply == (session,)
-    assert kinds(decision.changes) == [IdentityRow, Changed, PasswordSet, SessionEnded]
+    effect = rules.decide(account, LinkIdentity("google", "g-1", NOON))
+    assert effect.state.row is not None
+    assert effect.state.row.email_verified
+    assert effect.state.row.password_hash is None
+    assert effect.reply == (session,)
+    assert kinds(effect.events) == [IdentityRow, PasswordSet, Claimed]
+    assert ended(account, effect) == [session]
 
 
 def test_linking_an_unverified_account_takes_the_providers_name_and_picture_and_drops_the_rest() -> None:
@@ -238,12 +246,12 @@ def test_linking_an_unverified_account_takes_the_providers_name_and_picture_and_
 
 def test_an_edit_sets_what_it_names_and_nothing_else() -> None:
     account = an_account(bio="before", display_name="Kept")
-    decision = rules.decide(account, EditProfile({"bio": None}))
-    assert decision.state.row == replace(_row(account), bio=None)
-    assert rules.decide(decision.state, EditProfile({"bio": None})).changes == ()
+    effect = rules.decide(account, EditProfile({"bio": None}))
+    assert effect.state.row == replace(_row(account), bio=None)
+    assert unchanged(effect.state, rules.decide(effect.state, EditProfile({"bio": None})))
 
 
-def _row(account: Account) -> Any:
+def _row(account: AccountState) -> Any:
     assert account.row is not None
     return account.row
 

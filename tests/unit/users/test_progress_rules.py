@@ -15,24 +15,25 @@ from hypothesis import strategies as st
 from actors._runtime.messages import Message
 from actors.users.achievements import ACHIEVEMENTS, BY_ID, due, nearest, points
 from actors.users.messages import Activity, EditSettings, FirstFollow, ProviderFacts, Qualify
-from actors.users.progress import Progress, decide
+from actors.users.progress import ProgressState, decide
 from actors.users.referrals import REFERRALS, TIERS, expected, may_choose_code, tier_after, tier_of
 from config.ids import uuid7
-from db.achievements import EndedStreakRow, StreakRow, UnlockedRow
+from db.achievements import EndedStreakRow, UnlockedRow
 from db.referrals import ActedRow, QualifiedRow
 from schemas.errors import Internal
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
-NOBODY = Progress(uuid7(), None, {}, frozenset(), frozenset())
+NOBODY = ProgressState(uuid7(), None, {}, frozenset(), frozenset())
 
 
-def told(progress: Progress, *messages: Message[Any]) -> tuple[Progress, list[Any]]:
-    changes: list[Any] = []
+def told(progress: ProgressState, *messages: Message[Any]) -> tuple[ProgressState, list[Any]]:
+    """The progress after these messages, and their events."""
+    events: list[Any] = []
     for message in messages:
-        decision = decide(progress, message)
-        progress = decision.state
-        changes += decision.changes
-    return progress, changes
+        effect = decide(progress, message)
+        progress = effect.state
+        events += effect.events
+    return progress, events
 
 
 def unlocked(changes: list[Any]) -> list[str]:
@@ -89,7 +90,7 @@ def test_achievements_are_unlocked_by_days_in_a_row(days: int) -> None:
 def test_days_with_comments_are_a_streak_of_their_own_and_no_login() -> None:
     progress, changes = told(NOBODY, *(Activity("analysis_post", AT + timedelta(days=n), "UTC") for n in range(8)))
     assert unlocked(changes) == []
-    assert {each.streak_type for each in changes if isinstance(each, StreakRow)} == {"analysis_post"}
+    assert list(progress.streaks) == ["analysis_post"]
     assert progress.streaks["analysis_post"].current == 8
 
 
