@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
 from uuid import UUID
 
 from actors._runtime.fencing import Fence
@@ -25,12 +24,12 @@ log = logging.getLogger(__name__)
 # Applies messages in the transaction of `conn`; one reply (or AppError value) for each, in order. It must be ready to
 # be called again after a rollback, then with one message at a time. An exception rolls back and, if it was called with
 # one message, becomes the reply to that message.
-Apply = Callable[[Connection, Sequence[Envelope]], Awaitable[Sequence[Any]]]
+Apply = Callable[[Connection, Sequence[Envelope]], Awaitable[Sequence[object]]]
 
 ATTEMPTS = 3  # of a transaction that Postgres aborted in favour of another one
 
 
-async def write_batch(fence: Fence, batch: Sequence[Envelope], attempt: Callable[[], Apply]) -> list[Any]:
+async def write_batch(fence: Fence, batch: Sequence[Envelope], attempt: Callable[[], Apply]) -> list[object]:
     """Implement `ActorContext.write`, with a fresh `apply` for each attempt at the transaction."""
     first: dict[bytes, int] = {}  # a command that is in the batch twice is applied once and answered twice
     copies: dict[int, int] = {}
@@ -41,7 +40,7 @@ async def write_batch(fence: Fence, batch: Sequence[Envelope], attempt: Callable
                 copies[index] = original
     chosen = [index for index in range(len(batch)) if index not in copies] if copies else range(len(batch))
     unique = [batch[index] for index in chosen] if copies else batch
-    replies: list[Any] = [None] * len(batch)
+    replies: list[object] = [None] * len(batch)
     for index, reply in zip(chosen, await _apply_once(fence, unique, attempt), strict=True):
         replies[index] = reply
     for index, original in copies.items():
@@ -49,7 +48,7 @@ async def write_batch(fence: Fence, batch: Sequence[Envelope], attempt: Callable
     return replies
 
 
-async def _apply_once(fence: Fence, batch: Sequence[Envelope], attempt: Callable[[], Apply]) -> list[Any]:
+async def _apply_once(fence: Fence, batch: Sequence[Envelope], attempt: Callable[[], Apply]) -> list[object]:
     look_up_all = False
     together = True
     for tried in range(1, ATTEMPTS + 3):  # the look-up and the fallback each take one more attempt
@@ -74,12 +73,12 @@ async def _apply_once(fence: Fence, batch: Sequence[Envelope], attempt: Callable
 
 async def _transact(
     fence: Fence, batch: Sequence[Envelope], apply: Apply, *, look_up_all: bool, together: bool
-) -> list[Any]:
+) -> list[object]:
     async with fence.transaction() as conn:
         known = await _find_applied(fence, conn, batch, look_up_all=look_up_all)
         fresh = [each for each in batch if each.command_id not in known] if known else batch
         if not fresh:
-            answers: Sequence[Any] = []
+            answers: Sequence[object] = []
         elif together:
             answers = await apply(conn, fresh)
         else:
@@ -92,7 +91,7 @@ async def _transact(
     return [_recall(each, known[each.command_id]) if each.command_id in known else next(rest) for each in batch]
 
 
-def _recall(envelope: Envelope, stored: bytes) -> Any:
+def _recall(envelope: Envelope, stored: bytes) -> object:
     """Decode the stored reply. One that cannot be read is an error for its sender alone: the command was applied."""
     try:
         return decode_reply(envelope.message, stored)
@@ -110,7 +109,7 @@ async def _find_applied(
     return dict(found.items())
 
 
-async def _remember(fence: Fence, conn: Connection, batch: Sequence[Envelope], replies: Sequence[Any]) -> None:
+async def _remember(fence: Fence, conn: Connection, batch: Sequence[Envelope], replies: Sequence[object]) -> None:
     ids: list[UUID] = []
     encoded: list[bytes] = []
     for each, reply in zip(batch, replies, strict=True):
@@ -122,7 +121,7 @@ async def _remember(fence: Fence, conn: Connection, batch: Sequence[Envelope], r
         raise _AppliedMeanwhile
 
 
-async def _apply_alone(conn: Connection, apply: Apply, envelope: Envelope) -> Any:
+async def _apply_alone(conn: Connection, apply: Apply, envelope: Envelope) -> object:
     try:
         async with conn.transaction():
             [reply] = await apply(conn, [envelope])

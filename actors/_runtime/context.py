@@ -10,7 +10,6 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
 
 from actors._runtime.commands import Apply, write_batch
 from actors._runtime.fencing import Fence
@@ -49,7 +48,7 @@ class ActorContext:
         self.redis = redis
         self.fence = fence
         self._refs = refs
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
 
     @property
     def epoch(self) -> int:
@@ -80,18 +79,18 @@ class ActorContext:
         """Return the reference to the actor of `kind`, which has as many shards, whose shard is this one's."""
         return self._refs.ref_to(kind, self.shard)
 
-    def spawn(self, coroutine: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
+    def spawn(self, coroutine: Coroutine[None, None, object], *, name: str) -> asyncio.Task[object]:
         """Start background work; it is cancelled when the actor stops."""
         task = tasks.spawn(coroutine, name=f"{self.name}: {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def every(self, seconds: float, work: Callable[[], Awaitable[Any]], *, name: str) -> asyncio.Task[Any]:
+    def every(self, seconds: float, work: Callable[[], Awaitable[object]], *, name: str) -> asyncio.Task[object]:
         """Call `work` repeatedly, `seconds` (± 10 %) after it last ended. A failure is logged, and the loop goes on."""
         return self.spawn(self._repeat(seconds, work, name), name=name)
 
-    async def _repeat(self, seconds: float, work: Callable[[], Awaitable[Any]], name: str) -> None:
+    async def _repeat(self, seconds: float, work: Callable[[], Awaitable[object]], name: str) -> None:
         while True:
             await asyncio.sleep(jittered(seconds, 0.1))
             try:
@@ -105,7 +104,7 @@ class ActorContext:
         """Cancel the background tasks."""
         await tasks.cancel(*self._tasks)
 
-    async def write(self, batch: Sequence[Envelope], apply: Apply) -> list[Any]:
+    async def write(self, batch: Sequence[Envelope], apply: Apply) -> list[object]:
         """Apply a batch in one fenced transaction; return the durable replies (values or AppErrors), in order.
 
         `apply` gets the messages that were not applied before; the others get the reply they had then. If it raises (a
@@ -132,7 +131,7 @@ class Behaviour(ABC):
         """Stop the actor: called once, after the last batch was answered; the context's background tasks still run."""
 
     @abstractmethod
-    async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
+    async def process(self, batch: Sequence[Envelope]) -> Sequence[object]:
         """Return one reply or AppError value for each message, in order. An exception is the reply to all of them."""
 
     def stats(self) -> Mapping[str, float]:

@@ -42,7 +42,7 @@ class Envelope(NamedTuple):
     """Carry a message to its owner, with its key and command id."""
 
     key: str
-    message: Message[Any]
+    message: Message[object]
     command_id: bytes | None = None  # 16 bytes of a UUID; None for queries and idempotent messages
     suspect: bool = False  # may have been applied before: it was sent again, or the sender chose the command id
 

@@ -11,14 +11,15 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import uuid_utils
 
-from actors._runtime.messages import UNDECODABLE, Envelope, Message, decode, encode
+from actors._runtime.messages import Envelope, Message
+from actors._runtime.transport import Transport, Undelivered, Unsendable
 from config import metrics, tasks
 from config.backoff import backoff_seconds
 from schemas.errors import ActorUnavailable, AppError, DeadlineExceeded, Internal, Overloaded
@@ -26,24 +27,6 @@ from schemas.errors import ActorUnavailable, AppError, DeadlineExceeded, Interna
 log = logging.getLogger(__name__)
 
 Reply = TypeVar("Reply")
-
-
-class Undelivered(Exception):
-    """The transport has no reply: the batch may have been processed, or not."""
-
-
-class Transport(Protocol):
-    """Carry batches to an actor in another process."""
-
-    async def send(self, batch: bytes) -> bytes:
-        """Return the encoded replies. Raises Undelivered; the batch is then sent again, perhaps to another process."""
-
-
-class Neighbour(Protocol):
-    """An actor in this process, called directly."""
-
-    async def send(self, batch: Sequence[Envelope]) -> Sequence[Any]:
-        """Return the replies. The batch is processed to the end even if the caller is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +57,11 @@ class ActorRefs(Protocol):
         """Drain and close the references. The actors stay."""
 
 
-# future (None for `tell`), deadline (loop time), key, message, command id, suspect. A plain tuple: it is made for every
-# message. A withdrawn message is one whose future is done.
-_Entry = tuple["asyncio.Future[Any] | None", float, str, Message[Any], bytes | None, bool]
+_Future = asyncio.Future[Any]  # each entry's has another type
+
+# future (None for `tell`), deadline (loop time), envelope. A plain tuple: it is made for every message. A withdrawn
+# message is one whose future is done.
+_Entry = tuple[_Future | None, float, Envelope]
 
 
 class ActorRef:
@@ -86,17 +71,9 @@ class ActorRef:
     again under the same command id applies it once. A failed call is retried while a caller still waits.
     """
 
-    def __init__(
-        self,
-        name: str,
-        transport: Transport | None,
-        limits: Limits | None = None,
-        *,
-        neighbour: Neighbour | None = None,
-    ) -> None:
+    def __init__(self, name: str, transport: Transport, limits: Limits | None = None) -> None:
         self.name = name
         self._transport = transport
-        self._neighbour = neighbour  # used instead of a transport
         self._limits = limits or Limits()
         self._waiting: deque[_Entry] = deque()
         self._under_way: list[_Entry] = []
@@ -104,7 +81,6 @@ class ActorRef:
         self._failing = False  # the last call failed, the next has not been answered yet
         self._closing = False
         self._batch_limit = self._limits.batch_messages  # lower for a while after a batch that was too large
-        self._batch_bytes = 0  # of the batch in flight
         self._loop: asyncio.AbstractEventLoop | None = None
         self._runner: asyncio.Task[None] | None = None
         self._wake_up: asyncio.Future[None] | None = None  # set while there is nothing to send
@@ -136,33 +112,7 @@ class ActorRef:
         reply: Reply = await future
         return reply
 
-    async def ask_many(
-        self, pairs: Iterable[tuple[str, Message[Reply]]], *, deadline_seconds: float | None = None
-    ) -> list[Reply | AppError]:
-        """Ask (key, message) pairs and return the replies, in order; errors as values, since each has its own."""
-        seconds = self._limits.ask_seconds if deadline_seconds is None else deadline_seconds
-        loop = self._open_loop()
-        futures: list[asyncio.Future[Any]] = []
-        for key, message in pairs:
-            future = loop.create_future()
-            futures.append(future)
-            try:
-                self._put(future, seconds, key, message, None)
-            except AppError as error:
-                future.set_exception(error)
-        replies: list[Reply | AppError] = []
-        try:
-            for future in futures:
-                try:
-                    replies.append(await future)
-                except AppError as error:
-                    replies.append(error)
-        finally:
-            for future in futures[len(replies) :]:  # cancelled: withdraw the messages that still wait
-                future.cancel()
-        return replies
-
-    def tell(self, key: str, message: Message[Any]) -> bool:
+    def tell(self, key: str, message: Message[object]) -> bool:
         """Send without a reply. False when full or closed; it may be lost later, but is never applied twice."""
         self._open_loop()
         try:
@@ -170,15 +120,6 @@ class ActorRef:
         except AppError:
             return False
         return True
-
-    def tell_many(self, pairs: Iterable[tuple[str, Message[Any]]]) -> int:
-        """`tell` each (key, message); return how many were accepted: the first ones."""
-        taken = 0
-        for key, message in pairs:
-            if not self.tell(key, message):
-                break
-            taken += 1
-        return taken
 
     @property
     def depth(self) -> int:
@@ -206,12 +147,7 @@ class ActorRef:
         return self._loop
 
     def _put(
-        self,
-        future: asyncio.Future[Any] | None,
-        seconds: float,
-        key: str,
-        message: Message[Any],
-        chosen: UUID | None,
+        self, future: _Future | None, seconds: float, key: str, message: Message[object], chosen: UUID | None
     ) -> None:
         if self._closing:
             raise ActorUnavailable("This server is stopping")
@@ -224,7 +160,7 @@ class ActorRef:
         assert self._loop is not None
         deadline = self._loop.time() + seconds
         suspect = command_id is not None and chosen is not None
-        self._waiting.append((future, deadline, key, message, command_id, suspect))
+        self._waiting.append((future, deadline, Envelope(key, message, command_id, suspect)))
         if deadline < self._sweep_at:
             self._sweep_later(deadline)
         if self._wake_up is not None:
@@ -276,11 +212,11 @@ class ActorRef:
         """Send the current batch until it is answered or no caller waits for it any more."""
         attempt = 0
         while self._under_way:
-            exchange = self._exchange(again=attempt > 0)
-            if exchange is None:
-                break
             try:
-                replies = await self._call(exchange)
+                replies = await self._call(again=attempt > 0)
+            except Unsendable as problem:
+                self._isolate(problem.error)
+                return
             except Undelivered as error:
                 attempt += 1
                 self._retries.inc()
@@ -293,49 +229,28 @@ class ActorRef:
             if self._failing:
                 self._failing = False
                 log.warning("%s answers again", self.name)
-            self._settle(replies)
-        self._under_way = []
+            self._answer(replies)
 
-    def _exchange(self, *, again: bool) -> Coroutine[Any, Any, Sequence[Any] | None] | None:
-        """Return the awaitable of the current batch's replies (None: unreadable); None when the batch is empty."""
-        if self._neighbour is not None:
-            return self._neighbour.send(
-                [Envelope(e[2], e[3], e[4], e[5] or (again and e[4] is not None)) for e in self._under_way]
-            )
-        payload = self._encode_batch(again=again)
-        return self._travel(payload) if self._under_way else None
-
-    async def _travel(self, payload: bytes) -> Sequence[Any] | None:
-        assert self._transport is not None
-        answer = await self._transport.send(payload)
-        if answer == UNDECODABLE:
-            return None
-        if self._batch_bytes * 2 <= self._limits.batch_bytes:
-            self._batch_limit = min(self._limits.batch_messages, self._batch_limit * 2)
-        replies: Sequence[Any] = decode(answer)
-        return replies
-
-    async def _call(self, exchange: Coroutine[Any, Any, Sequence[Any] | None]) -> Sequence[Any] | None:
-        self._batch_messages.observe(len(self._under_way))
+    async def _call(self, *, again: bool) -> Sequence[object]:
+        batch = [envelope for _, _, envelope in self._under_way]
+        if again:  # a command may have been applied the last time
+            batch = [each._replace(suspect=each.command_id is not None) for each in batch]
+        self._batch_messages.observe(len(batch))
         self._depth.set(len(self._waiting))
         assert self._loop is not None
         started = self._loop.time()
         try:
             async with asyncio.timeout(self._limits.call_seconds):
-                return await exchange
+                return await self._transport.send(batch)
         except TimeoutError:
             raise Undelivered(f"no answer for {self._limits.call_seconds} s") from None
         finally:
             self._call_seconds.observe(self._loop.time() - started)
 
-    def _settle(self, replies: Sequence[Any] | None) -> None:
+    def _answer(self, replies: Sequence[object]) -> None:
         entries = self._under_way
-        if replies is None:
-            self._isolate(entries)
-            return
         assert len(replies) == len(entries), f"{len(replies)} replies to {len(entries)} messages"
-        for entry, reply in zip(entries, replies, strict=True):
-            future = entry[0]
+        for (future, _, _), reply in zip(entries, replies, strict=True):
             if future is None or future.done():
                 continue
             if isinstance(reply, AppError):
@@ -343,36 +258,18 @@ class ActorRef:
             else:
                 future.set_result(reply)
         self._under_way = []
+        # After a batch that was too large they grow again, slowly: finding the limit costs an encoding.
+        self._batch_limit = min(self._limits.batch_messages, self._batch_limit + self._batch_limit // 8 + 1)
 
-    def _isolate(self, entries: list[_Entry]) -> None:
-        """Send a batch that the actor could not read, and so did not process, in halves, down to the culprit."""
-        self._under_way = []
+    def _isolate(self, error: Exception) -> None:
+        """Send a batch that was not processed in halves, down to the message at fault."""
+        entries, self._under_way = self._under_way, []
         if len(entries) == 1:
-            log.error("%s cannot read %s: does it run other code?", self.name, type(entries[0][3]).__name__)
-            _fail(entries[0], Internal())
+            log.error("%s: a %s cannot be sent: %s", self.name, type(entries[0][2].message).__name__, error)
+            _fail(entries[0], error)
             return
-        self._put_back(entries, len(entries) // 2)
-
-    def _put_back(self, entries: list[_Entry], limit: int) -> None:
         self._waiting.extendleft(reversed(entries))
-        self._batch_limit = limit
-
-    def _encode_batch(self, *, again: bool) -> bytes:
-        """Encode the current batch; it may shrink, to what can be encoded and to what is not too large."""
-        while self._under_way:
-            entries = self._under_way
-            try:
-                payload = encode([(e[2], e[3], e[4], e[5] or (again and e[4] is not None)) for e in entries])
-            except Exception:  # noqa: BLE001 - pickling runs arbitrary code
-                self._under_way = [entry for entry in entries if _can_travel(entry)]
-                continue
-            if len(payload) <= self._limits.batch_bytes or len(entries) == 1:
-                self._batch_bytes = len(payload)
-                return payload
-            half = len(entries) // 2
-            self._under_way = entries[:half]
-            self._put_back(entries[half:], half)
-        return b""
+        self._batch_limit = len(entries) // 2
 
     def _is_wanted(self, entry: _Entry) -> bool:
         future, deadline = entry[0], entry[1]
@@ -417,12 +314,3 @@ class ActorRef:
 def _fail(entry: _Entry, error: Exception) -> None:
     if entry[0] is not None and not entry[0].done():
         entry[0].set_exception(error)
-
-
-def _can_travel(entry: _Entry) -> bool:
-    try:
-        encode(entry[3])
-    except Exception as error:  # noqa: BLE001 - pickling runs arbitrary code
-        _fail(entry, error)
-        return False
-    return True

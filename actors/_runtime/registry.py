@@ -16,8 +16,9 @@ import ray
 from ray.exceptions import ActorDiedError, RayError
 
 from actors._runtime.placement import ActorProcess, ActorSpec, place
-from actors._runtime.ref import ActorRef, Limits, Undelivered
-from actors._runtime.runtime import NAMESPACE, HostedActors, Stats, remote_runtime
+from actors._runtime.ref import ActorRef, Limits
+from actors._runtime.runtime import NAMESPACE, Stats, remote_runtime
+from actors._runtime.transport import BytesTransport, Transport, Undelivered
 from actors.ingest import INGEST
 from actors.leaderboards.messages import LEADERBOARDS
 from actors.lens.messages import ENRICH, EVALUATE, INTAKE, PUBLISH
@@ -31,6 +32,8 @@ from schemas.errors import ActorUnavailable, AppError
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_Handle = Any  # Ray's handle of an actor: its methods are those of ActorRuntime, each with a `remote`
 
 # Every kind of actor in the system; those of the pipeline have LENS_SHARDS shards.
 SPECS: tuple[ActorSpec, ...] = (
@@ -109,8 +112,8 @@ class RayProcess:
         self.actor_names = process.actor_names
         self._runtime = remote_runtime(process)
         self._arguments = (process, settings, partial(ActorRegistry, settings, (), processes))
-        self._handle: Any = None
-        self._search: asyncio.Future[Any] | None = None
+        self._handle: _Handle | None = None
+        self._search: asyncio.Future[_Handle] | None = None
 
     async def send(self, actor: str, batch: bytes) -> bytes:
         """Send a batch to an actor and return the encoded replies. Raises Undelivered."""
@@ -139,7 +142,7 @@ class RayProcess:
             await _in_thread(partial(ray.kill, handle))
         return finished
 
-    async def _living(self) -> Any:
+    async def _living(self) -> _Handle:
         if self._handle is None:
             if self._search is None or self._search.done():
                 self._search = _in_thread(self._create)
@@ -147,7 +150,7 @@ class RayProcess:
             self._handle = await asyncio.shield(self._search)
         return self._handle
 
-    def _create(self) -> Any:
+    def _create(self) -> _Handle:
         if not ray.is_initialized():  # otherwise Ray would start a cluster of its own
             raise ValueError("this process has not joined Ray")
         return self._runtime.remote(*self._arguments)
@@ -155,18 +158,6 @@ class RayProcess:
     def _note(self, error: Exception) -> None:
         if isinstance(error, ActorDiedError):  # final: an actor that is always restarted dies with its node, too
             self._handle = None
-
-
-class RayTransport:
-    """Carry batches to one actor."""
-
-    def __init__(self, process: RayProcess, actor: str) -> None:
-        self._process = process
-        self._actor = actor
-
-    async def send(self, batch: bytes) -> bytes:
-        """See Transport."""
-        return await self._process.send(self._actor, batch)
 
 
 class ActorRegistry:
@@ -180,7 +171,7 @@ class ActorRegistry:
         settings: Settings,
         specs: Sequence[ActorSpec] = (),
         processes: tuple[ActorProcess, ...] = (),
-        neighbours: HostedActors | None = None,
+        neighbours: Mapping[str, Transport] | None = None,
     ) -> None:
         placed = processes or place(specs or specs_of(settings), settings.actor_placement)
         self._neighbours = neighbours or {}
@@ -221,9 +212,9 @@ class ActorRegistry:
         name = spec.name_of(shard)
         ref = self._refs.get(name)
         if ref is None:
-            neighbour = self._neighbours.get(name)
-            transport = RayTransport(self._by_actor[name], name) if neighbour is None else None
-            ref = self._refs[name] = ActorRef(name, transport, spec.limits, neighbour=neighbour)
+            deliver = partial(self._by_actor[name].send, name)
+            transport = self._neighbours.get(name) or BytesTransport(deliver, spec.limits.batch_bytes)
+            ref = self._refs[name] = ActorRef(name, transport, spec.limits)
         return ref
 
     async def probe(self) -> Mapping[str, Stats | AppError]:

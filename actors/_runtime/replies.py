@@ -33,7 +33,7 @@ class UnreadableReply(Exception):
     """A stored reply is not one that this message can have."""
 
 
-def encode_reply(message: Message[Any], reply: object) -> bytes:
+def encode_reply(message: Message[object], reply: object) -> bytes:
     """Encode the reply to `message` for storage. Raises UnreadableReply for one that the message does not declare."""
     for name, (check, _) in _types(type(message)).items():
         if check is None or isinstance(reply, check):
@@ -41,7 +41,7 @@ def encode_reply(message: Message[Any], reply: object) -> bytes:
     raise UnreadableReply(f"{type(message).__name__} is not answered with {type(reply).__name__}")
 
 
-def decode_reply(message: Message[Any], stored: bytes) -> Any:
+def decode_reply(message: Message[object], stored: bytes) -> Any:
     """Decode the stored reply to `message`. Raises UnreadableReply."""
     declared = _types(type(message))
     try:
@@ -64,7 +64,7 @@ _ROW = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])
 
 
 @cache
-def _types(message: type[Message[Any]]) -> Mapping[str, tuple[Any, msgspec.msgpack.Decoder[Any]]]:
+def _types(message: type[Message[object]]) -> Mapping[str, tuple[Any, msgspec.msgpack.Decoder[Any]]]:
     """Return the reply types of a message, by name: what `isinstance` needs (None: anything), and the decoder."""
     found: dict[str, tuple[Any, msgspec.msgpack.Decoder[Any]]] = {}
     for each in _members(declared_reply(message)):
@@ -74,7 +74,7 @@ def _types(message: type[Message[Any]]) -> Mapping[str, tuple[Any, msgspec.msgpa
     return found
 
 
-def declared_reply(message: type[Message[Any]]) -> Any:
+def declared_reply(message: type[Message[object]]) -> Any:
     """Return the type between the brackets of `Message[…]`."""
     for kind in message.__mro__:
         for base in getattr(kind, "__orig_bases__", ()):
@@ -92,7 +92,7 @@ def _members(declared: Any) -> tuple[Any, ...]:
 class _OldReply(pickle.Unpickler):
     """Read a pickled reply that names no other types than the declared ones, and their fields'."""
 
-    def __init__(self, file: io.BytesIO, message: type[Message[Any]]) -> None:
+    def __init__(self, file: io.BytesIO, message: type[Message[object]]) -> None:
         super().__init__(file)
         self._known = _constructors(message)
 
@@ -113,7 +113,7 @@ _PLAIN = (UUID, pgproto.UUID, datetime, date, timezone, timedelta, Decimal)
 
 
 @cache
-def _constructors(message: type[Message[Any]]) -> Mapping[tuple[str, str], Any]:
+def _constructors(message: type[Message[object]]) -> Mapping[tuple[str, str], Any]:
     kinds = (*_PLAIN, *_records(declared_reply(message), set()))
     return {(each.__module__, each.__qualname__): _maker(each) for each in kinds}
 

@@ -19,6 +19,7 @@ from actors._runtime.fencing import Fence
 from actors._runtime.messages import UNDECODABLE, Envelope, decode, encode_replies
 from actors._runtime.placement import ActorProcess, ActorSpec
 from actors._runtime.ref import ActorRefs
+from actors._runtime.transport import Transport
 from config import clock, collector, metrics, tasks
 from config.backoff import backoff_seconds, jittered
 from config.log import configure_logging
@@ -45,7 +46,8 @@ _MAX_CONCURRENCY = 1000  # concurrent calls: one of each ActorRef, and the pings
 _EXIT_FENCED = 3
 
 Stats = Mapping[str, Any]
-OpenRefs = Callable[["HostedActors"], ActorRefs]  # given the actors of this process, which are reached without Ray
+# Given the actors of this process, which are reached without Ray.
+OpenRefs = Callable[[Mapping[str, Transport]], ActorRefs]
 
 
 class ActorRuntime:
@@ -182,11 +184,11 @@ class HostedActor:
             return UNDECODABLE
         return encode_replies(await self.process(envelopes))
 
-    async def send(self, batch: Sequence[Envelope]) -> Sequence[Any]:
-        """Process the batch of an actor in this process, to the end, even if the caller is cancelled."""
+    async def send(self, batch: Sequence[Envelope]) -> Sequence[object]:
+        """See Transport: the caller is an actor in this process."""
         return await asyncio.shield(tasks.spawn(self.process(batch), name=f"{self.name}: batch of a neighbour"))
 
-    async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
+    async def process(self, batch: Sequence[Envelope]) -> Sequence[object]:
         """Process a batch; return the replies, errors among them as values. Raises nothing."""
         self._in_progress += 1
         self._idle.clear()
@@ -232,7 +234,7 @@ class HostedActor:
             await self._leave()
         return True
 
-    async def _process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
+    async def _process(self, batch: Sequence[Envelope]) -> Sequence[object]:
         try:
             if self._behaviour is None or self._draining:
                 await self._wait_for_start()
@@ -312,7 +314,7 @@ class HostedActor:
             for figure, value in self._behaviour.stats().items():
                 metrics.ACTOR_FIGURES.labels(self.name, figure).set(value)
 
-    def _count(self, replies: Sequence[Any], seconds: float) -> None:
+    def _count(self, replies: Sequence[object], seconds: float) -> None:
         self._batches += 1
         self._messages += len(replies)
         self._batch_seconds.observe(seconds)
@@ -321,9 +323,6 @@ class HostedActor:
             metrics.ACTOR_MESSAGES.labels(self.name, code).inc(errors.count(code))
         if len(errors) < len(replies):
             metrics.ACTOR_MESSAGES.labels(self.name, "OK").inc(len(replies) - len(errors))
-
-
-HostedActors = Mapping[str, HostedActor]
 
 
 def remote_runtime(process: ActorProcess) -> Any:

@@ -120,7 +120,7 @@ class VirtualActor(Behaviour, Generic[State, Event]):
         self._unpublished: deque[Transition[State, Event]] = deque(maxlen=UNPUBLISHED)
         self._wake_publisher = asyncio.Event()
         self._stopping = False
-        self._publisher: asyncio.Task[None] | None = None
+        self._publisher: asyncio.Task[object] | None = None
         if type(self).published is not VirtualActor.published:
             self._publisher = context.spawn(self._publish(), name="publisher")
         context.every(self.idle_seconds / 4, self._drop_idle, name="passivation")

@@ -45,6 +45,7 @@ from tests.integration.counters import (
     Total,
     Wait,
 )
+from tests.support.asking import ask_many
 from tests.support.breakable import BreakablePostgres, breakable_postgres, ray_for_this_process
 
 COUNTERS = "test/counters"
@@ -212,7 +213,7 @@ async def test_actors_of_one_process_keep_their_names_and_reach_each_other_witho
         assert len({(await figures_of(registry, name))["pid"] for name in probe}) == 1
         assert repr(ray.get_actor(f"{NEAR}/0+{NEAR}/1+{NEAR_FORWARDER}", namespace=NAMESPACE)).startswith("Actor(Near")
         forwarder = registry.ref(NEAR_FORWARDER, "")
-        assert await forwarder.ask_many([(key, Add(7)) for key in keys]) == [7] * 20
+        assert await ask_many(forwarder, [(key, Add(7)) for key in keys]) == [7] * 20
         assert [await registry.ref(NEAR, key).ask(key, Total()) for key in keys] == [7] * 20
         with pytest.raises(AppError):
             await forwarder.ask(keys[0], Fail("NotFound"))
@@ -270,9 +271,10 @@ async def test_a_poisoned_message_fails_alone(world: World) -> None:
     keys = [new_key("poison") for _ in range(30)]
     async with gateway(world) as registry:
         ref = registry.ref(COUNTERS, "")
-        replies = await ref.ask_many(
+        replies = await ask_many(
+            ref,
             [(key, SetTo(2_000_000) if n == 13 else Add(n)) for n, key in enumerate(keys)]
-            + [(keys[13], Add(1)), ("k", Fail("a bug")), ("unknown", Add())]
+            + [(keys[13], Add(1)), ("k", Fail("a bug")), ("unknown", Add())],
         )
         assert isinstance(replies[13], Internal), "the table refuses the total"
         assert [reply for n, reply in enumerate(replies[:30]) if n != 13] == [n for n in range(30) if n != 13]
@@ -376,7 +378,7 @@ async def test_a_batch_whose_actor_dies_around_the_commit_is_applied_once_and_an
     async with gateway(world) as registry, database(world) as conn:
         before = await figures_of(registry, COUNTERS)
         ref = registry.ref(COUNTERS, key)
-        replies = await ref.ask_many([(key, Add(tag=tag)) for tag in tags], deadline_seconds=15)
+        replies = await ask_many(ref, [(key, Add(tag=tag)) for tag in tags], deadline_seconds=15)
         assert replies == list(range(1, 42))
         assert (await figures_of(registry, COUNTERS))["pid"] != before["pid"]
         rows = await conn.fetch("SELECT tag FROM additions WHERE id = $1 ORDER BY at", key)
@@ -447,7 +449,7 @@ async def test_writes_without_postgres_fail_within_two_seconds_and_recover_by_th
             for _ in range(2):
                 started = time.monotonic()
                 assert await ref.ask(key, Total()) == 1, "what it holds in memory it can tell"
-                replies = await ref.ask_many([(other, Total()), (other, Add(1))], deadline_seconds=5)
+                replies = await ask_many(ref, [(other, Total()), (other, Add(1))], deadline_seconds=5)
                 assert time.monotonic() - started < 2.0
                 assert [type(reply) for reply in replies] == [DatabaseUnavailable] * 2
                 assert all(isinstance(reply, AppError) and reply.retry_after == 1 for reply in replies)
@@ -483,11 +485,11 @@ async def test_more_ids_than_memory_holds_are_loaded_again_when_needed(world: Wo
     async with gateway(world) as registry:
         ref = registry.ref(COUNTERS, "")
         for part in (keys[:150], keys[150:]):
-            await ref.ask_many([(key, Add(int(key[-1], 16))) for key in part])
+            await ask_many(ref, [(key, Add(int(key[-1], 16))) for key in part])
         in_memory = (await figures_of(registry, COUNTERS))["in_memory"]
         assert isinstance(in_memory, int)
         assert in_memory <= 100
-        assert await ref.ask_many([(key, Total()) for key in keys]) == [int(key[-1], 16) for key in keys]
+        assert await ask_many(ref, [(key, Total()) for key in keys]) == [int(key[-1], 16) for key in keys]
 
 
 async def test_actors_that_cannot_start_are_named_with_the_reason(
@@ -521,7 +523,7 @@ async def test_stopping_the_actors_finishes_what_is_under_way_and_they_can_be_st
     key = new_key("stopped")
     async with gateway(world) as registry:
         ref = registry.ref(COUNTERS, key)
-        under_way = spawn(ref.ask_many([(key, Wait(0.3)), (key, Add(1))]), name="under way")
+        under_way = spawn(ask_many(ref, [(key, Wait(0.3)), (key, Add(1))]), name="under way")
         await asyncio.sleep(0.1)
         assert await registry.stop_actors(5.0)
         assert await under_way == [0, 1]

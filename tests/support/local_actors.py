@@ -61,7 +61,7 @@ class _Unheard:
 
 
 class LocalActors:
-    """The actors by kind (with several shards, by `kind/shard`), as a Directory finds them."""
+    """The actors by kind (with several shards, by `kind/shard`), as the registry finds them."""
 
     def __init__(self) -> None:
         self._shards: dict[str, int] = {}

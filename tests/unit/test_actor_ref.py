@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors._runtime.messages import UNDECODABLE, Envelope, Message, decode, encode, encode_replies
-from actors._runtime.ref import ActorRef, Limits, Undelivered
+from actors._runtime.ref import ActorRef, Limits
+from actors._runtime.transport import BytesTransport, Undelivered
 from config.ids import uuid7
 from config.tasks import spawn
 from schemas.errors import (
@@ -28,6 +29,7 @@ from schemas.errors import (
     Overloaded,
     all_errors,
 )
+from tests.support.asking import ask_many
 
 
 class Say(Message[str]):
@@ -71,8 +73,8 @@ class Actor:
         self.open.set()
         self._answer = answer or self.echo
 
-    async def send(self, batch: bytes) -> bytes:
-        """See Transport."""
+    async def deliver(self, batch: bytes) -> bytes:
+        """As ActorRuntime.deliver."""
         envelopes = [Envelope._make(each) for each in decode(batch)]
         self.batches.append(envelopes)
         self.sizes.append(len(batch))
@@ -85,10 +87,16 @@ class Actor:
         return encode_replies([getattr(each.message, "words", each.key) for each in batch])
 
 
+def ref_to(actor: Any, **limits: Any) -> ActorRef:
+    """A mailbox of `actor`."""
+    bounds = Limits(**limits)
+    return ActorRef("test/actor", BytesTransport(actor.deliver, bounds.batch_bytes), bounds)
+
+
 @asynccontextmanager
 async def a_mailbox(actor: Any, **limits: Any) -> Any:
     """A mailbox of `actor` that is closed at the end."""
-    ref = ActorRef("test/actor", actor, Limits(**limits))
+    ref = ref_to(actor, **limits)
     try:
         yield ref
     finally:
@@ -142,7 +150,7 @@ async def test_a_full_mailbox_refuses_to_ask_and_to_tell() -> None:
     async with a_mailbox(actor, waiting=3) as ref:
         under_way = spawn(ref.ask("k", Say("under way")), name="under way")
         await until(lambda: len(actor.batches) == 1)
-        assert ref.tell_many([("k", Say(f"{n}")) for n in range(5)]) == 3
+        assert [ref.tell("k", Say(f"{n}")) for n in range(5)] == [True] * 3 + [False] * 2
         assert ref.depth == 3
         assert ref.tell("k", Say("x")) is False
         with pytest.raises(Overloaded) as raised:
@@ -356,7 +364,7 @@ async def test_a_reply_that_cannot_be_pickled_fails_alone() -> None:
         return encode_replies([1, lambda: None, NotFound("gone")])
 
     async with a_mailbox(Actor(answer)) as ref:
-        replies = await ref.ask_many([("k", Say("x"))] * 3)
+        replies = await ask_many(ref, [("k", Say("x"))] * 3)
         assert replies[0] == 1
         assert isinstance(replies[1], Internal)
         assert replies[2] == NotFound("gone")
@@ -371,7 +379,7 @@ async def test_a_message_that_the_actor_cannot_read_fails_alone() -> None:
     async with a_mailbox(Actor(old_code)) as ref:
         pairs: list[tuple[str, Message[str]]] = [("k", Say(f"{n}")) for n in range(9)]
         pairs.insert(5, ("k", Put()))
-        replies = await ref.ask_many(pairs)
+        replies = await ask_many(ref, pairs)
         assert isinstance(replies.pop(5), Internal)
         assert replies == [f"{n}" for n in range(9)]
 
@@ -409,10 +417,10 @@ async def test_asking_many_gives_each_its_reply_or_its_error() -> None:
         return encode_replies([Conflict() if each.message.words == "bad" else each.message.words for each in batch])
 
     async with a_mailbox(Actor(answer), waiting=3) as ref:
-        replies = await ref.ask_many([("k", Say(each)) for each in ("a", "bad", "c", "too many")])
+        replies = await ask_many(ref, [("k", Say(each)) for each in ("a", "bad", "c", "too many")])
         assert replies[:3] == ["a", Conflict(), "c"]
         assert isinstance(replies[3], Overloaded)
-        assert await ref.ask_many([]) == []
+        assert await ask_many(ref, []) == []
 
 
 async def test_only_a_write_that_must_not_be_repeated_carries_a_command_id() -> None:
@@ -464,7 +472,7 @@ async def test_told_messages_are_dropped_when_they_are_too_old() -> None:
 async def test_closing_sends_what_waits_and_takes_nothing_more() -> None:
     actor = Actor()
     actor.open.clear()
-    ref = ActorRef("test/actor", actor, Limits(batch_messages=2))
+    ref = ref_to(actor, batch_messages=2)
     asked = [spawn(ref.ask("k", Say(f"{n}")), name="asked") for n in range(5)]
     await until(lambda: len(actor.batches) == 1)
     closing = spawn(ref.close(), name="closing")
@@ -480,7 +488,7 @@ async def test_closing_sends_what_waits_and_takes_nothing_more() -> None:
 async def test_closing_does_not_wait_for_ever() -> None:
     actor = Actor()
     actor.open.clear()
-    ref = ActorRef("test/actor", actor, Limits(batch_messages=1))
+    ref = ref_to(actor, batch_messages=1)
     asked = [spawn(ref.ask("k", Say("x")), name="asked") for _ in range(2)]
     await until(lambda: len(actor.batches) == 1)
     await ref.close(drain_seconds=0.05)
