@@ -42,7 +42,7 @@ from schemas.users import (
 Reply = TypeVar("Reply")
 
 
-class LibraryHandler(AccountHandler):
+class PreferencesHandler(AccountHandler):
     """The base of the handlers of the caller's own preferences."""
 
     async def ask_preferences(self, message: Message[Reply]) -> Reply:
@@ -50,7 +50,7 @@ class LibraryHandler(AccountHandler):
         return await self.ask_owner(preferences_key(self.user_id), message)
 
 
-class MySettings(LibraryHandler):
+class MySettings(PreferencesHandler):
     """`/api/user/settings`"""
 
     @endpoint("Get one's settings", responds=UserSettings(), errors=(503,))
@@ -68,7 +68,7 @@ class MySettings(LibraryHandler):
         return edited
 
 
-class MyWatchlist(LibraryHandler):
+class MyWatchlist(PreferencesHandler):
     """`/api/user/watchlist`"""
 
     @endpoint("Get one's watchlist", responds=Watchlist(), errors=(503,))
@@ -92,7 +92,7 @@ class MyWatchlist(LibraryHandler):
         return item
 
 
-class OneSymbol(LibraryHandler):
+class OneSymbol(PreferencesHandler):
     """`/api/user/watchlist/{symbol}`"""
 
     @endpoint("Stop watching a symbol", responds=UnwatchedSchema(), errors=(404, 503))
@@ -106,7 +106,7 @@ class OneSymbol(LibraryHandler):
         return {"symbol": stored, "removed": True}
 
 
-class MyViews(LibraryHandler):
+class MyViews(PreferencesHandler):
     """`/api/user/saved-views`"""
 
     @endpoint("Get one's saved views", responds=SavedViews(), errors=(503,))
@@ -121,7 +121,7 @@ class MyViews(LibraryHandler):
         return await self.ask_preferences(SaveView(uuid7(), **body, at=now()))
 
 
-class OneView(LibraryHandler):
+class OneView(PreferencesHandler):
     """`/api/user/saved-views/{view_id}`"""
 
     @endpoint("Change a saved view", body=ViewChange(), responds=SavedView(), errors=(404, 409, 503))
