@@ -1,42 +1,14 @@
-"""SQL of users' progress: streaks of days, unlocked achievements, and the facts of their track record."""
+"""SQL of users' progress: unlocked achievements, and the facts of their track record."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from uuid import UUID
 
 from db._postgres import Connection
-from schemas._vocabulary import UserStreakType
-
-
-@dataclass(frozen=True, slots=True)
-class StreakRow:
-    """A streak of days of a user."""
-
-    user_id: UUID
-    streak_type: UserStreakType
-    current_count: int
-    longest_count: int
-    started_on: date
-    last_on: date
-    seen_on: date
-    zone: str
-    counted_on: date | None
-    counted_at: datetime | None
-    seen_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class EndedStreakRow:
-    """A streak that has ended."""
-
-    user_id: UUID
-    streak_type: UserStreakType
-    count: int
-    started_on: date
-    ended_on: date
+from db._rows import columns, insert, names, row_of, rows_of, transposed
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,64 +58,20 @@ async def load_progress(conn: Connection, user_ids: Sequence[UUID]) -> list[Prog
     return [ProgressRow(row[0], row[1], row[2], tuple(row[3]), tuple(row[4])) for row in rows]
 
 
-_STREAK = ", ".join(StreakRow.__match_args__)
-
-LOAD_STREAKS = f"SELECT {_STREAK} FROM user_streaks WHERE user_id = ANY ($1::uuid[])"
-
-
-async def load_streaks(conn: Connection, user_ids: Sequence[UUID]) -> list[StreakRow]:
-    """Return the streaks of these users."""
-    return [StreakRow(*row) for row in await conn.fetch(LOAD_STREAKS, user_ids)]
-
-
-UPSERT_STREAKS = f"""
-INSERT INTO user_streaks ({_STREAK})
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::int[], $5::date[], $6::date[], $7::date[], $8::text[],
-                     $9::date[], $10::timestamptz[], $11::timestamptz[])
-ON CONFLICT (user_id, streak_type) DO UPDATE SET
-    current_count = excluded.current_count, longest_count = excluded.longest_count, started_on = excluded.started_on,
-    last_on = excluded.last_on, seen_on = excluded.seen_on, zone = excluded.zone, counted_on = excluded.counted_on,
-    counted_at = excluded.counted_at, seen_at = excluded.seen_at
-"""
-
-
-async def upsert_streaks(conn: Connection, rows: Sequence[StreakRow]) -> None:
-    """Store streaks."""
-    await conn.execute(UPSERT_STREAKS, *([getattr(each, name) for each in rows] for name in StreakRow.__match_args__))
-
-
-INSERT_ENDED = """
-INSERT INTO user_streak_runs (user_id, streak_type, count, started_on, ended_on)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::date[], $5::date[])
-"""
-
-
-async def insert_ended(conn: Connection, rows: Sequence[EndedStreakRow]) -> None:
-    """Store streaks that have ended."""
-    await conn.execute(
-        INSERT_ENDED, *([getattr(each, name) for each in rows] for name in EndedStreakRow.__match_args__)
-    )
-
-
-INSERT_UNLOCKED = """
-INSERT INTO achievements (user_id, achievement_id, unlocked_at)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[])
-"""
+INSERT_UNLOCKED = insert("achievements", UnlockedRow)
 
 
 async def insert_unlocked(conn: Connection, rows: Sequence[UnlockedRow]) -> None:
     """Store achievements that were locked until now."""
-    await conn.execute(
-        INSERT_UNLOCKED, *([getattr(each, name) for each in rows] for name in UnlockedRow.__match_args__)
-    )
+    await conn.execute(INSERT_UNLOCKED, *columns(UnlockedRow, rows))
 
 
-UNLOCKED = "SELECT user_id, achievement_id, unlocked_at FROM achievements WHERE user_id = $1"
+UNLOCKED = f"SELECT {names(UnlockedRow)} FROM achievements WHERE user_id = $1"
 
 
 async def unlocked(conn: Connection, user_id: UUID) -> list[UnlockedRow]:
     """Return a user's achievements."""
-    return [UnlockedRow(*row) for row in await conn.fetch(UNLOCKED, user_id)]
+    return rows_of(UnlockedRow, await conn.fetch(UNLOCKED, user_id))
 
 
 _FACTS = "s.provider_id, s.total_signals, s.win_count, s.most_followers, s.verification_level, s.follower_count"
@@ -156,8 +84,7 @@ WHERE s.provider_id = $1 AND NOT p.is_system
 
 async def facts(conn: Connection, user_id: UUID) -> FactsRow | None:
     """Return a user's track record, if there is one."""
-    row = await conn.fetchrow(FACTS, user_id)
-    return None if row is None else FactsRow(*row)
+    return row_of(FactsRow, await conn.fetchrow(FACTS, user_id))
 
 
 QUALIFIED = "SELECT count(*) FROM referrals WHERE referrer_id = $1 AND status = 'qualified'"
@@ -167,36 +94,6 @@ async def count_qualified(conn: Connection, user_id: UUID) -> int:
     """Return how many of a user's referrals are qualified."""
     found: int = await conn.fetchval(QUALIFIED, user_id)
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class ShownStreakRow:
-    """A streak as it is shown, of a user or of a provider."""
-
-    streak_type: str
-    current_count: int
-    longest_count: int
-    started_on: date
-    last_on: date
-    seen_on: date
-    zone: str
-    counted_on: date | None
-    counted_at: datetime | None
-    seen_at: datetime | None
-
-
-_SHOWN_STREAK = ", ".join(ShownStreakRow.__match_args__)
-
-STREAKS = f"""
-SELECT {_SHOWN_STREAK} FROM user_streaks WHERE user_id = $1
-UNION ALL
-SELECT {_SHOWN_STREAK} FROM provider_streaks WHERE provider_id = $1
-"""
-
-
-async def streaks(conn: Connection, user_id: UUID) -> list[ShownStreakRow]:
-    """Return all streaks of a user, those of publishing included."""
-    return [ShownStreakRow(*row) for row in await conn.fetch(STREAKS, user_id)]
 
 
 IS_PROVIDER = "SELECT EXISTS (SELECT FROM providers WHERE user_id = $1 AND NOT is_system)"
@@ -217,20 +114,12 @@ class PostRow:
     created_at: datetime
 
 
-POSTS = "SELECT id, user_id, created_at FROM comments WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3"
+POSTS = f"SELECT {names(PostRow)} FROM comments WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3"
 
 
 async def posts(conn: Connection, after: UUID, before: UUID, limit: int) -> list[PostRow]:
     """Return comments in the order of their times."""
-    return [PostRow(*row) for row in await conn.fetch(POSTS, after, before, limit)]
-
-
-ZONES = "SELECT user_id, timezone FROM user_settings WHERE user_id = ANY ($1::uuid[])"
-
-
-async def zones(conn: Connection, user_ids: Sequence[UUID]) -> dict[UUID, str]:
-    """Return the time zones of those users who have set one; that of all others is UTC."""
-    return {row[0]: row[1] for row in await conn.fetch(ZONES, user_ids)}
+    return rows_of(PostRow, await conn.fetch(POSTS, after, before, limit))
 
 
 # A page of the providers in the order of their ids: what is missing is found within one walk over all of them. Arrays,
@@ -259,7 +148,6 @@ async def walk_providers(
 
     The second value is where to continue, None at the end.
     """
-    columns = [list(each) for each in zip(*due, strict=True)]
-    rows = await conn.fetch(WALK_PROVIDERS, after, limit, *columns)
+    rows = await conn.fetch(WALK_PROVIDERS, after, limit, *transposed(due, 3))
     missing = [FactsRow(*row[:-1]) for row in rows if row[-1]]
     return missing, rows[-1][0] if len(rows) == limit else None

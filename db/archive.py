@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from db._postgres import Connection
+from db._rows import columns, insert
 
 MAX_RUNS = 64
 """Most runs kept of one event, the latest: 3 texts of 64 KiB in each are 12 MiB; a MongoDB document has 16 at most."""
@@ -39,26 +40,16 @@ class RunRow:
     latency_ms: int
     tokens_used: int | None
     prompt_hash: str | None
-    prompt: PromptRow | None
+    prompt_digest: bytes | None
     answer: str | None
     stop_reason: str | None
     truncated: bool
     at: datetime
+    prompt: PromptRow | None = field(kw_only=True)
 
 
-INSERT_PROMPTS = """
-INSERT INTO lens_archive_prompts (event_id, digest, name, system, question)
-SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[])
-ON CONFLICT DO NOTHING
-"""
-
-INSERT_RUNS = """
-INSERT INTO lens_archive_runs (event_id, id, model, model_version, status, reason_code, error, latency_ms, tokens_used,
-                               prompt_hash, prompt_digest, answer, stop_reason, truncated, at)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[],
-                     $9::bigint[], $10::text[], $11::bytea[], $12::text[], $13::text[], $14::bool[], $15::timestamptz[])
-ON CONFLICT DO NOTHING
-"""
+INSERT_PROMPTS = insert("lens_archive_prompts", PromptRow) + " ON CONFLICT DO NOTHING"
+INSERT_RUNS = insert("lens_archive_runs", RunRow) + " ON CONFLICT DO NOTHING"
 
 TRIM_RUNS = """
 WITH ranked AS (
@@ -72,33 +63,9 @@ WHERE ranked.place > $2 AND r.event_id = ranked.event_id AND r.id = ranked.id
 
 async def insert_runs(conn: Connection, rows: Sequence[RunRow]) -> None:
     """Store runs, each prompt of an event once; of an event's runs the latest MAX_RUNS are kept."""
-    prompts = {(r.event_id, r.prompt.digest): r.prompt for r in rows if r.prompt is not None}
-    await conn.execute(
-        INSERT_PROMPTS,
-        [p.event_id for p in prompts.values()],
-        [p.digest for p in prompts.values()],
-        [p.name for p in prompts.values()],
-        [p.system for p in prompts.values()],
-        [p.question for p in prompts.values()],
-    )
-    await conn.execute(
-        INSERT_RUNS,
-        [r.event_id for r in rows],
-        [r.id for r in rows],
-        [r.model for r in rows],
-        [r.model_version for r in rows],
-        [r.status for r in rows],
-        [r.reason_code for r in rows],
-        [r.error for r in rows],
-        [r.latency_ms for r in rows],
-        [r.tokens_used for r in rows],
-        [r.prompt_hash for r in rows],
-        [None if r.prompt is None else r.prompt.digest for r in rows],
-        [r.answer for r in rows],
-        [r.stop_reason for r in rows],
-        [r.truncated for r in rows],
-        [r.at for r in rows],
-    )
+    prompts = {(r.event_id, r.prompt_digest): r.prompt for r in rows if r.prompt is not None}
+    await conn.execute(INSERT_PROMPTS, *columns(PromptRow, prompts.values()))
+    await conn.execute(INSERT_RUNS, *columns(RunRow, rows))
     await conn.execute(TRIM_RUNS, list({r.event_id for r in rows}), MAX_RUNS)
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from db._postgres import Connection
+from db._rows import columns, insert, rows_of, transposed
 from schemas._vocabulary import TokenPurpose
 
 
@@ -34,23 +35,12 @@ class ClaimedEmail:
     display_name: str | None
 
 
-INSERT_EMAILS = """
-INSERT INTO mail_outbox (id, purpose, email, created_at, due_at)
-SELECT id, purpose, email, created_at, created_at
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) AS row (id, purpose, email, created_at)
-ON CONFLICT DO NOTHING
-"""
+INSERT_EMAILS = insert("mail_outbox", EmailRow, due_at="n.created_at") + " ON CONFLICT DO NOTHING"
 
 
 async def insert_emails(conn: Connection, emails: Sequence[EmailRow]) -> None:
     """Queue e-mails; one whose id exists already is the same e-mail."""
-    await conn.execute(
-        INSERT_EMAILS,
-        [each.id for each in emails],
-        [each.purpose for each in emails],
-        [each.email for each in emails],
-        [each.created_at for each in emails],
-    )
+    await conn.execute(INSERT_EMAILS, *columns(EmailRow, emails))
 
 
 # Several senders take different e-mails: what one has locked, the others skip. A verified address gets no e-mail to
@@ -73,7 +63,7 @@ ORDER BY c.created_at, c.id
 
 async def claim_emails(conn: Connection, limit: int, hold_seconds: float) -> list[ClaimedEmail]:
     """Claim up to `limit` e-mails that are due; no other sender gets them for `hold_seconds`."""
-    return [ClaimedEmail(*row) for row in await conn.fetch(CLAIM_EMAILS, limit, hold_seconds)]
+    return rows_of(ClaimedEmail, await conn.fetch(CLAIM_EMAILS, limit, hold_seconds))
 
 
 # An e-mail that is retried carries the same link, which is valid for its whole time from now on.
@@ -87,13 +77,7 @@ ON CONFLICT (hash) DO UPDATE SET expires_at = excluded.expires_at WHERE one_time
 
 async def upsert_links(conn: Connection, links: Sequence[tuple[bytes, UUID, TokenPurpose, float]]) -> None:
     """Make links valid: (SHA-256 of the token, user, purpose, seconds from now)."""
-    await conn.execute(
-        UPSERT_LINKS,
-        [each[0] for each in links],
-        [each[1] for each in links],
-        [each[2] for each in links],
-        [each[3] for each in links],
-    )
+    await conn.execute(UPSERT_LINKS, *transposed(links, 4))
 
 
 MEASURE_OUTBOX = """

@@ -9,6 +9,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from db._postgres import Connection
+from db._rows import columns, insert, row_of, rows_of, unnest
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class ListedReferral:
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
+class ReferralTotalsRow:
     """A referrer's current code and figures."""
 
     referral_code: str
@@ -83,9 +84,8 @@ async def free_codes(conn: Connection, candidates: Sequence[str]) -> list[str]:
 
 
 # A code that its user had before is still theirs. Those of others are missing from the answer.
-TAKE_CODES = """
-INSERT INTO referral_codes AS had (code, user_id, created_at)
-SELECT * FROM unnest($1::text[], $2::uuid[], $3::timestamptz[])
+TAKE_CODES = f"""
+{insert("referral_codes AS had", CodeRow)}
 ON CONFLICT (code) DO UPDATE SET code = excluded.code WHERE had.user_id = excluded.user_id
 RETURNING code
 """
@@ -93,10 +93,7 @@ RETURNING code
 
 async def take_codes(conn: Connection, rows: Sequence[CodeRow]) -> set[str]:
     """Assign codes to their users; return those that are theirs now."""
-    found = await conn.fetch(
-        TAKE_CODES, [each.code for each in rows], [each.user_id for each in rows], [each.created_at for each in rows]
-    )
-    return {row["code"] for row in found}
+    return {row["code"] for row in await conn.fetch(TAKE_CODES, *columns(CodeRow, rows))}
 
 
 COUNT_CODES = "SELECT count(*) FROM referral_codes WHERE user_id = $1 AND code <> $2"
@@ -108,40 +105,38 @@ async def count_codes(conn: Connection, user_id: UUID, besides: str) -> int:
     return found
 
 
-MARK_ACTED = """
+MARK_ACTED = f"""
 UPDATE referrals r SET acted_at = n.acted_at
-FROM unnest($1::uuid[], $2::timestamptz[]) AS n (referee_id, acted_at)
+FROM {unnest(ActedRow)}
 WHERE r.referee_id = n.referee_id AND r.acted_at IS NULL
 """
 
 
 async def mark_acted(conn: Connection, rows: Sequence[ActedRow]) -> None:
     """Store when referees first followed or published."""
-    await conn.execute(MARK_ACTED, [each.referee_id for each in rows], [each.acted_at for each in rows])
+    await conn.execute(MARK_ACTED, *columns(ActedRow, rows))
 
 
-QUALIFY = """
+QUALIFY = f"""
 UPDATE referrals r SET
     status = 'qualified', tier = n.tier, reward_amount = n.reward_amount, referee_reward = n.referee_reward,
     qualified_at = n.qualified_at
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::numeric[], $5::numeric[], $6::timestamptz[])
-    AS n (referee_id, referrer_id, tier, reward_amount, referee_reward, qualified_at)
+FROM {unnest(QualifiedRow)}
 WHERE r.referee_id = n.referee_id AND r.referrer_id = n.referrer_id AND r.status = 'pending' AND r.acted_at IS NOT NULL
 """
 
 
 async def qualify(conn: Connection, rows: Sequence[QualifiedRow]) -> int:
     """Qualify referrals; return how many of them were pending until now, with referees that had acted."""
-    columns = [[getattr(each, name) for each in rows] for name in QualifiedRow.__match_args__]
-    status: str = await conn.execute(QUALIFY, *columns)
+    status: str = await conn.execute(QUALIFY, *columns(QualifiedRow, rows))
     return int(status.rpartition(" ")[2])
 
 
 # Also left out: a referee who has the referrer's own mailbox. Of two transactions for one mailbox the second waits.
-TAKE_MAILBOXES = """
+TAKE_MAILBOXES = f"""
 INSERT INTO referral_mailboxes (mailbox, referee_id)
 SELECT u.mailbox, u.id
-FROM unnest($1::uuid[], $2::uuid[]) AS n (referee_id, referrer_id)
+FROM {unnest(QualifiedRow)}
 JOIN users u ON u.id = n.referee_id JOIN users b ON b.id = n.referrer_id
 WHERE u.mailbox <> b.mailbox
 ON CONFLICT DO NOTHING
@@ -150,9 +145,7 @@ ON CONFLICT DO NOTHING
 
 async def take_mailboxes(conn: Connection, rows: Sequence[QualifiedRow]) -> int:
     """Mark the referees' mailboxes as counted, each for good; return how many had not counted before."""
-    status: str = await conn.execute(
-        TAKE_MAILBOXES, [each.referee_id for each in rows], [each.referrer_id for each in rows]
-    )
+    status: str = await conn.execute(TAKE_MAILBOXES, *columns(QualifiedRow, rows))
     return int(status.rpartition(" ")[2])
 
 
@@ -165,10 +158,9 @@ GROUP BY u.referral_code
 """
 
 
-async def totals(conn: Connection, user_id: UUID) -> Totals | None:
+async def totals(conn: Connection, user_id: UUID) -> ReferralTotalsRow | None:
     """Return a user's code and figures; None: there is no such user."""
-    row = await conn.fetchrow(TOTALS, user_id)
-    return None if row is None else Totals(*row)
+    return row_of(ReferralTotalsRow, await conn.fetchrow(TOTALS, user_id))
 
 
 LIST_REFERRALS = """
@@ -181,7 +173,7 @@ ORDER BY r.created_at DESC, r.referee_id LIMIT $2 OFFSET $3
 
 async def list_referrals(conn: Connection, user_id: UUID, limit: int, offset: int) -> list[ListedReferral]:
     """Return a user's referrals, newest first."""
-    return [ListedReferral(*row) for row in await conn.fetch(LIST_REFERRALS, user_id, limit, offset)]
+    return rows_of(ListedReferral, await conn.fetch(LIST_REFERRALS, user_id, limit, offset))
 
 
 # Lost messages: the referee's owner has stored the act, the referrer's has not received it. Referrals past the most

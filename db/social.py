@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from db._postgres import Connection
+from db._rows import columns, names, row_of, rows_of, transposed, upsert
 from db.signals.reads import REACTIONS, REACTIONS_JSON
 
 LIKES = "likes"
@@ -42,20 +43,19 @@ class CommentRow:
 
 # What users/{k} loads: a user's reactions and comments on a signal. The arrays are in parallel: (user, signal).
 
-LOAD_REACTIONS = """
-SELECT r.user_id, r.signal_id, r.reaction_type, r.is_active, r.reacted_at
+LOAD_REACTIONS = f"""
+SELECT {names(ReactionRow, "r.")}
 FROM unnest($1::uuid[], $2::uuid[]) AS wanted (user_id, signal_id) JOIN reactions r USING (user_id, signal_id)
 """
 
 
 async def load_reactions(conn: Connection, pairs: Sequence[tuple[UUID, UUID]]) -> list[ReactionRow]:
     """Return the reactions of users to signals, those that were taken back included."""
-    rows = await conn.fetch(LOAD_REACTIONS, [user for user, _ in pairs], [signal for _, signal in pairs])
-    return [ReactionRow(*row) for row in rows]
+    return rows_of(ReactionRow, await conn.fetch(LOAD_REACTIONS, *transposed(pairs, 2)))
 
 
-LOAD_COMMENTS = """
-SELECT k.id, k.signal_id, k.user_id, k.parent_id, k.content, k.is_edited, k.created_at, k.deleted_at
+LOAD_COMMENTS = f"""
+SELECT {names(CommentRow, "k.")}
 FROM unnest($1::uuid[], $2::uuid[]) AS wanted (user_id, signal_id) JOIN comments k USING (user_id, signal_id)
 ORDER BY k.created_at, k.id
 """
@@ -63,35 +63,23 @@ ORDER BY k.created_at, k.id
 
 async def load_comments(conn: Connection, pairs: Sequence[tuple[UUID, UUID]]) -> list[CommentRow]:
     """Return the comments of users on signals, oldest first, deleted ones included."""
-    rows = await conn.fetch(LOAD_COMMENTS, [user for user, _ in pairs], [signal for _, signal in pairs])
-    return [CommentRow(*row) for row in rows]
+    return rows_of(CommentRow, await conn.fetch(LOAD_COMMENTS, *transposed(pairs, 2)))
 
 
-UPSERT_REACTIONS = """
-INSERT INTO reactions (user_id, signal_id, reaction_type, is_active, reacted_at)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bool[], $5::timestamptz[])
-ON CONFLICT (user_id, signal_id, reaction_type) DO UPDATE SET
-    is_active = excluded.is_active, reacted_at = excluded.reacted_at
-"""
+UPSERT_REACTIONS = upsert("reactions", ReactionRow, key=("user_id", "signal_id", "reaction_type"))
 
 
 async def upsert_reactions(conn: Connection, rows: Sequence[ReactionRow]) -> None:
     """Store reactions."""
-    await conn.execute(UPSERT_REACTIONS, *_columns(ReactionRow, rows))
+    await conn.execute(UPSERT_REACTIONS, *columns(ReactionRow, rows))
 
 
-UPSERT_COMMENTS = """
-INSERT INTO comments (id, signal_id, user_id, parent_id, content, is_edited, created_at, deleted_at)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::bool[], $7::timestamptz[],
-                     $8::timestamptz[])
-ON CONFLICT (id) DO UPDATE SET
-    content = excluded.content, is_edited = excluded.is_edited, deleted_at = excluded.deleted_at
-"""
+UPSERT_COMMENTS = upsert("comments", CommentRow, key=("id",), keep=("signal_id", "user_id", "parent_id", "created_at"))
 
 
 async def upsert_comments(conn: Connection, rows: Sequence[CommentRow]) -> None:
     """Store comments."""
-    await conn.execute(UPSERT_COMMENTS, *_columns(CommentRow, rows))
+    await conn.execute(UPSERT_COMMENTS, *columns(CommentRow, rows))
 
 
 # Many owners add to the same rows: all lock them in the order of the ids, so that they never deadlock.
@@ -151,8 +139,7 @@ FROM comments k WHERE k.id = $1
 
 async def get_comment_facts(conn: Connection, comment_id: UUID) -> CommentFacts | None:
     """Return a comment's facts, or None."""
-    row = await conn.fetchrow(GET_COMMENT_FACTS, comment_id)
-    return None if row is None else CommentFacts(*row)
+    return row_of(CommentFacts, await conn.fetchrow(GET_COMMENT_FACTS, comment_id))
 
 
 _SHOWN = """k.id, k.parent_id, k.content, k.is_edited, k.created_at, k.deleted_at IS NOT NULL, u.id, u.display_name,
@@ -211,7 +198,3 @@ def _comment(row: Any) -> dict[str, Any]:
         "is_deleted": is_deleted,
         "replies": [],
     }
-
-
-def _columns(kind: type[Any], rows: Sequence[Any]) -> list[list[Any]]:
-    return [[getattr(each, name) for each in rows] for name in kind.__match_args__]

@@ -19,7 +19,7 @@ from actors.users.users import SETTINGS_CHANNEL
 from config import tasks
 from config.backoff import Backoff
 from config.ids import parse_uuid
-from db import achievements
+from db import streaks
 from db._postgres import connection
 from db._subscription import Subscription, reading
 from schemas._json import parse_texts
@@ -142,7 +142,7 @@ class ActivityRecorder:
         self._reporting = set(batch)
         ids = {subject: found for subject in batch if (found := parse_uuid(subject)) is not None}
         async with connection(services.pool) as conn:
-            zones = await achievements.zones(conn, list(ids.values()))
+            zones = await streaks.load_zones(conn, list(ids.values()))
         answers = await asyncio.gather(
             *(_report_one(services, ids.get(subject), seen, zones) for subject, seen in batch.items()),
             return_exceptions=True,

@@ -17,7 +17,8 @@ from config.documents import Document
 from db import achievements as sql
 from db._postgres import connection
 from db._redis import RedisUnavailable
-from db.achievements import FactsRow, ShownStreakRow, UnlockedRow
+from db.achievements import FactsRow, UnlockedRow
+from db.streaks import StreakRow, load_zones, streaks_of
 from handlers._http.endpoint import endpoint, endpoint_of
 from handlers._http.json import encode
 from handlers.auth._account_handler import AccountHandler
@@ -82,8 +83,8 @@ class MineUnlocked(AccountHandler):
             unlocked = await sql.unlocked(conn, user_id)
             record = await sql.facts(conn, user_id)
             qualified = await sql.count_qualified(conn, user_id)
-            streaks = await sql.streaks(conn, user_id)
-            zone = (await sql.zones(conn, [user_id])).get(user_id, "UTC")
+            streaks = await streaks_of(conn, user_id)
+            zone = (await load_zones(conn, [user_id])).get(user_id, "UTC")
         days = next((_current(each, at, zone) for each in streaks if each.streak_type == "login"), 0)
         facts: dict[Fact, int] = {"login_days": days, "referrals": qualified}
         if record is not None:
@@ -115,8 +116,8 @@ class MineInRow(AccountHandler):
         user_id, at = self.user_id, now()
         await self.gateway.activity_recorder.wait_until_reported(str(user_id))
         async with connection(self.services.pool) as conn:
-            streaks = {each.streak_type: each for each in await sql.streaks(conn, user_id)}
-            zone = (await sql.zones(conn, [user_id])).get(user_id, "UTC")
+            streaks: dict[str, StreakRow] = {each.streak_type: each for each in await streaks_of(conn, user_id)}
+            zone = (await load_zones(conn, [user_id])).get(user_id, "UTC")
             names = PROVIDERS if await sql.is_provider(conn, user_id) else EVERYBODY
         return {"streaks": [_shown(name, streaks.get(name), at, zone) for name in names]}
 
@@ -124,7 +125,7 @@ class MineInRow(AccountHandler):
 _ORDER = {each.id: number for number, each in enumerate(ACHIEVEMENTS)}
 
 
-def _shown(name: str, row: ShownStreakRow | None, at: datetime, zone: str) -> Document:
+def _shown(name: str, row: StreakRow | None, at: datetime, zone: str) -> Document:
     if row is None:
         return {"streak_type": name, "current_count": 0, "longest_count": 0, "last_activity_date": None}
     return {
@@ -135,7 +136,7 @@ def _shown(name: str, row: ShownStreakRow | None, at: datetime, zone: str) -> Do
     }
 
 
-def _current(row: ShownStreakRow, at: datetime, zone: str) -> int:
+def _current(row: StreakRow, at: datetime, zone: str) -> int:
     """Return the count as it is today: a row holds the count at the last activity."""
     if row.streak_type == "profitable_signal":  # does not depend on days
         return row.current_count

@@ -11,7 +11,7 @@ from config.documents import Document, Loaded
 from db import achievements
 from db import referrals as sql
 from db._postgres import connection
-from db.referrals import ListedReferral, Totals
+from db.referrals import ListedReferral, ReferralTotalsRow
 from handlers._http.base import GatewayHandler
 from handlers._http.endpoint import endpoint
 from handlers.auth._account_handler import AccountHandler
@@ -88,7 +88,7 @@ def join_url(api_url: str, code: str) -> str:
     return f"{api_url.rstrip('/')}/join/{code}"
 
 
-def _dashboard(totals: Totals, items: list[ListedReferral], api_url: str) -> Document:
+def _dashboard(totals: ReferralTotalsRow, items: list[ListedReferral], api_url: str) -> Document:
     qualified, pending = totals.qualified, totals.total - totals.qualified
     above = tier_after(qualified)
     return {

@@ -68,6 +68,7 @@ def present(document: dict[str, Any]) -> dict[str, Any]:
 
 def _run_row(event_id: UUID, run: Evaluation) -> sql.RunRow:
     said = run.transcript
+    prompt = None if said is None else _prompt_row(event_id, said)
     texts = () if said is None else (said.system, said.user, said.answer)
     return sql.RunRow(
         event_id=event_id,
@@ -80,7 +81,8 @@ def _run_row(event_id: UUID, run: Evaluation) -> sql.RunRow:
         latency_ms=run.latency_ms,
         tokens_used=run.tokens_used,
         prompt_hash=run.prompt_hash,
-        prompt=None if said is None else _prompt_row(event_id, said),
+        prompt=prompt,
+        prompt_digest=None if prompt is None else prompt.digest,
         answer=None if said is None else _storable(said.answer),
         stop_reason=None if said is None else _storable(said.stop_reason),
         truncated=any(len(each.encode(errors="replace")) > LONGEST_TEXT_BYTES for each in texts if each is not None),

@@ -21,9 +21,10 @@ from actors.providers.projection import Projection, StreakKey, places_to_close
 from actors.providers.record import figures_of
 from actors.streaks import Streak, from_row
 from config.backoff import Backoff, jittered
+from db import streaks
 from db._postgres import Connection
 from db._subscription import Subscription
-from db.providers import outcomes, records, streaks
+from db.providers import outcomes, records
 from db.providers.records import LoggedSignal, RecordRow
 from schemas.errors import Unavailable
 from schemas.feed import FEED_CHANNEL
@@ -178,8 +179,8 @@ class FeedConsumer:
             loaded = await records.load_records(conn, missing)
             self._records.update(loaded)
             people = [each.provider_id for each in loaded.values() if not each.is_system]
-            for row in await streaks.load_streaks(conn, people) if people else ():
-                self._streaks[row.provider_id, row.streak_type] = from_row(row)
+            for row in await streaks.load_streaks(conn, "provider", people) if people else ():
+                self._streaks[row.owner_id, row.streak_type] = from_row(row)
         return self._records
 
     def _remember(self, projection: Projection) -> None:
@@ -201,6 +202,6 @@ async def _save(conn: Connection, projection: Projection) -> None:
     if projection.records:
         await records.upsert_records(conn, [(each, figures_of(each)) for each in projection.records.values()])
     if rows := projection.streak_rows():
-        await streaks.upsert_streaks(conn, rows)
+        await streaks.upsert_streaks(conn, "provider", rows)
     if projection.ended:
-        await streaks.insert_runs(conn, projection.ended)
+        await streaks.insert_ended(conn, "provider", projection.ended)

@@ -12,11 +12,11 @@ from actors.providers.record import closed, counted, return_of
 from actors.streaks import Streak
 from db.providers.outcomes import OutcomeRow, Place
 from db.providers.records import LoggedSignal, RecordRow
-from db.providers.streaks import RunRow, StreakRow
+from db.streaks import EndedStreakRow, StreakRow, StreakType
 from schemas._instruments import spelled_alike
-from schemas._vocabulary import OutcomeStatus, ProviderStreakType
+from schemas._vocabulary import OutcomeStatus
 
-StreakKey = tuple[UUID, ProviderStreakType]
+StreakKey = tuple[UUID, StreakType]
 
 
 def places_to_close(signals: Iterable[LoggedSignal]) -> Mapping[Place, int]:
@@ -64,7 +64,7 @@ class Projection:
         self.streaks: dict[StreakKey, Streak] = {}
         self.opened: list[OutcomeRow] = []
         self.closed: list[OutcomeRow] = []  # positions that were open before
-        self.ended: list[RunRow] = []
+        self.ended: list[EndedStreakRow] = []
         self._before = records
         self._streaks_before = kept_streaks
         self._zones = zones
@@ -139,7 +139,7 @@ class Projection:
         if after is not before:
             self.streaks[key] = after
         if run is not None:
-            self.ended.append(RunRow(*key, run.count, run.started_on, run.ended_on))
+            self.ended.append(EndedStreakRow(*key, run.count, run.started_on, run.ended_on))
 
     def _note_profit(self, signal: LoggedSignal, record: RecordRow, *, ended: int) -> None:
         """Note a run of PROFITs: the record has its length, this adds its days; `ended`: the length before."""
@@ -155,5 +155,5 @@ class Projection:
                 record.current_streak, record.longest_streak, started, last, day, zone, last, at, at
             )
         elif ended and before is not None:
-            self.ended.append(RunRow(*key, ended, before.started_on, before.last_on))
+            self.ended.append(EndedStreakRow(*key, ended, before.started_on, before.last_on))
             self.streaks[key] = replace(before, current=0)

@@ -9,7 +9,7 @@ from uuid import UUID
 from actors._runtime.context import ActorContext
 from actors._runtime.messages import Message
 from actors.users.messages import USERS, Activity, FirstFollow, ProviderFacts, Qualify, progress_key
-from db import achievements
+from db import streaks
 from db.achievements import FactsRow
 from db.referrals import ActedRow
 
@@ -24,7 +24,7 @@ async def tell_posts(context: ActorContext, posts: Iterable[tuple[UUID, datetime
     """Count comments, (author, when), for their authors' streaks; raises DatabaseUnavailable."""
     posts = list(posts)
     async with context.connection() as conn:
-        zones = await achievements.zones(conn, list({user_id for user_id, _ in posts}))
+        zones = await streaks.load_zones(conn, list({user_id for user_id, _ in posts}))
     for user_id, at in posts:
         _tell(context, user_id, Activity("analysis_post", at, zones.get(user_id, "UTC")))
 

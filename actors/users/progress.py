@@ -16,9 +16,9 @@ from actors.users.messages import Activity, FirstFollow, ProviderFacts, Qualify
 from actors.users.referrals import REFERRALS, tier_of
 from db import achievements, referrals
 from db._postgres import Connection
-from db.achievements import EndedStreakRow, StreakRow, UnlockedRow
+from db.achievements import UnlockedRow
 from db.referrals import ActedRow, QualifiedRow
-from schemas._vocabulary import UserStreakType
+from db.streaks import EndedStreakRow, StreakRow, StreakType, insert_ended, load_streaks, upsert_streaks
 from schemas.errors import Conflict, Internal, NotFound
 
 MAILBOX_COUNTED = "A referral by this mailbox has counted already"
@@ -30,7 +30,7 @@ class ProgressState:
 
     user_id: UUID
     owes_to: UUID | None
-    streaks: Mapping[UserStreakType, Streak]
+    streaks: Mapping[StreakType, Streak]
     unlocked: frozenset[str]
     qualified: frozenset[UUID]  # referees; at most REFERRALS
 
@@ -112,9 +112,9 @@ def _unlock(progress: ProgressState, facts: Facts, at: datetime, events: list[Ev
 
 async def load(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, ProgressState]:
     """Return the progress of those users that exist."""
-    streaks: dict[UUID, dict[UserStreakType, Streak]] = defaultdict(dict)
-    for each in await achievements.load_streaks(conn, ids):
-        streaks[each.user_id][each.streak_type] = from_row(each)
+    streaks: dict[UUID, dict[StreakType, Streak]] = defaultdict(dict)
+    for each in await load_streaks(conn, "user", ids):
+        streaks[each.owner_id][each.streak_type] = from_row(each)
     return {
         row.user_id: ProgressState(
             row.user_id,
@@ -136,9 +136,9 @@ async def save(conn: Connection, transitions: Sequence[_Transition]) -> None:
         if each.before.streaks.get(kind) is not streak
     }
     if streaks:
-        await achievements.upsert_streaks(conn, list(streaks.values()))
+        await upsert_streaks(conn, "user", list(streaks.values()))
     if ended := events_of(transitions, EndedStreakRow):
-        await achievements.insert_ended(conn, ended)
+        await insert_ended(conn, "user", ended)
     if unlocked := events_of(transitions, UnlockedRow):
         await achievements.insert_unlocked(conn, unlocked)
     if acted := events_of(transitions, ActedRow):

@@ -134,7 +134,7 @@ SET round = p.round + 1, stage = r.stage, status = r.status, attempt = 0, failur
     due_at = now() + r.delay_seconds * interval '1 second', lease_until = now() + r.delay_seconds * interval '1 second',
     asked = r.asked, announced = r.announced, edited = coalesce(r.edited, p.edited),
     timeline = p.timeline || r.timeline
-FROM {unnest(Requeued, "r")}
+FROM {unnest(Requeued, alias="r")}
 WHERE p.event_id = r.event_id
 """
 
@@ -161,7 +161,7 @@ UPDATE lens_dlq d
 SET retry_count = m.retry_count, last_retry_at = now(), retrying = NOT m.is_done,
     edited_payload = coalesce(m.edited, d.edited_payload), event_id = coalesce(d.event_id, m.event_id),
     resolved_at = CASE WHEN m.is_done THEN now() END, resolution_note = CASE WHEN m.is_done THEN $1 END
-FROM {unnest(Marked, "m", first=2)}
+FROM {unnest(Marked, alias="m", first=2)}
 WHERE d.id = m.id
 """
 

@@ -45,7 +45,7 @@ SET status = coalesce(m.status, p.status),
     timeline = p.timeline || m.timeline,
     failures = m.failures,
     finished_at = CASE WHEN m.ended THEN now() END
-FROM {unnest(Move, "m", first=3)}
+FROM {unnest(Move, alias="m", first=3)}
 WHERE p.event_id = m.event_id AND p.stage = coalesce(m.from_stage, $1) AND p.attempt = m.attempt AND p.round = m.round
   AND p.finished_at IS NULL
 RETURNING p.event_id
@@ -125,7 +125,7 @@ class _Note(NamedTuple):
 NOTE_STATUS = f"""
 UPDATE lens_progress p
 SET status = m.status, timeline = p.timeline || m.timeline
-FROM {unnest(_Note, "m", first=2)}
+FROM {unnest(_Note, alias="m", first=2)}
 WHERE p.event_id = m.event_id AND p.stage = $1 AND p.attempt = m.attempt AND p.round = m.round
   AND p.finished_at IS NULL
 RETURNING p.event_id

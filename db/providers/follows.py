@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from db._postgres import Connection
+from db._rows import columns, insert, names, rows_of, transposed, unnest, upsert
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +21,15 @@ class FollowRow:
     followed_at: datetime
 
 
-LOAD_FOLLOWS = """
-SELECT f.follower_id, f.provider_id, f.notify_on_signal, f.followed_at
+LOAD_FOLLOWS = f"""
+SELECT {names(FollowRow, "f.")}
 FROM unnest($1::uuid[], $2::uuid[]) AS u (follower_id, provider_id) JOIN follows f USING (follower_id, provider_id)
 """
 
 
 async def load_follows(conn: Connection, pairs: Sequence[tuple[UUID, UUID]]) -> list[FollowRow]:
     """Return the follows among these (follower, provider) pairs."""
-    followers, providers = [each[0] for each in pairs], [each[1] for each in pairs]
-    return [FollowRow(*row) for row in await conn.fetch(LOAD_FOLLOWS, followers, providers)]
+    return rows_of(FollowRow, await conn.fetch(LOAD_FOLLOWS, *transposed(pairs, 2)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,43 +52,27 @@ RETURNING follower_id, following, first_followed_at
 
 async def lock_followings(conn: Connection, followers: Sequence[UUID]) -> list[FollowingRow]:
     """Return the counts of those users that exist; no other owner changes them until the transaction ends."""
-    return [FollowingRow(*row) for row in await conn.fetch(LOCK_FOLLOWINGS, followers)]
+    return rows_of(FollowingRow, await conn.fetch(LOCK_FOLLOWINGS, followers))
 
 
-UPDATE_FOLLOWINGS = """
+UPDATE_FOLLOWINGS = f"""
 UPDATE following_counts c SET following = n.following, first_followed_at = n.first_followed_at
-FROM unnest($1::uuid[], $2::int[], $3::timestamptz[]) AS n (follower_id, following, first_followed_at)
+FROM {unnest(FollowingRow)}
 WHERE c.follower_id = n.follower_id
 """
 
 
 async def update_followings(conn: Connection, rows: Sequence[FollowingRow]) -> None:
     """Store counts that are locked."""
-    await conn.execute(
-        UPDATE_FOLLOWINGS,
-        [each.follower_id for each in rows],
-        [each.following for each in rows],
-        [each.first_followed_at for each in rows],
-    )
+    await conn.execute(UPDATE_FOLLOWINGS, *columns(FollowingRow, rows))
 
 
-UPSERT_FOLLOWS = """
-INSERT INTO follows (follower_id, provider_id, notify_on_signal, followed_at)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bool[], $4::timestamptz[])
-ON CONFLICT (follower_id, provider_id) DO UPDATE
-SET notify_on_signal = excluded.notify_on_signal, followed_at = excluded.followed_at
-"""
+UPSERT_FOLLOWS = upsert("follows", FollowRow, key=("follower_id", "provider_id"))
 
 
 async def upsert_follows(conn: Connection, rows: Sequence[FollowRow]) -> None:
     """Store follows."""
-    await conn.execute(
-        UPSERT_FOLLOWS,
-        [each.follower_id for each in rows],
-        [each.provider_id for each in rows],
-        [each.notify_on_signal for each in rows],
-        [each.followed_at for each in rows],
-    )
+    await conn.execute(UPSERT_FOLLOWS, *columns(FollowRow, rows))
 
 
 DELETE_FOLLOWS = """
@@ -99,7 +83,7 @@ WHERE f.follower_id = u.follower_id AND f.provider_id = u.provider_id
 
 async def delete_follows(conn: Connection, pairs: Sequence[tuple[UUID, UUID]]) -> None:
     """Remove (follower, provider) pairs."""
-    await conn.execute(DELETE_FOLLOWS, [each[0] for each in pairs], [each[1] for each in pairs])
+    await conn.execute(DELETE_FOLLOWS, *transposed(pairs, 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,24 +96,12 @@ class FollowerChange:
     feed_seq: int
 
 
-INSERT_CHANGES = """
-INSERT INTO follower_changes (provider_id, at, delta, feed_seq)
-SELECT provider_id, at, delta, feed_seq
-FROM unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::bigint[])
-    WITH ORDINALITY AS u (provider_id, at, delta, feed_seq, place)
-ORDER BY place
-"""
+INSERT_CHANGES = insert("follower_changes", FollowerChange)
 
 
 async def insert_changes(conn: Connection, changes: Sequence[FollowerChange]) -> None:
     """Store changes, in order."""
-    await conn.execute(
-        INSERT_CHANGES,
-        [each.provider_id for each in changes],
-        [each.at for each in changes],
-        [each.delta for each in changes],
-        [each.feed_seq for each in changes],
-    )
+    await conn.execute(INSERT_CHANGES, *columns(FollowerChange, changes))
 
 
 LOAD_CHANGES = """
@@ -139,7 +111,7 @@ SELECT provider_id, at, delta, feed_seq FROM follower_changes WHERE provider_id 
 
 async def load_changes(conn: Connection, provider_id: UUID) -> list[FollowerChange]:
     """Return a provider's follower changes, where they happened among its signals."""
-    return [FollowerChange(*row) for row in await conn.fetch(LOAD_CHANGES, provider_id)]
+    return rows_of(FollowerChange, await conn.fetch(LOAD_CHANGES, provider_id))
 
 
 COUNT_FOLLOWERS = "SELECT count(*) FROM follows WHERE provider_id = $1"
@@ -152,7 +124,7 @@ async def count_followers(conn: Connection, provider_id: UUID) -> int:
 
 
 @dataclass(slots=True)  # not frozen: a page has a hundred
-class FollowedProvider:
+class FollowedProviderRow:
     """A provider as its follower's list shows it."""
 
     user_id: UUID
@@ -178,8 +150,8 @@ COUNT_FOLLOWING = "SELECT count(*) FROM follows WHERE follower_id = $1"
 
 async def list_following(
     conn: Connection, follower_id: UUID, *, limit: int, offset: int
-) -> tuple[list[FollowedProvider], int]:
+) -> tuple[list[FollowedProviderRow], int]:
     """Return the providers that a user follows, newest first, and their total number."""
     total: int = await conn.fetchval(COUNT_FOLLOWING, follower_id)
     rows = await conn.fetch(LIST_FOLLOWING, follower_id, limit, offset) if offset < total else []
-    return [FollowedProvider(*row) for row in rows], total
+    return rows_of(FollowedProviderRow, rows), total

@@ -9,6 +9,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from db._postgres import Connection
+from db._rows import Exact, columns, insert, rows_of, transposed, unnest
 from schemas._vocabulary import OutcomeStatus
 
 Place = tuple[UUID, str, str, str]
@@ -27,7 +28,7 @@ class OutcomeRow:
     opened_seq: int
     opened_at: datetime
     status: OutcomeStatus = "PENDING"
-    returned: int | None = None
+    returned: Exact | None = None
     closed_at: datetime | None = None
     closed_by: UUID | None = None
     closed_seq: int | None = None
@@ -50,73 +51,33 @@ ORDER BY o.opened_seq
 
 async def oldest_open(conn: Connection, wanted: Mapping[Place, int]) -> list[OutcomeRow]:
     """Return the oldest open positions, as many of each key as are wanted, oldest first."""
-    rows = await conn.fetch(
-        OLDEST_OPEN,
-        [place[0] for place in wanted],
-        [place[1] for place in wanted],
-        [place[2] for place in wanted],
-        [place[3] for place in wanted],
-        list(wanted.values()),
-    )
+    rows = await conn.fetch(OLDEST_OPEN, *transposed(wanted, 4), list(wanted.values()))
     found = [OutcomeRow(*row[:7]) for row in rows]
     for each, row in zip(found, rows, strict=True):
         each.asset_type = row[7]
     return found
 
 
-INSERT_OUTCOMES = """
-INSERT INTO signal_outcomes (signal_id, provider_id, symbol, direction, entry_price, opened_seq, opened_at, status,
-                             return, closed_at, closed_by, closed_seq, asset_type)
-SELECT signal_id, provider_id, symbol, direction, entry_price, opened_seq, opened_at, status, returned * 1e-12,
-       closed_at, closed_by, closed_seq, asset_type
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::numeric[], $6::bigint[], $7::timestamptz[], $8::text[],
-            $9::numeric[], $10::timestamptz[], $11::uuid[], $12::bigint[], $13::text[])
-     AS u (signal_id, provider_id, symbol, direction, entry_price, opened_seq, opened_at, status, returned, closed_at,
-           closed_by, closed_seq, asset_type)
-"""
+INSERT_OUTCOMES = insert("signal_outcomes", OutcomeRow, skip=("returned",), **{"return": "n.returned * 1e-12"})
 
 
 async def insert_outcomes(conn: Connection, rows: Sequence[OutcomeRow]) -> None:
     """Store positions that were opened; some of them may be closed by now."""
-    await conn.execute(
-        INSERT_OUTCOMES,
-        [r.signal_id for r in rows],
-        [r.provider_id for r in rows],
-        [r.symbol for r in rows],
-        [r.direction for r in rows],
-        [r.entry_price for r in rows],
-        [r.opened_seq for r in rows],
-        [r.opened_at for r in rows],
-        [r.status for r in rows],
-        [_numeric(r.returned) for r in rows],
-        [r.closed_at for r in rows],
-        [r.closed_by for r in rows],
-        [r.closed_seq for r in rows],
-        [r.asset_type for r in rows],
-    )
+    await conn.execute(INSERT_OUTCOMES, *columns(OutcomeRow, rows))
 
 
-CLOSE_OUTCOMES = """
+CLOSE_OUTCOMES = f"""
 UPDATE signal_outcomes o SET
     status = u.status, return = u.returned * 1e-12, closed_at = u.closed_at, closed_by = u.closed_by,
     closed_seq = u.closed_seq
-FROM unnest($1::uuid[], $2::text[], $3::numeric[], $4::timestamptz[], $5::uuid[], $6::bigint[])
-     AS u (signal_id, status, returned, closed_at, closed_by, closed_seq)
+FROM {unnest(OutcomeRow, alias="u")}
 WHERE o.signal_id = u.signal_id
 """
 
 
 async def close_outcomes(conn: Connection, rows: Sequence[OutcomeRow]) -> None:
     """Store the closing of positions that were stored open."""
-    await conn.execute(
-        CLOSE_OUTCOMES,
-        [r.signal_id for r in rows],
-        [r.status for r in rows],
-        [_numeric(r.returned) for r in rows],
-        [r.closed_at for r in rows],
-        [r.closed_by for r in rows],
-        [r.closed_seq for r in rows],
-    )
+    await conn.execute(CLOSE_OUTCOMES, *columns(OutcomeRow, rows))
 
 
 DELETE_OUTCOMES = "DELETE FROM signal_outcomes WHERE provider_id = $1"
@@ -137,11 +98,7 @@ FROM signal_outcomes WHERE provider_id = $1 ORDER BY opened_seq
 async def load_outcomes(conn: Connection, provider_id: UUID) -> list[OutcomeRow]:
     """Return every position of a provider, oldest first."""
     rows = await conn.fetch(LOAD_OUTCOMES, provider_id)
-    found = [OutcomeRow(*row) for row in rows]
+    found = rows_of(OutcomeRow, rows)
     for each in found:
         each.returned = None if each.returned is None else int(each.returned)
     return found
-
-
-def _numeric(returned: int | None) -> Decimal | None:
-    return None if returned is None else Decimal(returned)

@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from db._postgres import Connection
+from db._rows import columns, insert, names, row_of, rows_of, upsert
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,8 @@ class Holder:
     is_provider: bool
 
 
-_COLUMNS = """id, user_id, created_at, last_used_at, expires_at, user_agent, ip, current_hash, previous_hash,
-    rotated_at"""
-
 LOAD_SESSIONS = f"""
-SELECT {_COLUMNS} FROM sessions
+SELECT {names(SessionRow)} FROM sessions
 WHERE user_id = ANY ($1::uuid[]) AND revoked_at IS NULL AND expires_at > now()
 ORDER BY last_used_at, id
 """
@@ -57,24 +55,15 @@ ORDER BY last_used_at, id
 
 async def load_sessions(conn: Connection, user_ids: Sequence[UUID]) -> list[SessionRow]:
     """Return the live sessions of these users, the last used at the end."""
-    return [SessionRow(*row) for row in await conn.fetch(LOAD_SESSIONS, user_ids)]
+    return rows_of(SessionRow, await conn.fetch(LOAD_SESSIONS, user_ids))
 
 
-UPSERT_SESSIONS = f"""
-INSERT INTO sessions ({_COLUMNS})
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::text[],
-                     $7::text[], $8::bytea[], $9::bytea[], $10::timestamptz[])
-ON CONFLICT (id) DO UPDATE SET
-    last_used_at = excluded.last_used_at, expires_at = excluded.expires_at, user_agent = excluded.user_agent,
-    ip = excluded.ip, current_hash = excluded.current_hash, previous_hash = excluded.previous_hash,
-    rotated_at = excluded.rotated_at
-"""
+UPSERT_SESSIONS = upsert("sessions", SessionRow, key=("id",), keep=("user_id", "created_at"))
 
 
 async def upsert_sessions(conn: Connection, sessions: Sequence[SessionRow]) -> None:
     """Store sessions that began or were used."""
-    columns = [[getattr(each, name) for each in sessions] for name in SessionRow.__match_args__]
-    await conn.execute(UPSERT_SESSIONS, *columns)
+    await conn.execute(UPSERT_SESSIONS, *columns(SessionRow, sessions))
 
 
 REVOKE_SESSIONS = "UPDATE sessions SET revoked_at = now() WHERE id = ANY ($1::uuid[]) AND revoked_at IS NULL"
@@ -85,22 +74,12 @@ async def revoke_sessions(conn: Connection, ids: Sequence[UUID]) -> None:
     await conn.execute(REVOKE_SESSIONS, ids)
 
 
-INSERT_REFRESH_TOKENS = """
-INSERT INTO refresh_tokens (hash, session_id, user_id, issued_at)
-SELECT * FROM unnest($1::bytea[], $2::uuid[], $3::uuid[], $4::timestamptz[])
-ON CONFLICT DO NOTHING
-"""
+INSERT_REFRESH_TOKENS = insert("refresh_tokens", RefreshRow) + " ON CONFLICT DO NOTHING"
 
 
 async def insert_refresh_tokens(conn: Connection, tokens: Sequence[RefreshRow]) -> None:
     """Store issued tokens."""
-    await conn.execute(
-        INSERT_REFRESH_TOKENS,
-        [each.hash for each in tokens],
-        [each.session_id for each in tokens],
-        [each.user_id for each in tokens],
-        [each.issued_at for each in tokens],
-    )
+    await conn.execute(INSERT_REFRESH_TOKENS, *columns(RefreshRow, tokens))
 
 
 FIND_HOLDER = """
@@ -112,8 +91,7 @@ FROM refresh_tokens t WHERE t.hash = $1
 
 async def find_holder(conn: Connection, refresh_hash: bytes) -> Holder | None:
     """Return the holder of a token, whether or not it may still be used; None for one that was never issued."""
-    row = await conn.fetchrow(FIND_HOLDER, refresh_hash)
-    return None if row is None else Holder(*row)
+    return row_of(Holder, await conn.fetchrow(FIND_HOLDER, refresh_hash))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +114,7 @@ ORDER BY s.last_used_at DESC LIMIT 200
 
 async def find_devices(conn: Connection, email: str, presented: Sequence[bytes]) -> list[Device]:
     """Return where an address's user was signed in within the last weeks; `presented` are hashes of refresh tokens."""
-    return [Device(*row) for row in await conn.fetch(FIND_DEVICES, email, presented)]
+    return rows_of(Device, await conn.fetch(FIND_DEVICES, email, presented))
 
 
 HAD_SESSION = "SELECT true FROM sessions WHERE id = $1 AND user_id = $2"

@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from db._postgres import Connection
+from db._rows import row_of
 from schemas._vocabulary import TokenPurpose
 
 
@@ -27,8 +28,7 @@ WHERE t.hash = $1 AND t.purpose = $2 AND t.used_at IS NULL AND t.expires_at > no
 
 async def find_link(conn: Connection, token_hash: bytes, purpose: TokenPurpose) -> LinkHolder | None:
     """Return the holder of a link, if it is still valid."""
-    row = await conn.fetchrow(FIND_LINK, token_hash, purpose)
-    return None if row is None else LinkHolder(*row)
+    return row_of(LinkHolder, await conn.fetchrow(FIND_LINK, token_hash, purpose))
 
 
 # A mailed link may be opened twice: by a scanner that runs scripts and then by a person, or by an impatient one.

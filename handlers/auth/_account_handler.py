@@ -16,7 +16,7 @@ from config.ids import parse_uuid, uuid7
 from config.keys import token_hash
 from db._postgres import connection
 from db.users import accounts, sessions
-from db.users.accounts import Person
+from db.users.accounts import PersonRow
 from handlers._http.access import Claims
 from handlers._http.base import GatewayHandler
 from handlers._http.security import cookies_named, is_own_page
@@ -79,7 +79,7 @@ class AccountHandler(GatewayHandler):
         """Ask the owner of an account, of preferences or of an address."""
         return await self.services.actors.ref(USERS, key).ask(key, message)
 
-    async def find_caller(self) -> Person:
+    async def find_caller(self) -> PersonRow:
         """Return the caller's account as it is now. Raises Unauthorized when there is none."""
         async with connection(self.services.pool) as conn:
             person = await accounts.find_by_id(conn, self.user_id)
@@ -130,7 +130,7 @@ class AccountHandler(GatewayHandler):
             raise Unauthorized(f"There are {len(found)} cookies of the name {name}")
         return found[0] if found else None
 
-    async def begin_session(self, person: Person, checked_hash: str | None, new_hash: str | None = None) -> Document:
+    async def begin_session(self, person: PersonRow, checked_hash: str | None, new_hash: str | None = None) -> Document:
         """Sign the user in and return the answer to a login, with its cookie. Raises Unauthorized."""
         refresh_token = self.accounts.refresh.first()
         signed_in = await self.ask_account(

@@ -15,7 +15,7 @@ from config.keys import token_hash
 from config.metrics import LOGINS, REGISTRATIONS
 from db._postgres import connection, transaction
 from db.users import accounts, tokens
-from db.users.accounts import AccountRow, Person
+from db.users.accounts import AccountRow, PersonRow
 from handlers._http.endpoint import endpoint
 from handlers.auth._account_handler import AccountHandler
 from handlers.auth._oauth import STATE_LIFETIME, OAuthProvider, OAuthUser, ProviderFailed, code_challenge
@@ -133,7 +133,7 @@ class OAuthCallback(OAuthHandler):
                 continue  # another request was faster: look again
         raise Unavailable("This login is being set up; try again")
 
-    async def _link(self, known: Person, user: OAuthUser) -> None:
+    async def _link(self, known: PersonRow, user: OAuthUser) -> None:
         message = LinkIdentity(user.provider, user.subject, now(), user.display_name, user.avatar_url)
         ended = await self.ask_account(known.account.id, message)
         self.gateway.revoked.add(ended)

@@ -21,7 +21,7 @@ from actors.users.messages import USERS, Activity, FirstFollow, ProviderFacts, Q
 from config.clock import now
 from config.ids import first_id, uuid7
 from config.settings import Settings
-from db import achievements, referrals
+from db import achievements, referrals, streaks
 from db._postgres import connection, transaction
 from schemas.errors import AppError, Internal, NotFound
 from tests.support.accounts import World, accounts_world, gateway_of
@@ -146,7 +146,7 @@ async def test_a_crash_loses_no_day(settings: Settings) -> None:
                 await world.forget()
         assert await unlocked(world, user) == {"streak_7"}
         async with connection(world.pool) as conn:
-            [row] = await achievements.load_streaks(conn, [user])
+            [row] = await streaks.load_streaks(conn, "user", [user])
         assert (row.current_count, row.longest_count, row.zone) == (8, 8, "Asia/Tokyo")
         await tell(world, user, Activity("login", NOON + timedelta(days=20), "Asia/Tokyo"))
         await world.forget()
@@ -161,7 +161,7 @@ async def test_days_of_several_kinds_in_one_batch_are_all_kept(settings: Setting
         days = [NOON + timedelta(days=each) for each in (0, 1, 2, 9, 10, 30)]
         await batch(world, *((user, Activity(kind, at, "UTC")) for at in days for kind in ("login", "analysis_post")))
         async with connection(world.pool) as conn:
-            rows = await achievements.load_streaks(conn, [user])
+            rows = await streaks.load_streaks(conn, "user", [user])
         assert {(each.streak_type, each.current_count, each.longest_count) for each in rows} == {
             ("login", 1, 3),
             ("analysis_post", 1, 3),
@@ -193,8 +193,8 @@ async def test_comments_count_in_their_authors_zones_whether_or_not_they_were_to
 
         async def days() -> Any:
             async with connection(world.pool) as conn:
-                rows = await achievements.load_streaks(conn, [told, untold])
-            return {each.user_id: (each.last_on, each.current_count) for each in rows} if len(rows) == 2 else None
+                rows = await streaks.load_streaks(conn, "user", [told, untold])
+            return {each.owner_id: (each.last_on, each.current_count) for each in rows} if len(rows) == 2 else None
 
         found = await until(days)
         assert found[untold] == (at.date(), 1)
@@ -377,12 +377,12 @@ async def test_the_look_ups_use_an_index(settings: Settings) -> None:
     some = uuid7()
     questions: dict[str, list[Any]] = {
         achievements.LOAD_PROGRESS: [[some]],
-        achievements.LOAD_STREAKS: [[some]],
+        streaks.LOAD_STREAKS["user"]: [[some]],
         achievements.UNLOCKED: [some],
         achievements.FACTS: [some],
         achievements.QUALIFIED: [some],
-        achievements.STREAKS: [some],
-        achievements.ZONES: [[some]],
+        streaks.STREAKS_OF: [[some]],
+        streaks.LOAD_ZONES: [[some]],
         achievements.POSTS: [some, some, 10],
         achievements.WALK_PROVIDERS: [some, 10, ["x"], ["wins"], [1]],
         referrals.FIND_OWNER: ["KING42"],

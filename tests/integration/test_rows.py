@@ -123,10 +123,10 @@ async def test_named_tuples_and_structs_are_rows_too_and_join_any_statement(data
         await conn.execute(INSERT, *columns(ThingRow, [FULL, EMPTY]))
         rename = f"""
             UPDATE things t SET name = r.name || $1, size = r.factor
-            FROM {unnest(Renamed, "r", first=2)} WHERE t.id = r.id"""
+            FROM {unnest(Renamed, alias="r", first=2)} WHERE t.id = r.id"""
         await conn.execute(rename, "!", *columns(Renamed, [Renamed(EMPTY.id, "new"), Renamed(UUID(int=9), "none")]))
         pairs = [Pair(EMPTY.id, ("x", "y")), Pair(FULL.id, ())]
-        query = f"SELECT p.id, t.name, p.words FROM {unnest(Pair, 'p')} JOIN things t USING (id) ORDER BY id"
+        query = f"SELECT p.id, t.name, p.words FROM {unnest(Pair, alias='p')} JOIN things t USING (id) ORDER BY id"
         assert [tuple(row) for row in await conn.fetch(query, *columns(Pair, pairs))] == [
             (FULL.id, "é", []),
             (EMPTY.id, "new!", ["x", "y"]),

@@ -17,8 +17,18 @@ KEYWORDS = ("select", "insert", "update", "delete", "with")
 def _statements() -> Iterator[tuple[str, str]]:
     for module in pkgutil.walk_packages(db.__path__, "db."):
         for name, value in vars(importlib.import_module(module.name)).items():
-            if name.isupper() and isinstance(value, str) and value.split() and value.split()[0].lower() in KEYWORDS:
-                yield f"{module.name}.{name}", value
+            for key, statement in _alternatives(value) if name.isupper() else ():
+                if isinstance(statement, str) and statement.split()[:1] and statement.split()[0].lower() in KEYWORDS:
+                    yield f"{module.name}.{name}{key}", statement
+
+
+def _alternatives(value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        yield from ((f"[{key}]", each) for key, each in value.items())
+    elif isinstance(value, tuple):
+        yield from ((f"[{number}]", each) for number, each in enumerate(value))
+    else:
+        yield "", value
 
 
 STATEMENTS = dict(_statements())
@@ -29,6 +39,8 @@ def test_the_statements_are_found() -> None:
         "db.lens.intake.INSERT_EVENTS",
         "db.lens.stages.MOVE",
         "db.signals.writes.INSERT_SIGNALS",
+        "db.streaks.UPSERT_STREAKS[provider]",
+        "db.users.tokens.EXPIRE[0]",
     } <= STATEMENTS.keys()
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.streaks import Run, Streak, from_row, is_alive, local_day, next_midnight, record, record_all, to_columns
-from db.achievements import StreakRow
+from db.streaks import StreakRow
 
 ZONES = (
     "UTC",

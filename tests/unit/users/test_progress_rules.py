@@ -18,8 +18,9 @@ from actors.users.messages import Activity, EditSettings, FirstFollow, ProviderF
 from actors.users.progress import ProgressState, decide
 from actors.users.referrals import REFERRALS, TIERS, expected, may_choose_code, tier_after, tier_of
 from config.ids import uuid7
-from db.achievements import EndedStreakRow, UnlockedRow
+from db.achievements import UnlockedRow
 from db.referrals import ActedRow, QualifiedRow
+from db.streaks import EndedStreakRow
 from schemas.errors import Internal
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
