@@ -21,7 +21,7 @@ from config.clock import rfc3339
 from config.documents import Document
 from config.ids import parse_uuid
 from schemas._json import DOUBLE_DIGITS, MOST_DEPTH, is_plain
-from schemas._loading import LoadingSchema
+from schemas._loading import LoadingSchema, Reading
 from schemas._vocabulary import values_of
 
 PRICE_DIGITS = 15  # before the point: more than any market's price or size has
@@ -164,17 +164,6 @@ class AsItIs(fields.Field[T]):
         return value
 
 
-class Reading(fields.Field[T]):
-    """A field that reads a value alike wherever it is given."""
-
-    def read(self, value: object) -> T:
-        """Return the value in its loaded form. Raises ValidationError."""
-        raise NotImplementedError
-
-    def _deserialize(self, value: object, attr: str | None, data: Mapping[str, object] | None, **_: object) -> T:
-        return self.read(value)
-
-
 class Text(fields.String):
     """A string of `min` to `max` characters."""
 
@@ -192,7 +181,6 @@ class ConvertedText(Reading[Any], Text):  # a str, or None where a subclass make
         raise NotImplementedError
 
     def read(self, value: object) -> str | None:
-        """Read a text."""
         if not isinstance(value, str):
             raise self.make_error("invalid")
         return self.convert(value)
@@ -212,7 +200,6 @@ class AnyCase(Reading[str], Choice):
     """One of a closed vocabulary of small letters, in upper or lower case; loaded in lower case."""
 
     def read(self, value: object) -> str:
-        """Read a text."""
         if not isinstance(value, str):
             raise self.make_error("invalid")
         return value.lower()
@@ -225,7 +212,6 @@ class Price(AsItIs[Decimal], Reading[Decimal], fields.Decimal):
     """
 
     def read(self, value: object) -> Decimal:
-        """Read a number."""
         number = _number(value)
         if number is None:
             raise ValidationError("must be a number")
@@ -257,7 +243,6 @@ class Number(AsItIs[float], Reading[float], fields.Float):
         self.above = above
 
     def read(self, value: object) -> float:
-        """Read a number."""
         number = _number(value)
         if number is None:
             raise ValidationError("must be a number")
@@ -275,7 +260,6 @@ class Whole(AsItIs[int], Reading[int], fields.Integer):
         super().__init__(validate=_range(min, max), **options)
 
     def read(self, value: object) -> int:
-        """Read an integer."""
         if type(value) is not int:
             raise ValidationError("must be an integer")
         return value
@@ -285,7 +269,6 @@ class Flag(AsItIs[bool], Reading[bool], fields.Boolean):
     """A JSON boolean."""
 
     def read(self, value: object) -> bool:
-        """Read a boolean."""
         if not isinstance(value, bool):
             raise ValidationError("must be true or false")
         return value
@@ -301,7 +284,6 @@ class Timestamp(Reading[datetime], fields.AwareDateTime):
     _SPACED_OFFSET = re.compile(r".*[0-9] [0-9]{2}:[0-9]{2}")  # a bare + in a query becomes a space
 
     def read(self, value: object) -> datetime:
-        """Read a time."""
         if isinstance(value, str) and self._FORM.fullmatch(value):
             try:
                 return datetime.fromisoformat(value.upper()).astimezone(UTC)
@@ -321,7 +303,6 @@ class Day(Reading[str], fields.String):
     _FORM = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")  # date.fromisoformat also takes the days of weeks
 
     def read(self, value: object) -> str:
-        """Read a date."""
         if isinstance(value, str) and self._FORM.fullmatch(value):
             try:
                 return date.fromisoformat(value).isoformat()
@@ -334,7 +315,6 @@ class Identifier(Reading[UUID], fields.UUID):
     """A UUID in its canonical form."""
 
     def read(self, value: object) -> UUID:
-        """Read a UUID."""
         found = parse_uuid(value) if isinstance(value, str) else None
         if found is None:
             raise ValidationError("must be a UUID")
@@ -401,7 +381,6 @@ class Object(AsItIs[Any], Reading[Any], fields.Dict):
     """A JSON object of any content that every reader of JSON can take."""
 
     def read(self, value: object) -> Document:
-        """Read an object."""
         if not isinstance(value, dict):
             raise ValidationError("must be an object")
         if not is_plain(value):

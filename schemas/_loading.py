@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import marshmallow
 from marshmallow import EXCLUDE, RAISE, ValidationError, fields, missing, types, validate
@@ -17,7 +17,19 @@ Given = Mapping[str, object]
 Field = fields.Field[Any]
 Load = Callable[[object, str, Given], object]  # of a value, under a key, in an object: as Field.deserialize
 
+T = TypeVar("T")
 _ASK = object()  # in place of a default: the field supplies it, or refuses
+
+
+class Reading(fields.Field[T]):
+    """A field that reads a value alike wherever it is given."""
+
+    def read(self, value: object) -> T:
+        """Return the value in its loaded form. Raises ValidationError."""
+        raise NotImplementedError
+
+    def _deserialize(self, value: object, attr: str | None, data: Given | None, **_: object) -> T:
+        return self.read(value)
 
 
 class _Way(NamedTuple):
@@ -133,11 +145,12 @@ def _text_loader(field: Field, bounds: Sequence[validate.Length], sets: Sequence
 
 def _any_loader(field: Field) -> Load:
     whole, own, checks = field.deserialize, field._deserialize, tuple(field.validators)  # noqa: SLF001
+    read = field.read if isinstance(field, Reading) else None
 
     def load(value: object, key: str, data: Given) -> object:
         if value is None or value is missing:
             return whole(value, key, data)
-        found = own(value, key, data)
+        found = own(value, key, data) if read is None else read(value)
         for check in checks:
             check(found)
         return found

@@ -65,7 +65,6 @@ class EmailAddress(ConvertedText):
     """An e-mail address, loaded lower-cased and trimmed."""
 
     def convert(self, text: str) -> str:
-        """Normalise and check it."""
         address = normalise_email(text)
         if not is_email(address):
             raise ValidationError("must be an e-mail address")
@@ -79,7 +78,6 @@ class AnyEmail(ConvertedText):
         super().__init__(min=1, max=320, **options)
 
     def convert(self, text: str) -> str:
-        """Normalise it."""
         return normalise_email(text)
 
 
@@ -87,7 +85,6 @@ class Line(ConvertedText):
     """A line of text, trimmed."""
 
     def convert(self, text: str) -> str:
-        """Trim and check it."""
         line = text.strip()
         if not is_plain_text(line):
             raise ValidationError(_CONTROL)
@@ -105,7 +102,6 @@ class DisplayName(ConvertedText):
         self._may_idle = may_idle
 
     def convert(self, text: str) -> str:
-        """Normalise and check it."""
         name = normalise_text(text).strip(" ")
         if not is_plain_text(name):
             raise ValidationError(_CONTROL)
@@ -122,7 +118,6 @@ class Prose(ConvertedText):
     """A text for people, in lines, trimmed; an empty one is none."""
 
     def convert(self, text: str) -> str | None:
-        """Trim and check it."""
         prose = text.replace("\r\n", "\n").strip()
         if not is_plain_text(prose, _LAYOUT):
             raise ValidationError(_CONTROL)
@@ -140,7 +135,6 @@ class HttpsUrl(ConvertedText):
         super().__init__(max=URL_CHARACTERS, **options)
 
     def convert(self, text: str) -> str:
-        """Check it."""
         if not is_https_url(text):
             raise ValidationError("must be an https URL")
         return text

@@ -8,7 +8,8 @@ from typing import TypeVar, Unpack
 import marshmallow
 from marshmallow import ValidationError, fields, validate
 
-from schemas._fields import FieldOptions, Flag, Number, Reading, Schema, Text, Whole, about
+from schemas._fields import FieldOptions, Flag, Number, Schema, Text, Whole, about
+from schemas._loading import Reading
 
 _DIGITS = 15  # of an integer
 T = TypeVar("T")
@@ -27,7 +28,6 @@ class QueryWhole(Whole):
     """An integer in a query string."""
 
     def read(self, value: object) -> int:
-        """Read an integer's text."""
         if not isinstance(value, str) or re.fullmatch(r"[+-]?[0-9]+", value) is None:
             raise ValidationError("must be an integer")
         # int() of a long text takes quadratic time, and Postgres holds no more than a bigint: past fifteen digits it
@@ -44,7 +44,6 @@ class QueryNumber(Number):
     """A number in a query string."""
 
     def read(self, value: object) -> float:
-        """Read a number's text."""
         # More digits than a double is ever printed with, but not so many that reading them takes time.
         if not isinstance(value, str) or re.fullmatch(r"[+-]?[0-9]{1,300}(\.[0-9]{1,300})?", value) is None:
             raise ValidationError("must be a number")
@@ -55,7 +54,6 @@ class QueryFlag(Flag):
     """`true` or `false` in a query string."""
 
     def read(self, value: object) -> bool:
-        """Read a boolean's text."""
         if value not in ("true", "false"):
             raise ValidationError("must be true or false")
         return value == "true"
@@ -71,7 +69,6 @@ class CommaList(Reading[list[T]]):
         super().__init__(validate=validate, **options)
 
     def read(self, value: object) -> list[T]:
-        """Read the values."""
         if not isinstance(value, str):
             raise ValidationError("must be a list separated by commas")
         found = []

@@ -29,7 +29,6 @@ class NewPassword(ConvertedText):
     """A password to be set. Whether it is the e-mail is the schema's, or the handler's, to check."""
 
     def convert(self, text: str) -> str:
-        """Normalise and check it."""
         password = normalise_text(text)
         problem = password_problem(password)
         if problem is not None:

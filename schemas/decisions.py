@@ -49,7 +49,6 @@ class Reason(ConvertedText):
     """Text that can be stored and shown: no NUL, no half of a surrogate pair, no control character."""
 
     def convert(self, text: str) -> str:
-        """Check it."""
         if not text.isprintable():
             raise ValidationError("must not contain control characters")
         return text

@@ -134,7 +134,6 @@ class Note(ConvertedText):
         super().__init__(min=1, max=1000, **options)
 
     def convert(self, text: str) -> str:
-        """Check it."""
         if text.isspace():
             raise ValidationError("must not be blank")
         return text

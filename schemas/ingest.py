@@ -14,21 +14,9 @@ from marshmallow import ValidationError, post_load
 from config.clock import now
 from config.documents import Document, Loaded
 from config.ids import parse_uuid
-from schemas._fields import (
-    AnyCase,
-    Choice,
-    FieldOptions,
-    Nested,
-    Number,
-    Price,
-    Reading,
-    Schema,
-    Text,
-    Timestamp,
-    Whole,
-    about,
-)
+from schemas._fields import AnyCase, Choice, FieldOptions, Nested, Number, Price, Schema, Text, Timestamp, Whole, about
 from schemas._json import parse_object
+from schemas._loading import Reading
 from schemas._problems import field_errors
 from schemas._symbols import CATEGORY_OF, normalise_symbol
 from schemas._vocabulary import AssetCategory, AssetType, EventType, PublicAction
@@ -60,7 +48,6 @@ class _Key(Reading[str], Text):
         super().__init__(min=1, max=max, **options)
 
     def read(self, value: object) -> str:
-        """Read a text or an integer."""
         if type(value) is int:
             return str(value)
         if not isinstance(value, str):
@@ -74,7 +61,6 @@ class _Score(Whole):
     """An integer, also one written with a fraction of zero: other systems keep scores as floats."""
 
     def read(self, value: object) -> int:
-        """Read an integer."""
         if isinstance(value, Decimal) and value.is_finite() and value.adjusted() < 3 and value == value.to_integral():
             value = int(value)
         return super().read(value)

@@ -40,7 +40,6 @@ class Handle(ConvertedText):
     """A name on Twitter, loaded without its @."""
 
     def convert(self, text: str) -> str:
-        """Remove the @, and check it."""
         match = _HANDLE.fullmatch(text.strip())
         if match is None:
             raise ValidationError("must be a Twitter handle: 1-15 letters, digits and _")
@@ -51,7 +50,6 @@ class Specialty(ConvertedText):
     """A word or two, trimmed."""
 
     def convert(self, text: str) -> str:
-        """Normalise and check it."""
         words = normalise_text(text).strip()
         if not is_plain_text(words):
             raise ValidationError("must not contain control characters")

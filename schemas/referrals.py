@@ -30,7 +30,6 @@ class Code(ConvertedText):
     """A referral code, loaded in upper case."""
 
     def convert(self, text: str) -> str:
-        """Check it."""
         # Letters outside ASCII may have an upper-case form inside it: ſ becomes S.
         if not text.isascii() or not _CODE.fullmatch(text.upper()):
             raise ValidationError(f"must be {CODE_CHARACTERS[0]}-{CODE_CHARACTERS[1]} letters A-Z and digits")

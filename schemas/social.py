@@ -43,7 +43,6 @@ class Words(ConvertedText):
     """A comment's text: trimmed, in lines, not blank."""
 
     def convert(self, text: str) -> str:
-        """Trim and check it."""
         words = text.replace("\r\n", "\n").strip()
         if not words:
             raise ValidationError("must not be blank")

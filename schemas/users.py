@@ -43,7 +43,6 @@ class Zone(ConvertedText):
     """The name of an IANA time zone."""
 
     def convert(self, text: str) -> str:
-        """Check it."""
         if text not in _zones():
             raise ValidationError("must be an IANA time zone, as in America/New_York")
         return text
@@ -60,7 +59,6 @@ class Symbol(ConvertedText):
     """A symbol of any asset class, in its stored form: upper case, but for the free text of predictions."""
 
     def convert(self, text: str) -> str:
-        """Normalise and check it."""
         try:
             return stored_symbol(text)
         except ValueError as error:
@@ -71,7 +69,6 @@ class Filters(Object):
     """A JSON object of the client's own making, at most 8 KiB."""
 
     def read(self, value: object) -> Document:
-        """Read an object."""
         document = {name: _plain(each, FILTER_DEPTH - 1) for name, each in super().read(value).items()}
         if len(orjson.dumps(document)) > FILTER_BYTES:
             raise ValidationError(f"must have at most {FILTER_BYTES} bytes")
