@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from db._postgres import Connection
@@ -15,8 +15,8 @@ PAGE = 500  # rows that are fetched at a time: ranking them takes 30 ms, during 
 
 
 @dataclass(frozen=True, slots=True)
-class StandingRow:
-    """A provider's record at a moment, and its increase since each mark: 7, 14, 30 and 60 days before.
+class TotalsRow:
+    """A provider's record at a moment, and its increase in windows of 7, 14, 30 and 60 days before.
 
     Returns are sums in units of 1e-12. `*_best` is the longest run of PROFIT among the signals closed in the window,
     `*_before_best` in the one before it.
@@ -52,7 +52,7 @@ class StandingRow:
     week_old_streak: int
 
 
-_STANDING = """
+_TOTALS = """
     provider_id, total_signals, followers, closed, wins, trunc(return_sum * 1e12)::text, current_streak,
     week_follows, two_weeks_follows, month_follows, two_months_follows,
     week_closed, week_wins, trunc(week_returns * 1e12)::text,
@@ -62,6 +62,19 @@ _STANDING = """
     week_best, week_before_best, month_best, month_before_best, week_old_streak
 """
 _SUMS = (5, 13, 16, 19, 22)
+
+
+class BoardRecord(NamedTuple):
+    """A provider's current track record, in absolute figures: the next one makes up for one that was lost."""
+
+    provider_id: UUID
+    total_signals: int
+    followers: int
+    closed: int
+    wins: int
+    return_sum: int  # of the closed signals' returns, in units of 1e-12
+    current_streak: int
+
 
 REFRESH = "REFRESH MATERIALIZED VIEW CONCURRENTLY leaderboard"
 _ALONE = "SELECT pg_try_advisory_xact_lock($1)"
@@ -113,22 +126,22 @@ async def load_lag(conn: Connection) -> Lag:
     return Lag(row[0], row[1])
 
 
-LOAD_COPY = f"SELECT {_STANDING} FROM leaderboard"
+LOAD_COPY = f"SELECT {_TOTALS} FROM leaderboard"
 
 
-async def load_copy(conn: Connection) -> AsyncIterator[list[StandingRow]]:
+async def load_copy(conn: Connection) -> AsyncIterator[list[TotalsRow]]:
     """Yield the hourly copy, some hundreds at a time, within a transaction."""
     cursor = await conn.cursor(LOAD_COPY)
     while rows := await cursor.fetch(PAGE):
-        yield [_standing(row) for row in rows]
+        yield [_totals(row) for row in rows]
 
 
-LOAD_STANDINGS = f"SELECT {_STANDING} FROM provider_standings WHERE provider_id = ANY ($1::uuid[])"
+LOAD_TOTALS = f"SELECT {_TOTALS} FROM provider_standings WHERE provider_id = ANY ($1::uuid[])"
 
 
-async def load_standings(conn: Connection, ids: Sequence[UUID]) -> list[StandingRow]:
+async def load_totals(conn: Connection, ids: Sequence[UUID]) -> list[TotalsRow]:
     """Return the current figures of these providers."""
-    return [_standing(row) for row in await conn.fetch(LOAD_STANDINGS, ids)]
+    return [_totals(row) for row in await conn.fetch(LOAD_TOTALS, ids)]
 
 
 LOAD_RECORDS = """
@@ -137,15 +150,12 @@ SELECT provider_id, total_signals, follower_count, win_count + loss_count + brea
 FROM provider_stats
 """
 
-RecordTuple = tuple[UUID, int, int, int, int, int, int]
-"""Provider, signals, followers, closed, wins, the sum of its returns in units of 1e-12, streak."""
 
-
-async def load_records(conn: Connection) -> AsyncIterator[list[RecordTuple]]:
+async def load_records(conn: Connection) -> AsyncIterator[list[BoardRecord]]:
     """Yield the current figures that rank each provider, some hundreds at a time, within a transaction."""
     cursor = await conn.cursor(LOAD_RECORDS)
     while rows := await cursor.fetch(PAGE):
-        yield [(row[0], row[1], row[2], row[3], row[4], int(row[5]), row[6]) for row in rows]
+        yield [BoardRecord(row[0], row[1], row[2], row[3], row[4], int(row[5]), row[6]) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,19 +214,19 @@ _VALUES: Mapping[tuple[Board, Period], str] = {
 
 TOP = {
     key: f"""
-SELECT {_STANDING}, at FROM leaderboard
+SELECT {_TOTALS}, at FROM leaderboard
 WHERE {value} IS NOT NULL ORDER BY {value} DESC, total_signals DESC, provider_id LIMIT $1
 """
     for key, value in _VALUES.items()
 }
 
 
-async def load_top(conn: Connection, board: Board, period: Period, limit: int) -> list[tuple[StandingRow, datetime]]:
+async def load_top(conn: Connection, board: Board, period: Period, limit: int) -> list[tuple[TotalsRow, datetime]]:
     """Return the first providers of a board in the hourly copy, best first, and when each was copied."""
-    return [(_standing(row), row[-1]) for row in await conn.fetch(TOP[board, period], limit)]
+    return [(_totals(row), row[-1]) for row in await conn.fetch(TOP[board, period], limit)]
 
 
-PLACE = {
+RANK = {
     key: f"""
 WITH me AS (SELECT {value} AS value, total_signals, provider_id FROM leaderboard WHERE provider_id = $1)
 SELECT CASE WHEN me.value IS NOT NULL THEN (
@@ -229,24 +239,24 @@ SELECT CASE WHEN me.value IS NOT NULL THEN (
 }
 
 
-async def load_place(conn: Connection, board: Board, period: Period, provider_id: UUID) -> tuple[int | None] | None:
+async def load_rank(conn: Connection, board: Board, period: Period, provider_id: UUID) -> tuple[int | None] | None:
     """Return a provider's rank in the hourly copy, (None,) when it is not on this board; None: not in the copy."""
-    row = await conn.fetchrow(PLACE[board, period], provider_id)
+    row = await conn.fetchrow(RANK[board, period], provider_id)
     return None if row is None else (row[0],)
 
 
-LOAD_COPIED = f"SELECT {_STANDING} FROM leaderboard WHERE provider_id = $1"
+LOAD_COPIED = f"SELECT {_TOTALS} FROM leaderboard WHERE provider_id = $1"
 
 
-async def load_copied(conn: Connection, provider_id: UUID) -> StandingRow | None:
+async def load_copied(conn: Connection, provider_id: UUID) -> TotalsRow | None:
     """Return a provider's row of the hourly copy."""
     row = await conn.fetchrow(LOAD_COPIED, provider_id)
-    return None if row is None else _standing(row)
+    return None if row is None else _totals(row)
 
 
-def _standing(row: Any) -> StandingRow:
+def _totals(row: Any) -> TotalsRow:
     # Sums come as text: the driver's Decimals cost four times as much to make as their texts, and we want integers.
     values = list(row[:28])
-    for place in _SUMS:
-        values[place] = int(values[place])
-    return StandingRow(*values)
+    for index in _SUMS:
+        values[index] = int(values[index])
+    return TotalsRow(*values)

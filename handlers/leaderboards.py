@@ -10,8 +10,8 @@ from typing import TypeVar
 from uuid import UUID
 
 from actors._runtime.messages import Message
-from actors.leaderboards.messages import LEADERBOARDS, Place, PlaceOf, Ranking, Standing, Top
-from actors.leaderboards.rankings import place_of
+from actors.leaderboards.messages import LEADERBOARDS, BoardEntry, BoardPosition, PositionOf, Ranking, Top
+from actors.leaderboards.rankings import entry_of
 from actors.leaderboards.totals import BoardTotals, value_and_change
 from config.clock import now
 from config.documents import Document, Loaded
@@ -29,7 +29,7 @@ from schemas.leaderboards import Leaderboard, LeaderboardQuery
 log = logging.getLogger(__name__)
 
 ASK_SECONDS = 0.8
-PLACE_SECONDS = 0.4
+POSITION_SECONDS = 0.4
 """How long the actor may take, for a board and then for a rank: that leaves time to read the copy within the two
 seconds of an answer."""
 _LEADERBOARD = Leaderboard()
@@ -43,10 +43,10 @@ class _Board:
 
     document: Document
     encoded: bytes
-    places: Mapping[UUID, Place]
+    entries: Mapping[UUID, BoardEntry]
     is_live: bool
 
-    def with_me(self, mine: Standing | None) -> object:
+    def with_me(self, mine: BoardPosition | None) -> object:
         """Return the document with the caller's rank and value; None: they are not known."""
         return self.encoded if mine is None else {**self.document, "me": mine._asdict()}
 
@@ -68,17 +68,17 @@ class OneLeaderboard(GatewayHandler):
 
     async def _with_me(self, shown: _Board, board: Board, period: Period, limit: int, user_id: UUID) -> object:
         """Return the board, and the caller's rank from the board's own source: else they may contradict each other."""
-        if shown.is_live and user_id not in shown.places:
+        if shown.is_live and user_id not in shown.entries:
             try:
-                return shown.with_me(await self._ask(PlaceOf(board, period, user_id), PLACE_SECONDS))
+                return shown.with_me(await self._ask(PositionOf(board, period, user_id), POSITION_SECONDS))
             except Unavailable as error:
-                log.info("a leaderboard with a place comes from the copy: %s", error)
+                log.info("a leaderboard with a rank comes from the copy: %s", error)
             key = (board, period, limit, "copy")
             shown = await self.services.boards.get(key, lambda: self._copied_board(board, period, limit))
-        place = shown.places.get(user_id)
-        if place is not None:
-            return shown.with_me(Standing(place.rank, place.value))
-        return shown.with_me(await self._copied_place(board, period, user_id))
+        entry = shown.entries.get(user_id)
+        if entry is not None:
+            return shown.with_me(BoardPosition(entry.rank, entry.value))
+        return shown.with_me(await self._copied_position(board, period, user_id))
 
     async def _board(self, board: Board, period: Period, limit: int) -> _Board:
         try:
@@ -91,49 +91,49 @@ class OneLeaderboard(GatewayHandler):
     async def _copied_board(self, board: Board, period: Period, limit: int) -> _Board:
         async with connection(self.services.pool) as conn:
             rows = await sql.load_top(conn, board, period, limit)
-        ranking = Ranking(_places(rows, board, period), rows[0][1] if rows else now())
+        ranking = Ranking(_entries(rows, board, period), rows[0][1] if rows else now())
         return await self._dressed(ranking, board, period, is_live=False)
 
     async def _dressed(self, ranking: Ranking, board: Board, period: Period, *, is_live: bool) -> _Board:
         async with connection(self.services.pool) as conn:
-            cards = await sql.load_cards(conn, [each.provider_id for each in ranking.places])
+            cards = await sql.load_cards(conn, [each.provider_id for each in ranking.entries])
         compared = "month" if period == "month" else "week"
-        entries = [_entry(each, cards[each.provider_id], compared) for each in ranking.places]
+        entries = [_entry(each, cards[each.provider_id], compared) for each in ranking.entries]
         document: Document = {
             "leaderboard": board,
             "period": period,
             "entries": entries,
             "updated_at": ranking.updated_at,
         }
-        places = {each.provider_id: each for each in ranking.places}
-        return _Board(document, encode(_LEADERBOARD.dump(document)), places, is_live)
+        by_provider = {each.provider_id: each for each in ranking.entries}
+        return _Board(document, encode(_LEADERBOARD.dump(document)), by_provider, is_live)
 
-    async def _copied_place(self, board: Board, period: Period, user_id: UUID) -> Standing | None:
+    async def _copied_position(self, board: Board, period: Period, user_id: UUID) -> BoardPosition | None:
         async with connection(self.services.pool) as conn:
             row = await sql.load_copied(conn, user_id)
-            place = await sql.load_place(conn, board, period, user_id)
-        if row is None or place is None:
+            rank = await sql.load_rank(conn, board, period, user_id)
+        if row is None or rank is None:
             return None
-        return Standing(place[0], value_and_change(BoardTotals(row), board, period)[0])
+        return BoardPosition(rank[0], value_and_change(BoardTotals(row), board, period)[0])
 
     async def _ask(self, message: Message[Reply], seconds: float) -> Reply:
         return await self.services.actors.ref(LEADERBOARDS, "").ask("", message, deadline_seconds=seconds)
 
 
-def _places(rows: Sequence[tuple[sql.StandingRow, datetime]], board: Board, period: Period) -> tuple[Place, ...]:
-    return tuple(place_of(rank, BoardTotals(row), board, period) for rank, (row, _) in enumerate(rows, start=1))
+def _entries(rows: Sequence[tuple[sql.TotalsRow, datetime]], board: Board, period: Period) -> tuple[BoardEntry, ...]:
+    return tuple(entry_of(rank, BoardTotals(row), board, period) for rank, (row, _) in enumerate(rows, start=1))
 
 
-def _entry(place: Place, card: CardRow, compared: str) -> Document:
+def _entry(entry: BoardEntry, card: CardRow, compared: str) -> Document:
     return {
-        "rank": place.rank,
+        "rank": entry.rank,
         "provider": {
             "user_id": str(card.user_id),
             "display_name": card.display_name,
             "avatar_url": card.avatar_url,
             "is_verified": card.is_verified,
         },
-        "value": place.value,
-        "change": place.change,
+        "value": entry.value,
+        "change": entry.change,
         "change_period": compared,
     }

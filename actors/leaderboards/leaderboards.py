@@ -6,19 +6,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 from uuid import UUID
 
 from actors._runtime.context import ActorContext, Behaviour
 from actors._runtime.messages import Envelope, Message
-from actors.leaderboards.messages import PlaceOf, Ranking, Record, Standings, Top
+from actors.leaderboards.messages import PositionOf, Ranking, RankRecords, Top
 from actors.leaderboards.rankings import Rankings
 from actors.leaderboards.refreshing import Refreshing
 from actors.leaderboards.totals import BoardTotals
 from config.clock import now
 from db import leaderboards as sql
 from db._postgres import transaction
-from db.leaderboards import StandingRow
+from db.leaderboards import BoardRecord, TotalsRow
 from schemas.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -56,49 +55,50 @@ class Leaderboards(Behaviour):
         """See Behaviour."""
         return {"providers": len(self._rankings), "doubtful": len(self._doubtful)}
 
-    async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
+    async def process(self, batch: Sequence[Envelope]) -> Sequence[object]:
         """See Behaviour."""
         return [self._answer(each.message) for each in batch]
 
-    def _answer(self, message: Message[Any]) -> Any:
-        if isinstance(message, Standings):
-            return self._take(message.records)
+    def _answer(self, message: Message[object]) -> object:
+        if isinstance(message, RankRecords):
+            self._take(message.records)
+            return None
         rankings = self._rankings
         if isinstance(message, Top):
             board, period = message.board, message.period
             return Ranking(rankings.top(board, period, message.limit), rankings.changed_at(board, period))
-        assert isinstance(message, PlaceOf)
-        return rankings.standing(message.board, message.period, message.provider_id)
+        assert isinstance(message, PositionOf)
+        return rankings.position(message.board, message.period, message.provider_id)
 
-    def _take(self, records: Iterable[Record]) -> None:
+    def _take(self, records: Iterable[BoardRecord]) -> None:
         at = now()
         for record in records:
             self._moved.add(record.provider_id)
             if not self._rankings.take(record, at):
                 self._doubtful[record.provider_id] = None
         if self._doubtful and not self._rereading.locked():  # the holder of the lock resolves the rest
-            self.context.spawn(self._settle_or_wait(), name="read anew")
+            self.context.spawn(self._try_to_reread(), name="read anew")
 
-    async def _settle_or_wait(self) -> None:
+    async def _try_to_reread(self) -> None:
         try:
-            await self._settle()
+            await self._reread()
         except Unavailable as error:
             log.info("%d providers are read anew later: %s", len(self._doubtful), error)
 
-    async def _settle(self) -> None:
+    async def _reread(self) -> None:
         """Re-read the providers whose best runs cannot be derived from their records."""
         async with self._rereading:
             while self._doubtful:
                 ids = list(self._doubtful)[:REREAD]
                 self._moved.clear()
                 async with self.context.connection() as conn:
-                    rows = await sql.load_standings(conn, ids)
+                    rows = await sql.load_totals(conn, ids)
                 for provider_id in ids:
                     if provider_id not in self._moved:  # else what was read may be older than the message
                         del self._doubtful[provider_id]
                 self._put(rows)
 
-    def _put(self, rows: Iterable[StandingRow]) -> None:
+    def _put(self, rows: Iterable[TotalsRow]) -> None:
         at = now()
         for row in rows:
             if row.provider_id not in self._moved:
@@ -110,13 +110,13 @@ class Leaderboards(Behaviour):
         async with self._rereading, transaction(self.context.pool, deadline_seconds=READ_SECONDS) as conn:
             self._moved.clear()
             async for page in sql.load_records(conn):
-                for record in map(Record._make, page):
+                for record in page:
                     if record.provider_id not in self._moved and not known.is_known(record):
                         self._doubtful[record.provider_id] = None
                         missed += 1
         if missed:
             log.info("%d providers have moved since they were ranked", missed)
-        await self._settle()
+        await self._reread()
 
     async def _look_after_copy(self) -> None:
         """Refresh the copy when that is due; one task calls it, so never two at once."""
@@ -147,13 +147,7 @@ class Leaderboards(Behaviour):
             self._moved.clear()
             async for page in sql.load_copy(conn):
                 for row in page:
-                    if row.provider_id not in self._doubtful and not self._rankings.is_known(_record(row)):
+                    if row.provider_id not in self._doubtful and not self._rankings.is_known(BoardTotals(row).record):
                         self._doubtful[row.provider_id] = None
                 self._put(row for row in page if row.provider_id not in self._doubtful)
-        await self._settle()
-
-
-def _record(row: StandingRow) -> Record:
-    return Record(
-        row.provider_id, row.total_signals, row.followers, row.closed, row.wins, row.return_sum, row.current_streak
-    )
+        await self._reread()

@@ -8,32 +8,21 @@ from uuid import UUID
 
 from actors._runtime.messages import Message
 from config.values import Value
+from db.leaderboards import BoardRecord
 from schemas._vocabulary import Board, Period
 
 LEADERBOARDS = "leaderboards"
 
 
-class Record(NamedTuple):
-    """A provider's current track record, in absolute figures: the next one makes up for one that was lost."""
-
-    provider_id: UUID
-    total_signals: int
-    followers: int
-    closed: int
-    wins: int
-    return_sum: int  # of the closed signals' returns, in units of 1e-12
-    current_streak: int
-
-
-class Standings(Message[None]):
+class RankRecords(Message[None]):
     """Changed records; their owners send them after the commit, in the order of the commits."""
 
     idempotent: ClassVar[bool] = True
 
-    records: tuple[Record, ...]
+    records: tuple[BoardRecord, ...]
 
 
-class Place(NamedTuple):
+class BoardEntry(NamedTuple):
     """One entry of a board; `change` is null where there is nothing to compare with."""
 
     rank: int
@@ -45,7 +34,7 @@ class Place(NamedTuple):
 class Ranking(Value):
     """The first entries of a board, and when it last changed."""
 
-    places: tuple[Place, ...]
+    entries: tuple[BoardEntry, ...]
     updated_at: datetime
 
 
@@ -59,14 +48,14 @@ class Top(Message[Ranking]):
     limit: int
 
 
-class Standing(NamedTuple):
+class BoardPosition(NamedTuple):
     """A provider's position on a board; rank and value are null when it is not on it."""
 
     rank: int | None
     value: float | None
 
 
-class PlaceOf(Message[Standing | None]):
+class PositionOf(Message[BoardPosition | None]):
     """Ask for a provider's position on a board; None for an id that is no provider's."""
 
     writes: ClassVar[bool] = False

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from sortedcontainers import SortedList
 
-from actors.leaderboards.messages import Place, Record, Standing
+from actors.leaderboards.messages import BoardEntry, BoardPosition
 from actors.leaderboards.totals import BOARDS, BoardTotals, number_of, value_and_change, values
+from db.leaderboards import BoardRecord
 from schemas._vocabulary import Board, Period
 
 # Best first: the value and the number of signals, both negated, then the id, in one integer: searching such lists takes
@@ -41,8 +42,8 @@ class Rankings:
         columns: list[list[_Key]] = [[] for _ in BOARDS]
         for totals in all_totals:
             keys = _keys_of(totals)
-            self._totals[totals.id.int] = totals
-            self._keys[totals.id.int] = keys
+            self._totals[totals.record.provider_id.int] = totals
+            self._keys[totals.record.provider_id.int] = keys
             for column, key in zip(columns, keys, strict=True):
                 if key is not None:
                     column.append(key)
@@ -51,33 +52,33 @@ class Rankings:
 
     def put(self, totals: BoardTotals, at: datetime) -> None:
         """Insert or replace a provider's totals."""
-        self._totals[totals.id.int] = totals
+        self._totals[totals.record.provider_id.int] = totals
         self._reorder(totals, at)
 
-    def take(self, record: Record, at: datetime) -> bool:
+    def take(self, record: BoardRecord, at: datetime) -> bool:
         """Apply a changed record; False: the provider's best runs are out of date and must be re-read."""
         totals = self._totals.get(record.provider_id.int)
         if totals is None:
             totals = self._totals[record.provider_id.int] = BoardTotals.beginning(record.provider_id)
-        elif totals.is_like(record):
+        elif totals.record == record:
             return True
         is_certain = totals.take(record)
         self._reorder(totals, at)
         return is_certain
 
-    def is_known(self, record: Record) -> bool:
+    def is_known(self, record: BoardRecord) -> bool:
         """Return whether the record equals the provider's current totals."""
         totals = self._totals.get(record.provider_id.int)
-        return totals is not None and totals.is_like(record)
+        return totals is not None and totals.record == record
 
-    def top(self, board: Board, period: Period, limit: int) -> tuple[Place, ...]:
+    def top(self, board: Board, period: Period, limit: int) -> tuple[BoardEntry, ...]:
         """Return the first entries of a board."""
         ranking = self._lists[number_of(board, period)]
         return tuple(
-            place_of(rank, self._totals[key & _ID], board, period) for rank, key in enumerate(ranking[:limit], start=1)
+            entry_of(rank, self._totals[key & _ID], board, period) for rank, key in enumerate(ranking[:limit], start=1)
         )
 
-    def standing(self, board: Board, period: Period, provider_id: UUID) -> Standing | None:
+    def position(self, board: Board, period: Period, provider_id: UUID) -> BoardPosition | None:
         """Return a provider's position on a board; None for an unknown one."""
         totals = self._totals.get(provider_id.int)
         if totals is None:
@@ -85,14 +86,14 @@ class Rankings:
         number = number_of(board, period)
         key = self._keys[provider_id.int][number]
         value, _ = value_and_change(totals, board, period)
-        return Standing(None if key is None else self._lists[number].bisect_left(key) + 1, value)
+        return BoardPosition(None if key is None else self._lists[number].bisect_left(key) + 1, value)
 
     def changed_at(self, board: Board, period: Period) -> datetime:
         """Return when the board last changed."""
         return self._changed_at[number_of(board, period)]
 
     def _reorder(self, totals: BoardTotals, at: datetime) -> None:
-        known, keys = self._keys.get(totals.id.int), _keys_of(totals)
+        known, keys = self._keys.get(totals.record.provider_id.int), _keys_of(totals)
         if known is None:
             known = [None] * len(keys)
         for number, (old, new) in enumerate(zip(known, keys, strict=True)):
@@ -104,17 +105,17 @@ class Rankings:
             if new is not None:
                 ranking.add(new)
             self._changed_at[number] = at
-        self._keys[totals.id.int] = keys
+        self._keys[totals.record.provider_id.int] = keys
 
 
-def place_of(rank: int, totals: BoardTotals, board: Board, period: Period) -> Place:
+def entry_of(rank: int, totals: BoardTotals, board: Board, period: Period) -> BoardEntry:
     """Return the entry of a provider that is on the board."""
     value, change = value_and_change(totals, board, period)
     assert value is not None
-    return Place(rank, totals.id, value, change)
+    return BoardEntry(rank, totals.record.provider_id, value, change)
 
 
 def _keys_of(totals: BoardTotals) -> list[_Key | None]:
-    low = ((_LEAST - totals.signals) << _ID_BITS) + totals.id.int
+    low = ((_LEAST - totals.record.total_signals) << _ID_BITS) + totals.record.provider_id.int
     shift = _SIGNALS_BITS + _ID_BITS
     return [None if value is None else (-value << shift) + low for value in values(totals)]

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from actors.leaderboards.messages import Record
-from db.leaderboards import StandingRow
+from db.leaderboards import BoardRecord, TotalsRow
 from schemas._vocabulary import Board, Period
 
 LEAST_CLOSED = 10
@@ -24,7 +23,7 @@ _RETURN_UNITS = 10**12
 
 
 @dataclass(slots=True)
-class Mark:
+class Beginning:
     """A provider's record at the beginning of a window."""
 
     followers: int
@@ -34,41 +33,31 @@ class Mark:
 
 
 class BoardTotals:
-    """A provider's board totals: its current record, and its record at each mark."""
+    """A provider's board totals: its current record, and its record at the beginning of each window."""
 
     __slots__ = (
-        "closed",
-        "followers",
-        "id",
         "month",
         "month_before_best",
         "month_best",
-        "return_sum",
-        "signals",
-        "streak",
+        "record",
         "two_months",
         "two_weeks",
         "week",
         "week_before_best",
         "week_best",
         "week_old_streak",
-        "wins",
     )  # fmt: skip
 
-    def __init__(self, row: StandingRow) -> None:
-        self.id: UUID = row.provider_id
-        self.signals = row.total_signals
-        self.followers = row.followers
-        self.closed = row.closed
-        self.wins = row.wins
-        self.return_sum = row.return_sum
-        self.streak = row.current_streak
-        self.week = self._mark(row.week_follows, row.week_closed, row.week_wins, row.week_returns)
-        self.two_weeks = self._mark(
+    def __init__(self, row: TotalsRow) -> None:
+        self.record = BoardRecord(
+            row.provider_id, row.total_signals, row.followers, row.closed, row.wins, row.return_sum, row.current_streak
+        )
+        self.week = self._before(row.week_follows, row.week_closed, row.week_wins, row.week_returns)
+        self.two_weeks = self._before(
             row.two_weeks_follows, row.two_weeks_closed, row.two_weeks_wins, row.two_weeks_returns
         )
-        self.month = self._mark(row.month_follows, row.month_closed, row.month_wins, row.month_returns)
-        self.two_months = self._mark(
+        self.month = self._before(row.month_follows, row.month_closed, row.month_wins, row.month_returns)
+        self.two_months = self._before(
             row.two_months_follows, row.two_months_closed, row.two_months_wins, row.two_months_returns
         )
         self.week_best = row.week_best
@@ -77,38 +66,23 @@ class BoardTotals:
         self.month_before_best = row.month_before_best
         self.week_old_streak = row.week_old_streak
 
-    def _mark(self, follows: int, closed: int, wins: int, returns: int) -> Mark:
-        return Mark(self.followers - follows, self.closed - closed, self.wins - wins, self.return_sum - returns)
+    def _before(self, follows: int, closed: int, wins: int, returns: int) -> Beginning:
+        now = self.record
+        return Beginning(now.followers - follows, now.closed - closed, now.wins - wins, now.return_sum - returns)
 
     @classmethod
     def beginning(cls, provider_id: UUID) -> BoardTotals:
         """Return the totals of a new provider."""
-        return cls(StandingRow(provider_id, *[0] * 27))
+        return cls(TotalsRow(provider_id, *[0] * 27))
 
-    def is_like(self, record: Record) -> bool:
-        """Return whether the record changes nothing."""
-        return (
-            self.signals == record.total_signals
-            and self.followers == record.followers
-            and self.closed == record.closed
-            and self.wins == record.wins
-            and self.return_sum == record.return_sum
-            and self.streak == record.current_streak
-        )
-
-    def take(self, record: Record) -> bool:
+    def take(self, record: BoardRecord) -> bool:
         """Apply a newer record; False: several signals were closed at once, so it does not determine the best runs."""
-        closed, wins = record.closed - self.closed, record.wins - self.wins
-        self.signals = record.total_signals
-        self.followers = record.followers
-        self.closed = record.closed
-        self.wins = record.wins
-        self.return_sum = record.return_sum
-        self.streak = record.current_streak
-        self.week_best = max(self.week_best, min(self.streak, self.closed - self.week.closed))
-        self.month_best = max(self.month_best, min(self.streak, self.closed - self.month.closed))
+        closed, wins = record.closed - self.record.closed, record.wins - self.record.wins
+        self.record, streak = record, record.current_streak
+        self.week_best = max(self.week_best, min(streak, record.closed - self.week.closed))
+        self.month_best = max(self.month_best, min(streak, record.closed - self.month.closed))
         # All won: the run continued. None won: it ended. All wins came last: no other run is hidden in between.
-        return closed >= 0 and (closed == wins or wins == 0 or self.streak == wins)
+        return closed >= 0 and (closed == wins or wins == 0 or streak == wins)
 
 
 BOARDS: tuple[tuple[Board, Period], ...] = (
@@ -143,19 +117,19 @@ def number_of(board: Board, period: Period) -> int:
 
 def values(t: BoardTotals) -> tuple[int | None, ...]:
     """Return a provider's value on each of BOARDS; None: it is not on it."""
-    week, month = t.week, t.month
-    gained_week, gained_month = t.followers - week.followers, t.followers - month.followers
+    r, week, month = t.record, t.week, t.month
+    gained_week, gained_month = r.followers - week.followers, r.followers - month.followers
     return (
-        t.followers,
+        r.followers,
         gained_month,
         gained_week,
-        _rate(t.wins, t.closed),
-        _rate(t.wins - month.wins, t.closed - month.closed),
-        _rate(t.wins - week.wins, t.closed - week.closed),
-        _mean(t.return_sum, t.closed),
-        _mean(t.return_sum - month.return_sum, t.closed - month.closed),
-        _mean(t.return_sum - week.return_sum, t.closed - week.closed),
-        t.streak or None,
+        _rate(r.wins, r.closed),
+        _rate(r.wins - month.wins, r.closed - month.closed),
+        _rate(r.wins - week.wins, r.closed - week.closed),
+        _mean(r.return_sum, r.closed),
+        _mean(r.return_sum - month.return_sum, r.closed - month.closed),
+        _mean(r.return_sum - week.return_sum, r.closed - week.closed),
+        r.current_streak or None,
         t.month_best or None,
         t.week_best or None,
         _growth(gained_month, month.followers) if gained_month > 0 else None,

@@ -12,8 +12,9 @@ from datetime import datetime
 from uuid import UUID
 
 from actors._runtime.context import ActorContext
-from actors.leaderboards.messages import LEADERBOARDS, Record, Standings
+from actors.leaderboards.messages import LEADERBOARDS, RankRecords
 from actors.users.messages import USERS, FirstFollow, ProviderFacts, progress_key
+from db.leaderboards import BoardRecord
 from db.providers.records import RecordRow
 
 
@@ -31,7 +32,7 @@ def tell(
     """Send every record to the boards, and facts and first follows to the users' owners."""
     changes = list(changes)
     if changes:
-        context.ref(LEADERBOARDS, "").tell("", Standings(tuple(_standing(each.after) for each in changes)))
+        context.ref(LEADERBOARDS, "").tell("", RankRecords(tuple(_board_record(each.after) for each in changes)))
     for each in changes:
         if is_event(each):
             key = progress_key(each.after.provider_id)
@@ -49,8 +50,8 @@ def is_event(change: Changed) -> bool:
     return before is None or _reached(before) != _reached(after)
 
 
-def _standing(record: RecordRow) -> Record:
-    return Record(
+def _board_record(record: RecordRow) -> BoardRecord:
+    return BoardRecord(
         provider_id=record.provider_id,
         total_signals=record.total_signals,
         followers=record.follower_count,

@@ -12,7 +12,7 @@ import pytest
 from actors._runtime.context import Behaviour
 from actors._runtime.messages import Message
 from actors.leaderboards.leaderboards import Leaderboards
-from actors.leaderboards.messages import LEADERBOARDS, PlaceOf, Top
+from actors.leaderboards.messages import LEADERBOARDS, PositionOf, Top
 from actors.providers.messages import PROVIDERS
 from actors.providers.providers import Providers
 from actors.users.messages import USERS
@@ -184,7 +184,7 @@ async def test_the_copy_is_read_while_the_actor_is_unavailable(settings: Setting
         assert "me" not in await board(king, "followers")
 
 
-@pytest.mark.parametrize("silent_on", [Top, PlaceOf])
+@pytest.mark.parametrize("silent_on", [Top, PositionOf])
 async def test_the_board_and_my_place_come_from_one_source(settings: Settings, silent_on: type[Message[Any]]) -> None:
     async with boards_world(settings) as world:
         king = await new_provider(world, "king@example.com", "King")
@@ -204,6 +204,6 @@ async def test_the_board_and_my_place_come_from_one_source(settings: Settings, s
         assert [each["provider"]["user_id"] for each in copied["entries"]] == [str(id_of(king))]
         assert copied["me"] == {"rank": 1, "value": 0}
         assert copied["updated_at"] < rfc3339(copied_at)
-        if silent_on is PlaceOf:  # whoever asks for no place has the actor's board
+        if silent_on is PositionOf:  # whoever asks for no position has the actor's board
             fan.token = None
             assert (await board(fan, "followers", "?limit=1&period=month"))["entries"][0]["value"] == 1

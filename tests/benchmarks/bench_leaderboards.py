@@ -18,12 +18,12 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from actors._runtime.messages import decode, encode
-from actors.leaderboards.messages import Record, Standings
+from actors.leaderboards.messages import RankRecords
 from actors.leaderboards.rankings import Rankings
 from actors.leaderboards.totals import BOARDS, BoardTotals
 from config.clock import now
 from config.ids import uuid7
-from db.leaderboards import StandingRow
+from db.leaderboards import BoardRecord, TotalsRow
 
 PROVIDERS = 100_000
 UPDATES = 20_000
@@ -33,7 +33,7 @@ LEAST_UPDATES = 10_000
 MOST_READ_MS = 5.0
 UNIT = 10**12
 
-KINDS: dict[str, Callable[[Record], Record]] = {
+KINDS: dict[str, Callable[[BoardRecord], BoardRecord]] = {
     "a follow": lambda r: r._replace(followers=r.followers + 1),
     "a signal": lambda r: r._replace(total_signals=r.total_signals + 1),
     "a close": lambda r: r._replace(
@@ -65,27 +65,29 @@ def main() -> int:
 
 def _measure(providers: int) -> tuple[dict[str, float], float]:
     chance = random.Random(1)
-    rows = [_standing(uuid7(), chance) for _ in range(providers)]
+    rows = [_totals(uuid7(), chance) for _ in range(providers)]
     rankings = Rankings(now())
     rankings.fill(map(BoardTotals, rows))
     known = [
-        Record(r.provider_id, r.total_signals, r.followers, r.closed, r.wins, r.return_sum, r.current_streak)
+        BoardRecord(r.provider_id, r.total_signals, r.followers, r.closed, r.wins, r.return_sum, r.current_streak)
         for r in rows
     ]
     rates = {kind: max(_rate(rankings, known, change, chance) for _ in range(ROUNDS)) for kind, change in KINDS.items()}
     return rates, max(_read_ms(rankings, number) for number in range(len(BOARDS)))
 
 
-def _rate(rankings: Rankings, known: list[Record], change: Callable[[Record], Record], chance: random.Random) -> float:
-    changed: list[Record] = []
+def _rate(
+    rankings: Rankings, known: list[BoardRecord], change: Callable[[BoardRecord], BoardRecord], chance: random.Random
+) -> float:
+    changed: list[BoardRecord] = []
     for _ in range(UPDATES):
-        place = chance.randrange(len(known))
-        known[place] = change(known[place])
-        changed.append(known[place])
-    messages = [encode(Standings(tuple(changed[start : start + MESSAGE]))) for start in range(0, UPDATES, MESSAGE)]
+        index = chance.randrange(len(known))
+        known[index] = change(known[index])
+        changed.append(known[index])
+    messages = [encode(RankRecords(tuple(changed[start : start + MESSAGE]))) for start in range(0, UPDATES, MESSAGE)]
     began, at = time.process_time(), now()
     for message in messages:
-        taken: Standings = decode(message)
+        taken: RankRecords = decode(message)
         for record in taken.records:
             rankings.take(record, at)
     return UPDATES / (time.process_time() - began)
@@ -100,11 +102,11 @@ def _read_ms(rankings: Rankings, number: int) -> float:
     return sorted(times)[len(times) // 2] * 1e3
 
 
-def _standing(provider_id: UUID, chance: random.Random) -> StandingRow:
+def _totals(provider_id: UUID, chance: random.Random) -> TotalsRow:
     closed = chance.randrange(200)
     lately: Sequence[int] = sorted(chance.randrange(closed + 1) for _ in range(4))
     follows = sorted(chance.randrange(2_500) for _ in range(4))
-    return StandingRow(
+    return TotalsRow(
         provider_id, closed + chance.randrange(50), 5_000 + chance.randrange(5_000), closed, closed // 2,
         chance.randrange(-UNIT, UNIT), chance.randrange(5), *follows,
         *(each for count in lately for each in (count, count // 2, chance.randrange(UNIT))),

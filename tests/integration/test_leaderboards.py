@@ -16,13 +16,14 @@ import pytest
 
 from actors.leaderboards import leaderboards, refreshing
 from actors.leaderboards.leaderboards import Leaderboards
-from actors.leaderboards.messages import LEADERBOARDS, PlaceOf, Ranking, Record, Standing, Standings, Top
-from actors.leaderboards.rankings import place_of
+from actors.leaderboards.messages import LEADERBOARDS, BoardPosition, PositionOf, Ranking, RankRecords, Top
+from actors.leaderboards.rankings import entry_of
 from actors.leaderboards.totals import BOARDS, BoardTotals, earlier_values, values
 from config.clock import now
 from config.ids import uuid7
 from config.settings import Settings
 from db import leaderboards as sql
+from db.leaderboards import BoardRecord
 from tests.support.local_actors import LocalActors, local_actors
 from tests.support.streams import until
 
@@ -38,12 +39,12 @@ class History:
     follows: list[tuple[datetime, int]] = field(default_factory=list)
 
     @property
-    def record(self) -> Record:
+    def record(self) -> BoardRecord:
         returns = [returned for _, returned in self.closes]
         streak = _run(returns)
         wins = sum(each > 0 for each in returns)
         followers = sum(delta for _, delta in self.follows)
-        return Record(self.provider_id, len(returns) + 3, followers, len(returns), wins, sum(returns), streak)
+        return BoardRecord(self.provider_id, len(returns) + 3, followers, len(returns), wins, sum(returns), streak)
 
 
 def _run(returns: Sequence[int]) -> int:
@@ -144,11 +145,11 @@ async def _top(actors: LocalActors, board: str, period: str, limit: int = 100) -
 
 
 async def _followers_of(actors: LocalActors) -> dict[UUID, float]:
-    return {place.provider_id: place.value for place in (await _top(actors, "followers", "all")).places}
+    return {entry.provider_id: entry.value for entry in (await _top(actors, "followers", "all")).entries}
 
 
 async def _streaks_of_the_week(actors: LocalActors) -> dict[UUID, float]:
-    return {place.provider_id: place.value for place in (await _top(actors, "streak", "week")).places}
+    return {entry.provider_id: entry.value for entry in (await _top(actors, "streak", "week")).entries}
 
 
 async def test_every_board_is_what_counting_by_hand_says_and_what_its_copy_says(settings: Settings) -> None:
@@ -156,7 +157,7 @@ async def test_every_board_is_what_counting_by_hand_says_and_what_its_copy_says(
     histories = [_random_history(random.Random(seed), at) for seed in range(40)]
     async with _world(settings, histories) as (actors, conn):
         by_hand = {each.provider_id: _values_by_hand(each, at) for each in histories}
-        rows = await sql.load_standings(conn, list(by_hand))  # type: ignore[arg-type]
+        rows = await sql.load_totals(conn, list(by_hand))  # type: ignore[arg-type]
         assert {row.provider_id: list(values(BoardTotals(row))) for row in rows} == by_hand
         before = {each.provider_id: _values_by_hand(_until(each, at - timedelta(days=7)), at) for each in histories}
         for row in rows:
@@ -164,18 +165,18 @@ async def test_every_board_is_what_counting_by_hand_says_and_what_its_copy_says(
             assert week_ago[BOARDS.index(("streak", "all"))] == (before[row.provider_id][9] or 0)
             assert week_ago[BOARDS.index(("return", "all"))] == before[row.provider_id][6]
         for number, (board, period) in enumerate(BOARDS):
-            top = (await _top(actors, board, period)).places
-            assert {place.provider_id for place in top} == {
+            top = (await _top(actors, board, period)).entries
+            assert {entry.provider_id for entry in top} == {
                 provider_id for provider_id, found in by_hand.items() if found[number] is not None
             }
             copied = await sql.load_top(conn, board, period, 100)  # type: ignore[arg-type]
             assert (
-                tuple(place_of(rank, BoardTotals(row), board, period) for rank, (row, _) in enumerate(copied, start=1))
+                tuple(entry_of(rank, BoardTotals(row), board, period) for rank, (row, _) in enumerate(copied, start=1))
                 == top
             )
-            for place in (top[0], top[-1]):
-                assert await sql.load_place(conn, board, period, place.provider_id) == (place.rank,)  # type: ignore[arg-type]
-        nobody = await sql.load_place(conn, "followers", "all", uuid7())  # type: ignore[arg-type]
+            for entry in (top[0], top[-1]):
+                assert await sql.load_rank(conn, board, period, entry.provider_id) == (entry.rank,)  # type: ignore[arg-type]
+        nobody = await sql.load_rank(conn, "followers", "all", uuid7())  # type: ignore[arg-type]
         assert nobody is None
 
 
@@ -183,19 +184,19 @@ def _until(history: History, at: datetime) -> History:
     return History(history.provider_id, [each for each in history.closes if each[0] <= at], [])
 
 
-async def test_news_move_the_boards_at_once_and_a_restart_finds_them_again(settings: Settings) -> None:
+async def test_a_record_moves_the_boards_at_once_and_a_restart_finds_them_again(settings: Settings) -> None:
     first, second = History(follows=[(now(), 1)]), History()
     async with _world(settings, [first, second]) as (actors, conn):
         assert list(await _followers_of(actors)) == [first.provider_id, second.provider_id]
         second.follows += [(now(), 1), (now(), 1)]
         await _store(conn, [second])
         ref = actors.ref(LEADERBOARDS)
-        await ref.ask("", Standings((second.record,)))
+        await ref.ask("", RankRecords((second.record,)))
         assert list(await _followers_of(actors)) == [second.provider_id, first.provider_id]
-        place = await ref.ask("", PlaceOf("followers", "week", second.provider_id))
-        assert place == Standing(1, 2)
+        entry = await ref.ask("", PositionOf("followers", "week", second.provider_id))
+        assert entry == BoardPosition(1, 2)
         changed = (await _top(actors, "followers", "all")).updated_at
-        await ref.ask("", Standings((second.record,)))  # told twice: nothing changes
+        await ref.ask("", RankRecords((second.record,)))  # sent twice: nothing changes
         assert (await _top(actors, "followers", "all")).updated_at == changed
         newcomer = History(follows=[(now(), 1)] * 3)
         await _store(conn, [newcomer])
@@ -213,7 +214,7 @@ async def test_lost_notices_are_found_by_comparing(settings: Settings) -> None:
         assert await _followers_of(actors) == {history.provider_id: 1}
 
 
-async def test_runs_that_the_news_do_not_tell_are_read_anew(settings: Settings) -> None:
+async def test_runs_that_a_record_does_not_tell_are_read_anew(settings: Settings) -> None:
     history = History()
     async with _world(settings, [history]) as (actors, conn):
         at = now()
@@ -221,7 +222,7 @@ async def test_runs_that_the_news_do_not_tell_are_read_anew(settings: Settings) 
             (at - timedelta(minutes=5 - number), returned) for number, returned in enumerate((1, 1, -1, 1))
         ]
         await _store(conn, [history])
-        await actors.ref(LEADERBOARDS).ask("", Standings((history.record,)))
+        await actors.ref(LEADERBOARDS).ask("", RankRecords((history.record,)))
 
         async def is_right() -> bool:
             return await _streaks_of_the_week(actors) == {history.provider_id: 2}
@@ -242,15 +243,15 @@ async def test_a_window_moves_on_with_the_hourly_copy(settings: Settings, monkey
     at = now()
     history = History(follows=[(at - timedelta(days=6), 1), (at, 1)])
     async with _world(settings, [history]) as (actors, conn):
-        assert (await _top(actors, "followers", "week")).places[0][2:] == (2, 2)
+        assert (await _top(actors, "followers", "week")).entries[0][2:] == (2, 2)
         history.follows[0] = (at - timedelta(days=8), 1)
         await _store(conn, [history])
         await _look(actors)  # too young
-        assert (await _top(actors, "followers", "week")).places[0][2:] == (2, 2)
+        assert (await _top(actors, "followers", "week")).entries[0][2:] == (2, 2)
         monkeypatch.setattr(refreshing, "LEAST_SECONDS", 0.0)
         actors.behaviours[LEADERBOARDS]._refreshing = refreshing.Refreshing()  # type: ignore[attr-defined]
         await _look(actors)
-        assert (await _top(actors, "followers", "week")).places[0][2:] == (1, 0)
+        assert (await _top(actors, "followers", "week")).entries[0][2:] == (1, 0)
 
 
 async def test_the_copy_is_made_anew_soon_after_a_start(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

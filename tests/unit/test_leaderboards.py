@@ -8,36 +8,33 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.leaderboards.messages import Record, Standing
+from actors.leaderboards.messages import BoardPosition
 from actors.leaderboards.rankings import Rankings
 from actors.leaderboards.refreshing import Refreshing
 from actors.leaderboards.totals import BOARDS, BoardTotals, value_and_change, values
-from db.leaderboards import StandingRow
+from db.leaderboards import BoardRecord, TotalsRow
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 IDS = [UUID(int=number) for number in (5, 1, 9, 3)]
 UNIT = 10**12
 
 
-def standing(provider_id: UUID = IDS[0], **changes: int) -> StandingRow:
-    names = [name for name in StandingRow.__slots__ if name != "provider_id"]
-    return StandingRow(provider_id, *[changes.get(name, 0) for name in names])
+def a_row(provider_id: UUID = IDS[0], **changes: int) -> TotalsRow:
+    names = [name for name in TotalsRow.__slots__ if name != "provider_id"]
+    return TotalsRow(provider_id, *[changes.get(name, 0) for name in names])
 
 
-def record(totals: BoardTotals, **changes: int) -> Record:
-    now = Record(
-        totals.id, totals.signals, totals.followers, totals.closed, totals.wins, totals.return_sum, totals.streak
-    )
-    return now._replace(**changes)
+def record(totals: BoardTotals, **changes: int) -> BoardRecord:
+    return totals.record._replace(**changes)
 
 
-def shown(row: StandingRow) -> dict[tuple[str, str], tuple[float | None, float | None]]:
+def shown(row: TotalsRow) -> dict[tuple[str, str], tuple[float | None, float | None]]:
     return {key: value_and_change(BoardTotals(row), *key) for key in BOARDS}
 
 
 def test_all_time_values_change_since_a_week_ago() -> None:
     boards = shown(
-        standing(
+        a_row(
             followers=40, week_follows=8, closed=12, wins=9, week_closed=2, week_wins=2, return_sum=UNIT,
             week_returns=UNIT // 2, current_streak=4, week_old_streak=2,
         )
@@ -50,7 +47,7 @@ def test_all_time_values_change_since_a_week_ago() -> None:
 
 def test_a_windows_values_are_compared_with_the_window_before() -> None:
     boards = shown(
-        standing(
+        a_row(
             followers=60, week_follows=15, two_weeks_follows=20, month_follows=30, two_months_follows=60,
             closed=40, wins=20, week_closed=10, week_wins=7, two_weeks_closed=14, two_weeks_wins=8,
             return_sum=3 * UNIT, week_returns=UNIT, two_weeks_returns=2 * UNIT, week_best=5, week_before_best=1,
@@ -67,8 +64,8 @@ def test_a_windows_values_are_compared_with_the_window_before() -> None:
 
 
 def test_a_win_rate_counts_from_ten_closed_signals_on() -> None:
-    assert shown(standing(closed=9, wins=9))["win_rate", "all"][0] is None
-    assert shown(standing(closed=10, wins=9))["win_rate", "all"][0] == 0.9
+    assert shown(a_row(closed=9, wins=9))["win_rate", "all"][0] is None
+    assert shown(a_row(closed=10, wins=9))["win_rate", "all"][0] == 0.9
 
 
 def test_counts_begin_with_none_but_an_average_of_nothing_is_no_value() -> None:
@@ -81,26 +78,26 @@ def test_counts_begin_with_none_but_an_average_of_nothing_is_no_value() -> None:
         ("followers", "week_follows", "two_weeks_follows", "month_follows", "two_months_follows"), 5
     )
     runs = dict.fromkeys(("current_streak", "week_best", "month_best"), 10)
-    boards = shown(standing(**closed, **wins, **returns, **follows, **runs))  # of one who began this week
+    boards = shown(a_row(**closed, **wins, **returns, **follows, **runs))  # of one who began this week
     for (board, _), (value, change) in boards.items():
         assert value is not None
         assert change == (None if board in ("win_rate", "return") else value)
 
 
 def test_a_beginner_does_not_rise_fastest() -> None:
-    assert shown(standing(followers=5, week_follows=5))["rising", "week"][0] == 0.5
+    assert shown(a_row(followers=5, week_follows=5))["rising", "week"][0] == 0.5
 
 
 def test_ties_go_to_more_signals_and_then_to_the_lower_id() -> None:
     rankings = Rankings(AT)
-    rankings.fill([BoardTotals(standing(each, followers=7, total_signals=each.int % 2)) for each in IDS[:3]])
-    rankings.put(BoardTotals(standing(IDS[3], followers=7, total_signals=2)), AT)
-    order = [place.provider_id for place in rankings.top("followers", "all", 10)]
+    rankings.fill([BoardTotals(a_row(each, followers=7, total_signals=each.int % 2)) for each in IDS[:3]])
+    rankings.put(BoardTotals(a_row(IDS[3], followers=7, total_signals=2)), AT)
+    order = [entry.provider_id for entry in rankings.top("followers", "all", 10)]
     assert order == [IDS[3], IDS[1], IDS[0], IDS[2]]
 
 
 def test_runs_that_no_record_tells_are_asked_for() -> None:
-    totals = BoardTotals(standing())
+    totals = BoardTotals(a_row())
     assert totals.take(record(totals, closed=2, wins=2, current_streak=2))
     assert totals.take(record(totals, closed=3, current_streak=0))
     assert totals.take(record(totals, closed=5, wins=3, current_streak=1))  # lost, then won
@@ -110,10 +107,10 @@ def test_runs_that_no_record_tells_are_asked_for() -> None:
 
 def test_an_unknown_provider_has_no_place_and_a_known_one_may_have_none() -> None:
     rankings = Rankings(AT)
-    assert rankings.standing("streak", "all", IDS[0]) is None
-    rankings.put(BoardTotals(standing(followers=3)), AT)
-    assert rankings.standing("streak", "all", IDS[0]) == Standing(None, None)
-    assert rankings.standing("followers", "all", IDS[0]) == Standing(1, 3)
+    assert rankings.position("streak", "all", IDS[0]) is None
+    rankings.put(BoardTotals(a_row(followers=3)), AT)
+    assert rankings.position("streak", "all", IDS[0]) == BoardPosition(None, None)
+    assert rankings.position("followers", "all", IDS[0]) == BoardPosition(1, 3)
 
 
 CHANGES = st.tuples(
@@ -126,26 +123,31 @@ def test_rankings_that_are_kept_equal_those_that_are_sorted(changes: list[tuple[
     kept, all_totals = Rankings(AT), {each: BoardTotals.beginning(each) for each in IDS}
     for provider_id, signals, followers, closed, returned in changes:
         totals = all_totals[provider_id]
-        news = record(
+        before = totals.record
+        newer = record(
             totals,
-            total_signals=totals.signals + signals,
-            followers=max(0, totals.followers + followers),
-            closed=totals.closed + closed,
-            wins=totals.wins + closed,
-            return_sum=totals.return_sum + returned,
-            current_streak=totals.streak + closed,
+            total_signals=before.total_signals + signals,
+            followers=max(0, before.followers + followers),
+            closed=before.closed + closed,
+            wins=before.wins + closed,
+            return_sum=before.return_sum + returned,
+            current_streak=before.current_streak + closed,
         )
-        assert kept.take(news, AT)
-        assert kept.is_known(news)
-        totals.take(news)
+        assert kept.take(newer, AT)
+        assert kept.is_known(newer)
+        totals.take(newer)
     seen = {provider_id for provider_id, *_ in changes}
     for number, (board, period) in enumerate(BOARDS):
-        ranked = [(values(each)[number], each) for each in all_totals.values() if each.id in seen]
-        on_it = [(-value, -each.signals, each.id) for value, each in ranked if value is not None]
+        ranked = [(values(each)[number], each.record) for each in all_totals.values()]
+        on_it = [
+            (-value, -each.total_signals, each.provider_id)
+            for value, each in ranked
+            if value is not None and each.provider_id in seen
+        ]
         top = kept.top(board, period, 10)
-        assert [place.provider_id for place in top] == [provider_id for *_, provider_id in sorted(on_it)]
-        for place in top:
-            assert kept.standing(board, period, place.provider_id) == Standing(place.rank, place.value)
+        assert [entry.provider_id for entry in top] == [provider_id for *_, provider_id in sorted(on_it)]
+        for entry in top:
+            assert kept.position(board, period, entry.provider_id) == BoardPosition(entry.rank, entry.value)
 
 
 def test_the_copy_is_made_anew_once_after_a_start_then_hourly_and_when_it_is_far_from_the_truth() -> None:
