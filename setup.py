@@ -17,6 +17,7 @@ RUNTIME = [
     "motor>=3.7",
     "msgspec>=0.20",
     "numpy>=2.2",
+    "scipy>=1.15",
     "orjson>=3.11",
     "prometheus-client>=0.24",
     "psutil>=7.0",

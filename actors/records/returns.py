@@ -1,7 +1,7 @@
 """Compute what a position returns, from the prices of its record.
 
-A price is the market's or worse (`record_price`). Returns, values and costs are whole numbers of 1e-12 of the position's
-notional value at entry; a prediction's price is the probability of YES, whichever side was taken.
+A price is the market's or worse (`record_price`). Returns, values and costs are whole numbers of 1e-12 of the
+position's notional value at entry; a prediction's price is the probability of YES, whichever side was taken.
 """
 
 from __future__ import annotations

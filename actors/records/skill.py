@@ -1,9 +1,9 @@
 """Tell skill from luck: significance over all providers at once, and Sharpe ratios shrunk towards their median.
 
-Sharpe ratios are of daily marked returns, not annualised: mean by sample deviation (ddof 1). The test takes the variance
-under the null, t = SR·√(D − 1), and Student's distribution with D − 1 degrees of freedom, one-sided. Listed are those
-that pass Benjamini and Hochberg's procedure over everyone who was ever eligible, so that the best of many is not taken
-for skilled. Sources: docs/records.md.
+Sharpe ratios are of daily marked returns, not annualised: mean by sample deviation (ddof 1). The test takes the
+variance under the null, t = SR·√(D − 1), and Student's distribution with D − 1 degrees of freedom, one-sided. Listed
+are those that pass Benjamini and Hochberg's procedure over everyone who was ever eligible, so that the best of many is
+not taken for skilled. Sources: docs/records.md.
 """
 
 from __future__ import annotations

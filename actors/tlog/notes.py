@@ -58,7 +58,7 @@ class VerifierKey:
 
 
 def parse_key(text: str) -> VerifierKey:
-    """Return the key of its text. Raises NoteRejected if it is malformed, of an unknown kind, or has the id of another."""
+    """Return the key that a text is. Raises NoteRejected if it is malformed, of another kind, or has another id."""
     name, _, rest = text.strip().partition("+")
     key_id, _, encoded = rest.partition("+")
     material = _decode(encoded)
@@ -86,7 +86,7 @@ class Signer:
         return f"{text}\n{_line(self.key, self._private.sign(text.encode()))}"
 
     def cosign(self, text: str, time: int) -> str:
-        """Return a signature line which says that at `time` (POSIX seconds) this was the latest consistent checkpoint."""
+        """Return a signature line: at `time` (POSIX seconds) this was the latest consistent checkpoint."""
         return _line(self.cosigning_key, time.to_bytes(_TIME_BYTES) + self._private.sign(_cosigned(text, time)))
 
 
@@ -179,5 +179,3 @@ def _decode(encoded: str) -> bytes:
         return b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
         raise NoteRejected("it is not base64") from error
-
-

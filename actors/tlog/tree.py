@@ -7,8 +7,9 @@ the level below. A hash of the tree anywhere between is computed from one tile.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Final
 
 TILE_WIDTH: Final = 256
 _TILE_HEIGHT: Final = 8  # 2^8 hashes
@@ -19,7 +20,8 @@ ReadTile = Callable[[int, int, int], Sequence[bytes]]
 """Returns at least the first `width` hashes of the tile at (level, index)."""
 
 
-class TileHashes(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TileHashes:
     """A full tile: its level, its index in the level, and its 256 hashes."""
 
     level: int

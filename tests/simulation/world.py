@@ -47,7 +47,7 @@ def run(world: World, seed: int) -> tuple[Counter[str], Counter[str], Skill]:
     for kind, strategy in strategies:
         trades = strategy(Trader(market, random, world.closes))
         kinds.append(kind)
-        books.append(settle(market, trades))
+        books.append(fold(market, trades))
     today = EPOCH + timedelta(days=market.days)
     eligible = [i for i, (_, track, _) in enumerate(books) if not missing_gates(track, today)]
     board = assess(
@@ -59,7 +59,7 @@ def run(world: World, seed: int) -> tuple[Counter[str], Counter[str], Skill]:
     return listed, Counter(kinds[i] for i in eligible), board
 
 
-def settle(market: Market, trades: Sequence[Trade]) -> tuple[Book, Track, date]:
+def fold(market: Market, trades: Sequence[Trade]) -> tuple[Book, Track, date]:
     """Fold a provider's trades into its book, by the rules of prices."""
     days: list[list[tuple[int, int, Event]]] = [[] for _ in range(market.days)]
     for number, trade in enumerate(trades):

@@ -34,12 +34,16 @@ def test_a_loss_counts_whether_it_is_closed_or_not() -> None:
     close_day(never_closed, DAY, [opened(1, 100)], {BTC: Decimal(80)}, FREE)
     close_day(closed, DAY, [opened(1, 100), left(1, 80)], {BTC: Decimal(80)}, FREE)
     assert never_closed.equity == closed.equity == UNIT * 8 // 10
-    assert with_open_bets(never_closed, {BTC: Decimal(80)}) == with_open_bets(closed, {}) == Bets(1, 0, 1, 0, -UNIT // 5)
+    assert (
+        with_open_bets(never_closed, {BTC: Decimal(80)}) == with_open_bets(closed, {}) == Bets(1, 0, 1, 0, -UNIT // 5)
+    )
 
 
 def test_equity_is_one_and_what_was_realised_and_what_is_open() -> None:
     book = Book()
-    first = close_day(book, DAY, [opened(1, 100), opened(2, 50, "short", ETH)], {BTC: Decimal(110), ETH: Decimal(60)}, FREE)
+    first = close_day(
+        book, DAY, [opened(1, 100), opened(2, 50, "short", ETH)], {BTC: Decimal(110), ETH: Decimal(60)}, FREE
+    )
     # (+10 % − 20 %) over two units.
     assert (first.result, first.equity, first.exposure) == (-UNIT // 20, UNIT * 95 // 100, UNIT)
     assert (first.realised, first.open_result) == (0, -UNIT // 20)
@@ -111,6 +115,9 @@ def test_an_end_of_what_has_ended_changes_nothing() -> None:
     assert book.equity == UNIT * 9 // 10
 
 
+Step = tuple[str, int, int, int]
+"""What happens, to which position, at which price, and to how many quarters of it."""
+
 EVENTS = st.lists(
     st.tuples(st.sampled_from(["open", "leave", "void"]), st.integers(0, 4), st.integers(1, 300), st.integers(1, 4)),
     max_size=6,
@@ -119,7 +126,9 @@ EVENTS = st.lists(
 
 @settings(max_examples=200, deadline=None)
 @given(days=st.lists(st.tuples(EVENTS, st.integers(1, 300), st.integers(1, 300)), min_size=1, max_size=6))
-def test_a_random_history_is_what_fractions_say(days: Sequence[tuple[list[tuple[str, int, int, int]], int, int]]) -> None:
+def test_a_random_history_is_what_fractions_say(
+    days: Sequence[tuple[list[tuple[str, int, int, int]], int, int]],
+) -> None:
     """The plain reckoning keeps every unit's cash flows and asks each evening what all of them are worth."""
     book, plain = Book(), Plain()
     number = 0
@@ -133,7 +142,9 @@ def test_a_random_history_is_what_fractions_say(days: Sequence[tuple[list[tuple[
                 events.append(opened(number, price, "long" if price % 2 else "short", ETH if which % 2 else BTC))
             elif alive:
                 chosen = sorted(alive)[which % len(alive)]
-                events.append(Voided(chosen) if kind == "void" and price < 60 else left(chosen, price, UNIT * part // 4))
+                events.append(
+                    Voided(chosen) if kind == "void" and price < 60 else left(chosen, price, UNIT * part // 4)
+                )
                 if isinstance(events[-1], Voided):
                     alive.discard(chosen)
         marks = {BTC: Decimal(btc), ETH: Decimal(eth)}

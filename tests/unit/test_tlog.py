@@ -180,7 +180,19 @@ def test_tiles_have_one_path_each(tile: Tile, path_: str) -> None:
 
 @pytest.mark.parametrize(
     "path_",
-    ["0/0", "00/000", "64/000", "0/x000/000", "0/001/002", "0/000.p/0", "0/000.p/256", "0/000.p/08", "entry/000", "0/000/", "٠/000"],
+    [
+        "0/0",
+        "00/000",
+        "64/000",
+        "0/x000/000",
+        "0/001/002",
+        "0/000.p/0",
+        "0/000.p/256",
+        "0/000.p/08",
+        "entry/000",
+        "0/000/",
+        "٠/000",
+    ],
 )
 def test_paths_that_name_no_tile(path_: str) -> None:
     assert parse_tile(path_) is None
@@ -261,7 +273,17 @@ def test_malformed_notes_are_refused(content: str) -> None:
         parse_note(content)
 
 
-@pytest.mark.parametrize("text", ["origin\n01\n{root}\n", "origin\n-1\n{root}\n", "\n1\n{root}\n", "origin\n1\nAAAA\n", "origin\n1\n", "o\n9223372036854775808\n{root}\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "origin\n01\n{root}\n",
+        "origin\n-1\n{root}\n",
+        "\n1\n{root}\n",
+        "origin\n1\nAAAA\n",
+        "origin\n1\n",
+        "o\n9223372036854775808\n{root}\n",
+    ],
+)
 def test_notes_that_are_no_checkpoints_are_refused(signer: Signer, text: str) -> None:
     root = Checkpoint("o", 1, leaf_hash(b"")).text.split("\n")[2]
     with pytest.raises(NoteRejected):
@@ -283,7 +305,9 @@ def test_a_proof_is_complete_in_itself(signer: Signer, trees: dict[int, Tree]) -
     assert parse_proof(str(proof).replace("index", "extra QUFB\nindex")) == proof
 
 
-@pytest.mark.parametrize("change", [("v1", "v2"), ("index 7", "index 07"), ("index", "place"), ("\n\n", "\n"), ("=\n", "\n")])
+@pytest.mark.parametrize(
+    "change", [("v1", "v2"), ("index 7", "index 07"), ("index", "place"), ("\n\n", "\n"), ("=\n", "\n")]
+)
 def test_malformed_proofs_are_refused(signer: Signer, trees: dict[int, Tree], change: tuple[str, str]) -> None:
     tree = trees[1000]
     note = signer.sign(Checkpoint("example.com/log", 1000, tree.frontier.root()).text)
