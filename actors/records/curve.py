@@ -21,7 +21,7 @@ Marks = Mapping[Instrument, Decimal]
 
 
 @dataclass(slots=True)
-class Position:
+class MarkedPosition:
     """An open position: one unit of notional value at entry, of which `open_part` is left.
 
     `value` is the return of a whole unit at the end of the last day, `accrued` what that made of the provider's equity,
@@ -130,7 +130,7 @@ class DayResult:
 class Book:
     """A provider's open positions, its equity, and the sums from which the figures of its record follow."""
 
-    positions: dict[int, Position] = field(default_factory=dict)
+    positions: dict[int, MarkedPosition] = field(default_factory=dict)
     bets: dict[Instrument, Bet] = field(default_factory=dict)
     closed: Bets = field(default_factory=Bets)
     peak_units: int = 0  # the greatest number of units that was open at once, up to the last day
@@ -230,7 +230,7 @@ class _Day:
         return rounded(amount * UNIT, self._peak) if self._peak else 0
 
     def _open(self, event: Opened) -> None:
-        position = Position(event.position_id, event.instrument, event.side, event.entry, event.at)
+        position = MarkedPosition(event.position_id, event.instrument, event.side, event.entry, event.at)
         self._book.positions[position.id] = position
         bet = self._book.bets.setdefault(position.instrument, Bet())
         bet.count += 1
@@ -239,7 +239,7 @@ class _Day:
         self._units += UNIT
         self._peak = max(self._peak, self._units)
 
-    def _leave(self, position: Position, event: Left) -> None:
+    def _leave(self, position: MarkedPosition, event: Left) -> None:
         part = min(event.part, position.open_part)
         left = return_of(position.instrument[0], position.side, position.entry, event.exit_price)
         self._gain += times(part, left - position.value)
@@ -249,25 +249,25 @@ class _Day:
         if not position.open_part:
             self._end(position, position.realised - position.costs)
 
-    def _void(self, position: Position) -> None:
+    def _void(self, position: MarkedPosition) -> None:
         """Take back what earlier days counted."""
         self._gain -= position.realised + times(position.open_part, position.value) - position.costs
         self._reduce(position, position.open_part)
         self._book.bets[position.instrument].count -= 1
         self._end(position, 0)
 
-    def _pay(self, position: Position, part: int) -> None:
+    def _pay(self, position: MarkedPosition, part: int) -> None:
         cost = cost_of(self._cost_bps, position.instrument[0], part)
         position.costs += cost
         self._gain -= cost
 
-    def _reduce(self, position: Position, part: int) -> None:
+    def _reduce(self, position: MarkedPosition, part: int) -> None:
         rest = position.open_part - part
         position.accrued = rounded(position.accrued * rest, position.open_part)
         position.open_part = rest
         self._units -= part
 
-    def _end(self, position: Position, result: int) -> None:
+    def _end(self, position: MarkedPosition, result: int) -> None:
         book = self._book
         del book.positions[position.id]
         bet = book.bets[position.instrument]

@@ -91,7 +91,7 @@ class Signer:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class SignedNote:
     """A text (with its last newline) and its signatures: the key's name, its id, and the signature after the id."""
 
     text: str
@@ -110,7 +110,7 @@ class Note:
         return found
 
 
-def parse_note(content: str) -> Note:
+def parse_note(content: str) -> SignedNote:
     """Return a note as it is written, nothing verified. Raises NoteRejected if it is malformed."""
     text, gap, rest = content.rpartition("\n\n")
     lines = rest.split("\n")
@@ -118,7 +118,7 @@ def parse_note(content: str) -> Note:
         raise NoteRejected("the note has no signatures")
     if any(ord(each) < ord(" ") and each != "\n" for each in content):
         raise NoteRejected("the note has control characters")
-    return Note(text + "\n", tuple(map(_parse_line, lines)))
+    return SignedNote(text + "\n", tuple(map(_parse_line, lines)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class Checkpoint:
         return f"{self.origin}\n{self.size}\n{b64encode(self.root).decode()}\n"
 
 
-def parse_checkpoint(note: Note) -> Checkpoint:
+def parse_checkpoint(note: SignedNote) -> Checkpoint:
     """Return the checkpoint that a note is. Raises NoteRejected if it is none."""
     origin, size, root, *_ = [*note.text.split("\n"), "", ""]
     if not origin or not size.isascii() or not size.isdigit() or (size[0] == "0" and size != "0"):
