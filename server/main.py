@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
+import orjson
 import uvloop
 from tornado.netutil import bind_sockets
 
@@ -190,6 +191,38 @@ def _allow_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def unknown_names(settings: Settings) -> list[str]:
+    """Return the faults of RATE_LIMITS and ACTOR_PLACEMENT: routes and kinds of actors that do not exist."""
+    problems: list[str] = []
+    for check in (
+        lambda: effective_limits(routes_for(settings), settings),
+        lambda: place(specs_of(settings), settings.actor_placement),
+    ):
+        try:
+            check()
+        except ConfigurationError as error:
+            problems += error.problems
+    return problems
+
+
+def check_names() -> int:
+    """Print the unknown names, a line each. Standard input: [ENVIRONMENT, RATE_LIMITS, ACTOR_PLACEMENT, LENS_SHARDS].
+
+    `python -m server.main names` runs this for the supervisor's preflight check, since a supervisor imports neither
+    handlers nor Ray.
+    """
+    environment, limits, placement, shards = orjson.loads(sys.stdin.buffer.read())
+    settings = Settings.load(env_file=None).replace(
+        environment=environment,
+        rate_limits=tuple((route, limit) for route, limit in limits),
+        actor_placement=placement,
+        lens_shards=shards,
+    )
+    problems = unknown_names(settings)
+    sys.stdout.write("".join(f"{problem}\n" for problem in problems))
+    return 1 if problems else 0
+
+
 def main() -> int:
     """Run a gateway; return 0 after a drain, 1 for an unexpected failure, 2 for a configuration that cannot be used."""
     os.umask(0o077)
@@ -199,8 +232,8 @@ def main() -> int:
         if missing:
             raise ConfigurationError(f"{name.upper()}: a gateway does not start it; run.py does" for name in missing)
         settings = with_kept_secrets(settings)  # what the supervisor starts has it already
-        effective_limits(routes_for(settings), settings)  # raises for a route of RATE_LIMITS that does not exist
-        place(specs_of(settings), settings.actor_placement)
+        if problems := unknown_names(settings):
+            raise ConfigurationError(problems)
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - logging is configured by what is wrong here
         return 2
@@ -219,4 +252,4 @@ async def _serve(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(check_names() if sys.argv[1:] == ["names"] else main())

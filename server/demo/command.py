@@ -19,7 +19,7 @@ from server.demo.filling import Filling
 from server.demo.prices import NoRecordings, open_markets
 from server.demo.state import State
 from server.demo.trickle import Trickle
-from server.supervisor.gateway import address_of
+from server.supervisor.gateway_service import address_of
 from server.supervisor.instance import Instance
 from server.supervisor.terminal import own_terminal
 

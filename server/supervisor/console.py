@@ -17,7 +17,7 @@ LINE_BYTES = 64 << 10
 _ERASE = "\r\x1b[K"
 
 
-class Step:
+class ConsoleStep:
     """A step in progress; `text` is the line that stays when it has succeeded."""
 
     def __init__(self, text: str) -> None:
@@ -35,9 +35,9 @@ class Console:
         self._shown = False
 
     @contextmanager
-    def step(self, text: str) -> Iterator[Step]:
+    def step(self, text: str) -> Iterator[ConsoleStep]:
         """Show that the step `text` is running, then how it ended and after how long."""
-        step, began = Step(text), time.monotonic()
+        step, began = ConsoleStep(text), time.monotonic()
         self._pending = f"  … {text}"
         self._show_pending()
         mark = "–"  # interrupted

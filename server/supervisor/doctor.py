@@ -36,7 +36,7 @@ MODULES = (
 )
 
 
-class Problem(Exception):
+class NotFit(Exception):
     """A fault, and what to do about it."""
 
 
@@ -55,7 +55,7 @@ def examine(say: Callable[[str], object]) -> int:
     for label, check in _checks(settings):
         try:
             say(f"✓ {label:<13} {check()}")
-        except (Problem, ServiceError, MigrationError, OSError) as error:
+        except (NotFit, ServiceError, MigrationError, OSError) as error:
             failed += 1
             lines = str(error).splitlines()
             say("\n".join([f"✗ {label:<13} {lines[0]}", *(f"  {'':<13} {line}" for line in lines[1:])]))
@@ -90,7 +90,7 @@ def _checks(settings: Settings | None) -> Iterator[tuple[str, Callable[[], str]]
 
 def _python() -> str:
     if sys.version_info < (3, 11):  # noqa: UP036
-        raise Problem(f"{sys.version.split()[0]} is too old: 3.11 or newer is needed")
+        raise NotFit(f"{sys.version.split()[0]} is too old: 3.11 or newer is needed")
     return f"{sys.version.split()[0]} at {sys.executable}"
 
 
@@ -102,40 +102,40 @@ def _dependencies() -> str:
         except ImportError as error:
             problems.append(f"{name}: {error}")
     if problems:
-        raise Problem("\n".join(problems))
+        raise NotFit("\n".join(problems))
     return f"{len(MODULES)} packages can be imported"
 
 
 def _ray() -> str:
     spec = importlib.util.find_spec("ray")  # found, not imported: an import takes a second and starts threads
     if spec is None or spec.origin is None:
-        raise Problem("the package ray[default] is not installed")
+        raise NotFit("the package ray[default] is not installed")
     core = Path(spec.origin).parent / "core" / "src" / "ray"
     for program in (core / "gcs" / "gcs_server", core / "raylet" / "raylet", ray_binary()):
         if not os.access(program, os.X_OK):
-            raise Problem(f"{program} cannot be executed")
+            raise NotFit(f"{program} cannot be executed")
     if not (core.parents[2] / "dashboard" / "client" / "build" / "index.html").exists():
-        raise Problem("Ray is installed without its dashboard: ray[default] is needed")
+        raise NotFit("Ray is installed without its dashboard: ray[default] is needed")
     return f"{importlib.metadata.version('ray')} with its programs"
 
 
 def _runs(program: str) -> str:
     done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)
     if done.returncode != 0:
-        raise Problem(f"{program} does not run here: {done.stderr.strip() or done.returncode}")
+        raise NotFit(f"{program} does not run here: {done.stderr.strip() or done.returncode}")
     return done.stdout.strip()
 
 
 def _writable(settings: Settings, instance: Instance) -> str:
     folder = instance.data_dir
     if problems := data_directory(settings):
-        raise Problem("\n".join(problems))
+        raise NotFit("\n".join(problems))
     owner = instance.owner_pid
     return f"{folder}, in use by the running instance (pid {owner})" if owner else f"{folder} can be written"
 
 
 def _fails(reason: str) -> str:
-    raise Problem(reason)
+    raise NotFit(reason)
 
 
 def _database(url: str) -> str:
@@ -151,7 +151,7 @@ async def _look_at_database(url: str) -> str:
         finally:
             conn.terminate()
     except (Pooled, OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise Problem(redact(str(error)) or "no answer in time") from None
+        raise NotFit(redact(str(error)) or "no answer in time") from None
     return f"PostgreSQL {version} answers"
 
 
@@ -159,7 +159,7 @@ def _disk(folder: Path) -> str:
     existing = next(each for each in (folder, *folder.parents) if each.exists())
     free = shutil.disk_usage(existing).free
     if free < FREE_BYTES:
-        raise Problem(f"{free >> 20} MiB free at {existing}, and {FREE_BYTES >> 20} are wanted")
+        raise NotFit(f"{free >> 20} MiB free at {existing}, and {FREE_BYTES >> 20} are wanted")
     return f"{free >> 30} GiB free"
 
 
@@ -168,5 +168,5 @@ def _port(name: str, host: str, port: int, owner: int | None) -> str:
     if problem is None:
         return f"free on {host}"
     if owner is None:
-        raise Problem(problem)
+        raise NotFit(problem)
     return f"in use on {host}, by the running instance (pid {owner}) as it seems"

@@ -14,7 +14,7 @@ from pathlib import Path
 import asyncpg
 
 from server.supervisor.instance import POSTGRES, POSTGRES_STOP, Instance
-from server.supervisor.process import Account, Launch
+from server.supervisor.process import Launch, SystemUser
 from server.supervisor.service import NotReady, Run, Service, ServiceError
 
 ROLE = "tradestream"
@@ -70,7 +70,7 @@ class EmbeddedPostgres(Service):
             **instance.marks(self.name),
         }
         self._durable = durable
-        self._account: Account | None = None
+        self._account: SystemUser | None = None
         self._has_database = False
 
     @property
@@ -206,7 +206,7 @@ def _current_user() -> str:
         ) from None
 
 
-def _account_for(data_dir: Path) -> Account | None:
+def _account_for(data_dir: Path) -> SystemUser | None:
     """Return the server's user: ours or, as it refuses root, the data's owner or a system user of its own."""
     _current_user()
     owner = data_dir.stat().st_uid if data_dir.exists() else None
@@ -215,7 +215,7 @@ def _account_for(data_dir: Path) -> Account | None:
             raise ServiceError(f"{data_dir} belongs to user id {owner}: run as that user or as root, or move it away")
         return None
     entry = pwd.getpwuid(owner) if owner else _system_user()
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    return SystemUser(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
 def _system_user() -> pwd.struct_passwd:
@@ -234,7 +234,7 @@ def _system_user() -> pwd.struct_passwd:
     raise ServiceError(f"PostgreSQL does not run as root, and its user {SYSTEM_USER!r} could not be made: {reason}")
 
 
-def _open_the_way(path: Path, account: Account, *, whole: bool = False) -> None:
+def _open_the_way(path: Path, account: SystemUser, *, whole: bool = False) -> None:
     """Let `account` pass through the directories above `path`, and read all below it when `whole`.
 
     Only root does this, for a data directory or a virtual environment below an inaccessible one (`/root`, a temporary
@@ -250,7 +250,7 @@ def _open_the_way(path: Path, account: Account, *, whole: bool = False) -> None:
                 _grant(each, account, stat.S_IROTH | (stat.S_IXOTH if each.stat().st_mode & stat.S_IXUSR else 0))
 
 
-def _grant(path: Path, account: Account, bits: int) -> None:
+def _grant(path: Path, account: SystemUser, bits: int) -> None:
     status = path.stat()
     if status.st_uid == account.uid:
         return

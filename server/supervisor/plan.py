@@ -10,7 +10,7 @@ from pathlib import Path
 from config.settings import Settings
 from server.supervisor.embedded_postgres import EmbeddedPostgres
 from server.supervisor.embedded_valkey import EmbeddedValkey
-from server.supervisor.gateway import Gateway
+from server.supervisor.gateway_service import GatewayService
 from server.supervisor.instance import Instance
 from server.supervisor.process import Launch, inherited_environment
 from server.supervisor.ray_dashboard import RayDashboard
@@ -72,7 +72,7 @@ def compose(
         ray=head,
         dashboard=dashboard,
         actor_logs=head.sessions if head is not None else None,
-        gateways=[Gateway(n + 1, settings, gateway_command, environment) for n in range(settings.workers)],
+        gateways=[GatewayService(n + 1, settings, gateway_command, environment) for n in range(settings.workers)],
     )
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 
 import orjson
 
 from config.settings import Settings
 from server.supervisor.instance import Instance
-from server.supervisor.plan import importable
+from server.supervisor.plan import GATEWAY_COMMAND, importable
 from server.supervisor.ports import in_use, wanted_ports
 from server.supervisor.process import inherited_environment
 
@@ -64,7 +63,7 @@ def names(settings: Settings) -> list[str]:
         return []
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "server.supervisor.names_check"],
+            [*GATEWAY_COMMAND, "names"],
             env={"PATH": inherited_environment().get("PATH", ""), **importable()},
             input=orjson.dumps(
                 [settings.environment, settings.rate_limits, settings.actor_placement, settings.lens_shards]

@@ -27,7 +27,7 @@ StopSteps = Sequence[tuple[signal.Signals, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class SystemUser:
     """The system user that a child runs as."""
 
     name: str
@@ -42,7 +42,7 @@ class Launch:
     argv: Sequence[str]
     environment: Mapping[str, str] = field(repr=False)
     cwd: Path | None = None
-    account: Account | None = None
+    account: SystemUser | None = None
     death_signal: signal.Signals = signal.SIGTERM  # what the kernel sends when the supervisor is killed
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from signal import SIGTERM
 
-from server._http import http_get
+from server.supervisor.http_client import http_get
 from server.supervisor.instance import Instance
 from server.supervisor.ports import free_ports
 from server.supervisor.process import Launch

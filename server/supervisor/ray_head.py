@@ -12,7 +12,7 @@ from signal import SIGTERM
 
 import psutil
 
-from server._http import http_get
+from server.supervisor.http_client import http_get
 from server.supervisor.instance import Instance
 from server.supervisor.ports import free_ports
 from server.supervisor.process import Launch

@@ -15,7 +15,7 @@ from config.settings import Settings
 from config.tasks import cancel, spawn
 from server.supervisor.actor_logs import POLL_SECONDS, ActorLogs
 from server.supervisor.console import Console
-from server.supervisor.gateway import address_of
+from server.supervisor.gateway_service import address_of
 from server.supervisor.instance import Instance
 from server.supervisor.logfile import LogFile
 from server.supervisor.plan import GATEWAY_COMMAND, MIGRATE_COMMAND, Plan, compose

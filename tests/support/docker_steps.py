@@ -23,7 +23,7 @@ from urllib.request import Request, urlopen
 
 import jwt
 
-from server.supervisor.process import Account, Launch, inherited_environment, popen
+from server.supervisor.process import Launch, SystemUser, inherited_environment, popen
 from tests.support.services import REPOSITORY, free_ports, status_of, wait_until
 
 INTERPRETERS = (Path(sys.base_prefix) / "bin" / "python3", Path("/usr/bin/python3.11"), Path("/usr/bin/python3"))
@@ -76,7 +76,7 @@ def main() -> int:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _serve(image: Image, path: str, data: Path, account: Account | None) -> int:
+def _serve(image: Image, path: str, data: Path, account: SystemUser | None) -> int:
     port = str(free_ports(1)[0])
     environment = {**inherited_environment(), "PATH": path, "HOME": str(data), **image.environment(), "PORT": port}
     environment["HOST"] = "127.0.0.1"  # not the container's 0.0.0.0: this is somebody's machine
@@ -151,15 +151,15 @@ def _step(title: str, command: str, path: str, folder: Path) -> None:
     _say(f"done in {time.monotonic() - began:.0f} s")
 
 
-def _someone_else() -> Account | None:
+def _someone_else() -> SystemUser | None:
     """As in the image, not root: `nobody` when we are."""
     if os.geteuid() != 0:
         return None
     entry = pwd.getpwnam("nobody")
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    return SystemUser(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
-def _interpreter(account: Account | None) -> Path:
+def _interpreter(account: SystemUser | None) -> Path:
     """A Python that the server's user may execute: one below /root it may not."""
     for each in INTERPRETERS:
         who = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}

@@ -8,14 +8,14 @@ from signal import SIGTERM
 import psutil
 
 from config.settings import Settings
-from server._http import http_exchange
+from server.supervisor.http_client import http_exchange
 from server.supervisor.process import Launch
 from server.supervisor.service import NotReady, Run, Service
 
 MARGIN_SECONDS = 3.0  # beyond the drain, for what has no end of its own
 
 
-class Gateway(Service):
+class GatewayService(Service):
     """Gateway `number` of `settings.workers`; all of them share one port."""
 
     start_seconds = 90.0  # on a slow machine its actors start, too
