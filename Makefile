@@ -15,7 +15,7 @@ LOCKED := $(PIP) --require-hashes --no-deps --only-binary :all: -r
 OURSELVES := $(PIP) --no-deps --no-build-isolation -e .
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench bench-peers bench-streams browser chaos clean constraints docker-steps locks example-env fuzz
+.PHONY: help run demo test test-tornado check bench bench-peers bench-streams browser chaos clean constraints docker-steps locks example-env fuzz
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -28,6 +28,10 @@ demo: $(RUNTIME) $(VENV)/.recordings  ## fill the server that runs with a commun
 
 test: $(DEVELOPMENT)  ## run the tests; they start real servers of their own
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
+
+test-tornado: $(DEVELOPMENT)  ## run the tests of the API and of the streams over Tornado's own HTTP server
+	HTTP_SERVER=tornado $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile tests/api \
+	  $(wildcard tests/integration/test_streams*.py) tests/integration/test_unread_sockets.py
 
 check: $(DEVELOPMENT)  ## lint, check the types and the import rules, count Any
 	$(BIN)/ruff check .

@@ -104,6 +104,13 @@ class Settings:
         help="address the gateways listen on; with this machine's own, 127.0.0.1, also on ::1: it is localhost",
     )
     port: int = _setting("PORT", "int", 8000, check=Range(min=1, max=65535), help="port all gateways share")
+    http_server: str = _setting(
+        "HTTP_SERVER",
+        "str",
+        "llhttp",
+        check=OneOf(("llhttp", "tornado")),
+        help="which HTTP server carries the application: ours over llhttp, or Tornado's own (docs/adr/0011-http.md)",
+    )
     workers: int = _setting("WORKERS", "int", 1, check=Range(min=1, max=64), help="gateway processes on this machine")
     data_dir: Path = _setting(
         "DATA_DIR", "path", Path(".data"), help="embedded servers, Ray's files and the mail folder"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tornado.web
@@ -24,7 +24,7 @@ from handlers._http.security import SECURITY_HEADERS
 from handlers._http.services import GatewayState
 from handlers.auth._revocations import RevokedSessions
 from schemas.errors import AppError, PayloadTooLarge, Unavailable, ValidationFailed
-from server._http1 import ConnectionLimits, HttpServer
+from server._http1 import ConnectionLimits, HttpServer, LlhttpServer, TornadoServer
 from server._metrics import collect_metrics
 from server.openapi import build_document
 from server.routes import effective_limits, routes_for
@@ -94,15 +94,16 @@ class Application(tornado.web.Application):
 def http_server(app: Application) -> HttpServer:
     """Make the application's HTTP server, with every bound that HTTP/1.1 needs."""
     settings = app.gateway.settings
-    return HttpServer(
+    ours = functools.partial(
+        LlhttpServer, head_seconds=HEAD_SECONDS, unread_seconds=UNREAD_SECONDS, unread_bytes=settings.unread_bytes
+    )
+    make: Callable[..., HttpServer] = TornadoServer if settings.http_server == "tornado" else ours
+    return make(
         app,
         refusal=_refusal,
         idle_seconds=settings.idle_seconds,
-        head_seconds=HEAD_SECONDS,
         body_seconds=BODY_SECONDS,
-        unread_seconds=UNREAD_SECONDS,
         header_bytes=HEADER_BYTES,
-        unread_bytes=settings.unread_bytes,
         detached_bytes=DETACHED_BUFFERS * settings.stream_buffer_bytes,
         limits=ConnectionLimits(
             settings.max_connections, settings.max_connections_per_address, settings.trusted_proxies

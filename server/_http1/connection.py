@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, cast
 from tornado.httputil import HTTPHeaders, RequestStartLine
 from tornado.iostream import IOStream, StreamClosedError
 
-from server._http1.detached import DetachedStream
+from server._http1.bounded_stream import BoundedStream
 from server._http1.exchange import Exchange
+from server._http1.interface import whole_answer
 from server._http1.parser import BadRequest, Incomplete, RequestParser
 from server._http1.unsent import unsent_bytes
 
 if TYPE_CHECKING:
-    from server._http1.server import HttpServer
+    from server._http1.server import LlhttpServer
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Connection(asyncio.Protocol):
 
     protocol = "http"  # with remote_ip, what Tornado asks a context for
 
-    def __init__(self, server: HttpServer) -> None:
+    def __init__(self, server: LlhttpServer) -> None:
         self.server = server
         self.loop = asyncio.get_running_loop()
         self.remote_ip = "0.0.0.0"  # noqa: S104 - Tornado's name for a peer on a Unix socket
@@ -225,7 +226,7 @@ class Connection(asyncio.Protocol):
         connection.setblocking(False)
         self._is_detached = True
         self.transport.abort()  # closes its own descriptor, and sends nothing to the client
-        stream = DetachedStream(connection, received + self._held, self.server.detached_bytes)
+        stream = BoundedStream(connection, self.server.detached_bytes, received + self._held)
         self._held = b""
         if unsent:
             stream.write(unsent)
@@ -293,7 +294,7 @@ class Connection(asyncio.Protocol):
         if not isinstance(error, Incomplete):  # a client that leaves mid-request is not worth a log line
             log.info("malformed HTTP from %s: %s", self.remote_ip, error)
         self._is_deaf, self._held, self._incoming = True, b"", None
-        self._refusal = self.server.refuse(error.status, error.message)
+        self._refusal = whole_answer(self.server.refusal, error.status, error.message)
         if broken is not None and broken is self._current:
             self._current = None
             self._linger(b"" if broken.has_head else self._refusal)  # what is half an answer stays one

@@ -1,35 +1,26 @@
-"""The HTTP server: listens, ends connections that are late, and closes."""
+"""Our HTTP server: listens, ends connections that are late, and closes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
-import time
-from collections.abc import Callable, Iterable, Sequence
-from http.client import responses
+from collections.abc import Callable, Sequence
 
-from tornado.httputil import HTTPServerConnectionDelegate, format_timestamp
+from tornado.httputil import HTTPServerConnectionDelegate
 
 from server._http1.connection import Connection
+from server._http1.interface import LATE_SECONDS, TURNED_AWAY, Refusal, accept_queued, bound_kernel, too_many
 from server._http1.limits import ConnectionLimits
 
 SWEEP_SECONDS = 1.0  # how often deadlines are looked at: one timer for all connections
 CLOSE_SECONDS = 1.0  # for connections to notify their requests of the end
 LOOK_SECONDS = 0.02  # between two looks at what clients have not taken yet, while the process ends
-LATE_SECONDS = 0.1  # for the first words of those that came last
 
-TURNED_AWAY = 256  # simultaneous connections that get an answer that there are too many; others are just closed
-RETRY_SECONDS = 5  # after which those may try again
 UNREAD_BYTES = 64 << 10
-KERNEL_BYTES = 128 << 10  # that wait in the kernel to be sent: enough for any network, and far less than it would hold
-RECEIVE_BYTES = 64 << 10  # that the kernel receives for us, so our largest read: as much as the largest body
-
-# From a status, a message and the seconds after which to try again, if that helps, to headers and a body.
-Refusal = Callable[[int, str, int | None], tuple[Iterable[tuple[str, str]], bytes]]
 
 
-class HttpServer:
+class LlhttpServer:
     """Serve an application. `refusal` makes the answer to a request that HTTP itself does not allow.
 
     A connection is closed when no request has begun `idle_seconds` after the last answer, its head has not come
@@ -72,10 +63,10 @@ class HttpServer:
         self.is_closed = False
 
     async def listen(self, sockets: Sequence[socket.socket], *, backlog: int = 128) -> None:
-        """Accept connections from now on; the sockets are closed by `stop`."""
+        """See `HttpServer.listen`."""
         loop = asyncio.get_running_loop()
         for each in sockets:
-            _bound_kernel(each)
+            bound_kernel(each)
             own = each.dup()  # the listener closes its own before the last connections are accepted
             listener = await loop.create_server(lambda: Connection(self), sock=each, backlog=backlog)
             self._listeners.append((listener, own))
@@ -83,19 +74,12 @@ class HttpServer:
             self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
 
     async def stop(self) -> None:
-        """Accept no more connections. Open ones go on, and so do those that the kernel has accepted for us by now.
-
-        The kernel would reset those when the last descriptor is closed; directly after the last `accept` there are
-        none.
-        """
+        """See `HttpServer.stop`."""
         loop = asyncio.get_running_loop()
         accepted: list[socket.socket] = []
         for listener, own in self._listeners:
             listener.close()
-            with own, contextlib.suppress(OSError):  # BlockingIOError: there are no more
-                own.setblocking(False)
-                while True:
-                    accepted.append(own.accept()[0])
+            accepted += accept_queued(own)
         self._listeners.clear()
         for each in accepted:
             try:
@@ -106,7 +90,7 @@ class HttpServer:
             await asyncio.sleep(LATE_SECONDS)  # until their requests arrive, these would count as idle
 
     async def until_taken(self, seconds: float) -> bool:
-        """Wait until slow clients have read everything; returns whether they had in time."""
+        """See `HttpServer.until_taken`."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + seconds
         while any(each.has_unsent for each in self.connections):
@@ -116,7 +100,7 @@ class HttpServer:
         return True
 
     async def close_all_connections(self) -> None:
-        """Close all connections, those in the middle of a request included."""
+        """See `HttpServer.close_all_connections`."""
         self.is_closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -139,19 +123,7 @@ class HttpServer:
         self._turned_away += 1
         if self._turned_away > TURNED_AWAY:
             return b""
-        return self.refuse(503, "Too many connections", RETRY_SECONDS)
-
-    def refuse(self, status: int, message: str, retry_after: int | None = None) -> bytes:
-        """Make a whole answer, the last one of its connection."""
-        headers, body = self.refusal(status, message, retry_after)
-        lines = [
-            f"HTTP/1.1 {status} {responses[status]}",
-            f"Date: {format_timestamp(time.time())}",
-            *(f"{name}: {value}" for name, value in headers),
-            "Connection: close",
-            f"Content-Length: {len(body)}",
-        ]
-        return "\r\n".join([*lines, "\r\n"]).encode() + body
+        return too_many(self.refusal)
 
     def gone(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
@@ -170,10 +142,3 @@ class HttpServer:
             if each.is_late(now):
                 each.abort()
         self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
-
-
-def _bound_kernel(listening: socket.socket) -> None:
-    # Accepted sockets inherit both.
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
-    with contextlib.suppress(AttributeError, OSError):  # Linux has it, and TCP
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)

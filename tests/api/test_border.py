@@ -133,6 +133,7 @@ async def test_two_hosts_are_none() -> None:
         assert (await ask(client, "GET", "/metrics", "evil.example", "X-Forwarded-Host: localhost")).status == 403
 
 
+@pytest.mark.llhttp
 @pytest.mark.parametrize(
     ("target", "host", "statuses"),
     [

@@ -8,6 +8,7 @@ replaced the handler's own `finish`: it was never answered and counted as in fli
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -67,7 +68,7 @@ async def test_a_method_that_nothing_has_is_405_on_every_path_with_or_without_a_
             for path, allowed in (("/x", SERVER), ("/health", "GET, HEAD, OPTIONS"), ("/auth/login", "OPTIONS, POST")):
                 head = f"{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n".encode()
                 answer = await client.raw(head + headers + b"\r\n" + body)
-                answer = answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+                answer = re.sub(rb"\AHTTP/1.1 100 [^\r]*\r\n\r\n", b"", answer)
                 assert answer.startswith(b"HTTP/1.1 405 "), answer
                 assert b"\r\nAllow: %b\r\n" % allowed.encode() in answer
                 assert b'"METHOD_NOT_ALLOWED"' in answer
@@ -88,6 +89,7 @@ async def test_the_server_as_a_whole_tells_its_methods() -> None:
             assert (await client.request(method, "*")).status == status
 
 
+@pytest.mark.llhttp
 async def test_connect_is_405_and_closes() -> None:
     async with serving() as client:
         answer = await client.raw(b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\nwhatever")

@@ -9,6 +9,7 @@ import pytest
 from tests.api.serving import SETTINGS, Response, serving
 
 
+@pytest.mark.llhttp
 @pytest.mark.parametrize(
     ("data", "status", "code"),
     [

@@ -20,7 +20,7 @@ from tornado.httputil import (
 )
 from tornado.iostream import IOStream
 
-from server._http1 import HttpServer
+from server._http1 import LlhttpServer
 from server._http1.connection import Connection
 from server._http1.parser import Incomplete
 from tests.api.serving import until
@@ -98,7 +98,7 @@ def without_host(method: str, target: str) -> str:
 async def asked_of_ours(data: bytes) -> Verdict:
     """Our server over a pair of sockets; the client ends its side. Raises TimeoutError if the connection stays open."""
     echo = Echo()
-    server = HttpServer(
+    server = LlhttpServer(
         echo,
         refusal=lambda status, message, _: ((), f"{status}: {message}".encode()),
         idle_seconds=30,

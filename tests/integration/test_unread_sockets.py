@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from config.settings import Settings
-from server._http1.detached import DetachedStream
+from server._http1.bounded_stream import BoundedStream
 from tests.support.streams import Gateway, gateway, ready, until
 
 BUFFER_BYTES = 50_000
@@ -45,28 +45,28 @@ FLOODS = {
 @pytest.mark.parametrize("path", ["/api/v1/ws/stream", "/api/signals/ws"])
 async def test_messages_waiting_for_a_deaf_client_are_bounded(settings: Settings, path: str) -> None:
     settings = settings.replace(rate_limit_enabled=False, stream_buffer_bytes=BUFFER_BYTES)
-    opened: list[DetachedStream] = []
+    opened: list[BoundedStream] = []
     async with gateway(settings) as server:
         await ready(server)
         for name, frame in FLOODS.items():
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(DetachedStream, "__init__", _remembering(opened))
+                patch.setattr(BoundedStream, "__init__", _remembering(opened))
                 most = await _flood(server, path, frame, opened)
             assert most <= 4 * BUFFER_BYTES + 10_000, name
         await until(lambda: all(each.closed() for each in opened))
 
 
-def _remembering(opened: list[DetachedStream]) -> Callable[..., None]:
-    original = DetachedStream.__init__
+def _remembering(opened: list[BoundedStream]) -> Callable[..., None]:
+    original = BoundedStream.__init__
 
-    def init(self: DetachedStream, *args: Any) -> None:
+    def init(self: BoundedStream, *args: Any) -> None:
         opened.append(self)
         original(self, *args)
 
     return init
 
 
-async def _flood(server: Gateway, path: str, frame: bytes, opened: list[DetachedStream]) -> int:
+async def _flood(server: Gateway, path: str, frame: bytes, opened: list[BoundedStream]) -> int:
     """The most that waited in our process, while the client sent as much as it could for a moment."""
     opened.clear()
     client = socket.socket()

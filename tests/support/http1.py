@@ -15,7 +15,7 @@ import uvloop
 from tornado.iostream import StreamClosedError
 from tornado.netutil import bind_sockets
 
-from server._http1 import HttpServer
+from server._http1 import LlhttpServer
 from tests.api.serving import Response, read_response, until
 
 __all__ = ["App", "Peer", "on_both_loops", "serving", "until"]
@@ -239,7 +239,7 @@ class Peer:
 async def serving(*, idle: float = 30.0, body: float = 30.0, **options: Any) -> AsyncIterator[Server]:
     """The application's server on a free port of loopback; afterwards nothing of it may be left."""
     app = App()
-    server = HttpServer(
+    server = LlhttpServer(
         app, refusal=_refusal, idle_seconds=idle, body_seconds=body, header_bytes=HEADER_BYTES, **options
     )
     sockets = bind_sockets(0, "127.0.0.1")
@@ -261,7 +261,7 @@ async def serving(*, idle: float = 30.0, body: float = 30.0, **options: Any) -> 
 class Server:
     """A server under test."""
 
-    def __init__(self, app: App, http: HttpServer, port: int) -> None:
+    def __init__(self, app: App, http: LlhttpServer, port: int) -> None:
         self.app = app
         self.http = http
         self.port = port

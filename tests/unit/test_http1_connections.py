@@ -13,7 +13,7 @@ import pytest
 from tornado.netutil import bind_sockets
 
 from config.tasks import spawn
-from server._http1 import HttpServer
+from server._http1 import LlhttpServer
 from server._http1 import server as http1
 from tests.support.http1 import LARGE_BYTES, App, Peer, on_both_loops, serving, until
 
@@ -305,7 +305,7 @@ async def test_the_last_request_is_read_before_all_connections_are_closed() -> N
 
 
 async def test_a_server_that_is_closed_takes_no_connection_that_was_on_its_way() -> None:
-    http = HttpServer(App(), refusal=lambda *_: ((), b""), idle_seconds=5, body_seconds=5, header_bytes=1000)
+    http = LlhttpServer(App(), refusal=lambda *_: ((), b""), idle_seconds=5, body_seconds=5, header_bytes=1000)
     sockets = bind_sockets(0, "127.0.0.1")
     port = sockets[0].getsockname()[1]
     await http.listen(sockets)

@@ -18,7 +18,7 @@ import pytest
 from config.tasks import spawn
 from server._http1 import server as http1
 from server._http1.connection import Connection
-from server._http1.server import RECEIVE_BYTES
+from server._http1.interface import RECEIVE_BYTES
 from server._http1.unsent import unsent_bytes
 from tests.support.http1 import LARGE_BYTES, WHOLE, Server, on_both_loops, serving, until
 

@@ -1,4 +1,4 @@
-"""A connection's socket after HTTP has ended on it, as Tornado's stream."""
+"""Tornado's stream for a connection whose client must read what is written."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import socket
 from tornado.iostream import IOStream
 
 
-class DetachedStream(IOStream):
-    """A stream whose first bytes have been read already, and whose client must read what is written.
+class BoundedStream(IOStream):
+    """A stream that closes at the next write when more than `unread_bytes` wait, whoever writes.
 
-    Writers have bounds of their own, and tell the client when one is reached. This is the last one, for all writers:
-    with more than `unread_bytes` waiting the next write closes.
+    Writers have bounds of their own, and notify the client when one is reached; this is the last one. `received` has
+    been read from the socket already.
     """
 
-    def __init__(self, connection: socket.socket, received: bytes, unread_bytes: int) -> None:
+    def __init__(self, connection: socket.socket, unread_bytes: int, received: bytes = b"") -> None:
         super().__init__(connection)
         self._received = received
         self._unread_bytes = unread_bytes
@@ -27,7 +27,7 @@ class DetachedStream(IOStream):
         return super().write(data)
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
-        """Fill `buf` with the bytes that were read before the detachment, then with the socket's (Tornado's hook)."""
+        """Fill `buf` with the bytes that were received before, then with the socket's (Tornado's hook)."""
         if not self._received:
             return super().read_from_fd(buf)
         size = min(len(buf), len(self._received))
