@@ -15,6 +15,7 @@ from db.referrals import ListedReferral, ReferralTotalsRow
 from handlers._http.base import GatewayHandler
 from handlers._http.endpoint import endpoint
 from handlers.auth._account_handler import AccountHandler
+from schemas._queries import Paging
 from schemas.errors import Forbidden, Unauthorized
 from schemas.referrals import (
     ClustersQuery,
@@ -22,7 +23,6 @@ from schemas.referrals import (
     CodeInForce,
     Dashboard,
     ReferralClusters,
-    ReferralsQuery,
     masked,
 )
 
@@ -30,7 +30,7 @@ from schemas.referrals import (
 class MyReferrals(AccountHandler):
     """`/api/referrals`"""
 
-    @endpoint("Get one's referrals", query=ReferralsQuery(), responds=Dashboard(), errors=(503,))
+    @endpoint("Get one's referrals", query=Paging(), responds=Dashboard(), errors=(503,))
     async def get(self, query: Loaded) -> object:
         """The list is paged, the newest first; the figures cover all."""
         async with connection(self.services.pool) as conn, conn.transaction(isolation="repeatable_read", readonly=True):

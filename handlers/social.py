@@ -19,11 +19,11 @@ from handlers._http.base import known_id
 from handlers._http.endpoint import endpoint
 from handlers._signal_pages import page
 from handlers.auth._account_handler import AccountHandler
+from schemas._queries import Paging
 from schemas.errors import Forbidden, NotFound, ValidationFailed
 from schemas.social import (
     Comment,
     CommentDeleted,
-    CommentsQuery,
     CommentText,
     FeedQuery,
     FeedSchema,
@@ -128,7 +128,7 @@ class OneReaction(OneSignalHandler):
 class Comments(OneSignalHandler):
     """`/api/social/signals/{signal_id}/comments`"""
 
-    @endpoint("List a signal's comments", query=CommentsQuery(), responds=PageOfComments(), errors=(404, 503))
+    @endpoint("List a signal's comments", query=Paging(), responds=PageOfComments(), errors=(404, 503))
     async def get(self, signal_id: str, query: Loaded) -> object:
         """The oldest first, each with its replies. `total` counts replies too; `limit` and `offset` do not."""
         signal = await self.find_signal(signal_id)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
 from zoneinfo import ZoneInfo
 
 _EXCHANGE = ZoneInfo("America/New_York")
@@ -74,16 +73,16 @@ def has_expired(day: date, at: datetime) -> bool:
     return at >= datetime.combine(day, _EXPIRES_AT, _EXCHANGE)
 
 
-def expiry_of(symbol: str, asset_data: Mapping[str, Any] | None, at: datetime) -> date | None:
+def expiry_of(symbol: str, asset_data: Mapping[str, object] | None, at: datetime) -> date | None:
     """Return the day on which an option expires: its data's, else its symbol's; None if neither has one."""
     try:
         told = (asset_data or {}).get("expiry")
-        return date.fromisoformat(told) if told else parse_option(symbol).expiry(at)
+        return date.fromisoformat(str(told)) if told else parse_option(symbol).expiry(at)
     except (ValueError, StopIteration):  # stored under other rules than today's
         return None
 
 
-def is_expired(symbol: str, asset_type: str, asset_data: Mapping[str, Any] | None, at: datetime) -> bool:
+def is_expired(symbol: str, asset_type: str, asset_data: Mapping[str, object] | None, at: datetime) -> bool:
     """Return whether it is an expired option, whose signals are published, but open and close nothing."""
     if asset_type != "option":
         return False
@@ -91,7 +90,7 @@ def is_expired(symbol: str, asset_type: str, asset_data: Mapping[str, Any] | Non
     return day is not None and has_expired(day, at)
 
 
-def instrument_of(symbol: str, asset_type: str, asset_data: Mapping[str, Any] | None, at: datetime) -> str:
+def instrument_of(symbol: str, asset_type: str, asset_data: Mapping[str, object] | None, at: datetime) -> str:
     """Return the instrument that a stored symbol means at `at` (aware): an option's with its full expiry."""
     if asset_type != "option":
         return spelled_alike(symbol, asset_type)

@@ -6,10 +6,11 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal, InvalidOperation
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import orjson
 
+from config.documents import Document
 from schemas._problems import DETAILS, cut_name
 from schemas.errors import FieldError, ValidationFailed
 
@@ -32,7 +33,7 @@ _FAR_EXPONENT = re.compile(r"[0-9][eE][+-]?0*[1-9][0-9]{3}")
 _MOST_DIGITS = 4_300  # of an integer: int() refuses more, since reading them takes quadratic time
 
 
-def parse_object(data: bytes, what: str) -> dict[str, Any]:
+def parse_object(data: bytes, what: str) -> Document:
     """Parse a JSON object; numbers with a fraction or exponent are Decimals. Raises ValidationFailed about `what`.
 
     Not orjson: it takes the last of two equal keys, and reads numbers as doubles. Costs 5 µs for a signal.
@@ -63,7 +64,7 @@ class TooDeep(Exception):
     """The text is nested deeper than the parser can follow."""
 
 
-def decode(text: str, what: str) -> Any:
+def decode(text: str, what: str) -> object:
     """Parse a JSON value. Raises NotJson, TooDeep, or ValidationFailed with the place of what `what` may not hold."""
     try:
         document = _decode_by(_DECODER, text)
@@ -76,7 +77,7 @@ def decode(text: str, what: str) -> Any:
     return document
 
 
-def _decode_by(decoder: json.JSONDecoder, text: str) -> Any:
+def _decode_by(decoder: json.JSONDecoder, text: str) -> object:
     if _is_too_deep(text):
         raise TooDeep
     try:
@@ -133,7 +134,7 @@ class _TooLong:
     """A placeholder for a number that Python has no value for."""
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, object]]) -> Document:
     found = dict(pairs)
     if len(found) != len(pairs):
         seen: set[str] = set()

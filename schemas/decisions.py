@@ -25,6 +25,7 @@ from schemas._fields import (
     about,
 )
 from schemas._json import NotJson, TooDeep, decode, printable
+from schemas._problems import field_errors
 from schemas._queries import Paging, QueryNumber
 from schemas._vocabulary import ORDER_TYPES, STOP_METHODS, DecisionKind, ModelStatus, OrderType, StopMethod
 from schemas.errors import FieldError, ValidationFailed
@@ -42,7 +43,6 @@ _FARTHEST_OFFSET_BPS = 10_000  # a limit order at zero
 _MOST_DETAILS = 20
 _FENCED = re.compile(r"```[A-Za-z0-9]*[ \t]*\r?\n(?P<inside>.*?)\s*```", re.DOTALL)
 USUAL_ATR_MULTIPLE = 2.0
-_PLAIN = {"Missing data for required field.": "is required", "Field may not be null.": "must not be null"}
 
 
 class Reason(ConvertedText):
@@ -183,7 +183,9 @@ def load_decision(
     try:
         loaded = _SCHEMAS[event_type].load(document)
     except ValidationError as error:
-        raise ValidationFailed(details=list(_field_errors(error.messages, ""))[:_MOST_DETAILS]) from None
+        problems = field_errors(error.messages)[:_MOST_DETAILS]
+        named = [FieldError(printable(each.field), each.message) for each in problems]
+        raise ValidationFailed(details=named) from None
     for plan in ("entry_plan", "risk_plan"):
         loaded[plan] = {name: value for name, value in loaded[plan].items() if value is not None}
     if contradictions := [*_size_problem(loaded), *_stop_problem(loaded["risk_plan"], direction, entry_price)]:
@@ -264,16 +266,3 @@ def _parse(answer: str) -> Document:
     if not isinstance(document, dict):
         raise ValidationFailed("not a JSON object")
     return document
-
-
-def _field_errors(messages: object, prefix: str) -> Iterator[FieldError]:
-    if isinstance(messages, Mapping):
-        for name, inner in messages.items():
-            nested = prefix if name == "_schema" else f"{prefix}.{name}" if prefix else str(name)
-            yield from _field_errors(inner, nested)
-    elif isinstance(messages, list):
-        for inner in messages:
-            yield from _field_errors(inner, prefix)
-    else:
-        text = str(messages)
-        yield FieldError(printable(prefix[:100]), _PLAIN.get(text, text))

@@ -171,10 +171,6 @@ class ActorUnavailable(Unavailable):
     """The owner of this data is unavailable"""
 
 
-class BrokerUnavailable(Unavailable):
-    """The message broker is unavailable"""
-
-
 class ArchiveUnavailable(Unavailable):
     """The archive's MongoDB is unavailable"""
 

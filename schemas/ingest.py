@@ -15,7 +15,6 @@ from config.clock import now
 from config.documents import Document, Loaded
 from config.ids import parse_uuid
 from schemas._fields import AnyCase, Choice, FieldOptions, Nested, Number, Price, Schema, Text, Timestamp, Whole, about
-from schemas._json import parse_object
 from schemas._loading import Reading
 from schemas._problems import field_errors
 from schemas._symbols import CATEGORY_OF, normalise_symbol
@@ -146,11 +145,6 @@ def load_scored(document: Mapping[str, object], prefix: str = "") -> Loaded:
         return _SCHEMA.load(document)
     except ValidationError as error:
         raise ValidationFailed(details=field_errors(error.messages, prefix)) from None
-
-
-def parse_scored(data: bytes) -> Loaded:
-    """Parse a message, and load its scored signal. Raises ValidationFailed."""
-    return load_scored(parse_object(data, "Message"))
 
 
 def patch_scored(document: Mapping[str, object], patch: Mapping[str, object]) -> Document:

@@ -98,10 +98,6 @@ class Dashboard(Schema):
     referrals = Nested(Referral, many=True, required=True)
 
 
-class ReferralsQuery(Paging):
-    """The part of the list to show."""
-
-
 class ClustersQuery(Paging):
     """The part of the list to show."""
 

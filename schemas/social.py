@@ -97,10 +97,6 @@ class Comment(Reply):
         return document
 
 
-class CommentsQuery(Paging):
-    """A page of comments; their replies come with them, and are not counted for it."""
-
-
 class PageOfComments(Schema):
     """Comments, the oldest first. `total` counts replies too, but nothing that was deleted."""
 

@@ -173,7 +173,7 @@ def _tell_of_form(form: str, request: Node) -> None:
         request["then"]["properties"] |= _UNDECIDED
 
 
-def _name_vocabularies(node: Any) -> None:
+def _name_vocabularies(node: object) -> None:
     """Replace each vocabulary that has a name by a reference."""
     if isinstance(node, list):
         for each in node:
@@ -192,7 +192,7 @@ def _name_vocabularies(node: Any) -> None:
             node |= {"anyOf": [ref, {"type": "null"}]} if is_nullable else ref
 
 
-def _references(node: Any) -> set[str]:
+def _references(node: object) -> set[str]:
     if isinstance(node, list):
         return set().union(*map(_references, node)) if node else set()
     if isinstance(node, dict):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import fields
 
+from config.documents import Document
 from schemas import _fields as own
 from schemas import _people as people
 from schemas import users
@@ -24,9 +23,9 @@ _VISIBLE = r"^[^\x00-\x1f\x7f-\x9f]*\S[^\x00-\x1f\x7f-\x9f]*$"
 _NOT_BLANK = r"\S"
 
 
-def own_keywords(self: OpenAPIConverter, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
+def own_keywords(self: OpenAPIConverter, field: fields.Field[object], **_: object) -> Document:
     """Return the keywords of a field; those of its most specific class come last."""
-    found: dict[str, Any] = {}
+    found: Document = {}
     for kind, keywords in _KEYWORDS:
         if isinstance(field, kind):
             found |= keywords
@@ -46,7 +45,7 @@ def own_keywords(self: OpenAPIConverter, field: fields.Field[Any], **_: Any) -> 
     return found
 
 
-_KEYWORDS: tuple[tuple[type, dict[str, Any]], ...] = (
+_KEYWORDS: tuple[tuple[type, Document], ...] = (
     (own.Price, {"minimum": 10.0**-own.PRICE_DECIMALS, "exclusiveMaximum": 10**own.PRICE_DIGITS}),
     (own.Day, {"format": "date"}),
     (people.EmailAddress, {"format": "email", "maxLength": people.EMAIL_CHARACTERS}),

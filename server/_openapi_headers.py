@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from config.documents import Document
 from handlers._http.endpoint import Endpoint
 from handlers._http.routes import Route
 from handlers._submissions import KEY_HEADER
 
 
-def _header(description: str, **schema: Any) -> dict[str, Any]:
+def _header(description: str, **schema: object) -> Document:
     return {"description": description, "schema": {"type": "string"} | schema}
 
 
-HEADERS: dict[str, dict[str, Any]] = {
+HEADERS: dict[str, Document] = {
     "RequestId": _header("The request's `X-Request-ID`, or one made for it."),
     "RateLimitLimit": _header("How many requests the window lets in.", type="integer", minimum=0),
     "RateLimitRemaining": _header("How many it still lets in.", type="integer", minimum=0),

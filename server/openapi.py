@@ -6,7 +6,6 @@ import http
 import inspect
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import orjson
 from apispec import APISpec
@@ -26,7 +25,7 @@ from schemas._fields import component_name
 from schemas._queries import CommaList
 from schemas.examples import EXAMPLES
 from schemas.problem import ProblemSchema
-from server._document import refine
+from server._document import Node, refine
 from server._openapi_fields import own_keywords
 from server._openapi_headers import HEADERS, headers_of
 
@@ -120,9 +119,9 @@ def _name_of(schema: type[Schema] | Schema | str) -> str:
     return component_name(schema if isinstance(schema, type) else type(schema))
 
 
-def _operation(route: Route, declared: Endpoint, converter: OpenAPIConverter, settings: Settings) -> dict[str, Any]:
+def _operation(route: Route, declared: Endpoint, converter: OpenAPIConverter, settings: Settings) -> Node:
     method = getattr(route.handler, route.method.lower())
-    operation: dict[str, Any] = {
+    operation: Node = {
         "operationId": re.sub(r"\W+", "_", f"{route.method} {route.template}").strip("_").lower(),
         "summary": declared.summary,
         "description": _describe(route, inspect.cleandoc(method.__doc__ or ""), settings),
@@ -171,8 +170,8 @@ def _tag(route: Route) -> str:
     return (parts[1] if parts[0] == "api" else parts[0]).partition(".")[0].capitalize()
 
 
-def _parameters(route: Route, declared: Endpoint, converter: OpenAPIConverter) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [
+def _parameters(route: Route, declared: Endpoint, converter: OpenAPIConverter) -> list[Node]:
+    found: list[Node] = [
         {
             "name": name,
             "in": "path",
@@ -185,7 +184,7 @@ def _parameters(route: Route, declared: Endpoint, converter: OpenAPIConverter) -
         found.append(_header_parameter("If-None-Match", "The `ETag` of what the client has: 304 if it still is so."))
     for name, field in (declared.query.load_fields if declared.query else {}).items():
         schema = converter.field2property(field)
-        parameter: dict[str, Any] = {"name": field.data_key or name, "in": "query", "schema": schema}
+        parameter: Node = {"name": field.data_key or name, "in": "query", "schema": schema}
         if "description" in schema:
             parameter["description"] = schema.pop("description")
         if isinstance(field, CommaList):
@@ -199,17 +198,17 @@ def _parameters(route: Route, declared: Endpoint, converter: OpenAPIConverter) -
     return found
 
 
-def _header_parameter(name: str, description: str) -> dict[str, Any]:
+def _header_parameter(name: str, description: str) -> Node:
     return {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
 
 
-def _responses(route: Route, declared: Endpoint) -> dict[str, Any]:
+def _responses(route: Route, declared: Endpoint) -> Node:
 
-    def _response(status: int) -> dict[str, Any]:
+    def _response(status: int) -> Node:
         described = http.HTTPStatus(status).phrase
         return {"description": described, "headers": headers_of(route, declared, status)}
 
-    responses: dict[int, dict[str, Any]] = {declared.status: _response(declared.status)}
+    responses: dict[int, Node] = {declared.status: _response(declared.status)}
     if declared.responds is not None:
         responses[declared.status]["content"] = _content(declared.media_type, declared.responds)
     elif declared.status == 200:
@@ -256,8 +255,8 @@ def _error_statuses(route: Route, declared: Endpoint) -> set[int]:
     return statuses
 
 
-def _content(media_type: str, schema: Schema) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": schema}
+def _content(media_type: str, schema: Schema) -> Node:
+    content: Node = {"schema": schema}
     example = EXAMPLES.get(_name_of(schema))
     if example is not None:
         content["example"] = example

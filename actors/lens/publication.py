@@ -12,11 +12,11 @@ from uuid import UUID
 import orjson
 
 from actors.lens.model import Features, Judgement, RawSignal, Score
-from actors.lens.symbols import asset_category
 from config.clock import rfc3339
 from config.ids import parse_uuid, time_of
 from db.signals.writes import NewSignal, ProviderCard
 from schemas._instruments import instrument_of, is_expired
+from schemas._symbols import asset_category
 from schemas.feed import DecisionItem, FeedItem
 
 _SYSTEM_PROVIDERS = uuid.UUID("6ba26a43-6b9f-5d2b-8f0c-6f1f3f6b9d10")

@@ -23,7 +23,6 @@ from actors.lens.publication import (
     system_provider_id,
 )
 from actors.lens.scoring import tier_of
-from actors.lens.symbols import asset_category
 from config.bisection import bisect_failures
 from config.clock import rfc3339
 from config.masking import redact
@@ -38,6 +37,7 @@ from db.signals.writes import (
     take_feed_seq,
 )
 from schemas._instruments import instrument_of, is_expired
+from schemas._symbols import asset_category
 from schemas.errors import AppError, DatabaseUnavailable
 from schemas.feed import FEED_CHANNEL, encode_batch
 

@@ -25,9 +25,9 @@ from actors.lens.market import MarketRequest
 from actors.lens.market.simulated import SimulatedMarketData
 from actors.lens.model import Evaluation, MarketSnapshot, RawSignal
 from actors.lens.scoring import score_signal
-from actors.lens.symbols import normalise_symbol
 from actors.lens.technical import MODEL, MODEL_VERSION, evaluate
 from config.values import replace
+from schemas._symbols import normalise_symbol
 
 BUDGET_US = 400
 ROUNDS = 7

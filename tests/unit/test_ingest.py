@@ -22,7 +22,7 @@ from config.ids import derived_uuid7, time_of
 from config.values import replace
 from db.ingest import LostMessage
 from schemas._vocabulary import PublicAction, values_of
-from schemas.ingest import ACTIONS, MESSAGE_BYTES, parse_scored, patch_scored, signal_id
+from schemas.ingest import ACTIONS, MESSAGE_BYTES, load_scored, patch_scored, signal_id
 from tests.support.scored import LIST_ITEM, message, scored
 
 UUID_TEXT = "550e8400-e29b-41d4-a716-446655440000"
@@ -310,7 +310,7 @@ def test_a_patch_is_laid_over_what_a_signal_has_and_no_more() -> None:
         {"raw": "x", "score": 1, "provider": {"id": "a", "rank": Decimal("1e999")}}, {"score": 2, "y": 3}
     )
     assert patched == {"score": 2, "provider": {"id": "a"}}
-    assert parse_scored(orjson.dumps(patch_scored({"raw": "x"}, scored())))["score"] == 87
+    assert load_scored(patch_scored({"raw": "x"}, scored()))["score"] == 87
 
 
 def test_a_full_buffer_drops_the_oldest_and_counts_them() -> None:

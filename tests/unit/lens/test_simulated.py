@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from actors.lens.market import CANDLE_COUNT
 from actors.lens.market.simulated import SimulatedMarketData, _pick, _run, _shape, _venue
 from actors.lens.model import INTERVAL_SECONDS
-from actors.lens.symbols import CATEGORY_OF
 from config.values import replace
+from schemas._symbols import CATEGORY_OF
 from tests.unit.lens.factories import NOW, NOW_MS, ask, make_request, priced
 
 prices = st.one_of(st.floats(1e-12, 1e12), st.floats(0.001, 0.999))

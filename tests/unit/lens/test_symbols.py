@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.lens.symbols import CATEGORY_OF, asset_category, describe_assets, normalise_symbol
 from schemas._instruments import instrument_of, is_expired
+from schemas._symbols import CATEGORY_OF, asset_category, describe_assets, normalise_symbol
 from tests.unit.lens.factories import NOW
 
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.lens.model import DataQuality, EntryOrder, Hourly, StopRule
-from actors.lens.symbols import CATEGORY_OF
 from actors.lens.technical import evaluate
 from config.values import replace
+from schemas._symbols import CATEGORY_OF
 from tests.unit.lens.factories import (
     assert_is_json,
     bare_features,
