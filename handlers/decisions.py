@@ -8,7 +8,7 @@ from db.lens.decisions import DecisionFilters, get_decision, list_decisions
 from handlers._http.base import GatewayHandler, known_id
 from handlers._http.endpoint import endpoint
 from handlers._http.pages import send_page
-from schemas.decisions import DecisionSchema, DecisionsQuery, PageOfDecisions
+from schemas.decisions import Decision, DecisionsQuery, PageOfDecisions
 from schemas.errors import NotFound
 
 _DECISIONS = PageOfDecisions()
@@ -28,7 +28,7 @@ class Decisions(GatewayHandler):
 class OneDecision(GatewayHandler):
     """`/api/v1/decisions/{decision_id}`"""
 
-    @endpoint("Get a decision and how its model ran", responds=DecisionSchema(), errors=(404, 503))
+    @endpoint("Get a decision and how its model ran", responds=Decision(), errors=(404, 503))
     async def get(self, decision_id: str) -> object:
         """A model that failed leaves a dead letter instead of a decision."""
         async with connection(self.services.pool) as conn:

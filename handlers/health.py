@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from handlers._http.base import GatewayHandler
 from handlers._http.endpoint import endpoint
-from schemas.health import Health, ReadinessSchema
+from schemas.health import Health, Readiness
 
 _ALIVE = {"status": "ok"}
 
@@ -25,7 +25,7 @@ class Ready(GatewayHandler):
 
     while_starting = True
 
-    @endpoint("Whether the process can do its work now", responds=ReadinessSchema(), others={503: ReadinessSchema()})
+    @endpoint("Whether the process can do its work now", responds=Readiness(), others={503: Readiness()})
     async def get(self) -> object:
         """503 while starting, draining, or without Postgres or the actors; the body says which."""
         report = await self.gateway.readiness.report(self.gateway)

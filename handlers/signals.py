@@ -32,7 +32,7 @@ from handlers.streams.resume import StreamSession
 from handlers.streams.sockets import SocketHandler
 from schemas.errors import AppError, NotFound, Unauthorized
 from schemas.lens import SignalAccepted
-from schemas.signals import AllSignalsQuery, NewSignalSchema, PageOfSignals, SignalSchema
+from schemas.signals import AllSignalsQuery, NewSignalSchema, PageOfSignals, Signal
 from schemas.stream import SignalFilter, StreamQuery
 
 COMMENTS_SHOWN = 50  # of a signal in full; the rest by their own list
@@ -230,7 +230,7 @@ class AllSignals(AccountHandler):
 class OneSignal(GatewayHandler):
     """`/api/signals/{signal_id}`"""
 
-    @endpoint("Get a signal in full", responds=SignalSchema(), errors=(404, 503))
+    @endpoint("Get a signal in full", responds=Signal(), errors=(404, 503))
     async def get(self, signal_id: str) -> object:
         """The signal with its score, its outcome, and its reactions and comments."""
         viewer = parse_uuid(self.caller.subject or "")

@@ -25,8 +25,8 @@ from schemas.social import (
     Comment,
     CommentDeleted,
     CommentText,
+    Feed,
     FeedQuery,
-    FeedSchema,
     NewComment,
     PageOfComments,
     Reacted,
@@ -42,7 +42,7 @@ Reply = TypeVar("Reply")
 class SocialFeed(AccountHandler):
     """`/api/social/feed`"""
 
-    @endpoint("List the signals of those one follows", query=FeedQuery(), responds=FeedSchema(), errors=(503,))
+    @endpoint("List the signals of those one follows", query=FeedQuery(), responds=Feed(), errors=(503,))
     async def get(self, query: Loaded) -> bytes:
         """The newest first."""
         action, limit, offset = query["action"], query["limit"], query["offset"]

@@ -29,10 +29,10 @@ from schemas.users import (
     SavedView,
     SavedViews,
     SettingsChange,
-    UnwatchedSchema,
+    Unwatched,
     UserSettings,
     ViewChange,
-    ViewDeletedSchema,
+    ViewDeleted,
     Watchlist,
     WatchlistEntry,
     WatchlistItem,
@@ -95,7 +95,7 @@ class MyWatchlist(PreferencesHandler):
 class OneSymbol(PreferencesHandler):
     """`/api/user/watchlist/{symbol}`"""
 
-    @endpoint("Stop watching a symbol", responds=UnwatchedSchema(), errors=(404, 503))
+    @endpoint("Stop watching a symbol", responds=Unwatched(), errors=(404, 503))
     async def delete(self, symbol: str) -> object:
         """Its `/` may be encoded or not. Repeating it is no error; 404 for a symbol that never was there."""
         try:
@@ -129,7 +129,7 @@ class OneView(PreferencesHandler):
         """Sets the fields that are given."""
         return await self.ask_preferences(EditView(known_id(view_id, "Saved view"), body))
 
-    @endpoint("Delete a saved view", responds=ViewDeletedSchema(), errors=(404, 503))
+    @endpoint("Delete a saved view", responds=ViewDeleted(), errors=(404, 503))
     async def delete(self, view_id: str) -> object:
         """Repeating it is no error; 404 for a view that never was."""
         deleted = known_id(view_id, "Saved view")

@@ -178,7 +178,7 @@ class Sessions(Schema):
     sessions = Nested(SessionItem, many=True, required=True)
 
 
-class SessionEndedSchema(Schema):
+class SessionEnded(Schema):
     """A session that has ended."""
 
     id = Identifier(required=True)

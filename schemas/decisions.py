@@ -70,14 +70,14 @@ class _Texts(AsItIs[list[str | None]], Items[str]):
     """An array of texts that is stored in the form that is shown."""
 
 
-class EntryPlanSchema(Schema):
+class EntryPlan(Schema):
     """The plan to enter a position."""
 
     type = Choice(OrderType, required=True)
     offset_bps = Number()
 
 
-class RiskPlanSchema(Schema):
+class RiskPlan(Schema):
     """The plan to exit a position."""
 
     stop_method = Choice(StopMethod, required=True)
@@ -96,8 +96,8 @@ class DecisionItemSchema(Schema):
     model = Text(required=True)
     decision = Choice(DecisionKind, required=True)
     confidence = Number(min=0, max=1, required=True)
-    entry_plan = Stored(EntryPlanSchema, required=True, allow_none=True)
-    risk_plan = Stored(RiskPlanSchema, required=True, allow_none=True)
+    entry_plan = Stored(EntryPlan, required=True, allow_none=True)
+    risk_plan = Stored(RiskPlan, required=True, allow_none=True)
     size_pct = Number(min=0, max=100, required=True)
     reasons = _Texts(Text(), required=True)
     evaluated_at = Timestamp(required=True)
@@ -122,7 +122,7 @@ class ModelMeta(Schema):
     tokens_used = Whole(required=True, allow_none=True)
 
 
-class DecisionSchema(DecisionItemSchema):
+class Decision(DecisionItemSchema):
     """A decision in full."""
 
     model_meta = Nested(ModelMeta, required=True)

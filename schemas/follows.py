@@ -40,7 +40,7 @@ class FollowingQuery(Paging):
     limit = QueryWhole(min=1, max=100, load_default=100, **about("Most items of one answer."))
 
 
-class FollowedProviderSchema(Schema):
+class FollowedProvider(Schema):
     """A followed provider. `win_rate` is a fraction; null while nothing is closed."""
 
     user_id = Text(required=True, metadata={"format": "uuid"})
@@ -53,7 +53,7 @@ class FollowedProviderSchema(Schema):
 class FollowingItem(Schema):
     """A follow in the caller's list."""
 
-    provider = Nested(FollowedProviderSchema, required=True)
+    provider = Nested(FollowedProvider, required=True)
     notify_on_signal = Flag(required=True)
     followed_at = Timestamp(required=True)
 

@@ -20,7 +20,7 @@ class Dependencies(Schema):
     ray = Text()
 
 
-class ReadinessSchema(Schema):
+class Readiness(Schema):
     """Whether this process can do its work now."""
 
     status = Choice(ReadyStatus, required=True)

@@ -162,7 +162,7 @@ class TimelineEntry(Schema):
         return dict(obj)  # stored in the form that is shown
 
 
-class QualityFlagsSchema(Schema):
+class QualityFlags(Schema):
     """Names of the data that was missing, too old, or requested from a provider that failed."""
 
     missing_data = Items(Text(), required=True)
@@ -174,10 +174,10 @@ class Enrichment(Schema):
     """The enrichment of an event."""
 
     feature_profile = Text(required=True)
-    quality_flags = Nested(QualityFlagsSchema, required=True)
+    quality_flags = Nested(QualityFlags, required=True)
 
 
-class VerdictSchema(Schema):
+class Verdict(Schema):
     """A model's decision in short."""
 
     model = Text(required=True)
@@ -195,7 +195,7 @@ class EventSchema(EventItem):
     commentary = Text(allow_none=True)
     timeline = Nested(TimelineEntry, many=True, required=True)
     enriched = Nested(Enrichment, required=True, allow_none=True)
-    decisions = Nested(VerdictSchema, many=True, required=True)
+    decisions = Nested(Verdict, many=True, required=True)
 
 
 class EventStatusSchema(Schema):

@@ -25,7 +25,7 @@ class ProblemInfo(Schema):
     request_id = Text()
 
 
-class ProblemSchema(Schema):
+class Problem(Schema):
     """An error."""
 
     detail = Text()

@@ -138,7 +138,7 @@ class SignalOutcome(Schema):
     closed_by = Identifier(allow_none=True, **about("The signal that closed it."))
 
 
-class SignalSchema(Terms):
+class Signal(Terms):
     """A published signal in full. What an external system did not say of one that it scored is null."""
 
     signal_id = Text(required=True, metadata={"format": "uuid"})

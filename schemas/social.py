@@ -134,7 +134,7 @@ class FeedItemSchema(Terms):
     created_at = Timestamp(required=True)
 
 
-class FeedSchema(Schema):
+class Feed(Schema):
     """Signals of the providers whom the caller follows, the newest first. `total` is exact."""
 
     signals = Nested(FeedItemSchema, many=True, required=True)

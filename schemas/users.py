@@ -126,7 +126,7 @@ class Watchlist(Schema):
     watchlist = Nested(WatchlistItem, many=True, required=True)
 
 
-class UnwatchedSchema(Schema):
+class Unwatched(Schema):
     """A symbol that is no longer watched."""
 
     symbol = Text(required=True)
@@ -172,7 +172,7 @@ class SavedViews(Schema):
     saved_views = Nested(SavedView, many=True, required=True)
 
 
-class ViewDeletedSchema(Schema):
+class ViewDeleted(Schema):
     """A view that has been deleted."""
 
     id = Identifier(required=True)

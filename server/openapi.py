@@ -24,7 +24,7 @@ from handlers.docs import STREAMS_PATH
 from schemas._fields import component_name
 from schemas._queries import CommaList
 from schemas.examples import EXAMPLES
-from schemas.problem import ProblemSchema
+from schemas.problem import Problem
 from server._document import Node, refine
 from server._openapi_fields import own_keywords
 from server._openapi_headers import HEADERS, headers_of
@@ -223,7 +223,7 @@ def _responses(route: Route, declared: Endpoint) -> Node:
     if declared.conditional:
         responses[304] = _response(304)
     for status in _error_statuses(route, declared):
-        responses[status] = _response(status) | {"content": _content("application/json", ProblemSchema())}
+        responses[status] = _response(status) | {"content": _content("application/json", Problem())}
     for status, schema in declared.others.items():
         responses[status] = _response(status) | {"content": _content("application/json", schema)}
     return {str(status): responses[status] for status in sorted(responses)}

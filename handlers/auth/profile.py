@@ -9,7 +9,7 @@ from db.users import sessions
 from handlers._http.base import known_id
 from handlers._http.endpoint import endpoint
 from handlers.auth._account_handler import AccountHandler
-from schemas.auth import Me, ProfileChange, SessionEndedSchema, Sessions
+from schemas.auth import Me, ProfileChange, SessionEnded, Sessions
 from schemas.errors import NotFound
 
 
@@ -51,7 +51,7 @@ class OneSession(AccountHandler):
 
     @endpoint(
         "End one of one's own sessions",
-        responds=SessionEndedSchema(),
+        responds=SessionEnded(),
         errors=(404, 503),
         sets_cookie="Where it is this session: empty and expired, so it is dropped.",
     )

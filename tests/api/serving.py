@@ -14,7 +14,7 @@ from tornado.netutil import bind_sockets
 
 from config.settings import Settings
 from handlers._http.services import Services
-from schemas.problem import ProblemSchema
+from schemas.problem import Problem
 from server.app import Application, http_server
 
 SETTINGS = Settings.load(None).replace(rate_limit_enabled=False)
@@ -53,7 +53,7 @@ class Response:
         """The error, after a check of all that every error response must have."""
         assert self.status == status, self
         assert self.headers["Content-Type"] == "application/json; charset=utf-8"
-        assert not ProblemSchema().validate(self.json), self.body
+        assert not Problem().validate(self.json), self.body
         assert isinstance(self.json["detail"], str)
         error: dict[str, Any] = self.json["error"]
         assert error["code"] == code, error

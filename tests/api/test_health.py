@@ -54,7 +54,7 @@ async def test_ready_names_every_dependency(settings: Settings) -> None:
         for path in ("/ready", "/api/v1/ready"):
             response = await client.get(path)
             assert response.status == 200
-            assert not health.ReadinessSchema().validate(response.json)
+            assert not health.Readiness().validate(response.json)
             assert response.json["status"] == "ready"
             assert response.json["dependencies"] == {"redis": "ok", "postgres": "ok", "ray": "ok"}
 

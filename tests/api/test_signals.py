@@ -22,7 +22,7 @@ from config.settings import Settings
 from db.signals.reads import FRESH
 from db.signals.writes import NewSignal
 from schemas.ingest import load_scored
-from schemas.signals import PageOfSignals, SignalSchema
+from schemas.signals import PageOfSignals, Signal
 from tests.support.accounts import World, accounts_world, gateway_of, token_of
 from tests.support.local_actors import local_actors
 from tests.support.scored import LIST_ITEM, scored
@@ -290,7 +290,7 @@ async def test_a_detail_is_the_documents(settings: Settings) -> None:
         [row] = await publish(world.pool, [DRAFTS[0] | {"symbol": "ETH/USD"}])
         answer = await world.client.get(f"/api/signals/{row.id}")
         assert answer.status == 200
-        assert not SignalSchema().validate(answer.json)
+        assert not Signal().validate(answer.json)
         detail = answer.json
         assert detail == {
             "signal_id": str(row.id),
@@ -371,7 +371,7 @@ async def test_fields_that_an_external_system_left_out_are_null(settings: Settin
                                   strategy_breakdown = NULL, market_context = NULL"""
         )
         detail = (await world.client.get(f"/api/signals/{row.id}")).json
-        assert not SignalSchema().validate(detail)
+        assert not Signal().validate(detail)
         assert detail["action"] == "HOLD"
         for name in ("confidence", "opportunity_factors", "strategy_breakdown", "market_context", "outcome"):
             assert detail[name] is None, name

@@ -17,7 +17,7 @@ from config.clock import rfc3339
 from config.ids import time_of, uuid7
 from config.settings import Settings
 from handlers import social as handlers
-from schemas.social import Comment, FeedSchema, PageOfComments, Reacted
+from schemas.social import Comment, Feed, PageOfComments, Reacted
 from tests.support.accounts import Browser, World, accounts_world, token_of
 from tests.support.signals_factory import publish
 from tests.support.users_factory import NOON
@@ -385,7 +385,7 @@ async def test_the_feed_is_what_those_one_follows_have_published(settings: Setti
 
         async def feed(query: str = "") -> dict[str, Any]:
             answer = (await ann.send("GET", f"/api/social/feed?{query}")).expect(200)
-            assert not FeedSchema().validate(answer.json), answer.json
+            assert not Feed().validate(answer.json), answer.json
             found: dict[str, Any] = answer.json
             return found
 

@@ -15,7 +15,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest, HT
 from tornado.websocket import websocket_connect
 
 from config.settings import Settings
-from schemas.problem import ProblemSchema
+from schemas.problem import Problem
 from server.supervisor.ports import free_ports
 from tests.browser._nginx import behind_nginx
 from tests.browser._programs import nginx
@@ -180,7 +180,7 @@ async def test_nginxs_own_errors_have_the_one_shape(tmp_path: Path) -> None:
             assert found.code == code
             assert found.headers["Content-Type"] == "application/json"
             document = orjson.loads(found.body)
-            assert not ProblemSchema().validate(document)
+            assert not Problem().validate(document)
             assert document["error"]["code"] == name
             assert document["error"]["request_id"] == found.headers["X-Request-ID"]
         assert (await answer(port, "GET", "/health")).headers["Retry-After"] == "1"

@@ -11,7 +11,7 @@ from handlers._http.endpoint import Endpoint, endpoint_of
 from schemas._fields import Schema
 from schemas.errors import all_errors
 from schemas.examples import EXAMPLES
-from schemas.problem import ProblemSchema
+from schemas.problem import Problem
 from schemas.stream import parse_command
 from server.routes import ROUTES
 from tests.contract.documents import FOLDER, NAMES, Example, anonymous, documented_routes, examples, text_of
@@ -82,7 +82,7 @@ def _schema_of(example: Example) -> Schema | None:
     if example.status in declared.others:
         return declared.others[example.status]
     if example.status >= 400:
-        return ProblemSchema()
+        return Problem()
     assert example.status == declared.status
     assert declared.responds is not None
     return declared.responds

@@ -21,7 +21,7 @@ from schemas.errors import (
     all_errors,
 )
 from schemas.lens import SignalSubmission
-from schemas.problem import ProblemSchema
+from schemas.problem import Problem
 
 
 def test_the_documents_example_comes_out() -> None:
@@ -49,7 +49,7 @@ def test_every_error_survives_pickling_and_has_the_one_shape(cls: type[AppError]
     error = cls(details=[FieldError("a.b", "is wrong")], retry_after=3, headers={"X": "y"})
     assert pickle.loads(pickle.dumps(error)) == error
     body = error_body(error, "r1")
-    assert not ProblemSchema().validate(body)
+    assert not Problem().validate(body)
     assert isinstance(body["detail"], str)
 
 
