@@ -26,8 +26,9 @@ run: $(RUNTIME)  ## install, start everything, serve on port 8000; Ctrl-C stops 
 demo: $(RUNTIME) $(VENV)/.recordings  ## fill the server that runs with a community, and keep it moving; ARGS="--small --once"
 	@exec $(BIN)/python run.py demo $(ARGS)
 
+test: export PYTHONDONTWRITEBYTECODE =  # the tests start hundreds of processes: each would compile everything anew
 test: $(DEVELOPMENT)  ## run the tests; they start real servers of their own
-	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-tornado: $(DEVELOPMENT)  ## run the tests of the API and of the streams over Tornado's own HTTP server
 	HTTP_SERVER=tornado $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile tests/api \

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Iterator
 
-SHORT_SECONDS = 5.0  # as a part of `make test`
+SHORT_SECONDS = 2.0  # as a part of `make test`
 SHORT_SEED = 1
 
 

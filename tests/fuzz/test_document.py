@@ -20,7 +20,7 @@ from tests.fuzz.budget import SHORT_SECONDS, fuzz_seconds, fuzz_seed
 from tests.support.services import Server, wait_until
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
-SHORT_RUN_SECONDS = 12  # of chance, as a part of `make test`; the other phases end by themselves, after some 40 s
+SHORT_RUN_SECONDS = 5  # of chance, as a part of `make test`; the other phases end by themselves, after some 40 s
 WHOLE_PHASES = ("Examples", "Coverage", "Stateful")
 ADDRESS, PASSWORD = "asker@example.com", "correct horse battery"
 

@@ -311,7 +311,11 @@ async def test_an_expired_key_may_be_used_again(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("lost", [ENRICH, EVALUATE, PUBLISH])
-async def test_a_lost_hand_over_is_found_by_the_sweep(settings: Settings, lost: str) -> None:
+async def test_a_lost_hand_over_is_found_by_the_sweep(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    for module in ("_commits", "_stage", "intake"):
+        monkeypatch.setattr(f"actors.lens.{module}.LEASE_SECONDS", 0.5)
     async with pipeline(settings) as (actors, conn):
         actors.ref(lost).dropping = True
         ids = await post(actors, *(submit() for _ in range(20)))

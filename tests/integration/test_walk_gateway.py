@@ -17,6 +17,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from config.settings import Settings
+from server.demo.command import Options, run
 from server.supervisor.process import inherited_environment
 from tests.support.services import REPOSITORY, Server, wait_until
 from tools.walk_gateway._filled import common, lacking
@@ -67,7 +69,9 @@ def test_the_demo_says_that_nobody_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "body"), [(401, b'{"detail": "no"}'), (404, b"gone"), (200, b"<html>"), (200, b"{}")]
 )
-def test_the_demo_says_that_it_is_another_server(tmp_path: Path, status: int, body: bytes) -> None:
+def test_the_demo_says_that_it_is_another_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], status: int, body: bytes
+) -> None:
     class Other(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
@@ -81,11 +85,9 @@ def test_the_demo_says_that_it_is_another_server(tmp_path: Path, status: int, bo
     with ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
         Thread(target=other.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{other.server_port}"
-        refused = demo(Server(tmp_path / "data"), "--once", "--url", url)
-        output, _ = refused.communicate(timeout=60)
+        assert run(Settings.load(None).replace(data_dir=tmp_path / "data"), Options(url=url, once=True)) == 1
         other.shutdown()
-    assert refused.returncode == 1
-    assert f"demo: {url} is not a TradeStream server" in output
+    assert f"demo: {url} is not a TradeStream server" in "".join(capsys.readouterr())
 
 
 def test_the_demo_does_not_run_in_production(tmp_path: Path) -> None:
