@@ -19,15 +19,15 @@ from db.providers.records import RecordRow
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class RecordChange:
     """A changed record; `before` is None for a person who has just become a provider."""
 
     before: RecordRow | None
     after: RecordRow
 
 
-def tell(
-    context: ActorContext, changes: Iterable[Changed], first_follows: Mapping[UUID, datetime], at: datetime
+def notify(
+    context: ActorContext, changes: Iterable[RecordChange], first_follows: Mapping[UUID, datetime], at: datetime
 ) -> None:
     """Send every record to the boards, and facts and first follows to the users' owners."""
     changes = list(changes)
@@ -42,7 +42,7 @@ def tell(
         context.ref(USERS, key).tell(key, FirstFollow(since))
 
 
-def is_event(change: Changed) -> bool:
+def is_event(change: RecordChange) -> bool:
     """Return whether a person has progressed in anything that achievements and referrals count."""
     before, after = change.before, change.after
     if after.is_system:

@@ -15,7 +15,7 @@ import asyncpg
 
 from actors._runtime.context import ActorContext
 from actors._runtime.registry import shard_of
-from actors.providers.events import Changed
+from actors.providers.events import RecordChange
 from actors.providers.messages import provider_key
 from actors.providers.projection import Projection, StreakKey, places_to_close
 from actors.providers.record import figures_of
@@ -47,12 +47,14 @@ _UNFIT = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, Arithmet
 
 
 class FeedConsumer:
-    """Reads the feed for one shard; `turn` is held while a page is applied; `tell` gets the committed changes."""
+    """Reads the feed for one shard; `turn` is held while a page is applied; `notify` gets the committed changes."""
 
-    def __init__(self, context: ActorContext, turn: asyncio.Lock, tell: Callable[[Sequence[Changed]], None]) -> None:
+    def __init__(
+        self, context: ActorContext, turn: asyncio.Lock, notify: Callable[[Sequence[RecordChange]], None]
+    ) -> None:
         self._context = context
         self._turn = turn
-        self._tell = tell
+        self._notify = notify
         self._place = context.shards, context.shard
         self._wake = asyncio.Event()
         wake = self._wake.set
@@ -71,7 +73,7 @@ class FeedConsumer:
     def start(self) -> None:
         """Start consuming."""
         self._context.spawn(self._follow(), name="follow the feed")
-        self._context.spawn(self._announcements.run(), name="hear of the feed")
+        self._context.spawn(self._announcements.run(), name="listen to the feed")
 
     def forget(self, provider_ids: Iterable[UUID]) -> None:
         """Drop these records from memory, so that they are read again before use; the caller holds the lock `turn`."""
@@ -138,9 +140,9 @@ class FeedConsumer:
                 raise
             full, self._page, self._came = len(page) == self._page, min(2 * self._page, PAGE), len(page)
             self._cursor = reached
-            changes = [Changed(self._records[each.provider_id], each) for each in projection.records.values()]
+            changes = [RecordChange(self._records[each.provider_id], each) for each in projection.records.values()]
             self._remember(projection)
-            self._tell(changes)  # the lock is still held: events leave in the order of the commits
+            self._notify(changes)  # the lock is still held: events leave in the order of the commits
         return full
 
     def _distrust_memory(self) -> None:

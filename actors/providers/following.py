@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-from actors._runtime.messages import Message
 from actors.providers.messages import Follow, SetNotify, Unfollow
 from actors.providers.record import followed
 from db.providers.follows import FollowerChange, FollowingRow, FollowRow
@@ -35,15 +33,15 @@ class Ledger:
         self.touched: set[Pair] = set()
         self.first: dict[UUID, datetime] = {}  # since when users follow who had never followed anybody
 
-    def decide(self, provider_id: UUID, message: Message[Any]) -> Any:
+    def decide(self, provider_id: UUID, message: Follow | Unfollow | SetNotify) -> object:
         """Return the answer to one message; raises AppError, and has changed nothing then."""
         if provider_id not in self.records:
             raise NotFound("Provider not found")
         if isinstance(message, Follow):
             return self._follow(provider_id, message)
         if isinstance(message, Unfollow):
-            return self._unfollow(provider_id, message)
-        assert isinstance(message, SetNotify)
+            self._unfollow(provider_id, message)
+            return None
         return self._set_notify(provider_id, message)
 
     def _follow(self, provider_id: UUID, message: Follow) -> tuple[FollowRow, bool]:

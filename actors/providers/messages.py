@@ -69,9 +69,3 @@ class EditProvider(Message[None]):
 
     changes: Mapping[str, Any]
     at: datetime = field(default_factory=now)
-
-
-class CatchUp(Message[int]):
-    """Consume the feed at once; answers this shard's offset (a `feed_seq`)."""
-
-    writes: ClassVar[bool] = False

@@ -6,15 +6,14 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import Any, cast
 from uuid import UUID
 
 import asyncpg
 
 from actors._runtime.commands import Apply, write_batch
 from actors._runtime.context import ActorContext, Behaviour
-from actors._runtime.messages import Envelope
-from actors.providers.events import Changed, tell
+from actors._runtime.messages import Envelope, Message
+from actors.providers.events import RecordChange, notify
 from actors.providers.feed_consumer import FeedConsumer
 from actors.providers.following import Ledger
 from actors.providers.messages import Become, EditProvider, Follow, SetNotify, Unfollow
@@ -44,21 +43,15 @@ class Providers(Behaviour):
         await super().start(context)
         # One at a time: pages of the feed and batches of commands change the same rows, and each takes milliseconds.
         self._turn = asyncio.Lock()
-        self._consumer = FeedConsumer(context, self._turn, self._tell)
-        self._consumer.start()
+        self.feed_consumer = FeedConsumer(context, self._turn, self._notify)
+        self.feed_consumer.start()
 
     def stats(self) -> Mapping[str, float]:
         """See Behaviour."""
-        return self._consumer.stats
+        return self.feed_consumer.stats
 
-    async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
+    async def process(self, batch: Sequence[Envelope]) -> Sequence[object]:
         """See Behaviour."""
-        commands = [each for each in batch if each.message.writes]
-        replies = iter(await self._command(commands) if commands else ())
-        place = await self._consumer.catch_up() if len(commands) < len(batch) else 0
-        return [next(replies) if each.message.writes else place for each in batch]
-
-    async def _command(self, batch: Sequence[Envelope]) -> Sequence[Any]:
         attempts: list[_Commands] = []
 
         def attempt() -> Apply:
@@ -69,43 +62,48 @@ class Providers(Behaviour):
             try:
                 replies = await write_batch(self.context.fence, batch, attempt)
             finally:
-                self._consumer.forget(each for done in attempts for each in done.changes)
-            self._tell(attempts[-1].changes.values(), attempts[-1].first)
+                self.feed_consumer.forget(each for done in attempts for each in done.changes)
+            self._notify(attempts[-1].changes.values(), attempts[-1].first)
         return replies
 
-    def _tell(self, changes: Iterable[Changed], first_follows: Mapping[UUID, datetime] | None = None) -> None:
-        tell(self.context, changes, first_follows or {}, now())
+    def _notify(self, changes: Iterable[RecordChange], first_follows: Mapping[UUID, datetime] | None = None) -> None:
+        notify(self.context, changes, first_follows or {}, now())
 
 
 class _Commands:
     """One attempt at a batch of commands; `changes` are to records, `first` the first follows ever, by user."""
 
     def __init__(self) -> None:
-        self.changes: dict[UUID, Changed] = {}
+        self.changes: dict[UUID, RecordChange] = {}
         self.first: dict[UUID, datetime] = {}
 
-    async def apply(self, conn: Connection, batch: Sequence[Envelope]) -> list[Any]:
+    async def apply(self, conn: Connection, batch: Sequence[Envelope]) -> list[object]:
         """Return the answers, errors as values; a command that raised has changed nothing."""
-        replies: list[Any] = []
+        replies: list[object] = []
         for is_following, run in groupby(batch, lambda each: isinstance(each.message, _FOLLOWING)):
             if is_following:
                 replies += await self._follow(conn, list(run))
-            else:
-                replies += [await self._profile(conn, each) for each in run]
+                continue
+            for each in run:
+                try:
+                    await self._profile(conn, _id(each.key), each.message)
+                    replies.append(None)
+                except AppError as error:
+                    replies.append(error)
         return replies
 
-    async def _follow(self, conn: Connection, batch: Sequence[Envelope]) -> list[Any]:
-        messages: list[Follow | Unfollow | SetNotify] = [cast(Any, each.message) for each in batch]
-        pairs = [(message.follower_id, _id(each.key)) for message, each in zip(messages, batch, strict=True)]
-        counting = {message.follower_id for message in messages if not isinstance(message, SetNotify)}
+    async def _follow(self, conn: Connection, batch: Sequence[Envelope]) -> list[object]:
+        commands = [(_id(each.key), each.message) for each in batch if isinstance(each.message, _FOLLOWING)]
+        pairs = {(message.follower_id, provider) for provider, message in commands}
+        counting = {message.follower_id for _, message in commands if not isinstance(message, SetNotify)}
         ledger = Ledger(
             # The locks come first: until then another owner may change the counts.
             followings=await follows.lock_followings(conn, list(counting)) if counting else (),
-            records=await records.load_records(conn, list({provider for _, provider in pairs})),
-            follows=await follows.load_follows(conn, list(set(pairs))),
+            records=await records.load_records(conn, list({provider for provider, _ in commands})),
+            follows=await follows.load_follows(conn, list(pairs)),
         )
-        replies: list[Any] = []
-        for (_, provider), message in zip(pairs, messages, strict=True):
+        replies: list[object] = []
+        for provider, message in commands:
             try:
                 replies.append(ledger.decide(provider, message))
             except AppError as error:
@@ -126,37 +124,29 @@ class _Commands:
             await records.upsert_records(conn, [(each, figures_of(each)) for each in after.values()])
             for provider_id, record in after.items():
                 known = self.changes.get(provider_id)
-                self.changes[provider_id] = Changed(known.before if known else ledger.before[provider_id], record)
+                self.changes[provider_id] = RecordChange(known.before if known else ledger.before[provider_id], record)
         self.first |= ledger.first
 
-    async def _profile(self, conn: Connection, envelope: Envelope) -> Any:
-        user_id, message = _id(envelope.key), envelope.message
+    async def _profile(self, conn: Connection, user_id: UUID, message: Message[object]) -> None:
         known = (await profiles.load_profiles(conn, [user_id])).get(user_id)
-        try:
-            if isinstance(message, Become):
-                row = become(known, user_id, message)
-            else:
-                assert isinstance(message, EditProvider)
-                row = edit(known, message)
-        except AppError as error:
-            return error
+        if isinstance(message, Become):
+            row = become(known, user_id, message)
+        else:
+            assert isinstance(message, EditProvider)
+            row = edit(known, message)
         if row == known:
-            return None
+            return
         if known is None or row.display_name != known.display_name:
-            try:
-                await check_name(conn, row, message.at)
-            except AppError as error:
-                return error
+            await check_name(conn, row, message.at)
         try:
             async with conn.transaction():
                 await profiles.upsert_profile(conn, row)
         except asyncpg.UniqueViolationError:  # taken by another owner's transaction that has just ended
-            return Conflict(NAME_TAKEN)
+            raise Conflict(NAME_TAKEN) from None
         if known is None:
             record = RecordRow(user_id, is_system=False)
             await records.upsert_records(conn, [(record, figures_of(record))])
-            self.changes[user_id] = Changed(None, record)
-        return None
+            self.changes[user_id] = RecordChange(None, record)
 
 
 def _id(key: str) -> UUID:

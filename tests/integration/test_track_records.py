@@ -14,9 +14,8 @@ from uuid import UUID
 
 import pytest
 
-from actors._runtime.messages import Envelope
 from actors.providers import feed_consumer
-from actors.providers.messages import PROVIDERS, CatchUp, Follow, Unfollow, provider_key
+from actors.providers.messages import PROVIDERS, Follow, Unfollow, provider_key
 from actors.providers.providers import Providers
 from actors.providers.rebuild import rebuild
 from actors.providers.record import return_of
@@ -63,9 +62,10 @@ class Owners:
     async def catch_up(self) -> None:
         for shard in range(SHARDS):
             behaviour = self.actors.behaviours[f"{PROVIDERS}/{shard}"]
-            [place] = await behaviour.process([_delivery(CatchUp())])
+            assert isinstance(behaviour, Providers)
+            cursor = await behaviour.feed_consumer.catch_up()
             async with connection(self.pool) as conn:
-                assert place == await last_seq(conn)
+                assert cursor == await last_seq(conn)
 
     async def system_providers(self, count: int) -> list[UUID]:
         async with transaction(self.pool) as conn:
@@ -96,10 +96,6 @@ class Owners:
     async def differences(self, provider_id: UUID) -> Sequence[str]:
         async with connection(self.pool) as conn, conn.transaction(isolation="repeatable_read"):
             return (await rebuild(conn, provider_id)).differences
-
-
-def _delivery(message: Any) -> Any:
-    return Envelope("", message)
 
 
 @asynccontextmanager
@@ -377,8 +373,9 @@ async def test_other_numbers_of_shards_lose_nothing_and_count_nothing_twice(sett
         for shard in range(SHARDS):
             await owners.actors.kill(f"{PROVIDERS}/{shard}")
         await owners.publish([Trade(each) for each in providers])
-        await owners.actors.start(PROVIDERS, Providers(), owners.settings)
-        assert await owners.actors.ref(PROVIDERS).ask("", CatchUp()) == 10
+        only = Providers()
+        await owners.actors.start(PROVIDERS, only, owners.settings)
+        assert await only.feed_consumer.catch_up() == 10
         for each in providers:
             assert (await owners.record(each)).total_signals == 2
             assert await owners.differences(each) == []

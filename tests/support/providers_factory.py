@@ -14,7 +14,7 @@ from uuid import UUID
 import orjson
 
 from actors._runtime.context import Behaviour
-from actors.providers.messages import PROVIDERS, CatchUp
+from actors.providers.messages import PROVIDERS
 from actors.providers.providers import Providers
 from actors.users.messages import USERS
 from actors.users.users import Users
@@ -119,11 +119,13 @@ async def providers_world(settings: Settings, **replaced: Any) -> AsyncIterator[
 
 async def catch_up(world: World) -> None:
     """Until every published signal is in its provider's record."""
-    await world.actors.ref(PROVIDERS).ask("", CatchUp())
+    owner = world.actors.behaviours[PROVIDERS]
+    assert isinstance(owner, Providers)
+    await owner.feed_consumer.catch_up()
 
 
 async def post_trades(world: World, trades: Sequence[Trade], *, at: datetime = NOON) -> list[NewSignal]:
-    """Publish signals, and let them be reckoned in."""
+    """Publish signals, and let the records take them in."""
     async with transaction(world.pool) as conn:
         rows = await publish(conn, trades, at=at)
     await catch_up(world)

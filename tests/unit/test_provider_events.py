@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from actors.providers.events import Changed, is_event
+from actors.providers.events import RecordChange, is_event
 from actors.providers.following import MOST_FOLLOWED, Ledger
 from actors.providers.messages import Follow, SetNotify, Unfollow
 from actors.providers.record import closed, counted
@@ -27,20 +27,20 @@ def ledger(*follows: FollowRow, following: int = 0) -> Ledger:
 
 def test_most_signals_make_no_domain_event_for_a_person() -> None:
     opened = counted(RECORD, 8, NOON)
-    assert not is_event(Changed(RECORD, opened))
-    assert not is_event(Changed(RECORD, closed(RECORD, 8, NOON, -1, "LOSS")))
-    assert not is_event(Changed(RECORD, replace(RECORD, follower_count=1, most_followers=0)))
-    assert is_event(Changed(RECORD, closed(RECORD, 8, NOON, 1, "PROFIT")))
-    assert is_event(Changed(RECORD, replace(RECORD, most_followers=1)))
-    assert is_event(Changed(RECORD, replace(RECORD, verification_level="basic")))
+    assert not is_event(RecordChange(RECORD, opened))
+    assert not is_event(RecordChange(RECORD, closed(RECORD, 8, NOON, -1, "LOSS")))
+    assert not is_event(RecordChange(RECORD, replace(RECORD, follower_count=1, most_followers=0)))
+    assert is_event(RecordChange(RECORD, closed(RECORD, 8, NOON, 1, "PROFIT")))
+    assert is_event(RecordChange(RECORD, replace(RECORD, most_followers=1)))
+    assert is_event(RecordChange(RECORD, replace(RECORD, verification_level="basic")))
     first = replace(RECORD, total_signals=0)
-    assert is_event(Changed(first, counted(first, 8, NOON)))
-    assert is_event(Changed(None, first))
+    assert is_event(RecordChange(first, counted(first, 8, NOON)))
+    assert is_event(RecordChange(None, first))
 
 
 def test_sources_get_no_domain_events() -> None:
     source = replace(RECORD, is_system=True)
-    assert not is_event(Changed(source, closed(source, 8, NOON, 1, "PROFIT")))
+    assert not is_event(RecordChange(source, closed(source, 8, NOON, 1, "PROFIT")))
 
 
 def test_a_follow_is_counted_where_it_happened_among_the_signals() -> None:
