@@ -9,7 +9,7 @@ YOUNG_OBJECTS = 20_000
 some twenty times while it is still in use; nearly all of it is freed by reference counts anyway."""
 
 
-def settle() -> None:
+def freeze() -> None:
     """Exempt all present objects, some hundred thousand, from collection: call it once, when all has been loaded."""
     gc.collect()
     gc.freeze()

@@ -29,7 +29,7 @@ HTTP_TURNED_AWAY = Counter(
 # Accounts. `method`: password, or the name of an OAuth provider.
 LOGINS = Counter(
     "tradestream_logins_total",
-    "Logins: granted; bad_credentials, unverified (a password's); or what the frontend is told of an OAuth login.",
+    "Logins: granted; bad_credentials, unverified (a password's); or what the frontend is answered for an OAuth login.",
     ("method", "result"),
 )
 REGISTRATIONS = Counter(
@@ -41,17 +41,17 @@ REFRESHES = Counter(
     ("result",),
 )
 MAIL_WAITING = Gauge(
-    "tradestream_mail_waiting", "Letters in the outbox.", ("purpose",), multiprocess_mode="livemostrecent"
+    "tradestream_mail_waiting", "E-mails in the outbox.", ("purpose",), multiprocess_mode="livemostrecent"
 )
 MAIL_OLDEST_SECONDS = Gauge(
     "tradestream_mail_oldest_seconds",
-    "Age of the letter that has waited longest.",
+    "Age of the e-mail that has waited longest.",
     ("purpose",),
     multiprocess_mode="livemostrecent",
 )
 MAIL_EMAILS = Counter(
     "tradestream_mail_letters_total",
-    "Letters: sent; failed (an attempt, there will be another); given_up; needless (nobody to send it to).",
+    "E-mails: sent; failed (an attempt, there will be another); given_up; needless (nobody to send it to).",
     ("purpose", "outcome"),
 )
 
@@ -159,7 +159,7 @@ STREAM_LAG_SECONDS = Histogram(
     "Time from a batch's arrival in the gateway until it was handed to its last client.",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
 )
-FEED_FETCHED = Counter("tradestream_feed_fetched_total", "Signals that Redis did not tell of, fetched from Postgres.")
+FEED_FETCHED = Counter("tradestream_feed_fetched_total", "Signals that Redis has skipped, fetched from Postgres.")
 
 # Scored signals of other systems. `way`: redis or kafka.
 INGEST_MESSAGES = Counter(

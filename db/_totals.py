@@ -1,8 +1,8 @@
 """Count append-only lists exactly, without counting any row twice.
 
-`count(*)` costs Postgres 0.1 µs a row: 100 ms for a list of a million, at each request. Here settled rows are counted
-once for each combination of filters, and from then on only those that came since. A row is settled once none can come
-before it: by a UUIDv7 after SETTLED_SECONDS, by a number that is given in the order of commits at once.
+`count(*)` costs Postgres 0.1 µs a row: 100 ms for a list of a million, at each request. Here final rows are counted
+once for each combination of filters, and from then on only those that came since. A row is final once none can come
+before it: by a UUIDv7 after FINAL_SECONDS, by a number that is given in the order of commits at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from config.ids import first_id
 from db._postgres import Connection
 from db._where import WHERE, Condition, filtered
 
-SETTLED_SECONDS = 20.0
+FINAL_SECONDS = 20.0
 """The age past which no row with an older id can appear.
 
 The id is made when a signal is received or a decision stored, and committed within seconds: no caller waits for longer.
@@ -51,7 +51,7 @@ class Counted:
 
 
 class Totals:
-    """The counts of one process, only for tables whose rows are never changed or deleted once they are settled."""
+    """The counts of one process, only for tables whose rows are never changed or deleted once they are final."""
 
     def __init__(self, most_counts: int = MOST_COUNTS) -> None:
         self._most_counts = most_counts
@@ -88,21 +88,21 @@ class Totals:
 
 
 async def _count(conn: Connection, table: str, column: str, conditions: Sequence[Condition], counted: Counted) -> int:
-    settled = first_id(now() - timedelta(seconds=SETTLED_SECONDS))
+    final = first_id(now() - timedelta(seconds=FINAL_SECONDS))
     if counted.below is not None:
-        settled = max(settled, counted.below)  # even if the clock is set back
+        final = max(final, counted.below)  # even if the clock is set back
     fresh = counted.below is None or counted.expires < time.monotonic()
     # Counting all and counting the rest are two statements, so that Postgres plans each for what it is.
     rest = [] if fresh else [(f"{column} >= {{}}", counted.below)]
     statement, values = filtered(
         f"SELECT count(*), count(*) FILTER (WHERE {column} < $1) FROM {table} {WHERE}", [*conditions, *rest], first=2
     )
-    row = await conn.fetchrow(statement, settled, *values)
+    row = await conn.fetchrow(statement, final, *values)
     assert row is not None
     if fresh:
         counted.rows, counted.expires = 0, time.monotonic() + RECOUNT_SECONDS
     total = counted.rows + int(row[0])
-    counted.rows, counted.below = counted.rows + int(row[1]), settled
+    counted.rows, counted.below = counted.rows + int(row[1]), final
     return total
 
 

@@ -72,7 +72,7 @@ async def find_resent(conn: Connection, limit: int) -> list[Resent]:
 
 
 # One that was edited and retried again meanwhile has another count: it is processed once more.
-SETTLE_RESENT = f"""
+FINISH_RESENT = f"""
 UPDATE lens_dlq d
 SET retrying = false, resolved_at = CASE WHEN s.failure IS NULL THEN now() END,
     resolution_note = CASE WHEN s.failure IS NULL THEN '{RESOLVED_BY_RETRY}' END,
@@ -84,8 +84,8 @@ WHERE d.id = s.id AND d.retry_count = s.retry_count AND d.retrying AND d.resolve
 """
 
 
-async def settle_resent(conn: Connection, rows: Sequence[tuple[Resent, str | None]]) -> None:
+async def finish_resent(conn: Connection, rows: Sequence[tuple[Resent, str | None]]) -> None:
     """Resolve what has been published; return what failed to the queue, with the attempt `{at, …}` as JSON text."""
     await conn.execute(
-        SETTLE_RESENT, [r.id for r, _ in rows], [r.retry_count for r, _ in rows], [failure for _, failure in rows]
+        FINISH_RESENT, [r.id for r, _ in rows], [r.retry_count for r, _ in rows], [failure for _, failure in rows]
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from db._postgres import Connection
-from db.providers.outcomes import Place
+from db.providers.outcomes import PositionKey
 
 MOST_UNREAD = 10_000
 """The most signals of one position key that track records have not read yet.
@@ -58,10 +58,10 @@ SELECT * FROM waiting UNION ALL SELECT * FROM unread ORDER BY 5
 """
 
 
-async def logged_of(conn: Connection, wanted: Mapping[Place, int]) -> Mapping[Place, list[Logged]]:
+async def logged_of(conn: Connection, wanted: Mapping[PositionKey, int]) -> Mapping[PositionKey, list[Logged]]:
     """Return, per key, the signals that determine its next closes (as many as wanted), in the feed's order."""
     columns = list(zip(*wanted, strict=True))
-    found: defaultdict[Place, list[Logged]] = defaultdict(list)
+    found: defaultdict[PositionKey, list[Logged]] = defaultdict(list)
     for row in await conn.fetch(LOGGED_OF, *columns, list(wanted.values())):
         found[row[0], row[1], row[2], row[3]].append(Logged(row[5], row[6]))
     return found

@@ -178,7 +178,7 @@ async def list_referrals(conn: Connection, user_id: UUID, limit: int, offset: in
 
 # Lost messages: the referee's owner has stored the act, the referrer's has not received it. Referrals past the most
 # that count stay pending for ever: they are skipped, a page at a time.
-WALK_UNHEARD = """
+WALK_UNNOTIFIED = """
 WITH page AS MATERIALIZED (
     SELECT referee_id, referrer_id, acted_at FROM referrals
     WHERE status = 'pending' AND acted_at IS NOT NULL AND referee_id > $1 ORDER BY referee_id LIMIT $2
@@ -197,13 +197,13 @@ ORDER BY page.referee_id
 """
 
 
-async def walk_unheard(conn: Connection, after: UUID, limit: int, most: int) -> tuple[list[ActedRow], UUID | None]:
+async def walk_unnotified(conn: Connection, after: UUID, limit: int, most: int) -> tuple[list[ActedRow], UUID | None]:
     """Return, of the next `limit` pending referees who acted, those whose referrers have under `most` qualified.
 
     Referees whose mailbox has counted already, under another address, are left out. The second value is where to
     continue, None at the end.
     """
-    rows = await conn.fetch(WALK_UNHEARD, after, limit)
+    rows = await conn.fetch(WALK_UNNOTIFIED, after, limit)
     found = [
         ActedRow(row["referee_id"], row["referrer_id"], row["acted_at"])
         for row in rows

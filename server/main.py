@@ -107,7 +107,7 @@ class GatewayProcess:
         mailer = Mailer(self._settings, services.pool)
         self._opened.push_async_callback(mailer.stop)
         mailer.start()
-        collector.settle()
+        collector.freeze()
         self._app.gateway.lifecycle.state = "serving"
         log.info("gateway %d is ready after %.1f s", os.getpid(), time.monotonic() - began)
 

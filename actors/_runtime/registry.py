@@ -254,19 +254,19 @@ def _in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
-    def settle(settled: Callable[[], None]) -> None:
+    def resolve(resolution: Callable[[], None]) -> None:
         if not future.done():
-            settled()
+            resolution()
 
     def run() -> None:
         try:
             result = call()
         except Exception as error:  # noqa: BLE001 - passed on to the awaiting caller
-            settled: Callable[[], None] = partial(future.set_exception, error)
+            resolution: Callable[[], None] = partial(future.set_exception, error)
         else:
-            settled = partial(future.set_result, result)
+            resolution = partial(future.set_result, result)
         with suppress(RuntimeError):  # the loop may be closed by now
-            loop.call_soon_threadsafe(settle, settled)
+            loop.call_soon_threadsafe(resolve, resolution)
 
     threading.Thread(target=run, name="ray", daemon=True).start()
     return future

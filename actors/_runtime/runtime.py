@@ -301,7 +301,7 @@ class HostedActor:
         await behaviour.start(context)
         context.every(_SHOW_EVERY_SECONDS, self._show_stats, name="figures")
         self._behaviour = behaviour
-        collector.settle()
+        collector.freeze()
 
     async def _leave(self) -> None:
         self._behaviour = None

@@ -17,7 +17,7 @@ from actors.lens.messages import PUBLISH, Placed, PublishScored, Scored
 from config import clock, metrics
 from config.backoff import Backoff
 from config.bisection import bisect_failures
-from db.ingest import LostMessage, Resent, find_resent, keep_messages, settle_resent
+from db.ingest import LostMessage, Resent, find_resent, finish_resent, keep_messages
 from schemas.errors import Fenced, Unavailable
 
 log = logging.getLogger(__name__)
@@ -76,19 +76,19 @@ class Acceptance:
         if not rows:
             return 0
         outcomes = [read(_again(row)) for row in rows]
-        signals = [(place, each) for place, each in enumerate(outcomes) if isinstance(each, Scored)]
+        signals = [(index, each) for index, each in enumerate(outcomes) if isinstance(each, Scored)]
         verdict = await self._publish([each for _, each in signals])
-        failures = {place: each.attempts[0] for place, each in enumerate(outcomes) if isinstance(each, LostMessage)}
+        failures = {index: each.attempts[0] for index, each in enumerate(outcomes) if isinstance(each, LostMessage)}
         for index, failure in verdict.refused.items():
             failures[signals[index][0]] = cause(failure, clock.now())
-        settled = [
-            (row, orjson.dumps(failures[place]).decode() if place in failures else None)
-            for place, row in enumerate(rows)
+        finished = [
+            (row, orjson.dumps(failures[index]).decode() if index in failures else None)
+            for index, row in enumerate(rows)
         ]
         async with self._context.transaction() as conn:
-            await settle_resent(conn, settled)
+            await finish_resent(conn, finished)
         for way in {row.way for row in rows}:
-            count = sum(row.way == way and failure is None for row, failure in settled)
+            count = sum(row.way == way and failure is None for row, failure in finished)
             metrics.INGEST_MESSAGES.labels(way, "resent").inc(count)
         return len(rows)
 
@@ -108,7 +108,7 @@ class Acceptance:
         scored = [(each.message, each.outcome) for each in chunk if isinstance(each.outcome, Scored)]
         await self._keep(dead_letters)
         verdict = await self._publish([signal for _, signal in scored])
-        refused = [(scored[place][0], failure) for place, failure in verdict.refused.items()]
+        refused = [(scored[index][0], failure) for index, failure in verdict.refused.items()]
         await self._keep([lost(message, each.reason_code, each.message) for message, each in refused])
         way = chunk[0].message.way
         for result, count in (

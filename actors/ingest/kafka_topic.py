@@ -125,7 +125,7 @@ class KafkaTopic:
                 await consumer.topics()
         except Exception as error:  # noqa: BLE001 - its errors have no common base: OSError, KafkaError, AssertionError
             if self.is_open:
-                log.warning("Kafka at %s is away: %s: %s", self._servers, type(error).__name__, error)
+                log.warning("Kafka at %s is unavailable: %s: %s", self._servers, type(error).__name__, error)
             self._show(is_open=False)
             await asyncio.sleep(backoff.next())
             return
@@ -162,8 +162,8 @@ class KafkaTopic:
 
 
 def _received(record: ConsumerRecord[Any, Any]) -> Received:
-    place = f"{record.topic}/{record.partition}@{record.offset}"
-    return Received.by_kafka(record.value or b"", place, record.timestamp)
+    origin = f"{record.topic}/{record.partition}@{record.offset}"
+    return Received.by_kafka(record.value or b"", origin, record.timestamp)
 
 
 def _ends(found: Mapping[TopicPartition, Sequence[ConsumerRecord[Any, Any]]]) -> dict[TopicPartition, int]:

@@ -48,12 +48,12 @@ class Received:
         return cls("redis", data[:KEPT_BYTES], len(data), dead_letter_id, time_of(dead_letter_id))
 
     @classmethod
-    def by_kafka(cls, data: bytes, place: str, milliseconds: int) -> Received:
-        """Make a message that may be delivered again: the same `place` and time give the same dead letter."""
+    def by_kafka(cls, data: bytes, origin: str, milliseconds: int) -> Received:
+        """Make a message that may be delivered again: the same `origin` and time give the same dead letter."""
         now_ms = int(clock.now().timestamp() * 1000)
         if not 0 < milliseconds <= now_ms + _CLOCKS_DIFFER_MS:  # the producer gave no time, or an impossible one
             milliseconds = now_ms
-        dead_letter_id = derived_uuid7(milliseconds, place.encode())
+        dead_letter_id = derived_uuid7(milliseconds, origin.encode())
         return cls("kafka", data[:KEPT_BYTES], len(data), dead_letter_id, min(time_of(dead_letter_id), clock.now()))
 
 

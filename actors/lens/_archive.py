@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 COLLECTION: Final = "lens_archive"
 
-SETTLE_SECONDS: Final = 5.0
+COPY_DELAY_SECONDS: Final = 5.0
 """Delay of a document's copy after a change: the event's other models may be about to answer."""
 
 COPY_BATCH: Final = 100
@@ -147,7 +147,7 @@ class MongoArchive(Archive):
     async def record(self, conn: Connection, changed: set[UUID], runs: Sequence[sql.RunRow]) -> None:
         """Store runs, and have the documents of `changed` copied."""
         if changed:
-            await sql.enqueue(conn, changed, delay_seconds=SETTLE_SECONDS)
+            await sql.enqueue(conn, changed, delay_seconds=COPY_DELAY_SECONDS)
         await super().record(conn, changed, runs)
 
     async def fetch(self, event_id: UUID) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from actors.providers.record import return_of
 from config import clock
 from config.tasks import cancel, spawn
 from db.lens.positions import opening_prices
-from db.providers.outcomes import Place
+from db.providers.outcomes import PositionKey
 from db.providers.records import RETURN_UNITS
 from schemas._instruments import instrument_of
 from schemas.errors import Unavailable
@@ -73,17 +73,17 @@ class Positions:
                     answer.set_result(position)
 
     async def _positions(self, signals: Sequence[RawSignal]) -> list[OpenPosition | None]:
-        places = [(number, place) for number, signal in enumerate(signals) for place in _places(signal)]
+        keys = [(number, key) for number, signal in enumerate(signals) for key in _position_keys(signal)]
         async with self._context.connection() as conn:
-            prices = await opening_prices(conn, [place for _, place in places])
+            prices = await opening_prices(conn, [key for _, key in keys])
         found: list[OpenPosition | None] = [None] * len(signals)
-        for (number, _), price in zip(places, prices, strict=True):
+        for (number, _), price in zip(keys, prices, strict=True):
             if price is not None and found[number] is None:  # the first provider that the source names
                 found[number] = _position(signals[number], price)
         return found
 
 
-def _places(signal: RawSignal) -> list[Place]:
+def _position_keys(signal: RawSignal) -> list[PositionKey]:
     instrument = instrument_of(signal.symbol, signal.asset_type, signal.asset_data, clock.now())
     direction = signal.signal_direction.removeprefix("close_")
     return [(each, signal.asset_type, instrument, direction) for each in provider_candidates(signal.source)]

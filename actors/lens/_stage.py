@@ -264,8 +264,8 @@ class Stage(Behaviour):
                 limit = max(limit // 2, 1)
                 log.log(loudness(error), "%s cannot commit %d events: %s", self.stage, len(batch), error)
                 if done:  # what was committed before the failure
-                    settled = set(map(id, done))
-                    self._finished = [each for each in self._finished if id(each) not in settled]
+                    stored = set(map(id, done))
+                    self._finished = [each for each in self._finished if id(each) not in stored]
                     await self._tell(done, done)
                 await asyncio.sleep(backoff.next())
                 continue

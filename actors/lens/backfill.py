@@ -18,7 +18,7 @@ from db.signals.writes import NewSignal, ProviderCard, insert_signals, known_sig
 from schemas.errors import ValidationFailed
 
 
-async def publish_past(context: ActorContext, signals: Sequence[Past]) -> Placed:
+async def publish_backfill(context: ActorContext, signals: Sequence[Past]) -> Placed:
     """Store the new ones among past signals, in order; part of `lens/publish`, the only writer of the feed's order.
 
     Their providers count as having begun before the first of them. Nothing is notified: readers of the log find them
@@ -41,7 +41,7 @@ async def _rows(conn: Connection, fresh: Sequence[Past]) -> list[NewSignal]:
     sources = {each.signal.source: each.signal.source for each in fresh}
     cards = await find_or_make_providers(conn, sources)
     first = await take_feed_seq(conn, len(fresh))
-    return [_row(each, cards[each.signal.source], first + place) for place, each in enumerate(fresh)]
+    return [_row(each, cards[each.signal.source], first + index) for index, each in enumerate(fresh)]
 
 
 def _first(rows: Sequence[NewSignal]) -> dict[UUID, datetime]:

@@ -146,7 +146,7 @@ class Intake(Behaviour):
         if message.is_dry or not ids:
             return Counts(matched, 0, 0)
         pause = 0.0 if message.per_second is None else 1 / message.per_second
-        orders = [Order(dead_letter_id, delay_seconds=place * pause) for place, dead_letter_id in enumerate(ids)]
+        orders = [Order(dead_letter_id, delay_seconds=index * pause) for index, dead_letter_id in enumerate(ids)]
         results = await self._take_back(conn, orders, in_bulk=True)
         return Counts(matched, results.begun, len(ids) - results.begun)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from config.values import replace
 from db._postgres import Connection
 from db.openers import Logged, logged_of
-from db.providers.outcomes import Place
+from db.providers.outcomes import PositionKey
 from db.signals.writes import NewSignal
 
 
@@ -19,25 +19,25 @@ async def with_passing_scores(
 
     `priced`: signals without a price get their event's in Postgres.
     """
-    places = [_place_of(each, priced) for each in signals if _is_close(each)]
-    closes = Counter(place for place in places if place is not None)
+    keys = [_position_key(each, priced) for each in signals if _is_close(each)]
+    closes = Counter(key for key in keys if key is not None)
     if not closes:
         return signals
     return add_passing_scores(signals, await logged_of(conn, closes), priced=priced)
 
 
 def add_passing_scores(
-    signals: Sequence[NewSignal], logged: Mapping[Place, Sequence[Logged]], *, priced: bool = False
+    signals: Sequence[NewSignal], logged: Mapping[PositionKey, Sequence[Logged]], *, priced: bool = False
 ) -> list[NewSignal]:
     """Return the signals with the score to filter by, where it is not their own; `logged` came before them."""
-    waiting = {place: _still_open(before) for place, before in logged.items()}
+    waiting = {key: _still_open(before) for key, before in logged.items()}
     found = []
     for signal in signals:
-        place = _place_of(signal, priced)
-        if place is not None:
+        key = _position_key(signal, priced)
+        if key is not None:
             if not _is_close(signal):
-                waiting.setdefault(place, deque()).append(signal.score)
-            elif scores := waiting.get(place):
+                waiting.setdefault(key, deque()).append(signal.score)
+            elif scores := waiting.get(key):
                 opened_with = scores.popleft()
                 if opened_with > signal.score:
                     signal = replace(signal, passing_score=opened_with)
@@ -59,6 +59,6 @@ def _is_close(signal: NewSignal) -> bool:
     return signal.event_type == "CLOSE_SIGNAL"
 
 
-def _place_of(signal: NewSignal, priced: bool) -> Place | None:
+def _position_key(signal: NewSignal, priced: bool) -> PositionKey | None:
     price = signal.entry_price
-    return signal.place if (priced if price is None else price.is_finite() and price > 0) else None
+    return signal.position_key if (priced if price is None else price.is_finite() and price > 0) else None

@@ -13,7 +13,7 @@ from actors._runtime.messages import Envelope
 from actors.lens._archive import open_archive
 from actors.lens._results import StageResult, advance, entry
 from actors.lens._stage import Stage
-from actors.lens.backfill import publish_past
+from actors.lens.backfill import publish_backfill
 from actors.lens.messages import PublishBackfill, PublishScored, Work
 from actors.lens.model import Score
 from actors.lens.openers import with_passing_scores
@@ -65,11 +65,11 @@ class Publish(Stage):
     async def process(self, batch: Sequence[Envelope]) -> list[Any]:
         """Take hand-overs into memory, and publish at once the signals that other systems have scored."""
         replies = await super().process(batch)
-        for place, envelope in enumerate(batch):
+        for index, envelope in enumerate(batch):
             if isinstance(envelope.message, PublishScored):
-                replies[place] = await self._scored.publish(envelope.message.signals)
+                replies[index] = await self._scored.publish(envelope.message.signals)
             elif isinstance(envelope.message, PublishBackfill):
-                replies[place] = await publish_past(self.context, envelope.message.signals)
+                replies[index] = await publish_backfill(self.context, envelope.message.signals)
         return replies
 
     async def work(self, work: Work) -> StageResult:
@@ -100,7 +100,7 @@ class Publish(Stage):
         scored.sort(key=lambda result: result.work.signal.event_id)
         cards = await self._providers(conn, {result.work.signal.source for result in scored})
         first = await take_feed_seq(conn, len(scored))
-        made = [_make(result, cards[result.work.signal.source], first + place) for place, result in enumerate(scored)]
+        made = [_make(result, cards[result.work.signal.source], first + index) for index, result in enumerate(scored)]
         signals = await with_passing_scores(conn, made, priced=True)
         await insert_signals(conn, signals)
         # A batch may take several transactions, some in vain: `committed` reads the final rows.

@@ -96,7 +96,7 @@ class ScoredSignals:
             named = {each.source: each.provider_name for each in reversed(fresh.values())}
             cards = await find_or_make_providers(conn, named)
             first = await take_feed_seq(conn, len(fresh))
-            made = [_make(each, cards[each.source], first + place) for place, each in enumerate(fresh.values())]
+            made = [_make(each, cards[each.source], first + index) for index, each in enumerate(fresh.values())]
             rows = await with_passing_scores(conn, made)
             await insert_signals(conn, rows)
         return rows

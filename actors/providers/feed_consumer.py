@@ -17,7 +17,7 @@ from actors._runtime.context import ActorContext
 from actors._runtime.registry import shard_of
 from actors.providers.events import RecordChange
 from actors.providers.messages import provider_key
-from actors.providers.projection import Projection, StreakKey, places_to_close
+from actors.providers.projection import Projection, StreakKey, keys_to_close
 from actors.providers.record import figures_of
 from actors.streaks import Streak, from_row
 from config.backoff import Backoff, jittered
@@ -55,7 +55,7 @@ class FeedConsumer:
         self._context = context
         self._turn = turn
         self._notify = notify
-        self._place = context.shards, context.shard
+        self._shard = context.shards, context.shard
         self._wake = asyncio.Event()
         wake = self._wake.set
         self._announcements = Subscription(context.redis, {FEED_CHANNEL: lambda _: wake()}, on_open=wake)
@@ -120,14 +120,14 @@ class FeedConsumer:
             try:
                 async with self._context.transaction(deadline_seconds=PAGE_SECONDS) as conn:
                     if self._cursor is None:
-                        self._cursor = await records.get_cursor(conn, *self._place)
+                        self._cursor = await records.get_cursor(conn, *self._shard)
                     page = await records.read_log(conn, self._cursor, self._page)
                     if not page:
                         self._came = 1  # the feed is quiet: the next signal needs no batching delay
                         return False
                     reached = page[-1].feed_seq
                     projection = await self._apply(conn, [each for each in page if self._is_ours(each.provider_id)])
-                    await records.set_cursor(conn, *self._place, reached)
+                    await records.set_cursor(conn, *self._shard, reached)
             except _UNFIT as error:
                 self._distrust_memory()
                 if self._page > 1:
@@ -154,7 +154,7 @@ class FeedConsumer:
     async def _skip(self, signal: LoggedSignal, error: Exception) -> None:
         log.error("%s leaves out signal %s, which cannot be stored", self._context.name, signal.id, exc_info=error)
         async with self._context.transaction() as conn:
-            await records.set_cursor(conn, *self._place, signal.feed_seq)
+            await records.set_cursor(conn, *self._shard, signal.feed_seq)
 
     def _is_ours(self, provider_id: UUID) -> bool:
         shards = self._context.shards
@@ -167,7 +167,7 @@ class FeedConsumer:
         zones = dict.fromkeys(people, _UTC)
         if people:
             zones |= await streaks.load_zones(conn, people)
-        wanted = places_to_close(page)
+        wanted = keys_to_close(page)
         positions = await outcomes.oldest_open(conn, wanted) if wanted else []
         projection = Projection(known, positions, self._streaks, zones)
         for each in page:

@@ -10,7 +10,7 @@ from uuid import UUID
 from actors import streaks
 from actors.providers.record import closed, counted, return_of
 from actors.streaks import Streak
-from db.providers.outcomes import OutcomeRow, Place
+from db.providers.outcomes import OutcomeRow, PositionKey
 from db.providers.records import LoggedSignal, RecordRow
 from db.streaks import EndedStreakRow, StreakRow, StreakType
 from schemas._instruments import spelled_alike
@@ -19,9 +19,9 @@ from schemas._vocabulary import OutcomeStatus
 StreakKey = tuple[UUID, StreakType]
 
 
-def places_to_close(signals: Iterable[LoggedSignal]) -> Mapping[Place, int]:
+def keys_to_close(signals: Iterable[LoggedSignal]) -> Mapping[PositionKey, int]:
     """Return how many positions the signals may close, by position key."""
-    return Counter(place_of(each) for each in signals if closes(each))
+    return Counter(position_key(each) for each in signals if closes(each))
 
 
 def opens(signal: LoggedSignal) -> bool:
@@ -34,7 +34,7 @@ def closes(signal: LoggedSignal) -> bool:
     return signal.event_type == "CLOSE_SIGNAL" and _has_terms(signal)
 
 
-def place_of(signal: LoggedSignal) -> Place:
+def position_key(signal: LoggedSignal) -> PositionKey:
     """Return the position key of a signal that opens or closes."""
     assert signal.direction is not None
     instrument = spelled_alike(signal.symbol, signal.asset_type)
@@ -68,7 +68,7 @@ class Projection:
         self._before = records
         self._streaks_before = kept_streaks
         self._zones = zones
-        self._waiting: dict[Place, deque[tuple[OutcomeRow, bool]]] = {}
+        self._waiting: dict[PositionKey, deque[tuple[OutcomeRow, bool]]] = {}
         for each in positions:
             self._queue((each.provider_id, each.asset_type, each.symbol, each.direction)).append((each, True))
 
@@ -94,17 +94,17 @@ class Projection:
         """Return the changed streaks as rows."""
         return [StreakRow(*key, *streaks.to_columns(each)) for key, each in self.streaks.items()]
 
-    def _queue(self, place: Place) -> deque[tuple[OutcomeRow, bool]]:
-        return self._waiting.setdefault(place, deque())
+    def _queue(self, key: PositionKey) -> deque[tuple[OutcomeRow, bool]]:
+        return self._waiting.setdefault(key, deque())
 
     def _open(self, signal: LoggedSignal) -> None:
         assert signal.direction is not None
         assert signal.entry_price is not None
-        place = place_of(signal)
+        key = position_key(signal)
         position = OutcomeRow(
             signal.id,
             signal.provider_id,
-            place[2],
+            key[2],
             signal.direction,
             signal.entry_price,
             signal.feed_seq,
@@ -112,10 +112,10 @@ class Projection:
             asset_type=signal.asset_type,
         )
         self.opened.append(position)
-        self._queue(place).append((position, False))
+        self._queue(key).append((position, False))
 
     def _close(self, signal: LoggedSignal) -> tuple[int, OutcomeStatus] | None:
-        queue = self._waiting.get(place_of(signal))
+        queue = self._waiting.get(position_key(signal))
         if not queue:
             return None
         position, is_stored = queue.popleft()

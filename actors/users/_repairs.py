@@ -22,7 +22,7 @@ _START = UUID(int=0)
 _DUE = [(each.id, each.fact, each.target) for each in ACHIEVEMENTS]
 
 POSTS_SINCE = timedelta(days=2)  # a day that was lost longer ago cannot be repaired: others have counted since
-POSTS_SETTLED = timedelta(seconds=20)  # younger posts have just been announced, or are not committed yet
+POSTS_UNTIL = timedelta(seconds=20)  # younger posts have just been announced, or are not committed yet
 
 
 class Repairs:
@@ -30,23 +30,23 @@ class Repairs:
 
     def __init__(self, context: ActorContext) -> None:
         self._context = context
-        self._providers = self._referees = self._unheard = _START
+        self._providers = self._referees = self._unnotified = _START
         self._posts = first_id(now() - POSTS_SINCE)
 
     async def turn(self) -> None:
         """Check the next page of each table; raises DatabaseUnavailable."""
         context, at = self._context, now()
-        until = first_id(at - POSTS_SETTLED)
+        until = first_id(at - POSTS_UNTIL)
         async with context.connection() as conn:
             facts, providers = await achievements.walk_providers(conn, self._providers, PAGE, _DUE)
             acted, referees = await referrals.walk_idle(conn, self._referees, PAGE)
-            unheard, waiting = await referrals.walk_unheard(conn, self._unheard, PAGE, REFERRALS)
+            unnotified, waiting = await referrals.walk_unnotified(conn, self._unnotified, PAGE, REFERRALS)
             posts = await achievements.posts(conn, self._posts, until, PAGE)
         tell_facts(context, facts, at)
         tell_first_follows(context, [(each.referee_id, each.acted_at) for each in acted])
-        tell_acted(context, unheard)
+        tell_acted(context, unnotified)
         if posts:
             await tell_posts(context, [(each.user_id, each.created_at) for each in posts])
-        self._providers, self._referees, self._unheard = providers or _START, referees or _START, waiting or _START
+        self._providers, self._referees, self._unnotified = providers or _START, referees or _START, waiting or _START
         if posts:
             self._posts = posts[-1].id

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from db._postgres import Connection
-from db.providers.outcomes import Place
+from db.providers.outcomes import PositionKey
 
 # The rule is that of `db.providers.outcomes.oldest_open`.
 OPENING_PRICES = """
@@ -22,10 +22,10 @@ CROSS JOIN LATERAL (
 """
 
 
-async def opening_prices(conn: Connection, places: Sequence[Place]) -> list[Decimal | None]:
+async def opening_prices(conn: Connection, keys: Sequence[PositionKey]) -> list[Decimal | None]:
     """Return the opening price of the oldest open position of each key; None where nothing is open."""
-    found: list[Decimal | None] = [None] * len(places)
-    columns = [list(each) for each in zip(*places, strict=True)]
+    found: list[Decimal | None] = [None] * len(keys)
+    columns = [list(each) for each in zip(*keys, strict=True)]
     for number, price in await conn.fetch(OPENING_PRICES, *columns):
         found[number] = price
     return found

@@ -12,7 +12,7 @@ from db._postgres import Connection
 from db._rows import Exact, columns, insert, rows_of, transposed, unnest
 from schemas._vocabulary import OutcomeStatus
 
-Place = tuple[UUID, str, str, str]
+PositionKey = tuple[UUID, str, str, str]
 """The key by which positions are matched to their close: provider, asset type, instrument, `long` or `short`."""
 
 
@@ -49,7 +49,7 @@ ORDER BY o.opened_seq
 """
 
 
-async def oldest_open(conn: Connection, wanted: Mapping[Place, int]) -> list[OutcomeRow]:
+async def oldest_open(conn: Connection, wanted: Mapping[PositionKey, int]) -> list[OutcomeRow]:
     """Return the oldest open positions, as many of each key as are wanted, oldest first."""
     rows = await conn.fetch(OLDEST_OPEN, *transposed(wanted, 4), list(wanted.values()))
     found = [OutcomeRow(*row[:7]) for row in rows]

@@ -11,7 +11,7 @@ from uuid import UUID
 from config.values import Value
 from db._postgres import Connection
 from db._rows import columns, insert, rows_of
-from db.providers.outcomes import Place
+from db.providers.outcomes import PositionKey
 
 
 class ProviderCard(Value):
@@ -100,7 +100,7 @@ class NewSignal(Value):
     passing_score: int | None = None  # what a stream's min_score is compared with; None: `score`
 
     @property
-    def place(self) -> Place | None:
+    def position_key(self) -> PositionKey | None:
         """Return the key of the position that the signal opens or closes; None: it does neither."""
         if self.direction is None or not self.is_ranked:
             return None

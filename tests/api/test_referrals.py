@@ -13,7 +13,7 @@ from actors.users.messages import FirstFollow, ProviderFacts
 from config.clock import now, rfc3339
 from config.settings import Settings
 from db._postgres import connection
-from db.referrals import walk_unheard
+from db.referrals import walk_unnotified
 from tests.support.accounts import Browser, World, accounts_world, token_of
 from tests.support.progress import get, newcomer, qualified, tell, until
 
@@ -311,7 +311,7 @@ async def test_the_aliases_of_a_mailbox_qualify_once(settings: Settings, first: 
         await until(lambda: is_qualified(world, later))  # so what came before it has been dealt with
         assert await count_qualified(world, king) + await count_qualified(world, other) == most + 1
         async with connection(world.pool) as conn:
-            assert await walk_unheard(conn, UUID(int=0), 100, 500) == ([], None)
+            assert await walk_unnotified(conn, UUID(int=0), 100, 500) == ([], None)
 
 
 async def test_aliases_of_one_mailbox_that_act_at_once_qualify_once(settings: Settings) -> None:

@@ -96,7 +96,7 @@ async def measure(settings: Settings) -> None:
 
 def main() -> None:
     """Start both servers, measure, stop them."""
-    _archive.SETTLE_SECONDS = 0.0  # type: ignore[misc]
+    _archive.COPY_DELAY_SECONDS = 0.0  # type: ignore[misc]
     with tempfile.TemporaryDirectory() as folder, postgres_server(Path(folder) / "pg") as url:
         asyncio.run(migrate(url))
         with MongoServer(Path(folder), durable=False) as mongo:

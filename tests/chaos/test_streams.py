@@ -191,7 +191,7 @@ async def ready_now(server: Server) -> bool:
 
 async def grows(server: Server, by: int = 10) -> None:
     """Until so many more signals are published."""
-    begin = len(await settled(server))
+    begin = len(await finished(server))
     await until(lambda: has_grown(server, begin + by), seconds=60, what="without a signal")
 
 
@@ -209,7 +209,7 @@ async def is_quiet(server: Server) -> bool:
         return bool(await conn.fetchval("SELECT count(*) = 0 FROM lens_progress WHERE finished_at IS NULL"))
 
 
-async def settled(server: Server) -> list[Published]:
+async def finished(server: Server) -> list[Published]:
     """What is published, once Postgres answers."""
     await until(lambda: has_grown(server, 0), seconds=30, what="without Postgres")
     return await published(server)

@@ -54,7 +54,7 @@ def mongo(tmp_path: Path) -> Iterator[MongoServer]:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Documents are copied at once, and tried again soon."""
-    monkeypatch.setattr(_archive, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(_archive, "COPY_DELAY_SECONDS", 0.0)
     monkeypatch.setattr(_archive, "PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(_archive, "LONGEST_PAUSE_SECONDS", 0.2)
 

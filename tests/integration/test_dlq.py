@@ -102,7 +102,7 @@ async def resolved(conn: Conn, dead_letter_id: UUID) -> asyncpg.Record:
     return row
 
 
-async def settled(conn: Conn) -> None:
+async def all_ended(conn: Conn) -> None:
     """Until no event is under way; then nothing may claim to be retried."""
 
     async def look() -> bool:
@@ -165,7 +165,7 @@ async def test_a_second_failure_is_added_to_the_same_entry(quick: Settings) -> N
         dead_letter = await open_letter(conn)
         await ask(actors, RetryDeadLetter(dead_letter["id"], None))
         await until(lambda: _asked(market, 8))
-        await settled(conn)
+        await all_ended(conn)
         again = await open_letter(conn)
         assert again["id"] == dead_letter["id"]
         assert len(again["attempts"]) == 8
@@ -191,7 +191,7 @@ async def test_a_failure_of_a_later_stage_after_a_retry_is_an_entry_of_its_own(q
         first = await open_letter(conn)
         await ask(actors, RetryDeadLetter(first["id"], None))
         await resolved(conn, first["id"])
-        await settled(conn)
+        await all_ended(conn)
         second = await open_letter(conn)
         assert (second["stage"], second["model"], second["event_id"]) == ("evaluate", "claude", event_id)
 
@@ -314,7 +314,7 @@ async def test_a_model_that_fails_again_leaves_the_published_event_as_it_was(qui
         dead_letter = await open_letter(conn)
         await ask(actors, RetryDeadLetter(dead_letter["id"], None))
         await until(lambda: _holds(lambda: bad.asked == 8))
-        await settled(conn)
+        await all_ended(conn)
         assert len((await open_letter(conn))["attempts"]) == 8
         row = await conn.fetchrow("SELECT status, stage FROM lens_progress WHERE event_id = $1", event_id)
         assert row is not None
@@ -339,7 +339,7 @@ async def test_a_stage_that_breaks_on_a_retry_leaves_the_published_event_as_it_w
         dead_letter = await open_letter(conn)
         await ask(actors, RetryDeadLetter(dead_letter["id"], None))
         await until(lambda: _count(conn, "SELECT count(*) = 2 FROM lens_dlq"))
-        await settled(conn)
+        await all_ended(conn)
         row = await conn.fetchrow("SELECT status, stage FROM lens_progress")
         assert row is not None
         assert tuple(row) == ("PUBLISHED", "COMPLETE")
@@ -366,7 +366,7 @@ async def test_a_retry_asks_the_model_that_it_is_about_and_no_other(quick: Setti
         assert (await open_letter(conn))["model"] == "chatgpt"
         await ask(actors, RetryDeadLetter(by_model["chatgpt"], None))
         await resolved(conn, by_model["chatgpt"])
-        await settled(conn)
+        await all_ended(conn)
         assert (first.asked, second.asked) == (5, 5)
         assert await conn.fetchval("SELECT count(*) FROM lens_decisions") == 2
 
@@ -390,7 +390,7 @@ async def test_a_second_entry_of_the_event_that_is_retried_meanwhile_is_not_forg
             "chatgpt",
             "gemini",
         ]
-        await settled(conn)
+        await all_ended(conn)
 
 
 async def test_a_model_that_is_no_longer_in_use_says_so(quick: Settings) -> None:
@@ -403,7 +403,7 @@ async def test_a_model_that_is_no_longer_in_use_says_so(quick: Settings) -> None
         dead_letter = await open_letter(conn)
         await ask(actors, RetryDeadLetter(dead_letter["id"], None))
         await until(lambda: _count(conn, "SELECT jsonb_array_length(attempts) = 5 FROM lens_dlq"))
-        await settled(conn)
+        await all_ended(conn)
         again = await open_letter(conn)
         assert (again["reason_code"], again["error_message"]) == ("MODEL_ERROR", "chatgpt is not in use")
 
@@ -672,7 +672,7 @@ async def test_the_entries_of_one_event_are_retried_together(quick: Settings) ->
         bulk = RetryDeadLetters(DeadLetterFilters(event_id=event_id), most=100, per_second=None, is_dry=False)
         assert await ask(actors, bulk) == Counts(2, 2, 0)
         assert await finished(conn, [event_id]) == ["PUBLISHED"]
-        await settled(conn)
+        await all_ended(conn)
         assert await conn.fetchval("SELECT round FROM lens_progress") == 1
         assert (first.asked, second.asked) == (5, 5)
         assert await conn.fetchval("SELECT count(*) FROM lens_dlq WHERE resolved_at IS NULL") == 0
@@ -697,7 +697,7 @@ async def test_an_entry_that_is_resolved_while_it_is_retried_stays_resolved(quic
         await ask(actors, RetryDeadLetter(dead_letter["id"], None))
         await ask(actors, ResolveDeadLetter(dead_letter["id"], "by hand"))
         await actors.start(ENRICH, ScriptedEnrich(market), quick)
-        await settled(conn)
+        await all_ended(conn)
         old, new = await dead_letters(conn)
         assert (old["resolution_note"], len(old["attempts"])) == ("by hand", 4)
         assert (new["event_id"], len(new["attempts"])) == (event_id, 4)
@@ -728,7 +728,7 @@ async def test_an_event_that_cannot_be_read_back_keeps_nobody_from_being_swept(q
         behind = await post(actors, *(submit() for _ in range(20)))
         await actors.start(EVALUATE, ScriptedEvaluate(model), quick)
         assert set(await finished(conn, behind)) == {"PUBLISHED"}
-        await settled(conn)
+        await all_ended(conn)
         assert await finished(conn, [poisoned]) == ["FAILED"]
         assert "cannot be read" in (await dead_letters(conn))[-1]["error_message"]
 
@@ -792,7 +792,7 @@ async def test_retries_amid_everything_that_is_under_way_lose_and_double_nothing
             return not await conn.fetchval("SELECT count(*) FROM lens_dlq WHERE resolved_at IS NULL")
 
         await until(all_retried, seconds=30)
-        await settled(conn)
+        await all_ended(conn)
         assert await conn.fetchval("SELECT count(*) FROM lens_progress WHERE status = 'PUBLISHED'") == len(ids)
         assert await conn.fetchval("SELECT count(*) FROM lens_decisions") == 2 * len(ids)
         assert await conn.fetchval("SELECT array_agg(feed_seq ORDER BY feed_seq) FROM signals") == list(

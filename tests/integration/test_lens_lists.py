@@ -207,9 +207,9 @@ async def test_a_total_is_exact_though_only_what_is_new_is_counted(settings: Set
         await add(conn, 100, age=timedelta(hours=1))
         await add(conn, 5)
         assert [await total() for _ in range(3)] == [105, 105, 105]
-        assert counting.counted == [105, 5, 5], "what is settled is counted once"
+        assert counting.counted == [105, 5, 5], "what is final is counted once"
         await add(conn, 3)
-        await add(conn, 2, age=timedelta(seconds=_totals.SETTLED_SECONDS - 2), model="gemini")
+        await add(conn, 2, age=timedelta(seconds=_totals.FINAL_SECONDS - 2), model="gemini")
         assert (await total(), counting.counted[-1]) == (110, 10)
         assert (await total(model="gemini"), counting.counted[-1]) == (2, 2), "each combination has its own count"
         assert (await total(model="gemini"), await total()) == (2, 110)

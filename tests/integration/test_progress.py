@@ -334,8 +334,8 @@ async def test_referrals_past_the_most_that_count_are_passed_over(
             await tell(world, await newcomer(world, crowded), FirstFollow(NOON))
         await until(lambda: are_qualified(world, crowded, 2))
         world.actors.refs[USERS].dropping = True
-        unheard = await newcomer(world, other)
-        await tell(world, unheard, FirstFollow(NOON))
+        unnotified = await newcomer(world, other)
+        await tell(world, unnotified, FirstFollow(NOON))
         world.actors.refs[USERS].dropping = False
         walk = repairs(world)
         for _ in range(4):
@@ -388,7 +388,7 @@ async def test_the_look_ups_use_an_index(settings: Settings) -> None:
         referrals.FIND_OWNER: ["KING42"],
         referrals.TOTALS: [some],
         referrals.LIST_REFERRALS: [some, 10, 0],
-        referrals.WALK_UNHEARD: [some, 10],
+        referrals.WALK_UNNOTIFIED: [some, 10],
         referrals.WALK_IDLE: [some, 10],
         referrals.COUNT_CODES: [some, "KING42"],
     }

@@ -52,11 +52,11 @@ class LocalRef:
         await cancel(*self._sent)
 
 
-class _Unheard:
+class _NoActor:
     """The mailbox of an actor that does not take part."""
 
     def tell(self, key: str, message: Message[Any]) -> bool:
-        """Nobody hears it."""
+        """It is lost."""
         return False
 
 
@@ -76,7 +76,7 @@ class LocalActors:
     def ref_to(self, kind: str, shard: int) -> LocalRef:
         """The mailbox of a shard."""
         name = kind if self._shards.get(kind, 1) == 1 else f"{kind}/{shard}"
-        return self.refs.get(name) or cast(LocalRef, _Unheard())
+        return self.refs.get(name) or cast(LocalRef, _NoActor())
 
     async def start(
         self, kind: str, behaviour: Behaviour, settings: Settings, *, shard: int = 0, shards: int = 1
