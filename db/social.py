@@ -10,7 +10,7 @@ from uuid import UUID
 
 from db._postgres import Connection
 from db._rows import columns, names, row_of, rows_of, transposed, upsert
-from db.signals.reads import REACTIONS, REACTIONS_JSON
+from db.signals.document import REACTIONS, REACTIONS_JSON
 
 LIKES = "likes"
 COUNTERS = (*REACTIONS.values(), "comments")

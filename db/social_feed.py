@@ -9,7 +9,7 @@ from uuid import UUID
 from db._postgres import Connection
 from db._totals import Totals
 from db._where import WHERE, Condition, filtered
-from db.signals.reads import PROVIDER_JSON, REACTIONS_JSON, TERMS_JSON_BUT_COMMENTARY, TODAY
+from db.signals.document import CREATED_JSON, PROVIDER_JSON, REACTIONS_JSON, TERMS_JSON_BUT_COMMENTARY, TODAY
 
 GET_FOLLOWED = "SELECT array_agg(provider_id ORDER BY provider_id) FROM follows WHERE follower_id = $1"
 
@@ -47,8 +47,7 @@ SELECT '{{"signal_id":"' || s.id || '","provider":' || {PROVIDER_JSON}
     || ',"symbol":' || to_json(s.symbol) || ',"action":"' || upper(s.action)
     || '","opportunity_score":' || s.score || ',"commentary":' || coalesce(to_json(s.commentary)::text, 'null')
     || ',"reactions":' || {REACTIONS_JSON} || ',"comment_count":' || coalesce(c.comments, 0)
-    || ',"created_at":"' || left(split_part(s.feed_data, ',"created_at":"', 2), 24) || '"'
-    || {TERMS_JSON_BUT_COMMENTARY} || '}}'
+    || {CREATED_JSON} || {TERMS_JSON_BUT_COMMENTARY} || '}}'
 FROM page JOIN signals s USING (id) {TODAY}
 ORDER BY page.created_at DESC, page.id DESC
 """

@@ -12,7 +12,7 @@ from handlers._http.endpoint import endpoint
 from handlers.streams.decisions import DecisionHub
 from handlers.streams.frames import text_frame
 from handlers.streams.sockets import SocketHandler
-from schemas.feed import DecisionItem
+from schemas.feed import FeedDecision
 from schemas.stream import DecisionFilter, Ping, SocketProblem, Subscribe, Unsubscribe, parse_command
 
 TOO_MANY = 4029
@@ -78,7 +78,7 @@ class LensSocket(SocketHandler):
             self._decisions.leave(self)
         super().on_close()
 
-    def _wants(self, item: DecisionItem) -> bool:
+    def _wants(self, item: FeedDecision) -> bool:
         return self._filter is not None and self._filter.matches(item.model, item.symbol, item.event_type)
 
     def _check(self) -> None:

@@ -12,7 +12,8 @@ from config.documents import Document, Loaded
 from config.ids import uuid7
 from db import social
 from db._postgres import connection
-from db.signals.reads import REACTIONS, signal_exists
+from db.signals.document import REACTIONS
+from db.signals.reads import signal_exists
 from db.social import CommentFacts
 from db.social_feed import count_feed, get_followed, list_feed
 from handlers._http.base import known_id

@@ -17,7 +17,7 @@ FEED_CHANNEL = "tradestream:feed"
 DECISIONS_CHANNEL = "tradestream:decisions"
 
 
-class FeedItem(Value):
+class FeedSignal(Value):
     """A published signal for the fan-out: its position in the feed, the fields that filters read, and its JSON.
 
     `score` is compared with `min_score`: of a close, it is the score of the signal that it closes if that is higher.
@@ -31,7 +31,7 @@ class FeedItem(Value):
     data: bytes
 
 
-class DecisionItem(Value):
+class FeedDecision(Value):
     """A model's published decision: the fields that filters read, and the JSON of the whole `decision` message."""
 
     model: str
@@ -40,25 +40,25 @@ class DecisionItem(Value):
     data: bytes
 
 
-def encode_batch(items: Sequence[FeedItem]) -> bytes:
+def encode_batch(items: Sequence[FeedSignal]) -> bytes:
     """Encode a batch of published signals as a Redis message."""
     headers = [(i.feed_seq, i.asset_category, i.asset_type, i.score, i.provider_id, len(i.data)) for i in items]
     return _join(headers, [item.data for item in items])
 
 
-def decode_batch(message: bytes) -> list[FeedItem]:
+def decode_batch(message: bytes) -> list[FeedSignal]:
     """Decode the signals of a Redis message. Raises ValueError for anything that `encode_batch` did not make."""
-    return [FeedItem(*values) for values in _split(message, (int, str, str, int, str))]
+    return [FeedSignal(*values) for values in _split(message, (int, str, str, int, str))]
 
 
-def encode_decisions(items: Sequence[DecisionItem]) -> bytes:
+def encode_decisions(items: Sequence[FeedDecision]) -> bytes:
     """Encode a batch of published decisions as a Redis message; `data` is the document's `{"type":"decision", …}`."""
     return _join([(i.model, i.symbol, i.event_type, len(i.data)) for i in items], [item.data for item in items])
 
 
-def decode_decisions(message: bytes) -> list[DecisionItem]:
+def decode_decisions(message: bytes) -> list[FeedDecision]:
     """Decode the decisions of a Redis message. Raises ValueError for anything that `encode_decisions` did not make."""
-    return [DecisionItem(*values) for values in _split(message, (str, str, str))]
+    return [FeedDecision(*values) for values in _split(message, (str, str, str))]
 
 
 def _join(headers: Sequence[tuple[object, ...]], bodies: Sequence[bytes]) -> bytes:

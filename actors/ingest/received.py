@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import orjson
@@ -15,6 +13,7 @@ import orjson
 from actors.lens._results import StageFailure, cause
 from actors.lens.messages import Scored
 from config import clock
+from config.documents import Document, Loaded
 from config.ids import derived_uuid7, time_of, uuid7
 from db.ingest import LostMessage
 from schemas._json import is_plain, parse_object
@@ -59,7 +58,7 @@ class Received:
 
 def read(message: Received) -> Scored | LostMessage:
     """Return the signal, or else its dead letter. Raises nothing, whatever the message holds."""
-    document: dict[str, Any] | None = None
+    document: Loaded | None = None
     try:
         if message.size_bytes > MESSAGE_BYTES:
             raise ValidationFailed(f"Message has {message.size_bytes} bytes; {MESSAGE_BYTES} are allowed")
@@ -72,7 +71,7 @@ def read(message: Received) -> Scored | LostMessage:
         return lost(message, "INTERNAL_ERROR", f"{type(error).__name__}: {error}")
 
 
-def as_scored(fields: Mapping[str, Any], arrived_at: datetime) -> Scored:
+def as_scored(fields: Loaded, arrived_at: datetime) -> Scored:
     """Return the signal of loaded fields."""
     return Scored(**{**fields, "created_at": fields["created_at"] or arrived_at, "received_at": arrived_at})
 
@@ -83,7 +82,7 @@ def describe(error: ValidationFailed) -> str:
 
 
 def lost(
-    message: Received, reason_code: ReasonCode, error_message: str, document: Mapping[str, Any] | None = None
+    message: Received, reason_code: ReasonCode, error_message: str, document: Document | None = None
 ) -> LostMessage:
     """Return the message's dead letter. The payload is the message as written where JSON and Postgres can hold it.
 
@@ -97,7 +96,7 @@ def lost(
     return LostMessage(message.dead_letter_id, message.way, payload, [failure], time_of(message.dead_letter_id))
 
 
-def _raw(message: Received) -> dict[str, Any]:
+def _raw(message: Received) -> Document:
     cut = {"bytes": message.size_bytes} if message.size_bytes > len(message.data) else {}
     try:
         text = message.data.decode("utf-8")

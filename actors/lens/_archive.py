@@ -11,13 +11,14 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from actors.lens._documents import assemble, present
 from config import clock, metrics
 from config.backoff import Backoff, jittered
 from config.bisection import bisect_failures
+from config.documents import Loaded
 from config.settings import Settings
 from config.tasks import cancel, spawn
 from db import archive as sql
@@ -61,7 +62,7 @@ class Archive:
     def __init__(self, pool: Pool, days: int) -> None:
         self._pool = pool
         self._days = days
-        self._tasks: list[asyncio.Task[Any]] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to delete expired runs."""
@@ -80,7 +81,7 @@ class Archive:
         if runs:
             await self._insert(conn, runs)
 
-    async def fetch(self, event_id: UUID) -> dict[str, Any] | None:
+    async def fetch(self, event_id: UUID) -> Loaded | None:
         """Return one event's document, times as RFC 3339 and ids as text, or None. Raises Unavailable."""
         document = await self._assemble_one(event_id)
         return None if document is None else present(document)
@@ -92,7 +93,7 @@ class Archive:
         metrics.ARCHIVE_EXPIRED.labels("postgres").inc(gone)
         return gone
 
-    async def _assemble_one(self, event_id: UUID) -> dict[str, Any] | None:
+    async def _assemble_one(self, event_id: UUID) -> Loaded | None:
         async with connection(self._pool) as conn:
             parts = await sql.read_parts(conn, [event_id])
         return assemble(parts[event_id]) if event_id in parts else None
@@ -150,7 +151,7 @@ class MongoArchive(Archive):
             await sql.enqueue(conn, changed, delay_seconds=COPY_DELAY_SECONDS)
         await super().record(conn, changed, runs)
 
-    async def fetch(self, event_id: UUID) -> dict[str, Any] | None:
+    async def fetch(self, event_id: UUID) -> Loaded | None:
         """Return one event's document, merged from both stores. Raises Unavailable."""
         # Postgres first: a row that is copied and deleted in between is then seen twice, and not missed.
         waiting = await self._assemble_one(event_id)
@@ -182,7 +183,7 @@ class MongoArchive(Archive):
         metrics.ARCHIVE_EXPIRED.labels("mongo").inc(gone)
         return max(gone, await super().expire(now))
 
-    async def _merge(self, documents: list[dict[str, Any]]) -> dict[UUID, str]:
+    async def _merge(self, documents: list[Loaded]) -> dict[UUID, str]:
         stored = [{name: value for name, value in each.items() if value is not None} for each in documents]
         for each in stored:
             each["_id"] = each.pop("event_id")

@@ -120,10 +120,10 @@ class Commits:
             await dlq.end_retries(conn, ended)
 
 
-def _dead_letter(result: StageResult, given_up: GivenUp, stage: str) -> dlq.DeadLetter:
+def _dead_letter(result: StageResult, given_up: GivenUp, stage: str) -> dlq.NewDeadLetter:
     last = given_up.failures[-1]
     dead_letter_id = uuid7()
-    return dlq.DeadLetter(
+    return dlq.NewDeadLetter(
         id=dead_letter_id,
         event_id=result.work.signal.event_id,
         stage=stage.lower(),

@@ -11,15 +11,16 @@ one model, failed ones and retries included, oldest first; `at` is when it ended
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from actors.lens.messages import Work
 from actors.lens.model import Evaluation, Transcript
 from config import clock
+from config.documents import Document, Loaded
 from config.ids import uuid7
 from db import archive as sql
 
@@ -27,6 +28,15 @@ LONGEST_TEXT_BYTES: Final = 64 * 1024
 """Four times the longest prompt, and sixteen times an answer of 1000 tokens. What is longer is cut."""
 
 _SIGNAL: Final = ("event_type", "signal_direction", "entry_price", "size", "liquidation_price", "ts_utc", "asset_type")
+# An evaluation's names in order, and the columns that have another.
+_COLUMNS: Final = {"version": "model_version", "prompt": "name", "user": "question"}
+_EVALUATION: Final = {
+    name: _COLUMNS.get(name, name)
+    for name in (
+        *("id", "model", "version", "status", "reason_code", "error", "prompt_hash", "prompt", "system", "user"),
+        *("answer", "stop_reason", "truncated", "tokens_used", "latency_ms", "decision", "at"),
+    )
+}
 _DECISION: Final = ("decision", "confidence", "entry_plan", "risk_plan", "size_pct", "reasons")
 
 
@@ -36,12 +46,18 @@ def archived_runs(work: Work, runs: Sequence[Evaluation]) -> tuple[sql.RunRow, .
     return tuple(_run_row(event_id, run) for run in runs if run.transcript is not None or run.decision is None)
 
 
-def assemble(parts: sql.Parts) -> dict[str, Any]:
+def assemble(parts: sql.Parts) -> Loaded:
     """Assemble the document from Postgres's parts: its times are datetimes, its ids UUIDs."""
     event, decisions = parts.event, {row["model"]: row for row in parts.decisions}
-    evaluations = [_evaluation(row, decisions.get(row["model"])) for row in parts.runs]
+    evaluations = [
+        _evaluation(row, decisions.get(row["model"]) if row["status"] == "SUCCESS" else None) for row in parts.runs
+    ]
     # A decision with a prompt has a run; if that is not here, it is in the other store.
-    evaluations += [_local_evaluation(row) for row in parts.decisions if row["prompt_hash"] is None]
+    evaluations += [
+        _evaluation(row, row, status="SUCCESS", truncated=False, at=row["evaluated_at"])
+        for row in parts.decisions
+        if row["prompt_hash"] is None
+    ]
     return {
         "event_id": event["event_id"],
         "symbol": event["symbol"],
@@ -54,7 +70,7 @@ def assemble(parts: sql.Parts) -> dict[str, Any]:
     }
 
 
-def present(document: dict[str, Any]) -> dict[str, Any]:
+def present(document: Loaded) -> Loaded:
     """Return a document of either store as JSON has it, the evaluations in the order of time."""
     shown = {
         "event_id": document.get("event_id") or document["_id"],
@@ -62,8 +78,7 @@ def present(document: dict[str, Any]) -> dict[str, Any]:
         "features": document.get("features"),
         "evaluations": sorted(document["evaluations"], key=_id_of)[-sql.MAX_RUNS :],
     }
-    plain: dict[str, Any] = _plain(shown)
-    return plain
+    return {name: _plain(each) for name, each in shown.items()}
 
 
 def _run_row(event_id: UUID, run: Evaluation) -> sql.RunRow:
@@ -103,57 +118,19 @@ def _storable(text: str | None) -> str | None:
     return text.replace("\0", "\ufffd").encode(errors="replace")[:LONGEST_TEXT_BYTES].decode(errors="ignore")
 
 
-def _evaluation(run: Any, decision: Any) -> dict[str, Any]:
-    decided = run["status"] == "SUCCESS" and decision is not None
-    return {
-        "id": run["id"],
-        "model": run["model"],
-        "version": run["model_version"],
-        "status": run["status"],
-        "reason_code": run["reason_code"],
-        "error": run["error"],
-        "prompt_hash": run["prompt_hash"],
-        "prompt": run["name"],
-        "system": run["system"],
-        "user": run["question"],
-        "answer": run["answer"],
-        "stop_reason": run["stop_reason"],
-        "truncated": run["truncated"],
-        "tokens_used": run["tokens_used"],
-        "latency_ms": run["latency_ms"],
-        "decision": {name: decision[name] for name in _DECISION} if decided else None,
-        "at": run["at"],
-    }
+def _evaluation(row: Mapping[str, object], decision: Mapping[str, object] | None, **known: object) -> Document:
+    """Return the evaluation of a run, or of a decision without one; `known` is what its row does not have."""
+    shown: Document = {name: row.get(column) for name, column in _EVALUATION.items()} | known
+    shown["decision"] = None if decision is None else {name: decision[name] for name in _DECISION}
+    return shown
 
 
-def _local_evaluation(decision: Any) -> dict[str, Any]:
-    return {
-        "id": decision["id"],
-        "model": decision["model"],
-        "version": decision["model_version"],
-        "status": "SUCCESS",
-        "reason_code": None,
-        "error": None,
-        "prompt_hash": None,
-        "prompt": None,
-        "system": None,
-        "user": None,
-        "answer": None,
-        "stop_reason": None,
-        "truncated": False,
-        "tokens_used": decision["tokens_used"],
-        "latency_ms": decision["latency_ms"],
-        "decision": {name: decision[name] for name in _DECISION},
-        "at": decision["evaluated_at"],
-    }
-
-
-def _id_of(evaluation: dict[str, Any]) -> UUID:
+def _id_of(evaluation: Loaded) -> UUID:
     found: UUID = evaluation["id"]
     return found
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {name: _plain(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -163,5 +140,5 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, UUID) else value
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> object:
     return float(value) if isinstance(value, Decimal) else value

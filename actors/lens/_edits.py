@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 from marshmallow import ValidationError
 
 from config.clock import rfc3339
-from db.lens.retries import Event, OpenDeadLetter
+from config.documents import Document, Loaded
+from db.lens.retries import OpenDeadLetter, RetriedEvent
 from schemas._problems import field_errors
 from schemas.errors import FieldError, ValidationFailed
 from schemas.ingest import load_scored, patch_scored
@@ -30,11 +29,11 @@ _SUBMISSION = SignalSubmission()
 class Edit:
     """A signal as it is processed from now on: as JSON, prices as Decimals. `is_anew`: it must be enriched again."""
 
-    signal: dict[str, Any]
+    signal: Document
     is_anew: bool
 
 
-def edit_signal(event: Event, dead_letter: OpenDeadLetter, patch: Mapping[str, Any]) -> Edit | None:
+def edit_signal(event: RetriedEvent, dead_letter: OpenDeadLetter, patch: Document) -> Edit | None:
     """Return the event's signal with the patch applied; None if that changes nothing. Raises ValidationFailed.
 
     A field of the patch that repeats the payload shown by the entry is no change, though the payload's numbers and
@@ -56,7 +55,7 @@ def edit_signal(event: Event, dead_letter: OpenDeadLetter, patch: Mapping[str, A
     return Edit(to_json(after), is_anew=bool(changed & ENRICHED))
 
 
-def new_submission(dead_letter: OpenDeadLetter, patch: Mapping[str, Any] | None) -> dict[str, Any]:
+def new_submission(dead_letter: OpenDeadLetter, patch: Document | None) -> Loaded:
     """Return the fields of a `Submit` from the payload of an entry that never became an event. Raises ValidationFailed.
 
     Without a patch the payload must be a valid submission as it is; under a patch, foreign fields are left out.
@@ -67,7 +66,7 @@ def new_submission(dead_letter: OpenDeadLetter, patch: Mapping[str, Any] | None)
     return _load(document)
 
 
-def scored_message(dead_letter: OpenDeadLetter, patch: Mapping[str, Any] | None) -> dict[str, Any]:
+def scored_message(dead_letter: OpenDeadLetter, patch: Document | None) -> Loaded:
     """Return the message of a scored signal to be read again. Raises ValidationFailed when it still is none."""
     document = _parse(dead_letter.edited_payload or dead_letter.payload)
     if patch is not None:
@@ -76,12 +75,12 @@ def scored_message(dead_letter: OpenDeadLetter, patch: Mapping[str, Any] | None)
     return document
 
 
-def to_json(loaded: Mapping[str, Any]) -> dict[str, Any]:
+def to_json(loaded: Loaded) -> Document:
     """Return a loaded submission as a JSON document, except for its Decimals."""
     return {**loaded, "ts_utc": rfc3339(loaded["ts_utc"])}
 
 
-def _before(event: Event) -> dict[str, Any]:
+def _before(event: RetriedEvent) -> Document:
     if event.edited is not None:
         return _parse(event.edited)
     return {
@@ -99,20 +98,20 @@ def _before(event: Event) -> dict[str, Any]:
     }
 
 
-def _parse(text: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(text, parse_float=Decimal)
+def _parse(text: str) -> Document:
+    document: Document = json.loads(text, parse_float=Decimal)
     return document
 
 
-def _load(document: Mapping[str, Any]) -> dict[str, Any]:
+def _load(document: Document) -> Loaded:
     try:
-        loaded: dict[str, Any] = _SUBMISSION.load(document)
+        loaded: Loaded = _SUBMISSION.load(document)
     except ValidationError as error:
         raise ValidationFailed(details=field_errors(error.messages, "payload")) from None
     return loaded
 
 
-def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> frozenset[str]:
+def _changed(before: Document, after: Document) -> frozenset[str]:
     try:
         known = _load(before)
     except ValidationFailed:  # accepted under other rules than today's

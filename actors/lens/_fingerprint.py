@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 import orjson
@@ -26,7 +25,7 @@ def fingerprint(submit: Submit) -> bytes:
     return hashlib.blake2b(text, digest_size=16).digest()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, Decimal):
         # Not normalize(), which rounds to 28 digits: a price may have 33.
         text = f"{value:f}"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from actors.lens.messages import Work
 from actors.lens.model import Evaluation, Features, RawSignal
+from config.documents import Loaded
 from config.values import replace
 
 
-def recall(row: Mapping[str, Any]) -> Work:
+def recall(row: Loaded) -> Work:
     """Rebuild work from a row of `db.lens.stages.claim`. Raises ValueError for other JSON."""
     work = recall_facts(row)
     if row["edited"] is not None:
@@ -24,7 +22,7 @@ def recall(row: Mapping[str, Any]) -> Work:
     )
 
 
-def recall_facts(row: Mapping[str, Any]) -> Work:
+def recall_facts(row: Loaded) -> Work:
     """Return the part of it whose types Postgres checks: enough to end the event."""
     return Work(
         signal=RawSignal.of(row),

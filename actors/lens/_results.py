@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
-from actors.lens.messages import Step, Work
+from actors.lens.messages import CarriedStep, Work
 from config.backoff import backoff_seconds
 from config.clock import rfc3339
+from config.documents import Document, Loaded
 from config.masking import redact
 from config.values import Value, replace
 from db.archive import RunRow
@@ -35,7 +35,7 @@ class GivenUp(Value):
     """The content of a dead letter: the causes of one model's failure, or of the whole stage's (`model` None)."""
 
     model: str | None
-    failures: tuple[dict[str, Any], ...]
+    failures: tuple[Loaded, ...]
 
 
 class StageResult(Value):
@@ -87,7 +87,7 @@ class RetryPolicy(Value):
 
 
 def advance(
-    work: Work, *, status: str, stage: str, timeline: list[dict[str, Any]], dead_letters: tuple[GivenUp, ...] = ()
+    work: Work, *, status: str, stage: str, timeline: list[Document], dead_letters: tuple[GivenUp, ...] = ()
 ) -> Advanced:
     """Move the event on to `stage`."""
     move = _move(work, status=status, stage=stage, timeline=timeline, ended=stage == "COMPLETE")
@@ -97,7 +97,7 @@ def advance(
 
 def carry(result: Advanced, stage: str, at: datetime) -> Carried:
     """Move the event on without storing it: `stage` is done at `at`."""
-    step = Step(stage, result.move.status, result.move.timeline, at)
+    step = CarriedStep(stage, result.move.status, result.move.timeline, at)
     return Carried(replace(result.work, carried=(*result.work.carried, step)), result.move)
 
 
@@ -122,14 +122,12 @@ def overtaken(batch: Sequence[StageResult], done: Sequence[StageResult]) -> list
     return [work for work in carriers if work.signal.event_id not in moved]
 
 
-def note(work: Work, *, status: str, timeline: list[dict[str, Any]]) -> Noted:
+def note(work: Work, *, status: str, timeline: list[Document]) -> Noted:
     """Record a part of the stage's work as done."""
     return Noted(work, _move(work, status=status, stage="", timeline=timeline))
 
 
-def retry(
-    work: Work, stage: str, failures: tuple[dict[str, Any], ...], policy: RetryPolicy, at_least: float = 0.0
-) -> Retried:
+def retry(work: Work, stage: str, failures: tuple[Loaded, ...], policy: RetryPolicy, at_least: float = 0.0) -> Retried:
     """Return the event to Postgres until the policy's delay is over."""
     delay = policy.delay_seconds(work.attempt, at_least=at_least)
     return Retried(work, _move(work, status=None, stage=stage, timeline=[], delay=delay, failures=failures))
@@ -164,15 +162,15 @@ def dead_letter(work: Work, dead_letters: tuple[GivenUp, ...], at: datetime) -> 
     return DeadLettered(work, move, dead_letters)
 
 
-def entry(status: str, at: datetime, details: dict[str, Any] | None = None) -> dict[str, Any]:
+def entry(status: str, at: datetime, details: Document | None = None) -> Document:
     """Return one line of the timeline."""
-    line: dict[str, Any] = {"status": status, "timestamp": rfc3339(at)}
+    line: Document = {"status": status, "timestamp": rfc3339(at)}
     if details is not None:
         line["details"] = details
     return line
 
 
-def cause(failure: StageFailure, at: datetime, **more: Any) -> dict[str, Any]:
+def cause(failure: StageFailure, at: datetime, **more: object) -> Loaded:
     """Return one attempt's cause, as the dead-letter queue lists it."""
     message = _storable(failure.message)
     return {"at": rfc3339(at), "reason_code": failure.reason_code, "error_message": message, **more}
@@ -189,9 +187,9 @@ def _move(
     *,
     status: str | None,
     stage: str,
-    timeline: list[dict[str, Any]],
+    timeline: list[Document],
     delay: float = 0.0,
-    failures: tuple[dict[str, Any], ...] = (),
+    failures: tuple[Loaded, ...] = (),
     ended: bool = False,
 ) -> Move:
     retried = status is None

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from actors.lens._edits import Edit, edit_signal, new_submission, scored_message, to_json
 from actors.lens._results import StageFailure, cause, entry
 from actors.lens.messages import Retrying, Submit
 from config import clock
+from config.documents import Document
 from config.ids import uuid7
 from db._postgres import Connection
 from db._rows import exact_json
 from db.lens import retries as sql
 from db.lens.dlq import RESOLVED_BY_RETRY
-from db.lens.retries import Event, Marked, OpenDeadLetter, Requeued
+from db.lens.retries import Marked, OpenDeadLetter, Requeued, RetriedEvent
 from schemas.errors import AppError, NotFound, ValidationFailed
 
 UNKNOWN = "DLQ entry not found"
@@ -28,11 +28,11 @@ _STATUS_BEFORE = {"ENRICH": "ENQUEUED", "EVALUATE": "ENRICHED", "PUBLISH": "MODE
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RetryOrder:
     """Order the retry of one entry, with `patch` applied to its signal, not before `delay_seconds`."""
 
     dead_letter_id: UUID
-    patch: dict[str, Any] | None = None
+    patch: Document | None = None
     delay_seconds: float = 0.0
 
 
@@ -45,7 +45,7 @@ class Results:
     accepted: list[tuple[Submit, float]] = field(default_factory=list)  # with the delay in seconds
 
 
-async def retry(conn: Connection, orders: Sequence[Order], *, in_bulk: bool) -> Results:
+async def retry(conn: Connection, orders: Sequence[RetryOrder], *, in_bulk: bool) -> Results:
     """Return the entries' events to their stages. The caller accepts the `accepted` ones, in the transaction.
 
     In bulk, events in progress are left alone, and a payload that is still invalid is one more failed attempt.
@@ -54,7 +54,7 @@ async def retry(conn: Connection, orders: Sequence[Order], *, in_bulk: bool) -> 
         conn, [each.dead_letter_id for each in orders], idle_only=in_bulk
     )
     batch = _Batch(dead_letters, await sql.get_events(conn, event_ids), clock.now())
-    failed: dict[UUID, dict[str, Any]] = {}
+    failed: dict[UUID, Document] = {}
     for order in orders:
         reply = batch.take(order)
         if in_bulk and isinstance(reply, ValidationFailed) and reply.details:
@@ -68,10 +68,10 @@ async def retry(conn: Connection, orders: Sequence[Order], *, in_bulk: bool) -> 
 
 
 @dataclass(slots=True)
-class _Plan:
+class _EventPlan:
     """Collect what happens to one event: the entries that are now retried, and those that were already."""
 
-    event: Event
+    event: RetriedEvent
     under_way: list[OpenDeadLetter]
     begun: dict[UUID, OpenDeadLetter] = field(default_factory=dict)
     edit: Edit | None = None
@@ -120,29 +120,31 @@ class _Plan:
             timeline=lines,
         )
 
-    def _details(self, dead_letter: OpenDeadLetter) -> dict[str, Any]:
-        details: dict[str, Any] = {"dlq_id": str(dead_letter.id), "stage": dead_letter.stage}
+    def _details(self, dead_letter: OpenDeadLetter) -> Document:
+        details: Document = {"dlq_id": str(dead_letter.id), "stage": dead_letter.stage}
         return details | {"edited": True} if dead_letter.id in self.edited_by else details
 
 
 class _Batch:
     """Apply orders in turn to the locked rows; a later one sees what an earlier one did."""
 
-    def __init__(self, dead_letters: dict[UUID, OpenDeadLetter], events: dict[UUID, Event], at: datetime) -> None:
+    def __init__(
+        self, dead_letters: dict[UUID, OpenDeadLetter], events: dict[UUID, RetriedEvent], at: datetime
+    ) -> None:
         self.at = at
         self.results = Results([])
         self.marked: dict[UUID, Marked] = {}
         self._dead_letters = dead_letters
         self._plans = {
-            event_id: _Plan(
+            event_id: _EventPlan(
                 event, [each for each in dead_letters.values() if each.event_id == event_id and each.retrying]
             )
             if event.is_open
-            else _Plan(event, [])
+            else _EventPlan(event, [])
             for event_id, event in events.items()
         }
 
-    def take(self, order: Order) -> Retrying | AppError:
+    def take(self, order: RetryOrder) -> Retrying | AppError:
         dead_letter = self._dead_letters.get(order.dead_letter_id)
         if dead_letter is None:
             return NotFound(UNKNOWN)
@@ -160,7 +162,7 @@ class _Batch:
     def requeued(self) -> list[Requeued]:
         return [plan.requeued(self.at) for plan in self._plans.values() if plan.begun]
 
-    def _requeue(self, dead_letter: OpenDeadLetter, order: Order) -> Retrying:
+    def _requeue(self, dead_letter: OpenDeadLetter, order: RetryOrder) -> Retrying:
         assert dead_letter.event_id is not None
         plan = self._plans[dead_letter.event_id]
         edit = None if order.patch is None else edit_signal(plan.event, dead_letter, order.patch)
@@ -179,7 +181,7 @@ class _Batch:
         )
         return Retrying(dead_letter.id, plan.stage.lower(), dead_letter.retry_count)
 
-    def _accept(self, dead_letter: OpenDeadLetter, order: Order) -> Retrying:
+    def _accept(self, dead_letter: OpenDeadLetter, order: RetryOrder) -> Retrying:
         fields = new_submission(dead_letter, order.patch)
         submit = Submit(event_id=uuid7(), idempotency_key=None, **fields)
         edited = None if order.patch is None else to_json(fields)
@@ -190,7 +192,7 @@ class _Batch:
         self.results.accepted.append((submit, order.delay_seconds))
         return Retrying(dead_letter.id, dead_letter.stage, dead_letter.retry_count)
 
-    def _resend(self, dead_letter: OpenDeadLetter, order: Order) -> Retrying:
+    def _resend(self, dead_letter: OpenDeadLetter, order: RetryOrder) -> Retrying:
         """Have `ingest` take it up and resolve it. At once, even in bulk: it asks no market and no model."""
         if dead_letter.retrying and order.patch is None:
             return Retrying(dead_letter.id, dead_letter.stage, dead_letter.retry_count)

@@ -10,7 +10,7 @@ from actors.lens.model import Evaluation
 from config import clock
 from config.ids import derived_uuid7, milliseconds_of, time_of
 from db._postgres import Connection
-from db.lens.stages import DecisionRow, Enriched, insert_decisions, insert_enriched
+from db.lens.stages import Enriched, NewDecision, insert_decisions, insert_enriched
 
 
 async def store_enriched(conn: Connection, works: Iterable[tuple[Work, datetime]]) -> None:
@@ -18,9 +18,8 @@ async def store_enriched(conn: Connection, works: Iterable[tuple[Work, datetime]
     rows = []
     for work, at in works:
         if work.features is not None:
-            document = work.features.to_dict()
-            profile, flags = document["feature_profile"], document["quality_flags"]
-            rows.append(Enriched(work.signal.event_id, profile, flags, document, at))
+            flags, document = work.features.flags.to_dict(), work.features.to_dict()
+            rows.append(Enriched(work.signal.event_id, work.features.profile, flags, document, at))
     if rows:
         await insert_enriched(conn, rows)
 
@@ -41,12 +40,13 @@ async def store_steps(conn: Connection, works: Sequence[Work]) -> None:
         await store_decisions(conn, judged)
 
 
-def _decision_row(work: Work, run: Evaluation) -> DecisionRow:
-    assert run.decision is not None
+def _decision_row(work: Work, run: Evaluation) -> NewDecision:
+    judged = run.decision
+    assert judged is not None
     # Dated by its run: however late it is stored, it is as old as its line of the timeline.
     ended_ms = milliseconds_of(run.at or clock.now())
     decision_id = derived_uuid7(ended_ms, work.signal.event_id.bytes + run.model.encode())
-    return DecisionRow(
+    return NewDecision(
         id=decision_id,
         event_id=work.signal.event_id,
         model=run.model,
@@ -57,5 +57,10 @@ def _decision_row(work: Work, run: Evaluation) -> DecisionRow:
         tokens_used=run.tokens_used or 0,
         prompt_hash=run.prompt_hash,
         evaluated_at=time_of(decision_id),
-        **run.decision.to_dict(),
+        decision=judged.decision,
+        confidence=judged.confidence,
+        entry_plan=judged.entry_plan.to_dict(),
+        risk_plan=judged.risk_plan.to_dict(),
+        size_pct=judged.size_pct,
+        reasons=list(judged.reasons),
     )

@@ -10,11 +10,11 @@ from actors._runtime.context import ActorContext
 from actors.lens.messages import Past, Placed
 from actors.lens.model import Features
 from actors.lens.openers import with_passing_scores
-from actors.lens.publication import make_signal
-from actors.lens.scored import WRITE_SECONDS, find_or_make_providers
+from actors.lens.publication import find_or_make_providers, make_signal
+from actors.lens.scored import WRITE_SECONDS
 from db._postgres import Connection
 from db.backfill import begin_before
-from db.signals.writes import NewSignal, ProviderCard, insert_signals, known_signals, take_feed_seq
+from db.signals.writes import ProviderSummary, PublishedSignal, insert_signals, known_signals, take_feed_seq
 from schemas.errors import ValidationFailed
 
 
@@ -37,21 +37,21 @@ async def publish_backfill(context: ActorContext, signals: Sequence[Past]) -> Pl
     return Placed(len(fresh), len(signals) - len(fresh), {})
 
 
-async def _rows(conn: Connection, fresh: Sequence[Past]) -> list[NewSignal]:
+async def _rows(conn: Connection, fresh: Sequence[Past]) -> list[PublishedSignal]:
     sources = {each.signal.source: each.signal.source for each in fresh}
     cards = await find_or_make_providers(conn, sources)
     first = await take_feed_seq(conn, len(fresh))
     return [_row(each, cards[each.signal.source], first + index) for index, each in enumerate(fresh)]
 
 
-def _first(rows: Sequence[NewSignal]) -> dict[UUID, datetime]:
+def _first(rows: Sequence[PublishedSignal]) -> dict[UUID, datetime]:
     first: dict[UUID, datetime] = {}
     for row in rows:
         first[row.provider_id] = min(first.get(row.provider_id, row.created_at), row.created_at)
     return first
 
 
-def _row(past: Past, provider: ProviderCard, feed_seq: int) -> NewSignal:
+def _row(past: Past, provider: ProviderSummary, feed_seq: int) -> PublishedSignal:
     # Of the features only the price is public; the inputs of the score are in the score.
     features = Features(profile="trend_follow_v1", price=past.signal.entry_price, age_seconds=0.0)
     return make_signal(

@@ -7,7 +7,6 @@ import functools
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from prometheus_client import Histogram
 
@@ -37,6 +36,7 @@ from actors.lens.models import Model, open_models
 from actors.lens.models.technical import TechnicalModel
 from actors.lens.technical import MODEL
 from config import clock, metrics
+from config.documents import Document, Loaded
 from config.masking import redact
 from config.values import replace
 from db._postgres import Connection
@@ -173,7 +173,7 @@ class Evaluate(Stage):
         _seconds_of(run.model, run.status).observe(time.perf_counter() - began)
         return run if run.at is not None else replace(run, at=clock.now())
 
-    def _conclude(self, work: Work, timeline: list[dict[str, Any]], *, at_least: float) -> StageResult:
+    def _conclude(self, work: Work, timeline: list[Document], *, at_least: float) -> StageResult:
         answered = {each.model for each in work.evaluations}
         silent = [name for name in self._wanted(work) if name not in answered]
         if any(not self._given_up(work, name) for name in silent):
@@ -186,7 +186,7 @@ class Evaluate(Stage):
     def _wanted(self, work: Work) -> Sequence[str]:
         return [model.name for model in self._models] if work.asked is None else work.asked
 
-    def _unknown(self, asked: Sequence[str], work: Work) -> list[dict[str, Any]]:
+    def _unknown(self, asked: Sequence[str], work: Work) -> list[Loaded]:
         """Return the failures of models that are to be asked again but no longer run here."""
         running = {model.name for model in self._models}
         return [
@@ -217,7 +217,7 @@ def _seconds_of(model: str, status: str) -> Histogram:
     return metrics.MODEL_SECONDS.labels(model, status)
 
 
-def _done(run: Evaluation) -> dict[str, Any]:
+def _done(run: Evaluation) -> Document:
     return entry("MODEL_DONE", run.at or clock.now(), {"model": run.model})
 
 
@@ -226,11 +226,11 @@ def _failed(model: Model, status: ModelStatus, error: str, began: float) -> Eval
     return Evaluation(model.name, model.version, status, latency_ms, error=redact(error))
 
 
-def _cause(run: Evaluation) -> dict[str, Any]:
+def _cause(run: Evaluation) -> Loaded:
     failure = StageFailure(run.reason_code or REASONS[run.status], run.error or "no reason given")
     more = {"is_final": True} if run.is_final else {}
     return cause(failure, clock.now(), model=run.model, **more)
 
 
-def _failures_of(work: Work, model: str) -> tuple[dict[str, Any], ...]:
+def _failures_of(work: Work, model: str) -> tuple[Loaded, ...]:
     return tuple(each for each in work.failures if each.get("model") == model)

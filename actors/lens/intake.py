@@ -15,7 +15,7 @@ from actors.lens._fingerprint import fingerprint
 from actors.lens._handover import HandOver
 from actors.lens._results import entry
 from actors.lens._retention import FORGET_EVERY_SECONDS, forget_old
-from actors.lens._retries import UNKNOWN, Order, Results, retry
+from actors.lens._retries import UNKNOWN, Results, RetryOrder, retry
 from actors.lens.messages import (
     ENRICH,
     Counts,
@@ -85,7 +85,7 @@ class Intake(Behaviour):
         async with self._turn:
             replies = await self.context.write(batch, self._apply)
         fresh = tuple(
-            Work(_raw(envelope.message))
+            Work(RawSignal.of(envelope.message.facts))
             for envelope, reply in zip(batch, replies, strict=True)
             if isinstance(envelope.message, Submit) and isinstance(reply, Receipt) and not reply.replayed
         )
@@ -101,7 +101,7 @@ class Intake(Behaviour):
             return await self._accept(conn, submitted)
         retried = [each for each in messages if isinstance(each, RetryDeadLetter)]
         receipts = iter(await self._accept(conn, submitted))
-        replies = iter(await self._retry(conn, [Order(each.id, each.payload) for each in retried]))
+        replies = iter(await self._retry(conn, [RetryOrder(each.id, each.payload) for each in retried]))
         answers: list[Any] = []
         for message in messages:
             if isinstance(message, Submit):
@@ -138,7 +138,7 @@ class Intake(Behaviour):
             await insert_events(conn, events, lease_seconds=LEASE_SECONDS)
         return replies
 
-    async def _retry(self, conn: Connection, orders: Sequence[Order]) -> Sequence[Retrying | AppError]:
+    async def _retry(self, conn: Connection, orders: Sequence[RetryOrder]) -> Sequence[Retrying | AppError]:
         return (await self._take_back(conn, orders, in_bulk=False)).replies if orders else []
 
     async def _retry_many(self, conn: Connection, message: RetryDeadLetters) -> Counts:
@@ -146,11 +146,11 @@ class Intake(Behaviour):
         if message.is_dry or not ids:
             return Counts(matched, 0, 0)
         pause = 0.0 if message.per_second is None else 1 / message.per_second
-        orders = [Order(dead_letter_id, delay_seconds=index * pause) for index, dead_letter_id in enumerate(ids)]
+        orders = [RetryOrder(dead_letter_id, delay_seconds=index * pause) for index, dead_letter_id in enumerate(ids)]
         results = await self._take_back(conn, orders, in_bulk=True)
         return Counts(matched, results.begun, len(ids) - results.begun)
 
-    async def _take_back(self, conn: Connection, orders: Sequence[Order], *, in_bulk: bool) -> Results:
+    async def _take_back(self, conn: Connection, orders: Sequence[RetryOrder], *, in_bulk: bool) -> Results:
         results = await retry(conn, orders, in_bulk=in_bulk)
         if results.accepted:
             enqueued_at = clock.now()
@@ -191,38 +191,9 @@ def _again(event: NewEvent, first: Accepted) -> Receipt | IdempotencyMismatch:
 def _event(submit: Submit, enqueued_at: datetime) -> NewEvent:
     received_at = time_of(submit.event_id)
     return NewEvent(
-        event_id=submit.event_id,
+        **submit.facts,
         received_at=received_at,
-        event_type=submit.event_type,
-        signal_direction=submit.signal_direction,
-        symbol=submit.symbol,
-        entry_price=submit.entry_price,
-        size=submit.size,
-        liquidation_price=submit.liquidation_price,
-        ts_utc=submit.ts_utc or received_at,
-        source=submit.source,
-        asset_type=submit.asset_type,
-        asset_data=submit.asset_data,
-        commentary=submit.commentary,
-        idempotency_key=submit.idempotency_key,
         body_hash=fingerprint(submit) if submit.idempotency_key is not None else None,
         timeline=[entry("RECEIVED", received_at), entry("ENQUEUED", max(enqueued_at, received_at))],
         source_hash=key_hash(submit.source),
-    )
-
-
-def _raw(submit: Submit) -> RawSignal:
-    return RawSignal(
-        event_id=submit.event_id,
-        event_type=submit.event_type,
-        symbol=submit.symbol,
-        signal_direction=submit.signal_direction,
-        entry_price=float(submit.entry_price),
-        size=float(submit.size),
-        ts_utc=submit.ts_utc or time_of(submit.event_id),
-        source=submit.source,
-        liquidation_price=None if submit.liquidation_price is None else float(submit.liquidation_price),
-        asset_type=submit.asset_type,
-        asset_data=submit.asset_data,
-        commentary=submit.commentary,
     )

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import ClassVar
 from uuid import UUID
+
+from msgspec.structs import asdict
 
 from actors._runtime.messages import Message
 from actors.lens.model import Evaluation, Features, RawSignal, Score
+from config.documents import Document, Loaded
+from config.ids import time_of
 from config.values import Value
 from db.lens.dlq import DeadLetterFilters
-from schemas._vocabulary import AssetType, Direction, EventType
+from db.lens.intake import Submission
+from schemas._vocabulary import AssetType, EventType
 
 INTAKE = "lens/intake"
 ENRICH = "lens/enrich"
@@ -28,7 +33,7 @@ class Receipt(Value):
     replayed: bool
 
 
-class Submit(Message[Receipt]):
+class Submit(Submission, Message[Receipt]):
     """Submit a raw signal, validated; to `lens/intake`, key: the source. The reply means that it is durable.
 
     The sender makes `event_id`, a UUIDv7 whose time is the time of receipt: so a message delivered twice is one event.
@@ -37,19 +42,12 @@ class Submit(Message[Receipt]):
 
     idempotent: ClassVar[bool] = True
 
-    event_id: UUID
-    event_type: EventType
-    signal_direction: Direction
-    symbol: str  # as stored: upper case except for predictions
-    entry_price: Decimal
-    size: Decimal
-    liquidation_price: Decimal | None
-    ts_utc: datetime | None  # None: the time of receipt
-    source: str
-    asset_type: AssetType = "crypto"
-    asset_data: dict[str, Any] | None = None
-    commentary: str | None = None
     idempotency_key: str | None = None
+
+    @property
+    def facts(self) -> Loaded:
+        """Return the fields, each by its name; `ts_utc` is the time of receipt where the producer gave none."""
+        return asdict(self) | {"ts_utc": self.ts_utc or time_of(self.event_id)}
 
 
 class Retrying(Value):
@@ -68,7 +66,7 @@ class RetryDeadLetter(Message[Retrying]):
     """
 
     id: UUID
-    payload: dict[str, Any] | None
+    payload: Document | None
 
 
 class ResolveDeadLetter(Message[datetime]):
@@ -107,7 +105,7 @@ class ResolveDeadLetters(Message[Counts]):
     is_dry: bool
 
 
-class Step(Value):
+class CarriedStep(Value):
     """A stage done with an event at `at` and not stored yet: the event carries it, to be stored with the next one.
 
     `status` and `timeline` are its contribution to the event's row.
@@ -115,7 +113,7 @@ class Step(Value):
 
     stage: str
     status: str | None
-    timeline: list[dict[str, Any]]
+    timeline: list[Document]
     at: datetime
 
 
@@ -132,13 +130,13 @@ class Work(Value):
     signal: RawSignal
     attempt: int = 0
     round: int = 0
-    failures: tuple[dict[str, Any], ...] = ()
+    failures: tuple[Loaded, ...] = ()
     features: Features | None = None
     evaluations: tuple[Evaluation, ...] = ()
     edited_prices: tuple[Decimal, Decimal] | None = None  # entry price, size
     asked: tuple[str, ...] | None = None
     announced: tuple[str, ...] | None = None
-    carried: tuple[Step, ...] = ()
+    carried: tuple[CarriedStep, ...] = ()
 
     @property
     def ungated(self) -> bool:
@@ -173,7 +171,7 @@ class Scored(Value):
     source: str  # the provider it is attributed to, as the `source` of a raw signal
     provider_name: str  # of the system provider, if one has to be made
     price: Decimal | None
-    asset_data: dict[str, Any]
+    asset_data: Loaded
     created_at: datetime
     received_at: datetime | None = None
     event_type: EventType = "OPEN_SIGNAL"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Literal, Self
 from uuid import UUID
 
 import numpy as np
@@ -17,6 +17,7 @@ from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from config.clock import rfc3339
+from config.documents import Document, Loaded
 from config.values import Value, field
 from schemas._vocabulary import (
     AssetType,
@@ -41,27 +42,25 @@ INTERVAL_SECONDS: dict[Interval, int] = {"15m": 900, "1h": 3600, "4h": 14400}
 CANDLES_QUERY: dict[Interval, Query] = {"15m": "candles_15m", "1h": "candles_1h", "4h": "candles_4h"}
 
 
-JsonObject = dict[str, Any]
-
 Number = int | float
 """A number that is shown as it was computed: a whole one stays whole."""
 
 
-class Document(Value):
+class JsonRecord(Value):
     """A record with a JSON form: the object of its fields, each by its name."""
 
-    def to_dict(self) -> JsonObject:
+    def to_dict(self) -> Document:
         """Return the JSON form; its arrays are tuples."""
-        document: JsonObject = to_builtins(self)
+        document: Document = to_builtins(self)
         return document
 
     @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+    def from_dict(cls, document: Mapping[str, object]) -> Self:
         """Return the record of a JSON form; keys that this version does not know are left out. Raises ValueError."""
         return convert(document, cls)
 
 
-class RawSignal(Document):
+class RawSignal(JsonRecord):
     """An accepted raw signal. `symbol` is normalised, `entry_price` and `size` > 0, `ts_utc` aware."""
 
     event_id: UUID
@@ -74,15 +73,15 @@ class RawSignal(Document):
     source: str
     liquidation_price: float | None = None
     asset_type: AssetType = "crypto"
-    asset_data: JsonObject | None = None
+    asset_data: Document | None = None
     commentary: str | None = None
 
-    def to_dict(self) -> JsonObject:
+    def to_dict(self) -> Document:
         """Return the JSON form; `ts_utc` to the millisecond, as everywhere outside."""
         return super().to_dict() | {"ts_utc": rfc3339(self.ts_utc)}
 
     @classmethod
-    def of(cls, fields: Mapping[str, Any]) -> Self:
+    def of(cls, fields: Loaded) -> Self:
         """Return the signal of checked fields, among others; its prices may be decimals."""
         values = {name: fields[name] for name in cls.__struct_fields__}
         for name in ("entry_price", "size", "liquidation_price"):
@@ -145,7 +144,7 @@ class AssetContext(Value):
     mark_price: float | None
 
 
-class QueryFailure(Document):
+class QueryFailure(JsonRecord):
     """A market-data query that failed, and why."""
 
     query: Query
@@ -174,7 +173,7 @@ class MarketSnapshot(Value, eq=False):
         return any(each is not None for each in (self.quote, self.order_book, self.asset_context, self.candles or None))
 
 
-class DataQuality(Document):
+class DataQuality(JsonRecord):
     """Names of data: missing, too old, or asked of a provider that failed. In the order of the profile."""
 
     missing_data: tuple[str, ...] = ()
@@ -182,7 +181,7 @@ class DataQuality(Document):
     provider_errors: tuple[str, ...] = ()
 
 
-class Frame(Document):
+class Frame(JsonRecord):
     """The indicators of one interval at its last candle; None where the history is too short."""
 
     close: float | None = None
@@ -196,7 +195,7 @@ class Frame(Document):
     atr_14: float | None = None
 
 
-class Hourly(Document):
+class Hourly(JsonRecord):
     """The values that the strategies and the score read from the 1h candles beyond their `Frame`.
 
     `macd_cross_age`: candles since the histogram changed its sign (0: at the last one), None if not of late.
@@ -222,14 +221,14 @@ class Hourly(Document):
     volume_change: float | None = None
 
 
-class OpenPosition(Document):
+class OpenPosition(JsonRecord):
     """The position that a CLOSE signal closes: opening price, and result at the signal's price, as a fraction."""
 
     opening_price: float
     result: float
 
 
-class Features(Document, rename={"profile": "feature_profile", "flags": "quality_flags"}):
+class Features(JsonRecord, rename={"profile": "feature_profile", "flags": "quality_flags"}):
     """A signal's enrichment. `price` is the current price: the mid, else the freshest close, else the entry price.
 
     `drift_bps` is 10 000 · ln(mid/entry price): above zero where the market is above the entry, and as far from zero at
@@ -256,21 +255,21 @@ class Features(Document, rename={"profile": "feature_profile", "flags": "quality
     failures: tuple[QueryFailure, ...] = ()
     position: OpenPosition | None = None
 
-    def to_dict(self) -> JsonObject:
+    def to_dict(self) -> Document:
         """Return the enriched document: `feature_profile` and `quality_flags` as in the API, and everything else."""
         document = super().to_dict()
         del document["position"]
         return document
 
 
-class EntryOrder(Document, omit_defaults=True):
+class EntryOrder(JsonRecord, omit_defaults=True):
     """A model's plan for entering; `offset_bps` of a limit order is from the current price, below zero for cheaper."""
 
     type: OrderType
     offset_bps: Number | None = None
 
 
-class StopRule(Document, omit_defaults=True):
+class StopRule(JsonRecord, omit_defaults=True):
     """A model's plan for the exit: `stop_level` is a price, `atr_multiple` 0.5–10, `trail_pct` 0–100."""
 
     stop_method: StopMethod
@@ -279,7 +278,7 @@ class StopRule(Document, omit_defaults=True):
     trail_pct: Number | None = None
 
 
-class Judgement(Document):
+class Judgement(JsonRecord):
     """A model's answer: `confidence` 0–1, `size_pct` 0–100, at least one reason in snake_case."""
 
     decision: DecisionKind
@@ -290,7 +289,7 @@ class Judgement(Document):
     reasons: tuple[str, ...]
 
 
-class Transcript(Document):
+class Transcript(JsonRecord):
     """A model's prompt and answer, for the archive. `answer` is None if there was none.
 
     `prompt` is the template's name and version, `stop_reason` the vendor's own word for why the answer ended.
@@ -303,7 +302,7 @@ class Transcript(Document):
     stop_reason: str | None = None
 
 
-class Evaluation(Document):
+class Evaluation(JsonRecord):
     """One model's run on one signal. `decision` is set exactly when `status` is SUCCESS, `error` when it is not.
 
     A failure may have more than its status: the `reason_code`, whether a retry is pointless (`is_final`), and how long
@@ -330,7 +329,7 @@ class Evaluation(Document):
         return type(self), astuple(self)[:-1]
 
 
-class Vote(Document):
+class Vote(JsonRecord):
     """A strategy's vote; `score` 0–1 is the strength of its evidence, from 0.50 on it is a BUY or SELL."""
 
     name: str
@@ -338,7 +337,7 @@ class Vote(Document):
     score: float
 
 
-class Score(Document):
+class Score(JsonRecord):
     """A signal's public judgement, fixed at publication. Field names and shapes are those of the signal detail."""
 
     action: PublishedAction

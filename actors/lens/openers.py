@@ -9,12 +9,12 @@ from config.values import replace
 from db._postgres import Connection
 from db.openers import Logged, logged_of
 from db.providers.outcomes import PositionKey
-from db.signals.writes import NewSignal
+from db.signals.writes import PublishedSignal
 
 
 async def with_passing_scores(
-    conn: Connection, signals: Sequence[NewSignal], *, priced: bool = False
-) -> Sequence[NewSignal]:
+    conn: Connection, signals: Sequence[PublishedSignal], *, priced: bool = False
+) -> Sequence[PublishedSignal]:
     """Add passing scores to a batch, in the feed's order; to be called once its `feed_seq`s are taken.
 
     `priced`: signals without a price get their event's in Postgres.
@@ -27,8 +27,8 @@ async def with_passing_scores(
 
 
 def add_passing_scores(
-    signals: Sequence[NewSignal], logged: Mapping[PositionKey, Sequence[Logged]], *, priced: bool = False
-) -> list[NewSignal]:
+    signals: Sequence[PublishedSignal], logged: Mapping[PositionKey, Sequence[Logged]], *, priced: bool = False
+) -> list[PublishedSignal]:
     """Return the signals with the score to filter by, where it is not their own; `logged` came before them."""
     waiting = {key: _still_open(before) for key, before in logged.items()}
     found = []
@@ -55,10 +55,10 @@ def _still_open(logged: Sequence[Logged]) -> deque[int]:
     return scores
 
 
-def _is_close(signal: NewSignal) -> bool:
+def _is_close(signal: PublishedSignal) -> bool:
     return signal.event_type == "CLOSE_SIGNAL"
 
 
-def _position_key(signal: NewSignal, priced: bool) -> PositionKey | None:
+def _position_key(signal: PublishedSignal, priced: bool) -> PositionKey | None:
     price = signal.entry_price
     return signal.position_key if (priced if price is None else price.is_finite() and price > 0) else None

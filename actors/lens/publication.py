@@ -1,23 +1,33 @@
-"""Build a published signal's public form: the feed's JSON, made once, and the provider it is attributed to. Pure."""
+"""Attribute signals to providers, give them their place in the feed, and announce them to the gateways."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 import orjson
+from msgspec.structs import asdict
 
+from actors._runtime.context import ActorContext
 from actors.lens.model import Features, Judgement, RawSignal, Score
 from config.clock import rfc3339
+from config.documents import Document
 from config.ids import parse_uuid, time_of
-from db.signals.writes import NewSignal, ProviderCard
+from db._postgres import Connection
+from db.signals.document import feed_document
+from db.signals.writes import (
+    ProviderSummary,
+    Publication,
+    PublishedSignal,
+    ensure_system_providers,
+    get_providers,
+)
 from schemas._instruments import instrument_of, is_expired
 from schemas._symbols import asset_category
-from schemas.feed import DecisionItem, FeedItem
+from schemas.feed import DECISIONS_CHANNEL, FEED_CHANNEL, FeedDecision, FeedSignal, encode_batch, encode_decisions
 
 _SYSTEM_PROVIDERS = uuid.UUID("6ba26a43-6b9f-5d2b-8f0c-6f1f3f6b9d10")
 """The UUIDv5 namespace of providers that exist only as the `source` of Lens events. Never to be changed."""
@@ -37,37 +47,41 @@ def provider_candidates(source: str) -> tuple[UUID, ...]:
     return (system_provider_id(source),) if user_id is None else (user_id, system_provider_id(source))
 
 
-def asset_data_of(signal: RawSignal, features: Features) -> dict[str, Any]:
-    """Return the producer's data on the asset, with its price where it has one and the producer gave none."""
-    data = dict(signal.asset_data or {})
-    if signal.asset_type in PRICED:
-        data.setdefault("price", features.price)
-    return data
-
-
-def describe_provider(card: ProviderCard) -> dict[str, Any]:
-    """Return the provider as a signal shows it; `win_rate` in whole percent, null until one of their signals closed."""
-    return {
-        "id": str(card.user_id),
-        "name": card.display_name,
-        "avatar_url": card.avatar_url,
-        "win_rate": None if card.win_rate is None else round(card.win_rate * 100),
-        "followers": card.follower_count,
-        "verified": card.verification_level != "none",
+async def find_or_make_providers(conn: Connection, named: Mapping[str, str]) -> dict[str, ProviderSummary]:
+    """Return the providers of these sources; a system provider that is missing is made, under the name given for it."""
+    candidates = {source: provider_candidates(source) for source in named}
+    known = await get_providers(conn, list({each for ids in candidates.values() for each in ids}))
+    unknown = {
+        system_provider_id(source): named[source]
+        for source, ids in candidates.items()
+        if not any(each in known for each in ids)
     }
+    if unknown:
+        await ensure_system_providers(conn, unknown)
+        known |= await get_providers(conn, list(unknown))
+    return {source: next(known[each] for each in ids if each in known) for source, ids in candidates.items()}
 
 
-def describe_terms(
-    event_type: str, direction: str | None, entry_price: Decimal | float | None, commentary: str | None, at: datetime
-) -> dict[str, Any]:
-    """Return a signal's terms of the position that it opens or closes, as always shown; `at`: the time of receipt."""
-    return {
-        "event_type": event_type,
-        "direction": direction,
-        "entry_price": None if entry_price is None else float(entry_price),
-        "commentary": commentary,
-        "received_at": rfc3339(at),
-    }
+def place_in_feed(
+    signal: Publication,
+    provider: ProviderSummary,
+    feed_seq: int,
+    *,
+    entry_price: float | None = None,
+    price: float | None = None,
+) -> PublishedSignal:
+    """Return the row of a signal that is being published; the prices to show default to those of the signal itself."""
+    about = (signal.symbol, signal.asset_type, signal.asset_data, signal.created_at)
+    category, instrument = asset_category(signal.asset_type), instrument_of(*about)
+    return PublishedSignal(
+        **asdict(signal),
+        feed_seq=feed_seq,
+        provider_id=provider.user_id,
+        asset_category=category,
+        feed_data=feed_document(signal, category, provider, entry_price=entry_price, price=price),
+        instrument=None if instrument == signal.symbol else instrument,
+        is_ranked=not is_expired(*about),
+    )
 
 
 def make_signal(
@@ -75,50 +89,28 @@ def make_signal(
     features: Features,
     score: Score,
     *,
-    provider: ProviderCard,
+    provider: ProviderSummary,
     feed_seq: int,
     published_at: datetime,
     prices: tuple[Decimal, Decimal] | None = None,
     received_at: datetime | None = None,
-) -> NewSignal:
+) -> PublishedSignal:
     """Return the row of a signal that is being published, its feed JSON included.
 
     `prices` are the exact entry price and size; None: those of the event, copied in Postgres. `received_at` defaults to
     the time of the event's id.
     """
     entry_price, size = prices or (None, None)
-    asset_data = asset_data_of(signal, features)
-    category = asset_category(signal.asset_type)
-    direction = "long" if signal.signal_direction.endswith("long") else "short"
-    received_at = received_at or time_of(signal.event_id)
-    instrument = instrument_of(signal.symbol, signal.asset_type, signal.asset_data, published_at)
-    item: dict[str, Any] = {
-        "id": str(signal.event_id),
-        "asset_type": signal.asset_type,
-        "asset_category": category,
-        "symbol": signal.symbol,
-        "action": score.action,
-        "score": score.opportunity_score,
-        "reasoning": score.reasoning,
-        "provider": describe_provider(provider),
-        "asset_data": asset_data,
-        "reactions": {},
-        "comment_count": 0,
-        "created_at": rfc3339(published_at),
-        **describe_terms(signal.event_type, direction, signal.entry_price, signal.commentary, received_at),
-    }
-    if "price" in asset_data:
-        item["price"] = asset_data["price"]
-    return NewSignal(
+    asset_data = dict(signal.asset_data or {})
+    if signal.asset_type in PRICED:
+        asset_data.setdefault("price", features.price)
+    publication = Publication(
         id=signal.event_id,
-        feed_seq=feed_seq,
-        provider_id=provider.user_id,
         asset_type=signal.asset_type,
-        asset_category=category,
         symbol=signal.symbol,
         action=score.action,
         event_type=signal.event_type,
-        direction=direction,
+        direction="long" if signal.signal_direction.endswith("long") else "short",
         entry_price=entry_price,
         size=size,
         score=score.opportunity_score,
@@ -130,17 +122,15 @@ def make_signal(
         reasoning=score.reasoning,
         commentary=signal.commentary,
         asset_data=asset_data,
-        feed_data=orjson.dumps(item).decode(),
         created_at=published_at,
-        received_at=received_at,
-        instrument=None if instrument == signal.symbol else instrument,
-        is_ranked=not is_expired(signal.symbol, signal.asset_type, signal.asset_data, published_at),
+        received_at=received_at or time_of(signal.event_id),
     )
+    return place_in_feed(publication, provider, feed_seq, entry_price=signal.entry_price)
 
 
-def feed_item(signal: NewSignal) -> FeedItem:
+def feed_item(signal: PublishedSignal) -> FeedSignal:
     """Return the published signal as the gateways are notified of it."""
-    return FeedItem(
+    return FeedSignal(
         signal.feed_seq,
         signal.asset_category,
         signal.asset_type,
@@ -150,9 +140,9 @@ def feed_item(signal: NewSignal) -> FeedItem:
     )
 
 
-def decision_item(signal: RawSignal, model: str, decision: Judgement, published_at: datetime) -> DecisionItem:
+def decision_item(signal: RawSignal, model: str, decision: Judgement, published_at: datetime) -> FeedDecision:
     """Return the message to internal subscribers about one model's decision."""
-    message: Mapping[str, Any] = {
+    message: Document = {
         "type": "decision",
         "event_id": str(signal.event_id),
         "symbol": signal.symbol,
@@ -161,4 +151,14 @@ def decision_item(signal: RawSignal, model: str, decision: Judgement, published_
         "decision": decision.to_dict(),
         "published_at": rfc3339(published_at),
     }
-    return DecisionItem(model, signal.symbol, signal.event_type, orjson.dumps(message))
+    return FeedDecision(model, signal.symbol, signal.event_type, orjson.dumps(message))
+
+
+async def announce(
+    context: ActorContext, signals: Sequence[PublishedSignal], decisions: Sequence[FeedDecision] = ()
+) -> None:
+    """Send what is committed to the gateways. A message that is lost is a gap, which they fetch from Postgres."""
+    messages = {FEED_CHANNEL: encode_batch([feed_item(each) for each in signals])} if signals else {}
+    if decisions:
+        messages[DECISIONS_CHANNEL] = encode_decisions(decisions)
+    await context.redis.announce(messages)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from datetime import datetime
 from operator import attrgetter
@@ -17,22 +16,12 @@ from actors.lens.backfill import publish_backfill
 from actors.lens.messages import PublishBackfill, PublishScored, Work
 from actors.lens.model import Score
 from actors.lens.openers import with_passing_scores
-from actors.lens.publication import decision_item, feed_item, make_signal, provider_candidates, system_provider_id
+from actors.lens.publication import announce, decision_item, find_or_make_providers, make_signal
 from actors.lens.scored import ScoredSignals
 from actors.lens.scoring import score_signal
 from config import clock
 from db._postgres import Connection
-from db.signals.writes import (
-    NewSignal,
-    ProviderCard,
-    ensure_system_providers,
-    get_providers,
-    insert_signals,
-    take_feed_seq,
-)
-from schemas.feed import DECISIONS_CHANNEL, FEED_CHANNEL, encode_batch, encode_decisions
-
-log = logging.getLogger(__name__)
+from db.signals.writes import ProviderSummary, PublishedSignal, insert_signals, take_feed_seq
 
 
 class Published(StageResult):
@@ -54,7 +43,7 @@ class Publish(Stage):
 
     async def prepare(self) -> None:
         """Start with an empty cache."""
-        self._stored: dict[UUID, NewSignal] = {}  # of the batch that is being committed
+        self._stored: dict[UUID, PublishedSignal] = {}  # of the batch that is being committed
         self._archive = open_archive(self.context.settings, self.context.pool)
         self._scored = ScoredSignals(self.context)
 
@@ -98,7 +87,8 @@ class Publish(Stage):
         if not scored:
             return
         scored.sort(key=lambda result: result.work.signal.event_id)
-        cards = await self._providers(conn, {result.work.signal.source for result in scored})
+        sources = {result.work.signal.source for result in scored}
+        cards = await find_or_make_providers(conn, dict(zip(sources, sources, strict=True)))
         first = await take_feed_seq(conn, len(scored))
         made = [_make(result, cards[result.work.signal.source], first + index) for index, result in enumerate(scored)]
         signals = await with_passing_scores(conn, made, priced=True)
@@ -106,25 +96,11 @@ class Publish(Stage):
         # A batch may take several transactions, some in vain: `committed` reads the final rows.
         self._stored |= {signal.id: signal for signal in signals}
 
-    async def _providers(self, conn: Connection, sources: set[str]) -> dict[str, ProviderCard]:
-        candidates = {source: provider_candidates(source) for source in sources}
-        known = await get_providers(conn, list({each for ids in candidates.values() for each in ids}))
-        unknown: dict[UUID, str] = {
-            system_provider_id(source): source
-            for source, ids in candidates.items()
-            if not any(each in known for each in ids)
-        }
-        if unknown:
-            await ensure_system_providers(conn, unknown)
-            known |= await get_providers(conn, list(unknown))
-        return {source: next(known[each] for each in ids if each in known) for source, ids in candidates.items()}
-
     async def committed(self, results: Sequence[StageResult]) -> None:
         """Send the batch to the gateways: the feed, and the decisions for internal subscribers."""
         stored, self._stored = self._stored, {}
         published = [result for result in results if isinstance(result, Published)]
         signals = [stored[result.work.signal.event_id] for result in published if result.score is not None]
-        items = [feed_item(s) for s in sorted(signals, key=attrgetter("feed_seq"))]
         decisions = [
             decision_item(result.work.signal, each.model, each.decision, result.at)
             for result in published
@@ -132,13 +108,10 @@ class Publish(Stage):
             for each in result.work.evaluations
             if each.decision is not None and each.model not in (result.work.announced or ())
         ]
-        messages = {FEED_CHANNEL: encode_batch(items)} if items else {}
-        if decisions:
-            messages[DECISIONS_CHANNEL] = encode_decisions(decisions)
-        await self.context.redis.announce(messages)
+        await announce(self.context, sorted(signals, key=attrgetter("feed_seq")), decisions)
 
 
-def _make(result: Published, provider: ProviderCard, feed_seq: int) -> NewSignal:
+def _make(result: Published, provider: ProviderSummary, feed_seq: int) -> PublishedSignal:
     features, score, at = result.work.features, result.score, result.at
     assert features is not None
     assert score is not None

@@ -4,42 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
-
-import orjson
 
 from actors._runtime.context import ActorContext
 from actors.lens.messages import Placed, Scored
 from actors.lens.openers import with_passing_scores
-from actors.lens.publication import (
-    PRICED,
-    describe_provider,
-    describe_terms,
-    feed_item,
-    provider_candidates,
-    system_provider_id,
-)
+from actors.lens.publication import PRICED, announce, find_or_make_providers, place_in_feed
 from actors.lens.scoring import tier_of
 from config.bisection import bisect_failures
-from config.clock import rfc3339
 from config.masking import redact
-from db._postgres import CONTENDED, Connection
+from db._postgres import CONTENDED
 from db.signals.writes import (
-    NewSignal,
-    ProviderCard,
-    ensure_system_providers,
-    get_providers,
+    ProviderSummary,
+    Publication,
+    PublishedSignal,
     insert_signals,
     known_signals,
     take_feed_seq,
 )
-from schemas._instruments import instrument_of, is_expired
-from schemas._symbols import asset_category
 from schemas.errors import AppError, DatabaseUnavailable
-from schemas.feed import FEED_CHANNEL, encode_batch
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +55,7 @@ class ScoredSignals:
         async def attempt(part: Sequence[tuple[int, Scored]]) -> None:
             nonlocal published
             stored = await self._store([signal for _, signal in part])
-            await self._announce(stored)
+            await announce(self._context, stored)
             published += len(stored)
 
         refused: dict[int, str] = {}
@@ -83,7 +68,7 @@ class ScoredSignals:
             refused[index] = redact(f"{type(error).__name__}: {error}")
         return Placed(published, len(signals) - published - len(refused), refused)
 
-    async def _store(self, signals: Sequence[Scored]) -> Sequence[NewSignal]:
+    async def _store(self, signals: Sequence[Scored]) -> Sequence[PublishedSignal]:
         async with self._context.transaction(deadline_seconds=WRITE_SECONDS) as conn:
             known = await known_signals(conn, [each.id for each in signals])
             fresh: dict[UUID, Scored] = {}
@@ -101,67 +86,19 @@ class ScoredSignals:
             await insert_signals(conn, rows)
         return rows
 
-    async def _announce(self, stored: Sequence[NewSignal]) -> None:
-        if not stored:
-            return
-        items = [feed_item(s) for s in stored]
-        await self._context.redis.announce({FEED_CHANNEL: encode_batch(items)})
 
-
-async def find_or_make_providers(conn: Connection, named: Mapping[str, str]) -> dict[str, ProviderCard]:
-    """Return the providers of these signals, by source; a system provider that is missing is made, under its name."""
-    candidates = {source: provider_candidates(source) for source in named}
-    cards = await get_providers(conn, [each for ids in candidates.values() for each in ids])
-    unknown = {
-        system_provider_id(source): named[source]
-        for source, ids in candidates.items()
-        if not any(each in cards for each in ids)
-    }
-    if unknown:
-        await ensure_system_providers(conn, unknown)
-        cards |= await get_providers(conn, list(unknown))
-    return {source: next(cards[each] for each in ids if each in cards) for source, ids in candidates.items()}
-
-
-def _make(signal: Scored, provider: ProviderCard, feed_seq: int) -> NewSignal:
+def _make(signal: Scored, provider: ProviderSummary, feed_seq: int) -> PublishedSignal:
     asset_data = dict(signal.asset_data)
     if signal.price is not None and signal.asset_type in PRICED:
         asset_data.setdefault("price", _number(signal.price))
-    category = asset_category(signal.asset_type)
-    instrument = instrument_of(signal.symbol, signal.asset_type, asset_data, signal.created_at)
-    item: dict[str, Any] = {
-        "id": str(signal.id),
-        "asset_type": signal.asset_type,
-        "asset_category": category,
-        "symbol": signal.symbol,
-        "action": signal.action,
-        "score": signal.score,
-        "reasoning": signal.reasoning,
-        "provider": describe_provider(provider),
-        "asset_data": asset_data,
-        "reactions": {},
-        "comment_count": 0,
-        "created_at": rfc3339(signal.created_at),
-    }
-    entry_price, direction, received_at = _entry_price(signal), _direction(signal), signal.received_at
-    item |= describe_terms(
-        signal.event_type, direction, entry_price, signal.commentary, received_at or signal.created_at
-    )
-    if signal.price is not None:
-        item["price"] = _number(signal.price)
-    elif "price" in asset_data:
-        item["price"] = asset_data["price"]
-    return NewSignal(
+    publication = Publication(
         id=signal.id,
-        feed_seq=feed_seq,
-        provider_id=provider.user_id,
         asset_type=signal.asset_type,
-        asset_category=category,
         symbol=signal.symbol,
         action=signal.action,
         event_type=signal.event_type,
-        direction=direction,
-        entry_price=entry_price,
+        direction=_direction(signal),
+        entry_price=_entry_price(signal),
         size=None,
         score=signal.score,
         tier=tier_of(signal.score),
@@ -172,12 +109,10 @@ def _make(signal: Scored, provider: ProviderCard, feed_seq: int) -> NewSignal:
         reasoning=signal.reasoning,
         commentary=signal.commentary,
         asset_data=asset_data,
-        feed_data=orjson.dumps(item).decode(),
         created_at=signal.created_at,
-        received_at=received_at or signal.created_at,
-        instrument=None if instrument == signal.symbol else instrument,
-        is_ranked=not is_expired(signal.symbol, signal.asset_type, asset_data, signal.created_at),
+        received_at=signal.received_at or signal.created_at,
     )
+    return place_in_feed(publication, provider, feed_seq, price=None if signal.price is None else _number(signal.price))
 
 
 def _direction(signal: Scored) -> str | None:

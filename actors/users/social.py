@@ -14,7 +14,7 @@ from actors._runtime.virtual import Effect, Transition, changed_rows
 from actors.users.messages import DeleteComment, EditComment, PostComment, React, Unreact
 from db import social as sql
 from db._postgres import Connection
-from db.signals.reads import REACTIONS
+from db.signals.document import REACTIONS
 from db.social import CommentRow, ReactionRow
 from schemas.errors import Conflict, Internal, NotFound
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
+from config.documents import Document
 from config.ids import first_id, last_id
 from db._instruments import key_of
 from db._postgres import Connection
@@ -64,8 +64,8 @@ class DecisionRow:
     model: str
     decision: str
     confidence: float
-    entry_plan: dict[str, Any] | None
-    risk_plan: dict[str, Any] | None
+    entry_plan: Document | None
+    risk_plan: Document | None
     size_pct: float
     reasons: list[str]
     evaluated_at: datetime

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
+from config.documents import Document
 from config.ids import first_id, last_id
 from db._postgres import Connection
 from db._rows import columns, insert, row_of, rows_of
@@ -17,7 +17,7 @@ RESOLVED_BY_RETRY = "Resolved by retry"
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
+class NewDeadLetter:
     """An event, or one model's part, that could not be processed; with all causes (`{at, reason_code, error_message}`).
 
     `id` is a UUIDv7 of `created_at`. `retry_count` counts the attempts after the first, later also retries by hand.
@@ -29,24 +29,24 @@ class DeadLetter:
     model: str | None
     reason_code: str
     error_message: str
-    payload: dict[str, Any]
-    attempts: list[dict[str, Any]]
+    payload: Document
+    attempts: list[Document]
     retry_count: int
     created_at: datetime
 
 
 # A failure after a retry updates the entry it came from: the partial unique index finds it.
 INSERT_DEAD_LETTERS = f"""
-{insert("lens_dlq", DeadLetter)}
+{insert("lens_dlq", NewDeadLetter)}
 ON CONFLICT (event_id, stage, coalesce(model, '')) WHERE resolved_at IS NULL DO UPDATE
 SET reason_code = excluded.reason_code, error_message = excluded.error_message,
     attempts = lens_dlq.attempts || excluded.attempts, retrying = false
 """
 
 
-async def insert_dead_letters(conn: Connection, rows: Sequence[DeadLetter]) -> None:
+async def insert_dead_letters(conn: Connection, rows: Sequence[NewDeadLetter]) -> None:
     """Insert entries into the queue, or update those that are being retried."""
-    await conn.execute(INSERT_DEAD_LETTERS, *columns(DeadLetter, rows))
+    await conn.execute(INSERT_DEAD_LETTERS, *columns(NewDeadLetter, rows))
 
 
 RESOLVE_CURED = """
@@ -144,9 +144,9 @@ class DeadLetterDetail(DeadLetterRow):
     """One entry in full; `payload` is the original, `edited_payload` its replacement by a retry."""
 
     model: str | None
-    payload: dict[str, Any]
-    edited_payload: dict[str, Any] | None
-    attempts: list[dict[str, Any]]
+    payload: Document
+    edited_payload: Document | None
+    attempts: list[Document]
     last_retry_at: datetime | None
     resolution_note: str | None
 

@@ -5,35 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
+from config.documents import Document
 from config.values import Value
 from db._postgres import Connection
 from db._rows import columns, rows_of, unnest
+from schemas._vocabulary import AssetType, Direction, EventType
 
 IDEMPOTENCY_HOURS = 24
 
 
-class NewEvent(Value):
-    """A raw signal to store; `idempotency_key` and `body_hash` are None when the producer sent no key."""
+class Submission(Value):
+    """A raw signal as it was submitted, its prices exact. `ts_utc` None stands for the time of receipt."""
 
     event_id: UUID
-    received_at: datetime
-    event_type: str
-    signal_direction: str
-    symbol: str
+    event_type: EventType
+    signal_direction: Direction
+    symbol: str  # as stored: upper case except for predictions
     entry_price: Decimal
     size: Decimal
     liquidation_price: Decimal | None
-    ts_utc: datetime
+    ts_utc: datetime | None
     source: str
-    asset_type: str
-    asset_data: dict[str, Any] | None
+    asset_type: AssetType
+    asset_data: Document | None
     commentary: str | None
+
+
+class NewEvent(Submission):
+    """A raw signal to store; `idempotency_key` and `body_hash` are None when the producer sent no key."""
+
     idempotency_key: str | None
+    received_at: datetime
     body_hash: bytes | None
-    timeline: list[dict[str, Any]]
+    timeline: list[Document]
     source_hash: int
 
 

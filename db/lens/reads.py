@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
+from config.documents import Document
 from config.ids import first_id, last_id
 from db._instruments import key_of
 from db._postgres import Connection
-from db._rows import row_of, rows_of
+from db._rows import names, row_of, rows_of
 from db._totals import Totals
 from db._where import WHERE, Condition, filtered
+from db.lens.intake import Submission
 
 
 @dataclass(slots=True)  # not frozen: a frozen one takes four times as long to make, and a page has a hundred
@@ -32,32 +33,19 @@ class EventRow:
     received_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class EventDetail:
+class EventDetail(Submission):
     """One event in full; `enriched` fields are None and `decisions` empty until there are any."""
 
-    event_id: UUID
-    event_type: str
-    symbol: str
-    signal_direction: str
-    entry_price: Decimal
-    size: Decimal
-    liquidation_price: Decimal | None
-    ts_utc: datetime
-    source: str
-    asset_type: str
-    asset_data: dict[str, Any] | None
-    commentary: str | None
     received_at: datetime
     status: str
-    timeline: list[dict[str, Any]]  # {status, timestamp, details?}
+    timeline: list[Document]  # {status, timestamp, details?}
     feature_profile: str | None
-    quality_flags: dict[str, Any] | None
-    decisions: list[dict[str, Any]]  # {model, decision, confidence}
+    quality_flags: Document | None
+    decisions: list[Document]  # {model, decision, confidence}
 
 
 @dataclass(frozen=True, slots=True)
-class EventStatus:
+class EventProgress:
     """The status of an event; `ended_at` is its timeline's last line, and None while it is under way."""
 
     event_id: UUID
@@ -67,10 +55,8 @@ class EventStatus:
     ended_at: datetime | None
 
 
-GET_EVENT = """
-SELECT e.event_id, e.event_type, e.symbol, e.signal_direction, e.entry_price, e.size, e.liquidation_price, e.ts_utc,
-       e.source, e.asset_type, e.asset_data, e.commentary, e.received_at, p.status, p.timeline,
-       n.feature_profile, n.quality_flags,
+GET_EVENT = f"""
+SELECT {names(Submission, "e.")}, e.received_at, p.status, p.timeline, n.feature_profile, n.quality_flags,
        (SELECT coalesce(jsonb_agg(
                    jsonb_build_object('model', d.model, 'decision', d.decision, 'confidence', d.confidence)
                    ORDER BY d.evaluated_at, d.model), '[]')
@@ -96,9 +82,9 @@ FROM lens_events e JOIN lens_progress p USING (event_id) WHERE event_id = $1
 """
 
 
-async def get_status(conn: Connection, event_id: UUID) -> EventStatus | None:
+async def get_status(conn: Connection, event_id: UUID) -> EventProgress | None:
     """Return the status of one event, or None."""
-    return row_of(EventStatus, await conn.fetchrow(GET_STATUS, event_id))
+    return row_of(EventProgress, await conn.fetchrow(GET_STATUS, event_id))
 
 
 @dataclass(frozen=True, slots=True)

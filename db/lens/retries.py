@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 import orjson
 
+from config.documents import Document
 from db._postgres import Connection
 from db._rows import ExactJson, columns, rows_of, unnest
 from db._where import WHERE, filtered
@@ -70,7 +70,7 @@ async def lock_dead_letters(
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class RetriedEvent:
     """An event as a retry sees it: its status, and the signal as the next attempt would process it."""
 
     event_id: UUID
@@ -106,9 +106,9 @@ WHERE p.event_id = ANY ($1::uuid[])
 """
 
 
-async def get_events(conn: Connection, event_ids: Sequence[UUID]) -> dict[UUID, Event]:
+async def get_events(conn: Connection, event_ids: Sequence[UUID]) -> dict[UUID, RetriedEvent]:
     """Return the events, which the caller has locked, so what other tables hold of them is fixed too."""
-    found = rows_of(Event, await conn.fetch(GET_EVENTS, event_ids)) if event_ids else []
+    found = rows_of(RetriedEvent, await conn.fetch(GET_EVENTS, event_ids)) if event_ids else []
     return {each.event_id: each for each in found}
 
 
@@ -123,7 +123,7 @@ class Requeued:
     announced: Sequence[str] | None
     edited: ExactJson | None
     delay_seconds: float
-    timeline: list[dict[str, Any]]
+    timeline: list[Document]
 
 
 # The lease ends when the event is due, so the stage's next sweep takes it. The new round invalidates what a stage still
@@ -180,7 +180,7 @@ FROM unnest($1::uuid[], $2::text[]) AS f (id, attempt) WHERE d.id = f.id
 """
 
 
-async def mark_failed(conn: Connection, failed: dict[UUID, dict[str, Any]]) -> None:
+async def mark_failed(conn: Connection, failed: dict[UUID, Document]) -> None:
     """Add an attempt that failed at once (`{at, reason_code, error_message}`) to locked entries."""
     if failed:
         await conn.execute(MARK_FAILED, list(failed), [orjson.dumps(each).decode() for each in failed.values()])

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
+from config.documents import Document, Loaded
 from config.values import Value
 from db._postgres import Connection
 from db._rows import columns, insert, unnest, upsert
@@ -29,8 +30,8 @@ class Move(Value):
     stage: str
     next_attempt: int
     delay_seconds: float
-    timeline: list[dict[str, Any]]
-    failures: list[dict[str, Any]]
+    timeline: list[Document]
+    failures: list[Document]
     ended: bool = False
     from_stage: str | None = None
 
@@ -67,8 +68,8 @@ class Enriched(Value):
 
     event_id: UUID
     feature_profile: str
-    quality_flags: dict[str, Any]
-    document: dict[str, Any]
+    quality_flags: Document
+    document: Document
     enriched_at: datetime
 
 
@@ -80,7 +81,7 @@ async def insert_enriched(conn: Connection, rows: Sequence[Enriched]) -> None:
     await conn.execute(INSERT_ENRICHED, *columns(Enriched, rows))
 
 
-class DecisionRow(Value):
+class NewDecision(Value):
     """One model's decision on one event."""
 
     id: UUID
@@ -90,8 +91,8 @@ class DecisionRow(Value):
     event_type: str
     decision: str
     confidence: float
-    entry_plan: dict[str, Any] | None
-    risk_plan: dict[str, Any] | None
+    entry_plan: Document | None
+    risk_plan: Document | None
     size_pct: float
     reasons: list[str]
     model_version: str
@@ -102,15 +103,15 @@ class DecisionRow(Value):
 
 
 INSERT_DECISIONS = f"""
-{insert("lens_decisions", DecisionRow)}
+{insert("lens_decisions", NewDecision)}
 ON CONFLICT (event_id, model) DO NOTHING
 RETURNING event_id, model
 """
 
 
-async def insert_decisions(conn: Connection, rows: Sequence[DecisionRow]) -> set[tuple[UUID, str]]:
+async def insert_decisions(conn: Connection, rows: Sequence[NewDecision]) -> set[tuple[UUID, str]]:
     """Store decisions, one per (event, model) for ever; return which of them are new."""
-    stored = await conn.fetch(INSERT_DECISIONS, *columns(DecisionRow, rows))
+    stored = await conn.fetch(INSERT_DECISIONS, *columns(NewDecision, rows))
     return {(row[0], row[1]) for row in stored}
 
 
@@ -119,7 +120,7 @@ class _Note(NamedTuple):
     attempt: int
     status: str | None
     round: int
-    timeline: list[Any]
+    timeline: list[Document]
 
 
 NOTE_STATUS = f"""
@@ -135,7 +136,7 @@ RETURNING p.event_id
 async def note_status(conn: Connection, stage: str, moves: Sequence[Move]) -> set[UUID]:
     """Add to the timeline of events that stay in `stage` (one model of several is done); return the ids still there."""
     # Two models of one event may be done in the same batch: an UPDATE takes only one of several rows that match.
-    timelines: dict[tuple[UUID, int, str | None, int], list[Any]] = {}
+    timelines: dict[tuple[UUID, int, str | None, int], list[Document]] = {}
     for m in moves:
         timelines.setdefault((m.event_id, m.attempt, m.status, m.round), []).extend(m.timeline)
     notes = [_Note(*key, timeline) for key, timeline in timelines.items()]
@@ -177,14 +178,15 @@ async def claim(
     limit: int,
     lease_seconds: float,
     regardless: bool,
-) -> list[Any]:
+) -> list[Loaded]:
     """Claim up to `limit` due events of `stage` without a lease (`regardless` of leases: a stage that just started).
 
     `shard` is the stage's own and their number: only events of its sources are claimed. `busy` are those that the
     caller is processing. The rows carry the event, its enriched document and its decisions.
     """
     number, shards = shard
-    return list(await conn.fetch(CLAIM, stage, regardless, busy, limit, lease_seconds, shards, number))
+    rows = await conn.fetch(CLAIM, stage, regardless, busy, limit, lease_seconds, shards, number)
+    return [dict(row) for row in rows]
 
 
 FREE = """

@@ -1,8 +1,4 @@
-"""SQL of published signals, as the API reads them: lists, whose JSON Postgres assembles, and one signal in full.
-
-A list's item is what the feed sent at the publication (`signals.feed_data`), cut at its keys, with the current
-provider, reactions and comments. No key can be found inside of a text: there its quotes would be escaped.
-"""
+"""SQL of published signals, as the API reads them: lists, whose JSON Postgres assembles, and one signal in full."""
 
 from __future__ import annotations
 
@@ -10,53 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
+from config.documents import Document
 from db._instruments import key_of
 from db._postgres import Connection
 from db._rows import row_of
 from db._totals import Totals
 from db._where import WHERE, Condition, filtered
+from db.signals.document import ITEM_JSON, PROVIDER_JSON, REACTIONS, REACTIONS_JSON, TODAY
 
 _TABLE = "signals s"
-
-REACTIONS = {"like": "likes", "fire": "fires", "rocket": "rockets", "sad": "sads"}
-"""The kinds, in the order in which they are shown, and their columns in signal_counters."""
-
-PROVIDER_JSON = """
-    '{"id":"' || p.user_id || '","name":' || to_json(p.display_name)
-    || ',"avatar_url":' || coalesce(to_json(p.avatar_url)::text, 'null')
-    || ',"win_rate":' || coalesce(round(t.win_rate * 100)::text, 'null')
-    || ',"followers":' || coalesce(t.follower_count, 0)
-    || CASE WHEN coalesce(t.verification_level, 'none') = 'none' THEN ',"verified":false}' ELSE ',"verified":true}' END
-"""
-"""The card of providers `p` with provider_stats `t`."""
-
-REACTIONS_JSON = (
-    "'{' || concat_ws(',', "
-    + ", ".join(f"""CASE WHEN c.{name} > 0 THEN '"{kind}":' || c.{name} END""" for kind, name in REACTIONS.items())
-    + ") || '}'"
-)
-"""The kinds of signal_counters `c` that are not zero; all may be null."""
-
-_TERMS_JSON = """
-    ',"event_type":"' || s.event_type || '","direction":' || coalesce('"' || s.direction || '"', 'null')
-    || ',"entry_price":' || CASE WHEN s.entry_price < 'Infinity' THEN trim_scale(s.entry_price)::text ELSE 'null' END
-    || {commentary} || ',"received_at":'
-    || coalesce(to_char(s.received_at AT TIME ZONE 'UTC', '"\\""YYYY-MM-DD"T"HH24:MI:SS.MS"Z\\""'), 'null')
-"""
-TERMS_JSON = _TERMS_JSON.format(commentary="""',"commentary":' || coalesce(to_json(s.commentary)::text, 'null')""")
-"""The terms of signals `s` about the positions that they open or close, as more keys of an object."""
-
-TERMS_JSON_BUT_COMMENTARY = _TERMS_JSON.format(commentary="''")
-
-TODAY = """
-JOIN providers p ON p.user_id = s.provider_id
-LEFT JOIN provider_stats t ON t.provider_id = s.provider_id
-LEFT JOIN signal_counters c ON c.signal_id = s.id
-"""
-"""The joins of signals `s` that the fragments above need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +60,7 @@ page AS MATERIALIZED (
     ) AS whole LIMIT 100
 )
 """
-_AGGREGATE = f"""
-string_agg(
-    split_part(s.feed_data, ',"provider":{{', 1)
-    || ',"provider":' || {PROVIDER_JSON}
-    || ',"asset_data":' || split_part(split_part(s.feed_data, ',"asset_data":', 2), ',"reactions":{{', 1)
-    || ',"reactions":' || {REACTIONS_JSON}
-    || ',"comment_count":' || coalesce(c.comments, 0)
-    || ',"created_at":"' || left(split_part(s.feed_data, ',"created_at":"', 2), 24) || '"' || {TERMS_JSON} || '}}',
-    ',' ORDER BY page.created_at DESC, page.id DESC)
-"""
+_AGGREGATE = f"string_agg({ITEM_JSON}, ',' ORDER BY page.created_at DESC, page.id DESC)"
 _ITEMS = f"{_AGGREGATE} FROM page JOIN signals s USING (id) {TODAY}"
 LIST_SIGNALS = f"WITH {_PAGE} SELECT {_ITEMS}"
 
@@ -194,13 +145,13 @@ class SignalRow:
     score: int
     tier: str
     confidence: float | None
-    factors: dict[str, Any] | None
-    strategy_breakdown: list[dict[str, Any]] | None
-    market_context: dict[str, Any] | None
+    factors: Document | None
+    strategy_breakdown: list[Document] | None
+    market_context: Document | None
     reasoning: str
-    asset_data: dict[str, Any]
+    asset_data: Document
     created_at: datetime
-    provider: dict[str, Any]
+    provider: Document
     reactions: dict[str, int]
     user_reactions: list[str]  # in the order in which they are shown
     outcome: str | None

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
+from config.documents import Document
 from config.values import Value
 from db._postgres import Connection
 from db._rows import columns, insert, rows_of
 from db.providers.outcomes import PositionKey
+from schemas._vocabulary import AssetType
+
+Figures = dict[str, int | float | None]
 
 
-class ProviderCard(Value):
-    """The card of a provider in a signal."""
+class ProviderSummary(Value):
+    """A provider's facts, as a signal shows them."""
 
     user_id: UUID
     display_name: str
@@ -46,9 +49,9 @@ WHERE p.user_id = ANY ($1::uuid[])
 """
 
 
-async def get_providers(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, ProviderCard]:
+async def get_providers(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, ProviderSummary]:
     """Return the providers among `ids`."""
-    return {each.user_id: each for each in rows_of(ProviderCard, await conn.fetch(GET_PROVIDERS, ids))}
+    return {each.user_id: each for each in rows_of(ProviderSummary, await conn.fetch(GET_PROVIDERS, ids))}
 
 
 KNOWN_SIGNALS = "SELECT id FROM signals WHERE id = ANY ($1::uuid[])"
@@ -69,14 +72,11 @@ async def take_feed_seq(conn: Connection, count: int) -> int:
     return last - count + 1
 
 
-class NewSignal(Value):
-    """A signal at its publication."""
+class Publication(Value):
+    """A signal that is to be published; its prices may be None, if they are those of its event."""
 
     id: UUID
-    feed_seq: int
-    provider_id: UUID
-    asset_type: str
-    asset_category: str
+    asset_type: AssetType
     symbol: str
     action: str
     event_type: str
@@ -86,15 +86,23 @@ class NewSignal(Value):
     score: int
     tier: str
     confidence: float | None
-    factors: dict[str, Any] | None
-    strategy_breakdown: list[dict[str, Any]] | None
-    market_context: dict[str, Any] | None
+    factors: dict[str, Figures] | None
+    strategy_breakdown: list[Document] | None
+    market_context: Figures | None
     reasoning: str
     commentary: str | None
-    asset_data: dict[str, Any]
-    feed_data: str
+    asset_data: Document
     created_at: datetime
-    received_at: datetime | None = None
+    received_at: datetime
+
+
+class PublishedSignal(Publication):
+    """A signal with its place in the feed, its provider, and the document that is sent of it."""
+
+    feed_seq: int
+    provider_id: UUID
+    asset_category: str
+    feed_data: str
     instrument: str | None = None  # what the symbol stands for; None: itself
     is_ranked: bool = True  # whether it opens or closes a position of its provider
     passing_score: int | None = None  # what a stream's min_score is compared with; None: `score`
@@ -116,7 +124,7 @@ INSERT_SIGNALS = f"""
 {
     insert(
         "signals",
-        NewSignal,
+        PublishedSignal,
         entry_price="coalesce(n.entry_price, e.entry_price)",
         size="coalesce(n.size, e.size)",
     )
@@ -125,6 +133,6 @@ LEFT JOIN lens_events e ON e.event_id = n.id
 """
 
 
-async def insert_signals(conn: Connection, rows: Sequence[NewSignal]) -> None:
+async def insert_signals(conn: Connection, rows: Sequence[PublishedSignal]) -> None:
     """Store published signals; a Lens signal's prices are None here: the exact ones are its event's."""
-    await conn.execute(INSERT_SIGNALS, *columns(NewSignal, rows))
+    await conn.execute(INSERT_SIGNALS, *columns(PublishedSignal, rows))

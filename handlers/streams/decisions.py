@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from config.metrics import STREAM_DELIVERIES, STREAMS_OPEN
 from handlers.streams.connections import PushedSocket
 from handlers.streams.frames import text_frame
-from schemas.feed import DecisionItem
+from schemas.feed import FeedDecision
 
 
 class DecisionHub:
@@ -16,12 +16,12 @@ class DecisionHub:
     def __init__(self, *, limit: int, buffer_bytes: int) -> None:
         self._limit = limit
         self._buffer_bytes = buffer_bytes
-        self._sockets: dict[PushedSocket, Callable[[DecisionItem], bool]] = {}
+        self._sockets: dict[PushedSocket, Callable[[FeedDecision], bool]] = {}
 
     def __len__(self) -> int:
         return len(self._sockets)
 
-    def join(self, socket: PushedSocket, wants: Callable[[DecisionItem], bool]) -> bool:
+    def join(self, socket: PushedSocket, wants: Callable[[FeedDecision], bool]) -> bool:
         """Add a socket, and the decisions that it wants; False if there are too many."""
         if len(self._sockets) >= self._limit:
             return False
@@ -35,7 +35,7 @@ class DecisionHub:
             del self._sockets[socket]
             STREAMS_OPEN.labels("lens").dec()
 
-    def publish(self, items: Sequence[DecisionItem]) -> None:
+    def publish(self, items: Sequence[FeedDecision]) -> None:
         """Send each decision to the sockets that want it: framed once, one write per socket for all of them."""
         frames = [text_frame(item.data) for item in items]
         delivered = 0

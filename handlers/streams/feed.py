@@ -34,7 +34,7 @@ from handlers.streams.ring import EncodedSignal, Payload, Ring
 from handlers.streams.sessions import RESUME_SECONDS, SessionStore
 from handlers.streams.source import Source
 from schemas.errors import RateLimited, Unavailable
-from schemas.feed import DECISIONS_CHANNEL, FEED_CHANNEL, FeedItem, decode_batch, decode_decisions
+from schemas.feed import DECISIONS_CHANNEL, FEED_CHANNEL, FeedSignal, decode_batch, decode_decisions
 from schemas.stream import SignalFilter, Viewer
 
 RING_SIGNALS = 4096
@@ -93,11 +93,6 @@ class LiveFeed:
     def is_connected(self) -> bool:
         """Whether Redis announces new signals; without it they come from Postgres, within a second."""
         return self._subscription.is_open
-
-    @property
-    def open_streams(self) -> int:
-        """How many streams are open."""
-        return len(self._clients)
 
     async def start(self) -> None:
         """Follow the feed. Returns at once; `is_ready` tells when streams can be opened."""
@@ -203,12 +198,12 @@ class LiveFeed:
             self._fanout.end(client, code)
         return len(found)
 
-    def _begin(self, place: int, items: list[FeedItem]) -> None:
+    def _begin(self, place: int, items: list[FeedSignal]) -> None:
         self._ring.start(place)
         self._ring.append(map(EncodedSignal, items))
         self._fanout.start(self._ring.last)
 
-    def _deliver(self, items: list[FeedItem]) -> None:
+    def _deliver(self, items: list[FeedSignal]) -> None:
         self._ring.append(map(EncodedSignal, items))
         self._fanout.wake()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from schemas.feed import FeedItem
+from schemas.feed import FeedSignal
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ class FeedOrder:
     def __init__(self, *, capacity: int = 4096) -> None:
         self.last = 0
         self._capacity = capacity
-        self._held: dict[int, FeedItem] = {}
+        self._held: dict[int, FeedSignal] = {}
         self._newest = 0
 
     @property
@@ -32,7 +32,7 @@ class FeedOrder:
         self.last = last
         self._held.clear()
 
-    def offer(self, items: Iterable[FeedItem]) -> list[FeedItem]:
+    def offer(self, items: Iterable[FeedSignal]) -> list[FeedSignal]:
         """Take what Redis brought, in any order; returns the signals that are next, in order."""
         for item in items:
             if item.feed_seq > self.last:
@@ -41,12 +41,12 @@ class FeedOrder:
                     self._held[item.feed_seq] = item
         return self._release()
 
-    def fetched(self, items: Iterable[FeedItem]) -> list[FeedItem]:
+    def fetched(self, items: Iterable[FeedSignal]) -> list[FeedSignal]:
         """Take what Postgres holds after an offset that was reached; returns the signals that are next, in order.
 
         What Postgres does not have between two of its signals will never be there (see `db.signals.feed.fetch_after`).
         """
-        ready: list[FeedItem] = []
+        ready: list[FeedSignal] = []
         for item in items:
             if item.feed_seq <= self.last:
                 continue
@@ -60,8 +60,8 @@ class FeedOrder:
                 del self._held[seq]
         return ready + self._release()
 
-    def _release(self) -> list[FeedItem]:
-        ready: list[FeedItem] = []
+    def _release(self) -> list[FeedSignal]:
+        ready: list[FeedSignal] = []
         while (item := self._held.pop(self.last + 1, None)) is not None:
             ready.append(item)
             self.last = item.feed_seq

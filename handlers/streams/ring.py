@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from operator import attrgetter
 
-from schemas.feed import FeedItem
+from schemas.feed import FeedSignal
 
 _SEQ = attrgetter("feed_seq")
 
@@ -36,7 +36,7 @@ class EncodedSignal(Payload):
 
     __slots__ = ("asset_category", "asset_type", "feed_seq", "provider_id", "score")
 
-    def __init__(self, item: FeedItem) -> None:
+    def __init__(self, item: FeedSignal) -> None:
         super().__init__(item.data)
         self.feed_seq = item.feed_seq
         self.asset_category = item.asset_category

@@ -18,11 +18,11 @@ from db._postgres import Pool, connection
 from db.signals.feed import fetch_after, fetch_latest, last_seq
 from handlers.streams.order import FeedOrder
 from schemas.errors import DatabaseUnavailable
-from schemas.feed import FeedItem
+from schemas.feed import FeedSignal
 
 log = logging.getLogger(__name__)
 
-Begin = Callable[[int, list[FeedItem]], None]  # the offset before the first, and the signals after it
+Begin = Callable[[int, list[FeedSignal]], None]  # the offset before the first, and the signals after it
 
 PAGE = 512  # signals per query
 GRACE_SECONDS = 0.01  # two publishers' messages may overtake each other: most gaps fill by themselves
@@ -38,7 +38,7 @@ class Source:
         self,
         pool: Pool,
         *,
-        deliver: Callable[[list[FeedItem]], None],
+        deliver: Callable[[list[FeedSignal]], None],
         make_room: Callable[[], Awaitable[None]],
         is_announced: Callable[[], bool],
     ) -> None:
@@ -138,7 +138,7 @@ class Source:
 
     # Redis
 
-    def offer(self, items: list[FeedItem]) -> None:
+    def offer(self, items: list[FeedSignal]) -> None:
         """Take signals that Redis has announced."""
         if not self.loaded.is_set():
             return  # the first fetch brings it

@@ -17,7 +17,7 @@ from config.clock import rfc3339
 from config.ids import time_of, uuid7
 from config.settings import MODELS, Settings
 from db._postgres import create_pool
-from db.lens.stages import DecisionRow, insert_decisions
+from db.lens.stages import NewDecision, insert_decisions
 from schemas import decisions
 from schemas._vocabulary import DecisionKind, values_of
 from tests.api.serving import Client, serving
@@ -27,7 +27,7 @@ START = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 
 
 @asynccontextmanager
-async def gateway(settings: Settings, rows: Sequence[DecisionRow] = ()) -> AsyncIterator[tuple[Client, Any]]:
+async def gateway(settings: Settings, rows: Sequence[NewDecision] = ()) -> AsyncIterator[tuple[Client, Any]]:
     """A gateway over a database that holds these decisions."""
     assert settings.database_url is not None
     pool = await create_pool(settings.database_url, 4, name="test gateway")
@@ -41,7 +41,7 @@ async def gateway(settings: Settings, rows: Sequence[DecisionRow] = ()) -> Async
         pool.terminate()
 
 
-def decision(at: datetime = START, **changes: Any) -> DecisionRow:
+def decision(at: datetime = START, **changes: Any) -> NewDecision:
     """The document's own example, decided at a time."""
     decision_id = UUID(int=(round(at.timestamp() * 1000) << 80) | (uuid7().int & (1 << 80) - 1))
     fields: dict[str, Any] = {
@@ -62,10 +62,10 @@ def decision(at: datetime = START, **changes: Any) -> DecisionRow:
         "prompt_hash": None,
         "evaluated_at": time_of(decision_id),
     }
-    return DecisionRow(**fields | changes)
+    return NewDecision(**fields | changes)
 
 
-def many(count: int) -> list[DecisionRow]:
+def many(count: int) -> list[NewDecision]:
     """Decisions of all kinds, several in each millisecond."""
     chance = random.Random(7)
     return [
@@ -92,7 +92,7 @@ FILTERS: dict[str, Any] = {
 }
 
 
-def matches(row: DecisionRow, given: dict[str, Any]) -> bool:
+def matches(row: NewDecision, given: dict[str, Any]) -> bool:
     """What the document says of the filters."""
     return (
         row.model == given.get("model", row.model)

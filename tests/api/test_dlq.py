@@ -16,7 +16,7 @@ from config.clock import rfc3339
 from config.ids import time_of, uuid7
 from config.settings import Settings
 from db._postgres import create_pool
-from db.lens.dlq import DeadLetter, insert_dead_letters
+from db.lens.dlq import NewDeadLetter, insert_dead_letters
 from schemas import dlq
 from schemas._vocabulary import DeadLetterStage, ReasonCode, values_of
 from tests.api.serving import Client, serving
@@ -28,7 +28,7 @@ START = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 
 
 @asynccontextmanager
-async def gateway(settings: Settings, dead_letters: Sequence[DeadLetter] = ()) -> AsyncIterator[tuple[Client, Any]]:
+async def gateway(settings: Settings, dead_letters: Sequence[NewDeadLetter] = ()) -> AsyncIterator[tuple[Client, Any]]:
     """A gateway over a queue with these entries; no actor."""
     assert settings.database_url is not None
     pool = await create_pool(settings.database_url, 4, name="test gateway")
@@ -59,7 +59,7 @@ async def dead_symbol(settings: Settings, events: int = 1) -> AsyncIterator[tupl
         pool.terminate()
 
 
-def dead_letter(at: datetime = START, **changes: Any) -> DeadLetter:
+def dead_letter(at: datetime = START, **changes: Any) -> NewDeadLetter:
     """An entry that was made at a time."""
     dead_letter_id = UUID(int=(round(at.timestamp() * 1000) << 80) | (uuid7().int & (1 << 80) - 1))
     attempts = [
@@ -78,7 +78,7 @@ def dead_letter(at: datetime = START, **changes: Any) -> DeadLetter:
         "retry_count": 1,
         "created_at": time_of(dead_letter_id),
     }
-    return DeadLetter(**fields | changes)
+    return NewDeadLetter(**fields | changes)
 
 
 async def test_every_combination_of_filters_finds_what_it_says_newest_first(settings: Settings) -> None:

@@ -20,7 +20,7 @@ from config.clock import rfc3339
 from config.ids import time_of, uuid7
 from config.settings import Settings
 from db.signals.reads import FRESH
-from db.signals.writes import NewSignal
+from db.signals.writes import PublishedSignal
 from schemas.ingest import load_scored
 from schemas.signals import PageOfSignals, Signal
 from tests.support.accounts import World, accounts_world, gateway_of, token_of
@@ -137,7 +137,7 @@ async def test_a_text_that_looks_like_a_key_is_still_a_text(settings: Settings, 
         assert item["reactions"] == {}
 
 
-def matches(row: NewSignal, query: dict[str, Any]) -> bool:
+def matches(row: PublishedSignal, query: dict[str, Any]) -> bool:
     """What the filters mean, written down once more."""
     wanted = query.get("symbol", "").upper().removesuffix("/USD")
     checks = {
@@ -347,7 +347,7 @@ async def test_a_detail_tells_what_became_of_it(settings: Settings) -> None:
             closing.id,
         )
 
-        async def detail(row: NewSignal) -> dict[str, Any]:
+        async def detail(row: PublishedSignal) -> dict[str, Any]:
             found: dict[str, Any] = (await world.client.get(f"/api/signals/{row.id}")).json
             return found
 

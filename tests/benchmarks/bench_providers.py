@@ -19,7 +19,7 @@ from uuid import UUID
 import psutil
 
 from actors.providers import feed_consumer
-from actors.providers.messages import PROVIDERS, CatchUp
+from actors.providers.messages import PROVIDERS
 from actors.providers.providers import Providers
 from config.settings import Settings
 from db._migrate import migrate
@@ -58,14 +58,14 @@ async def measure(settings: Settings, pool: Pool, server: Instance, page: int, c
     feed_consumer.PAGE, feed_consumer.POLL_SECONDS = page, 3600.0
     async with transaction(pool, deadline_seconds=60) as conn:
         providers = [await add_system_provider(conn) for _ in range(PROVIDERS_COUNT)]
-    async with local_actors(settings, {PROVIDERS: Providers()}) as actors:
-        ref = actors.ref(PROVIDERS)
+    owner = Providers()
+    async with local_actors(settings, {PROVIDERS: owner}):
         for first in (True, False):  # the first round loads records and plans statements
             async with transaction(pool, deadline_seconds=60) as conn:
                 await publish(conn, trades(providers, count // 4 if first else count))
             backends = server.processes(POSTGRES)
             own, theirs, began = time.process_time(), cpu_seconds(backends), time.perf_counter()
-            await ref.ask("", CatchUp())
+            await owner._consumer.catch_up()
             own, theirs = time.process_time() - own, cpu_seconds(backends) - theirs
             seconds = time.perf_counter() - began
     print(

@@ -27,7 +27,7 @@ from tornado.httputil import HTTPHeaders, parse_qs_bytes
 
 from actors.ingest.received import Received, read
 from actors.lens._edits import edit_signal, new_submission, scored_message
-from actors.lens.market._http import _retry_after_seconds
+from actors.lens._responses import retry_after_seconds
 from actors.lens.market._hyperliquid_answers import Contexts, Mids, candles_of, order_book_of
 from actors.lens.market._hyperliquid_coins import Coins
 from actors.lens.messages import Scored
@@ -35,7 +35,7 @@ from actors.lens.models._failures import refused, retry_after
 from config.ids import parse_uuid, uuid7
 from config.settings import Settings
 from db.ingest import LostMessage
-from db.lens.retries import Event, OpenDeadLetter
+from db.lens.retries import OpenDeadLetter, RetriedEvent
 from handlers._http.access import AUDIENCE, ISSUER, Gatekeeper
 from handlers._http.base import known_id
 from handlers._http.body import check_body_headers, parse_json
@@ -52,7 +52,7 @@ from schemas._symbols import CATEGORY_OF, normalise_symbol
 from schemas.decisions import load_decision, problem_text
 from schemas.errors import AppError, ValidationFailed
 from schemas.examples import EXAMPLES
-from schemas.feed import DecisionItem, FeedItem, decode_batch, decode_decisions, encode_batch, encode_decisions
+from schemas.feed import FeedDecision, FeedSignal, decode_batch, decode_decisions, encode_batch, encode_decisions
 from schemas.ingest import load_scored
 from schemas.stream import SignalFilter, SocketProblem, parse_command
 from server.routes import routes_for
@@ -167,7 +167,7 @@ def _ingest(data: bytes) -> None:
             encode({name: getattr(outcome, name) for name in type(outcome).__struct_fields__})
 
 
-EVENT = Event(
+EVENT = RetriedEvent(
     event_id=uuid7(),
     status="FAILED",
     stage="DEAD_LETTER",
@@ -306,8 +306,8 @@ def _record(data: bytes) -> None:
     record.encode()
 
 
-FEED = encode_batch([FeedItem(1, "crypto", "crypto", 87, str(uuid7()), b"{}"), FeedItem(2, "a", "b", 1, "c", b"")])
-DECISIONS = encode_decisions([DecisionItem("claude", "BTC", "OPEN_SIGNAL", b"{}")])
+FEED = encode_batch([FeedSignal(1, "crypto", "crypto", 87, str(uuid7()), b"{}"), FeedSignal(2, "a", "b", 1, "c", b"")])
+DECISIONS = encode_decisions([FeedDecision("claude", "BTC", "OPEN_SIGNAL", b"{}")])
 SESSION = b'3 7 ["user",{"categories":["crypto"],"min_score":80,"provider_ids":["x"]}]\n\x01\x02'
 WANTED = SignalFilter(("crypto",), ("crypto",), 50, ("x",)).predicate()
 UNREADABLE = (ValueError,)  # of JsonApi and of HyperliquidMarketData: a failure that is the provider's
@@ -322,7 +322,7 @@ WAYS: dict[str, Way] = {
     "resumed?": Way(_text(lambda text: EVENT_ID.fullmatch(text)), None, NEVER),
     "X-Forwarded-For": Way(_text(lambda text: Gatekeeper(SETTINGS).locate("127.0.0.1", text)), None, NEVER),
     "Content-Type": Way(_text(lambda text: check_body_headers(HTTPHeaders({"Content-Type": text}))), None),
-    "Retry-After of a market": Way(_text(_retry_after_seconds), None, NEVER),
+    "Retry-After of a market": Way(_text(retry_after_seconds), None, NEVER),
     "Retry-After of a model": Way(_text(lambda t: retry_after({"retry-after": t, "retry-after-ms": t})), None, NEVER),
     "state of OAuth": Way(_text(lambda text: States(b"x" * 32).check("google", text, text)), None, NEVER),
     "access token": Way(_token, None),

@@ -12,7 +12,7 @@ from typing import Any
 
 from actors.lens.features import PROFILE_QUERIES, build_features
 from actors.lens.market import MarketRequest
-from actors.lens.market._provider import Limits
+from actors.lens.market._provider import CallLimits
 from actors.lens.market.hyperliquid import HyperliquidMarketData
 from actors.lens.model import Features, MarketSnapshot
 from tests.peers.hyperliquid import HyperliquidPeer
@@ -76,7 +76,7 @@ async def scene(**limits: Any) -> AsyncIterator[Scene]:
     async with HyperliquidPeer(now_ms=clocks.now_ms) as peer:
         market = HyperliquidMarketData(
             peer.base_url,
-            Limits(**({"timeout_seconds": 2.0} | limits)),
+            CallLimits(**({"timeout_seconds": 2.0} | limits)),
             monotonic=clocks.monotonic,
             now_ms=clocks.now_ms,
         )

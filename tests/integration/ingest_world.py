@@ -21,7 +21,7 @@ from actors.lens.publish import Publish
 from config.settings import Settings
 from db._postgres import Pool, create_pool
 from db._redis import create_redis
-from schemas.feed import FEED_CHANNEL, FeedItem, decode_batch
+from schemas.feed import FEED_CHANNEL, FeedSignal, decode_batch
 from schemas.ingest import SCORED_SIGNALS, signal_id
 from tests.support.lens_factory import until
 from tests.support.local_actors import LocalActors, local_actors
@@ -89,9 +89,9 @@ class World:
         return found
 
     @asynccontextmanager
-    async def feed(self) -> AsyncIterator[list[FeedItem]]:
+    async def feed(self) -> AsyncIterator[list[FeedSignal]]:
         """What the gateways are told, from now on."""
-        heard: list[FeedItem] = []
+        heard: list[FeedSignal] = []
         async with self.redis.pubsub() as pubsub:
             await pubsub.subscribe(FEED_CHANNEL)
 

@@ -541,7 +541,7 @@ async def put_unreadable(conn: Conn, payload: dict[str, Any], *, age: timedelta 
     """An entry as a message from outside leaves it that never became an event."""
     dead_letter_id = UUID(int=uuid7().int - (int(age / timedelta(milliseconds=1)) << 80))
     attempts = [{"at": "2026-01-15T10:30:00.000Z", "reason_code": "VALIDATION_ERROR", "error_message": "no"}]
-    row = dlq.DeadLetter(
+    row = dlq.NewDeadLetter(
         dead_letter_id, None, "enqueue", None, "VALIDATION_ERROR", "no", payload, attempts, 0, time_of(dead_letter_id)
     )
     await dlq.insert_dead_letters(conn, [row])

@@ -35,9 +35,9 @@ from config.values import replace
 from db._migrate import migrate
 from db._redis import create_redis
 from db.lens.dlq import DeadLetterFilters
-from db.signals.writes import NewSignal
+from db.signals.writes import PublishedSignal
 from schemas.errors import DatabaseUnavailable, Internal, ValidationFailed
-from schemas.feed import FeedItem
+from schemas.feed import FeedSignal
 from schemas.ingest import SCORED_SIGNALS, signal_id
 from tests.integration.ingest_world import World, counted, ids, world
 from tests.support.breakable import breakable_postgres
@@ -125,7 +125,7 @@ async def test_the_documents_message_is_in_the_feed_a_moment_later(settings: Set
 
         await until(told)
         [told_of] = heard
-        assert told_of == FeedItem(1, "crypto", "crypto", 87, str(provider["user_id"]), row["feed_data"].encode())
+        assert told_of == FeedSignal(1, "crypto", "crypto", 87, str(provider["user_id"]), row["feed_data"].encode())
         shown = orjson.loads(told_of.data)
         same = ("asset_type", "asset_category", "symbol", "action", "score", "reasoning", "asset_data")
         assert {name: shown[name] for name in same} == {name: LIST_ITEM[name] for name in same}
@@ -276,7 +276,7 @@ async def test_a_signal_that_postgres_refuses_is_a_dead_letter_and_its_neighbour
 ) -> None:
     make = scored_module._make
 
-    def poisoned(signal: Scored, *rest: Any) -> NewSignal:
+    def poisoned(signal: Scored, *rest: Any) -> PublishedSignal:
         row = make(signal, *rest)
         return replace(row, tier="a\0b") if signal.reasoning in ("3", "6") else row
 
@@ -434,7 +434,7 @@ async def test_a_retry_that_postgres_refuses_is_one_more_failed_attempt(
 ) -> None:
     make = scored_module._make
 
-    def poisoned(signal: Scored, *rest: Any) -> NewSignal:
+    def poisoned(signal: Scored, *rest: Any) -> PublishedSignal:
         row = make(signal, *rest)
         return replace(row, tier="a\0b")
 

@@ -16,7 +16,7 @@ from config import clock
 from config.ids import time_of, uuid7
 from config.settings import Settings
 from db.lens import retention
-from db.lens.dlq import DeadLetter, insert_dead_letters
+from db.lens.dlq import NewDeadLetter, insert_dead_letters
 from db.lens.reads import get_event
 from tests.integration.test_lens_pipeline import ScriptedEvaluate, ScriptedModel, pipeline, post
 from tests.support.lens_factory import finished, submit, until
@@ -52,7 +52,7 @@ async def documents(conn: Any, ids: list[UUID]) -> list[bool]:
 
 async def dead_letter(conn: Any, age: timedelta, *, resolved: timedelta | None) -> UUID:
     dead_letter_id = aged(age)
-    row = DeadLetter(dead_letter_id, uuid7(), "enrich", None, "TIMEOUT", "x", {}, [], 3, time_of(dead_letter_id))
+    row = NewDeadLetter(dead_letter_id, uuid7(), "enrich", None, "TIMEOUT", "x", {}, [], 3, time_of(dead_letter_id))
     await insert_dead_letters(conn, [row])
     if resolved is not None:
         await conn.execute("UPDATE lens_dlq SET resolved_at = $2 WHERE id = $1", dead_letter_id, clock.now() - resolved)

@@ -181,7 +181,7 @@ async def test_a_bad_filter_is_refused_before_any_event(
         assert error["code"] == "VALIDATION_ERROR"
         assert [each["field"] for each in error["details"]] == [field]
         assert named in error["details"][0]["message"]
-        assert server.feed.open_streams == 0
+        assert len(server.feed._clients) == 0
         await reader.close()
 
 
@@ -351,10 +351,10 @@ async def test_a_client_that_leaves_leaves_nothing_behind(settings: Settings) ->
     async with serving(settings) as (server, publisher):
         for _ in range(3):
             readers = [await connect(server.port, min_score=number) for number in range(20)]
-            await until(lambda: server.feed.open_streams == 20)
+            await until(lambda: len(server.feed._clients) == 20)
             for reader in readers:
                 await reader.close()
-            await until(lambda: server.feed.open_streams == 0 and server.feed.limits.open == 0)
+            await until(lambda: len(server.feed._clients) == 0 and server.feed.limits.open == 0)
         assert server.feed._fanout._groups == {}
         await publisher.publish(Draft())
 

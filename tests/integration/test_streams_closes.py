@@ -16,7 +16,7 @@ from config.ids import time_of, uuid7
 from config.settings import Settings
 from db._postgres import transaction
 from db.providers.outcomes import OutcomeRow, insert_outcomes
-from db.signals.writes import NewSignal, insert_signals, take_feed_seq
+from db.signals.writes import PublishedSignal, insert_signals, take_feed_seq
 from schemas.feed import FEED_CHANNEL, encode_batch
 from tests.support.scored import TERMS
 from tests.support.signals_factory import make
@@ -26,7 +26,7 @@ OPEN = {"event_type": "OPEN_SIGNAL", "signal_direction": "long"}
 CLOSE = {"event_type": "CLOSE_SIGNAL", "signal_direction": "close_long"}
 
 
-async def publish(server: Gateway, *drafts: dict[str, Any], tell: bool = True) -> Sequence[NewSignal]:
+async def publish(server: Gateway, *drafts: dict[str, Any], tell: bool = True) -> Sequence[PublishedSignal]:
     """One batch, as the publish stage stores it and tells of it."""
     async with transaction(server.pool) as conn:
         first = await take_feed_seq(conn, len(drafts))
@@ -48,7 +48,7 @@ async def ids(reader: Reader, count: int) -> list[str]:
     return found
 
 
-async def reckon(server: Gateway, opened: NewSignal, seq: int) -> None:
+async def reckon(server: Gateway, opened: PublishedSignal, seq: int) -> None:
     """What the owner of the track records does with the feed up to `seq`, which holds one open position."""
     async with transaction(server.pool) as conn:
         await conn.execute(

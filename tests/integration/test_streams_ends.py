@@ -53,7 +53,7 @@ async def test_one_address_may_have_twenty_streams_open(settings: Settings) -> N
         readers = [await stack.enter_async_context(stream(server.port)) for _ in range(20)]
         await refused(server, 429, "RATE_LIMITED")
         await readers[0].close()
-        await until(lambda: server.feed.open_streams == 19)
+        await until(lambda: len(server.feed._clients) == 19)
         await stack.enter_async_context(stream(server.port))
 
 
@@ -92,7 +92,7 @@ async def test_the_limits_hold_over_all_gateways_and_free_what_a_dead_one_held(s
         for server in (first, second):
             await refused(server, 429, "RATE_LIMITED", **mine)
         await readers[0].close()
-        await until(lambda: first.feed.open_streams == 2)
+        await until(lambda: len(first.feed._clients) == 2)
         await stack.enter_async_context(stream(second.port, **mine))
         await refused(first, 429, "RATE_LIMITED", **mine)
         # A session that goes on elsewhere is not one more, even if its gateway is dead and told nobody.
@@ -133,7 +133,7 @@ async def test_a_slow_reader_is_told_closed_and_resumes_without_a_loss_and_delay
         slow = await connect(server.port, receive_buffer=4096)
         await slow.next()
         sent = 0
-        while server.feed.open_streams == 2:
+        while len(server.feed._clients) == 2:
             places = await publisher.publish(*drafts(50, note="x" * 1000))
             assert await quick.signals(50) == places
             sent += 50
@@ -238,7 +238,7 @@ async def test_the_streams_of_a_revoked_session_or_user_end_at_once(settings: Se
         await ends_with(readers[0], {"code": "SESSION_REVOKED"})
         assert server.feed.end_streams("FORBIDDEN", user_id=alice) == 1
         await ends_with(readers[1], {"code": "FORBIDDEN"})
-        assert server.feed.open_streams == 1
+        assert len(server.feed._clients) == 1
         assert server.feed.end_streams("FORBIDDEN", user_id=alice) == 0
 
 
@@ -251,7 +251,7 @@ async def test_a_session_that_ends_while_its_stream_is_admitted_gets_none(settin
         server.application.gateway.revoked.add([sid])
         refusal = await admission
         assert refusal.status == 401
-        assert server.feed.open_streams == server.feed.limits.open == 0
+        assert len(server.feed._clients) == server.feed.limits.open == 0
         await refusal.close()
 
 
@@ -301,7 +301,7 @@ async def test_draining_tells_each_another_time_to_come_back_and_admits_nobody(s
         assert len(set(times)) >= 5
         assert 1 <= min(times) <= max(times) <= 10
         await refused(server, 503, "SERVICE_UNAVAILABLE")
-        assert server.feed.open_streams == 0
+        assert len(server.feed._clients) == 0
 
 
 # Who is counted
@@ -364,16 +364,16 @@ async def connect_and_leave(server: Gateway, publisher: Publisher) -> None:
     """Streams that end in every way: left, reset, slow, ended by the server."""
     readers = [await connect(server.port, min_score=number, receive_buffer=4096) for number in range(6)]
     provider = await connect(server.port, provider_ids=str(uuid7()))
-    await until(lambda: server.feed.open_streams == 7)
+    await until(lambda: len(server.feed._clients) == 7)
     await readers[0].close()
     readers[1].writer.transport.abort()
     await publisher.publish(*drafts(200, score=99, note="x" * 5000))
-    await until(lambda: server.feed.open_streams == 1)
+    await until(lambda: len(server.feed._clients) == 1)
     for client in list(server.feed._clients.values()):
         server.feed._fanout.end(client, "FORBIDDEN")
     for reader in (*readers, provider):
         await reader.close()
-    await until(lambda: server.feed.open_streams == 0 and not server.feed._fanout._ending)
+    await until(lambda: len(server.feed._clients) == 0 and not server.feed._fanout._ending)
 
 
 async def ends_with(reader: Reader, data: dict[str, Any]) -> None:

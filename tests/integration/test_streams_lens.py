@@ -16,7 +16,7 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from config.settings import Settings
 from handlers.lens_stream import LensSocket
-from schemas.feed import DECISIONS_CHANNEL, DecisionItem, encode_decisions
+from schemas.feed import DECISIONS_CHANNEL, FeedDecision, encode_decisions
 from tests.support.streams import Gateway, gateway, ready, until
 
 
@@ -67,12 +67,12 @@ async def serving(settings: Settings, **changes: object) -> AsyncIterator[Gatewa
 
 def decision(
     model: str = "technical", symbol: str = "BTC", event_type: str = "OPEN_SIGNAL", **more: Any
-) -> DecisionItem:
+) -> FeedDecision:
     document = {"type": "decision", "model": model, "symbol": symbol, "event_type": event_type, **more}
-    return DecisionItem(model, symbol, event_type, orjson.dumps(document))
+    return FeedDecision(model, symbol, event_type, orjson.dumps(document))
 
 
-async def publish(server: Gateway, *items: DecisionItem) -> None:
+async def publish(server: Gateway, *items: FeedDecision) -> None:
     await server.redis.publish(DECISIONS_CHANNEL, encode_decisions(items))
 
 

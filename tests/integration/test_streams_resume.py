@@ -188,7 +188,7 @@ async def test_a_session_belongs_to_who_began_it(settings: Settings) -> None:
                         assert again.events[0].data["resumed"] is False
                         assert again.events[0].data["resume_error"] == "identity"
             # and it was not disturbed by those who tried
-            assert first.feed.open_streams == 1
+            assert len(first.feed._clients) == 1
         async with stream(second.port, access_token=token(settings, alice), last_event_id=reader.last_id) as again:
             assert again.events[0].data["resumed"] is True
             assert "resume_error" not in again.events[0].data
@@ -223,7 +223,7 @@ async def test_sessions_survive_the_loss_of_everything_redis_knew(settings: Sett
             await reader.signals(2)
             await gone.signals(1)
             await gone.close()
-            await until(lambda: first.feed.open_streams == 1)
+            await until(lambda: len(first.feed._clients) == 1)
             await first.redis.flushall()
             await first.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # as a restart would
             await until(lambda: first.redis.exists(f"tradestream:stream:{reader.events[0].data['session_id']}"))

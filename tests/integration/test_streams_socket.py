@@ -196,7 +196,7 @@ async def test_a_client_that_leaves_before_or_in_its_handshake_is_not_counted(se
     async with serving(settings) as (server, _):
         for rest in ("", "Content-Length: 10\r\n"):  # the second never sends the body that it has announced
             raw = await _raw_socket(server, rest)
-            await until(lambda: server.application.gateway.lifecycle.in_flight or server.feed.open_streams)
+            await until(lambda: server.application.gateway.lifecycle.in_flight or len(server.feed._clients))
             raw.close()
             await until(lambda: server.application.gateway.lifecycle.in_flight == 0 == server.feed.limits.open)
 
@@ -204,11 +204,11 @@ async def test_a_client_that_leaves_before_or_in_its_handshake_is_not_counted(se
 async def test_a_slow_socket_is_bounded_closed_and_resumed_without_a_loss(settings: Settings) -> None:
     async with serving(settings, stream_buffer_bytes=150_000) as (server, publisher), stream(server.port) as quick:
         slow = await _raw_socket(server)
-        await until(lambda: server.feed.open_streams == 2)
+        await until(lambda: len(server.feed._clients) == 2)
         client = next(each for each in server.feed._clients.values() if each.kind == "ws")
         session = client.session.decode()
         sent = 0
-        while server.feed.open_streams == 2:
+        while len(server.feed._clients) == 2:
             places = await publisher.publish(*drafts(50, note="x" * 1000))
             assert await quick.signals(50) == places
             sent += 50

@@ -96,7 +96,7 @@ async def test_a_connection_that_takes_nothing_any_more_is_taken_over(settings: 
             assert again.events[0].number == 2
             assert asyncio.get_running_loop().time() - began < 4.0
             assert await again.signals(800, seconds=30) == publisher.places()
-            assert first.feed.open_streams + second.feed.open_streams == 1
+            assert len(first.feed._clients) + len(second.feed._clients) == 1
         await dead.close()
 
 

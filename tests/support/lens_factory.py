@@ -42,6 +42,9 @@ def submit(**changes: Any) -> Submit:
         "liquidation_price": Decimal(38000),
         "ts_utc": clock.now(),
         "source": "strategy_alpha",
+        "asset_type": "crypto",
+        "asset_data": None,
+        "commentary": None,
     }
     return Submit(**fields | changes)
 

@@ -22,7 +22,7 @@ from config.clock import rfc3339
 from config.ids import uuid7
 from config.settings import Settings
 from db._postgres import Connection, transaction
-from db.signals.writes import NewSignal, ensure_system_providers, insert_signals, take_feed_seq
+from db.signals.writes import PublishedSignal, ensure_system_providers, insert_signals, take_feed_seq
 from schemas._instruments import instrument_of, is_expired
 from tests.support.accounts import Browser, World, gateway_of
 from tests.support.local_actors import local_actors
@@ -52,7 +52,7 @@ async def add_system_provider(conn: Connection, name: str | None = None) -> UUID
     return provider_id
 
 
-async def publish(conn: Connection, trades: Sequence[Trade], *, at: datetime = NOON) -> list[NewSignal]:
+async def publish(conn: Connection, trades: Sequence[Trade], *, at: datetime = NOON) -> list[PublishedSignal]:
     """Put signals into the feed, in order; for a transaction's connection."""
     first = await take_feed_seq(conn, len(trades))
     rows = [_signal(trade, first + place, at) for place, trade in enumerate(trades)]
@@ -60,7 +60,7 @@ async def publish(conn: Connection, trades: Sequence[Trade], *, at: datetime = N
     return rows
 
 
-def _signal(trade: Trade, feed_seq: int, at: datetime) -> NewSignal:
+def _signal(trade: Trade, feed_seq: int, at: datetime) -> PublishedSignal:
     is_long = trade.direction != "short"
     category = {"crypto": "crypto", "prediction": "prediction"}.get(trade.asset_type, "equities")
     signal_id, created_at = uuid7(), at + timedelta(minutes=trade.minutes)
@@ -80,7 +80,7 @@ def _signal(trade: Trade, feed_seq: int, at: datetime) -> NewSignal:
         "comment_count": 0,
         "created_at": rfc3339(created_at),
     }
-    return NewSignal(
+    return PublishedSignal(
         id=signal_id,
         feed_seq=feed_seq,
         provider_id=trade.provider_id,
@@ -103,6 +103,7 @@ def _signal(trade: Trade, feed_seq: int, at: datetime) -> NewSignal:
         asset_data=asset_data,
         feed_data=orjson.dumps(item).decode(),
         created_at=created_at,
+        received_at=created_at,
         instrument=instrument_of(trade.symbol, trade.asset_type, asset_data, created_at),
         is_ranked=not is_expired(trade.symbol, trade.asset_type, asset_data, created_at),
     )
@@ -124,7 +125,7 @@ async def catch_up(world: World) -> None:
     await owner.feed_consumer.catch_up()
 
 
-async def post_trades(world: World, trades: Sequence[Trade], *, at: datetime = NOON) -> list[NewSignal]:
+async def post_trades(world: World, trades: Sequence[Trade], *, at: datetime = NOON) -> list[PublishedSignal]:
     """Publish signals, and let the records take them in."""
     async with transaction(world.pool) as conn:
         rows = await publish(conn, trades, at=at)

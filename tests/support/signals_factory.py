@@ -14,7 +14,7 @@ from actors.lens.publication import make_signal
 from actors.lens.scoring import public_action, tier_of
 from config.ids import uuid7
 from db._postgres import Connection, Pool, transaction
-from db.signals.writes import NewSignal, ensure_system_providers, get_providers, insert_signals, take_feed_seq
+from db.signals.writes import PublishedSignal, ensure_system_providers, get_providers, insert_signals, take_feed_seq
 from tests.support.users_factory import NOON
 
 _numbers = itertools.count(1)
@@ -34,7 +34,7 @@ CONTEXT: dict[str, float | None] = {
 }
 
 
-async def publish(pool: Pool, drafts: Sequence[dict[str, Any]]) -> list[NewSignal]:
+async def publish(pool: Pool, drafts: Sequence[dict[str, Any]]) -> list[PublishedSignal]:
     """Put signals into the feed, a minute after one another. Of each draft: fields of a raw signal, and
 
     `provider_id` (a system provider's of its own where it is not there yet), `score`, `at`, `reasoning`.
@@ -55,7 +55,7 @@ async def make(
     at: datetime | None = None,
     reasoning: str = "RSI oversold bounce. 4/5 strategies agree.",
     **changes: Any,
-) -> NewSignal:
+) -> PublishedSignal:
     """A signal that is not stored yet, at its place."""
     provider_id = provider_id or uuid7()
     await ensure_system_providers(conn, {provider_id: f"source {next(_numbers)}"})

@@ -22,12 +22,12 @@ from config.ids import uuid7
 from config.settings import Settings
 from db._postgres import Pool, create_pool, transaction
 from db._redis import REDIS_ERRORS, create_redis
-from db.signals.writes import NewSignal, ensure_system_providers, insert_signals, take_feed_seq
+from db.signals.writes import PublishedSignal, ensure_system_providers, insert_signals, take_feed_seq
 from handlers._http.access import AUDIENCE, ISSUER
 from handlers._http.limits import Limiter
 from handlers._http.services import Services
 from handlers.streams import LiveFeed
-from schemas.feed import FEED_CHANNEL, FeedItem, encode_batch
+from schemas.feed import FEED_CHANNEL, FeedSignal, encode_batch
 from server._http1 import HttpServer
 from server.app import Application, http_server
 
@@ -124,7 +124,7 @@ class Publisher:
     def __init__(self, pool: Pool, redis: Redis) -> None:
         self._pool = pool
         self._redis = redis
-        self.published: list[tuple[FeedItem, Draft]] = []
+        self.published: list[tuple[FeedSignal, Draft]] = []
 
     async def publish(self, *drafts: Draft, tell: bool = True) -> list[int]:
         """Publish as one batch; without `tell` Redis loses the message. Answers the places."""
@@ -138,7 +138,7 @@ class Publisher:
             await self.tell(items)
         return [item.feed_seq for item in items]
 
-    async def tell(self, items: Sequence[FeedItem]) -> None:
+    async def tell(self, items: Sequence[FeedSignal]) -> None:
         """Send the batch over Redis; as in the publish stage, nobody minds if that fails."""
         try:
             await self._redis.publish(FEED_CHANNEL, encode_batch(items))
@@ -150,14 +150,14 @@ class Publisher:
         return [item.feed_seq for item, draft in sorted(self.published, key=lambda p: p[0].feed_seq) if matches(draft)]
 
 
-def _item(seq: int, draft: Draft) -> FeedItem:
+def _item(seq: int, draft: Draft) -> FeedSignal:
     data = orjson.dumps({"id": str(seq), "asset_type": draft.asset_type, "score": draft.score, "note": draft.note})
     category = CATEGORY_OF[draft.asset_type]
-    return FeedItem(seq, category, draft.asset_type, draft.score, str(draft.provider_id), data)
+    return FeedSignal(seq, category, draft.asset_type, draft.score, str(draft.provider_id), data)
 
 
-def _row(item: FeedItem, draft: Draft) -> NewSignal:
-    return NewSignal(
+def _row(item: FeedSignal, draft: Draft) -> PublishedSignal:
+    return PublishedSignal(
         id=uuid7(),
         feed_seq=item.feed_seq,
         provider_id=draft.provider_id,
@@ -180,6 +180,7 @@ def _row(item: FeedItem, draft: Draft) -> NewSignal:
         asset_data={},
         feed_data=item.data.decode(),
         created_at=clock.now(),
+        received_at=clock.now(),
     )
 
 

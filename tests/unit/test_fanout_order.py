@@ -6,18 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.streams.order import FeedOrder
-from schemas.feed import FeedItem
+from schemas.feed import FeedSignal
 
 
-def item(seq: int) -> FeedItem:
-    return FeedItem(seq, "crypto", "crypto", 50, "p", b"{}")
+def item(seq: int) -> FeedSignal:
+    return FeedSignal(seq, "crypto", "crypto", 50, "p", b"{}")
 
 
-def items(*seqs: int) -> list[FeedItem]:
+def items(*seqs: int) -> list[FeedSignal]:
     return [item(seq) for seq in seqs]
 
 
-def places(found: list[FeedItem]) -> list[int]:
+def places(found: list[FeedSignal]) -> list[int]:
     return [each.feed_seq for each in found]
 
 
@@ -68,7 +68,7 @@ def test_a_place_that_postgres_does_not_have_is_passed_over() -> None:
 def test_any_mixture_of_messages_and_fetches_yields_the_whole_feed_once(data: st.DataObject) -> None:
     total = data.draw(st.integers(1, 60))
     order = started(0, capacity=data.draw(st.integers(1, 60)))
-    passed: list[FeedItem] = []
+    passed: list[FeedSignal] = []
     for _ in range(data.draw(st.integers(0, 30))):
         if data.draw(st.booleans()):
             passed += order.offer(items(*data.draw(st.lists(st.integers(1, total), max_size=8))))

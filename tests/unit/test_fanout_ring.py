@@ -5,11 +5,11 @@ from __future__ import annotations
 import orjson
 
 from handlers.streams.ring import EncodedSignal, Payload, Ring
-from schemas.feed import FeedItem
+from schemas.feed import FeedSignal
 
 
 def signals(first: int, last: int, size: int = 10) -> list[EncodedSignal]:
-    return [EncodedSignal(FeedItem(seq, "crypto", "crypto", 50, "p", b"x" * size)) for seq in range(first, last + 1)]
+    return [EncodedSignal(FeedSignal(seq, "crypto", "crypto", 50, "p", b"x" * size)) for seq in range(first, last + 1)]
 
 
 def after(ring: Ring, seq: int, *, upto: int = 10**9, count: int = 10**9, size_bytes: int = 10**9) -> list[int]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.feed import DecisionItem, FeedItem, decode_batch, decode_decisions, encode_batch, encode_decisions
+from schemas.feed import FeedDecision, FeedSignal, decode_batch, decode_decisions, encode_batch, encode_decisions
 
 SIGNALS = [
-    FeedItem(7, "crypto", "crypto", 87, "0190-a", b'{"id":"a","note":"\xc3\xa9\\n"}'),
-    FeedItem(8, "equities", "option", 0, "0190-b", b"{}"),
+    FeedSignal(7, "crypto", "crypto", 87, "0190-a", b'{"id":"a","note":"\xc3\xa9\\n"}'),
+    FeedSignal(8, "equities", "option", 0, "0190-b", b"{}"),
 ]
 DECISIONS = [
-    DecisionItem("technical", "BTC", "OPEN_SIGNAL", b'{"type":"decision"}'),
-    DecisionItem("claude", "EUR/USD", "CLOSE_SIGNAL", b'{"type":"decision","n":2}'),
+    FeedDecision("technical", "BTC", "OPEN_SIGNAL", b'{"type":"decision"}'),
+    FeedDecision("claude", "EUR/USD", "CLOSE_SIGNAL", b'{"type":"decision","n":2}'),
 ]
 
 

@@ -6,19 +6,17 @@ maintained, and is installed anyway, as Ray's own.
 
 from __future__ import annotations
 
-import email.utils
 import json
-import math
 import os
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 import orjson
 
-from actors.lens._unreadable import unreadable
+from actors.lens._responses import retry_after_seconds, returned, unreadable
 from actors.lens.model import FailureReason
-from config import clock
+from config.documents import Document, Json
 from config.masking import redact
 
 MAX_BODY_BYTES: Final = 10 << 20  # the largest real answer is below 100 kB
@@ -58,7 +56,7 @@ class JsonApi:
         self._max_body_bytes = max_body_bytes
         self._session: aiohttp.ClientSession | None = None
 
-    async def post(self, document: dict[str, Any]) -> Any:
+    async def post(self, document: Document) -> Json:
         """Return the parsed answer to a read. Raises CallFailed; the caller sets the time limit."""
         body = orjson.dumps(document)
         for is_last in (False, True):
@@ -75,7 +73,7 @@ class JsonApi:
         if self._session is not None:
             await self._session.close()
 
-    async def _post_once(self, body: bytes) -> Any:
+    async def _post_once(self, body: bytes) -> Json:
         if self._session is None:  # not in __init__: a session belongs to the running loop
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=_KEEPALIVE_SECONDS),
@@ -100,27 +98,28 @@ class JsonApi:
             chunks.append(chunk)
         return b"".join(chunks)
 
-    def _parse(self, body: bytes, response: aiohttp.ClientResponse) -> Any:
+    def _parse(self, body: bytes, response: aiohttp.ClientResponse) -> Json:
         try:
-            return orjson.loads(body)
+            document: Json = orjson.loads(body)
         except json.JSONDecodeError as error:
             # The header itself: aiohttp's property invents one where there is none.
             content_type = response.headers.get("Content-Type", "")
             raise self._nonsense(f"200 with {unreadable(body, content_type, error)}") from error
+        return document
 
     def _nonsense(self, what: str) -> CallFailed:
         return CallFailed("PROVIDER_ERROR", f"{self._name} answered {what}")
 
     def _refusal(self, response: aiohttp.ClientResponse) -> CallFailed:
         status = response.status
-        try:
-            phrase = f" {HTTPStatus(status).phrase}"
-        except ValueError:
-            phrase = ""
         reason: FailureReason = "RATE_LIMITED" if status == HTTPStatus.TOO_MANY_REQUESTS else "PROVIDER_ERROR"
-        retry_after_seconds = _retry_after_seconds(response.headers.get("Retry-After", ""))
-        message = f"{self._name} returned {status}{phrase}"
-        return CallFailed(reason, message, retry_after_seconds, is_outage=status >= HTTPStatus.INTERNAL_SERVER_ERROR)
+        wait = retry_after_seconds(response.headers.get("Retry-After", ""))
+        return CallFailed(
+            reason,
+            f"{self._name} {returned(status)}",
+            None if wait is None else min(wait, _MAX_RETRY_AFTER_SECONDS),
+            is_outage=status >= HTTPStatus.INTERNAL_SERVER_ERROR,
+        )
 
     def _failure(self, error: Exception) -> CallFailed:
         if isinstance(error, aiohttp.ClientConnectorError):
@@ -142,15 +141,3 @@ def _why(error: OSError) -> str:
     """Return the system's error text, without the addresses that asyncio adds."""
     number = error.errno or 0
     return os.strerror(number) if number > 0 else error.strerror or type(error).__name__
-
-
-def _retry_after_seconds(header: str) -> float | None:
-    """Parse RFC 9110 § 10.2.3: seconds or a date; None for an absent, invalid or past one."""
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(header).timestamp() - clock.now().timestamp()
-        except (ValueError, TypeError, LookupError, OverflowError):  # what email.utils raises for invalid dates
-            return None
-    return min(seconds, _MAX_RETRY_AFTER_SECONDS) if math.isfinite(seconds) and seconds > 0 else None

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from operator import itemgetter
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from actors.lens.market import CANDLE_COUNT
 from actors.lens.model import INTERVAL_SECONDS, AssetContext, Candles, Interval, OrderBook, Quote
+from config.documents import Json
 
 _MOST_COINS: Final = 20_000
 _BOOK_LEVELS: Final = 20  # the number that the venue sends; the features read ten
@@ -27,10 +29,10 @@ _IDENTITY: Final = itemgetter("s", "i")
 class Mids:
     """Read `allMids`: the middle of every market, {"BTC": "97012.5", …}, at `as_of_ms` (it has no time of its own)."""
 
-    def __init__(self, document: Any, as_of_ms: int) -> None:
+    def __init__(self, document: Json, as_of_ms: int) -> None:
         if not isinstance(document, dict) or not 0 < len(document) <= _MOST_COINS:
             raise ValueError("mids that are no object of coins")
-        self._mids: dict[str, Any] = document
+        self._mids: Mapping[str, Json] = document
         self._as_of_ms = as_of_ms
 
     @property
@@ -47,7 +49,7 @@ class Mids:
 class Contexts:
     """Read `metaAndAssetCtxs` [{"universe": [{"name": …}, …]}, [{"funding": …, "openInterest": …, "markPx": …}, …]]."""
 
-    def __init__(self, document: Any) -> None:
+    def __init__(self, document: Json) -> None:
         if not isinstance(document, list) or len(document) != 2 or not isinstance(document[0], dict):
             raise ValueError("contexts that are no pair of universe and contexts")
         universe, contexts = document[0].get("universe"), document[1]
@@ -57,7 +59,7 @@ class Contexts:
             isinstance(each, dict) and type(each.get("name")) is str for each in universe
         ):
             raise ValueError("a universe with a coin without a name")
-        self._contexts: dict[str, Any] = {
+        self._contexts: Mapping[str, Json] = {
             each["name"]: context for each, context in zip(universe, contexts, strict=True)
         }
 
@@ -76,7 +78,7 @@ class Contexts:
         )
 
 
-def order_book_of(document: Any, coin: str, now_ms: int) -> OrderBook | None:
+def order_book_of(document: Json, coin: str, now_ms: int) -> OrderBook | None:
     """Read `l2Book`: {"coin", "time", "levels": [[{"px", "sz", "n"}, …], [asks]]}; None where there is no such book."""
     if document is None:
         return None
@@ -95,7 +97,7 @@ def order_book_of(document: Any, coin: str, now_ms: int) -> OrderBook | None:
     return OrderBook(bids, asks, min(time_ms, now_ms))
 
 
-def candles_of(document: Any, coin: str, interval: Interval, now_ms: int) -> Candles | None:
+def candles_of(document: Json, coin: str, interval: Interval, now_ms: int) -> Candles | None:
     """Read `candleSnapshot`: [{"t", "T", "s", "i", "o", "c", "h", "l", "v", "n"}, …], oldest first; None if empty.
 
     `t` is the open time in Unix milliseconds. The last `CANDLE_COUNT` are kept, the last of which may be forming. A
@@ -146,7 +148,7 @@ def _filled(ohlcv: NDArray[np.float64], steps: NDArray[np.int64]) -> tuple[NDArr
     return whole[:, -CANDLE_COUNT:], int(is_filled[-CANDLE_COUNT:].sum())
 
 
-def _side(levels: Any, *, descending: bool) -> tuple[tuple[float, float], ...]:
+def _side(levels: Json, *, descending: bool) -> tuple[tuple[float, float], ...]:
     if not isinstance(levels, list):
         raise ValueError("a side of a book that is no list")
     side = []
@@ -161,16 +163,16 @@ def _side(levels: Any, *, descending: bool) -> tuple[tuple[float, float], ...]:
     return tuple(side)
 
 
-def _field(document: dict[str, Any], name: str) -> Any:
+def _field(document: Mapping[str, Json], name: str) -> Json:
     try:
         return document[name]
     except KeyError:
         raise ValueError(f"an answer without its {name}") from None
 
 
-def _finite(value: Any, what: str) -> float:
+def _finite(value: Json, what: str) -> float:
     try:
-        number = math.nan if isinstance(value, bool) else float(value)
+        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{what} that is no number") from None
     if not math.isfinite(number):
@@ -178,14 +180,14 @@ def _finite(value: Any, what: str) -> float:
     return number
 
 
-def _positive(value: Any, what: str) -> float:
+def _positive(value: Json, what: str) -> float:
     number = _finite(value, what)
     if number <= 0:
         raise ValueError(f"{what} of zero or less")
     return number
 
 
-def _not_negative(value: Any, what: str) -> float:
+def _not_negative(value: Json, what: str) -> float:
     number = _finite(value, what)
     if number < 0:
         raise ValueError(f"{what} below zero")

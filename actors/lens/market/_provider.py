@@ -30,7 +30,7 @@ _STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class CallLimits:
     """The limits that an adapter sets for itself and its provider.
 
     `patience_seconds`: how long a signal waits where an older answer is at hand. `max_calls`: about coins, in flight at
@@ -44,7 +44,7 @@ class Limits:
     weight_per_minute: int = 1200
 
 
-class Provider:
+class CallGuard:
     """Begin calls, except while the provider is down or the minute's budget is spent.
 
     `probes` query the whole venue and store the answer, the cheapest first. The circuit breaker uses them in turn:
@@ -52,7 +52,7 @@ class Provider:
     """
 
     def __init__(
-        self, name: str, limits: Limits, probes: dict[Query, Ask], *, now: Callable[[], float] = time.monotonic
+        self, name: str, limits: CallLimits, probes: dict[Query, Ask], *, now: Callable[[], float] = time.monotonic
     ) -> None:
         self._name = name
         self._limits = limits

@@ -26,9 +26,10 @@ from actors.lens.market._cache import Cell, Cells
 from actors.lens.market._http import CallFailed, JsonApi
 from actors.lens.market._hyperliquid_answers import Contexts, Mids, candles_of, order_book_of
 from actors.lens.market._hyperliquid_coins import Coins
-from actors.lens.market._provider import Ask, Limits, Provider
+from actors.lens.market._provider import Ask, CallGuard, CallLimits
 from actors.lens.model import CANDLES_QUERY, INTERVAL_SECONDS, Candles, Interval, MarketSnapshot, Query, QueryFailure
 from config import clock, metrics
+from config.documents import Document, Json
 
 _NAME: Final = "Hyperliquid API"
 _PERPETUALS: Final = "*"  # the subject of the contexts, which do not represent the venue: spot pairs have none
@@ -82,12 +83,12 @@ class HyperliquidMarketData:
     def __init__(
         self,
         base_url: str,
-        limits: Limits | None = None,
+        limits: CallLimits | None = None,
         *,
         monotonic: Callable[[], float] = time.monotonic,
         now_ms: Callable[[], int] = _wall_ms,
     ) -> None:
-        limits = limits or Limits()
+        limits = limits or CallLimits()
         self._patience_seconds = limits.patience_seconds
         self._monotonic = monotonic
         self._now_ms = now_ms
@@ -100,7 +101,7 @@ class HyperliquidMarketData:
             "mid": partial(self._ask, self._mids, "mid", VENUE),
             "asset_context": partial(self._ask, self._contexts, "asset_context", _PERPETUALS),
         }
-        self._provider = Provider(_NAME, limits, probes, now=monotonic)
+        self._provider = CallGuard(_NAME, limits, probes, now=monotonic)
         self._coins = Coins()
         self._meters = {query: _Meters(query) for query in _POLICIES}
 
@@ -212,7 +213,7 @@ class HyperliquidMarketData:
         except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
             raise _nonsense(error) from error
 
-    def _question(self, query: Query, coin: str) -> dict[str, Any]:
+    def _question(self, query: Query, coin: str) -> Document:
         if query == "mid":
             return {"type": "allMids"}
         if query == "asset_context":
@@ -226,7 +227,7 @@ class HyperliquidMarketData:
         span = {"coin": coin, "interval": interval, "startTime": start_ms, "endTime": end_ms}
         return {"type": "candleSnapshot", "req": span}
 
-    def _store(self, cell: Cell, query: Query, coin: str, document: Any) -> None:
+    def _store(self, cell: Cell, query: Query, coin: str, document: Json) -> None:
         now_ms = self._now_ms()
         policy = _POLICIES[query]
         refresh, fresh = policy.refresh, _FRESH * policy.refresh

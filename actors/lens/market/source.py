@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from actors.lens.market import NO_SOURCE, MarketData, MarketRequest
-from actors.lens.market._provider import Limits
+from actors.lens.market._provider import CallLimits
 from actors.lens.market.hyperliquid import HyperliquidMarketData
 from actors.lens.market.simulated import SimulatedMarketData
 from actors.lens.model import MarketSnapshot
@@ -17,7 +17,8 @@ from config.settings import Settings
 _OPENERS: Final[Mapping[str, Callable[[Settings], MarketData]]] = {
     "simulated": lambda _: SimulatedMarketData(),
     "hyperliquid": lambda settings: HyperliquidMarketData(
-        settings.hyperliquid_base_url, Limits(weight_per_minute=Limits().weight_per_minute // settings.lens_shards)
+        settings.hyperliquid_base_url,
+        CallLimits(weight_per_minute=CallLimits().weight_per_minute // settings.lens_shards),
     ),
 }
 """The function that opens each source of `config._market.SOURCES`."""

@@ -11,7 +11,13 @@ from actors.lens.technical import MODEL
 from config.model_sdks import missing_extra
 from config.settings import ConfigurationError, Settings
 
-_VENDORS: Final = {"chatgpt": "openai", "gemini": "google", "claude": "anthropic", "deepseek": "deepseek"}
+_VENDORS: Final = {
+    "chatgpt": ("openai", "openai_chat", "ChatGpt"),
+    "gemini": ("google", "gemini", "Gemini"),
+    "claude": ("anthropic", "claude", "Claude"),
+    "deepseek": ("deepseek", "openai_chat", "DeepSeek"),
+}
+"""By model: its settings' prefix, its module and its class."""
 
 
 class Model(Protocol):
@@ -44,10 +50,10 @@ def open_models(settings: Settings) -> list[Model]:
 
 
 def _open(name: str, settings: Settings) -> Model:
-    from actors.lens.models._remote import Options  # late: with `technical` alone, no HTTP module is loaded
+    from actors.lens.models._remote import ModelOptions  # late: with `technical` alone, no HTTP module is loaded
 
-    vendor = _VENDORS[name]
-    options = Options(
+    vendor, module, kind = _VENDORS[name]
+    options = ModelOptions(
         model=getattr(settings, f"{vendor}_model"),
         api_key=getattr(settings, f"{vendor}_api_key"),
         base_url=getattr(settings, f"{vendor}_base_url"),
@@ -56,5 +62,5 @@ def _open(name: str, settings: Settings) -> Model:
         max_tokens=settings.lens_model_max_tokens,
         concurrency=settings.lens_model_concurrency // settings.lens_shards,
     )
-    model: Model = import_module(f"actors.lens.models.{name}").open_model(options)
+    model: Model = getattr(import_module(f"actors.lens.models.{module}"), kind)(options)
     return model

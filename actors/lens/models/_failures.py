@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import email.utils
-import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
+from actors.lens._responses import positive, retry_after_seconds, returned
 from actors.lens.model import ModelReason
-from config import clock
 from config.masking import redact
 from schemas._vocabulary import ModelStatus
 
@@ -64,12 +62,8 @@ def refused(
     vendor: str, status: int, body: object, *, retry_after_seconds: float | None = None, is_final: bool = False
 ) -> ModelFailure:
     """Return the failure for an answer that is not 200. `body` is the parsed JSON, or text; its message is quoted."""
-    try:
-        phrase = f" {HTTPStatus(status).phrase}"
-    except ValueError:
-        phrase = ""
     detail = _detail(body)
-    message = f"{vendor} returned {status}{phrase}" + (f": {detail}" if detail else "")
+    message = f"{vendor} {returned(status)}" + (f": {detail}" if detail else "")
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return ModelFailure("RATE_LIMITED", message, is_final=is_final, retry_after_seconds=retry_after_seconds)
     if status >= 500 or status in _MAY_PASS:
@@ -85,26 +79,7 @@ def nonsense(vendor: str) -> ModelFailure:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Read the seconds of `retry-after-ms` or `Retry-After` (RFC 9110 § 10.2.3: seconds or a date), or None."""
     milliseconds = positive(headers.get("retry-after-ms", ""))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    header = headers.get("retry-after", "")
-    seconds = positive(header)
-    if seconds is not None:
-        return seconds
-    try:
-        wait = email.utils.parsedate_to_datetime(header).timestamp() - clock.now().timestamp()
-    except UNREADABLE:
-        return None
-    return wait if wait > 0 else None
-
-
-def positive(text: str) -> float | None:
-    """Return the number in a vendor's text; None where there is none that can be waited for."""
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and number > 0 else None
+    return retry_after_seconds(headers.get("retry-after", "")) if milliseconds is None else milliseconds / 1000
 
 
 def _detail(body: object) -> str:

@@ -16,7 +16,7 @@ from actors.lens.models._failures import ModelFailure
 _LONGEST_PAUSE_SECONDS: Final = 300.0  # a wrong header must not silence a model for a day
 
 
-class Gate:
+class VendorGate:
     """Let calls through, and learn from how they end.
 
     While the vendor is down or has asked for a pause, a call fails at once with the reason; none queues. When the

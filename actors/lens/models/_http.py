@@ -10,9 +10,9 @@ from typing import Final
 import httpx2
 import orjson
 
-from actors.lens._unreadable import unreadable
+from actors.lens._responses import unreadable
 from actors.lens.models._failures import ModelFailure
-from actors.lens.models._remote import Options
+from actors.lens.models._remote import ModelOptions
 
 _MOST_ANSWER_BYTES: Final = 1 << 20  # an answer of 1000 tokens is some 5 kB
 _CONNECT_SECONDS: Final = 10.0
@@ -23,7 +23,7 @@ for _name in _LOGGERS:  # a line for each request at INFO, and whole prompts at 
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
-def open_client(options: Options) -> httpx2.AsyncClient:
+def open_client(options: ModelOptions) -> httpx2.AsyncClient:
     """Open a client for one model. It follows no redirect and takes no proxy from the environment: keys go to one host.
 
     A success that is not JSON fails here, where the body is known: the SDKs would each fail on it in their own way.
@@ -42,7 +42,7 @@ def open_client(options: Options) -> httpx2.AsyncClient:
     )
 
 
-def time_limits(options: Options) -> httpx2.Timeout:
+def time_limits(options: ModelOptions) -> httpx2.Timeout:
     """Return the time limits of single reads and writes; the deadline of the whole call is the caller's."""
     seconds = options.timeout_seconds
     return httpx2.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import math
 import string
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from actors.lens.model import Features, RawSignal
+from config.documents import Document
 from schemas._vocabulary import EventType
 
 PROMPTS: Final[dict[EventType, str]] = {"OPEN_SIGNAL": "open_signal.v2.md", "CLOSE_SIGNAL": "close_signal.v2.md"}
@@ -66,8 +68,8 @@ def load_template(file_name: str) -> Template:
     return Template(name, hashlib.sha256(content).hexdigest(), system.strip(), string.Template(user.strip()))
 
 
-def _signal(signal: RawSignal, features: Features) -> dict[str, Any]:
-    document: dict[str, Any] = {
+def _signal(signal: RawSignal, features: Features) -> Document:
+    document: Document = {
         "event_type": signal.event_type,
         "direction": signal.signal_direction,
         "asset_type": signal.asset_type,
@@ -81,7 +83,7 @@ def _signal(signal: RawSignal, features: Features) -> dict[str, Any]:
     return document
 
 
-def _market(features: Features) -> dict[str, Any]:
+def _market(features: Features) -> Document:
     document = features.to_dict()
     del document["age_seconds"]
     del document["failures"]  # their texts come from other servers; that they failed is in the quality flags
@@ -101,11 +103,11 @@ def _untrusted(signal: RawSignal) -> str:
     return _json(document).replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _json(document: dict[str, Any]) -> str:
+def _json(document: Mapping[str, object]) -> str:
     return orjson.dumps(_rounded(document), option=orjson.OPT_SORT_KEYS).decode()
 
 
-def _rounded(value: Any) -> Any:
+def _rounded(value: object) -> object:
     if isinstance(value, float):
         return float(f"{value:.{_SIGNIFICANT_DIGITS}g}") if math.isfinite(value) else None
     if isinstance(value, dict):

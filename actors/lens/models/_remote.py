@@ -7,14 +7,15 @@ import hashlib
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import orjson
 
 from actors.lens.model import Evaluation, Features, Judgement, RawSignal, Transcript
 from actors.lens.models._failures import UNREADABLE, ModelFailure, nonsense
-from actors.lens.models._gate import Gate
+from actors.lens.models._gate import VendorGate
 from actors.lens.models._prompt import Prompt, render
+from config.documents import Document
 from config.masking import protect
 from schemas._vocabulary import EventType
 from schemas.decisions import load_decision, problem_text, response_schema
@@ -26,7 +27,7 @@ _MOST_TOKENS: Final = 2**31 - 1  # the limit of the database's column
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class ModelOptions:
     """Configure access to a model. `temperature` None: the vendor's default. `max_tokens`: of one answer."""
 
     model: str
@@ -39,7 +40,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ModelAnswer:
     """A vendor's answer: the model's text, how it ended, and what it cost.
 
     `stop_reason` is the vendor's word; `ending` its meaning: the model was done, ran out of tokens, refused or was not
@@ -63,19 +64,19 @@ class RemoteModel(ABC):
     vendor: str  # begins every error message
     in_words = True  # its prompt contains the position that a CLOSE signal closes
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: ModelOptions) -> None:
         protect(options.api_key)
         self.version = options.model
         self.timeout_seconds = options.timeout_seconds + _GRACE_SECONDS
         self._options = options
         self._hashes: dict[EventType, str] = {}
-        self._gate = Gate(self.vendor, options.concurrency)
+        self._gate = VendorGate(self.vendor, options.concurrency)
 
     async def judge(self, signal: RawSignal, features: Features) -> Evaluation:
         """Return the model's decision, or the reason why there is none; with the transcript in both cases."""
         prompt = render(signal, features)
         began = time.perf_counter()
-        answer: Answer | None = None
+        answer: ModelAnswer | None = None
         decision: Judgement | None = None
         failure: ModelFailure | None = None
         try:
@@ -103,10 +104,10 @@ class RemoteModel(ABC):
         """Close the connections."""
 
     @abstractmethod
-    async def _ask(self, prompt: Prompt, schema: dict[str, Any]) -> Answer:
+    async def _ask(self, prompt: Prompt, schema: Document) -> ModelAnswer:
         """Make one call. Raises ModelFailure."""
 
-    async def _answer(self, subject: str, prompt: Prompt, event_type: EventType) -> Answer:
+    async def _answer(self, subject: str, prompt: Prompt, event_type: EventType) -> ModelAnswer:
         seconds = self._options.timeout_seconds
         deadline = asyncio.get_running_loop().time() + seconds
         async with self._gate.enter(subject, deadline):
@@ -118,7 +119,7 @@ class RemoteModel(ABC):
             except UNREADABLE as error:  # a form that neither the vendor's dialect nor its SDK handles
                 raise nonsense(self.vendor) from error
 
-    def _decide(self, answer: Answer, signal: RawSignal) -> Judgement:
+    def _decide(self, answer: ModelAnswer, signal: RawSignal) -> Judgement:
         why = f" ({answer.stop_reason})" if answer.stop_reason else ""
         if answer.ending == "refused":
             raise ModelFailure("MODEL_ERROR", f"{self.vendor}: the model refused to answer{why}", is_final=True)
@@ -160,7 +161,7 @@ def _count(tokens: object) -> int | None:
     return tokens if type(tokens) is int and 0 <= tokens <= _MOST_TOKENS else None
 
 
-def _transcript(prompt: Prompt, answer: Answer | None) -> Transcript:
+def _transcript(prompt: Prompt, answer: ModelAnswer | None) -> Transcript:
     if answer is None:
         return Transcript(prompt.name, prompt.system, prompt.user)
     return Transcript(prompt.name, prompt.system, prompt.user, answer.text, answer.stop_reason)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import anthropic
 from anthropic.types import Message, ThinkingConfigParam
 
-from actors.lens.models._failures import UNREADABLE, ModelFailure, nonsense, refused, retry_after
+from actors.lens.models._failures import ModelFailure, nonsense, refused, retry_after
 from actors.lens.models._http import open_client, time_limits, unreachable
 from actors.lens.models._prompt import Prompt
-from actors.lens.models._remote import Answer, Options, RemoteModel
+from actors.lens.models._remote import ModelAnswer, ModelOptions, RemoteModel
+from config.documents import Document
 
 _ENDINGS: Final[dict[str, Literal["complete", "truncated", "refused"]]] = {
     "end_turn": "complete",
@@ -36,7 +37,7 @@ class Claude(RemoteModel):
     name = "claude"
     vendor = "Anthropic API"
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: ModelOptions) -> None:
         super().__init__(options)
         self._client = anthropic.AsyncAnthropic(
             api_key=options.api_key,
@@ -51,7 +52,7 @@ class Claude(RemoteModel):
         """Close the connections."""
         await self._client.close()
 
-    async def _ask(self, prompt: Prompt, schema: dict[str, Any]) -> Answer:
+    async def _ask(self, prompt: Prompt, schema: Document) -> ModelAnswer:
         try:
             message = await self._client.messages.create(
                 model=self._options.model,
@@ -65,12 +66,9 @@ class Claude(RemoteModel):
             raise self._refused(error) from error
         except anthropic.APIConnectionError as error:
             raise unreachable(self.vendor, error.__cause__) from error
-        except (anthropic.AnthropicError, *UNREADABLE) as error:
+        except anthropic.AnthropicError as error:
             raise nonsense(self.vendor) from error
-        try:
-            return _read(message)
-        except UNREADABLE as error:
-            raise nonsense(self.vendor) from error
+        return _read(message)
 
     def _refused(self, error: anthropic.APIStatusError) -> ModelFailure:
         wait = retry_after(error.response.headers)
@@ -79,7 +77,7 @@ class Claude(RemoteModel):
         return refused(self.vendor, error.status_code, body, retry_after_seconds=wait, is_final=is_final)
 
 
-def _read(message: Message) -> Answer:
+def _read(message: Message) -> ModelAnswer:
     text = "".join(block.text for block in message.content if block.type == "text")
     reason = str(message.stop_reason)
     usage = message.usage
@@ -88,8 +86,5 @@ def _read(message: Message) -> Answer:
     details = message.stop_details
     if reason == "refusal" and details is not None:
         reason = ": ".join(each for each in (reason, details.category, details.explanation) if each)[:200]
-        return Answer(text, "refused", reason, tokens)
-    return Answer(text, _ENDINGS.get(reason, "interrupted"), reason, tokens)
-
-
-open_model = Claude
+        return ModelAnswer(text, "refused", reason, tokens)
+    return ModelAnswer(text, _ENDINGS.get(reason, "interrupted"), reason, tokens)

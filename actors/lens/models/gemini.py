@@ -9,10 +9,12 @@ import httpx2
 from google import genai
 from google.genai import errors, types
 
-from actors.lens.models._failures import UNREADABLE, ModelFailure, nonsense, positive, refused, retry_after
+from actors.lens._responses import positive
+from actors.lens.models._failures import UNREADABLE, ModelFailure, refused, retry_after
 from actors.lens.models._http import open_client, unreachable
 from actors.lens.models._prompt import Prompt
-from actors.lens.models._remote import Answer, Options, RemoteModel
+from actors.lens.models._remote import ModelAnswer, ModelOptions, RemoteModel
+from config.documents import Document
 
 _ENDINGS: Final[dict[str, Literal["complete", "truncated", "refused"]]] = {
     "STOP": "complete",
@@ -33,7 +35,7 @@ class Gemini(RemoteModel):
     name = "gemini"
     vendor = "Gemini API"
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: ModelOptions) -> None:
         super().__init__(options)
         self._http = open_client(options)
         self._client = genai.Client(
@@ -52,7 +54,7 @@ class Gemini(RemoteModel):
         await self._client.aio.aclose()
         await self._http.aclose()
 
-    async def _ask(self, prompt: Prompt, schema: dict[str, Any]) -> Answer:
+    async def _ask(self, prompt: Prompt, schema: Document) -> ModelAnswer:
         config = types.GenerateContentConfig(
             system_instruction=prompt.system,
             max_output_tokens=self._options.max_tokens,
@@ -69,12 +71,7 @@ class Gemini(RemoteModel):
             raise self._refused(error) from error
         except httpx2.RequestError as error:
             raise unreachable(self.vendor, error) from error
-        except UNREADABLE as error:  # JSON of other shapes
-            raise nonsense(self.vendor) from error
-        try:
-            return _read(response)
-        except UNREADABLE as error:
-            raise nonsense(self.vendor) from error
+        return _read(response)
 
     def _refused(self, error: errors.APIError) -> ModelFailure:
         headers: Mapping[str, str] = getattr(error.response, "headers", {})
@@ -83,19 +80,19 @@ class Gemini(RemoteModel):
         return refused(self.vendor, status, error.details, retry_after_seconds=wait)
 
 
-def _read(response: types.GenerateContentResponse) -> Answer:
+def _read(response: types.GenerateContentResponse) -> ModelAnswer:
     usage = response.usage_metadata
     tokens = None if usage is None else usage.total_token_count
     feedback = response.prompt_feedback
     if feedback is not None and feedback.block_reason is not None:
-        return Answer("", "refused", f"prompt blocked: {feedback.block_reason.value}", tokens)
+        return ModelAnswer("", "refused", f"prompt blocked: {feedback.block_reason.value}", tokens)
     if not response.candidates:
         raise LookupError("no candidate")
     candidate = response.candidates[0]
     parts = (candidate.content and candidate.content.parts) or []
     text = "".join(part.text for part in parts if part.text and not part.thought)
     reason = "" if candidate.finish_reason is None else candidate.finish_reason.value
-    return Answer(text, _ENDINGS.get(reason, "interrupted"), reason, tokens)
+    return ModelAnswer(text, _ENDINGS.get(reason, "interrupted"), reason, tokens)
 
 
 def _retry_delay(details: Any) -> float | None:
@@ -106,6 +103,3 @@ def _retry_delay(details: Any) -> float | None:
         return positive(delay.removesuffix("s"))
     except (*UNREADABLE, StopIteration):
         return None
-
-
-open_model = Gemini

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from config.settings import Settings
 from db._postgres import create_pool
 from db._redis import create_redis
-from schemas.feed import FeedItem
+from schemas.feed import FeedSignal
 from server.supervisor.ports import free_ports
 from tests.benchmarks.streams.machine import SERVER_CORE, Child, allow_many_files, child, python
 from tests.benchmarks.streams.readers import END
@@ -77,14 +77,14 @@ class Contender(ABC):
     def start(cls, backends: Backends) -> AsyncIterator[Contender]:
         """Start it."""
 
-    async def prepare(self, count: int) -> list[FeedItem]:
+    async def prepare(self, count: int) -> list[FeedSignal]:
         """Signals that come next; what a server needs to have before it is told of them is done."""
         first = self._place + 1
         self._place += count
         return [_item(place, draft()) for place in range(first, first + count)]
 
     @abstractmethod
-    async def tell(self, items: Sequence[FeedItem]) -> None:
+    async def tell(self, items: Sequence[FeedSignal]) -> None:
         """Publish them, all at once."""
 
     async def settle(self, clients: int) -> None:  # noqa: B027 - most have nothing to wait for
@@ -136,13 +136,13 @@ class TradeStream(Contender):
             stack.push_async_callback(redis.aclose)
             yield cls(process, port, Publisher(pool, redis))
 
-    async def prepare(self, count: int) -> list[FeedItem]:
+    async def prepare(self, count: int) -> list[FeedSignal]:
         """Insert and commit them, as the publish stage does."""
         self._publisher.published.clear()
         await self._publisher.publish(*[draft()] * count, tell=False)
         return [item for item, _ in self._publisher.published]
 
-    async def tell(self, items: Sequence[FeedItem]) -> None:
+    async def tell(self, items: Sequence[FeedSignal]) -> None:
         """One message to Redis, as the publish stage's."""
         await self._publisher.tell(items)
 
@@ -158,7 +158,7 @@ class _OverRedis(Contender):
         """Its Redis channel."""
         return f"{CHANNEL}:{cls.name}"
 
-    async def tell(self, items: Sequence[FeedItem]) -> None:
+    async def tell(self, items: Sequence[FeedSignal]) -> None:
         """Messages to Redis, in one go."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for item in items:
@@ -276,7 +276,7 @@ class Nchan(Contender):
             finally:
                 streams[1].close()
 
-    async def tell(self, items: Sequence[FeedItem]) -> None:
+    async def tell(self, items: Sequence[FeedSignal]) -> None:
         """A POST for each, pipelined over one connection."""
         self._writer.write(b"".join(_post(item.data) for item in items))
         for _ in items:

@@ -11,7 +11,7 @@ from actors.lens.market._breaker import FAILURES_TO_OPEN, VENUE, Breaker
 from actors.lens.market._budget import Budget
 from actors.lens.market._cache import Cell, Cells
 from actors.lens.market._http import CallFailed
-from actors.lens.market._provider import Limits, Provider
+from actors.lens.market._provider import CallGuard, CallLimits
 from actors.lens.model import FailureReason
 
 DOWN = CallFailed("PROVIDER_ERROR", "Hyperliquid API returned 503 Service Unavailable", is_outage=True)
@@ -204,7 +204,7 @@ async def test_a_fault_of_ours_is_a_failure_that_is_held_back_like_any_other() -
     async def ask() -> None:
         raise RuntimeError("a bug")
 
-    provider = Provider("Hyperliquid API", Limits(), {"mid": ask})
+    provider = CallGuard("Hyperliquid API", CallLimits(), {"mid": ask})
     cell = Cell()
     assert provider.begin(cell, "mid", "", 2, ask)
     assert cell.call is not None
@@ -225,7 +225,7 @@ async def test_the_circuit_that_opened_stops_the_calls_that_still_wait_for_their
         await asyncio.sleep(0)
         raise DOWN
 
-    provider = Provider("Hyperliquid API", Limits(max_calls=1), {"mid": fail})
+    provider = CallGuard("Hyperliquid API", CallLimits(max_calls=1), {"mid": fail})
     mids, *cells = [Cell() for _ in range(50)]
     assert provider.begin(mids, "mid", VENUE, 2, fail)
     for n, cell in enumerate(cells):
@@ -246,7 +246,7 @@ async def test_a_query_that_is_stuck_takes_no_turn_of_another() -> None:
     async def answer() -> None:
         pass
 
-    provider = Provider("Hyperliquid API", Limits(), {"mid": answer})
+    provider = CallGuard("Hyperliquid API", CallLimits(), {"mid": answer})
     for n in range(100):
         assert provider.begin(Cell(), "candles_1h", f"COIN{n}", 2, stick)
     await asyncio.sleep(0)
@@ -270,7 +270,7 @@ async def test_the_contexts_find_the_venue_back_where_the_mids_alone_are_out_of_
     async def answer() -> None:
         found.set()
 
-    provider = Provider("Hyperliquid API", Limits(), {"mid": fail, "asset_context": answer})
+    provider = CallGuard("Hyperliquid API", CallLimits(), {"mid": fail, "asset_context": answer})
     cells = [Cell() for _ in range(FAILURES_TO_OPEN)]
     for n, cell in enumerate(cells):
         assert provider.begin(cell, "order_book" if n else "mid", "BTC" if n else VENUE, 2, fail)
@@ -284,7 +284,7 @@ async def test_a_question_that_failed_leaves_the_last_of_the_minute_to_those_tha
     async def fail() -> None:
         raise NONSENSE
 
-    provider = Provider("Hyperliquid API", Limits(weight_per_minute=100), {"mid": fail})
+    provider = CallGuard("Hyperliquid API", CallLimits(weight_per_minute=100), {"mid": fail})
     bad = Cell()
     assert provider.begin(bad, "candles_1h", "BAD", 74, fail)
     assert bad.call is not None

@@ -11,7 +11,7 @@ import pytest
 
 from actors.lens.model import Evaluation, Transcript
 from actors.lens.models._failures import LONGEST_WAIT_SECONDS, ModelFailure, refused, retry_after
-from actors.lens.models._gate import Gate
+from actors.lens.models._gate import VendorGate
 from config import clock
 from tests.unit.lens.factories import make_decision
 
@@ -90,19 +90,21 @@ class Clock:
         return self.seconds
 
 
-async def call(gate: Gate, failure: BaseException | None = None, subject: str = "s", seconds: float = 5.0) -> None:
+async def call(
+    gate: VendorGate, failure: BaseException | None = None, subject: str = "s", seconds: float = 5.0
+) -> None:
     async with gate.enter(subject, asyncio.get_running_loop().time() + seconds):
         if failure is not None:
             raise failure
 
 
-async def fails(gate: Gate, failure: BaseException, subject: str = "s") -> ModelFailure:
+async def fails(gate: VendorGate, failure: BaseException, subject: str = "s") -> ModelFailure:
     with pytest.raises(ModelFailure) as caught:
         await call(gate, failure, subject)
     return caught.value
 
 
-async def close_it(gate: Gate) -> ModelFailure:
+async def close_it(gate: VendorGate) -> ModelFailure:
     """Fail until the gate closes; the refusal."""
     for number in range(5):
         assert await fails(gate, DOWN, f"signal {number}") is DOWN
@@ -110,14 +112,14 @@ async def close_it(gate: Gate) -> ModelFailure:
 
 
 async def test_the_gate_is_closed_after_five_failures_and_says_why() -> None:
-    refusal = await close_it(Gate("X API", 2, now=Clock()))
+    refusal = await close_it(VendorGate("X API", 2, now=Clock()))
     assert (refusal.reason, refusal.is_final) == ("PROVIDER_ERROR", False)
     assert refusal.message == "X API returned 503 (calls are paused)"
     assert refusal.retry_after_seconds is None, "a signal does not wait for a vendor to come back"
 
 
 async def test_one_signal_that_always_fails_does_not_close_the_gate_for_others() -> None:
-    gate = Gate("X API", 2, now=Clock())
+    gate = VendorGate("X API", 2, now=Clock())
     for _ in range(20):
         assert await fails(gate, DOWN, "the same signal") is DOWN
     await call(gate)
@@ -132,7 +134,7 @@ async def test_one_signal_that_always_fails_does_not_close_the_gate_for_others()
     ],
 )
 async def test_a_vendor_that_answers_is_not_down(failure: ModelFailure) -> None:
-    gate = Gate("X API", 2, now=Clock())
+    gate = VendorGate("X API", 2, now=Clock())
     for number in range(20):
         assert await fails(gate, failure, str(number)) is failure
     await call(gate)
@@ -140,7 +142,7 @@ async def test_a_vendor_that_answers_is_not_down(failure: ModelFailure) -> None:
 
 async def test_one_call_probes_after_the_pause_and_the_others_wait_for_its_outcome() -> None:
     now = Clock()
-    gate = Gate("X API", 2, now=now)
+    gate = VendorGate("X API", 2, now=now)
     await close_it(gate)
     now.seconds += 3
     async with gate.enter("probe", asyncio.get_running_loop().time() + 5):
@@ -150,7 +152,7 @@ async def test_one_call_probes_after_the_pause_and_the_others_wait_for_its_outco
 
 async def test_a_failed_probe_doubles_the_pause() -> None:
     now = Clock()
-    gate = Gate("X API", 2, now=now)
+    gate = VendorGate("X API", 2, now=now)
     await close_it(gate)
     now.seconds += 3
     assert await fails(gate, DOWN) is DOWN
@@ -162,7 +164,7 @@ async def test_a_failed_probe_doubles_the_pause() -> None:
 
 async def test_a_probe_that_is_cancelled_leaves_the_gate_usable() -> None:
     now = Clock()
-    gate = Gate("X API", 1, now=now)
+    gate = VendorGate("X API", 1, now=now)
     await close_it(gate)
     now.seconds += 3
     with pytest.raises(asyncio.CancelledError):
@@ -174,7 +176,7 @@ async def test_a_probe_that_is_cancelled_leaves_the_gate_usable() -> None:
 
 async def test_an_answer_to_an_older_call_does_not_put_the_probe_off() -> None:
     now = Clock()
-    gate = Gate("X API", 8, now=now)
+    gate = VendorGate("X API", 8, now=now)
     async with gate.enter("older", asyncio.get_running_loop().time() + 5):
         await close_it(gate)
         now.seconds += 1.4
@@ -184,7 +186,7 @@ async def test_an_answer_to_an_older_call_does_not_put_the_probe_off() -> None:
 
 async def test_a_pause_of_an_hour_is_final_for_those_who_meet_it() -> None:
     now = Clock()
-    gate = Gate("X API", 2, now=now)
+    gate = VendorGate("X API", 2, now=now)
     await fails(gate, ModelFailure("RATE_LIMITED", "429", retry_after_seconds=3600))
     refusal = await fails(gate, AssertionError("it let the call through"))
     assert (refusal.reason, refusal.is_final) == ("RATE_LIMITED", True)
@@ -193,7 +195,7 @@ async def test_a_pause_of_an_hour_is_final_for_those_who_meet_it() -> None:
 
 
 async def test_a_caller_without_a_slot_in_time_is_told_so_and_the_vendor_is_not_blamed() -> None:
-    gate = Gate("X API", 1, now=Clock())
+    gate = VendorGate("X API", 1, now=Clock())
     async with gate.enter("slow", asyncio.get_running_loop().time() + 5):
         for number in range(10):
             with pytest.raises(ModelFailure) as caught:
@@ -204,7 +206,7 @@ async def test_a_caller_without_a_slot_in_time_is_told_so_and_the_vendor_is_not_
 
 
 async def test_callers_in_line_are_told_at_once_when_the_gate_closes() -> None:
-    gate = Gate("X API", 1, now=Clock())
+    gate = VendorGate("X API", 1, now=Clock())
     for number in range(4):
         await fails(gate, DOWN, str(number))
     entered = asyncio.Event()

@@ -85,9 +85,9 @@ def test_shards_share_the_calls_of_one_model(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_api_key_is_in_no_repr() -> None:
-    from actors.lens.models._remote import Options
+    from actors.lens.models._remote import ModelOptions
 
-    make: Callable[..., Options] = Options
+    make: Callable[..., ModelOptions] = ModelOptions
     options = make(
         model="m", api_key="sk-secret", base_url="u", timeout_seconds=1, temperature=None, max_tokens=1, concurrency=1
     )

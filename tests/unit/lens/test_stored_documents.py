@@ -13,13 +13,13 @@ from actors.lens.messages import Scored
 from actors.lens.model import DataQuality, Features, Frame, Hourly, QueryFailure, Score, Vote
 from actors.lens.publication import decision_item, make_signal
 from actors.lens.scored import _make as scored_row
-from db.signals.writes import ProviderCard
+from db.signals.writes import ProviderSummary
 from tests.support.lens_factory import submit
 from tests.unit.lens.factories import NOW, make_decision
 from tests.unit.lens.factories import make_signal as raw_signal
 
 ID = UUID("018f0000-0000-7000-8000-000000000007")
-CARD = ProviderCard(UUID(int=9), 'Zoë "the\\trader"', None, 0.6749, 12400, "pro")
+CARD = ProviderSummary(UUID(int=9), 'Zoë "the\\trader"', None, 0.6749, 12400, "pro")
 OPTION = {"symbol": "AAPL 195C 3/15", "asset_type": "option", "asset_data": {"strike": 195, "greeks": {"delta": 0.5}}}
 SCORE = Score(
     action="buy",

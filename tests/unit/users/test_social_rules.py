@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from actors._runtime.virtual import Effect, Transition
 from actors.users.messages import DeleteComment, EditComment, EditSettings, PostComment, React, Unreact
 from actors.users.social import SocialState, counted, decide, fresh, new_comments
-from db.signals.reads import REACTIONS
+from db.signals.document import REACTIONS
 from schemas.errors import AppError, Conflict, Internal, NotFound
 from tests.support.users_factory import NOON, unchanged
 

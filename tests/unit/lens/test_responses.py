@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from actors.lens._unreadable import unreadable
+from actors.lens._responses import unreadable
 
 WHOLE = orjson.dumps({"a": [1.25, True, None, "é\n"], "b": {"c": -1}})
 
