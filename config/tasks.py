@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any
+from typing import TypeVar
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 _CANCEL_AGAIN_SECONDS = 0.5
 
-_running: set[asyncio.Task[Any]] = set()
+_running: set[asyncio.Task[object]] = set()
 
 
-def spawn(coroutine: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
+def spawn(coroutine: Coroutine[object, None, Result], *, name: str) -> asyncio.Task[Result]:
     """Start `coroutine` in the background; an exception that nobody awaits is logged under `name`."""
     task = asyncio.get_running_loop().create_task(coroutine, name=name)
     _running.add(task)  # the loop holds tasks weakly: without this reference one could be collected while it waits
@@ -22,7 +24,7 @@ def spawn(coroutine: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any
     return task
 
 
-async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
+async def cancel(*tasks: asyncio.Task[object] | None) -> None:
     """Cancel the tasks and wait until they have ended.
 
     A cancellation can get lost: Python 3.11's `asyncio.wait_for`, which drivers use, swallows one that comes together
@@ -35,7 +37,7 @@ async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
         _, alive = await asyncio.wait(alive, timeout=_CANCEL_AGAIN_SECONDS)
 
 
-def _finished(task: asyncio.Task[Any]) -> None:
+def _finished(task: asyncio.Task[object]) -> None:
     _running.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("background task %s failed", task.get_name(), exc_info=error)

@@ -22,7 +22,7 @@ IDEMPOTENCY_KEY = Text(
 async def hand_in(handler: GatewayHandler, signal: Loaded) -> Receipt:
     """Submit the request's signal to Lens; returns once it is durable."""
     submit = Submit(event_id=uuid7(), idempotency_key=_idempotency_key(handler.request.headers), **signal)
-    receipt: Receipt = await handler.services.actors.ref(INTAKE, submit.source).ask(submit.source, submit)
+    receipt = await handler.ask(INTAKE, submit.source, submit)
     if receipt.replayed:
         handler.set_header("Idempotent-Replayed", "true")
     return receipt

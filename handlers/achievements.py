@@ -102,7 +102,7 @@ class MineUnlocked(AccountHandler):
         key = progress_key(record.user_id)
         message = ProviderFacts(record.signals, record.wins, record.most_followers, record.level, True, now())
         try:
-            await self.services.actors.ref(USERS, key).ask(key, message)
+            await self.ask(USERS, key, message)
         except AppError as error:
             log.info("achievements are shown as they were: %s", error)
 

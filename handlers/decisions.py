@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from config.documents import Loaded
-from db._postgres import connection
 from db.lens.decisions import DecisionFilters, get_decision, list_decisions
-from handlers._http.base import GatewayHandler, known_id
+from handlers._http.base import GatewayHandler
 from handlers._http.endpoint import endpoint
 from handlers._http.pages import send_page
 from schemas.decisions import Decision, DecisionsQuery, PageOfDecisions
-from schemas.errors import NotFound
 
 _DECISIONS = PageOfDecisions()
 
@@ -31,10 +29,7 @@ class OneDecision(GatewayHandler):
     @endpoint("Get a decision and how its model ran", responds=Decision(), errors=(404, 503))
     async def get(self, decision_id: str) -> object:
         """A model that failed leaves a dead letter instead of a decision."""
-        async with connection(self.services.pool) as conn:
-            row = await get_decision(conn, known_id(decision_id, "Decision"))
-        if row is None:
-            raise NotFound("Decision not found")
+        row = await self.find("Decision", decision_id, get_decision)
         meta = {
             "model_name": row.model,
             "model_version": row.model_version,

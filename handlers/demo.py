@@ -42,7 +42,7 @@ class DemoSignals(GatewayHandler):
     async def post(self, body: dict[str, Any]) -> object:
         """Answers once the signals are in the feed in this order; records and boards follow from their own times."""
         signals = tuple(_past(each) for each in body["signals"])
-        return await self.services.actors.ref(PUBLISH, "").ask("", PublishBackfill(signals))
+        return await self.ask(PUBLISH, "", PublishBackfill(signals))
 
 
 def _past(document: dict[str, Any]) -> Past:

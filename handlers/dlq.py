@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
-from actors._runtime.messages import Message
 from actors.lens.messages import (
     INTAKE,
     Counts,
@@ -14,7 +11,6 @@ from actors.lens.messages import (
     RetryDeadLetters,
 )
 from config.documents import Document, Loaded
-from db._postgres import connection
 from db.lens.dlq import DeadLetterFilters, get_dead_letter, list_dead_letters
 from handlers._http.base import GatewayHandler, known_id
 from handlers._http.endpoint import endpoint
@@ -34,17 +30,8 @@ from schemas.dlq import (
     SelectionQuery,
     select,
 )
-from schemas.errors import NotFound
-
-Reply = TypeVar("Reply")
 
 _FILTERS = DeadLetterFilters.__match_args__
-
-
-class _Queue(GatewayHandler):
-    async def ask(self, message: Message[Reply]) -> Reply:
-        """Ask the queue's owner."""
-        return await self.services.actors.ref(INTAKE, "").ask("", message)
 
 
 class DeadLetters(GatewayHandler):
@@ -54,8 +41,7 @@ class DeadLetters(GatewayHandler):
     async def get(self, query: Loaded) -> object:
         """Every filter that is given must match."""
         paging = {"limit": query["limit"], "offset": query["offset"]}
-        async with connection(self.services.pool) as conn:
-            items, total = await list_dead_letters(conn, _filters(query), **paging)
+        items, total = await self.load(list_dead_letters, _filters(query), **paging)
         return {"items": items, "total": total, **paging}
 
 
@@ -65,14 +51,10 @@ class OneDeadLetter(GatewayHandler):
     @endpoint("Get a dead letter with its payload and every attempt", responds=DeadLetterSchema(), errors=(404, 503))
     async def get(self, dlq_id: str) -> object:
         """`retry_count` counts the attempts after the first, and retries by hand."""
-        async with connection(self.services.pool) as conn:
-            row = await get_dead_letter(conn, known_id(dlq_id, "DLQ entry"))
-        if row is None:
-            raise NotFound("DLQ entry not found")
-        return row
+        return await self.find("DLQ entry", dlq_id, get_dead_letter)
 
 
-class RetryOne(_Queue):
+class RetryOne(GatewayHandler):
     """`/api/v1/dlq/{dlq_id}/retry`"""
 
     @endpoint(
@@ -84,7 +66,7 @@ class RetryOne(_Queue):
     )
     async def post(self, dlq_id: str, body: Loaded) -> object:
         """Retries from its stage on, past the gates of age and drift. Success resolves it; another failure is added."""
-        retrying = await self.ask(RetryDeadLetter(known_id(dlq_id, "DLQ entry"), body["payload"]))
+        retrying = await self.ask(INTAKE, "", RetryDeadLetter(known_id(dlq_id, "DLQ entry"), body["payload"]))
         return {
             "id": str(retrying.id),
             "status": "retrying",
@@ -93,18 +75,18 @@ class RetryOne(_Queue):
         }
 
 
-class ResolveOne(_Queue):
+class ResolveOne(GatewayHandler):
     """`/api/v1/dlq/{dlq_id}/resolve`"""
 
     @endpoint("Resolve a dead letter by hand", body=Resolution(), responds=Resolved(), errors=(404, 503))
     async def post(self, dlq_id: str, body: Loaded) -> object:
         """A resolved dead letter can be neither retried nor resolved again."""
         dead_letter_id = known_id(dlq_id, "DLQ entry")
-        resolved_at = await self.ask(ResolveDeadLetter(dead_letter_id, body["resolution_note"]))
+        resolved_at = await self.ask(INTAKE, "", ResolveDeadLetter(dead_letter_id, body["resolution_note"]))
         return {"id": str(dead_letter_id), "status": "resolved", "resolved_at": resolved_at}
 
 
-class RetryAll(_Queue):
+class RetryAll(GatewayHandler):
     """`/api/v1/dlq/retry`"""
 
     @endpoint(
@@ -122,11 +104,11 @@ class RetryAll(_Queue):
         """
         wanted = select(query, body)
         message = RetryDeadLetters(_filters(wanted), wanted["max"], wanted["per_second"], wanted["dry_run"])
-        counts = await self.ask(message)
+        counts = await self.ask(INTAKE, "", message)
         return {**_counted(counts, wanted), "retried": counts.done, "skipped": counts.skipped}
 
 
-class ResolveAll(_Queue):
+class ResolveAll(GatewayHandler):
     """`/api/v1/dlq/resolve`"""
 
     @endpoint(
@@ -143,7 +125,7 @@ class ResolveAll(_Queue):
         """
         wanted = select(query, body)
         message = ResolveDeadLetters(_filters(wanted), wanted["resolution_note"], wanted["max"], wanted["dry_run"])
-        counts = await self.ask(message)
+        counts = await self.ask(INTAKE, "", message)
         return {**_counted(counts, wanted), "resolved": counts.done}
 
 

@@ -8,7 +8,6 @@ from actors._runtime.messages import Message
 from actors.providers.messages import PROVIDERS, Follow, SetNotify, Unfollow, provider_key
 from config.clock import now
 from config.documents import Document, Loaded
-from db._postgres import connection
 from db.providers.follows import FollowRow, list_following
 from handlers._http.base import known_id
 from handlers._http.endpoint import endpoint
@@ -48,8 +47,7 @@ class OneFollow(AccountHandler):
         return _shown(await self._ask(provider_id, SetNotify(self.user_id, body["notify_on_signal"])))
 
     async def _ask(self, provider_id: str, message: Message[Reply]) -> Reply:
-        key = provider_key(known_id(provider_id, "Provider"))
-        return await self.services.actors.ref(PROVIDERS, key).ask(key, message)
+        return await self.ask(PROVIDERS, provider_key(known_id(provider_id, "Provider")), message)
 
 
 class MyFollowing(AccountHandler):
@@ -58,8 +56,7 @@ class MyFollowing(AccountHandler):
     @endpoint("List whom one follows", query=FollowingQuery(), responds=Following(), errors=(503,))
     async def get(self, query: Loaded) -> object:
         """The newest first."""
-        async with connection(self.services.pool) as conn:
-            rows, total = await list_following(conn, self.user_id, **query)
+        rows, total = await self.load(list_following, self.user_id, **query)
         items = [
             {"provider": each, "notify_on_signal": each.notify_on_signal, "followed_at": each.followed_at}
             for each in rows

@@ -89,14 +89,12 @@ class OneLeaderboard(GatewayHandler):
         return await self._dressed(ranking, board, period, is_live=True)
 
     async def _copied_board(self, board: Board, period: Period, limit: int) -> _Board:
-        async with connection(self.services.pool) as conn:
-            rows = await sql.load_top(conn, board, period, limit)
+        rows = await self.load(sql.load_top, board, period, limit)
         ranking = Ranking(_entries(rows, board, period), rows[0][1] if rows else now())
         return await self._dressed(ranking, board, period, is_live=False)
 
     async def _dressed(self, ranking: Ranking, board: Board, period: Period, *, is_live: bool) -> _Board:
-        async with connection(self.services.pool) as conn:
-            cards = await sql.load_cards(conn, [each.provider_id for each in ranking.entries])
+        cards = await self.load(sql.load_cards, [each.provider_id for each in ranking.entries])
         compared = "month" if period == "month" else "week"
         entries = [_entry(each, cards[each.provider_id], compared) for each in ranking.entries]
         document: Document = {

@@ -6,13 +6,11 @@ from datetime import timedelta
 
 from config.clock import now
 from config.documents import Loaded
-from db._postgres import connection
 from db.lens import reads
-from handlers._http.base import GatewayHandler, known_id
+from handlers._http.base import GatewayHandler
 from handlers._http.endpoint import endpoint
 from handlers._http.pages import send_page
 from handlers._submissions import IDEMPOTENCY_KEY, KEY_HEADER, hand_in
-from schemas.errors import NotFound
 from schemas.lens import EventSchema, EventsQuery, EventStatusSchema, PageOfEvents, SignalAccepted, SignalSubmission
 
 _EVENTS = PageOfEvents()
@@ -51,10 +49,7 @@ class OneEvent(GatewayHandler):
     @endpoint("Get an event with its timeline", responds=EventSchema(), errors=(404, 503))
     async def get(self, event_id: str) -> object:
         """`enriched` is null and `decisions` empty until the pipeline has got that far."""
-        async with connection(self.services.pool) as conn:
-            event = await reads.get_event(conn, known_id(event_id, "Event"))
-        if event is None:
-            raise NotFound("Event not found")
+        event = await self.find("Event", event_id, reads.get_event)
         enriched = {"feature_profile": event.feature_profile, "quality_flags": event.quality_flags}
         fields = {name: getattr(event, name) for name in event.__match_args__}
         return fields | {"enriched": enriched if event.feature_profile is not None else None}
@@ -66,10 +61,7 @@ class StatusOfEvent(GatewayHandler):
     @endpoint("Get where an event stands", responds=EventStatusSchema(), errors=(404, 503))
     async def get(self, event_id: str) -> object:
         """`duration_ms` of an event that has ended is its timeline's last line minus its first; else it runs to now."""
-        async with connection(self.services.pool) as conn:
-            row = await reads.get_status(conn, known_id(event_id, "Event"))
-        if row is None:
-            raise NotFound("Event not found")
+        row = await self.find("Event", event_id, reads.get_status)
         duration = (row.ended_at or now()) - row.began_at
         return {
             "event_id": row.event_id,

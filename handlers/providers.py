@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from actors._runtime.messages import Message
 from actors.providers.messages import PROVIDERS, Become, EditProvider, provider_key
 from config.clock import now
 from config.documents import Loaded
 from config.ids import parse_uuid
-from db._postgres import connection
 from db.providers.profiles import exists_provider, list_providers
 from db.signals.reads import SignalFilters
 from handlers._http.base import GatewayHandler, known_id
@@ -34,11 +32,6 @@ class ProviderHandler(AccountHandler):
         """Return the profile as the caller sees it. Raises NotFound."""
         return await self.services.profiles.get(provider_id, parse_uuid(self.caller.subject or ""))
 
-    async def ask_provider(self, message: Message[None]) -> None:
-        """Ask the owner of the caller's profile."""
-        key = provider_key(self.user_id)
-        await self.services.actors.ref(PROVIDERS, key).ask(key, message)
-
 
 class AllProviders(ProviderHandler):
     """`/api/providers`"""
@@ -46,8 +39,7 @@ class AllProviders(ProviderHandler):
     @endpoint("List providers", query=ProvidersQuery(), responds=PageOfProviders(), errors=(503,))
     async def get(self, query: Loaded) -> object:
         """The providers with the highest value of the sort field first, those without a value last."""
-        async with connection(self.services.pool) as conn:
-            items, total = await list_providers(conn, **query)
+        items, total = await self.load(list_providers, **query)
         return {"providers": items, "total": total, "limit": query["limit"], "offset": query["offset"]}
 
 
@@ -69,9 +61,8 @@ class SignalsOfProvider(GatewayHandler):
         """The newest first. Every filter that is given must match."""
         known = known_id(provider_id, "Provider")
         paging = {"limit": query.pop("limit"), "offset": query.pop("offset")}
-        async with connection(self.services.pool) as conn:
-            if not await exists_provider(conn, known):
-                raise NotFound("Provider not found")
+        if not await self.load(exists_provider, known):
+            raise NotFound("Provider not found")
         self.finish(await page_of_signals(self.services, SignalFilters(**query, provider_id=known), **paging))
 
 
@@ -84,7 +75,9 @@ class Providerships(ProviderHandler):
         person = await self.find_caller()
         if not person.account.email_verified:
             raise Forbidden("Verify your e-mail address first")
-        await self.ask_provider(Become({"avatar_url": person.account.avatar_url} | body, now()))
+        await self.ask(
+            PROVIDERS, provider_key(self.user_id), Become({"avatar_url": person.account.avatar_url} | body, now())
+        )
         return await self.describe(self.user_id)
 
 
@@ -94,5 +87,5 @@ class MyProvider(ProviderHandler):
     @endpoint("Edit one's own provider profile", body=ProviderChange(), responds=ProviderProfile(), errors=(409, 503))
     async def patch(self, body: Loaded) -> object:
         """Sets the fields that are given; answers all of them."""
-        await self.ask_provider(EditProvider(body, now()))
+        await self.ask(PROVIDERS, provider_key(self.user_id), EditProvider(body, now()))
         return await self.describe(self.user_id)

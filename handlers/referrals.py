@@ -47,8 +47,7 @@ class MyCode(AccountHandler):
     @endpoint("Choose one's referral code", body=CodeChoice(), responds=CodeInForce(), errors=(409, 503))
     async def post(self, body: Loaded) -> object:
         """For users at silver or above. Earlier codes keep working."""
-        async with connection(self.services.pool) as conn:
-            qualified = await achievements.count_qualified(conn, self.user_id)
+        qualified = await self.load(achievements.count_qualified, self.user_id)
         if not may_choose_code(qualified):  # tiers never fall, so this stays true until the owner is asked
             raise Forbidden(f"A code of one's own is for referrers at {CODES_FROM} or above")
         code = await self.ask_account(self.user_id, ChangeCode(body["code"], now()))
@@ -66,8 +65,7 @@ class Clusters(GatewayHandler):
     )
     async def get(self, query: Loaded) -> object:
         """For operators: users who refer themselves do so from few addresses. A household or an office does, too."""
-        async with connection(self.services.pool) as conn:
-            items, total = await sql.list_clusters(conn, **query)
+        items, total = await self.load(sql.list_clusters, **query)
         return {"clusters": items, "total": total, "limit": query["limit"], "offset": query["offset"]}
 
 
@@ -77,8 +75,7 @@ class Join(GatewayHandler):
     @endpoint("Follow a referral link", status=302, errors=(503,))
     async def get(self, code: str) -> None:
         """Redirects to the registration, with the code. A visitor with an unknown code may register all the same."""
-        async with connection(self.services.pool) as conn:
-            owner = await sql.find_owner(conn, code.strip()) if len(code) <= 100 else None
+        owner = await self.load(sql.find_owner, code.strip()) if len(code) <= 100 else None
         page = f"{self.services.settings.frontend_url.rstrip('/')}/register"
         self.redirect(page if owner is None else f"{page}?referral_code={quote(code.strip().upper(), safe='')}")
 

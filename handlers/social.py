@@ -60,16 +60,14 @@ class OneSignalHandler(AccountHandler):
     async def find_signal(self, signal_id: str) -> UUID:
         """Return the signal's id. Raises NotFound."""
         found = known_id(signal_id, "Signal")
-        async with connection(self.services.pool) as conn:
-            if not await signal_exists(conn, found):
-                raise NotFound(NO_SIGNAL)
+        if not await self.load(signal_exists, found):
+            raise NotFound(NO_SIGNAL)
         return found
 
     async def find_own_comment(self, signal_id: str, comment_id: str) -> tuple[UUID, UUID, CommentFacts]:
         """Return signal, comment, and the comment's facts. Raises NotFound; Forbidden for another user's comment."""
         signal, comment = known_id(signal_id, "Signal"), known_id(comment_id, "Comment")
-        async with connection(self.services.pool) as conn:
-            facts = await social.get_comment_facts(conn, comment)
+        facts = await self.load(social.get_comment_facts, comment)
         if facts is None or facts.signal_id != signal:
             raise NotFound(NO_COMMENT)
         if facts.user_id != self.user_id:
@@ -82,13 +80,11 @@ class OneSignalHandler(AccountHandler):
 
     async def show_reactions(self, signal_id: UUID, reaction_type: str) -> Document:
         """Return all reactions as they are now."""
-        async with connection(self.services.pool) as conn:
-            return {"reaction_type": reaction_type, "reactions": await social.get_reactions(conn, signal_id)}
+        return {"reaction_type": reaction_type, "reactions": await self.load(social.get_reactions, signal_id)}
 
     async def show_comment(self, comment_id: UUID) -> Document:
         """Return the comment as it is now, without its replies."""
-        async with connection(self.services.pool) as conn:
-            found = await social.get_comment(conn, comment_id)
+        found = await self.load(social.get_comment, comment_id)
         if found is None:
             raise NotFound(NO_COMMENT)
         return found
@@ -149,8 +145,7 @@ class Comments(OneSignalHandler):
         return await self.show_comment(comment_id)
 
     async def _check_parent(self, signal_id: UUID, parent_id: UUID) -> None:
-        async with connection(self.services.pool) as conn:
-            parent = await social.get_comment_facts(conn, parent_id)
+        parent = await self.load(social.get_comment_facts, parent_id)
         if parent is None or parent.signal_id != signal_id or not parent.is_shown:
             raise NotFound(NO_COMMENT)
         if parent.is_reply:

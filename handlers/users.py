@@ -17,7 +17,6 @@ from actors.users.messages import (
 from config.clock import now
 from config.documents import Loaded
 from config.ids import uuid7
-from db._postgres import connection
 from db.users import preferences
 from db.users.preferences import SettingsRow
 from handlers._http.base import known_id
@@ -56,8 +55,7 @@ class MySettings(PreferencesHandler):
     @endpoint("Get one's settings", responds=UserSettings(), errors=(503,))
     async def get(self) -> object:
         """For a user who has set nothing, the defaults."""
-        async with connection(self.services.pool) as conn:
-            rows = await preferences.load_settings(conn, [self.user_id])
+        rows = await self.load(preferences.load_settings, [self.user_id])
         return rows[0] if rows else SettingsRow(self.user_id)
 
     @endpoint("Change one's settings", body=SettingsChange(), responds=UserSettings(), errors=(503,))
@@ -74,8 +72,7 @@ class MyWatchlist(PreferencesHandler):
     @endpoint("Get one's watchlist", responds=Watchlist(), errors=(503,))
     async def get(self) -> object:
         """In the order in which symbols were added."""
-        async with connection(self.services.pool) as conn:
-            return {"watchlist": await preferences.load_watchlists(conn, [self.user_id])}
+        return {"watchlist": await self.load(preferences.load_watchlists, [self.user_id])}
 
     @endpoint(
         "Watch a symbol",
@@ -112,8 +109,7 @@ class MyViews(PreferencesHandler):
     @endpoint("Get one's saved views", responds=SavedViews(), errors=(503,))
     async def get(self) -> object:
         """The newest first."""
-        async with connection(self.services.pool) as conn:
-            return {"saved_views": await preferences.load_views(conn, [self.user_id])}
+        return {"saved_views": await self.load(preferences.load_views, [self.user_id])}
 
     @endpoint("Save a view", body=NewView(), responds=SavedView(), status=201, errors=(409, 503))
     async def post(self, body: Loaded) -> object:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from operator import attrgetter
 from types import TracebackType
+from typing import Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 import tornado.web
@@ -19,10 +20,11 @@ from tornado.httputil import format_timestamp
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import OutputTransform
 
+from actors._runtime.messages import Message
 from config.ids import parse_uuid
 from config.log import request_id as current_request_id
 from config.tasks import spawn
-from db._postgres import loudness
+from db._postgres import Connection, connection, loudness
 from handlers._http.access import Caller, check_policy
 from handlers._http.body import BODY_BYTES, LINGER_BYTES, check_body_headers, declared_bytes, has_body
 from handlers._http.counting import CountedHandler
@@ -42,6 +44,10 @@ from schemas.errors import (
 )
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+Reply = TypeVar("Reply")
+Row = TypeVar("Row")
 
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
@@ -168,6 +174,24 @@ class GatewayHandler(CountedHandler):
         if self.gateway.services is None:
             raise Unavailable("The server is starting")
         return self.gateway.services
+
+    async def load(
+        self, query: Callable[Concatenate[Connection, P], Awaitable[Row]], *arguments: P.args, **named: P.kwargs
+    ) -> Row:
+        """Run one query on a connection of the pool. Raises DatabaseUnavailable."""
+        async with connection(self.services.pool) as conn:
+            return await query(conn, *arguments, **named)
+
+    async def find(self, what: str, text: str, query: Callable[[Connection, UUID], Awaitable[Row | None]]) -> Row:
+        """Return what the query finds for an id in the path. Raises NotFound (`"Event not found"`)."""
+        found = await self.load(query, known_id(text, what))
+        if found is None:
+            raise NotFound(f"{what} not found")
+        return found
+
+    async def ask(self, kind: str, key: str, message: Message[Reply]) -> Reply:
+        """Ask the owner of `key`; raises its errors, and Unavailable."""
+        return await self.services.actors.ref(kind, key).ask(key, message)
 
     @property
     def received(self) -> bytes:

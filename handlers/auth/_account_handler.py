@@ -14,7 +14,6 @@ from config.clock import now
 from config.documents import Document
 from config.ids import parse_uuid, uuid7
 from config.keys import token_hash
-from db._postgres import connection
 from db.users import accounts, sessions
 from db.users.accounts import PersonRow
 from handlers._http.access import Claims
@@ -77,12 +76,11 @@ class AccountHandler(GatewayHandler):
 
     async def ask_owner(self, key: str, message: Message[Reply]) -> Reply:
         """Ask the owner of an account, of preferences or of an address."""
-        return await self.services.actors.ref(USERS, key).ask(key, message)
+        return await self.ask(USERS, key, message)
 
     async def find_caller(self) -> PersonRow:
         """Return the caller's account as it is now. Raises Unauthorized when there is none."""
-        async with connection(self.services.pool) as conn:
-            person = await accounts.find_by_id(conn, self.user_id)
+        person = await self.load(accounts.find_by_id, self.user_id)
         if person is None:
             raise Unauthorized("The account of this token does not exist")
         return person
@@ -114,8 +112,7 @@ class AccountHandler(GatewayHandler):
 
     async def _is_known_device(self, email: str) -> bool:
         presented = cookies_named(self.request.headers.get_list("Cookie"), REFRESH_COOKIE)
-        async with connection(self.services.pool) as conn:
-            devices = await sessions.find_devices(conn, email, [token_hash(each) for each in presented[:2]])
+        devices = await self.load(sessions.find_devices, email, [token_hash(each) for each in presented[:2]])
         agent = cut_agent(self.request.headers.get("User-Agent"))
         here = (self.caller.counted_address, agent)
         return any(each.has_cookie or (counted_address(each.ip), each.user_agent) == here for each in devices)

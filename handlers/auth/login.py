@@ -8,7 +8,6 @@ from config.clock import now
 from config.documents import Loaded
 from config.keys import token_hash
 from config.metrics import LOGINS, REFRESHES
-from db._postgres import connection
 from db.users import accounts, sessions
 from handlers._http.endpoint import endpoint
 from handlers.auth._account_handler import REFRESH_COOKIE, AccountHandler
@@ -27,8 +26,7 @@ class Logins(AccountHandler):
     )
     async def post(self, body: Loaded) -> object:
         """An unknown address takes as much time as a wrong password, and gets the same answer."""
-        async with connection(self.services.pool) as conn:
-            person = await accounts.find_by_email(conn, body["email"])
+        person = await self.load(accounts.find_by_email, body["email"])
         stored = None if person is None else person.account.password_hash
         verdict = await self.check_password(body["email"], body["password"], stored)
         if not verdict.matches or person is None:
@@ -58,8 +56,7 @@ class Refreshes(AccountHandler):
         if not token or len(token) > TOKEN_CHARACTERS:
             raise Unauthorized("A refresh token is required")
         presented = token_hash(token)
-        async with connection(self.services.pool) as conn:
-            holder = await sessions.find_holder(conn, presented)
+        holder = await self.load(sessions.find_holder, presented)
         if holder is None:
             REFRESHES.labels("unknown").inc()
             raise Unauthorized("Invalid refresh token")

@@ -139,8 +139,7 @@ class OAuthCallback(OAuthHandler):
         self.gateway.revoked.add(ended)
 
     async def _register(self, user: OAuthUser, email: str) -> None:
-        async with connection(self.services.pool) as conn:
-            code = await free_code(conn)
+        code = await self.load(free_code)
         account = AccountRow(uuid7(), email, True, None, user.display_name, user.avatar_url, None, code, now())
         await self.ask_account(account.id, Register(account, None, None, (user.provider, user.subject)))
         REGISTRATIONS.labels(user.provider, "made").inc()

@@ -7,7 +7,6 @@ from config.clock import now
 from config.documents import Loaded
 from config.ids import uuid7
 from config.keys import token_hash
-from db._postgres import connection
 from db.users import tokens
 from handlers._http.endpoint import endpoint
 from handlers.auth._account_handler import AccountHandler
@@ -35,8 +34,7 @@ class PasswordResets(AccountHandler):
     async def post(self, body: Loaded) -> object:
         """Ends every session of the user. A password that is refused leaves the link as it was."""
         link = token_hash(body["token"])
-        async with connection(self.services.pool) as conn:
-            holder = await tokens.find_link(conn, link, "reset")
+        holder = await self.load(tokens.find_link, link, "reset")
         if holder is None:
             raise ValidationFailed.of("token", BAD_TOKEN)
         problems = new_password_problems(body["new_password"], holder.email)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from actors.users.messages import EditProfile, EndSessions, Profile
 from config.documents import Document, Loaded
-from db._postgres import connection
 from db.users import sessions
 from handlers._http.base import known_id
 from handlers._http.endpoint import endpoint
@@ -35,8 +34,7 @@ class MySessions(AccountHandler):
     @endpoint("List one's own sessions", responds=Sessions(), errors=(503,))
     async def get(self) -> object:
         """The most recently used first."""
-        async with connection(self.services.pool) as conn:
-            live = await sessions.load_sessions(conn, [self.user_id])
+        live = await self.load(sessions.load_sessions, [self.user_id])
         own = self.session_id
         fields = ("id", "created_at", "last_used_at", "user_agent", "ip")
         return {
@@ -58,9 +56,8 @@ class OneSession(AccountHandler):
     async def delete(self, session_id: str) -> object:
         """Invalidates the session's tokens from now on."""
         ended = known_id(session_id, "Session")
-        async with connection(self.services.pool) as conn:
-            if not await sessions.had_session(conn, ended, self.user_id):
-                raise NotFound("Session not found")
+        if not await self.load(sessions.had_session, ended, self.user_id):
+            raise NotFound("Session not found")
         await self.ask_account(self.user_id, EndSessions(ended))
         self.gateway.revoked.add((ended,))
         if ended == self.session_id:

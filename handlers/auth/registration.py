@@ -125,8 +125,7 @@ class EmailVerification(AccountHandler):
         return {"message": "The e-mail address is verified"}
 
     async def _find(self, link: bytes) -> tuple[UUID, bool]:
-        async with connection(self.services.pool) as conn:
-            found = await tokens.find_verification(conn, link)
+        found = await self.load(tokens.find_verification, link)
         if found is None:
             raise ValidationFailed.of("token", BAD_TOKEN)
         return found

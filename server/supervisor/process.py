@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from config.settings import describe_settings
 from config.tasks import spawn
@@ -191,9 +191,10 @@ class Child:
 
     async def _gone_within(self, seconds: float, hurry: asyncio.Event) -> bool:
         hurried = spawn(hurry.wait(), name=f"hurry the end of {self.pid}")
+        either: set[asyncio.Future[int] | asyncio.Task[Literal[True]]] = {self.exited, hurried}
         try:
             if not hurry.is_set():
-                await asyncio.wait({self.exited, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if self.running:
                 await asyncio.wait({self.exited}, timeout=0.5 if hurry.is_set() else 0)
             return not self.running
