@@ -66,7 +66,7 @@ class StreamLimits:
         self._by_address: Counter[str] = Counter()
         self._by_user: Counter[str] = Counter()
         self._ended: list[tuple[str, bytes]] = []
-        self._is_telling = False
+        self._is_reporting = False
 
     def enter(self, viewer: Viewer) -> None:
         """Count one more here. Raises Overloaded (503) or RateLimited (429) if that would be too many."""
@@ -85,7 +85,7 @@ class StreamLimits:
         """Count a session for all gateways. Raises RateLimited."""
         if not self._enabled:
             return
-        await self._tell_ended()  # else one that has just been closed could still be counted
+        await self._report_ended()  # else one that has just been closed could still be counted
         keys = _keys(viewer)
         full = await self._eval(ENTER, keys, [session, self._ttl_ms, PER_ADDRESS, PER_USER])
         if full:
@@ -99,9 +99,9 @@ class StreamLimits:
             _decrease(self._by_user, viewer.user_id)
         if self._enabled and session is not None:
             self._ended += ((key, session) for key in _keys(viewer))
-            if not self._is_telling:
-                self._is_telling = True
-                spawn(self._tell_ended(), name="streams that have ended")
+            if not self._is_reporting:
+                self._is_reporting = True
+                spawn(self._report_ended(), name="streams that have ended")
 
     async def renew(self, clients: Iterable[StreamClient]) -> None:
         """Renew sessions that are still open."""
@@ -111,14 +111,16 @@ class StreamLimits:
         if pairs:
             await self._eval(RENEW, [key for key, _ in pairs], [self._ttl_ms, *(session for _, session in pairs)])
 
-    async def _tell_ended(self) -> None:
-        self._is_telling = False
+    async def _report_ended(self) -> None:
+        self._is_reporting = False
         pairs, self._ended = self._ended, []
         if pairs:
             await self._eval(RENEW, [key for key, _ in pairs], [0, *(session for _, session in pairs)])
 
     async def _eval(self, script: str, keys: list[str], args: list[bytes | int]) -> int:
-        # The script's answer; 0 with Redis unavailable.
+        # The script's answer; 0 with Redis unavailable: then nobody waits for it.
+        if not self._redis.is_available:
+            return 0
         try:
             async with self._redis.answering():
                 return int(await self._redis.eval(script, len(keys), *keys, *args))
