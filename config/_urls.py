@@ -42,6 +42,9 @@ class Url(Validator):
         return value
 
 
+WEB_URL = Url("http", "https", error="a URL that begins with http:// or https://")
+
+
 class RedisUrl(Url):
     """A URL for redis-py: by TCP, by TLS, or by a Unix socket."""
 

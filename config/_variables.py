@@ -7,6 +7,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
+from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
@@ -23,35 +24,35 @@ _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 
 
-class _BadItem(ValueError):
-    """An item of a list is invalid; the text is the whole complaint."""
+def read_variable(given: Any, spec: Field[Any]) -> Any:
+    """Parse the text of the setting `spec`, trimmed; any other value is a default, which is returned as it is.
 
-
-def read_variable(text: str, spec: Mapping[str, Any]) -> Any:
-    """Parse a setting's `text`, trimmed. Raises ValueError with the given text and what is expected.
-
-    `spec`: `parse` is one of the kinds below, `check` a validator or None, `secret` whether the text must not be shown.
+    Raises ValidationError with the given text, unless it is secret, and what is expected.
     """
-    text = text.strip()  # a value that was pasted or read from a file often ends with a line break
-    shown = "what is given" if spec["secret"] else repr(_shortened(text))
-    convert, _ = _KINDS[spec["parse"]]
+    if not isinstance(given, str):
+        return given
+    text = given.strip()  # a value that was pasted or read from a file often ends with a line break
+    check, is_secret = spec.metadata["check"], spec.metadata["secret"]
+    kind = spec.metadata["parse"] or str(spec.type)
+    shown = "what is given" if is_secret else repr(_shortened(text))
     if any(unicodedata.category(character) == "Cc" for character in text):
-        raise ValueError(f"{shown} holds a line break or another control character")
+        raise ValidationError(f"{shown} holds a line break or another control character")
+    if text == "" and kind.endswith("| None"):
+        return None
+    parse, what = _KINDS[kind]
     try:
-        value = convert(text)
-        if value is not None and spec["check"] is not None:
-            spec["check"](value)
-    except _BadItem:
-        raise
-    except (ValueError, ValidationError):
-        raise ValueError(f"{shown} is not {_expectation(spec)}") from None
+        value = parse(text)
+    except ValueError:
+        value = _INVALID
+    try:
+        if check is not None and value is not None and value is not _INVALID:
+            check(value)
+    except ValidationError:
+        value = _INVALID
+    if value is _INVALID:
+        nothing = ", or nothing" if kind.endswith("| None") and not is_secret else ""
+        raise ValidationError(f"{shown} is not {_bounded(what, check)}{nothing}")
     return value
-
-
-def default_value(spec: Mapping[str, Any]) -> Any:
-    """Return the value of a setting that is not given."""
-    default = spec["default"]
-    return _KINDS[spec["parse"]][0](default) if isinstance(default, str) else default
 
 
 def dump_variable(value: Any) -> str:
@@ -72,7 +73,7 @@ def networks(text: str) -> tuple[Network, ...]:
         try:
             found.append(ipaddress.ip_network(item, strict=False))
         except ValueError:
-            raise _BadItem(f"{_shortened(item)!r} is not a network, as in 10.0.0.0/8 or ::1/128") from None
+            raise ValidationError(f"{_shortened(item)!r} is not a network, as in 10.0.0.0/8 or ::1/128") from None
     return tuple(found)
 
 
@@ -112,7 +113,7 @@ def _market(text: str) -> str | None:
         try:
             market_sources(text)
         except ValueError as error:
-            raise _BadItem(str(error)) from None
+            raise ValidationError(str(error)) from None
     return text or None
 
 
@@ -121,32 +122,27 @@ def _limits(text: str) -> tuple[tuple[str, int], ...]:
     for item in _names(text):
         route, _, number = item.rpartition("=")
         if " " not in route.strip() or not number.strip().isdecimal() or int(number) < 1:
-            raise _BadItem(f"{_shortened(item)!r} is not METHOD /path=number")
+            raise ValidationError(f"{_shortened(item)!r} is not METHOD /path=number")
         pairs.append((route.strip(), int(number)))
     return tuple(pairs)
 
 
-# The parser of each kind, and the kind's name.
+# The parser of each annotation, and of kinds that need another one; and the kind's name.
 _KINDS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "str": (str, "a text"),
     "int": (_whole, "a whole number"),
     "float": (_number, "a number"),
     "bool": (_flag, "true or false"),
-    "path": (_path, "a path"),
-    "optional": (lambda text: text or None, "a text"),
+    "Path": (_path, "a path"),
+    "str | None": (str, "a text"),
+    "float | None": (_number, "a number"),
+    "tuple[str, ...]": (_names, "a list separated by commas"),
+    "tuple[Network, ...]": (networks, "a list of networks"),
+    "tuple[tuple[str, int], ...]": (_limits, "a list of limits"),
     "postgres": (lambda text: postgres_url(text) if text else None, "a text"),
-    "optional_float": (lambda text: _number(text) if text else None, "a number"),
-    "names": (_names, "a list separated by commas"),
-    "networks": (networks, "a list of networks"),
-    "limits": (_limits, "a list of limits"),
     "market": (_market, "a source of market data"),
 }
-_OPTIONAL = frozenset({"optional", "optional_float"})
-
-
-def _expectation(spec: Mapping[str, Any]) -> str:
-    check, kind = spec["check"], _KINDS[spec["parse"]][1]
-    return _bounded(kind, check) + (", or nothing" if spec["parse"] in _OPTIONAL and not spec["secret"] else "")
+_INVALID = object()
 
 
 def _bounded(kind: str, check: Validator | None) -> str:

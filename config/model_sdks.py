@@ -5,6 +5,14 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Final
 
+MODELS = ("chatgpt", "gemini", "claude", "deepseek", "technical")
+MODEL_KEYS = {
+    "chatgpt": "openai_api_key",
+    "gemini": "google_api_key",
+    "claude": "anthropic_api_key",
+    "deepseek": "deepseek_api_key",
+}
+
 _PACKAGES: Final = {  # by model: the extra, and the SDK's package
     "chatgpt": ("openai", "openai"),
     "gemini": ("google", "google.genai"),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from marshmallow import ValidationError
 
 from config.documents import Document, Loaded
-from config.settings import MODELS
+from config.model_sdks import MODELS
 from schemas._fields import (
     AsItIs,
     Choice,

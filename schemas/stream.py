@@ -9,7 +9,7 @@ from typing import Protocol
 from marshmallow.validate import Length
 
 from config.documents import Document, Loaded
-from config.settings import MODELS
+from config.model_sdks import MODELS
 from schemas._fields import Choice, Identifier, about
 from schemas._instruments import instrument_key
 from schemas._json import parse_object

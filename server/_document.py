@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from config.settings import MODELS
+from config.model_sdks import MODELS
 from schemas import _vocabulary as words
 from schemas._descriptions import DESCRIPTIONS
 from schemas._symbols import ASSET_FORMS

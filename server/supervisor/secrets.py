@@ -8,7 +8,8 @@ import secrets
 import stat
 from pathlib import Path
 
-from config.settings import PROCESS_SECRET, ConfigurationError, Settings
+from config._consistency import PROCESS_SECRET
+from config.settings import ConfigurationError, Settings
 
 _BYTES = 64  # of randomness, enough for every algorithm that JWT_ALGORITHM knows
 _LEAST_CHARACTERS = 43  # of a kept one: 256 bits in base64

@@ -15,7 +15,8 @@ import pytest
 
 from config.clock import rfc3339
 from config.ids import time_of, uuid7
-from config.settings import MODELS, Settings
+from config.model_sdks import MODELS
+from config.settings import Settings
 from db._postgres import create_pool
 from db.lens.stages import NewDecision, insert_decisions
 from schemas import decisions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from marshmallow import ValidationError
+from marshmallow.validate import Length, Validator
 
 from config._entropy import weakness
 from config._variables import read_variable
@@ -37,6 +40,11 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         monkeypatch.setenv(name, "")  # so that it is restored: loading a file writes into the environment
         monkeypatch.delenv(name)
     return monkeypatch
+
+
+def spec_of(parse: str, check: Validator | None) -> dataclasses.Field[str]:
+    """A secret setting that is declared nowhere."""
+    return dataclasses.field(metadata={"parse": parse, "check": check, "secret": True})
 
 
 def problems_of(environment: pytest.MonkeyPatch, **variables: str) -> list[str]:
@@ -98,12 +106,8 @@ def test_no_secret_is_told(environment: pytest.MonkeyPatch) -> None:
 
 
 def test_a_fault_of_a_secret_is_told_without_it() -> None:
-    from marshmallow.validate import Length
-
-    from config._variables import read_variable
-
-    spec = {"name": "X", "parse": "str", "default": "", "check": Length(min=10), "secret": True}
-    with pytest.raises(ValueError, match="what is given is not a text of at least 10 characters") as caught:
+    spec = spec_of("str", Length(min=10))
+    with pytest.raises(ValidationError, match="what is given is not a text of at least 10 characters") as caught:
         read_variable("hunter2", spec)
     assert "hunter2" not in str(caught.value)
 
@@ -217,8 +221,8 @@ def test_every_kind_of_value_is_trimmed(environment: pytest.MonkeyPatch, name: s
 @pytest.mark.parametrize("character", ["\n", "\r", "\0", "\x1b"])
 def test_no_value_holds_a_control_character(environment: pytest.MonkeyPatch, character: str) -> None:
     if character == "\0":  # no environment can hold it
-        with pytest.raises(ValueError, match="what is given holds a line break") as caught:
-            read_variable(f"sk-{character}x", {"parse": "str", "check": None, "secret": True})
+        with pytest.raises(ValidationError, match="what is given holds a line break") as caught:
+            read_variable(f"sk-{character}x", spec_of("str", None))
         assert "sk-" not in str(caught.value)
         return
     assert problems_of(environment, OPENAI_API_KEY=f"sk-1{character}2") == [

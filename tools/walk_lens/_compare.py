@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from actors.lens.features import PROFILE_QUERIES
-from config.settings import MODELS
+from config.model_sdks import MODELS
 from schemas._vocabulary import DecisionKind, Direction, EventStage, EventState, EventType, values_of
 
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
