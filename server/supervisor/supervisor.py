@@ -72,17 +72,27 @@ class Supervisor:
                 self._reaper.close()
 
     async def _start(self) -> None:
+        """Start Ray's head beside the stores, which it does not need, then the gateways, which need all of them."""
         plan, attempts = self._plan, self._policy.first_attempts
-        for service in plan.stores:
-            await self._bring_up(self._unit(service), attempts)
-            self._keep(service)
-        if plan.migration is not None:
-            await self._migrate()
-        if plan.ray is not None:
-            await self._bring_up(self._unit(plan.ray), attempts)
-            if plan.actor_logs is not None:
-                self._keepers["actor logs"] = spawn(self._follow(plan.actor_logs), name="follow the actors' logs")
+        head = spawn(_outcome(lambda: self._start_ray(attempts)), name="start Ray")
+        try:
+            for service in plan.stores:
+                await self._bring_up(self._unit(service), attempts)
+                self._keep(service)
+            if plan.migration is not None:
+                await self._migrate()
+            if (failure := await head) is not None:
+                raise failure
+        finally:
+            await cancel(head)
         await self._start_gateways_on(plan.ray, attempts)
+
+    async def _start_ray(self, attempts: int | None) -> None:
+        if self._plan.ray is not None:
+            await self._bring_up(self._unit(self._plan.ray), attempts)
+            if self._plan.actor_logs is not None:
+                following = spawn(self._follow(self._plan.actor_logs), name="follow the actors' logs")
+                self._keepers["actor logs"] = following
 
     async def _start_gateways_on(self, ray: Service | None, attempts: int | None) -> None:
         """Start the gateways for the first time; it fails when Ray dies meanwhile."""

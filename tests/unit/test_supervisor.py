@@ -114,16 +114,19 @@ async def test_services_start_in_order_and_stop_in_reverse(world: World) -> None
         [world.service("gateway")], [world.service("postgres"), world.service("valkey")], None, world.service("ray")
     )
     async with supervised(world, plan):
-        assert [line for line in world.story if line.startswith("up")] == [
-            "up postgres",
-            "up valkey",
-            "up ray",
-            "up gateway",
-        ]
+        ups = [line for line in world.story if line.startswith("up")]
+        assert [line for line in ups if line != "up ray"] == ["up postgres", "up valkey", "up gateway"]
+        assert ups.index("up ray") < ups.index("up gateway")
         world.story.clear()
     assert world.story == ["tidy gateway", "tidy ray", "tidy valkey", "tidy postgres"]
     assert world.instance.processes() == []
     assert "asked" in (world.instance.log_dir / "gateway.log").read_text()
+
+
+async def test_ray_starts_beside_the_stores(world: World) -> None:
+    slow = world.service("postgres", ready=lambda: "up ray" in world.story)
+    async with supervised(world, Plan([world.service("gateway")], [slow], None, world.service("ray"))):
+        assert [line for line in world.story if line.startswith("up")] == ["up ray", "up postgres", "up gateway"]
 
 
 async def test_a_store_that_dies_is_started_again_and_the_gateway_goes_on(world: World) -> None:
