@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
-from operator import attrgetter
-from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
+
+from db.streaks import StreakRow, StreakType
 
 _DAY = timedelta(days=1)
 _MOMENT = timedelta(microseconds=1)
@@ -39,29 +40,36 @@ class Streak:
     seen_at: datetime | None = None  # the latest activity, to the quarter of an hour in which no midnight can be
 
 
-_of_row = attrgetter(
-    "current_count",
-    "longest_count",
-    "started_on",
-    "last_on",
-    "seen_on",
-    "zone",
-    "counted_on",
-    "counted_at",
-    "seen_at",
-)
-_of_streak = attrgetter(*Streak.__match_args__)
+def from_row(row: StreakRow) -> Streak:
+    """Return a streak from its row."""
+    return Streak(
+        row.current_count,
+        row.longest_count,
+        row.started_on,
+        row.last_on,
+        row.seen_on,
+        row.zone,
+        row.counted_on,
+        row.counted_at,
+        row.seen_at,
+    )
 
 
-def from_row(row: Any) -> Streak:
-    """Return a streak from its row in either streak table."""
-    return Streak(*_of_row(row))
-
-
-def to_columns(streak: Streak) -> tuple[Any, ...]:
-    """Return the columns of a streak: those that follow the owner and the type in either streak table."""
-    columns: tuple[Any, ...] = _of_streak(streak)
-    return columns
+def to_row(owner_id: UUID, kind: StreakType, streak: Streak) -> StreakRow:
+    """Return the row of a streak of a user or of a provider."""
+    return StreakRow(
+        owner_id,
+        kind,
+        streak.current,
+        streak.longest,
+        streak.started_on,
+        streak.last_on,
+        streak.seen_on,
+        streak.zone,
+        streak.counted_on,
+        streak.counted_at,
+        streak.seen_at,
+    )
 
 
 @dataclass(frozen=True, slots=True)

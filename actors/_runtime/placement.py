@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from actors._runtime.ref import Limits
+from actors._runtime.ref import MailboxLimits
 from config.settings import ConfigurationError
 
 TOGETHER = "lens=lens/intake+lens/enrich+lens/evaluate+lens/publish core=providers+users+leaderboards+ingest@1"
@@ -20,7 +20,7 @@ class ActorSpec:
     behaviour: str  # "actors.lens.intake:Intake"
     shards: int = 1
     pool_size: int = 4  # Postgres connections, at least 2 (a take-over may need two): concurrent batches
-    limits: Limits = field(default_factory=Limits)
+    limits: MailboxLimits = field(default_factory=MailboxLimits)
 
     def name_of(self, shard: int) -> str:
         """Return the name of one actor: the kind, and the shard where there are several."""

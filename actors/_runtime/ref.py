@@ -30,7 +30,7 @@ Reply = TypeVar("Reply")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class MailboxLimits:
     """The bounds of one ActorRef."""
 
     waiting: int = 10_000  # messages; past it `ask` raises Overloaded and `tell` returns False
@@ -71,10 +71,10 @@ class ActorRef:
     again under the same command id applies it once. A failed call is retried while a caller still waits.
     """
 
-    def __init__(self, name: str, transport: Transport, limits: Limits | None = None) -> None:
+    def __init__(self, name: str, transport: Transport, limits: MailboxLimits | None = None) -> None:
         self.name = name
         self._transport = transport
-        self._limits = limits or Limits()
+        self._limits = limits or MailboxLimits()
         self._waiting: deque[_Entry] = deque()
         self._under_way: list[_Entry] = []
         self._sent = 0  # messages in the last batch

@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import ActorDiedError, RayError
 
 from actors._runtime.placement import ActorProcess, ActorSpec, place
-from actors._runtime.ref import ActorRef, Limits
+from actors._runtime.ref import ActorRef, MailboxLimits
 from actors._runtime.runtime import NAMESPACE, Stats, remote_runtime
 from actors._runtime.transport import BytesTransport, Transport, Undelivered
 from actors.ingest import INGEST
@@ -38,7 +38,9 @@ _Handle = Any  # Ray's handle of an actor: its methods are those of ActorRuntime
 # Every kind of actor in the system; those of the pipeline have LENS_SHARDS shards.
 SPECS: tuple[ActorSpec, ...] = (
     # A commit costs its process some 3 ms whatever it holds: under load twice as many signals share one.
-    ActorSpec(INTAKE, "actors.lens.intake:Intake", limits=Limits(pause_seconds_each=0.0005, pause_seconds=0.015)),
+    ActorSpec(
+        INTAKE, "actors.lens.intake:Intake", limits=MailboxLimits(pause_seconds_each=0.0005, pause_seconds=0.015)
+    ),
     ActorSpec(ENRICH, "actors.lens.enrich:Enrich"),
     ActorSpec(EVALUATE, "actors.lens.evaluate:Evaluate"),
     ActorSpec(PUBLISH, "actors.lens.publish:Publish"),

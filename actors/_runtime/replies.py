@@ -14,7 +14,7 @@ import io
 import pickle
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from functools import cache
@@ -41,7 +41,7 @@ def encode_reply(message: Message[object], reply: object) -> bytes:
     raise UnreadableReply(f"{type(message).__name__} is not answered with {type(reply).__name__}")
 
 
-def decode_reply(message: Message[object], stored: bytes) -> Any:
+def decode_reply(message: Message[object], stored: bytes) -> object:
     """Decode the stored reply to `message`. Raises UnreadableReply."""
     declared = _types(type(message))
     try:
@@ -64,9 +64,9 @@ _ROW = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])
 
 
 @cache
-def _types(message: type[Message[object]]) -> Mapping[str, tuple[Any, msgspec.msgpack.Decoder[Any]]]:
+def _types(message: type[Message[object]]) -> Mapping[str, tuple[type | None, msgspec.msgpack.Decoder[object]]]:
     """Return the reply types of a message, by name: what `isinstance` needs (None: anything), and the decoder."""
-    found: dict[str, tuple[Any, msgspec.msgpack.Decoder[Any]]] = {}
+    found: dict[str, tuple[type | None, msgspec.msgpack.Decoder[object]]] = {}
     for each in _members(declared_reply(message)):
         check = None if each is Any else (typing.get_origin(each) or each)
         name = each.__name__ if isinstance(each, type) else str(each)
@@ -83,7 +83,7 @@ def declared_reply(message: type[Message[object]]) -> Any:
     return Any
 
 
-def _members(declared: Any) -> tuple[Any, ...]:
+def _members(declared: object) -> tuple[Any, ...]:
     if isinstance(declared, types.UnionType) or typing.get_origin(declared) is typing.Union:
         return typing.get_args(declared)
     return (declared,)
@@ -96,14 +96,14 @@ class _OldReply(pickle.Unpickler):
         super().__init__(file)
         self._known = _constructors(message)
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         """See pickle. Raises UnreadableReply for whatever is not declared."""
         found = self._known.get((module, name))
         if found is None:
             raise UnreadableReply(f"the stored answer names {module}.{name}")
         return found
 
-    def persistent_load(self, pid: Any) -> Any:
+    def persistent_load(self, pid: object) -> object:
         """See pickle: there are none."""
         raise UnreadableReply(f"the stored answer refers to {pid!r}")
 
@@ -113,23 +113,23 @@ _PLAIN = (UUID, pgproto.UUID, datetime, date, timezone, timedelta, Decimal)
 
 
 @cache
-def _constructors(message: type[Message[object]]) -> Mapping[tuple[str, str], Any]:
+def _constructors(message: type[Message[object]]) -> Mapping[tuple[str, str], Callable[..., object]]:
     kinds = (*_PLAIN, *_records(declared_reply(message), set()))
     return {(each.__module__, each.__qualname__): _maker(each) for each in kinds}
 
 
-def _maker(kind: type) -> Any:
+def _maker(kind: type) -> Callable[..., object]:
     # A pickle can set attributes of what it was given, of a class too, unless that has a `__setstate__`.
     if hasattr(kind, "__setstate__"):
         return kind
 
-    def make(*arguments: Any) -> Any:
+    def make(*arguments: object) -> object:
         return kind(*arguments)
 
     return make
 
 
-def _records(declared: Any, seen: set[Any]) -> Iterator[type]:
+def _records(declared: object, seen: set[object]) -> Iterator[type]:
     """Yield the records of ours that a type is, or has in its fields."""
     if declared in seen:
         return

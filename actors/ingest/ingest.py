@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from actors._runtime.context import ActorContext, Behaviour
 from actors._runtime.messages import Envelope
@@ -40,7 +39,7 @@ class Ingest(Behaviour):
             await self._kafka.stop()
         await self._redis.stop()
 
-    async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
+    async def process(self, batch: Sequence[Envelope]) -> Sequence[object]:
         """Accept no messages: this actor reads its own sources."""
         return [Internal("ingest takes no messages") for _ in batch]
 

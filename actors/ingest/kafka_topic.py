@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from actors.ingest.acceptance import MOST_MESSAGES, Acceptance
 from actors.ingest.received import Received
@@ -161,12 +161,12 @@ class KafkaTopic:
         metrics.INGEST_CONNECTED.labels("kafka").set(is_open)
 
 
-def _received(record: ConsumerRecord[Any, Any]) -> Received:
+def _received(record: ConsumerRecord[bytes, bytes]) -> Received:
     origin = f"{record.topic}/{record.partition}@{record.offset}"
     return Received.by_kafka(record.value or b"", origin, record.timestamp)
 
 
-def _ends(found: Mapping[TopicPartition, Sequence[ConsumerRecord[Any, Any]]]) -> dict[TopicPartition, int]:
+def _ends(found: Mapping[TopicPartition, Sequence[ConsumerRecord[bytes, bytes]]]) -> dict[TopicPartition, int]:
     return {partition: records[-1].offset + 1 for partition, records in found.items()}
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 from uuid import UUID
 
 from actors._runtime.messages import Message
 from config.clock import now
+from config.documents import Loaded
 from config.values import field
 from db.providers.follows import FollowRow
 
@@ -55,7 +55,7 @@ class Become(Message[None]):
     already, and when the name is taken or looks like one that is.
     """
 
-    profile: Mapping[str, Any]
+    profile: Loaded
     at: datetime
 
 
@@ -67,5 +67,5 @@ class EditProvider(Message[None]):
 
     idempotent: ClassVar[bool] = True
 
-    changes: Mapping[str, Any]
+    changes: Loaded
     at: datetime = field(default_factory=now)

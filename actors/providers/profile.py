@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from actors.providers.messages import Become, EditProvider
+from config.documents import Loaded
 from db.providers.profiles import ProfileRow
 from schemas._confusables import name_key, skeletons
 from schemas._names import RENAME_DAYS, has_idle_characters
@@ -50,7 +49,7 @@ def check_characters(display_name: str) -> None:
         raise ValidationFailed.of("display_name", IDLE_CHARACTERS)
 
 
-def _with(profile: ProfileRow, changes: Mapping[str, Any]) -> ProfileRow:
+def _with(profile: ProfileRow, changes: Loaded) -> ProfileRow:
     changed = replace(profile, **changes)
     if changed.display_name != profile.display_name:
         looks = skeletons(changed.display_name)

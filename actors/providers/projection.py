@@ -92,7 +92,7 @@ class Projection:
 
     def streak_rows(self) -> list[StreakRow]:
         """Return the changed streaks as rows."""
-        return [StreakRow(*key, *streaks.to_columns(each)) for key, each in self.streaks.items()]
+        return [streaks.to_row(*key, each) for key, each in self.streaks.items()]
 
     def _queue(self, key: PositionKey) -> deque[tuple[OutcomeRow, bool]]:
         return self._waiting.setdefault(key, deque())

@@ -5,12 +5,12 @@ Times come from the sender, so that the owner's rules stay pure. Secrets do not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 from uuid import UUID
 
 from actors._runtime.messages import Message
+from config.documents import Loaded
 from config.values import Value
 from db.users.accounts import AccountRow
 from db.users.preferences import SettingsRow, ViewRow, WatchlistRow
@@ -185,7 +185,7 @@ class EditProfile(Message[Profile]):
 
     idempotent: ClassVar[bool] = True
 
-    changes: Mapping[str, Any]
+    changes: Loaded
 
 
 class ChangeCode(Message[str]):
@@ -219,7 +219,7 @@ class EditSettings(Message[SettingsRow]):
 
     idempotent: ClassVar[bool] = True
 
-    changes: Mapping[str, Any]
+    changes: Loaded
 
 
 class Watch(Message[tuple[WatchlistRow, bool]]):
@@ -229,7 +229,7 @@ class Watch(Message[tuple[WatchlistRow, bool]]):
     """
 
     symbol: str
-    changes: Mapping[str, Any]
+    changes: Loaded
     at: datetime
 
 
@@ -246,7 +246,7 @@ class SaveView(Message[ViewRow]):
     view_id: UUID
     name: str
     description: str | None
-    filters: Mapping[str, Any]
+    filters: Loaded
     is_default: bool
     at: datetime
 
@@ -255,7 +255,7 @@ class EditView(Message[ViewRow]):
     """Set the named fields of a view; raises NotFound, and Conflict for a name that is taken."""
 
     view_id: UUID
-    changes: Mapping[str, Any]
+    changes: Loaded
 
 
 class DeleteView(Message[None]):

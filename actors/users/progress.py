@@ -10,7 +10,7 @@ from uuid import UUID
 
 from actors._runtime.messages import Message
 from actors._runtime.virtual import Effect, Transition, events_of
-from actors.streaks import Streak, from_row, record, to_columns
+from actors.streaks import Streak, from_row, record, to_row
 from actors.users.achievements import Facts, due
 from actors.users.messages import Activity, FirstFollow, ProviderFacts, Qualify
 from actors.users.referrals import REFERRALS, tier_of
@@ -18,7 +18,7 @@ from db import achievements, referrals
 from db._postgres import Connection
 from db.achievements import UnlockedRow
 from db.referrals import ActedRow, QualifiedRow
-from db.streaks import EndedStreakRow, StreakRow, StreakType, insert_ended, load_streaks, upsert_streaks
+from db.streaks import EndedStreakRow, StreakType, insert_ended, load_streaks, upsert_streaks
 from schemas.errors import Conflict, Internal, NotFound
 
 MAILBOX_COUNTED = "A referral by this mailbox has counted already"
@@ -130,7 +130,7 @@ async def load(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, ProgressS
 async def save(conn: Connection, transitions: Sequence[_Transition]) -> None:
     """Save streaks, achievements and referrals; raises Conflict for a mailbox that has counted."""
     streaks = {
-        (each.key, kind): StreakRow(each.after.user_id, kind, *to_columns(streak))
+        (each.key, kind): to_row(each.after.user_id, kind, streak)
         for each in transitions
         for kind, streak in each.after.streaks.items()
         if each.before.streaks.get(kind) is not streak

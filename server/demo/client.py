@@ -23,7 +23,7 @@ REQUEST_SECONDS = 30.0
 NO_CODE = "?"
 """The code of a refusal without a code, which is not this product's."""
 
-_AWAY_SECONDS = 20.0  # that a server may take to restart before it counts as gone
+_PATIENCE_SECONDS = 20.0  # that a server may take to restart before it counts as gone
 _FIRST_ADDRESS = int(ipaddress.ip_address("127.77.0.1"))
 
 
@@ -31,7 +31,7 @@ class DemoFailed(Exception):
     """The demo cannot go on; the text is for the person who started it."""
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The server has refused a request."""
 
     def __init__(self, what: str, status: int, code: str, detail: str) -> None:
@@ -98,8 +98,8 @@ class Client:
     async def ask(
         self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None, patient: bool = True
     ) -> Answer:
-        """Send a request; a `patient` client waits when limited. Raises Refused; DemoFailed when no server answers."""
-        away = 0.0
+        """Send a request; a `patient` client waits when limited. Raises RequestRefused; DemoFailed with no server."""
+        waited = 0.0
         data = None if body is None else orjson.dumps(body)
         fields = {**(headers or {}), **({} if data is None else {"Content-Type": "application/json"})}
         # Encoded as it stands: a symbol in a path may hold an encoded slash.
@@ -118,18 +118,18 @@ class Client:
                         f"nobody answers at {self.host.url}: start the server first, `make run`; "
                         "one that runs elsewhere is found by its DATA_DIR, or by --url"
                     ) from None
-                if away >= _AWAY_SECONDS:
+                if waited >= _PATIENCE_SECONDS:
                     raise DemoFailed(
                         f"{self.host.url} does not answer any more: {type(error).__name__} {error}"
                     ) from None
-                away += 1.0
+                waited += 1.0
                 await asyncio.sleep(1.0)
                 continue
             self.host.was_there = True
             if answer.status < 400:
                 return answer
-            if answer.status == 503 and away < _AWAY_SECONDS:
-                away += after
+            if answer.status == 503 and waited < _PATIENCE_SECONDS:
+                waited += after
                 await asyncio.sleep(after)
             elif answer.status == 429 and patient:
                 self.host.tell_wait(after)
@@ -162,17 +162,17 @@ class Account(Client):
         """Log in, creating the account where there is none. `expected`: it should exist.
 
         The likelier case is tried first: the server takes a quarter of a second for each password.
-        Raises DemoFailed, Refused, NoEmail.
+        Raises DemoFailed, RequestRefused, NoEmail.
         """
         if expected:
             try:
                 return await self._log_in()
-            except Refused as error:
+            except RequestRefused as error:
                 if error.status not in (401, 403):
                     raise
         try:
             await self._register(referral_code)
-        except Refused as error:
+        except RequestRefused as error:
             if error.status != 409:
                 raise
             await self._return()
@@ -184,7 +184,7 @@ class Account(Client):
         """Log in to an account of an earlier run, which may have ended before the e-mail was read."""
         try:
             await self._log_in()
-        except Refused as error:
+        except RequestRefused as error:
             if error.status != 403:
                 raise
             await super().ask("POST", "/auth/resend-verification", {"email": self.person.email})
@@ -203,7 +203,7 @@ class Account(Client):
             given = {**(headers or {}), "Authorization": f"Bearer {self._token}"}
             try:
                 return await super().ask(method, path, body, headers=given, patient=patient)
-            except Refused as error:
+            except RequestRefused as error:
                 if error.status != 401 or is_last:
                     raise
             await self.renew()
@@ -213,7 +213,7 @@ class Account(Client):
         """Renew the token, which states the account's present role."""
         try:
             self._take(await super().ask("POST", "/auth/refresh", headers={"Cookie": f"refresh_token={self._cookie}"}))
-        except Refused as error:
+        except RequestRefused as error:
             if error.status != 401:
                 raise
             await self._log_in()
@@ -260,4 +260,4 @@ def _refuse(what: str, answer: Answer) -> NoReturn:
     document = answer.json if isinstance(answer.json, dict) else {}
     error = document.get("error")
     error = error if isinstance(error, dict) else {}
-    raise Refused(what, answer.status, error.get("code", NO_CODE), document.get("detail", "no reason given"))
+    raise RequestRefused(what, answer.status, error.get("code", NO_CODE), document.get("detail", "no reason given"))

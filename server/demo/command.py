@@ -12,7 +12,7 @@ from config.settings import Settings
 from handlers.demo import instance_name
 from server.demo._progress import Progress
 from server.demo.cast import KING, PASSWORD
-from server.demo.client import NO_CODE, Client, DemoFailed, Host, Refused
+from server.demo.client import NO_CODE, Client, DemoFailed, Host, RequestRefused
 from server.demo.community import SMALL, Cast, Community
 from server.demo.emails import Emails, NoEmail
 from server.demo.filling import Filling
@@ -42,10 +42,10 @@ def run(settings: Settings, options: Options) -> int:
             asyncio.run(_run(settings, options, progress))
         except KeyboardInterrupt:
             progress.say("\n  Stopped. The community stays; `run.py demo` goes on with it.")
-        except (DemoFailed, NoRecordings, NoEmail, Refused) as error:
+        except (DemoFailed, NoRecordings, NoEmail, RequestRefused) as error:
             return _fail(progress, [error])
         except ExceptionGroup as group:
-            expected, others = group.split((DemoFailed, NoEmail, Refused))
+            expected, others = group.split((DemoFailed, NoEmail, RequestRefused))
             if others is not None or expected is None:
                 raise
             return _fail(progress, _leaves(expected))
@@ -84,11 +84,11 @@ async def _run(settings: Settings, options: Options, progress: Progress) -> None
 async def _find(host: Host, settings: Settings) -> None:
     """Find the server. Raises DemoFailed unless a development server answers that runs on our DATA_DIR."""
     client = Client(host)
-    with suppress(Refused):  # 503 while it starts: the next request shows more
+    with suppress(RequestRefused):  # 503 while it starts: the next request shows more
         await client.get("/ready")
     try:
         server = await client.get("/api/v1/demo")
-    except Refused as error:
+    except RequestRefused as error:
         if error.code == NO_CODE:  # a server that refuses so is not ours
             raise DemoFailed(
                 f"{host.url} is not a TradeStream server: it answers {error.status}; "

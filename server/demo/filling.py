@@ -13,7 +13,7 @@ from config.tasks import cancel, spawn
 from schemas.backfill import MOST_PAST
 from server.demo._progress import Progress
 from server.demo.cast import COMMENTS, KING, REPLIES, Person
-from server.demo.client import Account, Client, DemoFailed, Refused
+from server.demo.client import Account, Client, DemoFailed, RequestRefused
 from server.demo.community import Cast, Community, for_each
 from server.demo.prices import Market
 from server.demo.state import State
@@ -36,7 +36,7 @@ class Filling:
         self._client = Client(community.host)
 
     async def run(self) -> None:
-        """Run all steps. Raises DemoFailed, Refused."""
+        """Run all steps. Raises DemoFailed, RequestRefused."""
         # While accounts are made: the server hashes passwords meanwhile.
         past = None if self._state.past else spawn(self._score(), name="score the past")
         try:
@@ -85,7 +85,7 @@ class Filling:
         if provider is not None and not account.is_provider:
             try:
                 await account.post("/api/providers/become", provider.profile)
-            except Refused as error:
+            except RequestRefused as error:
                 if error.status != 409:  # an earlier run has done this
                     raise
             await account.renew()
@@ -185,7 +185,7 @@ class Filling:
             if author is not None and author is not account and self._random.random() < 0.6:
                 answer = {"content": self._random.choice(REPLIES), "parent_id": said["id"]}
                 await author.ask("POST", path, answer, patient=False)
-        except Refused as error:
+        except RequestRefused as error:
             if error.status not in (409, 429):  # the same comment a moment ago; or 20 within the hour
                 raise
 
@@ -207,7 +207,7 @@ class Filling:
             }
             try:
                 await account.post("/api/user/saved-views", view)
-            except Refused as error:
+            except RequestRefused as error:
                 if error.status != 409:
                     raise
 
@@ -220,7 +220,7 @@ class Filling:
         for _ in range(20):
             try:
                 await king.post("/api/referrals/custom-code", {"code": "KING42"})
-            except Refused as error:
+            except RequestRefused as error:
                 if error.status != 403:
                     raise
                 await asyncio.sleep(0.5)

@@ -14,7 +14,7 @@ from config.clock import now, rfc3339
 from config.ids import uuid7
 from server.demo._progress import Progress
 from server.demo.cast import COMMENTS
-from server.demo.client import Account, Client, DemoFailed, Refused
+from server.demo.client import Account, Client, DemoFailed, RequestRefused
 from server.demo.community import Community
 from server.demo.state import State
 from server.demo.trading import Trade, commentary_of, next_quick_trade, next_trade, size_of
@@ -73,10 +73,10 @@ class Trickle:
         try:
             self._done[await act()] += 1
             self._refusals = 0
-        except Refused as error:
+        except RequestRefused as error:
             self._note(error)
 
-    def _note(self, error: Refused) -> None:
+    def _note(self, error: RequestRefused) -> None:
         self._done["refused"] += 1
         if error.status == 429:  # this account's limit is reached; others' are not
             return
@@ -174,7 +174,7 @@ class Trickle:
         account = self.somebody()
         try:
             await account.ask("POST", path, {"content": self._random.choice(COMMENTS)}, patient=False)
-        except Refused as error:
+        except RequestRefused as error:
             if error.status != 409:  # the same comment was made there a moment ago
                 raise
         return "comments"

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors._runtime.messages import UNDECODABLE, Envelope, Message, decode, encode, encode_replies
-from actors._runtime.ref import ActorRef, Limits
+from actors._runtime.ref import ActorRef, MailboxLimits
 from actors._runtime.transport import BytesTransport, Undelivered
 from config.ids import uuid7
 from config.tasks import spawn
@@ -89,7 +89,7 @@ class Actor:
 
 def ref_to(actor: Any, **limits: Any) -> ActorRef:
     """A mailbox of `actor`."""
-    bounds = Limits(**limits)
+    bounds = MailboxLimits(**limits)
     return ActorRef("test/actor", BytesTransport(actor.deliver, bounds.batch_bytes), bounds)
 
 

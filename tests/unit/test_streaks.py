@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.streaks import Run, Streak, from_row, is_alive, local_day, next_midnight, record, record_all, to_columns
-from db.streaks import StreakRow
+from actors.streaks import Run, Streak, from_row, is_alive, local_day, next_midnight, record, record_all, to_row
 
 ZONES = (
     "UTC",
@@ -160,7 +159,7 @@ def test_a_streak_of_dates_alone_goes_on() -> None:
 
 def test_a_stored_streak_is_the_same_one() -> None:
     streak, _ = record(None, local("UTC", "2026-01-01 12:00"), "UTC")
-    row = StreakRow(UUID(int=1), "login", *to_columns(streak))
+    row = to_row(UUID(int=1), "login", streak)
     assert from_row(row) == streak
 
 
