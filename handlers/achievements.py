@@ -22,6 +22,7 @@ from db.streaks import StreakRow, load_zones, streaks_of
 from handlers._http.endpoint import endpoint, endpoint_of
 from handlers._http.json import encode
 from handlers.auth._account_handler import AccountHandler
+from schemas._vocabulary import UserStreakType, values_of
 from schemas.achievements import AchievementDefinitions, MyAchievements, MyStreaks
 from schemas.errors import AppError
 
@@ -32,7 +33,7 @@ _DOCUMENT = encode(AchievementDefinitions().dump({"achievements": ACHIEVEMENTS})
 # Keyed by its content: a process that runs other code has another table.
 CACHE_KEY = f"tradestream:achievements:{hashlib.sha256(_DOCUMENT).hexdigest()[:16]}"
 
-EVERYBODY = ("login", "analysis_post")
+EVERYBODY = values_of(UserStreakType)
 PROVIDERS = ("login", "profitable_signal", "provider_signal", "analysis_post")
 
 

@@ -1,6 +1,6 @@
 """Descriptions of fields that have the same name in many schemas, for the OpenAPI document.
 
-A field's own `metadata={"description": …}` counts first, then `Schema.field` here, then the field's name.
+A field's own description (`schemas._fields.about`) counts first, then `Schema.field` here, then the field's name.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ PredictionPlatform = Literal["polymarket", "kalshi"]
 # Raw signals
 EventType = Literal["OPEN_SIGNAL", "CLOSE_SIGNAL"]
 Direction = Literal["long", "short", "close_long", "close_short"]
-Side = Literal["long", "short"]
+Side = Literal["long", "short"]  # of a prediction: its YES, its NO
 EventState = Literal["RECEIVED", "ENQUEUED", "ENRICHED", "MODEL_DONE", "PUBLISHED", "REJECTED", "FAILED"]
 EventStage = Literal["ENQUEUE", "ENRICH", "EVALUATE", "PUBLISH", "COMPLETE", "DEAD_LETTER"]
 
@@ -60,6 +60,16 @@ ChangePeriod = Literal["week", "month"]
 ProviderStreakType = Literal["profitable_signal", "provider_signal"]
 
 # Users
+Permission = Literal[
+    "read:signals",
+    "read:providers",
+    "write:settings",
+    "write:watchlist",
+    "write:follows",
+    "write:reactions",
+    "read:achievements",
+    "write:provider",
+]
 ReadyStatus = Literal["ready", "not_ready"]
 Theme = Literal["dark", "light", "system"]
 UserStreakType = Literal["login", "analysis_post"]

@@ -10,17 +10,6 @@ from schemas._passwords import LONGEST, SHORTEST, password_problem
 from schemas._people import AnyEmail, DisplayName, EmailAddress, HttpsUrl, Prose, normalise_text
 from schemas._queries import QueryFlag, QuerySchema
 
-PERMISSIONS = (
-    "read:signals",
-    "read:providers",
-    "write:settings",
-    "write:watchlist",
-    "write:follows",
-    "write:reactions",
-    "read:achievements",
-    "write:provider",
-)
-
 _PASSWORD = about(f"{SHORTEST}-{LONGEST} characters of any kind; not a common one, not the e-mail.")
 _VERIFICATION = about("From the link in the mail. Once the address is verified, a used one is as good as before.")
 

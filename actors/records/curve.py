@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 
-from actors.records.returns import UNIT, Side, cost_of, return_of, rounded, times
+from actors.records.returns import UNIT, cost_of, return_of, rounded, times
+from schemas._vocabulary import Side
 
 Instrument = tuple[str, str]
 """Asset type and canonical instrument."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Final
 
-Side = Literal["long", "short"]
-"""`long` also means the YES of a prediction, `short` its NO."""
+from schemas._vocabulary import Side
 
 UNIT: Final = 10**12
 """One, in the units of returns, fractions, costs and equity."""

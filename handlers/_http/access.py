@@ -12,6 +12,7 @@ import jwt
 from config._variables import Network
 from config.addresses import Address, counted_address, parse_address
 from config.settings import Settings
+from schemas._vocabulary import Permission
 from schemas.errors import Forbidden, Unauthorized
 
 ISSUER = "tradestream.io"
@@ -30,7 +31,7 @@ class Access:
     name: str
     identity: Literal["ignored", "optional", "required"] = "ignored"
     internal: bool = False
-    permission: str | None = None
+    permission: Permission | None = None
     query_token: bool = False
     cookie: bool = False
 
@@ -47,7 +48,7 @@ INTERNAL = Access("internal network", internal=True)
 COOKIE_HOLDER = Access("refresh cookie", cookie=True)
 
 
-def permission(name: str) -> Access:
+def permission(name: Permission) -> Access:
     """Return the policy for callers whose token holds the permission."""
     return Access(f"permission {name}", identity="required", permission=name)
 

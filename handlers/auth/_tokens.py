@@ -13,13 +13,16 @@ from config.clock import now
 from config.keys import derive_key, derive_token, encode_token
 from config.settings import Settings
 from handlers._http.access import AUDIENCE, ISSUER
+from schemas._vocabulary import Permission
 
 ACCESS_SECONDS = 900
 DEMO_SECONDS = 3600
 
-EVERYONE = ("read:signals", "read:providers")
-VERIFIED = ("write:settings", "write:watchlist", "write:follows", "write:reactions", "read:achievements")
-PROVIDERS = ("write:provider",)
+EVERYONE: tuple[Permission, ...] = ("read:signals", "read:providers")
+VERIFIED: tuple[Permission, ...] = (
+    *("write:settings", "write:watchlist", "write:follows", "write:reactions", "read:achievements"),
+)
+PROVIDERS: tuple[Permission, ...] = ("write:provider",)
 
 
 def permissions_of(*, email_verified: bool, is_provider: bool) -> list[str]:

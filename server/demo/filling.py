@@ -10,6 +10,7 @@ from typing import Any
 
 from config.clock import rfc3339
 from config.tasks import cancel, spawn
+from schemas._vocabulary import ASSET_TYPES, ReactionType, values_of
 from schemas.backfill import MOST_PAST
 from server.demo._progress import Progress
 from server.demo.cast import COMMENTS, KING, REPLIES, Person
@@ -21,7 +22,7 @@ from server.demo.trading import past_signal, past_trades
 
 _BATCH = min(40, MOST_PAST)  # 50 kB of the 64 that a body may have
 _RECKONED_SECONDS = 60.0
-_KINDS = ("like", "fire", "rocket", "sad")
+_KINDS = values_of(ReactionType)
 _WEIGHTS = (10, 6, 4, 1)
 
 
@@ -172,8 +173,7 @@ class Filling:
     async def _newest_of_each_type(self, signals: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Take a few signals of each type, so that each gets comments: the newest of all are the busiest traders'."""
         known = {each["id"] for each in signals}
-        types = ("crypto", "stock", "option", "etf", "forex", "prediction")
-        pages = [await self._client.get(f"/api/signals?limit=3&asset_types={each}") for each in types]
+        pages = [await self._client.get(f"/api/signals?limit=3&asset_types={each}") for each in ASSET_TYPES]
         return [each for page in pages for each in page["signals"] if each["id"] not in known]
 
     async def _discuss(self, signal: dict[str, Any]) -> None:

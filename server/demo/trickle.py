@@ -12,6 +12,7 @@ from typing import Any
 
 from config.clock import now, rfc3339
 from config.ids import uuid7
+from schemas._vocabulary import ReactionType, values_of
 from server.demo._progress import Progress
 from server.demo.cast import COMMENTS
 from server.demo.client import Account, Client, DemoFailed, RequestRefused
@@ -25,7 +26,7 @@ _SAVE_TICKS = 10
 _RISE_SECONDS = 120  # for which a person is drawn more often
 _NEWEST = 30  # signals that people still talk about
 _REFUSALS = 20  # in a row: then the fault is a lasting one
-_KINDS = ("like", "fire", "rocket", "sad")
+_KINDS = values_of(ReactionType)
 _WEIGHTS = (10, 6, 4, 1)
 
 

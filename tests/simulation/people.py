@@ -12,7 +12,7 @@ from decimal import Decimal
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.records.returns import Side
+from schemas._vocabulary import Side
 from tests.simulation.market import HALF_SPREAD, HOURLY_DEVIATION, INSTRUMENTS, Market
 
 COSTS = 2 * (10e-4 + HALF_SPREAD)  # of a trade, both sides

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.records.curve import Bets, Book, Event, Left, Opened, Voided, close_day, with_open_bets
-from actors.records.returns import UNIT, Side
+from actors.records.returns import UNIT
+from schemas._vocabulary import Side
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DAY = date(2026, 1, 1)
