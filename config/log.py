@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import TextIO
 
 import orjson
 
 from config.clock import rfc3339
+from config.documents import Document
 from config.masking import redact
 
 ACCESS = "tradestream.access"
@@ -83,7 +84,7 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
                     return  # the stream is broken or closed: there is nowhere to report it
             super().flush()
 
-    def keep_access(self, level: int, template: str, values: tuple[object, ...], extra: Mapping[str, Any]) -> bool:
+    def keep_access(self, level: int, template: str, values: tuple[object, ...], extra: Mapping[str, object]) -> bool:
         """Keep a line of the access log in place of its record; returns False if the record has to be emitted."""
         if self.filters != _OURS or level < self.level or level >= logging.WARNING:
             return False
@@ -94,7 +95,7 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
             if not self._may_keep():
                 return False
             name = logging.getLevelName(level)
-            self._keep(form.line(time.time(), name, ACCESS, extra["request_id"], template % values, extra))
+            self._keep(form.line(time.time(), name, ACCESS, str(extra["request_id"]), template % values, extra))
         return True
 
     def _may_keep(self) -> bool:
@@ -138,7 +139,7 @@ class TextFormatter(logging.Formatter):
     """Format `2024-01-15T10:30:00.123Z INFO  handlers.access [request id] message`, then the traceback, if any."""
 
     def line(
-        self, created: float, level: str, logger: str, request_id: str, message: str, extra: Mapping[str, Any]
+        self, created: float, level: str, logger: str, request_id: str, message: str, extra: Mapping[str, object]
     ) -> str:
         """Return the line of a record with these attributes and no traceback."""
         return redact(_text(created, level, logger, request_id, message))
@@ -156,7 +157,7 @@ class JsonFormatter(logging.Formatter):
     """Format one JSON object a line: `time, level, logger, request_id, message`, the `extra`, and `traceback`."""
 
     def line(
-        self, created: float, level: str, logger: str, request_id: str, message: str, extra: Mapping[str, Any]
+        self, created: float, level: str, logger: str, request_id: str, message: str, extra: Mapping[str, object]
     ) -> str:
         """Return the line of a record with these attributes and no traceback."""
         return _json(_document(created, level, logger, request_id, message, extra))
@@ -176,8 +177,8 @@ def _text(created: float, level: str, logger: str, request_id: str, message: str
 
 
 def _document(
-    created: float, level: str, logger: str, request_id: str, message: str, extra: Mapping[str, Any]
-) -> dict[str, Any]:
+    created: float, level: str, logger: str, request_id: str, message: str, extra: Mapping[str, object]
+) -> Document:
     document = {
         "time": _time(created),
         "level": level,
@@ -188,7 +189,7 @@ def _document(
     return document | {key: value for key, value in extra.items() if key not in _STANDARD}
 
 
-def _json(document: dict[str, Any]) -> str:
+def _json(document: Document) -> str:
     try:
         line = orjson.dumps(document, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:  # a lone surrogate in a received text, or an integer past 64 bits

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import asyncpg
 import asyncpg.pool
@@ -15,6 +15,8 @@ import orjson
 from config import metrics
 from db._outage import Outage
 from schemas.errors import DatabaseUnavailable
+
+Record = asyncpg.Record
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -150,5 +152,5 @@ async def _prepare(conn: asyncpg.Connection[asyncpg.Record]) -> None:
     await conn.set_type_codec("json", schema="pg_catalog", format="binary", encoder=orjson.dumps, decoder=orjson.loads)
 
 
-async def _keep_session(conn: Any) -> None:
+async def _keep_session(conn: object) -> None:
     """Reset nothing: no session state is ever set, so the driver's reset would cost a round trip at each release."""

@@ -1,13 +1,13 @@
 """Pass rows of a class to statements, a column each, and make rows of what statements return.
 
 The columns are the fields of a dataclass, a NamedTuple or a Struct, by name, and their types are the annotations:
-`int` is bigint, `dict` and `list` are jsonb, `Sequence[str]` is text[]; `Annotated[dict[str, Any], "json"]` is json. A
+`int` is bigint, `dict` and `list` are jsonb, `Sequence[str]` is text[]; `Annotated[Document, "json"]` is json. A
 field that is keyword-only is no column.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
@@ -18,6 +18,8 @@ from uuid import UUID
 import orjson
 from msgspec import Struct
 from msgspec.structs import astuple
+
+from config.documents import Document
 
 Row = TypeVar("Row")
 
@@ -32,6 +34,7 @@ _TYPES = {
     date: "date",
     datetime: "timestamptz",
     dict: "jsonb",
+    Mapping: "jsonb",
     list: "jsonb as text",
     tuple: "text[]",
     Sequence: "text[]",
@@ -46,7 +49,7 @@ _FROM_JSON = {
 Exact = Annotated[int, "numeric"]
 """A number without bounds."""
 
-ExactJson = Annotated[dict[str, Any], "jsonb as text"]
+ExactJson = Annotated[Document, "jsonb as text"]
 """A document whose Decimals are stored with all of their digits."""
 
 
@@ -109,12 +112,17 @@ def row_of(row: Callable[..., Row], record: Iterable[object] | None) -> Row | No
     return None if record is None else row(*record)
 
 
+def affected(status: str) -> int:
+    """Return how many rows a statement has changed, from what `execute` returned."""
+    return int(status.rpartition(" ")[2])
+
+
 def exact_json(value: object) -> str:
     """Return JSON text in which a Decimal is a number with all of its digits."""
     return orjson.dumps(value, default=_exact).decode()
 
 
-def _exact(value: object) -> Any:
+def _exact(value: object) -> orjson.Fragment:
     if isinstance(value, Decimal):
         return orjson.Fragment(f"{value:f}")
     raise TypeError(f"{type(value).__name__} is not JSON")
@@ -126,9 +134,9 @@ def _types(*rows: Any) -> dict[str, str]:
     return {name: _type_of(hints[row][name]) for row in rows for name in row.__match_args__}
 
 
-def _type_of(hint: Any) -> str:
+def _type_of(hint: object) -> str:
     if get_origin(hint) is Annotated:
-        return str(hint.__metadata__[0])
+        return str(get_args(hint)[1])
     if type(None) in (choices := get_args(hint)):
         [hint] = (each for each in choices if each is not type(None))
         return _type_of(hint)

@@ -6,19 +6,18 @@ The alternative, `$1 IS NULL OR symbol = $1`, is one statement for all of them, 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-Condition = tuple[str, Any]
+Condition = tuple[str, object]
 """SQL with one `{}` for its parameter, and the parameter; or SQL without one, and None."""
 
 WHERE = "/* where */"
 """Where the clause goes in a statement."""
 
 
-def filtered(statement: str, conditions: Iterable[Condition], *, first: int = 1) -> tuple[str, list[Any]]:
+def filtered(statement: str, conditions: Iterable[Condition], *, first: int = 1) -> tuple[str, list[object]]:
     """Return the statement with all the conditions, and their parameters, which are numbered from `first`."""
     clauses: list[str] = []
-    values: list[Any] = []
+    values: list[object] = []
     for text, value in conditions:
         if "{}" in text:
             text = text.format(f"${first + len(values)}")

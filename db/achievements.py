@@ -92,8 +92,7 @@ QUALIFIED = "SELECT count(*) FROM referrals WHERE referrer_id = $1 AND status = 
 
 async def count_qualified(conn: Connection, user_id: UUID) -> int:
     """Return how many of a user's referrals are qualified."""
-    found: int = await conn.fetchval(QUALIFIED, user_id)
-    return found
+    return int(await conn.fetchval(QUALIFIED, user_id))
 
 
 IS_PROVIDER = "SELECT EXISTS (SELECT FROM providers WHERE user_id = $1 AND NOT is_system)"
@@ -101,8 +100,7 @@ IS_PROVIDER = "SELECT EXISTS (SELECT FROM providers WHERE user_id = $1 AND NOT i
 
 async def is_provider(conn: Connection, user_id: UUID) -> bool:
     """Return whether a user has become a provider."""
-    found: bool = await conn.fetchval(IS_PROVIDER, user_id)
-    return found
+    return bool(await conn.fetchval(IS_PROVIDER, user_id))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from db._postgres import Connection
+from db._rows import affected
 
 # The update waits for every transaction that holds the row through HOLD_EPOCH, so no transaction of the predecessor is
 # still open once the new epoch is known.
@@ -18,8 +19,7 @@ RETURNING epoch
 
 async def take_epoch(conn: Connection, actor: str, taken_by: str) -> int:
     """Become the owner: return the new, highest epoch, once the predecessor's open transactions have ended."""
-    epoch: int = await conn.fetchval(TAKE_EPOCH, actor, taken_by)
-    return epoch
+    return int(await conn.fetchval(TAKE_EPOCH, actor, taken_by))
 
 
 # FOR SHARE: concurrent batches of one owner do not wait for each other, a take-over waits for all of them. After such a
@@ -37,8 +37,7 @@ TERMINATE_BLOCKERS = "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) F
 
 async def terminate_blockers(conn: Connection, waiting_pid: int) -> int:
     """End the server processes that keep the process `waiting_pid` waiting for a lock; return how many."""
-    ended: int = await conn.fetchval(TERMINATE_BLOCKERS, waiting_pid)
-    return ended
+    return int(await conn.fetchval(TERMINATE_BLOCKERS, waiting_pid))
 
 
 FIND_COMMANDS = "SELECT command_id, reply FROM actor_commands WHERE actor = $1 AND command_id = ANY ($2::uuid[])"
@@ -58,8 +57,7 @@ ON CONFLICT DO NOTHING
 
 async def store_commands(conn: Connection, actor: str, ids: Sequence[UUID], replies: Sequence[bytes]) -> bool:
     """Store applied commands; return False when one was stored already (the caller must roll back then)."""
-    status: str = await conn.execute(STORE_COMMANDS, actor, ids, replies)
-    return int(status.rpartition(" ")[2]) == len(ids)
+    return affected(await conn.execute(STORE_COMMANDS, actor, ids, replies)) == len(ids)
 
 
 # Any actor removes the old rows of all: SKIP LOCKED keeps two of them from waiting for each other.
@@ -73,5 +71,4 @@ DELETE FROM actor_commands WHERE (actor, command_id) IN (
 
 async def expire_commands(conn: Connection, older_than_seconds: float, limit: int) -> int:
     """Delete at most `limit` commands that were applied longer ago; return how many."""
-    status: str = await conn.execute(EXPIRE_COMMANDS, older_than_seconds, limit)
-    return int(status.rpartition(" ")[2])
+    return affected(await conn.execute(EXPIRE_COMMANDS, older_than_seconds, limit))

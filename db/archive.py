@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
+from config.documents import Document
 from db._postgres import Connection
-from db._rows import columns, insert
+from db._rows import affected, columns, insert
 
 MAX_RUNS = 64
 """Most runs kept of one event, the latest: 3 texts of 64 KiB in each are 12 MiB; a MongoDB document has 16 at most."""
@@ -91,21 +91,21 @@ DECISIONS = "SELECT * FROM lens_decisions WHERE event_id = ANY ($1::uuid[]) ORDE
 class Parts:
     """The stored parts of one event's document; `event` and `runs` are the rows of EVENTS and RUNS."""
 
-    event: Any
-    runs: list[Any]
-    decisions: list[Any]
+    event: Document
+    runs: list[Document]
+    decisions: list[Document]
 
 
 async def read_parts(conn: Connection, event_ids: Sequence[UUID]) -> dict[UUID, Parts]:
     """Return the parts of those events that exist."""
     events = await conn.fetch(EVENTS, event_ids)
-    parts = {row["event_id"]: Parts(row, [], []) for row in events}
+    parts = {row["event_id"]: Parts(dict(row.items()), [], []) for row in events}
     for row in await conn.fetch(RUNS, event_ids):
         if row["event_id"] in parts:
-            parts[row["event_id"]].runs.append(row)
+            parts[row["event_id"]].runs.append(dict(row.items()))
     for row in await conn.fetch(DECISIONS, event_ids):
         if row["event_id"] in parts:
-            parts[row["event_id"]].decisions.append(row)
+            parts[row["event_id"]].decisions.append(dict(row.items()))
     return parts
 
 
@@ -195,4 +195,4 @@ DELETE FROM lens_archive_outbox WHERE ctid = ANY (ARRAY(
 async def expire(conn: Connection, before: UUID, limit: int) -> int:
     """Delete up to `limit` rows of each table whose event is older than `before`; return the largest number of one."""
     tags = [await conn.execute(each, before, limit) for each in (EXPIRE_RUNS, EXPIRE_PROMPTS, EXPIRE_OUTBOX)]
-    return max(int(tag.split()[-1]) for tag in tags)
+    return max(affected(tag) for tag in tags)

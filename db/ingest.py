@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
+from config.documents import Document
 from db._postgres import Connection
 from db._rows import columns, insert, rows_of
 from db.lens.dlq import RESOLVED_BY_RETRY
@@ -23,7 +23,7 @@ class LostMessage:
     id: UUID
     way: str
     payload: str
-    attempts: list[dict[str, Any]]  # [{at, reason_code, error_message}], the one that failed
+    attempts: list[Document]  # [{at, reason_code, error_message}], the one that failed
     created_at: datetime
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
-from db._postgres import Connection
+from db._postgres import Connection, Record
+from db._rows import rows_of
 from schemas._vocabulary import Board, Period
 
 PAGE = 500  # rows that are fetched at a time: ranking them takes 30 ms, during which no message is answered
@@ -52,16 +53,10 @@ class TotalsRow:
     week_old_streak: int
 
 
-_TOTALS = """
-    provider_id, total_signals, followers, closed, wins, trunc(return_sum * 1e12)::text, current_streak,
-    week_follows, two_weeks_follows, month_follows, two_months_follows,
-    week_closed, week_wins, trunc(week_returns * 1e12)::text,
-    two_weeks_closed, two_weeks_wins, trunc(two_weeks_returns * 1e12)::text,
-    month_closed, month_wins, trunc(month_returns * 1e12)::text,
-    two_months_closed, two_months_wins, trunc(two_months_returns * 1e12)::text,
-    week_best, week_before_best, month_best, month_before_best, week_old_streak
-"""
-_SUMS = (5, 13, 16, 19, 22)
+_FIELDS = TotalsRow.__match_args__
+_SUMS = [place for place, name in enumerate(_FIELDS) if name == "return_sum" or name.endswith("_returns")]
+# Sums come as text: the driver's Decimals cost four times as much to make as their texts, and we want integers.
+_TOTALS = ", ".join(f"trunc({name} * 1e12)::text" if place in _SUMS else name for place, name in enumerate(_FIELDS))
 
 
 class BoardRecord(NamedTuple):
@@ -121,9 +116,8 @@ FROM provider_stats s FULL JOIN leaderboard l ON l.provider_id = s.provider_id
 
 async def load_lag(conn: Connection) -> Lag:
     """Return how far the hourly copy is from the current records; reads all of both."""
-    row = await conn.fetchrow(LOAD_LAG)
-    assert row is not None
-    return Lag(row[0], row[1])
+    [lag] = rows_of(Lag, await conn.fetch(LOAD_LAG))
+    return lag
 
 
 LOAD_COPY = f"SELECT {_TOTALS} FROM leaderboard"
@@ -177,7 +171,7 @@ WHERE p.user_id = ANY ($1::uuid[])
 
 async def load_cards(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, CardRow]:
     """Return the cards of these providers."""
-    return {row[0]: CardRow(*row) for row in await conn.fetch(LOAD_CARDS, ids)}
+    return {each.user_id: each for each in rows_of(CardRow, await conn.fetch(LOAD_CARDS, ids))}
 
 
 def _rate(wins: str, closed: str) -> str:
@@ -254,9 +248,8 @@ async def load_copied(conn: Connection, provider_id: UUID) -> TotalsRow | None:
     return None if row is None else _totals(row)
 
 
-def _totals(row: Any) -> TotalsRow:
-    # Sums come as text: the driver's Decimals cost four times as much to make as their texts, and we want integers.
-    values = list(row[:28])
+def _totals(row: Record) -> TotalsRow:
+    values = list(row[: len(_FIELDS)])
     for index in _SUMS:
         values[index] = int(values[index])
     return TotalsRow(*values)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from db._postgres import Connection
-from db._rows import columns, insert, row_of, rows_of, unnest
+from db._rows import affected, columns, insert, row_of, rows_of, unnest
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,7 @@ COUNT_CODES = "SELECT count(*) FROM referral_codes WHERE user_id = $1 AND code <
 
 async def count_codes(conn: Connection, user_id: UUID, besides: str) -> int:
     """Return how many codes a user has or had, not counting `besides`."""
-    found: int = await conn.fetchval(COUNT_CODES, user_id, besides)
-    return found
+    return int(await conn.fetchval(COUNT_CODES, user_id, besides))
 
 
 MARK_ACTED = f"""
@@ -128,8 +127,7 @@ WHERE r.referee_id = n.referee_id AND r.referrer_id = n.referrer_id AND r.status
 
 async def qualify(conn: Connection, rows: Sequence[QualifiedRow]) -> int:
     """Qualify referrals; return how many of them were pending until now, with referees that had acted."""
-    status: str = await conn.execute(QUALIFY, *columns(QualifiedRow, rows))
-    return int(status.rpartition(" ")[2])
+    return affected(await conn.execute(QUALIFY, *columns(QualifiedRow, rows)))
 
 
 # Also left out: a referee who has the referrer's own mailbox. Of two transactions for one mailbox the second waits.
@@ -145,8 +143,7 @@ ON CONFLICT DO NOTHING
 
 async def take_mailboxes(conn: Connection, rows: Sequence[QualifiedRow]) -> int:
     """Mark the referees' mailboxes as counted, each for good; return how many had not counted before."""
-    status: str = await conn.execute(TAKE_MAILBOXES, *columns(QualifiedRow, rows))
-    return int(status.rpartition(" ")[2])
+    return affected(await conn.execute(TAKE_MAILBOXES, *columns(QualifiedRow, rows)))
 
 
 TOTALS = """

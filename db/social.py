@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-from db._postgres import Connection
+from config.documents import Document
+from db._postgres import Connection, Record
 from db._rows import columns, names, row_of, rows_of, transposed, upsert
 from db.signals.document import REACTIONS, REACTIONS_JSON
 
@@ -100,10 +100,10 @@ ON CONFLICT (provider_id) DO UPDATE SET likes = provider_likes.likes + excluded.
 
 async def add_to_counters(conn: Connection, deltas: Mapping[UUID, Mapping[str, int]]) -> None:
     """Add to the counters of signals, by their columns, and to the likes of their providers."""
-    columns = [[delta.get(name, 0) for delta in deltas.values()] for name in COUNTERS]
-    await conn.execute(ADD_TO_COUNTERS, list(deltas), *columns)
+    counts = [[delta.get(name, 0) for delta in deltas.values()] for name in COUNTERS]
+    await conn.execute(ADD_TO_COUNTERS, list(deltas), *counts)
     if likes := {signal_id: delta[LIKES] for signal_id, delta in deltas.items() if delta.get(LIKES)}:
-        await conn.execute(ADD_TO_LIKES, list(likes), list(likes.values()))
+        await conn.execute(ADD_TO_LIKES, *transposed(likes.items(), 2))
 
 
 # What the API reads.
@@ -148,7 +148,7 @@ _SHOWN = """k.id, k.parent_id, k.content, k.is_edited, k.created_at, k.deleted_a
 GET_COMMENT = f"SELECT {_SHOWN} FROM comments k JOIN users u ON u.id = k.user_id WHERE k.id = $1"
 
 
-async def get_comment(conn: Connection, comment_id: UUID) -> dict[str, Any] | None:
+async def get_comment(conn: Connection, comment_id: UUID) -> Document | None:
     """Return one comment as lists show it, without its replies, or None."""
     row = await conn.fetchrow(GET_COMMENT, comment_id)
     return None if row is None else _comment(row)
@@ -170,14 +170,14 @@ SELECT {_SHOWN} FROM shown k JOIN users u ON u.id = k.user_id ORDER BY k.created
 COUNT_COMMENTS = "SELECT comments FROM signal_counters WHERE signal_id = $1"
 
 
-async def list_comments(conn: Connection, signal_id: UUID, *, limit: int, offset: int = 0) -> list[dict[str, Any]]:
+async def list_comments(conn: Connection, signal_id: UUID, *, limit: int, offset: int = 0) -> list[Document]:
     """Return a page of a signal's comments, oldest first, each with all of its replies."""
     rows = await conn.fetch(LIST_COMMENTS, signal_id, limit, offset)
-    comments = {row[0]: _comment(row) for row in rows if row[1] is None}
+    replies: dict[UUID, list[Document]] = {row[0]: [] for row in rows if row[1] is None}
     for row in rows:
         if row[1] is not None:
-            comments[row[1]]["replies"].append(_comment(row))
-    return list(comments.values())
+            replies[row[1]].append(_comment(row))
+    return [{**_comment(row), "replies": replies[row[0]]} for row in rows if row[1] is None]
 
 
 async def count_comments(conn: Connection, signal_id: UUID) -> int:
@@ -185,7 +185,7 @@ async def count_comments(conn: Connection, signal_id: UUID) -> int:
     return await conn.fetchval(COUNT_COMMENTS, signal_id) or 0
 
 
-def _comment(row: Any) -> dict[str, Any]:
+def _comment(row: Record) -> Document:
     comment_id, parent_id, content, is_edited, created_at, is_deleted, user_id, display_name, avatar_url = row
     user = {"user_id": user_id, "display_name": display_name, "avatar_url": avatar_url}
     return {

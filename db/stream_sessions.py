@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from db._postgres import Connection
+from db._rows import transposed
 
 # Rows are locked in one order, so that gateways which write the same sessions do not deadlock.
 SAVE_SESSIONS = """
@@ -32,8 +33,7 @@ async def save_sessions(
 
     A take-over needs a higher epoch than the stored one.
     """
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    return {row["session"] for row in await conn.fetch(SAVE_SESSIONS, *columns, ttl, take_over)}
+    return {row["session"] for row in await conn.fetch(SAVE_SESSIONS, *transposed(rows, 4), ttl, take_over)}
 
 
 LOAD_SESSION = "SELECT record, expires_at - now() FROM stream_sessions WHERE session = $1 AND expires_at > now()"
@@ -56,4 +56,4 @@ WHERE s.expires_at < now() OR EXISTS (
 
 async def forget_sessions(conn: Connection, versions: Sequence[tuple[str, int, int]]) -> None:
     """Delete the rows that Redis has again, unless newer than `(session, epoch, n)`, and those that expired."""
-    await conn.execute(FORGET_SESSIONS, *[list(column) for column in zip(*versions, strict=True)])
+    await conn.execute(FORGET_SESSIONS, *transposed(versions, 3))

@@ -54,7 +54,7 @@ _COLUMNS = """id, event_id, symbol, event_type, model, decision, confidence, ent
 
 
 @dataclass(slots=True)  # not frozen: a frozen one takes four times as long to make, and a page has a hundred
-class DecisionRow:
+class ListedDecisionRow:
     """One decision as lists show it."""
 
     id: UUID
@@ -77,7 +77,7 @@ LIST_DECISIONS = f"SELECT {_COLUMNS} FROM lens_decisions {WHERE} ORDER BY id DES
 
 async def list_decisions(
     conn: Connection, totals: Totals, filters: DecisionFilters, *, limit: int, offset: int
-) -> tuple[list[DecisionRow], int]:
+) -> tuple[list[ListedDecisionRow], int]:
     """Return the decisions that match every given filter, newest first, and their total number."""
     conditions = list(filters.conditions())
     total = await totals.count(conn, "lens_decisions", "id", conditions)
@@ -85,11 +85,11 @@ async def list_decisions(
         return [], total  # searching in vain would read the whole table
     statement, values = filtered(LIST_DECISIONS, conditions, first=3)
     rows = await conn.fetch(statement, limit, offset, *values)
-    return rows_of(DecisionRow, rows), max(total, offset + len(rows))
+    return rows_of(ListedDecisionRow, rows), max(total, offset + len(rows))
 
 
 @dataclass(slots=True)
-class DecisionDetail(DecisionRow):
+class DecisionDetail(ListedDecisionRow):
     """One decision, and how its model ran."""
 
     model_version: str

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from config.ids import last_id
 from db._postgres import Connection
+from db._rows import affected
 
 # In the order of the key, from where the last batch ended: rows whose document is gone stay, and must not be read over
 # and over again. What is still under way keeps its document whatever its age.
@@ -47,4 +48,4 @@ DELETE FROM lens_dlq WHERE id = ANY (ARRAY(
 
 async def forget_resolved(conn: Connection, before: datetime, limit: int) -> int:
     """Remove at most `limit` entries that were resolved `before`; return how many."""
-    return int((await conn.execute(FORGET_RESOLVED, before, last_id(before), limit)).split()[-1])
+    return affected(await conn.execute(FORGET_RESOLVED, before, last_id(before), limit))

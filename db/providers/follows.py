@@ -119,8 +119,7 @@ COUNT_FOLLOWERS = "SELECT count(*) FROM follows WHERE provider_id = $1"
 
 async def count_followers(conn: Connection, provider_id: UUID) -> int:
     """Return a provider's number of followers, counted one by one."""
-    count: int = await conn.fetchval(COUNT_FOLLOWERS, provider_id)
-    return count
+    return int(await conn.fetchval(COUNT_FOLLOWERS, provider_id))
 
 
 @dataclass(slots=True)  # not frozen: a page has a hundred

@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from db._postgres import Connection
+from db._rows import columns, names, rows_of, transposed, upsert
 from db._where import WHERE, filtered
 from db.signals.reads import RECENT_OF_PROVIDER, json_array
 from schemas._names import RENAME_DAYS
@@ -40,14 +41,12 @@ class ProfileRow:
     former_skeletons: Sequence[str] | None = None
 
 
-_COLUMNS = ", ".join(ProfileRow.__match_args__)
-
-LOAD_PROFILES = f"SELECT {_COLUMNS} FROM providers WHERE user_id = ANY ($1::uuid[])"
+LOAD_PROFILES = f"SELECT {names(ProfileRow)} FROM providers WHERE user_id = ANY ($1::uuid[])"
 
 
 async def load_profiles(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, ProfileRow]:
     """Return the profiles of those providers that exist."""
-    return {row[0]: ProfileRow(*row) for row in await conn.fetch(LOAD_PROFILES, ids)}
+    return {each.user_id: each for each in rows_of(ProfileRow, await conn.fetch(LOAD_PROFILES, ids))}
 
 
 # Two owners may store names that look alike at once, which no index forbids: the second waits for the first here.
@@ -109,21 +108,12 @@ async def fill_skeletons(conn: Connection, rows: Sequence[tuple[UUID, Sequence[s
 
 
 # Two owners may store the same name at once: the second waits for the first, and then finds it taken.
-UPSERT_PROFILE = f"""
-INSERT INTO providers AS p ({_COLUMNS})
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
-ON CONFLICT (user_id) DO UPDATE SET
-    display_name = excluded.display_name, name_key = excluded.name_key, avatar_url = excluded.avatar_url,
-    bio = excluded.bio, strategy_description = excluded.strategy_description, banner_url = excluded.banner_url,
-    website_url = excluded.website_url, twitter_handle = excluded.twitter_handle, risk_level = excluded.risk_level,
-    specialties = excluded.specialties, name_skeletons = excluded.name_skeletons, renamed_at = excluded.renamed_at,
-    former_name = excluded.former_name, former_key = excluded.former_key, former_skeletons = excluded.former_skeletons
-"""
+UPSERT_PROFILE = upsert("providers", ProfileRow, key=("user_id",), keep=("is_system", "created_at"))
 
 
 async def upsert_profile(conn: Connection, profile: ProfileRow) -> None:
     """Store a profile; raises UniqueViolationError when another provider has taken the name just now."""
-    await conn.execute(UPSERT_PROFILE, *(getattr(profile, name) for name in ProfileRow.__match_args__))
+    await conn.execute(UPSERT_PROFILE, *columns(ProfileRow, [profile]))
 
 
 SORTS = {
@@ -138,7 +128,7 @@ ORDER = "/* order */"
 
 
 @dataclass(slots=True)  # not frozen: a page has a hundred
-class ProviderItem:
+class ProviderItemRow:
     """A provider in a list."""
 
     user_id: UUID
@@ -176,7 +166,7 @@ COUNT_PROVIDERS = f"SELECT count(*) FROM provider_stats s {WHERE}"
 
 async def list_providers(
     conn: Connection, *, sort: str, verified_only: bool, limit: int, offset: int
-) -> tuple[list[ProviderItem], int]:
+) -> tuple[list[ProviderItemRow], int]:
     """Return providers by one of SORTS, and their total number; raises KeyError for another sort."""
     conditions = [("s.verification_level <> 'none'", None)] if verified_only else []
     total: int = await conn.fetchval(filtered(COUNT_PROVIDERS, conditions)[0])
@@ -184,7 +174,7 @@ async def list_providers(
         return [], total  # searching in vain would read them all
     statement, _ = filtered(LIST_PROVIDERS, conditions)
     rows = await conn.fetch(statement.replace(ORDER, SORTS[sort] + ","), limit, offset)
-    return [ProviderItem(*row) for row in rows], total
+    return rows_of(ProviderItemRow, rows), total
 
 
 @dataclass(slots=True)
@@ -246,7 +236,7 @@ CROSS JOIN LATERAL {RECENT_OF_PROVIDER} AS r (signals)
 
 async def load_details(conn: Connection, wanted: Sequence[tuple[UUID, UUID | None]]) -> list[ProviderDetail | None]:
     """Return each provider as its viewer (None: anonymous) sees it; None for one that does not exist."""
-    rows = await conn.fetch(LOAD_DETAILS, [each[0] for each in wanted], [each[1] for each in wanted])
+    rows = await conn.fetch(LOAD_DETAILS, *transposed(wanted, 2))
     found: list[ProviderDetail | None] = [None] * len(wanted)
     for place, *values in rows:
         values[-1] = json_array(values[-1])
@@ -259,5 +249,4 @@ EXISTS_PROVIDER = "SELECT EXISTS (SELECT FROM providers WHERE user_id = $1)"
 
 async def exists_provider(conn: Connection, provider_id: UUID) -> bool:
     """Return whether the provider exists."""
-    found: bool = await conn.fetchval(EXISTS_PROVIDER, provider_id)
-    return found
+    return bool(await conn.fetchval(EXISTS_PROVIDER, provider_id))

@@ -165,8 +165,7 @@ SELECT coalesce(max(reached), 0) FROM (
 
 async def get_cursor(conn: Connection, shards: int, shard: int) -> int:
     """Return the offset from which a shard reads the feed; what it reads again is in the records already."""
-    place: int = await conn.fetchval(GET_CURSOR, shards, shard)
-    return place
+    return int(await conn.fetchval(GET_CURSOR, shards, shard))
 
 
 SET_CURSOR = """

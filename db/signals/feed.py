@@ -32,8 +32,7 @@ LAST_SEQ = "SELECT last_seq FROM feed_counter"
 
 async def last_seq(conn: Connection) -> int:
     """Return the `feed_seq` of the newest signal; 0 before the first."""
-    place: int = await conn.fetchval(LAST_SEQ)
-    return place
+    return int(await conn.fetchval(LAST_SEQ))
 
 
 def _item(row: tuple[int, str, str, int, str, str] | object) -> FeedSignal:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
+from config.documents import Document
 from db._postgres import Connection
 from db._rows import columns, names, rows_of, unnest, upsert
 from schemas._vocabulary import PreferenceList
@@ -49,7 +50,7 @@ class ViewRow:
     user_id: UUID
     name: str
     description: str | None
-    filters: Annotated[dict[str, Any], "json"]
+    filters: Annotated[Document, "json"]
     is_default: bool
     created_at: datetime
 

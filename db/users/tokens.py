@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from db._postgres import Connection
-from db._rows import row_of
+from db._rows import affected, row_of
 from schemas._vocabulary import TokenPurpose
 
 
@@ -53,8 +53,7 @@ WHERE hash = ANY ($1::bytea[]) AND used_at IS NULL AND expires_at > now()
 
 async def use_links(conn: Connection, hashes: Sequence[bytes]) -> int:
     """Use up links; return how many of them were still valid."""
-    status: str = await conn.execute(USE_LINKS, hashes)
-    return int(status.rpartition(" ")[2])
+    return affected(await conn.execute(USE_LINKS, hashes))
 
 
 # An unsent e-mail would carry a link of its own.
@@ -99,6 +98,5 @@ async def expire(conn: Connection, limit: int) -> int:
     """Delete up to `limit` of each: tokens, links, states and sessions that expired long ago; return how many."""
     removed = 0
     for statement in EXPIRE:
-        status: str = await conn.execute(statement, limit)
-        removed += int(status.rpartition(" ")[2])
+        removed += affected(await conn.execute(statement, limit))
     return removed
