@@ -18,6 +18,7 @@ import orjson
 from config.clock import rfc3339
 from config.documents import Document
 from config.masking import redact
+from config.texts import escape_unstorable
 
 ACCESS = "tradestream.access"
 """The logger of a line for each request, written by `log_access`."""
@@ -142,7 +143,7 @@ class TextFormatter(logging.Formatter):
         self, created: float, level: str, logger: str, request_id: str, message: str, extra: Mapping[str, object]
     ) -> str:
         """Return the line of a record with these attributes and no traceback."""
-        return redact(_text(created, level, logger, request_id, message))
+        return escape_unstorable(redact(_text(created, level, logger, request_id, message)))
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record's line."""
@@ -150,7 +151,7 @@ class TextFormatter(logging.Formatter):
         line = _text(record.created, record.levelname, record.name, request_id, record.getMessage())
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
-        return redact(line)
+        return escape_unstorable(redact(line))
 
 
 class JsonFormatter(logging.Formatter):

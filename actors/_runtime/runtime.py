@@ -25,6 +25,7 @@ from config.backoff import backoff_seconds, jittered
 from config.log import configure_logging
 from config.masking import redact
 from config.settings import Settings
+from config.texts import escape_unstorable
 from db import actors as sql
 from db._postgres import Pool, create_pool, loudness, show_pool, transaction
 from db._redis import RedisClient, create_redis
@@ -207,7 +208,7 @@ class HostedActor:
         return {
             "name": self.name,
             "ready": self._behaviour is not None and not self._draining,
-            "trouble": None if self._trouble is None else redact(str(self._trouble)),
+            "trouble": None if self._trouble is None else escape_unstorable(redact(str(self._trouble))),
             "epoch": 0 if self._context is None else self._context.epoch,
             "pid": os.getpid(),
             "host": socket.gethostname(),

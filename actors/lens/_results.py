@@ -10,6 +10,7 @@ from config.backoff import backoff_seconds
 from config.clock import rfc3339
 from config.documents import Document, Loaded
 from config.masking import redact
+from config.texts import escape_unstorable
 from config.values import Value, replace
 from db.archive import RunRow
 from db.lens.stages import Move
@@ -24,7 +25,7 @@ class StageFailure(Exception):
     def __init__(
         self, reason_code: ReasonCode, message: str, *, retryable: bool = True, retry_after: float = 0.0
     ) -> None:
-        self.message = redact(message)
+        self.message = escape_unstorable(redact(message))
         super().__init__(self.message)
         self.reason_code = reason_code
         self.retryable = retryable

@@ -38,6 +38,7 @@ from actors.lens.technical import MODEL
 from config import clock, metrics
 from config.documents import Document, Loaded
 from config.masking import redact
+from config.texts import escape_unstorable
 from config.values import replace
 from db._postgres import Connection
 from schemas._vocabulary import ModelStatus, ReasonCode
@@ -223,7 +224,7 @@ def _done(run: Evaluation) -> Document:
 
 def _failed(model: Model, status: ModelStatus, error: str, began: float) -> Evaluation:
     latency_ms = round((time.perf_counter() - began) * 1000)
-    return Evaluation(model.name, model.version, status, latency_ms, error=redact(error))
+    return Evaluation(model.name, model.version, status, latency_ms, error=escape_unstorable(redact(error)))
 
 
 def _cause(run: Evaluation) -> Loaded:

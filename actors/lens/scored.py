@@ -15,6 +15,7 @@ from actors.lens.publication import PRICED, announce, find_or_make_providers, pl
 from actors.lens.scoring import tier_of
 from config.bisection import bisect_failures
 from config.masking import redact
+from config.texts import escape_unstorable
 from db._postgres import CONTENDED
 from db.signals.writes import (
     ProviderSummary,
@@ -65,7 +66,7 @@ class ScoredSignals:
             raise DatabaseUnavailable("The database is contended") from contention
         for (index, signal), error in failed:  # a constraint, a text, a value that no codec takes
             log.error("the scored signal %s cannot be stored", signal.id, exc_info=error)
-            refused[index] = redact(f"{type(error).__name__}: {error}")
+            refused[index] = escape_unstorable(redact(f"{type(error).__name__}: {error}"))
         return Placed(published, len(signals) - published - len(refused), refused)
 
     async def _store(self, signals: Sequence[Scored]) -> Sequence[PublishedSignal]:

@@ -7,6 +7,7 @@ from marshmallow import ValidationError
 
 from config.documents import Document
 from config.masking import redact
+from config.texts import escape_unstorable
 from schemas._problems import field_errors
 from schemas.errors import (
     AppError,
@@ -40,7 +41,7 @@ def _framework_error(error: tornado.web.HTTPError) -> AppError:
 
 def error_body(error: AppError, request_id: str) -> Document:
     """Build the response body. Clients of the public document read `detail`, those of the Lens document `error`."""
-    document: Document = {"code": error.code, "message": redact(error.message)}
+    document: Document = {"code": error.code, "message": escape_unstorable(redact(error.message))}
     if error.details:
         document["details"] = [{"field": each.field, "message": each.message} for each in error.details]
     if error.retry_after is not None:
@@ -51,7 +52,7 @@ def error_body(error: AppError, request_id: str) -> Document:
 
 def _detail(error: AppError) -> str:
     if not error.details:
-        return redact(error.message)
+        return escape_unstorable(redact(error.message))
     return "; ".join(f"{each.field}: {each.message}" if each.field else each.message for each in error.details)
 
 

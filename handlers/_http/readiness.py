@@ -13,6 +13,7 @@ from config.clock import now
 from config.documents import Document
 from config.masking import redact
 from config.tasks import spawn
+from config.texts import escape_unstorable
 from db._postgres import Pool, connection
 from db._redis import RedisClient, RedisUnavailable
 from schemas.errors import ActorUnavailable, AppError, DatabaseUnavailable
@@ -113,6 +114,6 @@ def _reason(name: str, error: Exception) -> str:
     if isinstance(cause, ConnectionRefusedError):
         return "connection refused"
     if isinstance(error, AppError):
-        return redact(error.message)
+        return escape_unstorable(redact(error.message))
     log.warning("%s is not ready: %s: %s", name, type(error).__name__, error)
     return "unavailable"

@@ -14,6 +14,7 @@ from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler
 
 from config.masking import redact
+from config.texts import escape_unstorable
 from handlers._http.access import Caller
 from handlers._http.limits import LimitVerdict
 from schemas.errors import AppError, Overloaded, Unavailable
@@ -94,7 +95,9 @@ def later(error: AppError, verdict: LimitVerdict | None) -> bytes:
     if verdict is not None and 2 * verdict.used > verdict.limit:
         wait_ms += 1000 * verdict.reset_seconds
         retry_after = max(retry_after, verdict.reset_seconds)
-    data = orjson.dumps({"code": error.code, "message": redact(error.message), "retry_after": retry_after})
+    data = orjson.dumps(
+        {"code": error.code, "message": escape_unstorable(redact(error.message)), "retry_after": retry_after}
+    )
     return b"retry: %d\nevent: error\ndata: %b\n\n" % (wait_ms, data)
 
 

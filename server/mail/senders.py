@@ -15,6 +15,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPError, HTTPRequest
 
 from config.masking import redact
 from config.settings import Settings
+from config.texts import escape_unstorable
 from server.mail.emails import Email
 
 TIMEOUT_SECONDS = 10.0
@@ -26,7 +27,7 @@ class NotSent(Exception):
     """The e-mail was not sent. `for_good`: another try is of no use; `retry_after`: seconds that the server asks."""
 
     def __init__(self, reason: str, *, for_good: bool = False, retry_after: float = 0.0) -> None:
-        super().__init__(redact(reason))
+        super().__init__(escape_unstorable(redact(reason)))
         self.for_good = for_good
         self.retry_after = retry_after
 

@@ -11,6 +11,7 @@ from typing import TextIO
 
 from config.clock import now, rfc3339
 from config.masking import redact
+from config.texts import escape_unstorable
 from server.supervisor.logfile import LogFile
 
 LINE_BYTES = 64 << 10
@@ -53,7 +54,7 @@ class Console:
 
     def say(self, text: str = "") -> None:
         """Print lines."""
-        text = redact(text)
+        text = escape_unstorable(redact(text))
         self._print(f"{text}\n")
         if self._log is not None and text:
             self._log.write("".join(f"{rfc3339(now())} {line}\n" for line in text.splitlines()).encode())

@@ -18,6 +18,7 @@ import asyncpg
 
 from config.masking import redact
 from config.settings import ConfigurationError, Settings
+from config.texts import escape_unstorable
 from db._migrate import MigrationError, dbmate_binary
 from db._pooling import Pooled, refuse_pooling
 from server.supervisor.embedded_postgres import postgres_binary
@@ -151,7 +152,7 @@ async def _look_at_database(url: str) -> str:
         finally:
             conn.terminate()
     except (Pooled, OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise NotFit(redact(str(error)) or "no answer in time") from None
+        raise NotFit(escape_unstorable(redact(str(error))) or "no answer in time") from None
     return f"PostgreSQL {version} answers"
 
 

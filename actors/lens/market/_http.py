@@ -18,6 +18,7 @@ from actors.lens._responses import retry_after_seconds, returned, unreadable
 from actors.lens.model import FailureReason
 from config.documents import Document, Json
 from config.masking import redact
+from config.texts import escape_unstorable
 
 MAX_BODY_BYTES: Final = 10 << 20  # the largest real answer is below 100 kB
 _MAX_RETRY_AFTER_SECONDS: Final = 300.0  # a wrong header must not end the market data for a day
@@ -39,7 +40,7 @@ class CallFailed(Exception):
         *,
         is_outage: bool | None = None,
     ) -> None:
-        self.message = redact(message)
+        self.message = escape_unstorable(redact(message))
         super().__init__(self.message)
         self.reason: FailureReason = reason
         self.retry_after_seconds = retry_after_seconds

@@ -9,6 +9,7 @@ from typing import Any, Final
 from actors.lens._responses import positive, retry_after_seconds, returned
 from actors.lens.model import ModelReason
 from config.masking import redact
+from config.texts import escape_unstorable
 from schemas._vocabulary import ModelStatus
 
 LONGEST_WAIT_SECONDS: Final = 60.0
@@ -46,7 +47,7 @@ class ModelFailure(Exception):
         is_final: bool = False,
         retry_after_seconds: float | None = None,
     ) -> None:
-        self.message = redact(message)
+        self.message = escape_unstorable(redact(message))
         super().__init__(self.message)
         self.reason: ModelReason = reason
         self.is_final = is_final or (retry_after_seconds or 0.0) > LONGEST_WAIT_SECONDS
