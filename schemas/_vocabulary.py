@@ -90,7 +90,6 @@ EVENT_TYPES: Final[tuple[EventType, ...]] = get_args(EventType)
 BOARDS: Final[tuple[Board, ...]] = get_args(Board)
 ORDER_TYPES: Final[tuple[OrderType, ...]] = get_args(OrderType)
 STOP_METHODS: Final[tuple[StopMethod, ...]] = get_args(StopMethod)
-DEAD_LETTER_STAGES: Final[tuple[DeadLetterStage, ...]] = get_args(DeadLetterStage)
 PUBLISHED_ACTIONS: Final[tuple[PublishedAction, ...]] = get_args(PublishedAction)
 
 DIRECTIONS_OF: Final[dict[EventType, tuple[Direction, ...]]] = {
