@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any
 
 from actors.lens.messages import PUBLISH, Past, PublishBackfill
 from actors.lens.model import RawSignal, Score
+from config.documents import Loaded
 from handlers._http.base import GatewayHandler
 from handlers._http.endpoint import endpoint
 from schemas.backfill import DemoServer, PastPlaced, PastSignals
@@ -39,13 +39,13 @@ class DemoSignals(GatewayHandler):
         status=201,
         errors=(503,),
     )
-    async def post(self, body: dict[str, Any]) -> object:
+    async def post(self, body: Loaded) -> object:
         """Answers once the signals are in the feed in this order; records and boards follow from their own times."""
         signals = tuple(_past(each) for each in body["signals"])
         return await self.ask(PUBLISH, "", PublishBackfill(signals))
 
 
-def _past(document: dict[str, Any]) -> Past:
+def _past(document: Loaded) -> Past:
     published_at = document["published_at"]
     signal = RawSignal.from_dict(document | {"event_id": document["id"], "ts_utc": published_at})
     score = Score.from_dict(document["score"])

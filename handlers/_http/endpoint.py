@@ -7,7 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from marshmallow import RAISE, ValidationError, fields
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _BRACKETS = re.compile(r"\[[0-9]{0,9}\]")
 
-Header = str | fields.Field[Any]  # its description, or the field that describes it
+Header = str | fields.Field[str]  # its description, or the field that describes it
 
 
 @dataclass(frozen=True, slots=True)
