@@ -13,7 +13,7 @@ from tornado.websocket import websocket_connect
 
 from config.settings import Settings
 from db._migrate import migrate
-from handlers._http.limits import Verdict
+from handlers._http.limits import LimitVerdict
 from handlers.streams.connections import later
 from schemas.errors import Unavailable
 from tests.support.breakable import BreakablePostgres, breakable_postgres
@@ -144,7 +144,7 @@ async def test_a_draining_gateway_sends_event_sources_to_another(settings: Setti
 
 def test_a_client_with_half_of_its_openings_used_comes_back_when_they_are_counted_anew() -> None:
     for used, least, most, retry_after in ((5, 1000, 3000, b"2"), (6, 31_000, 33_000, b"30")):
-        data = later(Unavailable("Away", retry_after=2), Verdict(True, 10, used, 30))
+        data = later(Unavailable("Away", retry_after=2), LimitVerdict(True, 10, used, 30))
         assert least <= int(data.split()[1]) <= most
         assert data.endswith(b'"retry_after":%b}\n\n' % retry_after)
 
