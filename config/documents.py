@@ -11,9 +11,6 @@ from typing import Any, TypeAlias
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 """A JSON value: narrow it with `isinstance` before use, which keeps the types of what is inside."""
 
-JsonObject: TypeAlias = dict[str, Json]
-"""A JSON object that was read."""
-
 Document: TypeAlias = dict[str, object]
 """An object to be dumped, encoded or stored: its values are whatever the encoder takes, ids and times included."""
 

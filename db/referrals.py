@@ -10,6 +10,7 @@ from uuid import UUID
 
 from db._postgres import Connection
 from db._rows import affected, columns, insert, row_of, rows_of, unnest
+from schemas._vocabulary import ReferralStatus, ReferralTierId
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class QualifiedRow:
 
     referee_id: UUID
     referrer_id: UUID
-    tier: str
+    tier: ReferralTierId
     reward_amount: Decimal
     referee_reward: Decimal
     qualified_at: datetime
@@ -47,7 +48,7 @@ class ListedReferral:
     """A referral as its referrer sees it; `reward_amount` is None until it is fixed."""
 
     display_name: str
-    status: str
+    status: ReferralStatus
     reward_amount: Decimal | None
     created_at: datetime
     qualified_at: datetime | None

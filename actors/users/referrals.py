@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
+from schemas._vocabulary import ReferralTierId
+
 REFERRALS = 500
 """The most qualified referrals of one referrer; those past it stay pending."""
 
 CODES = 10
 """The most codes that one user may ever have, not counting the one made with the account."""
 
-CODES_FROM = "silver"
+CODES_FROM: ReferralTierId = "silver"
 """The tier from which on a user may choose a code."""
 
 
@@ -19,7 +21,7 @@ CODES_FROM = "silver"
 class Tier:
     """A tier of the program; rewards are US dollars; `least` is the number of qualified referrals it begins at."""
 
-    id: str
+    id: ReferralTierId
     name: str
     least: int
     referrer_reward: Decimal
