@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from actors.lens.market._http import CallFailed
 from config.backoff import backoff_seconds
@@ -26,7 +26,7 @@ class Cell:
     that under steady traffic no signal ever waits. Until `keep_until` it is used only where no newer one is available.
     """
 
-    value: Any = None
+    value: object = None
     refresh_at: float = _NEVER
     fresh_until: float = _NEVER
     keep_until: float = _NEVER
@@ -35,7 +35,7 @@ class Cell:
     retry_at: float = _NEVER
     call: asyncio.Task[None] | None = None
 
-    def store(self, value: Any, now: float, *, refresh: float, fresh: float, keep: float) -> None:
+    def store(self, value: object, now: float, *, refresh: float, fresh: float, keep: float) -> None:
         """Store a new answer, to be refreshed, replaced and forgotten after so many seconds."""
         self.value = value
         self.refresh_at, self.fresh_until, self.keep_until = now + refresh, now + fresh, now + keep
@@ -49,7 +49,7 @@ class Cell:
         self.failures += 1
         self.retry_at = now + backoff_seconds(self.failures, _FIRST_HOLD_SECONDS, _LONGEST_HOLD_SECONDS)
 
-    def result(self, now: float) -> tuple[Any, CallFailed | None]:
+    def result(self, now: float) -> tuple[object, CallFailed | None]:
         """Return the value to use, and the failure that explains why it is not fresh."""
         if now < self.fresh_until:
             return self.value, None

@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from actors.lens.market._breaker import VENUE, Breaker
 from actors.lens.market._budget import Budget
@@ -141,7 +141,7 @@ class CallGuard:
     def _show_state(self) -> None:
         metrics.MARKET_BREAKER.labels(self._name).set(_STATES[self._breaker.state])
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def _spawn(self, coroutine: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         task = spawn(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from actors.lens.market import CANDLE_COUNT, NO_SOURCE, MarketRequest
 from actors.lens.market._breaker import VENUE
@@ -27,7 +27,16 @@ from actors.lens.market._http import CallFailed, JsonApi
 from actors.lens.market._hyperliquid_answers import Contexts, Mids, candles_of, order_book_of
 from actors.lens.market._hyperliquid_coins import Coins
 from actors.lens.market._provider import Ask, CallGuard, CallLimits
-from actors.lens.model import CANDLES_QUERY, INTERVAL_SECONDS, Candles, Interval, MarketSnapshot, Query, QueryFailure
+from actors.lens.model import (
+    CANDLES_QUERY,
+    INTERVAL_SECONDS,
+    Candles,
+    Interval,
+    MarketSnapshot,
+    OrderBook,
+    Query,
+    QueryFailure,
+)
 from config import clock, metrics
 from config.documents import Document, Json
 
@@ -189,16 +198,15 @@ class HyperliquidMarketData:
         for query, cell in cells:
             value, failure = cell.result(now)
             try:
-                if value is None:
-                    pass
-                elif query == "mid":
-                    quote = value.quote(coin)
-                elif query == "asset_context":
-                    asset_context = value.context(coin)
-                elif query == "order_book":
-                    order_book = value
-                else:
-                    candles[_INTERVAL_OF[query]] = value
+                match value:
+                    case Mids():
+                        quote = value.quote(coin)
+                    case Contexts():
+                        asset_context = value.context(coin)
+                    case OrderBook():
+                        order_book = value
+                    case Candles():
+                        candles[value.interval] = value
             except ValueError as error:
                 failure = _nonsense(error)
             if failure is not None:
@@ -231,7 +239,7 @@ class HyperliquidMarketData:
         now_ms = self._now_ms()
         policy = _POLICIES[query]
         refresh, fresh = policy.refresh, _FRESH * policy.refresh
-        value: Any
+        value: Mids | Contexts | OrderBook | Candles | None
         if query == "mid":
             value = Mids(document, now_ms)
             self._coins.learn(value.names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from actors.lens._responses import positive, retry_after_seconds, returned
 from actors.lens.model import ModelReason
@@ -85,7 +85,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def _detail(body: object) -> str:
     """Return the readable part of an error body: `{"error": {"message": …}}`, `{"message": …}`, or text."""
-    found: Any = body
+    found = body
     for name in ("error", "message"):
         if isinstance(found, Mapping) and name in found:
             found = found[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import httpx2
 from google import genai
@@ -14,7 +14,7 @@ from actors.lens.models._failures import UNREADABLE, ModelFailure, refused, retr
 from actors.lens.models._http import open_client, unreachable
 from actors.lens.models._prompt import Prompt
 from actors.lens.models._remote import ModelAnswer, ModelOptions, RemoteModel
-from config.documents import Document
+from config.documents import Document, Loaded
 
 _ENDINGS: Final[dict[str, Literal["complete", "truncated", "refused"]]] = {
     "STOP": "complete",
@@ -95,7 +95,7 @@ def _read(response: types.GenerateContentResponse) -> ModelAnswer:
     return ModelAnswer(text, _ENDINGS.get(reason, "interrupted"), reason, tokens)
 
 
-def _retry_delay(details: Any) -> float | None:
+def _retry_delay(details: Loaded) -> float | None:
     """Return the seconds of a `google.rpc.RetryInfo` in a body: `{"error": {"details": [{"retryDelay": "46s"}]}}`."""
     try:
         infos = details["error"]["details"]
