@@ -54,6 +54,7 @@ PROFILE_QUERIES: Final[Mapping[FeatureProfile, tuple[Query, ...]]] = MappingProx
 )
 """The market-data queries that each feature profile needs."""
 
+_INDICATORS: Final = ("ema_9", "ema_21", "ema_50", "macd", "rsi_14", "atr_14")
 _NO_CONTEXT: Final = AssetContext(None, None, None)
 
 
@@ -156,15 +157,7 @@ class _Flags:
             self.stale.append("expiry")
 
     def check_frame(self, interval: Interval, frame: Frame) -> None:
-        indicators = (
-            ("ema_9", frame.ema_9),
-            ("ema_21", frame.ema_21),
-            ("ema_50", frame.ema_50),
-            ("macd", frame.macd),
-            ("rsi_14", frame.rsi_14),
-            ("atr_14", frame.atr_14),
-        )
-        self.missing += [f"{name}_{interval}" for name, value in indicators if value is None]
+        self.missing += [f"{name}_{interval}" for name in _INDICATORS if getattr(frame, name) is None]
 
     def collect(self, snapshot: MarketSnapshot) -> DataQuality:
         failed = tuple(dict.fromkeys(failure.query for failure in snapshot.failures))
