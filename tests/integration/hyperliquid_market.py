@@ -12,7 +12,7 @@ from typing import Any
 
 from actors.lens.features import PROFILE_QUERIES, build_features
 from actors.lens.market import MarketRequest
-from actors.lens.market._provider import CallLimits
+from actors.lens.market._guard import CallLimits
 from actors.lens.market.hyperliquid import HyperliquidMarketData
 from actors.lens.model import Features, MarketSnapshot
 from tests.peers.hyperliquid import HyperliquidPeer

@@ -23,10 +23,10 @@ from typing import Final
 from actors.lens.market import CANDLE_COUNT, NO_SOURCE, MarketRequest
 from actors.lens.market._breaker import VENUE
 from actors.lens.market._cache import Cell, Cells
+from actors.lens.market._guard import Ask, CallGuard, CallLimits
 from actors.lens.market._http import CallFailed, JsonApi
 from actors.lens.market._hyperliquid_answers import Contexts, Mids, candles_of, order_book_of
 from actors.lens.market._hyperliquid_coins import Coins
-from actors.lens.market._provider import Ask, CallGuard, CallLimits
 from actors.lens.model import (
     CANDLES_QUERY,
     INTERVAL_SECONDS,
@@ -110,7 +110,7 @@ class HyperliquidMarketData:
             "mid": partial(self._ask, self._mids, "mid", VENUE),
             "asset_context": partial(self._ask, self._contexts, "asset_context", _PERPETUALS),
         }
-        self._provider = CallGuard(_NAME, limits, probes, now=monotonic)
+        self._guard = CallGuard(_NAME, limits, probes, now=monotonic)
         self._coins = Coins()
         self._meters = {query: _Meters(query) for query in _POLICIES}
 
@@ -143,7 +143,7 @@ class HyperliquidMarketData:
 
     async def close(self) -> None:
         """Cancel the calls and close the connections."""
-        await self._provider.close()
+        await self._guard.close()
         await self._api.close()
 
     async def _look_up(self, symbol: str) -> str | None:
@@ -162,7 +162,7 @@ class HyperliquidMarketData:
             meters.cached.inc()
         elif cell.call is not None:
             meters.shared.inc()
-        elif now >= cell.retry_at and self._provider.begin(
+        elif now >= cell.retry_at and self._guard.begin(
             cell, query, subject, _POLICIES[query].weight, partial(self._ask, cell, query, coin)
         ):
             meters.called.inc()

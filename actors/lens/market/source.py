@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from actors.lens.market import NO_SOURCE, MarketData, MarketRequest
-from actors.lens.market._provider import CallLimits
+from actors.lens.market._guard import CallLimits
 from actors.lens.market.hyperliquid import HyperliquidMarketData
 from actors.lens.market.simulated import SimulatedMarketData
 from actors.lens.model import MarketSnapshot

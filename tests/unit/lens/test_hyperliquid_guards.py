@@ -10,8 +10,8 @@ import pytest
 from actors.lens.market._breaker import FAILURES_TO_OPEN, VENUE, Breaker
 from actors.lens.market._budget import Budget
 from actors.lens.market._cache import Cell, Cells
+from actors.lens.market._guard import CallGuard, CallLimits
 from actors.lens.market._http import CallFailed
-from actors.lens.market._provider import CallGuard, CallLimits
 from actors.lens.model import FailureReason
 
 DOWN = CallFailed("PROVIDER_ERROR", "Hyperliquid API returned 503 Service Unavailable", is_outage=True)

@@ -92,7 +92,7 @@ async def test_shards_share_what_hyperliquid_allows_an_address(monkeypatch: pyte
     market = open_market(settings)
     assert isinstance(market, HyperliquidMarketData)
     try:
-        assert market._provider._budget._limit == 300
+        assert market._guard._budget._limit == 300
     finally:
         await market.close()
     monkeypatch.setenv("MARKET_DATA", "crypto:hyperliquid,stock:simulated")
