@@ -211,7 +211,7 @@ async def test_a_session_that_redis_may_have_lost_counts_as_known(settings: Sett
         readers = [await stack.enter_async_context(stream(server.port)) for _ in range(10)]
         await server.redis.flushall()
         await server.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-        await until(lambda: not server.feed._store._is_settled)
+        await until(lambda: not server.feed._store._is_redis_trusted)
         assert server.feed.session_key(OF_NOBODY) is None
         for reader in readers:
             await reader.close()
