@@ -57,8 +57,9 @@ class Store:
         self.attempts += 1
         return self.apply
 
-    async def apply(self, _: Connection, batch: Sequence[Envelope]) -> list[int]:
+    async def apply(self, conn: object, batch: Sequence[Envelope]) -> list[int]:
         """Apply the messages, until one fails."""
+        assert conn is self
         self.calls.append([each.key for each in batch])
         replies = []
         for each in batch:
@@ -98,14 +99,14 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Each wait between attempts, without jitter; none is waited for."""
+    """The longest that each wait between attempts may be; none is waited for."""
     found: list[float] = []
 
     async def sleep(seconds: float) -> None:
         found.append(seconds)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    monkeypatch.setattr(commands, "jittered", lambda seconds, jitter: seconds)
+    monkeypatch.setattr(commands, "jittered", lambda seconds, jitter: seconds * (1 + jitter))
     return found
 
 
@@ -154,11 +155,14 @@ async def test_a_stored_command_that_is_not_suspect_is_found_by_the_insert(store
     assert store.attempts == 1 + 2
 
 
-async def test_a_stored_reply_that_cannot_be_read_is_an_error_of_its_sender(store: Store) -> None:
+async def test_a_stored_reply_that_cannot_be_read_is_an_error_of_its_sender(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     first = a_command("a", number=1, suspect=True)
     store.commands[UUID(int=1).bytes] = b"nonsense"
     [reply, other] = await store.write(first, a_command("b"))
     assert (type(reply), other, store.applied) == (Internal, 1, ["b"])
+    assert "UnreadableReply" in caplog.text
 
 
 @pytest.mark.parametrize(("error", "kind"), [(Conflict("taken"), Conflict), (RuntimeError("a bug"), Internal)])
@@ -171,8 +175,8 @@ async def test_a_failing_command_fails_alone(
     assert store.applied == ["a", "b"]
     assert store.calls[1:] == [["a"], ["bad"], ["b"]]
     assert bad.command_id not in store.commands, "it may be decided anew"
-    logged = [each for each in caplog.records if each.levelname == "ERROR"]
-    assert [each.exc_info[1] for each in logged if each.exc_info] == ([error] if kind is Internal else [])
+    logged = [each.exc_info for each in caplog.records if each.levelname == "ERROR"]
+    assert [found and found[1] for found in logged] == ([error] if kind is Internal else [])
 
 
 async def test_a_single_command_that_fails_is_not_tried_again(store: Store) -> None:
@@ -196,7 +200,7 @@ async def test_a_contended_transaction_is_tried_again_with_growing_pauses(
     store.faults = [error("x")] * (ATTEMPTS + 1)
     assert await store.write(a_command("a"), a_command("b")) == [1, 2]
     assert store.calls == [["a", "b"]] * (ATTEMPTS + 2)
-    assert pauses == [pytest.approx(0.01 * tried) for tried in range(1, ATTEMPTS + 2)]
+    assert pauses == [pytest.approx(0.02 * tried) for tried in range(1, ATTEMPTS + 2)]
 
 
 async def test_a_transaction_that_stays_contended_is_an_outage(store: Store, pauses: list[float]) -> None:

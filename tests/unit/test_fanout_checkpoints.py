@@ -130,6 +130,11 @@ def test_marks_survive_being_packed_and_trimmed(steps: list[Checkpoint], keep: i
     assert unpack_checkpoints(trim_checkpoints(pack_checkpoints(checkpoints), keep)) == checkpoints[-keep:]
 
 
+@pytest.mark.parametrize("step", [0, 1, 0x7F, 0x80, 0x81, 0x3FFF, 0x4000, 0x4001, 2**62])
+def test_steps_at_the_borders_of_their_encoding_survive_it(step: int) -> None:
+    assert unpack_checkpoints(pack_checkpoints([(step, 1), (2 * step, step + 1)])) == [(step, 1), (2 * step, step + 1)]
+
+
 def test_an_idle_session_costs_two_bytes_a_heartbeat() -> None:
     checkpoints = [(n, 5_000_000) for n in range(1, 64)]
     assert len(pack_checkpoints(checkpoints)) == 2 * len(checkpoints) + 3

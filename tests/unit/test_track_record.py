@@ -182,3 +182,8 @@ def test_a_level_is_never_lost_and_verified_once() -> None:
         record = followed(record, -1, NOON + timedelta(hours=4))
     assert (record.verification_level, record.verified_at) == ("pro", NOON + timedelta(minutes=9))
     assert (record.follower_count, record.most_followers) == (0, 30)
+
+
+def test_a_first_level_that_followers_bring_is_dated_by_them() -> None:
+    record = followed(replace(EMPTY, total_signals=10), 1, NOON)
+    assert (record.verification_level, record.verified_at) == ("basic", NOON)
