@@ -85,6 +85,8 @@ class Stage(Behaviour):
         # In memory only, rebuilt by the sweep:
         self._active: dict[UUID, float] = {}
         self._shown = 0  # of them, in the metrics
+        self._active_gauge = metrics.STAGE_ACTIVE.labels(self.stage)
+        self._stage_seconds = metrics.STAGE_SECONDS.labels(self.stage)
         # The active ones that are not begun yet, and whether each may go on without being stored.
         self._taken: deque[tuple[Work, bool]] = deque()
         self._arrived = asyncio.Event()
@@ -288,7 +290,7 @@ class Stage(Behaviour):
         now = time.perf_counter()
         moves = [result for result in batch if not isinstance(result, Noted)]
         began = [self._active.pop(result.work.signal.event_id, now) for result in moves]
-        metrics.observe_many(metrics.STAGE_SECONDS.labels(self.stage), [now - each for each in began])
+        metrics.observe_many(self._stage_seconds, [now - each for each in began])
         for kind, count in Counter(map(type, moves)).items():
             name = "advanced" if kind is Carried else kind.__name__.lower()
             metrics.STAGE_OUTCOMES.labels(self.stage, name).inc(count)
@@ -303,7 +305,7 @@ class Stage(Behaviour):
     def _show_active(self) -> None:
         # Added, not set: shards of a stage may share a process, and their gauge.
         count = len(self._active)
-        metrics.STAGE_ACTIVE.labels(self.stage).inc(count - self._shown)
+        self._active_gauge.inc(count - self._shown)
         self._shown = count
 
     async def _announce(self, done: Sequence[StageResult]) -> None:

@@ -20,6 +20,7 @@ from actors.lens.publication import announce, decision_item, find_or_make_provid
 from actors.lens.scored import ScoredSignals
 from actors.lens.scoring import score_signal
 from config import clock
+from config.values import replace
 from db._postgres import Connection
 from db.signals.writes import ProviderSummary, PublishedSignal, insert_signals, take_feed_seq
 
@@ -89,9 +90,10 @@ class Publish(Stage):
         scored.sort(key=lambda result: result.work.signal.event_id)
         sources = {result.work.signal.source for result in scored}
         cards = await find_or_make_providers(conn, dict(zip(sources, sources, strict=True)))
-        first = await take_feed_seq(conn, len(scored))
-        made = [_make(result, cards[result.work.signal.source], first + index) for index, result in enumerate(scored)]
-        signals = await with_passing_scores(conn, made, priced=True)
+        made = [_make(result, cards[result.work.signal.source]) for result in scored]
+        first = await take_feed_seq(conn, len(made))  # as late as can be: from here on the other lanes wait
+        placed = [replace(signal, feed_seq=first + index) for index, signal in enumerate(made)]
+        signals = await with_passing_scores(conn, placed, priced=True)
         await insert_signals(conn, signals)
         # A batch may take several transactions, some in vain: `committed` reads the final rows.
         self._stored |= {signal.id: signal for signal in signals}
@@ -111,12 +113,13 @@ class Publish(Stage):
         await announce(self.context, sorted(signals, key=attrgetter("feed_seq")), decisions)
 
 
-def _make(result: Published, provider: ProviderSummary, feed_seq: int) -> PublishedSignal:
+def _make(result: Published, provider: ProviderSummary) -> PublishedSignal:
+    """Return the signal, which has no place in the feed yet."""
     features, score, at = result.work.features, result.score, result.at
     assert features is not None
     assert score is not None
     assert at is not None
     prices = result.work.edited_prices
     return make_signal(
-        result.work.signal, features, score, provider=provider, feed_seq=feed_seq, published_at=at, prices=prices
+        result.work.signal, features, score, provider=provider, feed_seq=0, published_at=at, prices=prices
     )

@@ -152,7 +152,7 @@ class Bench:
         conn = await asyncpg.connect(footprint.postgres_url(self.server))
         self._stolen.begin()
         try:
-            return await follow(conn, load)
+            return await _follow(conn, load)
         finally:
             await conn.close()
 
@@ -206,7 +206,7 @@ class Flow:
             print(f"  answers: {dict(report.statuses)}, never sent: {report.unsent}")
 
 
-async def follow(conn: asyncpg.Connection[Any], load: Load) -> Flow:
+async def _follow(conn: asyncpg.Connection[Any], load: Load) -> Flow:
     """Run the load; look four times a second at how far the feed has come, and how many are on the way."""
     first, samples = await _published(conn), list[tuple[float, int]]()
     running, began, most = Running(load), time.monotonic(), 0
