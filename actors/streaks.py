@@ -73,7 +73,7 @@ def to_row(owner_id: UUID, kind: StreakType, streak: Streak) -> StreakRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class EndedStreak:
     """A streak that has ended."""
 
     count: int
@@ -81,7 +81,7 @@ class Run:
     ended_on: date
 
 
-def record(streak: Streak | None, at: datetime, zone: str) -> tuple[Streak, Run | None]:
+def record(streak: Streak | None, at: datetime, zone: str) -> tuple[Streak, EndedStreak | None]:
     """Return the streak after an activity, and the one that ended because a day was left out; idempotent."""
     day = local_day(at, zone)
     if streak is None:
@@ -91,15 +91,17 @@ def record(streak: Streak | None, at: datetime, zone: str) -> tuple[Streak, Run 
     if day <= _counted_on(streak) or day <= local_day(_counted_at(streak, at), zone):
         return _seen(streak, day, at, zone), None
     if not is_alive(streak, at, zone):
-        ended = Run(streak.current, streak.started_on, streak.last_on)
+        ended = EndedStreak(streak.current, streak.started_on, streak.last_on)
         return _begun(streak.longest, day, at, zone), ended
     count, last = streak.current + 1, max(streak.last_on, day)
     return Streak(count, max(streak.longest, count), streak.started_on, last, day, zone, day, at, at), None
 
 
-def record_all(streak: Streak | None, instants: Sequence[datetime], zone: str) -> tuple[Streak | None, Sequence[Run]]:
+def record_all(
+    streak: Streak | None, instants: Sequence[datetime], zone: str
+) -> tuple[Streak | None, Sequence[EndedStreak]]:
     """Apply `record` to several activities, in their order."""
-    ended: list[Run] = []
+    ended: list[EndedStreak] = []
     for at in instants:
         streak, run = record(streak, at, zone)
         if run is not None:

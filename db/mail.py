@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from db._postgres import Connection
-from db._rows import columns, insert, rows_of, transposed
+from db._rows import columns, insert, rows_of
 from schemas._vocabulary import TokenPurpose
 
 
@@ -33,6 +34,15 @@ class ClaimedEmail:
     attempts: int  # this one included
     user_id: UUID | None
     display_name: str | None
+
+
+class LinkRow(NamedTuple):
+    """A link that an e-mail holds: the SHA-256 of its token, and how long it is valid from now on."""
+
+    hash: bytes
+    user_id: UUID
+    purpose: TokenPurpose
+    seconds: float
 
 
 INSERT_EMAILS = insert("mail_outbox", EmailRow, due_at="n.created_at") + " ON CONFLICT DO NOTHING"
@@ -67,17 +77,15 @@ async def claim_emails(conn: Connection, limit: int, hold_seconds: float) -> lis
 
 
 # An e-mail that is retried carries the same link, which is valid for its whole time from now on.
-UPSERT_LINKS = """
-INSERT INTO one_time_tokens (hash, user_id, purpose, expires_at)
-SELECT hash, user_id, purpose, now() + make_interval(secs => seconds)
-FROM unnest($1::bytea[], $2::uuid[], $3::text[], $4::float8[]) AS row (hash, user_id, purpose, seconds)
+UPSERT_LINKS = f"""
+{insert("one_time_tokens", LinkRow, skip=("seconds",), expires_at="now() + make_interval(secs => n.seconds)")}
 ON CONFLICT (hash) DO UPDATE SET expires_at = excluded.expires_at WHERE one_time_tokens.used_at IS NULL
 """
 
 
-async def upsert_links(conn: Connection, links: Sequence[tuple[bytes, UUID, TokenPurpose, float]]) -> None:
-    """Make links valid: (SHA-256 of the token, user, purpose, seconds from now)."""
-    await conn.execute(UPSERT_LINKS, *transposed(links, 4))
+async def upsert_links(conn: Connection, links: Sequence[LinkRow]) -> None:
+    """Make links valid."""
+    await conn.execute(UPSERT_LINKS, *columns(LinkRow, links))
 
 
 MEASURE_OUTBOX = """

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from db._postgres import Connection
+from db._rows import transposed
 from db.providers.outcomes import PositionKey
 
 MOST_UNREAD = 10_000
@@ -60,8 +61,7 @@ SELECT * FROM waiting UNION ALL SELECT * FROM unread ORDER BY 5
 
 async def logged_of(conn: Connection, wanted: Mapping[PositionKey, int]) -> Mapping[PositionKey, list[Logged]]:
     """Return, per key, the signals that determine its next closes (as many as wanted), in the feed's order."""
-    columns = list(zip(*wanted, strict=True))
     found: defaultdict[PositionKey, list[Logged]] = defaultdict(list)
-    for row in await conn.fetch(LOGGED_OF, *columns, list(wanted.values())):
+    for row in await conn.fetch(LOGGED_OF, *transposed(wanted, 4), list(wanted.values())):
         found[row[0], row[1], row[2], row[3]].append(Logged(row[5], row[6]))
     return found

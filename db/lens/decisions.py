@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from config.documents import Document
-from config.ids import first_id, last_id
 from db._instruments import key_of
 from db._postgres import Connection
-from db._rows import row_of, rows_of
+from db._rows import names, row_of, rows_of
 from db._totals import Totals
-from db._where import WHERE, Condition, filtered
+from db._where import WHERE, Condition, filtered, given
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,26 +29,18 @@ class DecisionFilters:
     since: datetime | None = None
     until: datetime | None = None
 
-    def conditions(self) -> Iterator[Condition]:
-        """Yield each filter as SQL that an index serves; confidence alone is compared row by row."""
-        if self.model is not None:
-            yield "model = {}", self.model
-        if self.symbol is not None:
-            yield f"{key_of('symbol')} = {key_of('{}')}", self.symbol
-        if self.event_type is not None:
-            yield "event_type = {}", self.event_type
-        if self.decision is not None:
-            yield "decision = {}", self.decision
-        if self.min_confidence is not None:
-            yield "confidence >= {}", self.min_confidence
-        if self.since is not None:
-            yield "id >= {}", first_id(self.since)
-        if self.until is not None:
-            yield "id <= {}", last_id(self.until)
-
-
-_COLUMNS = """id, event_id, symbol, event_type, model, decision, confidence, entry_plan, risk_plan, size_pct, reasons,
-       evaluated_at"""
+    def conditions(self) -> list[Condition]:
+        """Return each filter as SQL that an index serves; confidence alone is compared row by row."""
+        return given(
+            self,
+            model="model = {}",
+            symbol=f"{key_of('symbol')} = {key_of('{}')}",
+            event_type="event_type = {}",
+            decision="decision = {}",
+            min_confidence="confidence >= {}",
+            since="id >= {}",
+            until="id <= {}",
+        )
 
 
 @dataclass(slots=True)  # not frozen: a frozen one takes four times as long to make, and a page has a hundred
@@ -72,14 +62,14 @@ class ListedDecisionRow:
 
 
 # id is a UUIDv7 of evaluated_at: its order is the order of time, ties included.
-LIST_DECISIONS = f"SELECT {_COLUMNS} FROM lens_decisions {WHERE} ORDER BY id DESC LIMIT $1 OFFSET $2"
+LIST_DECISIONS = f"SELECT {names(ListedDecisionRow)} FROM lens_decisions {WHERE} ORDER BY id DESC LIMIT $1 OFFSET $2"
 
 
 async def list_decisions(
     conn: Connection, totals: Totals, filters: DecisionFilters, *, limit: int, offset: int
 ) -> tuple[list[ListedDecisionRow], int]:
     """Return the decisions that match every given filter, newest first, and their total number."""
-    conditions = list(filters.conditions())
+    conditions = filters.conditions()
     total = await totals.count(conn, "lens_decisions", "id", conditions)
     if offset >= total:
         return [], total  # searching in vain would read the whole table
@@ -97,7 +87,7 @@ class DecisionDetail(ListedDecisionRow):
     tokens_used: int
 
 
-GET_DECISION = f"SELECT {_COLUMNS}, model_version, latency_ms, tokens_used FROM lens_decisions WHERE id = $1"
+GET_DECISION = f"SELECT {names(DecisionDetail)} FROM lens_decisions WHERE id = $1"
 
 
 async def get_decision(conn: Connection, decision_id: UUID) -> DecisionDetail | None:

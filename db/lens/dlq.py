@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from config.documents import Document
-from config.ids import first_id, last_id
 from db._postgres import Connection
-from db._rows import columns, insert, row_of, rows_of
-from db._where import WHERE, Condition, filtered
+from db._rows import columns, insert, names, row_of, rows_of
+from db._where import WHERE, Condition, filtered, given
 
 RESOLVED_BY_RETRY = "Resolved by retry"
 
@@ -89,20 +88,19 @@ class DeadLetterFilters:
     since: datetime | None = None
     until: datetime | None = None
 
-    def conditions(self) -> Iterator[Condition]:
-        """Yield each filter as SQL that an index serves."""
-        if self.stage is not None:
-            yield "stage = {}", self.stage
-        if self.reason_code is not None:
-            yield "reason_code = {}", self.reason_code
-        if self.event_id is not None:
-            yield "event_id = {}", self.event_id
+    def conditions(self) -> list[Condition]:
+        """Return each filter as SQL that an index serves."""
+        found = given(
+            self,
+            stage="stage = {}",
+            reason_code="reason_code = {}",
+            event_id="event_id = {}",
+            since="id >= {}",
+            until="id <= {}",
+        )
         if self.resolved is not None:
-            yield ("resolved_at IS NOT NULL" if self.resolved else "resolved_at IS NULL"), None
-        if self.since is not None:
-            yield "id >= {}", first_id(self.since)
-        if self.until is not None:
-            yield "id <= {}", last_id(self.until)
+            found.append(("resolved_at IS NOT NULL" if self.resolved else "resolved_at IS NULL", None))
+        return found
 
 
 @dataclass(slots=True)  # not frozen: a frozen one takes four times as long to make, and a page has a hundred
@@ -119,9 +117,8 @@ class DeadLetterRow:
     resolved_at: datetime | None
 
 
-_COLUMNS = "id, event_id, stage, reason_code, error_message, retry_count, created_at, resolved_at"
 # id is a UUIDv7 of created_at: its order is the order of time, ties included.
-LIST_DEAD_LETTERS = f"SELECT {_COLUMNS} FROM lens_dlq {WHERE} ORDER BY id DESC LIMIT $1 OFFSET $2"
+LIST_DEAD_LETTERS = f"SELECT {names(DeadLetterRow)} FROM lens_dlq {WHERE} ORDER BY id DESC LIMIT $1 OFFSET $2"
 COUNT_DEAD_LETTERS = f"SELECT count(*) FROM lens_dlq {WHERE}"
 
 
@@ -151,10 +148,7 @@ class DeadLetterDetail(DeadLetterRow):
     resolution_note: str | None
 
 
-GET_DEAD_LETTER = f"""
-SELECT {_COLUMNS}, model, payload, edited_payload, attempts, last_retry_at, resolution_note
-FROM lens_dlq WHERE id = $1
-"""
+GET_DEAD_LETTER = f"SELECT {names(DeadLetterDetail)} FROM lens_dlq WHERE id = $1"
 
 
 async def get_dead_letter(conn: Connection, dead_letter_id: UUID) -> DeadLetterDetail | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from db._postgres import Connection
+from db._rows import transposed
 from db.providers.outcomes import PositionKey
 
 # The rule is that of `db.providers.outcomes.oldest_open`.
@@ -25,7 +26,6 @@ CROSS JOIN LATERAL (
 async def opening_prices(conn: Connection, keys: Sequence[PositionKey]) -> list[Decimal | None]:
     """Return the opening price of the oldest open position of each key; None where nothing is open."""
     found: list[Decimal | None] = [None] * len(keys)
-    columns = [list(each) for each in zip(*keys, strict=True)]
-    for number, price in await conn.fetch(OPENING_PRICES, *columns):
+    for number, price in await conn.fetch(OPENING_PRICES, *transposed(keys, 4)):
         found[number] = price
     return found

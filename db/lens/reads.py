@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
 from config.documents import Document
-from config.ids import first_id, last_id
 from db._instruments import key_of
 from db._postgres import Connection
 from db._rows import names, row_of, rows_of
 from db._totals import Totals
-from db._where import WHERE, Condition, filtered
+from db._where import WHERE, Condition, filtered, given
 from db.lens.intake import Submission
 
 
@@ -101,20 +99,17 @@ class EventFilters:
     until: datetime | None = None
     status: str | None = None
 
-    def conditions(self) -> Iterator[Condition]:
-        """Yield each filter as SQL over lens_events `e` and, for the status, lens_progress `p`."""
-        if self.symbol is not None:
-            yield f"{key_of('e.symbol')} = {key_of('{}')}", self.symbol
-        if self.event_type is not None:
-            yield "e.event_type = {}", self.event_type
-        if self.source is not None:
-            yield "e.source = {}", self.source
-        if self.since is not None:
-            yield "event_id >= {}", first_id(self.since)
-        if self.until is not None:
-            yield "event_id <= {}", last_id(self.until)
-        if self.status is not None:
-            yield "p.status = {}", self.status
+    def conditions(self) -> list[Condition]:
+        """Return each filter as SQL over lens_events `e` and, for the status, lens_progress `p`."""
+        return given(
+            self,
+            symbol=f"{key_of('e.symbol')} = {key_of('{}')}",
+            event_type="e.event_type = {}",
+            source="e.source = {}",
+            since="event_id >= {}",
+            until="event_id <= {}",
+            status="p.status = {}",
+        )
 
 
 # event_id is a UUIDv7 of received_at: its order is the order of arrival, ties included.
@@ -132,7 +127,7 @@ async def list_events(
     conn: Connection, totals: Totals, filters: EventFilters, *, limit: int, offset: int
 ) -> tuple[list[EventRow], int]:
     """Return the events that match every given filter, newest first, and their total number."""
-    conditions = list(filters.conditions())
+    conditions = filters.conditions()
     if filters.status is None:
         total = await totals.count(conn, "lens_events e", "event_id", conditions)
     else:  # the status changes, so its count is not kept

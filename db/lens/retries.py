@@ -212,7 +212,7 @@ async def match_dead_letters(
     conn: Connection, filters: DeadLetterFilters, most: int, *, under_way: bool
 ) -> tuple[int, list[UUID]]:
     """Return how many unresolved entries match, with or without those `under_way`, and the first `most` of them."""
-    conditions = list(replace(filters, resolved=False).conditions())
+    conditions = replace(filters, resolved=False).conditions()
     if not under_way:
         conditions.append(("NOT retrying", None))
     statement, values = filtered(MATCH_DEAD_LETTERS, conditions, first=2)

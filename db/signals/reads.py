@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -13,7 +12,7 @@ from db._instruments import key_of
 from db._postgres import Connection
 from db._rows import row_of
 from db._totals import Totals
-from db._where import WHERE, Condition, filtered
+from db._where import WHERE, Condition, filtered, given
 from db.signals.document import ITEM_JSON, PROVIDER_JSON, REACTIONS, REACTIONS_JSON, TODAY
 
 _TABLE = "signals s"
@@ -33,21 +32,21 @@ class SignalFilters:
     provider_id: UUID | None = None
     asset_types: tuple[str, ...] | None = None
 
-    def conditions(self) -> Iterator[Condition]:
-        """Yield each filter as SQL over signals `s`."""
-        if self.symbol is not None:
-            yield f"s.symbol_key = {key_of('{}')}", self.symbol
-        if self.action is not None:
-            yield "s.action = {}", self.action
-        if self.min_score is not None:
-            yield "s.score >= {}", self.min_score
-        if self.provider_id is not None:
-            yield "s.provider_id = {}", self.provider_id
+    def conditions(self) -> list[Condition]:
+        """Return each filter as SQL over signals `s`."""
+        found = given(
+            self,
+            symbol=f"s.symbol_key = {key_of('{}')}",
+            action="s.action = {}",
+            min_score="s.score >= {}",
+            provider_id="s.provider_id = {}",
+        )
         if self.asset_types is not None:
-            if len(self.asset_types) == 1:
-                yield "s.asset_type = {}", self.asset_types[0]
-            else:
-                yield "s.asset_type = ANY ({})", self.asset_types
+            one = len(self.asset_types) == 1
+            found.append(
+                ("s.asset_type = {}", self.asset_types[0]) if one else ("s.asset_type = ANY ({})", self.asset_types)
+            )
+        return found
 
 
 # The page is found in an index alone; only then are its rows looked up. Its bounds are hidden from the planner in
@@ -100,7 +99,7 @@ async def read_page(
     conn: Connection, totals: Totals, filters: SignalFilters, *, limit: int, offset: int
 ) -> tuple[bytes, int]:
     """Return `list_signals` and `count_signals`, usually in one round trip, continuing the last count."""
-    conditions = list(filters.conditions())
+    conditions = filters.conditions()
     counted = totals.counted_dense(_TABLE, conditions)
     if not counted.last or offset >= counted.rows:
         total = await count_signals(conn, totals, filters)
@@ -124,7 +123,7 @@ def json_array(items: str | None) -> bytes:
 
 async def count_signals(conn: Connection, totals: Totals, filters: SignalFilters) -> int:
     """Return how many signals match every given filter."""
-    return await totals.count_dense(conn, _TABLE, "feed_seq", list(filters.conditions()))
+    return await totals.count_dense(conn, _TABLE, "feed_seq", filters.conditions())
 
 
 @dataclass(frozen=True, slots=True)

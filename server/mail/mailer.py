@@ -59,7 +59,12 @@ class Mailer:
             await mail.upsert_links(
                 conn,
                 [
-                    (token_hash(self._token(each)), each.user_id, each.purpose, LIFETIMES[each.purpose].total_seconds())
+                    mail.LinkRow(
+                        token_hash(self._token(each)),
+                        each.user_id,
+                        each.purpose,
+                        LIFETIMES[each.purpose].total_seconds(),
+                    )
                     for each in emails
                     if each.user_id is not None and each.purpose in LIFETIMES
                 ],

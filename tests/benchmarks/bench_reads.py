@@ -46,10 +46,10 @@ WITH numbers AS (
     SELECT id, at, 'OPEN_SIGNAL', 'long', symbol, 42000.5 + n % 100, 0.1, 38000, at, 'strategy_' || n % 20, 'crypto'
     FROM rows
 ), progress AS (
-    INSERT INTO lens_progress (event_id, status, stage, due_at, lease_until, timeline, finished_at)
+    INSERT INTO lens_progress (event_id, status, stage, due_at, lease_until, timeline, finished_at, source_hash)
     SELECT id, 'PUBLISHED', 'COMPLETE', at, at,
            (SELECT jsonb_agg(jsonb_build_object('status', s, 'timestamp', '2026-01-15T10:30:00.123Z'))
-            FROM unnest(ARRAY['RECEIVED', 'ENQUEUED', 'ENRICHED', 'MODEL_DONE', 'PUBLISHED']) s), at
+            FROM unnest(ARRAY['RECEIVED', 'ENQUEUED', 'ENRICHED', 'MODEL_DONE', 'PUBLISHED']) s), at, 0
     FROM rows
 ), enriched AS (
     INSERT INTO lens_enriched

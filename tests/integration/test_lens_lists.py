@@ -56,8 +56,8 @@ SELECT id, evaluated_at, event_type, 'long', symbol, 1, 1, NULL, evaluated_at, '
 FROM lens_decisions
 """
 FILL_PROGRESS = """
-INSERT INTO lens_progress (event_id, status, stage, due_at, lease_until, timeline, finished_at)
-SELECT id, CASE WHEN decision = 'HOLD' THEN 'FAILED' ELSE 'PUBLISHED' END, 'COMPLETE', now(), now(), '[]', now()
+INSERT INTO lens_progress (event_id, status, stage, due_at, lease_until, timeline, finished_at, source_hash)
+SELECT id, CASE WHEN decision = 'HOLD' THEN 'FAILED' ELSE 'PUBLISHED' END, 'COMPLETE', now(), now(), '[]', now(), 0
 FROM lens_decisions
 """
 FILL_DEAD_LETTERS = """

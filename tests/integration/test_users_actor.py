@@ -78,7 +78,7 @@ class Owner:
 
     async def add_link(self, user_id: UUID, token: str, purpose: tokens.Purpose, seconds: float = 60) -> bytes:
         async with transaction(self.pool) as conn:
-            await mail.upsert_links(conn, [(digest(token), user_id, purpose, seconds)])
+            await mail.upsert_links(conn, [mail.LinkRow(digest(token), user_id, purpose, seconds)])
         return digest(token)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.streaks import Run, Streak, from_row, is_alive, local_day, next_midnight, record, record_all, to_row
+from actors.streaks import EndedStreak, Streak, from_row, is_alive, local_day, next_midnight, record, record_all, to_row
 
 ZONES = (
     "UTC",
@@ -40,7 +40,7 @@ def local(zone: str, text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
 
 
-def after(zone: str, *texts: str) -> tuple[Streak, list[Run]]:
+def after(zone: str, *texts: str) -> tuple[Streak, list[EndedStreak]]:
     streak, ended = record_all(None, [local(zone, text) for text in texts], zone)
     assert streak is not None
     return streak, list(ended)
@@ -50,7 +50,7 @@ def test_the_same_day_counts_once_the_next_one_adds_and_a_later_one_begins_anew(
     streak, ended = after("Asia/Tokyo", "2026-01-01 00:00", "2026-01-01 23:59", "2026-01-02 00:00", "2026-01-03 12:00")
     assert (streak.current, streak.longest, streak.last_on, ended) == (3, 3, date(2026, 1, 3), [])
     streak, run = record(streak, local("Asia/Tokyo", "2026-01-05 00:00"), "Asia/Tokyo")
-    assert run == Run(3, date(2026, 1, 1), date(2026, 1, 3))
+    assert run == EndedStreak(3, date(2026, 1, 1), date(2026, 1, 3))
     assert (streak.current, streak.longest, streak.started_on) == (1, 3, date(2026, 1, 5))
 
 
@@ -166,7 +166,7 @@ def test_a_stored_streak_is_the_same_one() -> None:
 def test_idleness_breaks_a_streak_also_when_its_owner_moves() -> None:
     streak, _ = after("America/New_York", "2026-01-01 12:00")
     streak, ended = record(streak, local("Asia/Tokyo", "2026-01-04 00:30"), "Asia/Tokyo")
-    assert (streak.current, ended) == (1, Run(1, date(2026, 1, 1), date(2026, 1, 1)))
+    assert (streak.current, ended) == (1, EndedStreak(1, date(2026, 1, 1), date(2026, 1, 1)))
 
 
 def test_a_streak_is_alive_until_a_whole_day_has_passed() -> None:
