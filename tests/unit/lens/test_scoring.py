@@ -147,6 +147,8 @@ def test_a_failed_model_has_no_say():
     failed = replace(make_evaluation(), status="TIMEOUT", decision=None, error="no answer in 30 s")
     assert model_confidence("OPEN_SIGNAL", [make_evaluation(confidence=0.6), failed]) == 0.6
     assert model_confidence("OPEN_SIGNAL", [failed]) == 0.0
+    thirds = [make_evaluation(confidence=each) for each in (0.5, 0.5, 0.6)]
+    assert model_confidence("OPEN_SIGNAL", thirds) == 0.533333
 
 
 def test_the_score_of_a_signal_is_made_of_its_features():
@@ -174,6 +176,11 @@ def test_consensus_is_with_the_public_action():
     selling = score_signal(closing, features, [make_evaluation("FOLLOW_EXIT")], NOW)
     assert buying.opportunity_factors["consensus"]["value"] == 1.0
     assert selling.opportunity_factors["consensus"]["value"] == 0.0
+
+
+def test_the_action_of_a_prediction_is_yes_or_no():
+    assert score_signal(make_signal(asset_type="prediction"), bare_features(), [], NOW).action == "yes"
+    assert score_signal(make_signal(), bare_features(), [], NOW).action == "buy"
 
 
 def test_a_signal_without_hourly_candles_is_scored_all_the_same():
@@ -223,7 +230,7 @@ def _votes(*signals):
     [
         (("BUY", "BUY", "BUY", "BUY", "SELL"), "BUY", 0.8,
          "RSI oversold bounce with MACD turning positive. 4/5 strategies agree. 1 disagrees."),
-        (("HOLD", "HOLD", "HOLD", "SELL", "HOLD"), "SELL", 0.8, "EMAs aligned downwards. 1/5 strategies agree."),
+        (("HOLD", "HOLD", "HOLD", "SELL", "HOLD"), "SELL", 0.5, "EMAs aligned downwards. 1/5 strategies agree."),
         (("BUY", "BUY", "HOLD", "HOLD", "HOLD"), "SELL", 0.3,
          "No strategy confirms the sell side. 0/5 strategies agree. 2 disagree. The models advise against it."),
     ],
