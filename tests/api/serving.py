@@ -70,7 +70,7 @@ class Client:
     port: int
     application: Application
 
-    async def raw(self, data: bytes, *, seconds: float = 5.0) -> bytes:
+    async def raw(self, data: bytes, *, seconds: float = 10.0) -> bytes:
         """Send the bytes; everything that comes back until the server closes, or says nothing for `seconds`."""
         async with asyncio.timeout(seconds):
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -99,7 +99,7 @@ class Client:
         if body is not None and not {"content-length", "transfer-encoding"} & names:
             pairs.append(("Content-Length", str(len(body))))
         head = f"{method} {path} HTTP/1.1\r\nHost: test\r\n" + "".join(f"{n}: {v}\r\n" for n, v in pairs) + "\r\n"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
             try:
                 writer.write(head.encode("latin-1") + (body or b""))
@@ -125,7 +125,7 @@ async def read_response(reader: asyncio.StreamReader, *, has_body: bool = True) 
     return Response(int(status.split(" ")[1]), headers, await reader.readexactly(size))
 
 
-async def until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], *, seconds: float = 30.0) -> None:
     """Wait until the condition holds; fail if it does not in time."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not condition():

@@ -86,7 +86,7 @@ async def scene(**limits: Any) -> AsyncIterator[Scene]:
             await market.close()
 
 
-async def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait until the condition holds; fail after so long."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -65,7 +65,7 @@ class World:
         """The dead letters, oldest first."""
         return await self.conn.fetch("SELECT * FROM lens_dlq ORDER BY id")
 
-    async def stored(self, count: int, *, seconds: float = 20.0) -> list[asyncpg.Record]:
+    async def stored(self, count: int, *, seconds: float = 30.0) -> list[asyncpg.Record]:
         """The signals, when there are so many."""
 
         async def look() -> list[asyncpg.Record] | None:

@@ -123,7 +123,7 @@ async def figures_of(registry: ActorRegistry, name: str) -> dict[str, object]:
     return dict(answer)
 
 
-async def eventually(work: Callable[[], Awaitable[object]], seconds: float = 15.0) -> None:
+async def eventually(work: Callable[[], Awaitable[object]], seconds: float = 30.0) -> None:
     """Repeat `work` until it does not raise Unavailable."""
     deadline = time.monotonic() + seconds
     while True:
@@ -137,7 +137,7 @@ async def eventually(work: Callable[[], Awaitable[object]], seconds: float = 15.
         await asyncio.sleep(0.05)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait for the condition, and fail if it does not come."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - any condition, so there is no event to wait for

@@ -79,7 +79,7 @@ async def waiting(conn: Any) -> list[int]:
     return [await conn.fetchval(f"SELECT count(*) FROM {table}") for table in tables]
 
 
-async def emptied(conn: Any, *, seconds: float = 15.0) -> None:
+async def emptied(conn: Any, *, seconds: float = 30.0) -> None:
     async def ask() -> bool:
         return await waiting(conn) == [0, 0, 0]
 
@@ -113,7 +113,7 @@ async def record(archive: Archive, *runs: sql.RunRow) -> None:
         await archive.record(conn, {run.event_id for run in runs}, runs)  # type: ignore[arg-type]
 
 
-async def judged(settings: Settings, *, seconds: float = 15.0) -> tuple[list[UUID], list[dict[str, Any] | None]]:
+async def judged(settings: Settings, *, seconds: float = 30.0) -> tuple[list[UUID], list[dict[str, Any] | None]]:
     """Three events judged with some failures on the way; their documents as soon as nothing waits to be copied."""
     async with ModelPeer() as peer, pipeline(peer.settings(settings, *MODELS)) as (actors, conn):
         peer.next("chatgpt", status(500), says("{"))

@@ -198,7 +198,7 @@ def stage_queries(snapshot: MarketSnapshot) -> dict[str, QueryFailure]:
     return {failure.query: failure for failure in snapshot.failures}
 
 
-async def recovered(stage: Scene, seconds: float = 8.0) -> MarketSnapshot:
+async def recovered(stage: Scene, seconds: float = 30.0) -> MarketSnapshot:
     """The first whole snapshot; fails if there is none within that time."""
     deadline = time.monotonic() + seconds
     while (snapshot := await stage.ask()).failures:

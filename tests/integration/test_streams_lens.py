@@ -32,7 +32,7 @@ class Socket:
             message if isinstance(message, str | bytes) else orjson.dumps(message).decode()
         )
 
-    async def hear(self, *, seconds: float = 5.0) -> Any:
+    async def hear(self, *, seconds: float = 15.0) -> Any:
         """The next message, None when the server has closed."""
         async with asyncio.timeout(seconds):
             message = await self.connection.read_message()

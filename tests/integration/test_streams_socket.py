@@ -29,7 +29,7 @@ class Listener:
         self.events: list[Event] = []
         self.is_over = False
 
-    async def next(self, *, seconds: float = 5.0) -> Event | None:
+    async def next(self, *, seconds: float = 15.0) -> Event | None:
         """The next event, None when the server has closed."""
         async with asyncio.timeout(seconds):
             message = await self.connection.read_message()

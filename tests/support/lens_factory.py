@@ -49,7 +49,7 @@ def submit(**changes: Any) -> Submit:
     return Submit(**fields | changes)
 
 
-async def until(ask: Callable[[], Awaitable[T]], *, seconds: float = 15.0) -> T:
+async def until(ask: Callable[[], Awaitable[T]], *, seconds: float = 30.0) -> T:
     """The first truthy answer. Raises AssertionError with the last one when the time is over."""
     deadline = time.monotonic() + seconds
     while True:
@@ -60,7 +60,7 @@ async def until(ask: Callable[[], Awaitable[T]], *, seconds: float = 15.0) -> T:
         await asyncio.sleep(0.02)
 
 
-async def finished(conn: asyncpg.Connection[Any], event_ids: Sequence[UUID], *, seconds: float = 15.0) -> list[str]:
+async def finished(conn: asyncpg.Connection[Any], event_ids: Sequence[UUID], *, seconds: float = 30.0) -> list[str]:
     """The final status of each event, when all of them have one."""
 
     async def ask() -> list[str] | None:

@@ -108,7 +108,7 @@ async def qualified(world: World, referrer_id: UUID, count: int) -> list[UUID]:
     return referees
 
 
-async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = 5.0) -> Any:
+async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = 30.0) -> Any:
     """Ask again and again until the answer is true; returns it."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not (answer := await condition()):

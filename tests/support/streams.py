@@ -90,7 +90,7 @@ async def gateway(settings: Settings, *, port: int = 0, **options: Any) -> Async
         yield Gateway(feed, bound_port, pool, redis, application, server)
 
 
-async def until(ask: Callable[[], Any], *, seconds: float = 10.0, what: str = "") -> Any:
+async def until(ask: Callable[[], Any], *, seconds: float = 30.0, what: str = "") -> Any:
     """Poll until the answer (awaited, if it must be) is true. Raises AssertionError after `seconds`."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
@@ -239,7 +239,7 @@ class Reader:
     retry: list[int] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
 
-    async def next(self, *, seconds: float = 5.0) -> Event | None:
+    async def next(self, *, seconds: float = 15.0) -> Event | None:
         """The next event, None at the end of the stream."""
         async with asyncio.timeout(seconds):
             while True:
@@ -252,7 +252,7 @@ class Reader:
                     self.events.append(event)
                     return event
 
-    async def until(self, done: Callable[[Event], bool], *, seconds: float = 10.0) -> list[Event]:
+    async def until(self, done: Callable[[Event], bool], *, seconds: float = 30.0) -> list[Event]:
         """All events up to one for which `done` is true."""
         found: list[Event] = []
         async with asyncio.timeout(seconds):
@@ -262,7 +262,7 @@ class Reader:
                 found.append(event)
         return found
 
-    async def signals(self, count: int, *, seconds: float = 10.0) -> list[int]:
+    async def signals(self, count: int, *, seconds: float = 30.0) -> list[int]:
         """The places of the next `count` signals; other events are passed over."""
         found: list[int] = []
         async with asyncio.timeout(seconds):  # heartbeats go on for ever: a bound per event would be none

@@ -104,7 +104,7 @@ async def a_mailbox(actor: Any, **limits: Any) -> Any:
         await ref.close()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 2.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait for the condition, and fail if it does not come."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - any condition, so there is no event to wait for

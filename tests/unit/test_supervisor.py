@@ -102,7 +102,7 @@ async def supervised(world: World, plan: Plan) -> AsyncIterator[asyncio.Task[Non
         world.instance.release()
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
