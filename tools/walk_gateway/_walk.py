@@ -15,7 +15,7 @@ import orjson
 
 from config.ids import uuid7
 from server.demo.cast import FOLLOWERS, KING, PROVIDERS
-from server.demo.client import Account, Client, Host, Refused
+from server.demo.client import Account, Client, Host, RequestRefused
 from server.demo.emails import Emails
 from tests.contract.documents import anonymous, documented_routes, examples
 from tools.walk_gateway._filled import common, lacking
@@ -251,7 +251,7 @@ class Walk:
         try:
             answer = await who.ask(method, _path(route, *values), example)
             status, document = answer.status, answer.json
-        except Refused as error:
+        except RequestRefused as error:
             status, document = error.status, str(error)
         found = [] if status in statuses else [f"status {status}: {document}"]
         self._note(route, found)
