@@ -4,38 +4,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-_WIDTH = 28
 _ERASE = "\r\x1b[K"
-_SHOW_SECONDS = 0.1
-
-
-class Bar:
-    """The progress bar of a step of `total` parts."""
-
-    def __init__(self, progress: Progress, text: str, total: int) -> None:
-        self.text = text
-        self.total = total
-        self.done = 0
-        self._progress = progress
-        self._shown = 0.0
-
-    def advance(self, count: int = 1) -> None:
-        """Count finished parts, and show the bar when it is due."""
-        self.done += count
-        if time.monotonic() - self._shown >= _SHOW_SECONDS:
-            self._shown = time.monotonic()
-            self._progress.show(self.line)
-
-    @property
-    def line(self) -> str:
-        """Return the bar's line."""
-        share = min(self.done / max(self.total, 1), 1.0)
-        full = round(share * _WIDTH)
-        return f"  {self.text:<34} {'█' * full}{'░' * (_WIDTH - full)} {self.done}/{self.total}"
 
 
 class Progress:
@@ -47,12 +20,18 @@ class Progress:
         self._pending = False
 
     @contextmanager
-    def step(self, text: str, total: int) -> Iterator[Bar]:
-        """Show a bar while the block lasts; then a line with the time that it took."""
-        bar, began = Bar(self, text, total), time.monotonic()
-        self.show(bar.line)
-        yield bar
-        self.say(f"  ✓ {text:<32} {bar.done:>6}  {time.monotonic() - began:5.1f} s")
+    def step(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show how many parts of a step are done, while the block counts them; then a line with the time it took."""
+        done, began = 0, time.monotonic()
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            self.show(f"  … {text:<32} {done:>6} of {total}")
+
+        advance(0)
+        yield advance
+        self.say(f"  ✓ {text:<32} {done:>6}  {time.monotonic() - began:5.1f} s")
 
     def show(self, line: str) -> None:
         """Write the transient line, on a terminal."""

@@ -1,15 +1,14 @@
-"""An HTTP client of the server: an address and an account each, patient with limits, clear about errors."""
+"""An HTTP client of the server: an address each and, for a person, an account; patient with limits."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
-from typing import Any, NoReturn
+from typing import Any
 from uuid import UUID
 
 import aiohttp
@@ -24,7 +23,7 @@ NO_CODE = "?"
 """The code of a refusal without a code, which is not this product's."""
 
 _PATIENCE_SECONDS = 20.0  # that a server may take to restart before it counts as gone
-_FIRST_ADDRESS = int(ipaddress.ip_address("127.77.0.1"))
+_FIRST_ADDRESS = ipaddress.ip_address("127.77.0.1")
 
 
 class DemoFailed(Exception):
@@ -34,14 +33,16 @@ class DemoFailed(Exception):
 class RequestRefused(Exception):
     """The server has refused a request."""
 
-    def __init__(self, what: str, status: int, code: str, detail: str) -> None:
-        super().__init__(f"{what}: {status} {code}: {detail}")
+    def __init__(self, what: str, status: int, document: Any) -> None:
+        document = document if isinstance(document, dict) else {}
+        error = document.get("error")
         self.status = status
-        self.code = code
+        self.code = error.get("code", NO_CODE) if isinstance(error, dict) else NO_CODE
+        super().__init__(f"{what}: {status} {self.code}: {document.get('detail', 'no reason given')}")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ClientAnswer:
     """An answer of the server."""
 
     status: int
@@ -55,16 +56,15 @@ class Host:
     def __init__(self, url: str, emails: Emails, say: Callable[[str], object]) -> None:
         self.url = url.rstrip("/")
         self.emails = emails
-        self.say = say
         self.has_addresses = _has_addresses(self.url)
-        self._sessions: list[aiohttp.ClientSession] = []
         self.was_there = False  # it has answered once
+        self._say = say
+        self._sessions: list[aiohttp.ClientSession] = []
         self._waits = False
 
     def session(self) -> aiohttp.ClientSession:
         """Make a client session with an address of its own, where the machine has more than one."""
-        number = len(self._sessions)
-        address = (str(ipaddress.ip_address(_FIRST_ADDRESS + number)), 0) if self.has_addresses else None
+        address = (str(_FIRST_ADDRESS + len(self._sessions)), 0) if self.has_addresses else None
         opened = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(local_addr=address, limit=8, keepalive_timeout=30.0),
             timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
@@ -73,14 +73,15 @@ class Host:
         self._sessions.append(opened)
         return opened
 
-    def tell_wait(self, seconds: int) -> None:
-        """Report, once, that the server limits our requests."""
+    async def wait(self, seconds: int) -> None:
+        """Wait because the server limits our requests; report it once."""
         if not self._waits:
             self._waits = True
-            self.say(
+            self._say(
                 f"  The server limits requests by address; waiting {seconds} s now and then. "
                 "RATE_LIMIT_ENABLED=false at its start makes this fast."
             )
+        await asyncio.sleep(seconds)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -88,75 +89,46 @@ class Host:
             await each.close()
 
 
-class Client:
-    """Requests from one address, without an account."""
+class DemoClient:
+    """Requests from one address; of a `person`, with their account, whose token is renewed when it has expired."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, person: Person | None = None) -> None:
         self.host = host
+        self.user_id = UUID(int=0)
+        self.is_provider = self.is_new = False
+        self._person = person
         self._session = host.session()
+        self._token = self._cookie = ""
+
+    @property
+    def person(self) -> Person:
+        """Return the person whose account it is."""
+        assert self._person is not None
+        return self._person
 
     async def ask(
-        self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None, patient: bool = True
-    ) -> Answer:
-        """Send a request; a `patient` client waits when limited. Raises RequestRefused; DemoFailed with no server."""
-        waited = 0.0
-        data = None if body is None else orjson.dumps(body)
-        fields = {**(headers or {}), **({} if data is None else {"Content-Type": "application/json"})}
-        # Encoded as it stands: a symbol in a path may hold an encoded slash.
-        url = URL(self.host.url + path, encoded=True)
-        while True:
-            try:
-                async with self._session.request(
-                    method, url, data=data, headers=fields, allow_redirects=False
-                ) as response:
-                    text = await response.read()
-                    answer = Answer(response.status, _parse(text), response.cookies)
-                    after = int(response.headers.get("Retry-After", 1))
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                if not self.host.was_there:
-                    raise DemoFailed(
-                        f"nobody answers at {self.host.url}: start the server first, `make run`; "
-                        "one that runs elsewhere is found by its DATA_DIR, or by --url"
-                    ) from None
-                if waited >= _PATIENCE_SECONDS:
-                    raise DemoFailed(
-                        f"{self.host.url} does not answer any more: {type(error).__name__} {error}"
-                    ) from None
-                waited += 1.0
-                await asyncio.sleep(1.0)
-                continue
-            self.host.was_there = True
-            if answer.status < 400:
-                return answer
-            if answer.status == 503 and waited < _PATIENCE_SECONDS:
-                waited += after
-                await asyncio.sleep(after)
-            elif answer.status == 429 and patient:
-                self.host.tell_wait(after)
-                await asyncio.sleep(after)
-            else:
-                _refuse(f"{method} {path}", answer)
+        self, method: str, path: str, body: object = None, *, key: str | None = None, patient: bool = True
+    ) -> ClientAnswer:
+        """Send a request, with an idempotency `key` if given; a `patient` client waits when limited.
+
+        Raises RequestRefused; DemoFailed when no server answers.
+        """
+        headers = {} if key is None else {"X-Idempotency-Key": key}
+        try:
+            return await self._send(method, path, body, headers | self._authorization, patient)
+        except RequestRefused as error:
+            if error.status != 401 or self._person is None:
+                raise
+        await self.renew()
+        return await self._send(method, path, body, headers | self._authorization, patient)
 
     async def get(self, path: str) -> Any:
         """Return the document at the path."""
         return (await self.ask("GET", path)).json
 
-    async def post(self, path: str, body: Any = None) -> Any:
+    async def post(self, path: str, body: object = None) -> Any:
         """Send a POST and return the answer's document."""
         return (await self.ask("POST", path, {} if body is None else body)).json
-
-
-class Account(Client):
-    """A person's client: registers, reads their e-mail, logs in, and renews the token when it has expired."""
-
-    def __init__(self, host: Host, person: Person) -> None:
-        super().__init__(host)
-        self.person = person
-        self.user_id = UUID(int=0)
-        self.is_provider = False
-        self.is_new = False
-        self._token = ""
-        self._cookie = ""
 
     async def enter(self, referral_code: str | None, *, expected: bool) -> None:
         """Log in, creating the account where there is none. `expected`: it should exist.
@@ -164,75 +136,102 @@ class Account(Client):
         The likelier case is tried first: the server takes a quarter of a second for each password.
         Raises DemoFailed, RequestRefused, NoEmail.
         """
-        if expected:
-            try:
-                return await self._log_in()
-            except RequestRefused as error:
-                if error.status not in (401, 403):
-                    raise
+        if expected and await self._can_log_in(401, 403):
+            return
+        body = {"email": self.person.email, "password": PASSWORD, "display_name": self.person.name}
+        if referral_code is not None:
+            body["referral_code"] = referral_code
         try:
-            await self._register(referral_code)
+            await self._send("POST", "/auth/register", body)
         except RequestRefused as error:
             if error.status != 409:
                 raise
-            await self._return()
+            # Of an earlier run, which may have ended before the e-mail was read.
+            if await self._can_log_in(403):
+                return
+            await self._send("POST", "/auth/resend-verification", {"email": self.person.email})
         else:
-            await self._verify()
-        return None
-
-    async def _return(self) -> None:
-        """Log in to an account of an earlier run, which may have ended before the e-mail was read."""
-        try:
-            await self._log_in()
-        except RequestRefused as error:
-            if error.status != 403:
-                raise
-            await super().ask("POST", "/auth/resend-verification", {"email": self.person.email})
-            await self._verify()
-
-    async def _verify(self) -> None:
+            self.is_new = True
         token = await self.host.emails.token_for(self.person.email)
-        await super().ask("POST", "/auth/verify-email", {"token": token})
+        await self._send("POST", "/auth/verify-email", {"token": token})
         await self._log_in()
-
-    async def ask(
-        self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None, patient: bool = True
-    ) -> Answer:
-        """Send a request with the account's token."""
-        for is_last in (False, True):
-            given = {**(headers or {}), "Authorization": f"Bearer {self._token}"}
-            try:
-                return await super().ask(method, path, body, headers=given, patient=patient)
-            except RequestRefused as error:
-                if error.status != 401 or is_last:
-                    raise
-            await self.renew()
-        raise AssertionError("not reached")
 
     async def renew(self) -> None:
         """Renew the token, which states the account's present role."""
         try:
-            self._take(await super().ask("POST", "/auth/refresh", headers={"Cookie": f"refresh_token={self._cookie}"}))
+            cookie = {"Cookie": f"refresh_token={self._cookie}"}
+            self._take(await self._send("POST", "/auth/refresh", headers=cookie))
         except RequestRefused as error:
             if error.status != 401:
                 raise
             await self._log_in()
 
-    async def _register(self, referral_code: str | None) -> None:
-        body = {"email": self.person.email, "password": PASSWORD, "display_name": self.person.name}
-        if referral_code is not None:
-            body["referral_code"] = referral_code
-        await super().ask("POST", "/auth/register", body)
-        self.is_new = True
+    async def _can_log_in(self, *refusals: int) -> bool:
+        """Log in, unless the server refuses it by one of these statuses."""
+        try:
+            await self._log_in()
+        except RequestRefused as error:
+            if error.status not in refusals:
+                raise
+            return False
+        return True
 
     async def _log_in(self) -> None:
-        self._take(await super().ask("POST", "/auth/login", {"email": self.person.email, "password": PASSWORD}))
+        self._take(await self._send("POST", "/auth/login", {"email": self.person.email, "password": PASSWORD}))
 
-    def _take(self, answer: Answer) -> None:
+    def _take(self, answer: ClientAnswer) -> None:
         self._token = answer.json["access_token"]
         self._cookie = answer.cookies["refresh_token"].value
         self.user_id = UUID(answer.json["user"]["user_id"])
         self.is_provider = answer.json["user"]["is_provider"]
+
+    @property
+    def _authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+
+    async def _send(
+        self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None, patient: bool = True
+    ) -> ClientAnswer:
+        waited = 0.0
+        while True:
+            try:
+                answer, retry_after = await self._exchange(method, path, body, headers or {})
+            except (aiohttp.ClientError, OSError) as error:  # a time-out is an OSError
+                if not self.host.was_there:
+                    raise DemoFailed(
+                        f"nobody answers at {self.host.url}: start the server first, `make run`; "
+                        "one that runs elsewhere is found by its DATA_DIR, or by --url"
+                    ) from None
+                if waited >= _PATIENCE_SECONDS:
+                    raise DemoFailed(f"{self.host.url} answers no more: {type(error).__name__} {error}") from None
+                waited += 1.0
+                await asyncio.sleep(1.0)
+                continue
+            self.host.was_there = True
+            if answer.status < 400:
+                return answer
+            if answer.status == 503 and waited < _PATIENCE_SECONDS:
+                waited += retry_after
+                await asyncio.sleep(retry_after)
+            elif answer.status == 429 and patient:
+                await self.host.wait(retry_after)
+            else:
+                raise RequestRefused(f"{method} {path}", answer.status, answer.json)
+
+    async def _exchange(
+        self, method: str, path: str, body: object, headers: dict[str, str]
+    ) -> tuple[ClientAnswer, int]:
+        data = None if body is None else orjson.dumps(body)
+        fields = headers if data is None else headers | {"Content-Type": "application/json"}
+        # Encoded as it stands: a symbol in a path may hold an encoded slash.
+        url = URL(self.host.url + path, encoded=True)
+        async with self._session.request(method, url, data=data, headers=fields, allow_redirects=False) as response:
+            try:
+                document = orjson.loads(await response.read() or b"null")
+            except orjson.JSONDecodeError:
+                document = None
+            answer = ClientAnswer(response.status, document, response.cookies)
+            return answer, int(response.headers.get("Retry-After", 1))
 
 
 def _has_addresses(url: str) -> bool:
@@ -241,23 +240,7 @@ def _has_addresses(url: str) -> bool:
         return False
     with socket.socket() as probe:
         try:
-            probe.bind((str(ipaddress.ip_address(_FIRST_ADDRESS)), 0))
-        except OSError as error:
-            if error.errno in (errno.EADDRNOTAVAIL, errno.EINVAL, errno.EACCES):
-                return False
-            raise
+            probe.bind((str(_FIRST_ADDRESS), 0))
+        except OSError:
+            return False
     return True
-
-
-def _parse(text: bytes) -> Any:
-    try:
-        return orjson.loads(text) if text else None
-    except orjson.JSONDecodeError:
-        return None
-
-
-def _refuse(what: str, answer: Answer) -> NoReturn:
-    document = answer.json if isinstance(answer.json, dict) else {}
-    error = document.get("error")
-    error = error if isinstance(error, dict) else {}
-    raise RequestRefused(what, answer.status, error.get("code", NO_CODE), document.get("detail", "no reason given"))

@@ -12,7 +12,7 @@ from config.settings import Settings
 from handlers.demo import instance_name
 from server.demo._progress import Progress
 from server.demo.cast import KING, PASSWORD
-from server.demo.client import NO_CODE, Client, DemoFailed, Host, RequestRefused
+from server.demo.client import NO_CODE, DemoClient, DemoFailed, Host, RequestRefused
 from server.demo.community import SMALL, Cast, Community
 from server.demo.emails import Emails, NoEmail
 from server.demo.filling import Filling
@@ -83,7 +83,7 @@ async def _run(settings: Settings, options: Options, progress: Progress) -> None
 
 async def _find(host: Host, settings: Settings) -> None:
     """Find the server. Raises DemoFailed unless a development server answers that runs on our DATA_DIR."""
-    client = Client(host)
+    client = DemoClient(host)
     with suppress(RequestRefused):  # 503 while it starts: the next request shows more
         await client.get("/ready")
     try:

@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from server.demo._progress import Bar
 from server.demo.cast import FOLLOWERS, PROVIDERS, STRATEGIES, Person, Provider, Strategy
-from server.demo.client import Account, Host
+from server.demo.client import DemoClient, Host
 from server.demo.prices import Market
 from server.demo.rules import Style
 from server.demo.trading import HISTORY_DAYS
@@ -62,15 +61,15 @@ class Community:
     cast: Cast
     host: Host
     markets: dict[str, Market]
-    accounts: dict[str, Account] = field(default_factory=dict)
+    accounts: dict[str, DemoClient] = field(default_factory=dict)
 
     @property
-    def providers(self) -> list[Account]:
+    def providers(self) -> list[DemoClient]:
         """Return the providers' accounts."""
         return [self.accounts[each.name] for each in self.cast.providers]
 
     @property
-    def active(self) -> list[Account]:
+    def active(self) -> list[DemoClient]:
         """Return the accounts of all who are not passive."""
         return [each for each in self.accounts.values() if not each.person.is_passive]
 
@@ -80,15 +79,15 @@ class Community:
         return name if account is None else str(account.user_id)
 
 
-async def for_each(bar: Bar, items: Iterable[T], act: Callable[[T], Awaitable[object]]) -> None:
+async def for_each(advance: Callable[[int], None], items: Iterable[T], act: Callable[[T], Awaitable[object]]) -> None:
     """Call `act` on all items, a few at once; the first failure ends it."""
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def one(item: T) -> None:
         async with slots:
             await act(item)
-        bar.advance()
+        advance(1)
 
     async with asyncio.TaskGroup() as group:
         for item in items:
-            group.create_task(one(item), name=bar.text)
+            group.create_task(one(item), name="demo")

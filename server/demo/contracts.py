@@ -1,4 +1,8 @@
-"""Price options and predictions on recorded prices by Black and Scholes, and describe them for signals. Pure."""
+"""Price options and predictions on recorded prices, simply, and describe them for signals. Pure.
+
+An option is worth what exercising it would bring, and a part for the time that it has left; a prediction's probability
+follows how far the price is from what is asked. Both move with the underlying, which is all that a demo needs.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import numpy as np
-
 from schemas._vocabulary import AssetType
 from server.demo.prices import Market
 
 LIFE_BARS = 1440  # of a contract: much longer than a position is held, so that its price follows and does not leap
-_SPREAD_BARS = 720  # over which the volatility is measured
+VOLATILITY = 0.3  # a year's, of every underlying
 _DAY_BARS = 24
 _BARS_A_YEAR = 252 * 6  # most recordings are of days, each of which lasts six bars
-_NORMAL = 1 / math.sqrt(2 * math.pi)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +43,27 @@ def choose(market: Market, moment: float, *, rises: bool, at: datetime) -> Contr
     step = 10.0 ** math.floor(math.log10(price) - 1) / 2  # 5 of 195, 500 of 67 420
     strike = round(price / step) * step
     expires = (at.astimezone(UTC) + timedelta(hours=LIFE_BARS)).date()
-    if instrument.asset_type == "prediction":
-        symbol = f"{underlying} above {strike:g} on {expires:%b} {expires.day}"
-    else:
-        symbol = f"{underlying} {strike:g}{'C' if rises else 'P'} {expires.month}/{expires.day}"
-    is_call = rises or instrument.asset_type == "prediction"
-    return Contract(
-        symbol, instrument.asset_type, instrument.symbol, strike, is_call, expires.isoformat(), moment + LIFE_BARS
+    is_question = instrument.asset_type == "prediction"
+    symbol = (
+        f"{underlying} above {strike:g} on {expires:%b} {expires.day}"
+        if is_question
+        else f"{underlying} {strike:g}{'C' if rises else 'P'} {expires.month}/{expires.day}"
     )
+    is_call, last_bar = rises or is_question, moment + LIFE_BARS
+    return Contract(symbol, instrument.asset_type, instrument.symbol, strike, is_call, expires.isoformat(), last_bar)
 
 
 def price_of(contract: Contract, market: Market, moment: float) -> float:
     """Return the price of the asset, the premium or the probability at a moment; > 0."""
+    spot = market.close(moment)
     if contract.strike is None:
-        return float(f"{market.close(moment):.8g}")  # as precise as a feed
-    terms = _Terms(contract, market, moment)
+        return float(f"{spot:.8g}")  # as precise as a feed
+    width = _width(contract, moment)
+    away = (spot - contract.strike) / width
     if contract.asset_type == "prediction":
-        return min(max(round(_cumulative(terms.d2), 3), 0.02), 0.98)
-    return max(round(terms.premium, 2), 0.05)
+        return min(max(round(_share(away), 3), 0.02), 0.98)
+    gain = spot - contract.strike if contract.is_call else contract.strike - spot
+    return max(round(max(gain, 0.0) + 0.4 * width * math.exp(-abs(away)), 2), 0.05)
 
 
 def describe(contract: Contract, market: Market, moment: float) -> dict[str, Any]:
@@ -86,43 +90,31 @@ def describe(contract: Contract, market: Market, moment: float) -> dict[str, Any
         "option_type": "call" if contract.is_call else "put",
         "expiry": contract.expiry,
         "premium": price,
-        "greeks": _Terms(contract, market, moment).greeks(),
+        "greeks": _greeks(contract, market.close(moment), moment),
         "open_interest": round(volume / 400),
         "volume": round(volume / 1600),
     }
 
 
-class _Terms:
-    """Black and Scholes without interest; a bar's deviation is measured on the bars before."""
-
-    def __init__(self, contract: Contract, market: Market, moment: float) -> None:
-        assert contract.strike is not None
-        closes = market.window(moment, _SPREAD_BARS)[3]
-        self._deviation = max(float(np.std(np.diff(np.log(closes)))), 1e-4)
-        self._left = max(contract.last_bar - moment, 1)
-        self._spot, self._strike, self._is_call = float(closes[-1]), contract.strike, contract.is_call
-        spread = self._deviation * math.sqrt(self._left)
-        self._d1 = math.log(self._spot / self._strike) / spread + spread / 2
-        self.d2 = self._d1 - spread
-
-    @property
-    def premium(self) -> float:
-        call = self._spot * _cumulative(self._d1) - self._strike * _cumulative(self.d2)
-        return call if self._is_call else call - self._spot + self._strike
-
-    def greeks(self) -> dict[str, float]:
-        """Return the greeks. Theta is for a day, vega for a point of volatility."""
-        density = _NORMAL * math.exp(-self._d1 * self._d1 / 2)
-        root = math.sqrt(self._left)
-        delta = _cumulative(self._d1)
-        return {
-            "delta": round(delta if self._is_call else delta - 1, 4),
-            "theta": round(-self._spot * density * self._deviation / (2 * root), 4),
-            "gamma": round(density / (self._spot * self._deviation * root), 6),
-            "vega": round(self._spot * density * root / math.sqrt(_BARS_A_YEAR) / 100, 4),
-            "iv": round(self._deviation * math.sqrt(_BARS_A_YEAR), 4),
-        }
+def _greeks(contract: Contract, spot: float, moment: float) -> dict[str, float]:
+    """Return the greeks as orders of magnitude. Theta is for a day, vega for a point of volatility."""
+    assert contract.strike is not None
+    width, left = _width(contract, moment), max(contract.last_bar - moment, 1)
+    delta = _share((spot - contract.strike) / width)
+    return {
+        "delta": round(delta if contract.is_call else delta - 1, 4),
+        "theta": round(-0.2 * width * _DAY_BARS / left, 4),
+        "gamma": round(delta * (1 - delta) * 1.6 / width, 6),
+        "vega": round(0.4 * width / VOLATILITY / 100, 4),
+        "iv": VOLATILITY,
+    }
 
 
-def _cumulative(value: float) -> float:
-    return (1 + math.erf(value / math.sqrt(2))) / 2
+def _width(contract: Contract, moment: float) -> float:
+    """Return how far the underlying may well move until the contract's last bar."""
+    assert contract.strike is not None
+    return contract.strike * VOLATILITY * math.sqrt(max(contract.last_bar - moment, 1) / _BARS_A_YEAR)
+
+
+def _share(away: float) -> float:
+    return 1 / (1 + math.exp(-1.6 * away))

@@ -14,7 +14,7 @@ from schemas._vocabulary import ASSET_TYPES, ReactionType, values_of
 from schemas.backfill import MOST_PAST
 from server.demo._progress import Progress
 from server.demo.cast import COMMENTS, KING, REPLIES, Person
-from server.demo.client import Account, Client, DemoFailed, RequestRefused
+from server.demo.client import DemoClient, DemoFailed, RequestRefused
 from server.demo.community import Cast, Community, for_each
 from server.demo.prices import Market
 from server.demo.state import State
@@ -34,7 +34,7 @@ class Filling:
         self._state = state
         self._progress = progress
         self._random = random.Random(42)  # noqa: S311 - the same community each time
-        self._client = Client(community.host)
+        self._client = DemoClient(community.host)
 
     async def run(self) -> None:
         """Run all steps. Raises DemoFailed, RequestRefused."""
@@ -61,19 +61,19 @@ class Filling:
     async def _accounts(self) -> None:
         people = self._community.cast.people
         referrers = {each.referrer for each in people} - {None}
-        with self._progress.step("accounts registered, verified", len(people)) as bar:
+        with self._progress.step("accounts registered, verified", len(people)) as advance:
             # Referrers are registered before those whom they refer.
             first = [each for each in people if each.referrer is None]
             second = [each for each in people if each.referrer is not None and each.name in referrers]
             rest = [each for each in people if each not in first and each not in second]
             for wave in (first, second, rest):
-                await for_each(bar, wave, self._enter)
+                await for_each(advance, wave, self._enter)
         # In the order of the cast, not that of completion.
         accounts = self._community.accounts
         self._community.accounts = {each.name: accounts[each.name] for each in people}
 
     async def _enter(self, person: Person) -> None:
-        account = Account(self._community.host, person)
+        account = DemoClient(self._community.host, person)
         referrer = self._community.accounts.get(person.referrer or "")
         code = None if referrer is None else (await referrer.get("/api/referrals?limit=1"))["referral_code"]
         await account.enter(code, expected=self._state.filled)
@@ -104,20 +104,20 @@ class Filling:
             self._progress.say("  The server has a past already; it is left as it is.")
             self._state.held.clear()
         else:
-            with self._progress.step("signals of the past", len(past)) as bar:
+            with self._progress.step("signals of the past", len(past)) as advance:
                 for start in range(0, len(past), _BATCH):
                     batch = [
                         {**document, "source": self._community.source(name)}
                         for name, document in past[start : start + _BATCH]
                     ]
                     await self._client.post("/api/v1/demo/signals", {"signals": batch})
-                    bar.advance(len(batch))
+                    advance(len(batch))
             mine = sum(name == KING for name, _ in past)
             await self._until_reckoned(king, mine)
         self._state.past = True
         self._state.save()
 
-    async def _until_reckoned(self, king: Account, signals: int) -> None:
+    async def _until_reckoned(self, king: DemoClient, signals: int) -> None:
         deadline = time.monotonic() + _RECKONED_SECONDS
         while (await king.get(f"/api/providers/{king.user_id}"))["stats"]["total_signals"] < signals:
             if time.monotonic() > deadline:
@@ -138,13 +138,13 @@ class Filling:
         following = {account.person.name for account, _ in pairs}
         pairs += [(each, providers[0]) for each in self._community.active if each.person.name not in following | {KING}]
 
-        async def follow(pair: tuple[Account, Any]) -> None:
+        async def follow(pair: tuple[DemoClient, Any]) -> None:
             account, provider = pair
             target = self._community.accounts[provider.name].user_id
             await account.post(f"/api/social/follow/{target}", {"notify_on_signal": len(provider.name) % 3 > 0})
 
-        with self._progress.step("follows", len(pairs)) as bar:
-            await for_each(bar, pairs, follow)
+        with self._progress.step("follows", len(pairs)) as advance:
+            await for_each(advance, pairs, follow)
 
     async def _talk(self) -> None:
         signals = (await self._client.get("/api/signals?limit=100"))["signals"]
@@ -160,15 +160,15 @@ class Filling:
         ]
         acts += [(account, each["id"], "like") for each in signals[100:] for account in active[:3]]
 
-        async def react(act: tuple[Account, str, str]) -> None:
+        async def react(act: tuple[DemoClient, str, str]) -> None:
             account, signal_id, kind = act
             await account.post(f"/api/social/signals/{signal_id}/react", {"reaction_type": kind})
 
-        with self._progress.step("reactions", len(acts)) as bar:
-            await for_each(bar, acts, react)
+        with self._progress.step("reactions", len(acts)) as advance:
+            await for_each(advance, acts, react)
         chosen = [*signals[:30:2], *self._random.choices(signals, favour, k=len(active)), *signals[100:]]
-        with self._progress.step("comments, with replies", len(chosen)) as bar:
-            await for_each(bar, chosen, self._discuss)
+        with self._progress.step("comments, with replies", len(chosen)) as advance:
+            await for_each(advance, chosen, self._discuss)
 
     async def _newest_of_each_type(self, signals: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Take a few signals of each type, so that each gets comments: the newest of all are the busiest traders'."""
@@ -190,7 +190,7 @@ class Filling:
                 raise
 
     async def _keep(self) -> None:
-        async def keep(account: Account) -> None:
+        async def keep(account: DemoClient) -> None:
             for symbol, price in self._random.sample((("BTC/USD", 42000.0), ("ETH/USD", None), ("NVDA", 120.5)), 2):
                 entry: dict[str, Any] = {
                     "symbol": symbol,
@@ -211,8 +211,8 @@ class Filling:
                 if error.status != 409:
                     raise
 
-        with self._progress.step("watchlists, saved views", len(self._community.active)) as bar:
-            await for_each(bar, self._community.active, keep)
+        with self._progress.step("watchlists, saved views", len(self._community.active)) as advance:
+            await for_each(advance, self._community.active, keep)
 
     async def _choose_code(self) -> None:
         """Choose a referral code, which needs silver: the tier may still be rising from what others have just done."""

@@ -26,17 +26,6 @@ def momentum(bars: Array) -> Wishes:
     return _signs(moved / (_deviation(bars[3]) * np.sqrt(10)), 1.5)
 
 
-def slow_momentum(bars: Array) -> Wishes:
-    """Trade with the direction of forty bars, when it is more than a deviation."""
-    moved = np.log(bars[3] / _before(bars[3], 40))
-    return _signs(moved / (_deviation(bars[3]) * np.sqrt(40)), 1.0)
-
-
-def oversold(bars: Array) -> Wishes:
-    """Trade against an RSI below 30 or above 70."""
-    return _signs(50 - np.nan_to_num(talib.RSI(bars[3], 14), nan=50.0), 20)
-
-
 def deeply_oversold(bars: Array) -> Wishes:
     """Trade against an RSI of two bars below 12 or above 88, with the trend of fifty."""
     fast = _signs(50 - np.nan_to_num(talib.RSI(bars[3], 2), nan=50.0), 38)
@@ -51,38 +40,15 @@ def breakout(bars: Array) -> Wishes:
     return np.where(bars[3] > high, 1, np.where(bars[3] < low, -1, 0)).astype(np.int8)
 
 
-def crossing(bars: Array) -> Wishes:
-    """Trade with the average of 9 bars when it crosses that of 21."""
-    above = np.sign(np.nan_to_num(talib.EMA(bars[3], 9) - talib.EMA(bars[3], 21)))
-    return np.where(above != _before(above, 1), above, 0).astype(np.int8)
-
-
 def reversion(bars: Array) -> Wishes:
     """Trade back into the band of two deviations around twenty bars."""
     upper, _, lower = talib.BBANDS(bars[3], 20, 2, 2)
     return np.where(bars[3] < lower, 1, np.where(bars[3] > upper, -1, 0)).astype(np.int8)
 
 
-def bounce(bars: Array) -> Wishes:
-    """Go long after three falling bars, never short."""
-    falls = np.diff(bars[3], prepend=bars[3][0]) < 0
-    wishes: Wishes = (falls & _before(falls, 1) & _before(falls, 2)).astype(np.int8)
-    return wishes
-
-
-def impatient(bars: Array) -> Wishes:
-    """Trade with the direction of the last bar."""
-    return _signs(bars[3] / _before(bars[3], 1) - 1, 0.0)
-
-
 RULES: Mapping[str, Callable[[Array], Wishes]] = MappingProxyType(
-    {
-        each.__name__: each
-        for each in (
-            momentum, slow_momentum, oversold, deeply_oversold, breakout, crossing, reversion, bounce, impatient,
-        )
-    }
-)  # fmt: skip
+    {each.__name__: each for each in (momentum, deeply_oversold, breakout, reversion)}
+)
 
 
 @dataclass(frozen=True, slots=True)

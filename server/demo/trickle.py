@@ -15,7 +15,7 @@ from config.ids import uuid7
 from schemas._vocabulary import ReactionType, values_of
 from server.demo._progress import Progress
 from server.demo.cast import COMMENTS
-from server.demo.client import Account, Client, DemoFailed, RequestRefused
+from server.demo.client import DemoClient, DemoFailed, RequestRefused
 from server.demo.community import Community
 from server.demo.state import State
 from server.demo.trading import Trade, commentary_of, next_quick_trade, next_trade, size_of
@@ -38,8 +38,8 @@ class Trickle:
         self._state = state
         self._progress = progress
         self._random = random.Random()  # noqa: S311 - no two evenings are the same
-        self._reader = Client(community.host)
-        self._strategies = {each.name: Client(community.host) for each in community.cast.strategies}
+        self._reader = DemoClient(community.host)
+        self._strategies = {each.name: DemoClient(community.host) for each in community.cast.strategies}
         self._due: list[tuple[str, Trade]] = []
         self._newest: list[dict[str, Any]] = []
         self._done: Counter[str] = Counter()
@@ -121,7 +121,7 @@ class Trickle:
         self._last = f"{name} {'closes' if trade.closes else 'opens'} {trade.position.side} {symbol}"
         return "signals closed" if trade.closes else "signals opened"
 
-    async def _publish(self, account: Account, trade: Trade) -> None:
+    async def _publish(self, account: DemoClient, trade: Trade) -> None:
         position = trade.position
         words = ("yes", "no") if position.contract.asset_type == "prediction" else ("buy", "sell")
         body = {
@@ -134,9 +134,9 @@ class Trickle:
             "commentary": commentary_of(trade),
             "close": trade.closes,
         }
-        await account.ask("POST", "/api/signals", body, headers={"X-Idempotency-Key": str(uuid7())}, patient=False)
+        await account.ask("POST", "/api/signals", body, key=str(uuid7()), patient=False)
 
-    async def _submit(self, client: Client, name: str, trade: Trade) -> None:
+    async def _submit(self, client: DemoClient, name: str, trade: Trade) -> None:
         contract = trade.position.contract
         body = {
             "event_type": trade.event_type,
@@ -150,11 +150,11 @@ class Trickle:
             "asset_data": trade.asset_data,
             "commentary": commentary_of(trade),
         }
-        await client.ask("POST", "/api/v1/signals", body, headers={"X-Idempotency-Key": str(uuid7())}, patient=False)
+        await client.ask("POST", "/api/v1/signals", body, key=str(uuid7()), patient=False)
 
     # --- people
 
-    def somebody(self) -> Account:
+    def somebody(self) -> DemoClient:
         """Draw a person who takes part."""
         # Never a passive one: with the first follow, their referral would be pending no longer.
         return self._random.choice(self._community.active)

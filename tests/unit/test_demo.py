@@ -22,7 +22,7 @@ from config.clock import now, rfc3339
 from schemas.backfill import MOST_PAST, PastSignal, PastSignals
 from server.demo._progress import Progress
 from server.demo.cast import FOLLOWERS, KING, PROVIDERS, STRATEGIES
-from server.demo.client import Account, Host
+from server.demo.client import DemoClient, Host
 from server.demo.community import SMALL, Cast, Community
 from server.demo.contracts import choose, describe, price_of
 from server.demo.emails import Emails
@@ -121,7 +121,7 @@ async def _community(tmp_path: Path, cast: Cast) -> AsyncIterator[Community]:
     (tmp_path / "new").mkdir()
     host = Host("http://127.0.0.1:9", Emails(tmp_path), lambda text: None)
     try:
-        yield Community(cast, host, MARKETS, {each.name: Account(host, each) for each in cast.people})
+        yield Community(cast, host, MARKETS, {each.name: DemoClient(host, each) for each in cast.people})
     finally:
         await host.close()
 

@@ -15,7 +15,7 @@ import orjson
 
 from config.ids import uuid7
 from server.demo.cast import FOLLOWERS, KING, PROVIDERS
-from server.demo.client import Account, Client, Host, RequestRefused
+from server.demo.client import DemoClient, Host, RequestRefused
 from server.demo.emails import Emails
 from tests.contract.documents import anonymous, documented_routes, examples
 from tools.walk_gateway._filled import common, lacking
@@ -55,10 +55,10 @@ class Walk:
     def __init__(self, host: Host) -> None:
         self.findings = Findings(ROWS)
         self._host = host
-        self._anybody = Client(host)
-        self._king = Account(host, next(each.person for each in PROVIDERS if each.name == KING))
-        self._fan = Account(host, FOLLOWERS[0])
-        self._novice = Account(host, FOLLOWERS[8])
+        self._anybody = DemoClient(host)
+        self._king = DemoClient(host, next(each.person for each in PROVIDERS if each.name == KING))
+        self._fan = DemoClient(host, FOLLOWERS[0])
+        self._novice = DemoClient(host, FOLLOWERS[8])
 
     async def run(self) -> Findings:
         """All steps in order."""
@@ -198,7 +198,7 @@ class Walk:
 
     async def _publish(self) -> Any:
         body = {"symbol": "BTC", "action": "buy", "asset_type": "crypto", "entry_price": 67420, "commentary": "walked"}
-        return (await self._king.ask("POST", "/api/signals", body, headers={"X-Idempotency-Key": str(uuid7())})).json
+        return (await self._king.ask("POST", "/api/signals", body, key=str(uuid7()))).json
 
     # --- two people
 
@@ -224,7 +224,7 @@ class Walk:
         said = await fan.post(f"/api/social{path[4:]}/comments", {"content": f"Seen? {uuid7()}"})
         await self._until("comment", king, path, lambda it: said["id"] in [each["id"] for each in it["comments"]])
 
-    async def _until(self, what: str, who: Account, path: str, holds: Callable[[Any], bool]) -> None:
+    async def _until(self, what: str, who: DemoClient, path: str, holds: Callable[[Any], bool]) -> None:
         deadline = time.monotonic() + _AT_ONCE_SECONDS
         seen = holds(await who.get(path))
         for _ in range(10):
@@ -236,15 +236,15 @@ class Walk:
 
     # --- asking
 
-    async def _show(self, who: Client, route: str, *values: object, query: str = "") -> None:
+    async def _show(self, who: DemoClient, route: str, *values: object, query: str = "") -> None:
         answer = await self._ask(who, "GET", route, *values, query=query)
         self._note(route, [])
         self._note(f"{route} response 200", lacking(EXAMPLES[f"{route} response 200"], answer))
 
-    async def _ask(self, who: Client, method: str, route: str, *values: object, query: str = "") -> Any:
+    async def _ask(self, who: DemoClient, method: str, route: str, *values: object, query: str = "") -> Any:
         return (await who.ask(method, _path(route, *values) + query)).json
 
-    async def _send(self, who: Client, route: str, statuses: set[int], *values: object) -> Any:
+    async def _send(self, who: DemoClient, route: str, statuses: set[int], *values: object) -> Any:
         """The document's request, as it stands. What is there already may be said so."""
         method = route.partition(" ")[0]
         example = EXAMPLES.get(f"{route} request 0")
