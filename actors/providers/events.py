@@ -13,7 +13,8 @@ from uuid import UUID
 
 from actors._runtime.context import ActorContext
 from actors.leaderboards.messages import LEADERBOARDS, RankRecords
-from actors.users.messages import USERS, FirstFollow, ProviderFacts, progress_key
+from actors.users._events import tell_progress
+from actors.users.messages import FirstFollow, ProviderFacts
 from db.leaderboards import BoardRecord
 from db.providers.records import RecordRow
 
@@ -33,13 +34,8 @@ def notify(
     changes = list(changes)
     if changes:
         context.ref(LEADERBOARDS, "").tell("", RankRecords(tuple(_board_record(each.after) for each in changes)))
-    for each in changes:
-        if is_event(each):
-            key = progress_key(each.after.provider_id)
-            context.ref(USERS, key).tell(key, _facts(each.after, at))
-    for follower_id, since in first_follows.items():
-        key = progress_key(follower_id)
-        context.ref(USERS, key).tell(key, FirstFollow(since))
+    tell_progress(context, ((each.after.provider_id, _facts(each.after, at)) for each in changes if is_event(each)))
+    tell_progress(context, ((follower_id, FirstFollow(since)) for follower_id, since in first_follows.items()))
 
 
 def is_event(change: RecordChange) -> bool:

@@ -9,8 +9,9 @@ from datetime import timedelta
 from uuid import UUID
 
 from actors._runtime.context import ActorContext
-from actors.users._events import tell_acted, tell_facts, tell_first_follows, tell_posts
+from actors.users._events import tell_acted, tell_posts, tell_progress
 from actors.users.achievements import ACHIEVEMENTS
+from actors.users.messages import FirstFollow, ProviderFacts
 from actors.users.referrals import REFERRALS
 from config.clock import now
 from config.ids import first_id
@@ -42,8 +43,10 @@ class Repairs:
             acted, referees = await referrals.walk_idle(conn, self._referees, PAGE)
             unnotified, waiting = await referrals.walk_unnotified(conn, self._unnotified, PAGE, REFERRALS)
             posts = await achievements.posts(conn, self._posts, until, PAGE)
-        tell_facts(context, facts, at)
-        tell_first_follows(context, [(each.referee_id, each.acted_at) for each in acted])
+        for row in facts:
+            message = ProviderFacts(row.signals, row.wins, row.most_followers, row.level, True, at)
+            tell_progress(context, [(row.user_id, message)])
+        tell_progress(context, ((each.referee_id, FirstFollow(each.acted_at)) for each in acted))
         tell_acted(context, unnotified)
         if posts:
             await tell_posts(context, [(each.user_id, each.created_at) for each in posts])
