@@ -55,7 +55,7 @@ def read_mail(folder: Path, subject: str) -> str:
         found = re.findall(r"token=([A-Za-z0-9_-]{43})\n", "".join(each.as_string() for each in emails))
         return found[-1] if found else None
 
-    token = wait_until(newest, 15)
+    token = wait_until(newest, 60)
     assert token is not None
     return token
 
