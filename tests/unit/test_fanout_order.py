@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,10 +59,29 @@ def test_past_its_capacity_it_forgets_what_it_can_fetch() -> None:
     assert not order.is_missing
 
 
-def test_a_place_that_postgres_does_not_have_is_passed_over() -> None:
+def test_a_place_that_postgres_does_not_have_is_passed_over_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     order = started(0)
-    order.offer(items(5))
-    assert places(order.fetched(items(1, 2, 4))) == [1, 2, 4, 5]
+    order.offer(items(6))
+    assert places(order.fetched(items(1, 2, 5))) == [1, 2, 5, 6]
+    assert [each.getMessage() for each in caplog.records] == ["the feed has no signal at the places 3 to 4"]
+
+
+def test_a_fetch_that_begins_before_the_place_reached_goes_on_from_there() -> None:
+    order = started(2)
+    assert places(order.fetched(items(1, 2, 3))) == [3]
+
+
+def test_fetched_signals_take_no_room_from_those_held_back() -> None:
+    order = started(0, capacity=1)
+    order.offer(items(2))
+    assert places(order.fetched(items(1, 2))) == [1, 2]
+    order.offer(items(4))
+    assert places(order.offer(items(3))) == [3, 4]
+
+
+def test_an_order_that_has_not_started_misses_nothing() -> None:
+    order = FeedOrder()
+    assert (order.last, order.is_missing) == (0, False)
 
 
 @given(st.data())
