@@ -345,3 +345,15 @@ def test_messages_taken_at_once_are_bounded_too() -> None:
 def _text(dead_letter: LostMessage) -> str:
     text: str = dead_letter.attempts[0]["error_message"]
     return text
+
+
+def test_a_message_that_a_bug_of_ours_trips_over_is_a_dead_letter(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> Scored:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("actors.ingest.received.as_scored", fail)
+    [attempt] = refused(message()).attempts
+    assert (attempt["reason_code"], attempt["error_message"]) == ("INTERNAL_ERROR", "RuntimeError: a bug")
+    assert "a message of redis cannot be read" in caplog.text

@@ -106,3 +106,22 @@ async def test_the_first_one_goes_away_and_the_others_are_served() -> None:
     source.gate.set()
     assert await stays == 0
     assert not shared._busy
+
+
+async def test_a_shared_read_that_fails_fails_for_all_of_them_and_for_no_later_one() -> None:
+    shared, source = SharedReads(), Source()
+
+    async def fail() -> int:
+        await source.read()
+        raise DatabaseUnavailable
+
+    first = spawn(shared.get("key", source.read), name="ask")
+    await asyncio.sleep(0)
+    others = [spawn(shared.get("key", fail), name="ask") for _ in range(3)]
+    await asyncio.sleep(0)
+    source.gate.set()
+    assert await first == 0
+    answers = await asyncio.gather(*others, return_exceptions=True)
+    assert [type(each) for each in answers] == [DatabaseUnavailable] * 3
+    assert await shared.get("key", source.read) == 0
+    assert not shared._busy
