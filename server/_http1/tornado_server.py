@@ -110,14 +110,14 @@ class TornadoServer:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._server.close_all_connections()
 
-    def _accept(self, connection: socket.socket, address: Any) -> None:
+    def _accept(self, connection: socket.socket, address: tuple[str, int] | str) -> None:
         connection.setblocking(False)
         stream = BoundedStream(connection, self._detached_bytes)
         ip = address[0] if isinstance(address, tuple) else ""
         bound = self._limits.enter(ip)
         if bound is None:
             self._addresses[stream] = ip
-            self._server.handle_stream(stream, address)
+            self._server.handle_stream(stream, address)  # type: ignore[arg-type]  # a Unix socket's is a text
             return
         self._on_turned_away(bound)
         if len(self._turned_away) >= TURNED_AWAY:

@@ -9,7 +9,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -118,14 +117,15 @@ _BOTH_PROTOCOLS = {
     "::": ("::", "127.0.0.1"),
 }
 
-_Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
+_SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+_Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, _SocketAddress]
 
 
 def _address(host: str, port: int) -> _Address:
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
 
 
-def _bind(probe: socket.socket, address: Any) -> None:
+def _bind(probe: socket.socket, address: _SocketAddress) -> None:
     if probe.family == socket.AF_INET6:
         probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as those that listen
     probe.bind(address)

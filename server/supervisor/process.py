@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from config.settings import describe_settings
 from config.tasks import spawn
@@ -65,9 +65,6 @@ def popen(launch: Launch, output: int | None) -> subprocess.Popen[bytes]:
     Call it from the main thread only: the death signal is sent when the *thread* that forked ends.
     """
     account = launch.account
-    identity: dict[str, Any] = {}
-    if account is not None:
-        identity = {"user": account.uid, "group": account.gid, "extra_groups": []}
     return subprocess.Popen(
         list(launch.argv),
         env=dict(launch.environment),
@@ -78,7 +75,9 @@ def popen(launch: Launch, output: int | None) -> subprocess.Popen[bytes]:
         start_new_session=True,
         # Runs after setuid, which would clear the death signal. The supervisor has no threads that could hold a lock.
         preexec_fn=_die_with_parent(launch.death_signal, os.getpid()),  # noqa: PLW1509
-        **identity,
+        user=None if account is None else account.uid,
+        group=None if account is None else account.gid,
+        extra_groups=None if account is None else [],
     )
 
 

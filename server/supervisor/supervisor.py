@@ -9,7 +9,6 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from config.settings import Settings
 from config.tasks import cancel, spawn
@@ -44,7 +43,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._asked_at = 0.0
         self._hurry = asyncio.Event()
-        self._keepers: dict[str, asyncio.Task[Any]] = {}
+        self._keepers: dict[str, asyncio.Task[object]] = {}
         self._units: dict[str, Unit] = {}
         self._reaper = Reaper()
 

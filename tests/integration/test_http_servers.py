@@ -136,7 +136,7 @@ async def test_a_stream_of_events_lasts_is_resumed_and_says_why_it_ends(
             assert reader.headers.get("Transfer-Encoding") == ("chunked" if version == "1.1" else None)
             places = await publisher.publish(*drafts(3))
             assert await reader.signals(3) == places
-        await until(lambda: server.feed.open_streams == 0)  # the end of the client is noticed
+        await until(lambda: server.feed.limits.open == 0)  # the end of the client is noticed
         missed = await publisher.publish(*drafts(2))
         async with stream(server.port, headers={"Last-Event-ID": reader.last_id}) as again:
             assert again.events[0].data["resumed"] is True
@@ -163,7 +163,7 @@ async def test_a_reader_that_is_too_slow_is_told_and_closed(settings: Settings, 
     async with feed(settings, over, stream_buffer_bytes=200_000) as (server, publisher):
         slow = await connect(server.port, receive_buffer=4096)
         sent = 0
-        while server.feed.open_streams:
+        while server.feed.limits.open:
             await publisher.publish(*drafts(50, note="x" * 1000))
             sent += 50
             assert sent < 10_000
@@ -178,7 +178,7 @@ async def test_a_socket_carries_the_feed_and_what_was_sent_behind_its_handshake(
         async with listen(server) as listener:
             places = await publisher.publish(*drafts(2), Draft(note="x" * 70_000))
             assert await listener.signals(3) == places
-        await until(lambda: server.feed.open_streams == 0)
+        await until(lambda: server.feed.limits.open == 0)
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         ask = b'{"type":"ping"}'
         writer.write(
@@ -214,4 +214,3 @@ async def test_a_client_that_leaves_before_its_stream_is_open_leaves_nothing_beh
         await asyncio.sleep(0.05)  # until the server has noticed; if it has not, the stream's first write does
         go_on.set()
         await until(lambda: server.feed.limits.open == 0)
-        assert server.feed.open_streams == 0
