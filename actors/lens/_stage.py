@@ -64,6 +64,9 @@ AT_ONCE = 50
 MAX_COMMIT = 500
 """Events in one transaction: 10–20 ms of Postgres's time, and what is lost if it must be done again one by one."""
 
+MORE_COMMIT = 25
+"""How many more are tried after each commit, once less was halved: too many again would cost a whole deadline again."""
+
 SWEEP_SECONDS = 0.5
 WORK_SECONDS = 120.0
 """The longest that one attempt may take, whatever its own deadlines were."""
@@ -272,7 +275,7 @@ class Stage(Behaviour):
                 await asyncio.sleep(backoff.next())
                 continue
             backoff.reset()
-            limit = min(limit * 2, MAX_COMMIT)
+            limit = min(limit + MORE_COMMIT, MAX_COMMIT)
             del self._finished[: len(batch)]
             if not self._finished:
                 self._ready.clear()

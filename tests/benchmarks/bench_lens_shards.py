@@ -36,7 +36,7 @@ from tests.support.lens_factory import until
 from tests.support.services import Server
 
 GROWTH = 1.7
-PERIOD_SECONDS = 0.1
+PERIOD_SECONDS = 0.25
 PLACEMENT = (
     "intake=lens/intake@1 lane=lens/enrich+lens/evaluate+lens/publish rest=providers+users+leaderboards+ingest@1"
 )
