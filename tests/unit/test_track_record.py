@@ -187,3 +187,14 @@ def test_a_level_is_never_lost_and_verified_once() -> None:
 def test_a_first_level_that_followers_bring_is_dated_by_them() -> None:
     record = followed(replace(EMPTY, total_signals=10), 1, NOON)
     assert (record.verification_level, record.verified_at) == ("basic", NOON)
+
+
+@pytest.mark.parametrize(
+    ("mean", "ratio"),
+    [(0, 0.0), (12_345, 0.1234), (12_346, 0.1235), (12_355, 0.1236), (-12_345, -0.1234), (-12_355, -0.1236)],
+)
+def test_a_sharpe_ratio_between_two_figures_is_rounded_to_the_even_one(mean: int, ratio: float) -> None:
+    record = EMPTY
+    for place, returned in enumerate((mean - 100_000, mean, mean + 100_000)):  # their standard deviation is 100 000
+        record = closed(record, place + 1, NOON, returned, "PROFIT" if returned > 0 else "LOSS")
+    assert (figures_of(record).sharpe_ratio, record.applied_seq) == (ratio, 3)
