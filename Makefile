@@ -26,7 +26,7 @@ run: $(RUNTIME)  ## install, start everything, serve on port 8000; Ctrl-C stops 
 demo: $(RUNTIME) $(VENV)/.recordings  ## fill the server that runs with a community, and keep it moving; ARGS="--small --once"
 	@exec $(BIN)/python run.py demo $(ARGS)
 
-test: export PYTHONDONTWRITEBYTECODE =  # the tests start hundreds of processes: each would compile everything anew
+test test-tornado: export PYTHONDONTWRITEBYTECODE =  # the tests start hundreds of processes: each would compile everything anew
 test: $(DEVELOPMENT)  ## run the tests; they start real servers of their own
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
