@@ -322,7 +322,7 @@ async def measure(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, Server(Path(folder) / "data", **settings) as server:
         began = time.monotonic()
         server.start()
-        await asyncio.to_thread(server.wait_ready)
+        await asyncio.to_thread(server.wait_ready, 180.0)
         bench = Bench(server)
         await bench.rest(began)
         await asyncio.to_thread(run, Load(bench.port, requests(), 16, 3.0, rate=200.0))
