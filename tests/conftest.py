@@ -1,4 +1,4 @@
-"""The fixtures, from the dearest to the cheapest.
+"""The fixtures, from the most expensive to the cheapest.
 
 - `servers` (session): one embedded PostgreSQL and one Valkey for the whole run, started when first asked for.
 - `template` (session): a database with the migrations applied; cloned, not migrated, for each test.
@@ -35,7 +35,7 @@ _numbers = itertools.count(1)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """A base of this run's own for temporary files, in memory where there is room.
+    """Set a base of this run's own for temporary files, in memory where there is room.
 
     The default one is closed to other users again by every run that starts; PostgreSQL, which does not run as root,
     would lose its data under the feet of a run beside it. Each cluster and each database is a thousand small files to
@@ -62,7 +62,7 @@ def _temporary_root() -> str | Path:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What was logged travels to the process that collects the results as UTF-8, which knows no lone surrogates."""
+    """Escape lone surrogates in what was logged: it is sent to the process that collects the results as UTF-8."""
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
@@ -70,7 +70,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @dataclass(frozen=True)
 class Servers:
-    """Where the test run's own servers listen."""
+    """The addresses of the test run's own servers."""
 
     postgres_url: str
     redis_url: str
@@ -128,7 +128,7 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
 
 
 def database_on(url: str, name: str) -> str:
-    """The same server, another database."""
+    """Return the URL of another database on the same server."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 

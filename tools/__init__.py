@@ -1,1 +1,1 @@
-"""Programs for whoever works on the project; nothing of the server imports them."""
+"""Programs for developers of the project; nothing of the server imports them."""

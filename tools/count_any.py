@@ -24,7 +24,7 @@ def source_files() -> Iterator[Path]:
 
 
 def count_any(source: str) -> int:
-    """How often the name is used: not in texts, comments and imports."""
+    """Count how often the name is used, without texts, comments and imports."""
     return sum(isinstance(node, ast.Name) and node.id == "Any" for node in ast.walk(ast.parse(source)))
 
 

@@ -1,4 +1,4 @@
-"""The real application on a socket of its own, and a client that says exactly what a test tells it to."""
+"""The real application on a socket of its own, and a client that sends exactly the given bytes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SIGNAL = {
 
 @dataclass
 class Response:
-    """What came back."""
+    """A response: its status, headers and body."""
 
     status: int
     headers: HTTPHeaders
@@ -40,7 +40,7 @@ class Response:
 
     @classmethod
     def read(cls, data: bytes) -> Response:
-        """The one that a connection has brought before it was closed."""
+        """Read the response of a connection that the server has closed."""
         head, _, body = data.decode("latin-1").partition("\r\n\r\n")
         status, _, rest = head.partition("\r\n")
         return cls(int(status.split(" ")[1]), HTTPHeaders.parse(rest), body.encode("latin-1"))
@@ -50,7 +50,7 @@ class Response:
         return orjson.loads(self.body)
 
     def problem(self, status: int, code: str) -> dict[str, Any]:
-        """The error, after a check of all that every error response must have."""
+        """Return the error, after checking what every error response must have."""
         assert self.status == status, self
         assert self.headers["Content-Type"] == "application/json; charset=utf-8"
         assert not Problem().validate(self.json), self.body
@@ -71,7 +71,7 @@ class Client:
     application: Application
 
     async def raw(self, data: bytes, *, seconds: float = 10.0) -> bytes:
-        """Send the bytes; everything that comes back until the server closes, or says nothing for `seconds`."""
+        """Send the bytes; return all that is received until the server closes, or is silent for `seconds`."""
         async with asyncio.timeout(seconds):
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
             try:
@@ -89,7 +89,7 @@ class Client:
         body: bytes | None = None,
         json: Any = None,
     ) -> Response:
-        """One request; the response, read by its Content-Length."""
+        """Send one request; return the response, read by its Content-Length."""
         pairs = list(headers.items() if isinstance(headers, Mapping) else headers or [])
         names = {name.lower() for name, _ in pairs}
         if json is not None:
@@ -108,16 +108,16 @@ class Client:
                 writer.close()
 
     async def get(self, path: str, **headers: str) -> Response:
-        """GET."""
+        """Send a GET request."""
         return await self.request("GET", path, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
     async def post(self, path: str, json: Any, **headers: str) -> Response:
-        """POST of a JSON document."""
+        """Send a POST request with a JSON document."""
         return await self.request("POST", path, json=json, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
 
 async def read_response(reader: asyncio.StreamReader, *, has_body: bool = True) -> Response:
-    """One response of a connection."""
+    """Read one response from a connection."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     status, _, rest = head.partition("\r\n")
     headers = HTTPHeaders.parse(rest)
@@ -134,7 +134,7 @@ async def until(condition: Callable[[], bool], *, seconds: float = 30.0) -> None
 
 
 class Unreachable:
-    """Services that a refused request must never get to."""
+    """Services that fail the test when they are used, for requests that are refused before."""
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"{name} was used")
@@ -142,7 +142,7 @@ class Unreachable:
 
 @asynccontextmanager
 async def serving(settings: Settings = SETTINGS, routes: Any = None, **services: Any) -> AsyncIterator[Client]:
-    """The application with these services; those that are not named must not be used."""
+    """Serve the application with these services; the others must not be used."""
     application = Application(settings) if routes is None else Application(settings, routes)
     unreachable = cast(Any, Unreachable())
     named = dict.fromkeys(("pool", "redis", "actors", "feed", "accounts"), unreachable)

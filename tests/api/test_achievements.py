@@ -1,4 +1,4 @@
-"""Achievements and streaks over HTTP: what is unlocked, what comes next, and which day it is for whom."""
+"""Achievements and streaks over HTTP: those unlocked, the next ones, and days by the user's time zone."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ async def test_saved_state_is_read_while_the_owner_is_unavailable(settings: Sett
 
 
 class Away:
-    """The mailbox of an owner whose process is being replaced."""
+    """A reference to an owner that is unavailable while its process is replaced."""
 
     async def ask(self, *_: Any, **__: Any) -> None:
         raise ActorUnavailable

@@ -1,4 +1,4 @@
-"""Whom the gateway lets in, in which order it refuses, and what every response carries."""
+"""The gateway's checks of a request, their order, and the headers of every response."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OUTSIDE = SETTINGS.replace(internal_networks=networks("192.0.2.0/24"))
 
 
 class Echo(GatewayHandler):
-    """Says who it takes the caller for."""
+    """A handler that answers with the caller's identity."""
 
     @endpoint("Get")
     async def get(self) -> object:

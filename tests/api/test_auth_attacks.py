@@ -1,4 +1,4 @@
-"""What somebody tries who wants another's account, or to know who has one."""
+"""Attacks on accounts: taking one over, and finding out whether an address has one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ADDRESS = "trader@example.com"
 
 
 def without_id(response: Response) -> Any:
-    """The body, without what differs by request."""
+    """Return the body without the fields that differ by request."""
     body = response.json
     body.get("error", {}).pop("request_id", None)
     return body
@@ -41,7 +41,7 @@ def unsigned(claims: dict[str, Any], algorithm: str, signature: bytes = b"") -> 
 
 
 def forgeries(settings: Settings, token: str) -> dict[str, str]:
-    """Tokens that are all but right."""
+    """Tokens that are wrong in one respect each."""
     secret = settings.jwt_secret
     claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
     head, payload, signature = token.split(".")
@@ -227,7 +227,7 @@ async def test_a_stolen_refresh_token_that_is_used_later_ends_the_thiefs_session
 
 
 async def test_a_link_is_followed_once_by_however_many_at_once(settings: Settings) -> None:
-    """To verify an address again changes nothing, so everybody is told that it is; to set a password again would."""
+    """Verifying an address again changes nothing, so each request succeeds; a password is set once per link."""
     async with accounts_world(settings) as world:
         await world.register(ADDRESS)
         token = await world.email(ADDRESS)
@@ -457,7 +457,7 @@ async def test_letters_to_one_address_are_few_whoever_asks(settings: Settings) -
 
 
 def copy_of(browser: Browser) -> Browser:
-    """Another browser with the same cookies and token."""
+    """Return another browser with the same cookies and token."""
     copied = browser.world.browser()
     copied.token, copied.cookies = browser.token, dict(browser.cookies)
     return copied

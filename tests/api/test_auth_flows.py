@@ -1,4 +1,4 @@
-"""What a person does with an account, from registering to being thrown out of it."""
+"""An account from its registration to the end of its sessions, as a person uses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the metrics tell of accounts: who got in, who did not and why, and when a refresh token was copied."""
+"""The metrics of accounts: logins by result and reason, and refresh tokens that were copied."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def figures(name: str) -> dict[tuple[str, ...], float]:
 
 
 def grown(name: str, before: Mapping[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
-    """By how much they have grown since."""
+    """Return by how much the counters have grown."""
     growth = {labels: value - before.get(labels, 0.0) for labels, value in figures(name).items()}
     return {labels: value for labels, value in growth.items() if value}
 

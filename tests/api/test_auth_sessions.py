@@ -1,4 +1,4 @@
-"""Sessions: what keeps one, what ends it, and who hears of that."""
+"""Sessions: how they go on, how they end, and how other gateways learn of the end."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def test_a_user_sees_and_ends_only_their_own_sessions(settings: Settings) 
 
 
 async def test_a_session_ended_elsewhere_is_refused_here_within_a_second(settings: Settings) -> None:
-    """Another gateway's business: its own copy learns of it from Redis, or from Postgres."""
+    """Another gateway ended the session; this one learns of it from Redis, or from Postgres."""
     async with accounts_world(settings) as world, gateway_of(world.settings, world.actors) as elsewhere:
         browser = await world.logged_in(ADDRESS)
         abroad = elsewhere.browser()

@@ -36,7 +36,7 @@ async def log_in(browser: Browser, password: str, *, at: str, agent: str = "Brow
 
 
 async def attack(world: World, times: int = 10, email: str = ADDRESS) -> list[int]:
-    """Wrong passwords, each from another address."""
+    """Send wrong passwords, each from another address."""
     answers = []
     for number in itertools.islice(_strangers, times):
         at = f"198.51.100.{number % 250}"
@@ -81,7 +81,7 @@ async def test_a_known_device_that_is_wrong_as_well_is_told_to_wait_and_may_be_r
 
 
 async def test_strangers_may_try_again_one_at_a_time(settings: Settings) -> None:
-    """Slower, not locked: who has a new device and the password gets in within minutes."""
+    """The account is slowed, not locked: a new device with the right password gets in within minutes."""
     async with world_of_many(settings) as world:
         await world.verified(ADDRESS)
         await attack(world)
@@ -120,7 +120,7 @@ async def test_an_address_that_nobody_has_is_slowed_down_alike(settings: Setting
 
 
 async def test_the_present_password_is_counted_with_the_logins(settings: Settings) -> None:
-    """A stolen token is no way around: its bearer is a stranger, and the owner is not."""
+    """A stolen token does not avoid the limit: its bearer counts as a stranger, the owner does not."""
     async with world_of_many(settings) as world:
         await world.verified(ADDRESS)
         home = world.browser()

@@ -332,7 +332,7 @@ async def test_a_malformed_id_is_404_like_an_unknown_one(path: str) -> None:
 
 
 class _NoConnection:
-    """A pool that gives out something that cannot be queried."""
+    """A pool whose connections cannot be queried."""
 
     async def acquire(self) -> object:
         return object()
@@ -360,7 +360,7 @@ async def test_bytes_that_are_no_http_close_the_connection_and_nothing_else(data
 
 
 async def _send_slowly(client: Client, headers: dict[str, str], body: bytes) -> Any:
-    """As a client does that sends all before it reads: the answer must survive that."""
+    """Send the whole body before reading, as some clients do: the answer must survive that."""
     head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\n" + "".join(f"{n}: {v}\r\n" for n, v in headers.items()) + "\r\n"
     async with asyncio.timeout(10):
         reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
@@ -377,7 +377,7 @@ async def _send_slowly(client: Client, headers: dict[str, str], body: bytes) -> 
 
 
 async def _pour(writer: asyncio.StreamWriter, most: int) -> int:
-    """How many bytes could be written until the server closed."""
+    """Return how many bytes could be written until the server closed."""
     sent = 0
     try:
         while sent < most:

@@ -24,7 +24,7 @@ HANDSHAKE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Ver
 
 
 async def ask(client: Client, method: str, path: str, host: str | None, *lines: str, version: str = "1.1") -> Response:
-    """One request with exactly these header lines."""
+    """Send one request with exactly these header lines."""
     given = ([] if host is None else [f"Host: {host}"]) + [*lines, "Connection: close"]
     text = f"{method} {path} HTTP/{version}\r\n" + "".join(f"{line}\r\n" for line in given) + "\r\n"
     return Response.read(await client.raw(text.encode("latin-1")))
@@ -119,7 +119,7 @@ async def test_internal_routes_are_not_there_under_names_that_anybody_may_own(ho
 
 @pytest.mark.parametrize("path", [*INTERNAL, "/api/signals/ws"])
 async def test_the_page_of_a_rebound_name_is_refused(path: str) -> None:
-    """Its origin is its `ActorRuntime`: for the browser, it is our own page."""
+    """The page's origin equals the request's `Host`: for the browser, it is the server's own page."""
     async with serving() as client:
         lines = ["Origin: http://evil.example:8000", "Sec-Fetch-Site: same-origin"]
         error = (await ask(client, "GET", path, "evil.example:8000", *lines)).problem(403, "FORBIDDEN")

@@ -1,4 +1,4 @@
-"""Answers compressed for who asks.
+"""Answers are compressed for clients that accept it.
 
 The kind of fault: a large answer that costs more on the wire than in the making; and its opposite, an answer that a
 client, a cache or an ETag takes for another one because it was compressed.
@@ -23,7 +23,7 @@ ITEM = '{"id": "%d", "symbol": "BTC"}, '
 
 
 class Sized(GatewayHandler):
-    """As many bytes as the path says."""
+    """A handler that answers with as many bytes as the path says."""
 
     @endpoint("Get")
     async def get(self, size: str) -> None:
@@ -56,7 +56,7 @@ def body(size: int) -> bytes:
 
 
 def plain(response: Response) -> bytes:
-    """What a client makes of it."""
+    """Decode the body as a client does."""
     coding = response.headers.get("Content-Encoding")
     assert coding in {None, "gzip"}
     return response.body if coding is None else gzip.decompress(response.body)

@@ -29,7 +29,7 @@ START = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 
 @asynccontextmanager
 async def gateway(settings: Settings, rows: Sequence[NewDecision] = ()) -> AsyncIterator[tuple[Client, Any]]:
-    """A gateway over a database that holds these decisions."""
+    """Run a gateway over a database that holds these decisions."""
     assert settings.database_url is not None
     pool = await create_pool(settings.database_url, 4, name="test gateway")
     try:
@@ -94,7 +94,7 @@ FILTERS: dict[str, Any] = {
 
 
 def matches(row: NewDecision, given: dict[str, Any]) -> bool:
-    """What the document says of the filters."""
+    """Apply the filters as the document defines them."""
     return (
         row.model == given.get("model", row.model)
         and row.symbol.lower() == given.get("symbol", row.symbol).lower()

@@ -1,4 +1,4 @@
-"""The import of the past: only in development and from inside, in the feed's order, each signal once."""
+"""The backfill: only in development and from the internal network, in the feed's order, each signal once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PRODUCTION = SETTINGS.replace(environment="production")
 
 
 def past(tmp_path: Path, count: int) -> list[dict[str, Any]]:
-    """Some signals of a strategy, ready to be sent."""
+    """Signals of a strategy, ready to be sent."""
     cast = Cast(providers=(), strategies=STRATEGIES[:1], followers=(), days=20.0)
     return [document for _, document in imagine(cast, open_markets(), State(tmp_path / "demo.json", now()))][:count]
 

@@ -44,7 +44,7 @@ async def gateway(settings: Settings, dead_letters: Sequence[NewDeadLetter] = ()
 
 @asynccontextmanager
 async def dead_symbol(settings: Settings, events: int = 1) -> AsyncIterator[tuple[Client, Any, ScriptedMarket]]:
-    """A gateway with all actors, whose events on DEAD have found their end in the queue."""
+    """A gateway with all actors, whose events on DEAD have been dead-lettered."""
     market = ScriptedMarket()
     quick = settings.replace(lens_retry_base_seconds=0.01, lens_retry_max_seconds=0.02)
     assert settings.database_url is not None

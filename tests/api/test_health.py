@@ -23,7 +23,7 @@ NOWHERE = "127.0.0.1:1"
 
 
 class Actors:
-    """What a Directory says of its actors."""
+    """A registry with these actors' states."""
 
     def __init__(self, **figures: Any) -> None:
         self.figures = figures or {"intake": {"ready": True}}

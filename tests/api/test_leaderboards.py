@@ -1,4 +1,4 @@
-"""Leaderboards over HTTP: live after a follow and a close, for everybody, and while their actor is away."""
+"""Leaderboards over HTTP: live after a follow and a close, for everybody, and while their actor is unavailable."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ PATH = "/api/leaderboards"
 
 
 class Gone:
-    """The mailbox of an actor that is away."""
+    """A reference to an actor that is unavailable."""
 
     async def ask(self, *_: Any, **__: Any) -> Any:
         raise ActorUnavailable
 
     async def close(self) -> None:
-        """Nothing waits."""
+        """Do nothing: no message waits."""
 
 
 class Half:
-    """The mailbox of an actor that answers in time to every kind of message but one."""
+    """A reference to an actor that answers in time to every kind of message but one."""
 
     def __init__(self, ref: Any, but: type[Message[Any]]) -> None:
         self._mailbox, self._but = ref, but
@@ -52,12 +52,12 @@ class Half:
         return await self._mailbox.ask(key, message, **options)
 
     def tell(self, key: str, message: Message[Any]) -> bool:
-        """Sent."""
+        """Send the message."""
         told: bool = self._mailbox.tell(key, message)
         return told
 
     async def close(self) -> None:
-        """Nothing more is sent."""
+        """Close the reference behind this one."""
         await self._mailbox.close()
 
 
@@ -75,7 +75,7 @@ async def board(browser: Browser, name: str, query: str = "") -> Any:
 
 
 async def leads(browser: Browser, name: str, value: float, *, query: str = "") -> Any:
-    """The board, once its first entry has this value."""
+    """Return the board once its first entry has this value."""
 
     async def has_come() -> Any:
         found = await board(browser, name, query)

@@ -47,7 +47,7 @@ async def gateway(settings: Settings) -> AsyncIterator[Client]:
 
 
 async def ended(client: Client, event_id: str) -> dict[str, Any]:
-    """The event, when it has come to its end."""
+    """Return the event once it has ended."""
     async with asyncio.timeout(15):
         while True:
             event: dict[str, Any] = (await client.get(f"/api/v1/events/{event_id}")).json
@@ -179,7 +179,7 @@ PREDICTION = {"symbol": "Snow", "asset_type": "prediction", "entry_price": 0.68,
     ],
 )
 async def test_two_fields_that_say_one_thing_agree(unlimited: Settings, changes: dict[str, Any], field: str) -> None:
-    """The kind: what is said twice, where nobody can tell which of the two is meant."""
+    """The kind: one fact in two fields that may contradict each other."""
     async with gateway(unlimited) as client:
         problem = (await client.post("/api/v1/signals", SIGNAL | changes)).problem(400, "VALIDATION_ERROR")
         assert [each["field"] for each in problem["details"]] == [field]
@@ -195,7 +195,7 @@ async def test_a_position_may_end_where_a_probability_does(unlimited: Settings) 
 
 @pytest.mark.parametrize(("ahead", "status"), [(0, 201), (290, 201), (310, 400), (10**9, 400)])
 async def test_a_clock_may_be_ahead_by_five_minutes(unlimited: Settings, ahead: int, status: int) -> None:
-    """The kind: a time of somebody else's clock, which is believed whatever it says."""
+    """The kind: a time of somebody else's clock that is trusted without a bound."""
     async with gateway(unlimited) as client:
         stamp = rfc3339(datetime.now(UTC) + timedelta(seconds=ahead))
         response = await client.post("/api/v1/signals", SIGNAL | {"ts_utc": stamp})
@@ -208,7 +208,7 @@ async def test_a_clock_may_be_ahead_by_five_minutes(unlimited: Settings, ahead: 
 
 
 async def test_more_digits_than_a_column_has_are_rounded_half_to_even(unlimited: Settings) -> None:
-    """The kind: a number as programs write it, refused for digits that nobody chose."""
+    """The kind: a number with a program's rounding digits, refused for those digits."""
     async with gateway(unlimited) as client:
         for sent, stored in (
             (b"0.12345678901234567890", b"0.123456789012345679"),

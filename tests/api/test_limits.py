@@ -1,4 +1,4 @@
-"""What is counted, before what: every request of a route, whoever sends it, in one round trip."""
+"""Rate limits over HTTP: every request of a route counts, from any caller, in one round trip."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LIMITED = SETTINGS.replace(rate_limit_enabled=True)
 
 
 class Thing(GatewayHandler):
-    """Answers."""
+    """A handler that answers."""
 
     @endpoint("Get")
     async def get(self) -> object:

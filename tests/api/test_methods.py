@@ -40,7 +40,7 @@ BODIES = [
 
 
 class Failing(GatewayHandler):
-    """A handler that fails where nobody expects it."""
+    """A handler that fails unexpectedly."""
 
     async def prepare(self) -> None:
         await super().prepare()

@@ -1,4 +1,4 @@
-"""Answers of the server itself, for what never becomes a request."""
+"""Answers of the server itself, to bytes that never become a request."""
 
 from __future__ import annotations
 

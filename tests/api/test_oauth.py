@@ -49,20 +49,20 @@ async def google_world(settings: Settings, issuer: str, **replaced: Any) -> Asyn
 
 
 async def start(browser: Browser, provider: str = "google") -> str:
-    """Where the browser is sent to log in."""
+    """Start a login; return the URL to which the browser is sent."""
     answer = (await browser.send("GET", f"/auth/oauth/{provider}")).expect(302)
     return str(answer.headers["Location"])
 
 
 async def come_back(browser: Browser, url: str) -> Answer:
-    """The browser goes where the provider has sent it."""
+    """Follow the provider's redirect back to the server."""
     parts = urlsplit(url)
     assert f"{parts.scheme}://{parts.netloc}" == API
     return await browser.send("GET", f"{parts.path}?{parts.query}")
 
 
 def told(answer: Answer) -> dict[str, str]:
-    """What the frontend is told in the fragment."""
+    """Return what the frontend receives in the URL's fragment."""
     address, _, fragment = str(answer.expect(302).headers["Location"]).partition("#")
     assert address == FRONTEND
     return dict(parse_qsl(fragment))
@@ -76,7 +76,7 @@ async def sign_in(browser: Browser, login: str) -> dict[str, str]:
 
 
 def counted(result: str) -> float:
-    """Google's logins that ended so."""
+    """Return how many of Google's logins had this result."""
     return REGISTRY.get_sample_value("tradestream_logins_total", {"method": "google", "result": result}) or 0.0
 
 
@@ -290,7 +290,7 @@ async def test_two_first_sign_ins_at_once_make_one_account(settings: Settings, i
 
 
 async def test_a_code_is_worthless_without_our_verifier(settings: Settings, issuer: str) -> None:
-    """PKCE: whoever steals the code and even our secret cannot exchange it."""
+    """PKCE: a thief of the code, and even of our secret, cannot exchange it."""
     async with google_world(settings, issuer) as world:
         browser = world.browser()
         back = await Person("ann").allow(await start(browser))
@@ -420,6 +420,6 @@ def test_a_github_user_without_an_id_is_a_failure(user: Any) -> None:
     ],
 )
 def test_answers_of_the_identity_provider_are_checked(claims: dict[str, Any], email: str | None, name: str) -> None:
-    """The kind of fault: what equals true, or is truthy, is not what the provider says when it says true."""
+    """The kind of fault: a value that is merely truthy, or equals true, is taken for the provider's `true`."""
     user = openid_user("google", {"sub": "g-1"} | claims)
     assert (user.email, user.display_name) == (email, name)

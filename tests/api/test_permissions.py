@@ -1,4 +1,4 @@
-"""Every route of the table for every kind of caller: what the contract says of each, row by row."""
+"""Every route of the table answers every kind of caller as the contract says, row by row."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_access_policies_by_caller(settings: Settings, caller: str) -> Non
 
 
 async def test_a_demo_sees_what_the_document_shows_it_and_no_more(settings: Settings) -> None:
-    """Of all routes of the table, whoever wrote them: the matrix of the document's notes."""
+    """Every route of the table follows the matrix of the document's notes."""
     open_to_demo = ("/api/signals", "/api/providers", "/api/leaderboards", "/api/assets", "/api/openapi", "/api/docs")
     closed_to_demo = ("/api/user/", "/api/social/", "/api/achievements", "/api/referrals")
     async with accounts_world(settings) as world:

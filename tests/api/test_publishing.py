@@ -76,7 +76,7 @@ async def pipeline(settings: Settings) -> AsyncIterator[tuple[World, Browser]]:
 
 
 async def published(world: World, accepted: dict[str, Any]) -> dict[str, Any]:
-    """The item of the list, once it is there."""
+    """Return the list's item once it is published."""
 
     async def ask() -> dict[str, Any] | None:
         answer = (await world.client.get("/api/signals?limit=100")).json

@@ -1,4 +1,4 @@
-"""The referral program over HTTP: codes and links, the dashboard, what a referral brings and when."""
+"""The referral program over HTTP: codes and links, the dashboard, and the rewards of referrals."""
 
 from __future__ import annotations
 
@@ -297,7 +297,7 @@ PAIRS = [*((*each, 1) for each in ALIASES), *((*each, 2) for each in OTHERS)]
 
 @pytest.mark.parametrize(("first", "second", "most"), PAIRS)
 async def test_the_aliases_of_a_mailbox_qualify_once(settings: Settings, first: str, second: str, most: int) -> None:
-    """The kind of fault: what counts people counts spellings, of which one person has as many as they like."""
+    """The kind of fault: a count of people counts spellings, of which one person has any number."""
     async with accounts_world(settings) as world:
         king, other = [user_of(await world.logged_in(each)) for each in (ADDRESS, "queen@example.com")]
         referees = [await newcomer(world, king, email=first), await newcomer(world, other, email=second)]

@@ -138,7 +138,7 @@ async def test_a_text_that_looks_like_a_key_is_still_a_text(settings: Settings, 
 
 
 def matches(row: PublishedSignal, query: dict[str, Any]) -> bool:
-    """What the filters mean, written down once more."""
+    """Apply the filters by a second, plain implementation."""
     wanted = query.get("symbol", "").upper().removesuffix("/USD")
     checks = {
         "symbol": lambda: row.symbol.upper() in {wanted, wanted + "/USD"},

@@ -68,14 +68,16 @@ async def talk(browser: Browser, signal: str, query: str = "") -> dict[str, Any]
 
 
 async def shown(world: World, signal: str) -> tuple[dict[str, int], int]:
-    """Reactions and comment count as the list has them."""
+    """Return the reactions and the comment count of the list's item."""
     found = (await world.client.get("/api/signals?limit=100")).json["signals"]
     item = next(each for each in found if each["id"] == signal)
     return item["reactions"], item["comment_count"]
 
 
 async def at_once(calls: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
-    """The answers; 30 under way at a time. Here each is a transaction of its own, so on a busy machine 100 time out."""
+    """Return the answers of all requests, 30 under way at a time.
+
+    Here each is a transaction of its own, so on a busy machine 100 time out."""
     room = asyncio.Semaphore(30)
 
     async def one(call: Coroutine[Any, Any, Any]) -> Any:

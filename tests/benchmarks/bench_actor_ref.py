@@ -1,4 +1,4 @@
-"""Measure the mailbox beside plain Ray calls: `python -m tests.benchmarks.bench_actor_ref [--json]`.
+"""Measure the actor reference beside plain Ray calls: `python -m tests.benchmarks.bench_actor_ref [--json]`.
 
 Every contender adds to a counter. `plain` awaits one Ray call per addition; `mailbox` sends messages to the same kind
 of actor; `persisted` sends them to counters that answer when Postgres has committed (with fsync). The contenders take
@@ -44,13 +44,13 @@ Call = Callable[[str], Awaitable[Any]]
 
 
 class PlainCounter:
-    """The counter as one would write it with Ray alone."""
+    """The counter, written with Ray alone."""
 
     def __init__(self) -> None:
         self._totals: dict[str, int] = {}
 
     async def add(self, key: str, by: int) -> int:
-        """The new total."""
+        """Add one; return the new total."""
         self._totals[key] = total = self._totals.get(key, 0) + by
         return total
 
@@ -65,7 +65,7 @@ class Figure:
 
 
 async def measure(call: Call, callers: int, seconds: float) -> Figure:
-    """`callers` that each ask again as soon as they are answered, for `seconds`."""
+    """Measure `callers` that each ask again as soon as they are answered, for `seconds`."""
     latencies: list[float] = []
     started = time.perf_counter()
     end = started + seconds
@@ -89,7 +89,7 @@ async def measure(call: Call, callers: int, seconds: float) -> Figure:
 
 
 async def compare(contenders: Mapping[str, Call], rounds: int, seconds: float) -> dict[tuple[str, int], list[Figure]]:
-    """All contenders in every round, each round in another order."""
+    """Measure all contenders in every round, each round in another order."""
     figures: dict[tuple[str, int], list[Figure]] = {(name, n): [] for n in CALLERS for name in contenders}
     for call in contenders.values():
         await measure(call, CALLERS[-1], seconds / 4)  # warm up
@@ -103,18 +103,18 @@ async def compare(contenders: Mapping[str, Call], rounds: int, seconds: float) -
 
 
 def median(figures: list[Figure]) -> Figure:
-    """The median of each number."""
+    """Return the median of each number."""
     columns = zip(*(asdict(figure).values() for figure in figures), strict=True)
     return Figure(*(statistics.median(column) for column in columns))
 
 
 def ratio(figures: list[Figure], base: list[Figure], name: str) -> float:
-    """The median of the rounds' ratios."""
+    """Return the median of the rounds' ratios."""
     return statistics.median(getattr(a, name) / getattr(b, name) for a, b in zip(figures, base, strict=True))
 
 
 def report(figures: dict[tuple[str, int], list[Figure]]) -> list[dict[str, Any]]:
-    """A row for each contender and number of callers."""
+    """Print a row for each contender and number of callers."""
     return [
         {
             "contender": name,
@@ -160,7 +160,7 @@ async def run(url: str, address: str, rounds: int, seconds: float) -> list[dict[
 
 
 async def make_durable(url: str) -> None:
-    """The servers of tests wait for no disk; this one shall, as in production."""
+    """Switch fsync on, as in production; the servers of tests run without it."""
     conn = await asyncpg.connect(url, user="postgres", database="postgres")
     for name in ("fsync", "synchronous_commit", "full_page_writes"):
         await conn.execute(f"ALTER SYSTEM SET {name} = on")

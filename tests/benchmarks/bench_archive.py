@@ -1,4 +1,4 @@
-"""What the archive costs the evaluate stage per event, and how fast documents go to MongoDB.
+"""Measure the archive's cost to the evaluate stage per event, and the rate of documents to MongoDB.
 
 python -m tests.benchmarks.bench_archive
 """
@@ -46,7 +46,7 @@ SIZE = "SELECT pg_total_relation_size('lens_archive_runs') + pg_total_relation_s
 
 
 def runs_of(event_id: UUID) -> tuple[sql.RunRow, ...]:
-    """One event's runs of the four remote models, with a real prompt and answer."""
+    """Return one event's runs of the four remote models, with a real prompt and answer."""
     signal = make_signal(event_id=event_id, commentary=f"as of {event_id}")
     prompt = render(signal, FEATURES)
     said = Transcript(prompt.name, prompt.system, prompt.user, ANSWER, "stop")
@@ -55,7 +55,7 @@ def runs_of(event_id: UUID) -> tuple[sql.RunRow, ...]:
 
 
 async def commit(archive: Archive, pool: Any, ids: Sequence[UUID], *, runs: bool) -> float:
-    """Seconds in which the archive's part of the stage's transactions was done."""
+    """Return the seconds that the archive's part of the stage's transactions took."""
     spent = 0.0
     for first in range(0, len(ids), BATCH):
         batch = ids[first : first + BATCH]

@@ -1,4 +1,4 @@
-"""What carrying saves: the CPU of a signal whose steps are handed on uncommitted, and of one that each stage commits.
+"""Compare the CPU of a signal whose steps are carried uncommitted with that of one that each stage commits.
 
     python -m tests.benchmarks.bench_carrying [--rounds 2]
 
@@ -35,7 +35,7 @@ BATCH = 32
 
 
 class Committing(Enrich):
-    """Enrich that hands on nothing uncommitted; then the stages after it do not, either."""
+    """Enrich without carried steps; the stages after it then carry none, either."""
 
     async def prepare(self) -> None:
         """See Enrich."""
@@ -44,7 +44,7 @@ class Committing(Enrich):
 
 
 def cpu_of(postgres: psutil.Process) -> tuple[float, float]:
-    """The CPU seconds of this process, and of PostgreSQL with all that ended."""
+    """Return the CPU seconds of this process, and of PostgreSQL with its ended processes."""
     own = psutil.Process().cpu_times()
     theirs = postgres.cpu_times()
     spent = theirs.user + theirs.system + theirs.children_user + theirs.children_system
@@ -55,7 +55,7 @@ def cpu_of(postgres: psutil.Process) -> tuple[float, float]:
 
 
 async def measure(settings: Settings, postgres: psutil.Process, *, carries: bool, paced: bool) -> None:
-    """Print what a signal costs."""
+    """Print the CPU cost of a signal."""
     conn = await asyncpg.connect(settings.database_url)
     stages = {
         INTAKE: Intake(),

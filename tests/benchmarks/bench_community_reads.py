@@ -1,4 +1,4 @@
-"""The community's reads beside the same endpoints in FastAPI, asyncpg and pydantic, on the same database, in one run.
+"""Compare the community's reads with the same endpoints in FastAPI, asyncpg and pydantic on the same database.
 
     python -m tests.benchmarks.bench_community_reads [--seconds 6] [--signals 100000] [--check]
 
@@ -53,7 +53,7 @@ HEADING = f"{'':<34}{_THREE}   with Postgres:{_THREE}   req/s  ours   peer   med
 
 @dataclass
 class Cost:
-    """Of one load."""
+    """The CPU costs and rate of one load."""
 
     answered: int
     seconds: float
@@ -92,7 +92,7 @@ def main() -> int:
 
 
 async def prepare(url: str, signals: int) -> None:
-    """The tables, filled, and the leaderboards' copy."""
+    """Fill the tables, and the leaderboards' copy."""
     await migrate(url)
     conn = await asyncpg.connect(url)
     await fill(conn, providers=PROVIDERS, signals=signals)
@@ -103,7 +103,7 @@ async def prepare(url: str, signals: int) -> None:
 
 @contextmanager
 def peer(url: str) -> Iterator[tuple[psutil.Process, int]]:
-    """The peer's process and port."""
+    """Run the peer; yield its process and port."""
     [port] = free_ports(1)
     command = [sys.executable, "-m", "tests.benchmarks.peer_fastapi", url, str(port)]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -116,7 +116,7 @@ def peer(url: str) -> Iterator[tuple[psutil.Process, int]]:
 
 
 def compare(port: int, peer_port: int) -> None:
-    """Both must say the same, but for the form of numbers and times."""
+    """Assert that both answer the same, but for the form of numbers and times."""
     for path in ("/api/signals?limit=50", PROFILE, "/api/leaderboards/followers"):
         [ours, theirs] = [
             orjson.loads(
@@ -141,7 +141,7 @@ def measure(
     connections: int,
     arguments: argparse.Namespace,
 ) -> Cost:
-    """One load, after a short one that warms up."""
+    """Measure one load, after a short one that warms up."""
     http_load.run(http_load.Load(port, requests, connections, 1.0))
     helpers = [psutil.Process(pid) for pid in asyncio.run(backend_pids(url, backends))]
     if backends == "gateway":
@@ -156,7 +156,7 @@ def measure(
 
 
 async def backend_pids(url: str, name: str) -> list[int]:
-    """The Postgres processes that serve the connections of this name."""
+    """Return the Postgres processes that serve the connections of this name."""
     conn = await asyncpg.connect(url)
     rows = await conn.fetch("SELECT pid FROM pg_stat_activity WHERE application_name LIKE $1 || '%'", name)
     await conn.close()
@@ -164,7 +164,7 @@ async def backend_pids(url: str, name: str) -> list[int]:
 
 
 def cmdline(process: psutil.Process) -> list[str]:
-    """Empty for one that has ended or is another user's."""
+    """Return a process's command line; empty if it has ended or is another user's."""
     try:
         return process.cmdline()
     except psutil.Error:
@@ -172,7 +172,7 @@ def cmdline(process: psutil.Process) -> list[str]:
 
 
 def cpu(processes: Sequence[psutil.Process]) -> dict[int, float]:
-    """Seconds of CPU so far, by process."""
+    """Return the seconds of CPU so far, by process."""
     used = {}
     for each in processes:
         with contextlib.suppress(psutil.Error):
@@ -182,12 +182,12 @@ def cpu(processes: Sequence[psutil.Process]) -> dict[int, float]:
 
 
 def spent(before: dict[int, float], after: dict[int, float]) -> float:
-    """Of those that are still there."""
+    """Return the CPU seconds since `before` of the processes that still run."""
     return sum(seconds - before[pid] for pid, seconds in after.items())
 
 
 def show(name: str, ours: Cost, theirs: Cost) -> float:
-    """A line; the ratio."""
+    """Print a line; return the ratio."""
     own, peers = ours.answered / ours.own, theirs.answered / theirs.own
     whole, peers_whole = ours.answered / ours.whole, theirs.answered / theirs.whole
     print(f"{name:<34}{own:>7.0f}{peers:>7.0f}{own / peers:>7.1f}", end="")

@@ -1,4 +1,4 @@
-"""What a request costs over each HTTP server: CPU µs of the serving process, the kernel's share included.
+"""Measure a request's cost over each HTTP server: CPU µs of the serving process, the kernel's share included.
 
     python -m tests.benchmarks.bench_http_servers [--seconds 4] [--connections 16]
 
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def measure(server: str, request: bytes, connections: int, seconds: float) -> tuple[float, float]:
-    """CPU µs per request, and requests per second."""
+    """Return CPU µs per request, and requests per second."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(server, theirs))

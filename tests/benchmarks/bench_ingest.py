@@ -1,4 +1,4 @@
-"""How fast scored signals come in: 1 000 messages by Redis and by Kafka, from the first sent to the last in the feed.
+"""Measure the import of 1 000 scored signals by Redis and by Kafka, from the first sent to the last in the feed.
 
 python -m tests.benchmarks.bench_ingest
 """
@@ -23,7 +23,7 @@ MESSAGES, ROUNDS, LONE = 1_000, 3, 50
 
 
 async def burst(here: World, send: Callable[[list[bytes]], Awaitable[None]], first: int) -> tuple[float, float]:
-    """Seconds of the clock and of this process's CPU until the last of the messages is in the feed."""
+    """Return the seconds of the clock and of this process's CPU until the last message is in the feed."""
     batch = numbered(MESSAGES, start=first)
     began, cpu = time.perf_counter(), time.process_time()
     await send(batch)
@@ -33,7 +33,7 @@ async def burst(here: World, send: Callable[[list[bytes]], Awaitable[None]], fir
 
 
 async def alone(here: World, first: int) -> list[float]:
-    """Milliseconds from the sending of one message to its arrival on the feed's channel, sorted."""
+    """Return the milliseconds from sending one message to its arrival on the feed's channel, sorted."""
     waits = []
     async with here.feed() as heard:
         for n in range(first, first + LONE):

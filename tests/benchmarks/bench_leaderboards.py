@@ -1,4 +1,4 @@
-"""What the leaderboards' actor does in a second, with 100 000 providers ranked, and how long a board takes to read.
+"""Measure updates a second of the leaderboards' actor with 100 000 providers, and the time to read a board.
 
     python -m tests.benchmarks.bench_leaderboards
 

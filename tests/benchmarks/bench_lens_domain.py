@@ -1,4 +1,4 @@
-"""What one signal costs in the pure domain of Lens: market, features, judgement, score, and the way between processes.
+"""Measure one signal's cost in the pure domain of Lens: market, features, judgement, score, and hops between processes.
 
     python -m tests.benchmarks.bench_lens_domain
 
@@ -71,7 +71,7 @@ def _steps(profile: Any) -> tuple[dict[str, Callable[[int], object]], Callable[[
     evaluations = [Evaluation(MODEL, MODEL_VERSION, "SUCCESS", 0, evaluate(signal, features))]
 
     def whole(_: int) -> object:
-        """A batch from its symbols to its documents, with both hops between actor processes."""
+        """Process a batch from its symbols to its documents, with both hops between actor processes."""
         batch: list[tuple[Any, ...]] = []
         for this in signals:
             normalise_symbol(this.symbol, this.asset_type)

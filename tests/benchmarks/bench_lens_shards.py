@@ -1,4 +1,4 @@
-"""How the pipeline grows with LENS_SHARDS: its rate with one, two and four lanes, each held to a tenth of a core.
+"""Measure the pipeline's rate by LENS_SHARDS: one, two and four lanes, each held to a tenth of a core.
 
     python -m tests.benchmarks.bench_lens_shards [--shards 1,2,4] [--share 0.1] [--signals 800] [--check]
 
@@ -73,17 +73,17 @@ def throttled(processes: Sequence[psutil.Process], share: float) -> Iterator[Non
 
 
 def lanes_of(server: Server) -> list[psutil.Process]:
-    """The processes of the lanes."""
+    """Return the processes of the lanes."""
     return [each for each in server.children("ray") if " ".join(each.cmdline()).startswith("ray::Lane")]
 
 
 def cpu_of(processes: Sequence[psutil.Process]) -> float:
-    """The CPU seconds that they have spent."""
+    """Return the CPU seconds that the processes have spent."""
     return sum(sum(each.cpu_times()[:2]) for each in processes)
 
 
 async def measure(shards: int, share: float, signals: int) -> float:
-    """Published signals a second with so many lanes."""
+    """Return the published signals a second with so many lanes."""
     settings = SETTINGS | {"LENS_SHARDS": str(shards), "ACTOR_PLACEMENT": PLACEMENT}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, Server(Path(folder) / "data", **settings) as server:
         server.start()
@@ -121,7 +121,7 @@ async def until_empty(conn: asyncpg.Connection[asyncpg.Record]) -> None:
 
 
 async def compare(options: argparse.Namespace) -> int:
-    """All numbers of lanes; 1 with `--check` if the rate does not grow with them."""
+    """Compare all numbers of lanes; 1 with `--check` if the rate does not grow with them."""
     rates: dict[int, float] = {}
     for shards in map(int, options.shards.split(",")):
         rates[shards] = await measure(shards, options.share, options.signals)

@@ -1,4 +1,4 @@
-"""Whether logins hold up the event loop: the latency of `/health` while 20 clients log in without a pause.
+"""Measure whether logins block the event loop: the latency of `/health` while 20 clients log in without a pause.
 
     python -m tests.benchmarks.bench_login [--seconds 10] [--check]
 
@@ -63,7 +63,7 @@ def make_account(server: Server) -> None:
 
 
 def post(server: Server, path: str, body: object) -> None:
-    """Must be answered with success."""
+    """Send a POST request that must succeed."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     connection.request("POST", path, orjson.dumps(body), {"Content-Type": "application/json"})
     response = connection.getresponse()
@@ -72,7 +72,7 @@ def post(server: Server, path: str, body: object) -> None:
 
 
 async def measure(server: Server, seconds: float, *, clients: int) -> float:
-    """The p99 of `/health` in ms, while so many clients log in."""
+    """Return the p99 of `/health` in ms while so many clients log in."""
     ends_at = time.monotonic() + seconds
     logins: list[float] = []
     statuses: dict[int, int] = {}
@@ -108,7 +108,7 @@ async def measure(server: Server, seconds: float, *, clients: int) -> float:
 
 
 async def ask_health(port: int, ends_at: float) -> list[float]:
-    """Milliseconds of each answer over one connection."""
+    """Measure the milliseconds of each answer over one connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     found = []
     while time.monotonic() < ends_at:
@@ -125,7 +125,7 @@ async def ask_health(port: int, ends_at: float) -> list[float]:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value that this share of them does not exceed."""
+    """Return the value that this share of the values does not exceed."""
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 

@@ -1,4 +1,4 @@
-"""The whole pipeline, from POST to PUBLISHED, over a whole server: what it carries, what it costs, what it leaves.
+"""Measure the whole pipeline, from POST to PUBLISHED, over a whole server: its rate, cost, and memory and disk use.
 
     python -m tests.benchmarks.bench_pipeline [--quick] [--rate 1000] [--seconds 30] [--placement spread] [--check]
 
@@ -89,7 +89,7 @@ class Bench:
         self._stolen = Stolen()
 
     async def rest(self, began: float) -> None:
-        """What the system holds when nothing happens."""
+        """Measure start time and memory when nothing happens."""
         ready = time.monotonic() - began
         memory = (await footprint.look(self.server)).memory
         self.figures["MiB at rest"] = sum(memory.values()) / 2**20
@@ -97,7 +97,7 @@ class Bench:
         print("  " + ", ".join(f"{kind} {size / 2**20:.0f}" for kind, size in sorted(memory.items())))
 
     async def calm(self, seconds: float) -> None:
-        """Latency where nothing queues."""
+        """Measure latency without queueing."""
         before = footprint.processes(self.server)[0]
         listener = Listener(footprint.valkey_url(self.server))
         await listener.start()
@@ -125,7 +125,7 @@ class Bench:
         await self._timeline(len(lags))
 
     async def steady(self, rate: float, seconds: float) -> None:
-        """What a sustained load costs."""
+        """Measure the cost of a sustained load."""
         before, metrics = await footprint.look(self.server), scrape(self.server.url)
         flow = await self._flow(Load(self.port, requests(), CONNECTIONS, seconds, rate=rate))
         after, later = await footprint.look(self.server), scrape(self.server.url)
@@ -142,7 +142,7 @@ class Bench:
         _show_growth(after, before, flow.accepted)
 
     async def full(self, seconds: float) -> None:
-        """What the server takes when everybody pushes."""
+        """Measure the throughput when every connection sends as fast as it is answered."""
         flow = await self._flow(Load(self.port, requests(), CONNECTIONS, seconds))
         flow.show(f"full: {CONNECTIONS} connections for {seconds:g} s ({self._stolen.share()})")
         self.figures["published per second"] = flow.published_per_second
@@ -167,17 +167,17 @@ class Bench:
 
 
 class Stolen:
-    """How much of the processors' time the host gave to others (`steal` of /proc/stat) since `begin`."""
+    """The share of the processors' time that the host gave to others (`steal` of /proc/stat) since `begin`."""
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """From now on."""
+        """Start to measure now."""
         self._before = psutil.cpu_times()
 
     def share(self) -> str:
-        """In words."""
+        """Return the share in words."""
         now, before = psutil.cpu_times(), self._before
         if not hasattr(now, "steal"):
             return "what the host took is not known here"
@@ -235,7 +235,7 @@ async def _published(conn: asyncpg.Connection[Any]) -> int:
 
 
 class Listener:
-    """Hears the feed as a gateway does, and notes when."""
+    """A subscriber that receives the feed as a gateway does, and records the times."""
 
     def __init__(self, url: str) -> None:
         self.arrivals: dict[str, float] = {}
@@ -248,7 +248,7 @@ class Listener:
         self._task = spawn(self._listen(), name="listen to the feed")
 
     async def stop(self) -> None:
-        """Leave."""
+        """Unsubscribe."""
         await cancel(self._task)
         await self._channel.aclose()  # type: ignore[no-untyped-call]
         await self._redis.aclose()
@@ -262,7 +262,7 @@ class Listener:
 
 
 def requests(*, sources: int = SOURCES) -> list[bytes]:
-    """Signals that differ in symbol, price, size and source; most of them fresh."""
+    """Return requests with signals that differ in symbol, price, size and source; most of them fresh."""
     chosen = random.Random(7)  # the same load every time
     at = datetime.now(UTC).isoformat(timespec="seconds")
     made = []
@@ -317,7 +317,7 @@ def _show_growth(after: Footprint, before: Footprint, signals: int) -> None:
 
 
 async def measure(options: argparse.Namespace) -> int:
-    """All parts; 1 with `--check` if a target is missed."""
+    """Measure all parts; return 1 with `--check` if a target is missed."""
     settings = SETTINGS | {"ACTOR_PLACEMENT": options.placement}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, Server(Path(folder) / "data", **settings) as server:
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""What following the feed costs per signal: CPU of the owner's process and of PostgreSQL's, on pages of several sizes.
+"""Measure the feed consumer's cost per signal: CPU of its process and of PostgreSQL's, by size of page.
 
 python -m tests.benchmarks.bench_providers [signals]
 """
@@ -35,7 +35,7 @@ PAGES = (1, 25, 100, 500)
 
 
 def trades(providers: Sequence[UUID], count: int) -> list[Trade]:
-    """As many closes as opens; every provider trades three symbols."""
+    """Return as many closes as opens; every provider trades three symbols."""
     rng = random.Random(7)
     return [
         Trade(
@@ -49,7 +49,7 @@ def trades(providers: Sequence[UUID], count: int) -> list[Trade]:
 
 
 def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
-    """CPU time of the processes so far, kernel included."""
+    """Return the CPU time of the processes so far, kernel included."""
     return sum(sum(each.cpu_times()[:2]) for each in processes)
 
 
@@ -75,7 +75,7 @@ async def measure(settings: Settings, pool: Pool, server: Instance, page: int, c
 
 
 async def run(root: Path, postgres_url: str, redis_url: str, count: int) -> None:
-    """Every size of page."""
+    """Measure every size of page."""
     await migrate(postgres_url)
     settings = Settings.load(env_file=None).replace(database_url=postgres_url, redis_url=redis_url)
     pool: Any = await create_pool(postgres_url, 2, name="bench")
@@ -85,7 +85,7 @@ async def run(root: Path, postgres_url: str, redis_url: str, count: int) -> None
 
 
 def main() -> None:
-    """Measure on servers of its own."""
+    """Start own servers, and measure."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else SIGNALS
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -1,4 +1,4 @@
-"""The reads of the Lens API over a whole server, on tables of many rows: requests a second, latency, CPU.
+"""Measure the reads of the Lens API over a whole server, on tables of many rows: requests a second, latency, CPU.
 
     python -m tests.benchmarks.bench_reads [--rows 300000] [--seconds 5] [--check]
 
@@ -66,7 +66,7 @@ FROM rows
 
 
 async def fill(server: Server, rows: int) -> list[str]:
-    """Fill the tables; some ids of events."""
+    """Fill the tables; return some ids of events."""
     conn = await asyncpg.connect(footprint.postgres_url(server), command_timeout=200)
     try:
         await conn.execute("SET statement_timeout = 0")
@@ -101,7 +101,7 @@ async def measure(options: argparse.Namespace) -> int:
 
 
 def reads(ids: Sequence[str]) -> list[tuple[str, bool, list[str]]]:
-    """Name, whether it has to meet the target, and the paths."""
+    """Return each read: its name, whether it has to meet the target, and its paths."""
     return [
         ("GET /events", True, ["/api/v1/events"]),
         ("GET /events, each another page", False, [f"/api/v1/events?offset={n}" for n in range(VARIANTS)]),
@@ -116,7 +116,7 @@ def reads(ids: Sequence[str]) -> list[tuple[str, bool, list[str]]]:
 
 
 async def one(server: Server, name: str, paths: list[str], seconds: float) -> float:
-    """One read; requests per second."""
+    """Measure one read; return its requests per second."""
     load = Load(int(server.settings["PORT"]), [get(path) for path in paths], CONNECTIONS, seconds)
     await asyncio.to_thread(run, Load(load.port, load.requests, CONNECTIONS, 1.0))
     before, _ = footprint.processes(server)

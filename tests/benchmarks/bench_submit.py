@@ -1,4 +1,4 @@
-"""What one `POST /api/v1/signals` costs the gateway, over the whole server: Ray, Postgres and all.
+"""Measure the gateway's cost of one `POST /api/v1/signals` over the whole server, with Ray and Postgres.
 
     python -m tests.benchmarks.bench_submit [--requests 4000] [--connections 50] [--check]
 
@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def measure(gateway: psutil.Process, port: int, requests: int, connections: int) -> tuple[float, float, list[float]]:
-    """CPU µs per request, requests per second, and the sorted latencies in seconds."""
+    """Return CPU µs per request, requests per second, and the sorted latencies in seconds."""
     context = multiprocessing.get_context("spawn")
     answers: Queue[tuple[float, list[float]]] = context.Queue()
     client = context.Process(target=load, args=(port, requests, connections, answers))
@@ -82,7 +82,7 @@ def measure(gateway: psutil.Process, port: int, requests: int, connections: int)
 
 
 def load(port: int, requests: int, connections: int, answers: Queue[tuple[float, list[float]]]) -> None:
-    """The client: so many connections, each with one request after another."""
+    """Run the client: so many connections, each with one request after another."""
 
     async def one() -> list[float]:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

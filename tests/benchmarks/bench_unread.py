@@ -1,4 +1,4 @@
-"""What clients that ask and never read cost a gateway: its memory before, at most, and after they have gone.
+"""Measure a gateway's memory under clients that ask and never read: before, at most, and after they have gone.
 
     python -m tests.benchmarks.bench_unread [--seconds 10] [--check]
 
@@ -26,7 +26,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Attack:
-    """So many connections that each send this over and over, and never read."""
+    """An attack: so many connections that each send the bytes over and over, and never read."""
 
     name: str
     connections: int
@@ -60,7 +60,7 @@ def _serve(pipe: Connection) -> None:
 
 
 async def _pour(port: int, attack: Attack, seconds: float) -> int:
-    """The bytes that could be sent."""
+    """Send until the server takes no more; return the bytes sent."""
     sent, ends_at = 0, time.monotonic() + seconds
 
     async def one() -> None:

@@ -49,7 +49,7 @@ VACUUM = ("signals", "providers", "provider_stats", "signal_counters")
 
 
 async def fill(conn: asyncpg.Connection[Any], *, providers: int, signals: int) -> None:
-    """So many providers, and signals spread over all of them; a minute apart, the last one the newest."""
+    """Insert so many providers, and signals spread over all of them; a minute apart, the last one the newest."""
     for statement in FILL.split(";\n"):
         text = statement.replace("$1", str(providers)).replace("$2", str(signals))
         await conn.execute(text)

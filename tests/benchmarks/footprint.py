@@ -1,4 +1,4 @@
-"""What a running server uses and leaves behind: CPU and memory by kind of process, Postgres, Valkey, log files."""
+"""The resources that a running server uses: CPU and memory by kind of process, Postgres, Valkey, log files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WRITTEN = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
 
 @dataclass
 class Footprint:
-    """One look. CPU is seconds since each process began; all sizes are bytes."""
+    """One measurement. CPU is seconds since each process began; all sizes are bytes."""
 
     cpu: Counter[str] = field(default_factory=Counter)
     memory: Counter[str] = field(default_factory=Counter)
@@ -39,17 +39,17 @@ class Footprint:
 
 
 def postgres_url(server: Server) -> str:
-    """How to reach its embedded PostgreSQL."""
+    """Return the URL of the server's embedded PostgreSQL."""
     return EmbeddedPostgres(server.instance).url
 
 
 def valkey_url(server: Server) -> str:
-    """How to reach its embedded Valkey."""
+    """Return the URL of the server's embedded Valkey."""
     return EmbeddedValkey(server.instance).url
 
 
 async def look(server: Server) -> Footprint:
-    """Everything at this moment."""
+    """Measure everything at this moment."""
     found = Footprint()
     found.cpu, found.memory = processes(server)
     conn = await asyncpg.connect(postgres_url(server))
@@ -71,7 +71,7 @@ async def look(server: Server) -> Footprint:
 
 
 def processes(server: Server) -> tuple[Counter[str], Counter[str]]:
-    """CPU seconds and resident bytes (shared pages counted once, where the system tells) by kind of process."""
+    """Return CPU seconds and resident bytes (shared pages counted once, where the system tells) by kind of process."""
     cpu: Counter[str] = Counter()
     memory: Counter[str] = Counter()
     for kind, process in _by_kind(server):
@@ -110,6 +110,6 @@ def _kind(name: str, command: str) -> str:
 
 
 def difference(after: Any, before: Any) -> dict[str, float]:
-    """By kind, what was added; the largest first."""
+    """Return what was added by kind, the largest first."""
     added = {kind: after[kind] - before.get(kind, 0) for kind in after}
     return dict(sorted(added.items(), key=lambda each: -each[1]))

@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 10.0  # for the answers to the last requests
 
 @dataclass(frozen=True)
 class Load:
-    """What to send: `requests` in turn, over so many connections, for so long; `rate` a second, or as fast as it goes.
+    """A load: `requests` in turn, over so many connections, for so long; `rate` a second, or as fast as it goes.
 
     `keep_bodies` returns the answers' bodies, each with the time (monotonic) at which its request was due.
     """
@@ -38,7 +38,7 @@ class Load:
 
 @dataclass
 class Report:
-    """What came of it. `latencies` are seconds, sorted; `statuses` counts the answers' first lines."""
+    """The result of a load. `latencies` are seconds, sorted; `statuses` counts the answers' first lines."""
 
     seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -49,20 +49,20 @@ class Report:
 
     @property
     def answered(self) -> int:
-        """All answers, whatever their status."""
+        """Return the number of all answers."""
         return len(self.latencies)
 
     def succeeded(self) -> int:
-        """Those with a status of 2xx."""
+        """Return the number of answers with a status of 2xx."""
         return sum(count for status, count in self.statuses.items() if status.startswith("2"))
 
     def latency_ms(self, share: float) -> float:
-        """A percentile, in milliseconds."""
+        """Return a percentile of the latency, in milliseconds."""
         return self.latencies[min(int(len(self.latencies) * share), len(self.latencies) - 1)] * 1000
 
 
 def post(path: str, body: bytes) -> bytes:
-    """A whole request."""
+    """Return the bytes of a whole request."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
@@ -70,7 +70,7 @@ def post(path: str, body: bytes) -> bytes:
 
 
 def get(path: str) -> bytes:
-    """A whole request."""
+    """Return the bytes of a whole request."""
     return f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
 
 
@@ -87,11 +87,11 @@ class Running:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the report is there."""
+        """Return whether the report is there."""
         return self._answers.poll()
 
     def report(self) -> Report:
-        """Wait for its end."""
+        """Wait for the load's end, and return the report."""
         if not self._answers.poll(self._limit):
             self._process.kill()
             raise TimeoutError("the load generator does not end")
@@ -101,7 +101,7 @@ class Running:
 
 
 def run(load: Load) -> Report:
-    """Send it all, and wait."""
+    """Send the whole load, and wait."""
     return Running(load).report()
 
 

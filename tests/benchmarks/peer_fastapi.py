@@ -1,4 +1,4 @@
-"""The same reads as an able hand writes them with FastAPI, asyncpg and pydantic, on the same tables: to compare with.
+"""The same reads in FastAPI, asyncpg and pydantic on the same tables, as a peer to compare with.
 
     python -m tests.benchmarks.peer_fastapi DSN PORT
 

@@ -1,4 +1,4 @@
-"""Histograms of `/metrics`, and what came between two looks at them."""
+"""Read the histograms of `/metrics`, and compare two readings."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Figures = Counter[tuple[str, str, str]]
 
 
 def scrape(url: str) -> Figures:
-    """Sums and counts by (metric, labels, `sum` or `count`)."""
+    """Return sums and counts by (metric, labels, `sum` or `count`)."""
     with urlopen(f"{url}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     return Counter({(name, labels, part): float(value) for name, part, labels, value in _SAMPLE.findall(text)})
 
 
 def means(after: Figures, before: Figures, metric: str) -> dict[str, tuple[int, float]]:
-    """How often each series of `metric` was observed between two looks, and the mean, by its labels."""
+    """Return each series' observations between two readings, and their mean, by its labels."""
     found = {}
     for (name, labels, part), value in after.items():
         count = value - before[name, labels, "count"]

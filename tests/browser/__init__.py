@@ -1,1 +1,1 @@
-"""Real clients and a real nginx: what others' code makes of the streams."""
+"""Tests of the streams with real clients and a real nginx."""

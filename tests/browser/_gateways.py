@@ -24,7 +24,7 @@ START_SECONDS = 30.0
 
 @dataclass
 class Gateways:
-    """Processes that share a port, as WORKERS do."""
+    """Gateway processes that share a port, as with WORKERS."""
 
     settings: Settings
     port: int
@@ -38,14 +38,14 @@ class Gateways:
         await self.start()
 
     async def replace_all(self) -> None:
-        """Kill all of them, so that for a while nobody is there; then start others."""
+        """Kill all gateways, so that none listens for a while; then start others."""
         count = len(self.processes)
         await self.stop()
         for _ in range(count):
             await self.start()
 
     async def publish(self) -> None:
-        """Signals, one after another, until `is_publishing` is no more."""
+        """Publish signals, one after another, until `is_publishing` is false."""
         for number in itertools.count():
             if not self.is_publishing:
                 return
@@ -67,7 +67,7 @@ class Gateways:
         return process
 
     async def stop(self) -> None:
-        """End what runs."""
+        """Stop all gateways."""
         while self.processes:
             await self._kill(self.processes.pop())
 
@@ -79,7 +79,7 @@ class Gateways:
 
 @asynccontextmanager
 async def gateways(settings: Settings, count: int = 2) -> AsyncIterator[Gateways]:
-    """Running gateways on one port, and signals that come all the time."""
+    """Run gateways on one port, and publish signals all the time."""
     assert settings.database_url is not None
     assert settings.redis_url is not None
     async with AsyncExitStack() as stack:

@@ -19,7 +19,7 @@ LATEST = (("worker_processes auto;", "worker_processes 1;"), ("worker_rlimit_nof
 
 @asynccontextmanager
 async def behind_nginx(program: str, folder: Path, upstream: int) -> AsyncIterator[int]:
-    """The port of an nginx in front of the gateways on `upstream`."""
+    """Run an nginx in front of the gateways on `upstream`; yield its port."""
     [port] = free_ports(1)
     text = await asyncio.to_thread(SHIPPED.read_text)
     for old, new in (*CHANGES, *LATEST, (LOG, f"access_log {folder}/failures.log ")):

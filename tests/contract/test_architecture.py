@@ -31,7 +31,7 @@ DOMAINS = {domain: dict(zip(LAYERS, cells, strict=False)) for domain, *cells in 
 
 
 def is_domain(path: Path) -> bool:
-    """Whether a file or package of a layer is one: plumbing begins with an underscore."""
+    """Return whether a file or package of a layer is a domain: plumbing begins with an underscore."""
     return (path.suffix == ".py" or (path / "__init__.py").exists()) and not (
         path.name.startswith("_") or path.stem in NOT_DOMAINS
     )
@@ -52,7 +52,7 @@ def test_a_document_names_and_links_to_what_exists(document: Path) -> None:
 
 
 def test_the_places_and_terms_are_read() -> None:
-    """The kind: a pattern that matches nothing any more, so that nothing is checked."""
+    """The kind: a pattern that no longer matches, so that nothing is checked."""
     (places,) = re.findall(r"^One place each: .*?\n\n", ARCHITECTURE, re.MULTILINE | re.DOTALL)
     assert len(_PATH.findall(places)) >= 10
     terms = (REPOSITORY / "docs" / "glossary.md").read_text().splitlines()
@@ -80,7 +80,7 @@ def test_the_decisions_are_numbered_without_a_gap() -> None:
 
 
 def test_a_class_name_means_one_thing() -> None:
-    """The kind: two classes of one name, of which a reader takes one for the other."""
+    """The kind: two classes of one name, which a reader confuses."""
     found = Counter(
         node.name
         for path in source_files()

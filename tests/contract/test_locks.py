@@ -1,4 +1,4 @@
-"""`locks/` is what `setup.py` and `constraints.txt` say, with hashes: what is installed is what was tested."""
+"""`locks/` agrees with `setup.py` and `constraints.txt`, with hashes, so that the tested files are installed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_declared_requirements_are_locked_with_the_build_tools(lock: str, lists:
 
 
 def test_every_installed_file_has_a_hash() -> None:
-    """The kind: one way to install that takes what an index offers."""
+    """The kind: one way to install that trusts the index without a hash."""
     for name in ("Makefile", "Dockerfile", "README.md", "docs/ways-in.md"):
         text = (REPOSITORY / name).read_text().replace("\\\n", " ")
         for line in text.splitlines():

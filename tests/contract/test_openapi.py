@@ -57,7 +57,7 @@ def test_every_schema_property_and_parameter_is_described() -> None:
 
 
 def test_every_vocabulary_is_one_named_component() -> None:
-    """Generators make a class of each enum: of one that is written twice, two, or of two of one name, none."""
+    """Generators make one class per enum: two for an enum that is written twice, none for two of one name."""
     unnamed: dict[tuple[Any, ...], list[str]] = {}
 
     def look(node: Any, where: str) -> None:
@@ -116,7 +116,7 @@ def test_every_request_and_answer_has_an_example_that_is_right() -> None:
 
 @pytest.mark.parametrize("name", ["SignalItem", "Signal", "NewSignal", "SignalSubmission", "Event", "PastSignal"])
 def test_asset_data_is_told_apart_by_the_asset_type(name: str) -> None:
-    """What a schema of any object says, a generated client forgets: an option's strike, a prediction's probability."""
+    """A generated client drops fields of a schema of any object: an option's strike, a prediction's probability."""
     schema = SCHEMAS[name]
     mapping = schema["discriminator"]["mapping"]
     assert schema["discriminator"]["propertyName"] == "asset_type"

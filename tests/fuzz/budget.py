@@ -1,4 +1,4 @@
-"""How long a fuzzer may look, and the seed with which what it found is found again."""
+"""A fuzzer's time, and the seed that repeats its finds."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ SHORT_SEED = 1
 
 
 def fuzz_seconds() -> float:
-    """For one fuzzer: FUZZ_SECONDS, or a few."""
+    """Return the seconds of one fuzzer: FUZZ_SECONDS, or a few."""
     return float(os.environ.get("FUZZ_SECONDS", SHORT_SECONDS))  # noqa: TID251 - of the tests, not a setting
 
 
 def fuzz_seed() -> int:
-    """FUZZ_SEED; else always the same in a short look, and a new one in a long one."""
+    """Return FUZZ_SEED; else always the same for a short run, and a new one for a long one."""
     seed = os.environ.get("FUZZ_SEED")  # noqa: TID251 - of the tests, not a setting
     if seed is not None:
         return int(seed)
@@ -26,7 +26,7 @@ def fuzz_seed() -> int:
 
 
 def rounds(seconds: float | None = None) -> Iterator[tuple[str, random.Random]]:
-    """What each round is called in a failure's message, and its own source of chance, until the time is over.
+    """Yield each round's name for a failure's message and its own random source, until the time is over.
 
     There is one round at least. A round's chance depends on the seed and its number only, so `FUZZ_SEED` repeats it.
     """

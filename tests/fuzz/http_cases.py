@@ -1,4 +1,4 @@
-"""What the HTTP fuzzer says: the corpus, and whatever chance makes of it.
+"""The HTTP fuzzer's input: the corpus, and random changes of it.
 
 A file of `corpus/http/` has a topic; each line is a case: the statuses of the answers that an application which answers
 everything with 200 gives over our server (`-`: none, the connection is closed), a name, and the bytes, with Python's
@@ -33,7 +33,7 @@ LAST_CHUNKS = [b"0\r\n\r\n", b"0\r\nX: y\r\n\r\n", b"0\r\nContent-Length: 3\r\n\
 
 @dataclass(frozen=True)
 class Case:
-    """One connection's bytes. `statuses` is empty for what chance has made."""
+    """One connection's bytes. `statuses` is empty for a random case."""
 
     name: str
     data: bytes
@@ -42,7 +42,7 @@ class Case:
 
 @cache
 def corpus() -> tuple[Case, ...]:
-    """All cases of all files."""
+    """Return all cases of all files."""
     found = []
     for path in sorted(FOLDER.glob("*.txt")):
         for line in path.read_text("ascii").splitlines():
@@ -53,7 +53,7 @@ def corpus() -> tuple[Case, ...]:
 
 
 def made(chance: random.Random) -> Case:
-    """A case that nobody has thought of."""
+    """Return a random case."""
     case = chance.choice(corpus()) if chance.random() < 0.7 else _written(chance)
     data = bytearray(case.data[:MOST_BYTES])
     for _ in range(chance.choice((0, 1, 1, 1, 2, 3, 5))):

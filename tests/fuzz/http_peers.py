@@ -1,4 +1,4 @@
-"""What three servers make of one connection's bytes: ours, Tornado's own HTTPServer, and h11."""
+"""The reading of one connection's bytes by three servers: ours, Tornado's own HTTPServer, and h11."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Message:
 
 @dataclass
 class Verdict:
-    """The whole requests in their order; and whether what came behind them was refused, or was only not all there."""
+    """The whole requests in their order; and whether the bytes after them were refused, or only incomplete."""
 
     messages: list[Message] = field(default_factory=list)
     is_refused: bool = False
@@ -51,12 +51,12 @@ class Verdict:
 
     @property
     def statuses(self) -> tuple[str, ...]:
-        """Of the final answers, `-` if there are none."""
+        """Return the statuses of the final answers, `-` if there are none."""
         return tuple(each.decode() for each in _STATUS.findall(self.answer) if each != b"100") or ("-",)
 
 
 class Echo(HTTPServerConnectionDelegate):
-    """An application that takes everything, says 200, and remembers."""
+    """An application that accepts everything with 200, and records it."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -88,7 +88,7 @@ class _Request(HTTPMessageDelegate):
 
 
 def without_host(method: str, target: str) -> str:
-    """An absolute target as its path."""
+    """Return an absolute target as its path."""
     found = re.fullmatch(r"(?i)https?://[^/?#]+(.*)", target)
     if found is None:
         return target
@@ -96,7 +96,7 @@ def without_host(method: str, target: str) -> str:
 
 
 async def asked_of_ours(data: bytes) -> Verdict:
-    """Our server over a pair of sockets; the client ends its side. Raises TimeoutError if the connection stays open."""
+    """Ask our server over a socket pair; the client ends its side. Raises TimeoutError if the connection stays open."""
     echo = Echo()
     server = LlhttpServer(
         echo,
@@ -125,7 +125,7 @@ async def asked_of_ours(data: bytes) -> Verdict:
 
 
 async def asked_of_tornado(data: bytes) -> Verdict:
-    """Tornado's server. It closes on a client that ends its side, so that one stays; it is asked until it is quiet."""
+    """Ask Tornado's server until it is quiet; the client keeps its side open, or the server would close."""
     echo = Echo()
     server = HTTPServer(echo, max_header_size=HEADER_BYTES, max_body_size=BODY_BYTES)
     ours, theirs = socket.socketpair()
@@ -159,7 +159,7 @@ async def asked_of_tornado(data: bytes) -> Verdict:
 
 
 def asked_of_h11(data: bytes) -> Verdict:
-    """h11, which is a parser only; what an application would do is done here."""
+    """Ask h11, a parser only; the application's part is done here."""
     verdict, connection = Verdict(), h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES)
     connection.receive_data(data)
     method = target = body = b""

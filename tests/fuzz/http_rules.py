@@ -1,4 +1,4 @@
-"""Where our server may differ from Tornado's and from h11, and why.
+"""The allowed differences between our server and Tornado's or h11, with their reasons.
 
 A peer's requests and ours must be the same, one by one, as long as both go on: to see other requests in the same bytes
 is what smuggling is made of. Who stops earlier must have a reason. To refuse what another takes is safe, since nothing
@@ -66,7 +66,7 @@ WAITING = {"llhttp: HTTP/2's preface ends behind SM": rb"(?:^|\n)PRI \* HTTP/2\.
 
 
 def fault(data: bytes, ours: Verdict, peers: Verdict, peer: str, *, is_known: bool) -> str | None:
-    """What is wrong with our verdict beside a peer's, if anything. A case of the corpus must also have reasons."""
+    """Return the fault of our verdict beside a peer's, if any. A case of the corpus must also have reasons."""
     mine, others = ours.messages, peers.messages
     both = min(len(mine), len(others))
     for one, other in zip(mine, others, strict=False):

@@ -1,7 +1,7 @@
-"""The corpus of what comes from outside, and messages with it in the place of each of their values.
+"""The corpus of outside input, and messages with it in the place of each of their values.
 
 `corpus/fragments.txt` are JSON values as text, `corpus/documents.txt` whole messages, `corpus/texts.txt` what is no
-JSON at all: ids, parameters, headers, cookies, tokens. What a fuzzer finds becomes a line in one of them.
+JSON at all: ids, parameters, headers, cookies, tokens. A fuzzer's find becomes a line in one of them.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ TEXTS: list[str] = [
 
 
 def spoiled(message: Any, turns: int = 1) -> Iterator[bytes]:
-    """The message with each fragment in the place of each value, with a value left out, and with one too many.
+    """Yield the message with each fragment in the place of each value, with a value left out, and with one too many.
 
     With `turns` each fragment is in every so many places only, and a long one, which takes long, in fewer.
     """
@@ -88,7 +88,7 @@ def spoiled(message: Any, turns: int = 1) -> Iterator[bytes]:
 
 
 def mangled(chance: random.Random, data: bytes) -> bytes:
-    """The bytes with a few accidents: cut, doubled, exchanged for others, or with a fragment in between."""
+    """Return the bytes with a few faults: cut, doubled, exchanged for others, or with a fragment in between."""
     for _ in range(chance.randint(1, 4)):
         start = chance.randrange(len(data) + 1)
         end = min(len(data), start + chance.choice((0, 1, 1, 2, 5, 40)))
@@ -100,7 +100,7 @@ def mangled(chance: random.Random, data: bytes) -> bytes:
 
 
 def any_value(chance: random.Random, depth: int = 3) -> bytes:
-    """A JSON value out of fragments."""
+    """Return a JSON value made of fragments."""
     kind = chance.randrange(4 if depth else 2)
     if kind == 2:
         return b"[" + b",".join(any_value(chance, depth - 1) for _ in range(chance.randrange(4))) + b"]"
@@ -112,7 +112,7 @@ def any_value(chance: random.Random, depth: int = 3) -> bytes:
 
 
 def spoil_at_random(chance: random.Random, message: Any) -> bytes:
-    """The message with values of chance in the places of some of its own, or mangled."""
+    """Return the message with random values in the places of some of its own, or mangled."""
     data = json.dumps(message, ensure_ascii=False).encode()
     if chance.random() < 0.4:
         return mangled(chance, data)
@@ -123,7 +123,7 @@ def spoil_at_random(chance: random.Random, message: Any) -> bytes:
 
 
 def text_of_chance(chance: random.Random) -> str:
-    """A text of the corpus, or one like it."""
+    """Return a text of the corpus, or a similar one."""
     text = chance.choice(TEXTS)
     kind = chance.randrange(4)
     if kind == 0:
@@ -136,7 +136,7 @@ def text_of_chance(chance: random.Random) -> str:
 
 
 def _with_holes(message: Any) -> Iterator[Any]:
-    """The message with a hole in the place of each value in turn, the whole of it first."""
+    """Yield the message with a placeholder for each value in turn, the whole message first."""
     yield _HOLE
     if isinstance(message, dict):
         for name, value in message.items():

@@ -26,14 +26,14 @@ ADDRESS, PASSWORD = "asker@example.com", "correct horse battery"
 
 
 def asked(server: Server, path: str, body: dict[str, Any]) -> Any:
-    """The JSON of a POST that works."""
+    """Send a POST that must succeed; return its JSON."""
     headers = {"Content-Type": "application/json"}
     with urlopen(Request(f"{server.url}{path}", json.dumps(body).encode(), headers), timeout=10) as response:
         return json.load(response)
 
 
 def token_of(server: Server) -> str:
-    """The access token of a new, verified account."""
+    """Return the access token of a new, verified account."""
     asked(server, "/auth/register", {"email": ADDRESS, "password": PASSWORD, "display_name": "Asker"})
     folder = server.data_dir / "mail"
     wait_until(lambda: folder.exists() and len(mailbox.Maildir(folder)) > 0, 30)
@@ -45,7 +45,7 @@ def token_of(server: Server) -> str:
 
 
 def ask(server: Server, folder: Path, token: str, *options: str, seconds: float) -> str:
-    """What Schemathesis prints; it must find nothing."""
+    """Run Schemathesis, which must find nothing; return its output."""
     made = subprocess.run(
         [
             *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG), "run"),

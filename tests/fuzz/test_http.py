@@ -1,4 +1,4 @@
-"""HTTP/1.1 from the wire: the corpus and what chance makes of it, against two other servers and the real application.
+"""HTTP/1.1 from the wire: the corpus and random changes of it, against two other servers and the application.
 
 The kind: bytes that we read in another way than others do, answer in another way than the standard says, or never.
 """
@@ -33,14 +33,14 @@ _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
 class Away:
-    """A service that is away."""
+    """A service that is unavailable."""
 
     def __getattr__(self, name: str) -> NoReturn:
         raise Unavailable("It is away")
 
 
 class Log(logging.Handler):
-    """What was logged as an error, or with a traceback."""
+    """A handler that collects records of errors, or with a traceback."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Log(logging.Handler):
 
 @pytest.fixture(autouse=True)
 def log() -> Iterator[Log]:
-    """Nothing that a client says is an error of ours."""
+    """Assert that no client input is logged as an error of the server."""
     log = Log()
     logging.getLogger().addHandler(log)
     yield log
@@ -117,7 +117,7 @@ def _parsed(pieces: list[bytes]) -> tuple[list[Any], type[BadRequest] | None]:
 
 
 def test_parsing_is_the_same_wherever_a_packet_ends() -> None:
-    """But for ADR 11's exception: a method that llhttp does not know, behind another request in the same piece."""
+    """ADR 11 has the exception: a method that llhttp does not know, behind another request in the same piece."""
     ends = fuzz_seconds() > 60
     for case in corpus():
         data = case.data

@@ -1,4 +1,4 @@
-"""What models' vendors may answer, through each SDK: an evaluation that can be stored, whatever it is.
+"""Any answer of a model's vendor, through each SDK, gives an evaluation that can be stored.
 
 The kind of fault: the SDKs do not check what they parse, so a `code` that is a list is looked up in a table, and a
 count of tokens that is infinite becomes an integer. Each vendor's envelope, of a success and of an error, is given
@@ -40,7 +40,7 @@ async def opened(name: str) -> AsyncIterator[tuple[ModelPeer, Model]]:
 
 
 async def judged(peer: ModelPeer, model: Model, body: bytes, status: int) -> Evaluation:
-    """The judgement on a model whose vendor answers that; the gate that closes after failures is opened again."""
+    """Ask a model whose vendor answers that, and open the gate again that failures close."""
     peer.next(model.name, raw(body, code=status))
     model._gate = type(model._gate)("x", 1)  # type: ignore[attr-defined]
     run = await model.judge(SIGNAL, FEATURES)
@@ -54,7 +54,7 @@ async def judged(peer: ModelPeer, model: Model, body: bytes, status: int) -> Eva
 
 
 def envelopes(name: str) -> list[tuple[int, Any]]:
-    """Good answers and refusals of the vendor."""
+    """Return good answers and refusals of the vendor."""
     dialect = DIALECTS[name]
     return [
         (200, dialect.answer(GOOD_TEXT, "complete")),

@@ -1,4 +1,4 @@
-"""Whatever comes from outside, in whatever parser: no exception but ours.
+"""Every parser of outside input raises only the project's own errors.
 
 The kind of fault: a value that is well-formed to the first reader and impossible to the second. `{"type": []}` is JSON
 and no key of a table; `1e1000000000000000000` is a number and has no Decimal; `[` five thousand times is a text and no
@@ -98,7 +98,7 @@ SUBMISSION = {
 
 @dataclass(frozen=True)
 class Way:
-    """A way in. `parse` takes what came as bytes; `refusals` are its answers to what it does not take."""
+    """A parser of outside input. `parse` takes the bytes; `refusals` are the exceptions by which it refuses."""
 
     parse: Callable[[bytes], Any]
     message: Any  # one that it takes, as JSON; or None: it reads no JSON, and is given texts
@@ -135,7 +135,7 @@ def _load_query(schema: Any, data: bytes) -> None:
 
 
 def _told(parse: Callable[[], Any]) -> None:
-    """As a request's handler does; what is refused can be told, and says which field it was."""
+    """Refuse as a request's handler does: the error can be sent, and names the field."""
     try:
         parse()
     except AppError as error:
@@ -196,7 +196,7 @@ def _dead_letter(payload: str, way: str | None = None) -> OpenDeadLetter:
 
 
 def _edit(data: bytes) -> None:
-    """A retry's edit: by way of its body, of an event's entry, of one that never was an event, and of a message."""
+    """Parse a retry's edit: its body, for a dead letter of an event and of a message that never became one."""
     declared = endpoint_of(next(each.handler for each in ROUTES if each.template.endswith("/{dlq_id}/retry")).post)
     assert declared is not None
     assert declared.body is not None
@@ -211,7 +211,7 @@ def _edit(data: bytes) -> None:
 
 
 def _stored_payload(data: bytes) -> None:
-    """An entry whose payload was no signal: what ingestion keeps is what a retry reads again."""
+    """Store a payload that was no signal, as ingest does, and read it as a retry does."""
     outcome = read(Received.by_redis(data))
     if isinstance(outcome, LostMessage):
         _told(lambda: scored_message(_dead_letter(outcome.payload, "redis"), None))
@@ -242,7 +242,7 @@ def _contexts(data: bytes) -> None:
 
 
 def _claims(data: bytes) -> None:
-    """A token whose signature is right: the claims, and the header, are whatever was signed."""
+    """Sign any claims and header validly, and read the token."""
     keeper = Gatekeeper(SETTINGS)
     now = int(time.time())
     payload = {"sub": "x", "jti": "y", "sid": "z", "iat": now, "exp": now + 60, "iss": ISSUER, "aud": AUDIENCE}
@@ -265,7 +265,7 @@ def _token(data: bytes) -> None:
 
 
 def _text(parse: Callable[[str], Any]) -> Callable[[bytes], Any]:
-    """For what reads texts: as UTF-8 where it is, and as HTTP's headers come."""
+    """Pass the bytes to a parser of texts: as UTF-8 if they are, and else as HTTP headers arrive."""
 
     def parse_both(data: bytes) -> None:
         for encoding in ("utf-8", "latin-1"):
@@ -386,7 +386,7 @@ SEEDS: Mapping[str, list[bytes]] = {
 
 
 def vars_of(user: Any) -> dict[str, Any]:
-    """The fields of a dataclass with slots; each is text that can be stored."""
+    """Return the fields of a dataclass with slots; each is text that can be stored."""
     fields = {name: getattr(user, name) for name in user.__slots__}
     for value in fields.values():
         assert value is None or "\0" not in value.encode().decode()
@@ -394,7 +394,7 @@ def vars_of(user: Any) -> dict[str, Any]:
 
 
 def both(data: bytes) -> tuple[Any, Any]:
-    """The document as the user and as what stands for the e-mails."""
+    """Return the document twice: as the user, and in place of the list of e-mails."""
     document = orjson.loads(data)
     return document, document
 

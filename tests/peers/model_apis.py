@@ -1,7 +1,7 @@
 """A server that speaks the APIs of OpenAI, Google, Anthropic and DeepSeek on loopback: strict as they are, with faults.
 
-It refuses what they refuse: a wrong key, an unknown model, a parameter that the model does not take, a schema outside
-the subset of structured outputs. Otherwise it says what a model of theirs would, in their own envelope.
+It refuses like them: a wrong key, an unknown model, a parameter that the model does not take, a schema outside
+the subset of structured outputs. Otherwise it answers as a vendor's model would, in the vendor's own envelope.
 
     async with ModelPeer() as peer:
         peer.next("claude", status(529), says("{}"))
@@ -37,7 +37,7 @@ Turn = Callable[["ModelPeer", Dialect, web.Request], Awaitable[web.StreamRespons
 
 
 class ModelPeer:
-    """The server. `requests` are the bodies and headers that each model's API was sent, in order."""
+    """A server of all four APIs. `requests` are the bodies and headers that each model's API was sent, in order."""
 
     def __init__(self) -> None:
         self.requests: dict[str, list[tuple[Document, Mapping[str, str]]]] = {name: [] for name in DIALECTS}
@@ -76,7 +76,7 @@ class ModelPeer:
         await self._listen(self.port)
 
     def settings(self, settings: Settings, *models: str, **changes: Any) -> Settings:
-        """Settings under which exactly these models run, against this server."""
+        """Return settings under which exactly these models run, against this server."""
         urls: dict[str, Any] = {"lens_models": models}
         for name, dialect in DIALECTS.items():
             urls[f"{VENDORS[name]}_api_key"] = dialect.key
@@ -84,11 +84,11 @@ class ModelPeer:
         return settings.replace(**urls | changes)
 
     def next(self, model: str, *turns: Turn) -> None:
-        """What the model's API does with the next requests; after that it is good again."""
+        """Set the behaviour of the model's API for the next requests; afterwards its answers are good again."""
         self._turns[model].extend(turns)
 
     def always(self, model: str, turn: Turn) -> None:
-        """What the model's API does with every request."""
+        """Set the behaviour of the model's API for every request."""
         self._always[model] = turn
 
     def _handler(self, name: str, dialect: Dialect) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -118,7 +118,7 @@ class ModelPeer:
 
 
 def says(answer: Document | str, ending: str = "complete") -> Turn:
-    """An answer of the model."""
+    """Answer as the model, with this text."""
 
     async def turn(_: ModelPeer, dialect: Dialect, __: web.Request) -> web.StreamResponse:
         text = answer if isinstance(answer, str) else orjson.dumps(answer).decode()
@@ -130,7 +130,7 @@ def says(answer: Document | str, ending: str = "complete") -> Turn:
 def status(
     code: int, message: str = "Something went wrong.", *, error: str = "", headers: Mapping[str, str] | None = None
 ) -> Turn:
-    """An error in the vendor's form; `error` is its machine-readable code (for Gemini: the retry delay)."""
+    """Answer with an error in the vendor's form; `error` is its machine-readable code (for Gemini: the retry delay)."""
 
     async def turn(_: ModelPeer, dialect: Dialect, __: web.Request) -> web.StreamResponse:
         return json_response(dialect.error(code, message, error), code, headers)
@@ -139,7 +139,7 @@ def status(
 
 
 def raw(body: bytes, content_type: str = "application/json", code: int = 200) -> Turn:
-    """Something that the vendor's API would not answer: a proxy's page, a broken document."""
+    """Answer with bytes that the vendor's API would not send: a proxy's page, a broken document."""
 
     async def turn(_: ModelPeer, __: Dialect, ___: web.Request) -> web.StreamResponse:
         return web.Response(body=body, status=code, content_type=content_type)
@@ -148,7 +148,7 @@ def raw(body: bytes, content_type: str = "application/json", code: int = 200) ->
 
 
 def redirects(location: str) -> Turn:
-    """A redirect."""
+    """Answer with a redirect."""
 
     async def turn(_: ModelPeer, __: Dialect, ___: web.Request) -> web.StreamResponse:
         return web.Response(status=307, headers={"Location": location})
@@ -157,13 +157,13 @@ def redirects(location: str) -> Turn:
 
 
 async def hangs(peer: ModelPeer, _: Dialect, __: web.Request) -> web.StreamResponse:
-    """No answer, until the client goes away or the test ends."""
+    """Give no answer, until the client goes away or the test ends."""
     await peer.released.wait()
     return web.Response(status=500)
 
 
 def hangs_on(text: str) -> Turn:
-    """No answer to questions with that text in them, good ones to all others."""
+    """Give no answer to questions with that text in them, good ones to all others."""
 
     async def turn(peer: ModelPeer, dialect: Dialect, request: web.Request) -> web.StreamResponse:
         is_meant = text.encode() in await request.read()
@@ -173,14 +173,14 @@ def hangs_on(text: str) -> Turn:
 
 
 async def resets(_: ModelPeer, __: Dialect, request: web.Request) -> web.StreamResponse:
-    """The connection is torn down."""
+    """Reset the connection."""
     assert request.transport is not None
     request.transport.abort()
     return web.Response()
 
 
 async def cuts(_: ModelPeer, dialect: Dialect, request: web.Request) -> web.StreamResponse:
-    """Half of the body, then the end."""
+    """Send half of the body, then close."""
     body = orjson.dumps(dialect.answer(orjson.dumps(GOOD).decode(), "complete"))
     response = web.StreamResponse(headers={"Content-Length": str(len(body)), "Content-Type": "application/json"})
     await response.prepare(request)

@@ -1,4 +1,4 @@
-"""What the APIs of OpenAI, Google, Anthropic and DeepSeek take, refuse and answer, each in its own form."""
+"""The requests, refusals and answers of OpenAI's, Google's, Anthropic's and DeepSeek's APIs, each in its form."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ class Dialect(ABC):
 
     @abstractmethod
     def key_of(self, request: web.Request) -> str:
-        """The key that the request carries."""
+        """Return the key that the request carries."""
 
     @abstractmethod
     def objection(self, request: web.Request, body: Document) -> web.Response | None:
-        """The refusal of a request that the vendor would refuse."""
+        """Return the vendor's refusal of a request, if it would refuse it."""
 
     @abstractmethod
     def answer(self, text: str, ending: str) -> Document:
-        """The envelope of an answer that ended as `complete`, `truncated`, `refused` or `interrupted`."""
+        """Return the envelope of an answer that ended as `complete`, `truncated`, `refused` or `interrupted`."""
 
     @abstractmethod
     def error(self, status: int, message: str, code: str = "") -> Document:
-        """The body of an error."""
+        """Return the body of an error."""
 
     @abstractmethod
     def is_close(self, body: Document) -> bool:
-        """Whether the question is about a signal to close."""
+        """Return whether the question is about a signal to close."""
 
     def refuse(self, status: int, message: str, code: str = "") -> web.Response:
         return json_response(self.error(status, message, code), status)
@@ -261,7 +261,7 @@ VENDORS = {"chatgpt": "openai", "gemini": "google", "claude": "anthropic", "deep
 
 
 def schema_fault(schema: Document) -> str:
-    """What a vendor's structured output objects to in a schema; empty if nothing."""
+    """Return a structured output's objection to a schema; empty if none."""
     allowed = {"type", "properties", "required", "additionalProperties", "items", "enum"}
     if set(schema) - allowed:
         return f"unsupported keywords {sorted(set(schema) - allowed)}"

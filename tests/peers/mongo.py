@@ -22,7 +22,7 @@ from tests.support.services import free_ports, wait_until
 
 
 class MongoServer:
-    """A process of its own, on a free port of the loopback interface that it keeps over its restarts."""
+    """A MongoDB server in a process of its own, on a free port of loopback that stays the same over restarts."""
 
     def __init__(self, root: Path, *, durable: bool = True) -> None:
         self._durable = durable
@@ -50,23 +50,23 @@ class MongoServer:
         return self
 
     def kill(self) -> None:
-        """SIGKILL: no goodbye to anybody."""
+        """Send SIGKILL."""
         assert self._process is not None
         self._process.kill()
         self._process.wait(10)
 
     def freeze(self) -> None:
-        """It listens, and answers nothing."""
+        """Stop the server's answers; it still listens."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """It goes on."""
+        """Let the server go on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     def documents(self) -> list[dict[str, Any]]:
-        """The archive as an operator's own client sees it, in the order of the ids."""
+        """Return the archive as an operator's own client sees it, in the order of the ids."""
         with self._client() as client:
             return list(client["lens"]["lens_archive"].find().sort("_id", 1))
 

@@ -41,7 +41,7 @@ PEOPLE: dict[str, dict[str, Any]] = {
 
 @contextmanager
 def openid_provider(redirect_uri: str) -> Iterator[str]:
-    """The issuer's URL. Skips the test when the provider cannot be had."""
+    """Run the provider; yield the issuer's URL. Skips the test when the provider cannot be installed."""
     folder = _installed()
     wanted = {
         "client_id": CLIENT_ID,
@@ -102,17 +102,17 @@ def _installed() -> Path:
 
 @dataclass
 class Person:
-    """Somebody at the provider's pages, whose browser keeps the provider's cookies."""
+    """A person at the provider's pages, whose browser keeps the provider's cookies."""
 
     login: str
     cookies: dict[str, str] = field(default_factory=dict)
 
     async def allow(self, authorize_url: str) -> str:
-        """Log in and consent: where the browser is sent in the end, without going there."""
+        """Log in and consent; return the URL to which the browser is sent in the end, without going there."""
         return await self._walk(authorize_url, consents=True)
 
     async def deny(self, authorize_url: str) -> str:
-        """Turn back at the provider's page: where the browser is sent in the end."""
+        """Cancel at the provider's page; return the URL to which the browser is sent in the end."""
         return await self._walk(authorize_url, consents=False)
 
     async def _walk(self, url: str, *, consents: bool) -> str:

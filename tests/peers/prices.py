@@ -1,4 +1,4 @@
-"""Real recorded prices: the files that the package `backtesting` ships. It is not imported, it would pull in a lot."""
+"""Real recorded prices: the files that the package `backtesting` ships, read without its many dependencies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 @functools.cache
 def recorded(name: str) -> Array:
-    """OHLCV of shape (5, n), oldest first: `EURUSD` (5 000 hours), `GOOG` (2 148 days), `BTCUSD` (156 months)."""
+    """Return OHLCV, shape (5, n), oldest first: `EURUSD` (5 000 hours), `GOOG` (2 148 days), `BTCUSD` (156 months)."""
     package = importlib.util.find_spec("backtesting")
     assert package is not None, "the development requirements are not installed"
     assert package.submodule_search_locations
@@ -27,7 +27,7 @@ def recorded(name: str) -> Array:
 
 
 def quarters_of(hours: Array) -> Array:
-    """Four quarters an hour, of shape (5, 4n), which aggregate to exactly that hour.
+    """Return four quarters an hour, of shape (5, 4n), which aggregate to exactly that hour.
 
     The price goes from the open to one extreme, to the other, to the close: a rising hour is taken to have fallen
     first, a falling one to have risen first.

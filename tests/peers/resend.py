@@ -13,7 +13,7 @@ from tornado.netutil import bind_sockets
 
 
 class Resend:
-    """What it was asked to send. `answers` are given, in order, before it behaves: (status, headers)."""
+    """The e-mails that it was asked to send. `answers`, (status, headers), are given in order before good ones."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -24,7 +24,7 @@ class Resend:
 
 
 class Emails(tornado.web.RequestHandler):
-    """`/emails`"""
+    """The endpoint `/emails`."""
 
     def initialize(self, resend: Resend) -> None:
         self.resend = resend
@@ -62,7 +62,7 @@ class Emails(tornado.web.RequestHandler):
 
 @asynccontextmanager
 async def resend_api() -> AsyncIterator[Resend]:
-    """It listens on a free port of the loopback interface."""
+    """Run Resend's API on a free port of the loopback interface."""
     resend = Resend()
     server = HTTPServer(tornado.web.Application([("/emails", Emails, {"resend": resend})]))
     sockets = bind_sockets(0, "127.0.0.1")

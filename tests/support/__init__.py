@@ -1,1 +1,1 @@
-"""What tests share: servers, actors, factories, clients."""
+"""Servers, actors, factories and clients that tests share."""

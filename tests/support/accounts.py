@@ -38,7 +38,7 @@ CHEAP = 4  # bcrypt's least cost: these tests are about everything else
 
 @dataclass
 class World:
-    """Everything at hand: the client of the gateway, what is behind it, the mail."""
+    """A gateway's client with the services behind it and the mail."""
 
     client: Client
     actors: LocalActors
@@ -49,25 +49,25 @@ class World:
     read: set[str] = field(default_factory=set)  # e-mails
 
     async def register(self, address: str, **changes: Any) -> Response:
-        """POST /auth/register."""
+        """Send POST /auth/register."""
         body = {"email": address, "password": PASSWORD, "display_name": "Trader"} | changes
         return await self.client.post("/auth/register", body)
 
     async def verified(self, address: str, **changes: Any) -> UUID:
-        """A verified account, made behind the gateway's back."""
+        """Make a verified account directly in the owner, without the gateway."""
         row = account_row(email=address, password_hash=await self.accounts.passwords.hash(PASSWORD), **changes)
         await self.actors.ref(USERS).ask(account_key(row.id), Register(row, None))
         return row.id
 
     async def logged_in(self, address: str, **changes: Any) -> Browser:
-        """A verified account's browser."""
+        """Return the browser of a verified account."""
         await self.verified(address, **changes)
         browser = self.browser()
         (await browser.login(address)).expect(200)
         return browser
 
     def browser(self) -> Browser:
-        """One without a cookie."""
+        """Return a browser without a cookie."""
         return Browser(self)
 
     async def email(self, address: str) -> str:
@@ -84,18 +84,18 @@ class World:
         raise AssertionError(f"there is no unread letter to {address}")
 
     async def send_mail(self) -> None:
-        """Send what waits."""
+        """Send the e-mails that wait."""
         mailer = Mailer(self.settings, self.pool)
         while await mailer.send_due():
             pass
 
     def emails(self, subject: str) -> list[Message]:
-        """Those that were sent, with that subject."""
+        """Return the sent e-mails with that subject."""
         folder = self.settings.data_dir / "mail"
         return [each for each in mailbox.Maildir(folder) if each["Subject"] == subject] if folder.exists() else []
 
     async def emails_to(self, address: str) -> int:
-        """How many e-mails wait or were sent."""
+        """Return how many e-mails to the address wait or were sent."""
         folder = mailbox.Maildir(self.settings.data_dir / "mail") if (self.settings.data_dir / "mail").exists() else []
         sent = sum(message["To"] == address for message in folder)
         async with connection(self.pool) as conn:
@@ -103,30 +103,30 @@ class World:
         return sent + waiting
 
     async def execute(self, statement: str, *arguments: Any) -> None:
-        """Change something behind everybody's back."""
+        """Execute a statement directly in the database."""
         async with transaction(self.pool) as conn:
             await conn.execute(statement, *arguments)
 
     async def value(self, statement: str, *arguments: Any) -> Any:
-        """One value of the database."""
+        """Return one value of the database."""
         async with connection(self.pool) as conn:
             return await conn.fetchval(statement, *arguments)
 
     async def dump(self) -> str:
-        """Every row of every table as text."""
+        """Return every row of every table as text."""
         async with connection(self.pool) as conn:
             names = await conn.fetch("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
             rows = [await conn.fetch(f'SELECT t::text FROM "{name}" t') for (name,) in names]
         return "\n".join(row[0] for table in rows for row in table)
 
     async def forget(self) -> None:
-        """The owner of accounts starts anew."""
+        """Restart the owner of accounts without its memory."""
         await self.actors.kill(USERS)
         await self.actors.start(USERS, Users(), self.settings)
 
 
 class Answer:
-    """A response, and what browsers make of it."""
+    """A response with the cookies that a browser reads from it."""
 
     def __init__(self, response: Response) -> None:
         self.response = response
@@ -145,7 +145,7 @@ class Answer:
         return self.response.problem(status, code)
 
     def cookie(self, name: str = "refresh_token") -> Any:
-        """The Set-Cookie of that name as a Morsel, or None."""
+        """Return the Set-Cookie of that name as a Morsel, or None."""
         found = None
         for line in self.headers.get_list("Set-Cookie"):
             jar: SimpleCookie = SimpleCookie(line)
@@ -154,7 +154,7 @@ class Answer:
 
 
 class Browser:
-    """Keeps cookies by their paths, and the access token that it was given last."""
+    """A browser: it keeps cookies by their paths, and the newest access token."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -212,7 +212,7 @@ async def accounts_world(settings: Settings, **replaced: Any) -> AsyncIterator[W
 
 @asynccontextmanager
 async def gateway_of(settings: Settings, actors: LocalActors) -> AsyncIterator[World]:
-    """A gateway beside others of the same owner."""
+    """Run another gateway over the same owner."""
     assert settings.database_url is not None
     assert settings.redis_url is not None
     pool = await create_pool(settings.database_url, 6, name="gateway")
@@ -238,7 +238,7 @@ async def gateway_of(settings: Settings, actors: LocalActors) -> AsyncIterator[W
 
 
 def token_of(settings: Settings, kind: str) -> str | None:
-    """An access token of nobody's account: `demo`, `unverified`, `verified` or `provider`; None for `none`."""
+    """Return an access token without an account: `demo`, `unverified`, `verified` or `provider`; None for `none`."""
     tokens = AccessTokens(settings.jwt_secret, settings.jwt_algorithm)
     if kind == "none":
         return None

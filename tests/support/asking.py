@@ -16,7 +16,7 @@ Reply = TypeVar("Reply")
 async def ask_many(
     ref: ActorRef, pairs: Iterable[tuple[str, Message[Reply]]], *, deadline_seconds: float | None = None
 ) -> list[Reply | AppError]:
-    """The replies to (key, message) pairs that are sent together, in order; errors of the tree as values."""
+    """Send (key, message) pairs together; return the replies in order, errors of the tree as values."""
     asked = (ref.ask(key, message, deadline_seconds=deadline_seconds) for key, message in pairs)
     replies: list[Reply | AppError] = []
     for each in await asyncio.gather(*asked, return_exceptions=True):

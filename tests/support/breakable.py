@@ -31,12 +31,12 @@ class BreakablePostgres:
         self.url = self._running.enter_context(postgres_server(self._root))
 
     def stop(self) -> None:
-        """Shut down in order: sessions are told."""
+        """Shut down in an orderly way: open sessions get an error."""
         self._is_running = False
         self._running.close()
 
     def crash(self) -> None:
-        """Every process of it ends at once, without a word."""
+        """Kill every process of it at once."""
         for each in self._processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
@@ -44,7 +44,7 @@ class BreakablePostgres:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """It holds its connections and answers nothing."""
+        """Freeze it: it keeps its connections and answers nothing."""
         stopped = self._processes()
         for each in stopped:
             each.suspend()
@@ -61,7 +61,7 @@ class BreakablePostgres:
 
 @contextmanager
 def breakable_postgres(root: Path) -> Iterator[BreakablePostgres]:
-    """One that runs, and is stopped at the end whatever was done to it."""
+    """Run a BreakablePostgres, and stop it at the end in whatever state it is."""
     server = BreakablePostgres(root)
     server.start()
     try:

@@ -38,26 +38,26 @@ class Image:
         self._root = root
 
     def map(self, text: str) -> str:
-        """Paths of the image as paths below the directory."""
+        """Map paths of the image to paths below the directory."""
         return re.sub(r"(?<![\w.])/(build|wheels|data)\b", lambda match: str(self._root / match[1]), text)
 
     def all(self, instruction: str) -> list[str]:
-        """The arguments of each such instruction, in order."""
+        """Return the arguments of each such instruction, in order."""
         return [rest for name, rest in self.steps if name == instruction]
 
     def run_with(self, word: str) -> str:
-        """The command of the RUN step that contains `word`, without its mounts."""
+        """Return the command of the RUN step that contains `word`, without its mounts."""
         command = next(each for each in self.all("RUN") if word in each)
         return self.map(re.sub(r"--mount=\S+\s+", "", command))
 
     def environment(self) -> dict[str, str]:
-        """What ENV sets."""
+        """Return the variables that ENV sets."""
         pairs = re.findall(r"(\w+)=(\S+)", " ".join(self.all("ENV")))
         return {name: self.map(value) for name, value in pairs}
 
 
 def main() -> int:
-    """Do all of it; returns the exit status of the stopped server."""
+    """Run all steps; return the exit status of the stopped server."""
     root = Path(tempfile.mkdtemp(prefix="docker-steps-"))
     account = _someone_else()
     try:
@@ -100,7 +100,7 @@ def _serve(image: Image, path: str, data: Path, account: SystemUser | None) -> i
 
 
 def _check_secret(url: str, data: Path) -> None:
-    """The volume holds the secret that signs tokens, for its owner alone; what was published once signs nothing."""
+    """Check that the volume's signing secret is its owner's alone, and that a published secret signs nothing."""
     kept = data / "jwt.secret"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600, "the secret is not its owner's alone"
     moment = int(time.time())
@@ -126,7 +126,7 @@ def _healthy(command: list[str], environment: dict[str, str]) -> bool:
 
 
 def _copy_context(target: Path) -> None:
-    """What .dockerignore lets through: it names what may pass, after a `*`."""
+    """Copy the files that .dockerignore lets through: those that it names after a `*`."""
     lines = (REPOSITORY / ".dockerignore").read_text().split()
     assert lines[0] == "*"
     target.mkdir()
@@ -152,7 +152,7 @@ def _step(title: str, command: str, path: str, folder: Path) -> None:
 
 
 def _someone_else() -> SystemUser | None:
-    """As in the image, not root: `nobody` when we are."""
+    """Return a user that is not root, as in the image: `nobody` if this process is root."""
     if os.geteuid() != 0:
         return None
     entry = pwd.getpwnam("nobody")
@@ -160,7 +160,7 @@ def _someone_else() -> SystemUser | None:
 
 
 def _interpreter(account: SystemUser | None) -> Path:
-    """A Python that the server's user may execute: one below /root it may not."""
+    """Return a Python that the server's user may execute, which none below /root is."""
     for each in INTERPRETERS:
         who = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
         try:

@@ -1,4 +1,4 @@
-"""Connections to Valkey that are half open: neither end is told, and nothing passes any more."""
+"""Half-open connections to Valkey: nothing passes any more, and neither end gets an error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Relay:
         self._writers: list[asyncio.StreamWriter] = []
 
     async def cut(self) -> None:
-        """Pass on nothing more of the connections that are open now. New ones work."""
+        """Stop forwarding on the connections that are open now. New ones work."""
         copying, self._copying = self._copying, []
         await cancel(*copying)
 

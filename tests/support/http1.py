@@ -1,4 +1,4 @@
-"""A small application on the gateway's HTTP server, and a client that says exactly what a test tells it to."""
+"""A small application on the gateway's HTTP server, and a client that sends exactly the given bytes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WHOLE = b"x" * (1 << 20)
 
 
 def on_both_loops(test: Callable[[], Awaitable[None]]) -> Any:
-    """The gateway runs on uvloop; whatever else runs the server runs on asyncio's own loop."""
+    """Run a test on uvloop, as the gateway does, and on asyncio's own loop."""
 
     @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
     def run_test(run: Callable[[Any], None]) -> None:
@@ -41,7 +41,7 @@ def on_both_loops(test: Callable[[], Awaitable[None]]) -> Any:
 
 
 class App(tornado.web.Application):
-    """What its handlers have seen, and what they wait for."""
+    """The application: the requests that its handlers saw, and the events that they wait for."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -139,7 +139,7 @@ class _Whole(_Handler):
 
 
 class _Pushed(_Handler):
-    """A detached stream that is written to without a look at what its client takes."""
+    """A detached stream that is written to without regard to what its client reads."""
 
     async def get(self) -> None:
         stream = self.detach()
@@ -200,44 +200,44 @@ class Peer:
         self.writer = writer
 
     def say(self, data: bytes) -> None:
-        """Send it as it is."""
+        """Send the bytes as they are."""
         self.writer.write(data)
 
     async def say_slowly(self, data: bytes) -> None:
-        """Byte for byte, each in a packet of its own."""
+        """Send the bytes one by one, each in a packet of its own."""
         for each in data:
             self.writer.write(bytes([each]))
             await asyncio.sleep(0)
             await asyncio.sleep(0)
 
     def get(self, path: str, *headers: str, version: str = "1.1", method: str = "GET") -> None:
-        """A request without a body."""
+        """Send a request without a body."""
         self.say("\r\n".join([f"{method} {path} HTTP/{version}", "Host: test", *headers, "", ""]).encode())
 
     def post(self, path: str, body: bytes, *headers: str) -> None:
-        """A request with one."""
+        """Send a request with a body."""
         lines = [f"POST {path} HTTP/1.1", "Host: test", f"Content-Length: {len(body)}", *headers, "", ""]
         self.say("\r\n".join(lines).encode() + body)
 
     async def response(self, *, has_body: bool = True) -> Response:
-        """The next one; its body is read by its Content-Length."""
+        """Read the next response; its body is read by its Content-Length."""
         async with asyncio.timeout(5):
             return await read_response(self.reader, has_body=has_body)
 
     async def rest(self) -> bytes:
-        """All that comes until the server closes."""
+        """Return all bytes until the server closes."""
         async with asyncio.timeout(10):
             return await self.reader.read(-1)
 
     async def is_alive(self) -> bool:
-        """Whether the connection serves another request."""
+        """Return whether the connection serves another request."""
         self.get("/?alive")
         return (await self.response()).body == b"GET /?alive"
 
 
 @asynccontextmanager
 async def serving(*, idle: float = 30.0, body: float = 30.0, **options: Any) -> AsyncIterator[Server]:
-    """The application's server on a free port of loopback; afterwards nothing of it may be left."""
+    """Serve the application on a free port of loopback; afterwards no connection may be left."""
     app = App()
     server = LlhttpServer(
         app, refusal=_refusal, idle_seconds=idle, body_seconds=body, header_bytes=HEADER_BYTES, **options
@@ -268,7 +268,7 @@ class Server:
         self.peers: list[Peer] = []
 
     async def connect(self, *, receive_buffer: int | None = None) -> Peer:
-        """A new connection; a client with a small buffer is soon behind."""
+        """Open a connection; a client with a small buffer soon falls behind."""
         connection = socket.socket()
         connection.setblocking(False)
         if receive_buffer is not None:

@@ -1,4 +1,4 @@
-"""Raw signals, and waiting for what becomes of them."""
+"""Make raw signals, and wait for their final status."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EXAMPLE = {
 
 
 def submit(**changes: Any) -> Submit:
-    """A raw signal of now, with some fields changed."""
+    """Return a raw signal of now, with some fields changed."""
     fields: dict[str, Any] = {
         "event_id": uuid7(),
         "event_type": "OPEN_SIGNAL",
@@ -50,7 +50,7 @@ def submit(**changes: Any) -> Submit:
 
 
 async def until(ask: Callable[[], Awaitable[T]], *, seconds: float = 30.0) -> T:
-    """The first truthy answer. Raises AssertionError with the last one when the time is over."""
+    """Return the first truthy answer. Raises AssertionError with the last one when the time is over."""
     deadline = time.monotonic() + seconds
     while True:
         answer = await ask()
@@ -61,7 +61,7 @@ async def until(ask: Callable[[], Awaitable[T]], *, seconds: float = 30.0) -> T:
 
 
 async def finished(conn: asyncpg.Connection[Any], event_ids: Sequence[UUID], *, seconds: float = 30.0) -> list[str]:
-    """The final status of each event, when all of them have one."""
+    """Return the final status of each event once all of them have one."""
 
     async def ask() -> list[str] | None:
         rows = await conn.fetch(

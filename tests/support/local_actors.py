@@ -23,7 +23,7 @@ from schemas.errors import AppError, Unavailable
 
 
 class LocalRef:
-    """A mailbox that hands each message straight to the behaviour, pickled on the way as Ray would."""
+    """A reference that hands each message straight to the behaviour, pickled on the way as by Ray."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
@@ -31,32 +31,32 @@ class LocalRef:
         self.dropping = False  # hand-overs get lost, as when the receiver's process dies
 
     async def ask(self, key: str, message: Message[Any], **_: Any) -> Any:
-        """The behaviour's reply; an AppError is raised."""
+        """Return the behaviour's reply; an AppError is raised."""
         [reply] = await self._behaviour.process([Envelope(key, decode(encode(message)))])
         if isinstance(reply, AppError):
             raise reply
         return decode(encode(reply))
 
     async def ask_batch(self, messages: Sequence[Message[Any]]) -> list[Any]:
-        """The replies to one batch, errors as values."""
+        """Return the replies to one batch, errors as values."""
         return list(await self._behaviour.process([Envelope("", decode(encode(each))) for each in messages]))
 
     def tell(self, key: str, message: Message[Any]) -> bool:
-        """Sent; nobody waits."""
+        """Send the message without waiting."""
         if not self.dropping:
             self._sent.append(spawn(self.ask(key, message), name=f"tell {type(message).__name__}"))
         return not self.dropping
 
     async def close(self) -> None:
-        """Forget what is under way."""
+        """Drop the messages that are under way."""
         await cancel(*self._sent)
 
 
 class _NoActor:
-    """The mailbox of an actor that does not take part."""
+    """A reference to an actor that does not take part."""
 
     def tell(self, key: str, message: Message[Any]) -> bool:
-        """It is lost."""
+        """Lose the message."""
         return False
 
 
@@ -70,11 +70,11 @@ class LocalActors:
         self._opened: list[Any] = []
 
     def ref(self, kind: str, key: str = "") -> LocalRef:
-        """The mailbox of the key's shard. News for an actor that does not take part are lost, as when it is away."""
+        """Return a reference to the key's shard. Messages to an actor that does not take part are lost."""
         return self.ref_to(kind, shard_of(key, self._shards.get(kind, 1)))
 
     def ref_to(self, kind: str, shard: int) -> LocalRef:
-        """The mailbox of a shard."""
+        """Return a reference to a shard."""
         name = kind if self._shards.get(kind, 1) == 1 else f"{kind}/{shard}"
         return self.refs.get(name) or cast(LocalRef, _NoActor())
 
@@ -106,14 +106,14 @@ class LocalActors:
         await behaviour.start(context)
 
     async def kill(self, name: str) -> None:
-        """The actor's process dies: no drain, its memory is gone."""
+        """End the actor as if its process died: no drain, and its memory is gone."""
         await self.refs.pop(name).close()
         behaviour = self.behaviours.pop(name)
         await self._end([each for each in self._opened if each[0] is behaviour])
         self._opened = [each for each in self._opened if each[0] is not behaviour]
 
     async def close(self) -> None:
-        """End all of them."""
+        """End all actors."""
         for ref in self.refs.values():
             await ref.close()
         await self._end(self._opened)

@@ -30,25 +30,25 @@ class Clock:
         self.at = now()
 
     def time(self) -> float:
-        """As time.time()."""
+        """Return what time.time() shall return."""
         return self.at.timestamp()
 
     def now(self) -> datetime:
-        """As config.clock.now()."""
+        """Return what config.clock.now() shall return."""
         return self.at
 
     def set(self, zone: str, text: str) -> None:
-        """To what a clock in that zone shows: `2026-03-08 23:30`."""
+        """Set the clock to a local time in that zone: `2026-03-08 23:30`."""
         self.at = datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
 
     def forward(self, **by: float) -> None:
-        """By days, hours, …"""
+        """Move the clock forward by days, hours, …"""
         self.at += timedelta(**by)
 
 
 @asynccontextmanager
 async def progress_world(settings: Settings) -> AsyncIterator[World]:
-    """The gateway and the owner, with visits being told."""
+    """Run the gateway and the owner, and report activity to the owner."""
     async with accounts_world(settings) as world:
         gateway = world.client.application.gateway
         assert gateway.services is not None
@@ -67,7 +67,7 @@ async def progress_world(settings: Settings) -> AsyncIterator[World]:
 
 
 def turned(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """A clock in the place of the gateway's."""
+    """Replace the gateway's clock."""
     clock = Clock()
     monkeypatch.setattr(_activity, "time", clock)
     monkeypatch.setattr(handlers, "now", clock.now)
@@ -75,13 +75,13 @@ def turned(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 async def tell(world: World, user_id: UUID, message: Message[Any]) -> None:
-    """To the owner of the user's progress; durable when this returns."""
+    """Send messages to the owner of the user's progress; they are durable when this returns."""
     key = progress_key(user_id)
     await world.actors.ref(USERS).ask(key, message)
 
 
 async def as_provider(world: World, user_id: UUID, **stats: Any) -> None:
-    """The rows of a provider with these figures, and nobody told of them."""
+    """Insert the rows of a provider with these figures, without a domain event."""
     await world.execute(
         "INSERT INTO providers (user_id, display_name) VALUES ($1, $2) ON CONFLICT DO NOTHING", user_id, str(user_id)
     )
@@ -91,14 +91,14 @@ async def as_provider(world: World, user_id: UUID, **stats: Any) -> None:
 
 
 async def newcomer(world: World, referrer_id: UUID | None = None, **changes: Any) -> UUID:
-    """An account, made without the gateway."""
+    """Make an account without the gateway."""
     row = account_row(**changes)
     await world.actors.ref(USERS).ask(str(row.id), register(row, referrer_id=referrer_id))
     return row.id
 
 
 async def qualified(world: World, referrer_id: UUID, count: int) -> list[UUID]:
-    """So many referees who have followed."""
+    """Make so many referees who have followed."""
     referees = [await newcomer(world, referrer_id) for _ in range(count)]
     for each in referees:
         await tell(world, each, FirstFollow(now()))
@@ -109,7 +109,7 @@ async def qualified(world: World, referrer_id: UUID, count: int) -> list[UUID]:
 
 
 async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = 30.0) -> Any:
-    """Ask again and again until the answer is true; returns it."""
+    """Poll until the answer is true; return it."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not (answer := await condition()):
         assert asyncio.get_running_loop().time() < deadline, f"still {answer!r} after {seconds} s"
@@ -118,5 +118,5 @@ async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = 30.
 
 
 async def get(browser: Browser, path: str) -> Any:
-    """The JSON of a GET that works."""
+    """Send a GET that must succeed; return its JSON."""
     return (await browser.send("GET", path)).expect(200).json

@@ -1,4 +1,4 @@
-"""Providers and the signals of the feed for tests, made behind everybody's back as lens/publish would make them."""
+"""Providers and the signals of the feed for tests, inserted directly as lens/publish inserts them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Trade:
-    """A signal in short: who opens or closes what, on which side, at which price."""
+    """A signal in short: provider, action, instrument, side and price."""
 
     provider_id: UUID
     opens: bool = True
@@ -46,7 +46,7 @@ class Trade:
 
 
 async def add_system_provider(conn: Connection, name: str | None = None) -> UUID:
-    """A provider that is nobody's account; its id."""
+    """Insert a provider without an account; return its id."""
     provider_id = uuid7()
     await ensure_system_providers(conn, {provider_id: name or f"source {next(_numbers)}"})
     return provider_id
@@ -119,7 +119,7 @@ async def providers_world(settings: Settings, **replaced: Any) -> AsyncIterator[
 
 
 async def catch_up(world: World) -> None:
-    """Until every published signal is in its provider's record."""
+    """Wait until every published signal is in its provider's record."""
     owner = world.actors.behaviours[PROVIDERS]
     assert isinstance(owner, Providers)
     await owner.feed_consumer.catch_up()
@@ -134,12 +134,12 @@ async def post_trades(world: World, trades: Sequence[Trade], *, at: datetime = N
 
 
 async def new_provider(world: World, address: str, name: str, **profile: Any) -> Browser:
-    """The browser of a person who has become a provider."""
+    """Return the browser of a user who has become a provider."""
     browser = await world.logged_in(address, display_name=name)
     (await browser.send("POST", "/api/providers/become", {"display_name": name} | profile)).expect(201)
     return browser
 
 
 def id_of(browser: Browser) -> UUID:
-    """Whose browser it is."""
+    """Return the id of the browser's user."""
     return UUID(browser.claims["sub"])

@@ -1,4 +1,4 @@
-"""Scored signals as another system publishes them: the document's list items, as the bytes of a message."""
+"""Make scored signals as another system publishes them: the document's list items, as a message's bytes."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ TERMS = ("event_type", "direction", "entry_price", "commentary", "received_at")
 
 
 def scored(**changes: Any) -> dict[str, Any]:
-    """The example with some fields changed; a field that is `...` is left out."""
+    """Return the example with some fields changed; a field that is `...` is left out."""
     return {name: value for name, value in {**LIST_ITEM, **changes}.items() if value is not ...}
 
 
 def message(**changes: Any) -> bytes:
-    """`scored` as the bytes of a message."""
+    """Return `scored` as the bytes of a message."""
     return orjson.dumps(scored(**changes))
 
 
 def numbered(count: int, *, start: int = 0, **changes: Any) -> list[bytes]:
-    """Messages of different signals, whose reasoning is their number."""
+    """Return messages of different signals, whose reasoning is their number."""
     return [message(id=f"signal-{n}", reasoning=str(n), **changes) for n in range(start, start + count)]

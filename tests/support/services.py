@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @contextmanager
 def postgres_server(root: Path) -> Iterator[str]:
-    """A PostgreSQL that waits for no disk; yields the DSN of a role that may create databases."""
+    """Run a PostgreSQL without fsync; yields the DSN of a role that may create databases."""
     with _instance(root) as instance:
         service = EmbeddedPostgres(instance, durable=False)
         with _running(service, root / "postgres.log"):
@@ -47,7 +47,7 @@ def postgres_server(root: Path) -> Iterator[str]:
 
 
 def drop_database(url: str, name: str, seconds: float = 30.0) -> None:
-    """Drop it with whoever is connected. One that cannot be dropped stays: the whole server goes at the end of the run.
+    """Drop the database and end its connections; one that cannot be dropped stays until the end of the run.
 
     An autovacuum worker in it may be ended by a superuser only, and the role of the tests is none: without FORCE,
     Postgres itself asks the worker to leave and waits for it.
@@ -75,7 +75,7 @@ def drop_database(url: str, name: str, seconds: float = 30.0) -> None:
 
 @contextmanager
 def valkey_server(root: Path) -> Iterator[str]:
-    """A Valkey that keeps nothing on the disk; yields its URL."""
+    """Run a Valkey that keeps nothing on the disk; yields its URL."""
     with _instance(root) as instance:
         service = EmbeddedValkey(instance, durable=False)
         with _running(service, root / "valkey.log"):
@@ -92,7 +92,7 @@ class Ray:
 
 @contextmanager
 def ray_head(root: Path, *, environment: Mapping[str, str] | None = None) -> Iterator[Ray]:
-    """A Ray head without a dashboard; `environment` is added to its workers'. Drivers need `Ray.environment`."""
+    """Run a Ray head without a dashboard; `environment` is added to its workers'. Drivers need `Ray.environment`."""
     with _instance(root) as instance:
         inherited = {**inherited_environment(), **(environment or {})}
         service = RayHead(instance, lambda name: {**inherited, **instance.marks(name)})
@@ -135,7 +135,7 @@ class Server:
 
     @property
     def output(self) -> str:
-        """What it has printed so far, over all starts."""
+        """Return all that it has printed so far, over all starts."""
         return self._output.read_text(errors="replace") if self._output.exists() else ""
 
     def start(self) -> Server:
@@ -148,7 +148,7 @@ class Server:
         return self
 
     def wait_ready(self, seconds: float = 60.0) -> None:
-        """Until `/ready` answers 200; fails at once, with the output, when the supervisor has ended."""
+        """Wait until `/ready` answers 200; fails at once, with the output, when the supervisor has ended."""
 
         def ready() -> bool:
             assert self._process is not None
@@ -178,11 +178,11 @@ class Server:
         return self._process.poll()
 
     def kill(self) -> None:
-        """SIGKILL to the supervisor alone: what it leaves behind is the next start's problem."""
+        """Send SIGKILL to the supervisor alone; the next start cleans up after it."""
         self.stop(signal.SIGKILL)
 
     def children(self, name: str | None = None) -> list[psutil.Process]:
-        """The processes that bear this instance's mark, of one child (`postgres`, `gateway-1`) or of all."""
+        """Return the processes marked as this instance's, of one child (`postgres`, `gateway-1`) or of all."""
         ours = self._process.pid if self._process else None
         return [each for each in self.instance.processes(name) if each.pid != ours]
 
@@ -200,7 +200,7 @@ class Server:
 
 
 def wait_until(condition: Callable[[], T], seconds: float = 20.0) -> T:
-    """Ask again and again until the answer is true; returns it. Raises `TimeoutError`."""
+    """Poll until the answer is true; return it. Raises `TimeoutError`."""
     deadline = time.monotonic() + seconds
     pause = 0.01
     while True:
@@ -214,7 +214,7 @@ def wait_until(condition: Callable[[], T], seconds: float = 20.0) -> T:
 
 
 def status_of(url: str, seconds: float = 5.0) -> int | None:
-    """The status of a GET, or None: nobody answers."""
+    """Return the status of a GET, or None if nothing answers."""
     try:
         with urlopen(url, timeout=seconds) as response:
             return int(response.status)

@@ -1,4 +1,4 @@
-"""Published signals for tests, made as the publish stage makes them; and accounts that talk about them."""
+"""Published signals for tests, made as the publish stage makes them; and accounts that comment on them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def make(
     reasoning: str = "RSI oversold bounce. 4/5 strategies agree.",
     **changes: Any,
 ) -> PublishedSignal:
-    """A signal that is not stored yet, at its place."""
+    """Return a signal that is not stored yet, with its feed_seq."""
     provider_id = provider_id or uuid7()
     await ensure_system_providers(conn, {provider_id: f"source {next(_numbers)}"})
     cards = await get_providers(conn, [provider_id])

@@ -45,7 +45,7 @@ BOB = UUID("01900000-0000-7000-8000-000000000b0b")
 
 @dataclass
 class Gateway:
-    """A gateway process's worth of server: its feed, its port."""
+    """A gateway in this process: its feed and its port."""
 
     feed: LiveFeed
     port: int
@@ -56,16 +56,16 @@ class Gateway:
 
 
 class NoActors:
-    """Streams ask no actor anything."""
+    """A registry without actors, since streams ask none."""
 
     async def probe(self) -> dict[str, Any]:
-        """All of them are well."""
+        """Report that all actors are well."""
         return {}
 
 
 @asynccontextmanager
 async def gateway(settings: Settings, *, port: int = 0, **options: Any) -> AsyncIterator[Gateway]:
-    """A running gateway with everything that streams need, on a `port` that it may share; `options` are Feed's."""
+    """Run a gateway with everything that streams need, on a `port` that it may share; `options` are Feed's."""
     assert settings.database_url is not None
     assert settings.redis_url is not None
     async with AsyncExitStack() as stack:
@@ -104,7 +104,7 @@ async def until(ask: Callable[[], Any], *, seconds: float = 30.0, what: str = ""
 
 
 async def ready(*gateways: Gateway) -> None:
-    """Wait until they can open streams and follow Redis."""
+    """Wait until the gateways can open streams and follow Redis."""
     await until(lambda: all(each.feed.is_ready and each.feed.is_connected for each in gateways))
 
 
@@ -119,7 +119,7 @@ class Draft:
 
 
 class Publisher:
-    """Does what the publish stage does: takes places, inserts, commits, tells Redis."""
+    """A publisher that works as the publish stage does: it takes feed_seqs, inserts, commits, notifies Redis."""
 
     def __init__(self, pool: Pool, redis: Redis) -> None:
         self._pool = pool
@@ -127,7 +127,7 @@ class Publisher:
         self.published: list[tuple[FeedSignal, Draft]] = []
 
     async def publish(self, *drafts: Draft, tell: bool = True) -> list[int]:
-        """Publish as one batch; without `tell` Redis loses the message. Answers the places."""
+        """Publish as one batch; without `tell` Redis loses the message. Returns the feed_seqs."""
         async with transaction(self._pool, deadline_seconds=20) as conn:
             await ensure_system_providers(conn, {ALICE: "alice", BOB: "bob"})
             first = await take_feed_seq(conn, len(drafts))
@@ -139,14 +139,14 @@ class Publisher:
         return [item.feed_seq for item in items]
 
     async def tell(self, items: Sequence[FeedSignal]) -> None:
-        """Send the batch over Redis; as in the publish stage, nobody minds if that fails."""
+        """Send the batch over Redis; a failure is ignored, as in the publish stage."""
         try:
             await self._redis.publish(FEED_CHANNEL, encode_batch(items))
         except REDIS_ERRORS:
             pass
 
     def places(self, matches: Callable[[Draft], bool] = lambda _: True) -> list[int]:
-        """The places of what was published, in order."""
+        """Return the feed_seqs of what was published, in order."""
         return [item.feed_seq for item, draft in sorted(self.published, key=lambda p: p[0].feed_seq) if matches(draft)]
 
 
@@ -194,13 +194,13 @@ class Event:
 
     @property
     def number(self) -> int:
-        """n of `{session_id}:{n}`."""
+        """Return n of `{session_id}:{n}`."""
         assert self.id is not None
         return int(self.id.partition(":")[2])
 
     @property
     def place(self) -> int:
-        """A test signal's place in the feed."""
+        """Return a test signal's feed_seq."""
         return int(self.data["id"])
 
 
@@ -212,7 +212,7 @@ class Dechunked:
         self._received = bytearray()
 
     async def readuntil(self, separator: bytes) -> bytes:
-        """As StreamReader.readuntil."""
+        """Read as StreamReader.readuntil does."""
         while separator not in self._received:
             size = int(await self._reader.readuntil(b"\r\n"), 16)
             data = await self._reader.readexactly(size + 2)
@@ -240,7 +240,7 @@ class Reader:
     events: list[Event] = field(default_factory=list)
 
     async def next(self, *, seconds: float = 15.0) -> Event | None:
-        """The next event, None at the end of the stream."""
+        """Read the next event, None at the end of the stream."""
         async with asyncio.timeout(seconds):
             while True:
                 try:
@@ -253,7 +253,7 @@ class Reader:
                     return event
 
     async def until(self, done: Callable[[Event], bool], *, seconds: float = 30.0) -> list[Event]:
-        """All events up to one for which `done` is true."""
+        """Read all events up to one for which `done` is true."""
         found: list[Event] = []
         async with asyncio.timeout(seconds):
             while not found or not done(found[-1]):
@@ -263,7 +263,7 @@ class Reader:
         return found
 
     async def signals(self, count: int, *, seconds: float = 30.0) -> list[int]:
-        """The places of the next `count` signals; other events are passed over."""
+        """Return the feed_seqs of the next `count` signals; other events are skipped."""
         found: list[int] = []
         async with asyncio.timeout(seconds):  # heartbeats go on for ever: a bound per event would be none
             while len(found) < count:
@@ -274,21 +274,21 @@ class Reader:
         return found
 
     async def body(self) -> Any:
-        """The JSON body of a refusal."""
+        """Return the JSON body of a refusal."""
         return orjson.loads(await self.reader.readexactly(int(self.headers["Content-Length"])))
 
     @property
     def last_id(self) -> str:
-        """The id that a reconnect sends."""
+        """Return the id that a reconnect sends."""
         return next(event.id for event in reversed(self.events) if event.id is not None)
 
     @property
     def numbers(self) -> list[int]:
-        """The number of each event that has one."""
+        """Return the number of each event that has one."""
         return [event.number for event in self.events if event.id is not None]
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self.writer.close()
         try:
             await self.writer.wait_closed()
@@ -316,7 +316,7 @@ async def connect(
     receive_buffer: int | None = None,
     **query: object,
 ) -> Reader:
-    """Ask for the stream; the answer's head has been read. A small `receive_buffer` makes a slow reader slow soon."""
+    """Ask for the stream, and read the answer's head. A small `receive_buffer` makes a slow reader slow soon."""
     target = "/api/signals/stream?" + urlencode(query)
     connection = socket.socket()
     connection.setblocking(False)
@@ -340,7 +340,7 @@ async def connect(
 
 
 def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> Reader:
-    """The client of a stream whose head has been read."""
+    """Ask for a stream; return its client once the answer's head has been read."""
     status, *rest = head.decode().split("\r\n")
     fields = dict(line.split(": ", 1) for line in rest if line)
     content = Dechunked(reader) if fields.get("Transfer-Encoding") == "chunked" else reader
@@ -349,7 +349,7 @@ def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: b
 
 @asynccontextmanager
 async def stream(port: int, **options: Any) -> AsyncIterator[Reader]:
-    """An open stream whose `session_start` has been read."""
+    """Open a stream, and read its `session_start`."""
     reader = await connect(port, **options)
     try:
         assert reader.status == 200, await reader.body()
@@ -362,12 +362,12 @@ async def stream(port: int, **options: Any) -> AsyncIterator[Reader]:
 
 
 def drafts(count: int, **changes: Any) -> Iterable[Draft]:
-    """Equal signals."""
+    """Return equal signals."""
     return [Draft(**changes) for _ in range(count)]
 
 
 def token(settings: Settings, user_id: str, *, seconds: float = 900, **claims: Any) -> str:
-    """An access token of a user."""
+    """Return an access token of a user."""
     payload = {
         "sub": user_id, "email": "a@example.org", "name": "A", "is_demo": False, "is_provider": False,
         "email_verified": True, "permissions": ["read:signals"], "sid": str(uuid7()), "iat": int(time.time()),
@@ -377,7 +377,7 @@ def token(settings: Settings, user_id: str, *, seconds: float = 900, **claims: A
 
 
 async def says_only_later(reader: Reader, message: str) -> None:
-    """That all of the stream is why there is none now, and when to come back; it keeps the client's last id."""
+    """Assert that the stream is deferred: only an error and a time to come back, and the client's last id is kept."""
     event = await reader.next()
     assert event is not None
     assert (event.name, event.id) == ("error", None)

@@ -21,12 +21,12 @@ _numbers = itertools.count(1)
 
 
 def digest(text: str) -> bytes:
-    """SHA-256, as tokens are stored."""
+    """Return the SHA-256, as tokens are stored."""
     return hashlib.sha256(text.encode()).digest()
 
 
 def account_row(**changes: Any) -> AccountRow:
-    """A verified account with a password hash that no password has."""
+    """Return the row of a verified account with a password hash that no password has."""
     number = next(_numbers)
     values: dict[str, Any] = {
         "id": uuid7(),
@@ -43,29 +43,29 @@ def account_row(**changes: Any) -> AccountRow:
 
 
 def an_account(**changes: Any) -> AccountState:
-    """An account without sessions."""
+    """Return an account without sessions."""
     return AccountState(account_row(**changes), {})
 
 
 def register(row: AccountRow, **changes: Any) -> Register:
-    """The registration that makes this account."""
+    """Return the registration that makes this account."""
     email = None if row.email_verified else uuid7()
     return Register(**{"account": row, "email_id": email} | changes)
 
 
 def sign_in(token: str, *, session_id: UUID | None = None, seconds: float = 0, checked: str | None = None) -> SignIn:
-    """A login that gets this refresh token, so long after noon."""
+    """Return a login that gets this refresh token, so long after noon."""
     return SignIn(
         session_id or uuid7(), checked, digest(token), "Firefox", "192.0.2.1", NOON + timedelta(seconds=seconds)
     )
 
 
 def refresh(session_id: UUID, presented: str, successor: str, *, seconds: float) -> Refresh:
-    """A refresh with these tokens, so long after noon."""
+    """Return a refresh with these tokens, so long after noon."""
     at = NOON + timedelta(seconds=seconds)
     return Refresh(session_id, digest(presented), digest(successor), "Firefox", "192.0.2.1", at)
 
 
 def unchanged(before: object, effect: Effect[Any, Any]) -> bool:
-    """Whether the message has nothing to save."""
+    """Return whether the message has nothing to save."""
     return effect.state == before and effect.events == ()

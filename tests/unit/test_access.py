@@ -1,4 +1,4 @@
-"""Who the caller is: addresses behind proxies, networks, tokens, policies."""
+"""The caller's identity: addresses behind proxies, networks, tokens, policies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mailbox over a transport in this process: batching, bounds, deadlines, repetition."""
+"""The actor reference over a transport in this process: batching, bounds, deadlines, repetition."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from tests.support.asking import ask_many
 
 
 class Say(Message[str]):
-    """Answered with its own words."""
+    """A message that is answered with its own text."""
 
     words: str
 
 
 class Look(Message[str]):
-    """A question."""
+    """A read-only message."""
 
     writes: ClassVar[bool] = False
 
@@ -55,7 +55,7 @@ class Put(Message[str]):
 
 
 class Carry(Message[Any]):
-    """Takes anything along."""
+    """A message that carries any value."""
 
     value: Any
 
@@ -74,7 +74,7 @@ class Actor:
         self._answer = answer or self.echo
 
     async def deliver(self, batch: bytes) -> bytes:
-        """As ActorRuntime.deliver."""
+        """Record the batch, as ActorRuntime.deliver takes it."""
         envelopes = [Envelope._make(each) for each in decode(batch)]
         self.batches.append(envelopes)
         self.sizes.append(len(batch))
@@ -83,19 +83,19 @@ class Actor:
 
     @staticmethod
     async def echo(batch: Sequence[Envelope]) -> bytes:
-        """The words of each message."""
+        """Return the text of each message."""
         return encode_replies([getattr(each.message, "words", each.key) for each in batch])
 
 
 def ref_to(actor: Any, **limits: Any) -> ActorRef:
-    """A mailbox of `actor`."""
+    """Return a reference to `actor`."""
     bounds = MailboxLimits(**limits)
     return ActorRef("test/actor", BytesTransport(actor.deliver, bounds.batch_bytes), bounds)
 
 
 @asynccontextmanager
 async def a_mailbox(actor: Any, **limits: Any) -> Any:
-    """A mailbox of `actor` that is closed at the end."""
+    """Return a reference to `actor` that is closed at the end."""
     ref = ref_to(actor, **limits)
     try:
         yield ref

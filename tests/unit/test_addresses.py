@@ -1,4 +1,4 @@
-"""What a client's address counts as.
+"""The key under which a client's address is counted.
 
 The kind of fault: a limit keyed by something that its subject has 2^64 of. Whoever rents a server has a whole /64.
 """

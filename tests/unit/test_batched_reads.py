@@ -13,7 +13,7 @@ from schemas.errors import DatabaseUnavailable
 
 
 class Table:
-    """Something to read several things from at once."""
+    """A table from which several rows are read at once."""
 
     def __init__(self) -> None:
         self.value = 0

@@ -39,7 +39,7 @@ def test_milliseconds_are_cut_and_always_there() -> None:
 
 def test_other_kinds_of_times_are_written_alike() -> None:
     class Moment(datetime):
-        """As libraries make them."""
+        """A datetime subclass, as libraries make them."""
 
     moment = now()
     own = Moment.fromtimestamp(moment.timestamp(), UTC)

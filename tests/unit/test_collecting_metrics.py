@@ -25,7 +25,7 @@ Gauge("depth", "Depth.", multiprocess_mode="livesum").set(7)
 
 @pytest.fixture(autouse=True)
 def shared_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the supervisor sets; this process's own metrics were made before, so they stay its own."""
+    """Set the variables that the supervisor sets; this process's own metrics exist already and are not shared."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
 
 
@@ -73,7 +73,7 @@ async def test_metrics_without_a_shared_folder_are_of_this_process_alone(monkeyp
 
 
 def counted(route: str, status: int = 200) -> dict[str, float]:
-    """What the metrics of this process say of a route."""
+    """Return the count of a route in this process's metrics."""
     labels = {"method": "GET", "route": route, "status": str(status)}
     names = ["requests_total", "request_seconds_count", "request_seconds_sum"]
     found = {name: REGISTRY.get_sample_value(f"tradestream_http_{name}", labels) for name in names}

@@ -1,4 +1,4 @@
-"""Commands in a batch, with a store in memory in place of Postgres: what is applied, remembered, and answered."""
+"""Commands in a batch, with a store in memory in place of Postgres: applied, remembered, and answered."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OUTAGES = (DatabaseUnavailable("gone"), Fenced("taken over"))
 
 
 class Add(Message[int]):
-    """Answered with how many were applied, itself included."""
+    """A message that is answered with the number of applied messages, itself included."""
 
     error: Exception | None = None
 
@@ -72,7 +72,7 @@ class Store:
         return replies
 
     async def write(self, *batch: Envelope) -> list[Any]:
-        """The replies."""
+        """Write the batch, and return the replies."""
         return await write_batch(cast(Fence, self), batch, self.attempt)
 
     async def find_commands(self, conn: object, actor: str, ids: Sequence[UUID]) -> dict[bytes, bytes]:
@@ -99,7 +99,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The longest that each wait between attempts may be; none is waited for."""
+    """Record the upper bound of each wait between attempts, without waiting."""
     found: list[float] = []
 
     async def sleep(seconds: float) -> None:

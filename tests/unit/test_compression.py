@@ -1,4 +1,4 @@
-"""Who gets a compressed answer, and how often it is compressed."""
+"""Which requests get a compressed answer, and how often it is compressed."""
 
 from __future__ import annotations
 

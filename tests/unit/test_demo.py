@@ -1,4 +1,4 @@
-"""The demo: recorded prices, rules, contracts, the past as it is imported, what is remembered."""
+"""The demo: recorded prices, rules, contracts, the backfill, and the stored state."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ async def test_passive_people_do_nothing_so_their_referrals_stay_pending(tmp_pat
 
 @asynccontextmanager
 async def _community(tmp_path: Path, cast: Cast) -> AsyncIterator[Community]:
-    """Accounts that ask nobody."""
+    """Return accounts that send no request."""
     (tmp_path / "new").mkdir()
     host = Host("http://127.0.0.1:9", Emails(tmp_path), lambda text: None)
     try:
@@ -132,7 +132,7 @@ def _returned(session_opened: Trade, closing: Trade) -> float:
 
 
 def _live(style: Style, market: Market) -> list[float]:
-    """What a quarter of an hour brings."""
+    """Return the returns of the trades that a quarter of an hour brings."""
     session_opened: Trade | None = None
     returns = []
     for second in range(0, 900, 6):

@@ -1,4 +1,4 @@
-"""What schemas make of rows and mappings: the keys, the conversions, and nothing else."""
+"""Schemas dump rows and mappings with their keys and conversions, and nothing else."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Everything(Schema):
 
 @dataclass
 class Row:
-    """Something with attributes."""
+    """A row with attributes."""
 
     id: Any = ID
     key: Any = ID

@@ -1,4 +1,4 @@
-"""The arithmetic of resuming: whatever a session was sent, each of its numbers leads back to its place."""
+"""The arithmetic of resuming: each event number of a session maps back to its feed_seq."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Published:
 
 @dataclass
 class Session:
-    """A session played by the rules of the fan-out, and what its client has truly seen at each number."""
+    """A session that follows the fan-out's rules, and records what its client has seen at each number."""
 
     feed: list[Published]
     checkpoints: list[Checkpoint] = field(default_factory=list)
@@ -41,12 +41,12 @@ class Session:
     seen: dict[int, int] = field(default_factory=dict)  # number → how many matching signals had been seen by then
 
     def event(self) -> None:
-        """An event that is no signal: its mark first, then its number."""
+        """Send an event that is no signal: its checkpoint first, then its number."""
         self.checkpoints.append((self.n + 1, self.cursor))
         self._number()
 
     def deliver(self, upto: int) -> None:
-        """The signals up to a place, those that match."""
+        """Deliver the matching signals up to a feed_seq."""
         for signal in self.feed:
             if self.cursor < signal.feed_seq <= upto and matches(signal):
                 self.cursor = signal.feed_seq
@@ -54,7 +54,7 @@ class Session:
         self.cursor = max(self.cursor, upto)
 
     def place_recorded(self) -> None:
-        """A mark without an event, as of a client that is behind."""
+        """Record a checkpoint without an event, as for a client that is behind."""
         self.checkpoints.append((self.n, self.cursor))
 
     def _number(self) -> None:
@@ -63,13 +63,13 @@ class Session:
 
 
 def matches(signal: object) -> bool:
-    """The filter of these tests."""
+    """Return whether a signal passes the filter of these tests."""
     assert isinstance(signal, Published)
     return signal.score >= 50
 
 
 def locate(checkpoints: list[Checkpoint], n: int, feed: list[Published], *, chunk: int) -> int | None:
-    """As `Resumer._locate`, over a list."""
+    """Locate as `Resumer._locate` does, over a list."""
     checkpoint = floor_checkpoint(checkpoints, n)
     if checkpoint is None:
         return None

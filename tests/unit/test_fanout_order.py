@@ -1,4 +1,4 @@
-"""What arrives in any order, twice or never leaves in the feed's order, once."""
+"""Signals that arrive out of order, twice or never leave in the feed's order, once."""
 
 from __future__ import annotations
 

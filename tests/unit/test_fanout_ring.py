@@ -1,4 +1,4 @@
-"""The ring: what it holds, what it gives out, and what it forgets."""
+"""The ring: the signals that it holds, returns and evicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single fields: what they say of values that are nearly right."""
+"""Single fields: their errors for values that are nearly right."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from schemas.assets import OptionData
 
 
 def problem(field: Any, value: object) -> str:
-    """What the field says of a value that it refuses."""
+    """Return the field's error for a value that it refuses."""
     with pytest.raises(ValidationError) as refused:
         field.deserialize(value)
     [message] = refused.value.messages

@@ -23,7 +23,7 @@ STEPS = st.tuples(st.sampled_from(["add", "set", "delete", "lenient"]), NAMES | 
 
 
 def outcome(headers: HTTPHeaders, step: tuple[str, str, str]) -> Any:
-    """What a step answers, or how it fails."""
+    """Return a step's answer, or its exception."""
     kind, name, value = step
     try:
         if kind == "add":
@@ -39,7 +39,7 @@ def outcome(headers: HTTPHeaders, step: tuple[str, str, str]) -> Any:
 
 
 def looks(headers: HTTPHeaders, name: str) -> list[Any]:
-    """All that can be asked."""
+    """Return every property of the headers."""
     found = [name in headers, headers.get(name), headers.get(name, "x"), headers.get(name, default=1)]
     found += [headers.get_list(name), list(headers.get_all()), list(headers), len(headers), bool(headers)]
     found += [dict(headers.items()), str(headers), None in headers]

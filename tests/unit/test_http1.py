@@ -1,4 +1,4 @@
-"""HTTP/1.1 messages: what a client may say, and how it is answered."""
+"""HTTP/1.1 messages that a client may send, and their answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HANDSHAKE = (
 
 
 def frame(text: bytes) -> bytes:
-    """A client's, masked with zeros."""
+    """Return a client's frame, masked with zeros."""
     return bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text
 
 

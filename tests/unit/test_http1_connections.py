@@ -23,7 +23,7 @@ PART = b"POST %b HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\npart"
 
 @pytest.fixture(autouse=True)
 def frequent_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deadlines of tests are short."""
+    """Sweep often, since deadlines of tests are short."""
     monkeypatch.setattr(http1, "SWEEP_SECONDS", 0.02)
 
 

@@ -16,7 +16,7 @@ GET = b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
 async def _ended(server: Server, data: bytes, *, at_once: bool = True) -> Peer:
-    """Says it and ends, in one go or a moment later."""
+    """Send the request and end the sending side, at once or a moment later."""
     peer = await server.connect()
     peer.say(data)
     if not at_once:

@@ -19,7 +19,7 @@ from tests.support.http1 import on_both_loops, serving, until
 
 
 class _Everyone(ConnectionLimits):
-    """In which loopback counts, so that tests can be many."""
+    """A network in which loopback counts, so that the limit applies to tests."""
 
     def _find_key(self, address: str) -> str | None:
         return address

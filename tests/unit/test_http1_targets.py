@@ -17,7 +17,7 @@ JSON = "Content-Type: application/json\r\n"
 
 
 class _Seen:
-    """A receiver that remembers."""
+    """A receiver that records the targets."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, str | None]] = []

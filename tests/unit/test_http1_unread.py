@@ -1,4 +1,4 @@
-"""Answers that nobody takes: they hold up their own connection, and never fill the memory.
+"""Unread answers: they block their own connection, and never fill the memory.
 
 The kind: something is written for whoever asks, as often as they ask, without a look at what they have taken. So one
 connection that pipelined `GET /api/openapi.json` and read nothing took gigabytes. Siblings: small answers by the
@@ -28,12 +28,12 @@ UNREAD_BYTES = 16 << 10
 
 @pytest.fixture(autouse=True)
 def frequent_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deadlines of tests are short."""
+    """Sweep often, since deadlines of tests are short."""
     monkeypatch.setattr(http1, "SWEEP_SECONDS", 0.02)
 
 
 async def _pour(server: Server, data: bytes, *, seconds: float = 0.3) -> tuple[socket.socket, Connection, int]:
-    """A connection that sends this over and over until nothing is taken any more, and never reads."""
+    """Send the bytes over and over on a connection until the server takes no more, and never read."""
     peer = socket.socket()
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     peer.setblocking(False)
@@ -54,7 +54,7 @@ async def _pour(server: Server, data: bytes, *, seconds: float = 0.3) -> tuple[s
 
 
 async def _until_still(server: Server) -> None:
-    """Until no request has begun for a moment: what waits is at its most."""
+    """Wait until no request has begun for a moment, when the most bytes wait."""
     ends_at, seen = time.monotonic() + 10, -1
     while seen != len(server.app.seen):
         assert time.monotonic() < ends_at, "requests are begun without end"

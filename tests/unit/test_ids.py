@@ -1,4 +1,4 @@
-"""Ids that carry their time: what a list is filtered by, instead of a column of its own."""
+"""Ids that carry their time, by which lists are filtered instead of by a column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages of other systems: what is a scored signal, what becomes of what is none, and what a full buffer drops."""
+"""Messages of other systems: scored signals are read, other messages dead-lettered, a full buffer drops some."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_the_documents_other_items_are_too(changes: dict[str, Any]) -> None:
 
 
 def test_positions_of_items_are_read_too() -> None:
-    """The kind: a way in that drops what our own lists say, so that a close that is passed on opened."""
+    """The kind: an import that drops a field of our own lists, so that a forwarded close becomes an opening."""
     closing = signal(
         event_type="CLOSE_SIGNAL", direction="long", action="sell", price=110, entry_price=109.5, commentary="Done."
     )

@@ -1,4 +1,4 @@
-"""The rankings against sorting everything anew, and what a provider is worth on each board."""
+"""The rankings against sorting everything anew, and a provider's value on each board."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading the quick way says of every document what marshmallow's own way says."""
+"""Quick loading has the same results and errors as marshmallow's own for every document."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SIGNAL = {
 
 
 class Inner(Schema):
-    """Something inside."""
+    """A nested schema."""
 
     at = Timestamp(required=True)
     kind = Choice(("a", "b"), load_default="a")
@@ -84,7 +84,7 @@ DOCUMENTS: list[Any] = [
 
 
 def outcome(schema: Schema, document: Any) -> Any:
-    """What loading brings: the value, or the messages."""
+    """Return the loaded value, or the messages."""
     try:
         return schema.load(document)
     except ValidationError as error:
@@ -92,7 +92,7 @@ def outcome(schema: Schema, document: Any) -> Any:
 
 
 def slow(schema: type[Schema]) -> Schema:
-    """The schema without the quick way."""
+    """Return the schema without quick loading."""
     return type(f"Slow{schema.__name__}", (schema,), {"load": marshmallow.Schema.load})()
 
 
@@ -190,7 +190,7 @@ class Query(QuerySchema):
 
 
 def known(value: Any) -> Any:
-    """Equal for the same values only: NaN for NaN, and not 1 for True or for 1.0."""
+    """Return a form that is equal for the same values only: NaN for NaN, and not 1 for True or for 1.0."""
     if isinstance(value, dict):
         return [(key, known(each)) for key, each in value.items()]
     return [known(each) for each in value] if isinstance(value, list) else (type(value), repr(value))
@@ -234,25 +234,25 @@ def test_valid_documents_are_loaded_without_marshmallow(monkeypatch: pytest.Monk
 
 
 class Hooked(Schema):
-    """With hooks that are not ours to run."""
+    """A schema with hooks that quick loading does not run."""
 
     a = Whole()
     b = Whole(attribute="c", load_default=1)
 
     @marshmallow.pre_load
     def double(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """Before."""
+        """Run before loading."""
         return {key: 2 * value for key, value in data.items()}
 
     @marshmallow.validates("a")
     def check(self, value: int, **_: Any) -> None:
-        """One field."""
+        """Validate one field."""
         if value > 4:
             raise ValidationError("much")
 
     @marshmallow.post_load(pass_original=True)
     def end(self, data: dict[str, Any], original: dict[str, Any], **_: Any) -> tuple[Any, Any]:
-        """With what there was."""
+        """Run after loading, with the original document."""
         return data, original
 
 
@@ -270,7 +270,7 @@ def test_refusals_of_a_last_hook_are_reported() -> None:
 
         @marshmallow.post_load
         def refuse(self, data: dict[str, Any], **_: Any) -> None:
-            """Always."""
+            """Refuse every document."""
             raise ValidationError({"a": ["no"]})
 
     assert outcome(Refusing(), {"a": 1}) == outcome(slow(Refusing), {"a": 1}) == {"a": ["no"]}

@@ -88,7 +88,7 @@ ACCESS_LINES: list[tuple[tuple[object, ...], str]] = [
 
 
 class Watch(logging.Handler):
-    """Sees records, and writes nothing."""
+    """A handler that collects records, and writes nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Watch(logging.Handler):
 
 
 async def access_lines(form: str, *others: logging.Handler) -> list[str]:
-    """What is written of ACCESS_LINES, without the time."""
+    """Return the written ACCESS_LINES, without the time."""
     stream = io.StringIO()
     configure_logging("INFO", form, stream=stream)
     for other in others:

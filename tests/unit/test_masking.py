@@ -31,7 +31,7 @@ PASSWORD = "p@ss:w0rd/Zk3vQ9"
 
 @pytest.fixture(autouse=True)
 def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the secrets of this module."""
+    """Mask the secrets of this module only."""
     for name, value in (("_protected", set()), ("_forms", set()), ("_pattern", None)):
         monkeypatch.setattr(masking, name, value)
     Settings.load(env_file=None).replace(
@@ -104,7 +104,7 @@ def test_a_password_that_is_a_word_does_not_take_the_word_out_of_every_text(pass
 
 
 def test_the_text_of_every_failure_that_is_stored_or_sent_is_masked() -> None:
-    """The kind: each way of an error's text out of the process masks for itself, or forgets to."""
+    """The kind: each place where an error's text leaves the process masks it by itself, or forgets to."""
     text = f"Illegal header value {(ODD + chr(10))!r}"
     letters = [
         ModelFailure("NETWORK_ERROR", text).message,

@@ -16,7 +16,7 @@ from schemas._people import DisplayName
 
 
 def alike(one: str, other: str) -> bool:
-    """As the owner of names compares them."""
+    """Compare two names as their owner does."""
     if name_key(one) == name_key(other):
         return True
     both_plain = is_plain_ascii(one) and is_plain_ascii(other)

@@ -107,7 +107,7 @@ async def test_a_caller_who_leaves_gives_the_place_back_only_when_the_thread_is_
 
 
 async def test_a_sender_of_many_waits_for_its_own_and_others_do_not() -> None:
-    """The kind of fault: one queue for all, so that whoever fills it decides how long everybody else waits."""
+    """The kind of fault: one queue for all clients, so that one client that fills it makes all others wait."""
     passwords = Passwords("pepper", threads=2, waiting_of_one=8, cost=CHEAP + 2)
     stored = await passwords.hash("correct horse")
     order: list[str] = []

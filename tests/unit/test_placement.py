@@ -1,4 +1,4 @@
-"""Where actors run: every actor once, whatever the groups, and words for groups that cannot be."""
+"""Placement: every actor runs once, whatever the groups, and impossible groups are refused with a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a record's changes is news to its person, and how a following is decided."""
+"""Which changes of a record are domain events to its user, and how a follow is decided."""
 
 from __future__ import annotations
 

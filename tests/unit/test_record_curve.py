@@ -1,4 +1,4 @@
-"""Test the daily curve against a plain reckoning in fractions, over random histories."""
+"""Test the daily curve against a plain computation in fractions, over random histories."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ EVENTS = st.lists(
 def test_a_random_history_is_what_fractions_say(
     days: Sequence[tuple[list[tuple[str, int, int, int]], int, int]],
 ) -> None:
-    """The plain reckoning keeps every unit's cash flows and asks each evening what all of them are worth."""
+    """The plain computation keeps every unit's cash flows and values all of them each evening."""
     book, plain = Book(), Plain()
     number = 0
     for index, (steps, btc, eth) in enumerate(days):

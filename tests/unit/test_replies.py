@@ -1,4 +1,4 @@
-"""Answers of commands as they lie in Postgres.
+"""Answers of commands as they are stored in Postgres.
 
 The kind of fault: what is read back from a store decides what the reader executes. A pickle in a table runs whatever it
 names in the process that reads it, so who can write one row of `actor_commands` owns every actor.

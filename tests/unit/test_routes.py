@@ -1,4 +1,4 @@
-"""The route table: what it finds, and what it refuses to be."""
+"""The route table: the look-up of routes, and the tables that it refuses."""
 
 from __future__ import annotations
 

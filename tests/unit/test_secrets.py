@@ -1,4 +1,4 @@
-"""No secret is public: what nobody gives is made once per data directory, and every process has the same."""
+"""No secret is public: one that is not set is made once per data directory, the same for every process."""
 
 from __future__ import annotations
 

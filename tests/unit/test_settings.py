@@ -35,7 +35,7 @@ PRODUCTION = {
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """No setting of the machine's."""
+    """Remove the machine's own settings."""
     for name, _, _ in describe_settings():
         monkeypatch.setenv(name, "")  # so that it is restored: loading a file writes into the environment
         monkeypatch.delenv(name)
@@ -254,7 +254,7 @@ def test_no_value_holds_a_control_character(environment: pytest.MonkeyPatch, cha
 def test_an_address_that_is_none_is_told_before_anybody_tries_it(
     environment: pytest.MonkeyPatch, name: str, given: str, expected: str
 ) -> None:
-    """The kind: settings that were taken as they came, and failed a minute later in a child or not at all."""
+    """The kind: settings that were not checked, and failed a minute later in a child or not at all."""
     [problem] = problems_of(environment, **{name: given})
     assert expected in problem
 

@@ -1,4 +1,4 @@
-"""Reads that are shared by those who ask at once: none is older than its question, each is made once."""
+"""Reads shared by simultaneous requests: none is older than its request, each is made once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemas.errors import DatabaseUnavailable
 
 
 class Source:
-    """Something to read, whose reads end when they are told to."""
+    """A source whose reads end when the test lets them."""
 
     def __init__(self) -> None:
         self.value = 0
@@ -26,7 +26,7 @@ class Source:
         return found
 
     async def open(self) -> None:
-        """Let those that have begun end."""
+        """Let the reads that have begun end."""
         await asyncio.sleep(0)
         self.gate.set()
         await asyncio.sleep(0)

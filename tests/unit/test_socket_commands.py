@@ -1,4 +1,4 @@
-"""What a Lens socket's client may say."""
+"""The messages that a Lens socket's client may send."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schemas.stream import DecisionFilter, Ping, Pong, SocketProblem, Subscribe,
 
 
 def problem(document: dict[str, Any]) -> tuple[str, str]:
-    """The error that a message is answered with."""
+    """Return the error that a message is answered with."""
     with pytest.raises(SocketProblem) as refused:
         parse_command(orjson.dumps(document).decode())
     return refused.value.code, refused.value.message

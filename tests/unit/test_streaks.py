@@ -1,4 +1,4 @@
-"""Days in a row: over midnights, over clocks that are put forward and back, over moves between zones."""
+"""Streaks: over midnights, clock changes, and moves between time zones."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_journey_there_and_back_does_not_break_either() -> None:
     ],
 )
 def test_a_hop_over_dates_is_a_day_only_with_a_midnight_in_between(at: str, first: str, then: str, days: int) -> None:
-    """The kind: a number of days that comes from names of days, not from time that has passed."""
+    """The kind: a number of days that is counted by calendar dates, not by the time that has passed."""
     begun, _ = record(None, local("UTC", at), first)
     for seconds in (60, 90, 120):
         begun, ended = record(begun, local("UTC", at) + timedelta(seconds=seconds), then)
@@ -134,7 +134,7 @@ def test_hopping_between_zones_and_back_loses_no_day_and_gains_none() -> None:
 
 
 def test_the_zones_of_a_whole_day_make_no_more_than_the_dates_of_it() -> None:
-    """Whoever chases midnight around the earth sees one every hour; each date of them counts once."""
+    """A user who changes zones can see a midnight every hour; each date counts once."""
     streak: Streak | None = None
     begin = local("UTC", "2026-01-01 00:30")
     for hour in range(48):
@@ -145,7 +145,7 @@ def test_the_zones_of_a_whole_day_make_no_more_than_the_dates_of_it() -> None:
 
 
 def test_a_streak_of_dates_alone_goes_on() -> None:
-    """As it was stored before there were instants."""
+    """Streaks were stored with dates only, before instants were added."""
     old = Streak(5, 7, date(2026, 1, 1), date(2026, 1, 5), date(2026, 1, 5), "Europe/Vienna")
     assert record(old, local("Europe/Vienna", "2026-01-05 20:00"), "Europe/Vienna")[0].current == 5
     assert record(old, local("Europe/Vienna", "2026-01-06 00:00"), "Europe/Vienna")[0].current == 6

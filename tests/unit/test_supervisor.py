@@ -1,4 +1,4 @@
-"""Order, restarts and the end, with children that cost nothing."""
+"""The supervisor's order of starts, restarts and ends, with cheap children."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PATIENT = "trap 'echo asked; exit 0' TERM; echo up $$; while :; do sleep 0.02; d
 
 @dataclass
 class World:
-    """What the stand-in services have in common: the instance, and the story of what happened to them."""
+    """The stand-in services' instance, and the log of what happened to them."""
 
     instance: Instance
     story: list[str] = field(default_factory=list)
@@ -220,7 +220,7 @@ SLOW = "trap 'sleep 1; echo drained; exit 0' TERM; echo up $$; while :; do sleep
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_signals_of_one_moment_are_one_wish(world: World, second: signal.Signals) -> None:
-    """The kind: one wish to end that comes by several ways is taken for impatience, and streams are cut."""
+    """The kind: one request to stop that arrives several times counts as impatience, and streams are cut."""
     async with supervised(world, Plan([world.service("gateway", SLOW)])) as running:
         for number in (signal.SIGTERM, second, second, signal.SIGINT):
             os.kill(os.getpid(), number)
@@ -272,7 +272,7 @@ async def test_orphans_that_end_are_reaped(tmp_path: Path) -> None:
 
 
 def _start_unknown_child() -> int:
-    """One that no `Child` knows of, as an orphan that was handed to us."""
+    """Start a child without a `Child`, like an orphan that this process inherits."""
     return os.posix_spawn("/bin/true", ["true"], {})
 
 
@@ -331,7 +331,7 @@ def test_a_lock_that_cannot_be_read_is_nobodys(tmp_path: Path) -> None:
 
 
 def test_logs_are_their_owners_whatever_the_umask_and_whoever_made_them(tmp_path: Path) -> None:
-    """The kind: a file that is as open as the umask of whoever starts the server leaves it."""
+    """The kind: a file whose mode depends on the umask of the user who starts the server."""
     before = os.umask(0)
     try:
         instance = Instance(tmp_path / "data")

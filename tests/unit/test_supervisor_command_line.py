@@ -1,4 +1,4 @@
-"""The command line: faults are told all at once, in words, and before anything starts."""
+"""The command line: faults are reported all at once, in words, and before anything starts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.services import REPOSITORY, free_ports
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """No setting of the machine's, and free ports."""
+    """Remove the machine's own settings, and set free ports."""
     for name, _, _ in describe_settings():
         monkeypatch.delenv(name, raising=False)
     port, dashboard_port = free_ports(2)
@@ -31,7 +31,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Monke
 
 
 def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run it in `folder`, with its data below."""
+    """Run the command in `folder`, with its data below."""
     environment = {**inherited_environment(), "DATA_DIR": str(folder / "data"), **settings}
     command = [sys.executable, str(REPOSITORY / "run.py"), *arguments]
     return subprocess.run(
@@ -92,7 +92,7 @@ def test_a_data_directory_that_cannot_be_is_told_with_everything_else(tmp_path: 
 
 @pytest.mark.parametrize("command", ["serve", "doctor"])
 def test_names_that_only_the_code_knows_are_told_with_whatever_else_is_wrong(tmp_path: Path, command: str) -> None:
-    """The kind: a setting that names something of ours, which only a process of the server can miss."""
+    """The kind: a setting that names something in the code, so that only a server process notices a wrong name."""
     (tmp_path / ".env").write_text("LENS_RETRYS=1\n")
     faults = {"RATE_LIMITS": "GET /api/signal=3", "ACTOR_PLACEMENT": "own=prviders", "PORT": "x", "LENS_RETRIE": "2"}
     done = run(tmp_path, command, **faults, ENVIRONMENT="production", GITHUB_CLIENT_ID="x")

@@ -1,4 +1,4 @@
-"""Texts of others are stored and sent with what Postgres or UTF-8 cannot hold escaped."""
+"""Texts from outside are stored and sent with characters escaped that Postgres or UTF-8 cannot hold."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ESCAPED = "nothing \\u0000 there, half \\ud800 of a pair"
 
 
 def error_message(error: AppError) -> str:
-    """The message of a response, which is encoded by a library that refuses half of a pair."""
+    """Return the message of a response, which is encoded by a library that refuses a lone surrogate."""
     message: str = orjson.loads(orjson.dumps(error_body(error, "r")))["error"]["message"]
     return message
 

@@ -20,7 +20,7 @@ class Point(Value):
 
 
 class Marked(Point):
-    """A value that has more."""
+    """A value with a further field."""
 
     mark: str = ""
 

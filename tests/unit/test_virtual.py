@@ -1,4 +1,4 @@
-"""Virtual actors without a database: turns, and the decisions of a batch against a model."""
+"""Virtual actors without a database: locks by key, and the decisions of a batch against a model."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ batches = st.lists(st.tuples(st.sampled_from([*KEYS, "unknown"]), messages), max
 
 
 def model(states: dict[str, int], batch: list[tuple[str, Message[Any]]]) -> list[Any]:
-    """What a batch does, said as plainly as possible: one message after another."""
+    """Apply a batch in the simplest way: one message after another."""
     replies: list[Any] = []
     for key, message in batch:
         if key == "unknown":
@@ -149,12 +149,12 @@ def model(states: dict[str, int], batch: list[tuple[str, Message[Any]]]) -> list
 
 
 def kind(reply: Any) -> Any:
-    """An error by its class."""
+    """Return an error's class, or the value."""
     return type(reply) if isinstance(reply, AppError) else reply
 
 
 class Saved(Counters):
-    """Counters whose save writes to a list, and refuses a total that the database would."""
+    """Counters that save to a list, and refuse a total that the database would refuse."""
 
     limit = 10**9
 

@@ -1,6 +1,6 @@
 """Compares an answer with the document's example: every name is there, and filled wherever the example fills it.
 
-Of a list, something in it must fill each: what people leave out, an avatar or a comment, is no difference.
+Of a list, at least one item must fill each field: an optional one, such as an avatar, may be empty in others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _FREE = frozenset({"filters"})  # an object that is the user's own
 
 
 def lacking(example: Any, actual: Any, path: str = "") -> list[str]:
-    """Each place where `actual` is not as the example is. More than the example has is allowed: the contract adds."""
+    """Return each path that `actual` lacks. Fields beyond the example are allowed: the contract adds some."""
     return list(_compare(example, actual, path))
 
 
@@ -73,7 +73,7 @@ def _list(example: list[Any], actual: Any, path: str) -> Iterator[str]:
 
 
 def _over(example: Any, items: list[Any], path: str) -> list[str]:
-    """What no item of the example's kind has: what one has is shown, whatever somebody has left out in another."""
+    """Return the paths that every item of the example's kind lacks: one item that fills a path suffices."""
     alike = [each for each in items if _same_kind(example, each)]
     if not alike:
         return [f"{path}: none of its kind"]
@@ -81,20 +81,20 @@ def _over(example: Any, items: list[Any], path: str) -> list[str]:
 
 
 def common(findings: Iterable[list[str]]) -> list[str]:
-    """Those of the shortest list whose places are in each of the others, too, whatever is wrong there."""
+    """Return the differences of the shortest list whose paths occur in each other list, too, with any difference."""
     ordered = sorted(findings, key=len)
     places = [{each.partition(": ")[0] for each in found} for found in ordered]
     return [each for each in ordered[0] if all(_is_within(each.partition(": ")[0], others) for others in places)]
 
 
 def _is_within(place: str, lacking_places: set[str]) -> bool:
-    """Whether it is one of them, or within one: of what is null, nothing is there."""
+    """Return whether the path is one of them, or within one: below a null everything is missing."""
     names = place.split(".")
     return any(".".join(names[:count]) in lacking_places for count in range(1, len(names) + 1))
 
 
 def _same_kind(example: Any, actual: Any) -> bool:
-    """Whether they may be compared: what tells kinds apart is the same, and of constants it is the example's own."""
+    """Return whether two items may be compared: their kinds are the same, and constants are the example's own."""
     if not isinstance(example, dict) or not isinstance(actual, dict):
         return type(example) is type(actual)
     names = ("asset_type", "streak_type", "type", "status")

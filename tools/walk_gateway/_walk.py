@@ -1,4 +1,4 @@
-"""The way through the document as its readers would go it: as a provider that others follow, and as one who follows."""
+"""Walk through the public document as two users: a provider with followers, and a follower."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _MOST_SAID = 10  # signals that are looked at in full
 
 
 async def walk(url: str) -> Findings:
-    """Every row of the document, once; on a server that `run.py demo` has filled."""
+    """Walk every row of the document once, on a server that `run.py demo` has filled."""
     host = Host(url, Emails(Path("nowhere")), lambda text: None)
     try:
         return await Walk(host).run()
@@ -50,7 +50,7 @@ async def walk(url: str) -> Findings:
 
 
 class Walk:
-    """One walk. Each step is for itself: what goes wrong in one is told, and the next is taken."""
+    """One walk. Steps are independent: a fault in one is reported, and the next one runs."""
 
     def __init__(self, host: Host) -> None:
         self.findings = Findings(ROWS)
@@ -61,7 +61,7 @@ class Walk:
         self._novice = DemoClient(host, FOLLOWERS[8])
 
     async def run(self) -> Findings:
-        """All steps in order."""
+        """Run all steps in order."""
         providers = (await self._anybody.get("/api/providers?limit=100"))["providers"]
         assert KING in [each["display_name"] for each in providers], "fill the server first: run.py demo --once"
         for each in (self._king, self._fan, self._novice):
@@ -102,7 +102,7 @@ class Walk:
         self._note("GET /api/providers/{}/signals", lacking(crypto, theirs))
 
     async def one_signal(self) -> None:
-        """The list's three kinds, whatever is newest; and in full those that most was said of."""
+        """Check the newest signal of each of the list's three kinds; and in full those with most comments."""
         page = EXAMPLES["GET /api/signals response 200"]
         found: list[str] = []
         listed: list[dict[str, Any]] = []
@@ -171,7 +171,7 @@ class Walk:
         await self._king.post("/api/referrals/custom-code", {"code": "KING42"})
 
     async def stream(self) -> None:
-        """A signal that is published while we listen, and the heartbeat after it."""
+        """Read a signal that is published while the stream is open, and the heartbeat after it."""
         async with (
             aiohttp.ClientSession() as session,
             asyncio.timeout(_HEARTBEAT_SECONDS),
@@ -203,7 +203,7 @@ class Walk:
     # --- two people
 
     async def at_once(self) -> None:
-        """What one does the other sees: the follow, the rank, the reaction, the comment."""
+        """Check that each user sees the other's follow, rank, reaction and comment."""
         king, fan = self._king, self._fan
         profile, board = f"/api/providers/{king.user_id}", "/api/leaderboards/followers?limit=100"
         before = (await king.get(profile))["stats"]["follower_count"]
@@ -245,7 +245,7 @@ class Walk:
         return (await who.ask(method, _path(route, *values) + query)).json
 
     async def _send(self, who: DemoClient, route: str, statuses: set[int], *values: object) -> Any:
-        """The document's request, as it stands. What is there already may be said so."""
+        """Send the document's request as it stands; a conflict is fine where the thing exists already."""
         method = route.partition(" ")[0]
         example = EXAMPLES.get(f"{route} request 0")
         try:
@@ -264,7 +264,7 @@ class Walk:
 
 
 def _most_said(signals: list[dict[str, Any]]) -> list[str]:
-    """The ids of those with most comments."""
+    """Return the ids of the signals with most comments."""
     ordered = sorted(signals, key=lambda each: each["comment_count"], reverse=True)
     return [each["id"] for each in ordered[:_MOST_SAID]]
 

@@ -1,4 +1,4 @@
-"""Asks the server, from wherever it is told to, and keeps the findings of the walk."""
+"""Send requests to the server, from a given address, and keep the findings of the walk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BASE = "/api/v1"
 
 @dataclass
 class Answer:
-    """What came back; `json` is None where it is none."""
+    """A response; `json` is None if its body is no JSON."""
 
     status: int
     headers: HTTPHeaders
@@ -28,11 +28,11 @@ class Answer:
     text: str
 
     def expected(self, status: int) -> list[str]:
-        """The difference, if it has another status."""
+        """Return a difference if the answer has another status."""
         return [] if self.status == status else [f"status {self.status} instead of {status}: {self.text[:200]}"]
 
     def problem(self, status: int, code: str, field_name: str | None = None) -> list[str]:
-        """What is wrong with it as an error of that code, about that field."""
+        """Return the differences from an error of that code, about that field."""
         if found := self.expected(status):
             return found
         error = self.json["error"]
@@ -48,7 +48,7 @@ class Answer:
 
 
 class Client:
-    """A client of one server. `forwards`: the server believes who we say that we are."""
+    """A client of one server. `forwards`: the server trusts this client's X-Forwarded-For."""
 
     def __init__(self, url: str, *, forwards: bool) -> None:
         self._url = url
@@ -58,7 +58,7 @@ class Client:
         self.address = next(self._addresses)
 
     def move(self) -> None:
-        """Be somebody else from now on."""
+        """Send from another address from now on."""
         self.address = next(self._addresses)
 
     async def ask(
@@ -72,7 +72,7 @@ class Client:
         patient: bool = True,
         **query: object,
     ) -> Answer:
-        """One request below BASE; a `patient` client that is told to slow down waits and asks again."""
+        """Send one request below BASE; a `patient` client waits and repeats it after a 429."""
         target = self._url + BASE + path + ("?" + urlencode(query) if query else "")
         fields = {"Content-Type": "application/json"} if body is not None else {}
         fields |= headers or {}
@@ -91,15 +91,15 @@ class Client:
             return Answer(response.code, response.headers, orjson.loads(text) if is_json and text else None, text)
 
     async def get(self, path: str, **query: object) -> Answer:
-        """GET."""
+        """Send a GET request."""
         return await self.ask("GET", path, **query)  # type: ignore[arg-type]  # a query names no option of ours
 
     async def post(self, path: str, body: Any, **headers: str) -> Answer:
-        """POST."""
+        """Send a POST request."""
         return await self.ask("POST", path, body, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
     async def until(self, path: str, field_name: str, *values: Any, seconds: float = 30.0) -> Any:
-        """The document at `path` when its field has one of these values."""
+        """Return the document at `path` once its field has one of these values."""
         deadline, pause = time.monotonic() + seconds, 0.1
         while True:
             answer = await self.get(path)
@@ -110,7 +110,7 @@ class Client:
             pause = min(1.0, 1.3 * pause)  # a minute of this stays under the limit of 60
 
     async def socket(self) -> Socket:
-        """An open WebSocket."""
+        """Open a WebSocket."""
         url = f"ws{self._url.removeprefix('http')}{BASE}/ws/stream"
         fields = {"X-Forwarded-For": self.address} if self._forwards else {}
         return Socket(await websocket_connect(HTTPRequest(url, headers=fields, connect_timeout=10)))
@@ -127,7 +127,7 @@ class Socket:
         await self.connection.write_message(orjson.dumps(message).decode())
 
     async def hear(self, kind: str, *, seconds: float = 10.0) -> Any:
-        """The next message of that type; others are passed over."""
+        """Return the next message of that type; others are skipped."""
         async with asyncio.timeout(seconds):
             while True:
                 text = await self.connection.read_message()
@@ -139,7 +139,7 @@ class Socket:
 
 @dataclass
 class Findings:
-    """What was found for each row: nothing, differences, or why it cannot be shown here."""
+    """The findings for each row: nothing, differences, or why it cannot be shown here."""
 
     rows: Sequence[str]
     found: dict[str, list[str]] = field(default_factory=dict)
@@ -147,28 +147,28 @@ class Findings:
     troubles: list[str] = field(default_factory=list)
 
     def add(self, row: str, *found: Sequence[str]) -> None:
-        """What was found for a row, in addition to what was found before."""
+        """Add findings to a row."""
         assert row in self.rows, f"the document has no row {row!r}"
         self.found.setdefault(row, []).extend(text for each in found for text in each)
 
     def skip(self, row: str, reason: str) -> None:
-        """A row that cannot be shown on this server."""
+        """Note that a row cannot be shown on this server, and why."""
         assert row in self.rows, f"the document has no row {row!r}"
         self.not_shown[row] = reason
 
     def of(self, row: str) -> list[str]:
-        """The differences of a row; that it was not walked is one."""
+        """Return the differences of a row; a row that was not walked is one."""
         if row in self.found:
             return self.found[row]
         return [] if row in self.not_shown else ["not walked"]
 
     @property
     def differences(self) -> list[str]:
-        """All of them, and what went wrong on the way."""
+        """Return all differences, and the faults of the walk itself."""
         return [f"{row}: {each}" for row in self.rows for each in self.of(row)] + self.troubles
 
     def table(self) -> str:
-        """A line for each row, and for each of its differences."""
+        """Return a line for each row, and for each of its differences."""
         width = max(map(len, self.rows))
         lines = []
         for row in self.rows:

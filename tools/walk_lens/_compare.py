@@ -56,7 +56,7 @@ EXTENSIONS: Mapping[str, frozenset[str]] = {
 
 
 def differences(example: Any, actual: Any, *, path: str = "", what: str = "") -> list[str]:
-    """Each way in which `actual` is not of the example's form. `what` names the extension of its top level."""
+    """Return each difference of `actual` from the example's form. `what` names the extension of its top level."""
     return list(_compare(example, actual, path, what))
 
 
@@ -124,7 +124,7 @@ def _list(example: list[Any], actual: Any, path: str) -> Iterator[str]:
 
 
 def _counterpart(example: list[Any], actual: Any) -> Any:
-    """The item of the example that an item is like: a step of the timeline is like the one of the same status."""
+    """Return the example's item to compare with: of a timeline, the step of the same status."""
     if not example:
         return "text"
     same = [each for each in example if isinstance(each, dict) and isinstance(actual, dict) and _same(each, actual)]

@@ -12,7 +12,7 @@ NEEDS_OWN_WORLD = "a neighbour of the server must be broken (walk without a URL)
 
 
 class DeadLetters(Steps):
-    """Goes first: what the market has once answered is of use for a while."""
+    """The steps about dead letters; they go first, since the market's answers are reused for a while."""
 
     async def dead_letters(self) -> None:
         if self.own is None:
@@ -34,7 +34,7 @@ class DeadLetters(Steps):
         await self.parameters("/dlq", item)
 
     async def dead_letters_found(self) -> None:
-        """On a server that is not ours: read what there is, change nothing."""
+        """Read the queue and change nothing, on a server that is not the walk's own."""
         page = await self.client.get("/dlq")
         for row in self.document.rows:
             if "/dlq/{}/" in row and row != self.document.rows[row]:
@@ -65,7 +65,7 @@ class DeadLetters(Steps):
         self.example_of("POST /dlq/{}/retry", 400, retried, what="problem")
 
     async def retry(self, event_id: str, entry: dict[str, Any]) -> None:
-        """Once while the market is still broken, then until it has been published."""
+        """Retry once while the market is still broken, then until the event has been published."""
         assert self.own is not None
         path, row = f"/dlq/{entry['id']}", f"POST {BASE}/dlq/{{}}/retry response 200"
         answer = await self.client.ask("POST", f"{path}/retry")
@@ -89,6 +89,6 @@ class DeadLetters(Steps):
         self.findings.add(row, self.same("resolution_note", {"resolution_note": "Resolved by retry"}, resolved))
 
     def payload(self, name: str, payload: dict[str, Any]) -> list[str]:
-        """A field of the raw signal, as it was posted."""
+        """Return a field of the raw signal, as it was posted."""
         expected = {**self.example, "symbol": BROKEN_SYMBOL}
         return [] if name == "ts_utc" else self.same(name, expected, payload)

@@ -1,4 +1,4 @@
-"""What the document promises, as a list of rows: examples, parameters, headers, error codes, messages, security."""
+"""The document's promises as a list of rows: examples, parameters, headers, error codes, messages, security."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class Document:
     rows: dict[str, Any] = field(default_factory=dict)
 
     def example(self, route: str, kind: str, status: int = 0) -> Any:
-        """The JSON example of a route, as `example("GET /events", "response", 200)`."""
+        """Return the JSON example of a route, as `example("GET /events", "response", 200)`."""
         method, _, path = route.partition(" ")
         return self.rows[f"{anonymous(f'{method} /api/v1{path}')} {kind} {status}"]
 
     def parameters(self, route: str) -> dict[str, list[str]]:
-        """The lines of a route's table of query parameters: name, type, default and description."""
+        """Return the lines of a route's table of query parameters: name, type, default and description."""
         prefix = f"GET /api/v1{route} parameter "
         return {name.removeprefix(prefix): cells for name, cells in self.rows.items() if name.startswith(prefix)}
 
 
 def read_document() -> Document:
-    """Every row of the document. What it names twice is one row."""
+    """Return every row of the document; a row that is named twice is returned once."""
     document = Document()
     shown: dict[str, list[tuple[str, Any]]] = {}
     for example in examples():

@@ -1,4 +1,4 @@
-"""The query parameters of the lists: what a value lets through, what matches nothing, what is refused."""
+"""The query parameters of the lists, with values that match, that match nothing, and that are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NO_TIMES = ("yesterday", "2024-01-15T10:30:00")  # the second has no offset
 
 @dataclass(frozen=True)
 class Filter:
-    """`good` matches something, and all that comes back `fits`; `nothing` is valid and matches nothing."""
+    """A filter: `good` matches items that all satisfy `fits`; `nothing` is valid and matches nothing."""
 
     good: object
     fits: Callable[[Any], bool]
@@ -23,7 +23,7 @@ class Filter:
 
 
 def filters_of(route: str, item: Mapping[str, Any]) -> dict[str, Filter]:
-    """The filters of a list, with values that let `item`, one of its own, through."""
+    """Return the filters of a list, with values that let `item`, one of its own, through."""
     plain = {
         "/events": {"symbol": "NOSUCH", "event_type": None, "source": "no such source", "status": None},
         "/decisions": {"model": None, "symbol": "NOSUCH", "event_type": None, "decision": None},

@@ -1,4 +1,4 @@
-"""What every step of the walk does: post a signal, hold an answer to an example, try a list's query parameters."""
+"""Actions of every step: post a signal, compare an answer with an example, try a list's query parameters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tools.walk_lens._world import OwnWorld, World
 
 
 class Steps:
-    """A world, the document, and what has been found so far."""
+    """A base of steps: the world, the document, and the findings so far."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -23,13 +23,13 @@ class Steps:
         self.example: dict[str, Any] = self.document.example("POST /signals", "request")
 
     async def submit(self, **changes: Any) -> str:
-        """Post the example with these changes; the event's id."""
+        """Post the example with these changes; return the event's id."""
         answer = await self.client.post("/signals", {**self.example, **changes})
         assert answer.status == 201, answer.text
         return str(answer.json["event_id"])
 
     def example_of(self, route: str, status: int, answer: Answer, *, what: str = "") -> None:
-        """Hold an answer to the route's example of that status."""
+        """Compare an answer with the route's example of that status."""
         method, _, path = route.partition(" ")
         row = f"{method} {BASE}{path} response {status}"
         found = answer.expected(status)
@@ -42,13 +42,13 @@ class Steps:
         self.findings.add(f"message: {name}", differences(self.message(name), heard))
 
     def same(self, name: str, expected: Any, actual: Any) -> list[str]:
-        """The difference, if a field has another value."""
+        """Return a difference if a field has another value."""
         if actual.get(name) == expected[name]:
             return []
         return [f"{name}: {actual.get(name)!r} instead of {expected[name]!r}"]
 
     async def parameters(self, route: str, item: dict[str, Any]) -> None:
-        """Every line of the table of a list's parameters; `item` is one of the list's."""
+        """Check every line of the table of a list's parameters; `item` is one of the list's."""
         filters = filters_of(route, item)
         for name, cells in self.document.parameters(route).items():
             self.client.move()

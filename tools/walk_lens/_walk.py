@@ -1,4 +1,4 @@
-"""The way through the document, section by section: real signals are posted, and what comes of them is read."""
+"""Walk through the document, section by section: post real signals, and read their results."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ HEARTBEAT_SECONDS = 45.0  # the server pings every 30 s
 
 
 async def walk(world: World, *, heartbeat: bool = True) -> Findings:
-    """Every row, once; without `heartbeat` the half minute until the server's own ping is not waited for."""
+    """Walk every row once; without `heartbeat`, skip the half minute until the server's own ping."""
     return await Walk(world, heartbeat=heartbeat).run()
 
 
 class Walk(DeadLetters):
-    """One walk. Each step is for itself: what goes wrong in one is told, and the next is taken."""
+    """One walk. Steps are independent: a fault in one is reported, and the next one runs."""
 
     def __init__(self, world: World, *, heartbeat: bool) -> None:
         super().__init__(world)
         self._heartbeat = heartbeat
 
     async def run(self) -> Findings:
-        """All steps in order: the last ones leave the server broken, if it is our own."""
+        """Run all steps in order: the last ones leave the server broken, if it is the walk's own."""
         idle = await self.client.socket()  # hears the server's ping while the rest is walked
         steps: tuple[Callable[[], Awaitable[None]], ...] = (
             self.dead_letters, self.health, self.methods, self.submission, self.socket, self.events, self.decisions,
@@ -151,7 +151,7 @@ class Walk(DeadLetters):
         await self.parameters("/events", item)
 
     def story(self, event: dict[str, Any]) -> list[str]:
-        """What must be so in our own world, beyond the form: the example's own values, but for ids and times."""
+        """Compare the example's own values, but for ids and times; only in the walk's own world."""
         names = ("event_type", "symbol", "signal_direction", "entry_price", "size", "liquidation_price", "source")
         example = self.document.example("GET /events/{}", "response", 200)
         found = [text for name in names for text in self.same(name, example, event)]

@@ -1,4 +1,4 @@
-"""What the walk walks on: a server that runs somewhere, or a system of its own whose neighbours it can break."""
+"""The servers to walk on: one that runs already, or an own system whose dependencies can be broken."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ GEMINI_CONFIDENCE = 0.72  # in the document's example of an event
 
 @dataclass
 class World:
-    """A server at `url` of which nothing else is known."""
+    """A server at `url`, without any access to its dependencies."""
 
     url: str
 
 
 class OwnWorld(World):
-    """A whole system whose models answer as the document's do, and whose neighbours can be lost.
+    """A whole system whose models answer as the document's do, and whose dependencies can be broken.
 
     It believes this machine's X-Forwarded-For, so that a request can come from anywhere.
     """
@@ -41,17 +41,17 @@ class OwnWorld(World):
         self._postgres = postgres
 
     def break_market(self) -> None:
-        """No data of BROKEN_SYMBOL can be had from now on."""
+        """Let the market data of BROKEN_SYMBOL fail from now on."""
         self._venue.fault(venue_answers(503), coin=BROKEN_SYMBOL)
         self._venue.fault(edited(self._venue, lambda mids: mids.update({BROKEN_SYMBOL: None})), "allMids")
 
     def mend_market(self) -> None:
-        """Everything can be had again."""
+        """Let all market data be available again."""
         self._venue.mend()
 
     @asynccontextmanager
     async def without_table(self, name: str) -> AsyncIterator[None]:
-        """A table has another name for a while, as after a migration that went wrong."""
+        """Rename a table for a while, as after a migration that went wrong."""
         conn = await asyncpg.connect(self._database_url)
         try:
             await conn.execute(f"ALTER TABLE {name} RENAME TO {name}_away")
@@ -63,13 +63,13 @@ class OwnWorld(World):
             await conn.close()
 
     async def lose_postgres(self) -> None:
-        """Postgres ends, for good."""
+        """End Postgres for good."""
         await asyncio.to_thread(self._postgres.close)
 
 
 @asynccontextmanager
 async def own_world(root: Path) -> AsyncIterator[OwnWorld]:
-    """Start it under `root`; it takes some 20 s."""
+    """Start an own world under `root`, which takes some 20 s."""
     async with AsyncExitStack() as stack:
         postgres = stack.enter_context(ExitStack())
         database_url = postgres.enter_context(postgres_server(root / "postgres"))

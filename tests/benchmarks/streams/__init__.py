@@ -1,1 +1,1 @@
-"""Measures the streams side by side with others' servers: `python -m tests.benchmarks.streams --help`."""
+"""Measure the streams side by side with other servers: `python -m tests.benchmarks.streams --help`."""

@@ -100,7 +100,7 @@ def _end(task: asyncio.Task[int]) -> None:
 
 
 def main() -> int:
-    """The command line."""
+    """Parse the command line, and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="a minute instead of four, with fewer connections")
     parser.add_argument("--check", action="store_true", help="fail when a target is missed")

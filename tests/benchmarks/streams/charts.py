@@ -33,7 +33,7 @@ LOAD = f"{STEADY_CLIENTS:,} clients × {RATE} signals/s"
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """Draw what was measured; the files that were written, none unless everything was measured."""
+    """Draw the figures; return the files that were written: none unless everything was measured."""
     if not (results.idle and results.steady and results.burst and results.bystanders):
         return []
     with plt.rc_context(STYLE):

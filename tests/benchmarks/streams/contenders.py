@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is started, what it lacks to be started, and how it is given signals."""
+"""The servers that are compared: each one's start, missing programs, and publishing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NOTE = "x" * (900 - len(END)) + END[:-2].decode()  # with the rest, 1 kB
 
 @dataclass(frozen=True)
 class Backends:
-    """What servers share: a database, a Redis, a folder for temporary files."""
+    """The services that the servers share: a database, a Redis, a folder for temporary files."""
 
     settings: Settings
     folder: Path
@@ -70,7 +70,7 @@ class Contender(ABC):
     @classmethod
     @abstractmethod
     def missing(cls) -> str | None:
-        """What has to be installed before it can be started; None if it is all there."""
+        """Return what has to be installed before the start; None if nothing is missing."""
 
     @classmethod
     @abstractmethod
@@ -78,7 +78,7 @@ class Contender(ABC):
         """Start it."""
 
     async def prepare(self, count: int) -> list[FeedSignal]:
-        """Signals that come next; what a server needs to have before it is told of them is done."""
+        """Store the signals that come next, if the server needs that before they are published."""
         first = self._place + 1
         self._place += count
         return [_item(place, draft()) for place in range(first, first + count)]
@@ -88,11 +88,11 @@ class Contender(ABC):
         """Publish them, all at once."""
 
     async def settle(self, clients: int) -> None:  # noqa: B027 - most have nothing to wait for
-        """Wait until that many clients would be sent what is published now."""
+        """Wait until that many clients would receive a signal that is published now."""
 
 
 def draft() -> Draft:
-    """A signal of 1 kB."""
+    """Return a signal of 1 kB."""
     return Draft(provider_id=ALICE, note=NOTE)
 
 
@@ -117,13 +117,13 @@ class TradeStream(Contender):
 
     @classmethod
     def missing(cls) -> str | None:
-        """Nothing."""
+        """Return None: nothing has to be installed."""
         return None
 
     @classmethod
     @asynccontextmanager
     async def start(cls, backends: Backends) -> AsyncIterator[TradeStream]:
-        """A gateway process."""
+        """Start a gateway process."""
         settings = backends.settings
         assert settings.database_url is not None
         assert settings.redis_url is not None
@@ -143,7 +143,7 @@ class TradeStream(Contender):
         return [item for item, _ in self._publisher.published]
 
     async def tell(self, items: Sequence[FeedSignal]) -> None:
-        """One message to Redis, as the publish stage's."""
+        """Publish one message to Redis, as the publish stage does."""
         await self._publisher.tell(items)
 
 
@@ -155,11 +155,11 @@ class _OverRedis(Contender):
 
     @classmethod
     def channel(cls) -> str:
-        """Its Redis channel."""
+        """Return its Redis channel."""
         return f"{CHANNEL}:{cls.name}"
 
     async def tell(self, items: Sequence[FeedSignal]) -> None:
-        """Messages to Redis, in one go."""
+        """Publish the messages to Redis in one pipeline."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for item in items:
                 pipe.publish(self.channel(), item.data)
@@ -167,7 +167,7 @@ class _OverRedis(Contender):
 
 
 class FastApi(_OverRedis):
-    """The server that the document sketches: a Redis subscription for each client."""
+    """The server that the public document sketches: a Redis subscription for each client."""
 
     name = "fastapi"
     title = "FastAPI + sse-starlette"
@@ -177,14 +177,14 @@ class FastApi(_OverRedis):
 
     @classmethod
     def missing(cls) -> str | None:
-        """Python packages."""
+        """Return the missing Python packages."""
         absent = [name for name in ("fastapi", "sse_starlette", "uvicorn") if importlib.util.find_spec(name) is None]
         return f"the Python packages {', '.join(absent)} (`make bench-peers`)" if absent else None
 
     @classmethod
     @asynccontextmanager
     async def start(cls, backends: Backends) -> AsyncIterator[FastApi]:
-        """uvicorn with one worker, on uvloop and httptools."""
+        """Start uvicorn with one worker, on uvloop and httptools."""
         url, [port] = backends.settings.redis_url, free_ports(1)
         assert url is not None
         command = python("tests.benchmarks.streams.peers.fastapi_server", str(port), url, cls.channel())
@@ -197,7 +197,7 @@ class FastApi(_OverRedis):
                 await redis.aclose()
 
     async def settle(self, clients: int) -> None:
-        """A client that has been answered may not be subscribed yet."""
+        """Wait until all clients are subscribed: one that has been answered may not be yet."""
         async with asyncio.timeout(60):
             while True:
                 [(_, subscribed)] = await self._redis.pubsub_numsub(self.channel())
@@ -215,7 +215,7 @@ class BetterSse(_OverRedis):
 
     @classmethod
     def missing(cls) -> str | None:
-        """Node, npm packages."""
+        """Return the missing Node or npm packages."""
         if shutil.which("node") is None:
             return "node"
         absent = [name for name in ("better-sse", "redis") if not (PEERS_FOLDER / "node_modules" / name).is_dir()]
@@ -224,7 +224,7 @@ class BetterSse(_OverRedis):
     @classmethod
     @asynccontextmanager
     async def start(cls, backends: Backends) -> AsyncIterator[BetterSse]:
-        """One Node process."""
+        """Start one Node process."""
         url, [port] = backends.settings.redis_url, free_ports(1)
         assert url is not None
         script, environment = str(HERE / "peers" / "better_sse.mjs"), {"BENCH_PEERS": str(PEERS_FOLDER)}
@@ -250,7 +250,7 @@ class Nchan(Contender):
 
     @classmethod
     def missing(cls) -> str | None:
-        """nginx and its module."""
+        """Return the missing nginx or module."""
         if _nginx() is None or _nchan_module() is None:
             return "nginx with nchan (Debian: `apt-get install nginx libnginx-mod-nchan`)"
         return None
@@ -258,7 +258,7 @@ class Nchan(Contender):
     @classmethod
     @asynccontextmanager
     async def start(cls, backends: Backends) -> AsyncIterator[Nchan]:
-        """A master and a worker."""
+        """Start a master and a worker."""
         program, [port] = _nginx(), free_ports(1)
         assert program is not None
         folder = backends.folder / f"nchan-{port}"
@@ -277,7 +277,7 @@ class Nchan(Contender):
                 streams[1].close()
 
     async def tell(self, items: Sequence[FeedSignal]) -> None:
-        """A POST for each, pipelined over one connection."""
+        """Send a POST for each, pipelined over one connection."""
         self._writer.write(b"".join(_post(item.data) for item in items))
         for _ in items:
             head = await self._reader.readuntil(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""What processes are told and cost: children that answer lines, CPU time, memory, open files."""
+"""Child processes that answer lines, and the CPU time, memory and open files of processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SERVER_CORE, READERS_CORE = 0, 1  # everybody else goes where there is room
 
 
 class Child:
-    """A process that is told lines and answers lines; it ends when its stdin does, or at a SIGTERM."""
+    """A process that reads lines and answers lines; it ends when its stdin does, or at a SIGTERM."""
 
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], *, core: int | None, ends_with_stdin: bool
@@ -37,7 +37,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Return the process id."""
         return self._process.pid
 
     def say(self, line: object) -> None:
@@ -47,7 +47,7 @@ class Child:
         self._process.stdin.flush()
 
     async def hear(self) -> str:
-        """The next line."""
+        """Read the next line."""
         assert self._process.stdout is not None
         async with asyncio.timeout(PATIENCE_SECONDS):
             line = await asyncio.to_thread(self._process.stdout.readline)
@@ -55,7 +55,7 @@ class Child:
         return line.strip()
 
     def end(self) -> None:
-        """Ask it to end, and wait; one that does not is killed."""
+        """Ask the child to end, and wait; kill it if it does not."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with suppress(BrokenPipeError):
@@ -77,7 +77,7 @@ def child(
     core: int | None = None,
     ends_with_stdin: bool = True,
 ) -> Iterator[Child]:
-    """A running child; with a `core`, on that one alone."""
+    """Run a child; with a `core`, on that one alone."""
     started = Child(command, environment or {}, core=core, ends_with_stdin=ends_with_stdin)
     try:
         yield started
@@ -86,23 +86,23 @@ def child(
 
 
 def python(module: str, *arguments: str) -> tuple[str, ...]:
-    """The command that runs a module of ours."""
+    """Return the command that runs a module of this project."""
     return (sys.executable, "-m", module, *arguments)
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """A process and all that descend from it."""
+    """Return a process and its descendants."""
     process = psutil.Process(pid)
     return [process, *process.children(recursive=True)]
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process and its descendants, the kernel's share included."""
+    """Return the CPU time of a process and its descendants, the kernel's share included."""
     return sum(_cpu_seconds(each) for each in family(pid))
 
 
 def pss_bytes(pid: int) -> int:
-    """Memory of a process and its descendants; what they share is counted once."""
+    """Return the memory of a process and its descendants; shared pages are counted once."""
     return sum(int(each.memory_full_info().pss) for each in family(pid))
 
 

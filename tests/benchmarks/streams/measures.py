@@ -1,4 +1,4 @@
-"""What is measured of a running server: idle connections, a steady load, bursts, clients that want something else."""
+"""Measurements of a running server: idle connections, a steady load, bursts, clients with other filters."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HEALTH_PAUSE_SECONDS = 0.01
 
 @dataclass(frozen=True)
 class Extent:
-    """How long and how much."""
+    """The duration and size of the measurements."""
 
     rounds: int
     round_seconds: float
@@ -60,11 +60,11 @@ class Load:
 
     @property
     def is_kept_up(self) -> bool:
-        """Whether the server delivers as fast as it is given signals."""
+        """Return whether the server delivers as fast as it is given signals."""
         return self.delivered >= self.expected
 
     def latency_ms(self, share: float) -> float:
-        """The latency that a share of the deliveries stays below."""
+        """Return the latency that a share of the deliveries stays below."""
         return self.quantiles[min(len(self.quantiles) - 1, int(share * (len(self.quantiles) - 1)))]
 
 
@@ -93,7 +93,7 @@ class Idle:
 
 
 class Clock:
-    """When each signal was published, in memory that the readers share."""
+    """The publishing times of the signals, in memory that the readers share."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "clock"
@@ -101,7 +101,7 @@ class Clock:
         self._slots = open_clock(str(self.path))
 
     async def publish(self, server: Contender, count: int) -> float:
-        """Publish so many at once; when that began."""
+        """Publish so many signals at once; return when that began."""
         items = await server.prepare(count)
         now = time.monotonic()
         for item in items:
@@ -148,7 +148,7 @@ class Run:
 async def in_turns(
     servers: Sequence[Contender], clock: Clock, clients: int, rounds: int, play: Callable[[Run], Awaitable[None]]
 ) -> list[Run]:
-    """Rounds of each in turn, so that all are measured while the machine is as fast or as slow as it happens to be.
+    """Run rounds of each server in turn, so that changes in the machine's speed hit all alike.
 
     One that a round keeps busy for longer has only one, after all the others'.
     """

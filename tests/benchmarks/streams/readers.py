@@ -38,7 +38,7 @@ QUANTILES = 200
 
 
 class Readers:
-    """The connections, and what has come over them."""
+    """The connections, and the signals received over them."""
 
     def __init__(self, port: int, paths: list[str], clients: int, clock: memoryview | None) -> None:
         self._port = port
@@ -150,13 +150,13 @@ class Readers:
 
 
 def open_clock(path: str) -> memoryview:
-    """The clock that the publisher and the readers share."""
+    """Open the clock that the publisher and the readers share."""
     with Path(path).open("r+b") as file:
         return memoryview(mmap.mmap(file.fileno(), CLOCK_SLOTS * 8)).cast("d")
 
 
 def main() -> None:
-    """Open, then answer lines."""
+    """Open the connections, then answer lines."""
     allow_many_files()
     options = json.loads(sys.stdin.readline())
     clock = open_clock(options["clock"]) if options.get("clock") else None

@@ -32,7 +32,7 @@ FLAT = 1.5  # what a signal may cost with the most bystanders, by what it costs 
 
 @dataclass
 class Results:
-    """All that was measured, by the servers' names."""
+    """All measurements, by the servers' names."""
 
     extent: Extent
     idle: dict[str, Idle] = field(default_factory=dict)
@@ -42,14 +42,14 @@ class Results:
 
     @property
     def names(self) -> list[str]:
-        """The servers that were measured."""
+        """Return the servers that were measured."""
         measured = {*self.idle, *self.steady, *self.burst, *self.bystanders}
         return [each.name for each in EVERY if each.name in measured]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a target was met."""
+    """A target, and whether it was met."""
 
     title: str
     is_met: bool
@@ -57,7 +57,7 @@ class Verdict:
 
 
 def judge(results: Results) -> list[Verdict]:
-    """Print what was met and what was missed; those that were missed."""
+    """Print the targets that were met and missed; return the missed ones."""
     verdicts = list(_verdicts(results))
     for each in verdicts:
         print(f"{'met   ' if each.is_met else 'MISSED'}  {each.title}: {each.figures}")
@@ -68,7 +68,7 @@ def judge(results: Results) -> list[Verdict]:
 
 
 def table(results: Results) -> str:
-    """The figures in Markdown, one column for each server."""
+    """Return the figures in Markdown, one column for each server."""
     titles = {each.name: each.title for each in EVERY}
     names = results.names
     lines = [

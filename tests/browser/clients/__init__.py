@@ -1,4 +1,4 @@
-"""Clients of server-sent events that others have written. Each tells what it was given, and reconnects by itself."""
+"""Other projects' clients of server-sent events. Each reports its events, and reconnects by itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import orjson
 
 @dataclass(frozen=True)
 class Received:
-    """An event as a client gives it to its user. `id`: None if the event itself has none."""
+    """An event as a client passes it to its user. `id`: None if the event itself has none."""
 
     event: str
     id: str | None
@@ -21,7 +21,7 @@ class Received:
 
 
 class StreamClient(ABC):
-    """A client that follows a stream. `received` grows as it is told."""
+    """A client that follows a stream. `received` holds its events so far."""
 
     is_told_everything = False  # or only of the events that it listens to: `session_start` and `signal`
 
@@ -31,7 +31,7 @@ class StreamClient(ABC):
     @classmethod
     @abstractmethod
     def missing(cls) -> str | None:
-        """What has to be installed first; None if nothing has."""
+        """Return what has to be installed first; None if nothing is missing."""
 
     @classmethod
     @abstractmethod
@@ -43,24 +43,24 @@ class StreamClient(ABC):
 
     @property
     def places(self) -> list[int]:
-        """The places of the signals, as they came."""
+        """Return the feed_seqs of the signals, in order of arrival."""
         return [int(each.data["id"]) for each in self.received if each.event == "signal"]
 
     @property
     def resumed(self) -> list[bool]:
-        """Of each connection, whether the server knew where the client had been."""
+        """Return for each connection whether the server resumed the client's session."""
         return [each.data["resumed"] for each in self.received if each.event == "session_start"]
 
     @property
     def numbers(self) -> list[int]:
-        """The number in the id of each event that has one."""
+        """Return the number in the id of each event that has one."""
         return [int(each.id.partition(":")[2]) for each in self.received if each.id is not None]
 
     @property
     def codes(self) -> list[str]:
-        """The codes of the errors, of which only a client that is told everything knows."""
+        """Return the codes of the errors, which only a client that reports every event knows."""
         return [each.data["code"] for each in self.received if each.event == "error"]
 
     def take(self, event: str, event_id: str | None, data: str) -> None:
-        """Note an event."""
+        """Record an event."""
         self.received.append(Received(event, event_id, orjson.loads(data)))

@@ -29,7 +29,7 @@ for (const name of ["session_start", "signal"])
 
 
 class Browser(StreamClient):
-    """Chromium, without a window."""
+    """A Chromium without a window."""
 
     def __init__(self, page: WebSocketClientConnection) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Browser(StreamClient):
 
     @classmethod
     def missing(cls) -> str | None:
-        """The program."""
+        """Return how to install Chromium if it is missing."""
         return None if chromium() else "Chromium (Debian: `apt-get install chromium`)"
 
     @classmethod
@@ -71,7 +71,7 @@ class Browser(StreamClient):
             await asyncio.wait_for(process.wait(), 10)
 
     async def refresh(self) -> None:
-        """Ask the page."""
+        """Read the events from the page."""
         for name, event_id, data in orjson.loads(await self._evaluate("JSON.stringify(received.splice(0))")):
             self.take(name, event_id, data)
 

@@ -18,17 +18,17 @@ SCRIPT = Path(__file__).with_name("eventsource.cjs")
 
 
 class Node(StreamClient):
-    """The package `eventsource`."""
+    """A client that uses Node's package `eventsource`."""
 
     @classmethod
     def missing(cls) -> str | None:
-        """Node, or the package."""
+        """Return what is missing: Node, or the package."""
         return None if node_client() else "node and its package eventsource (`make bench-peers`)"
 
     @classmethod
     @asynccontextmanager
     async def follow(cls, url: str, folder: Path) -> AsyncIterator[Node]:
-        """Follow in a process."""
+        """Follow the stream in a process."""
         program = node_client()
         assert program is not None
         process = await asyncio.create_subprocess_exec(

@@ -12,19 +12,19 @@ from tests.browser.clients import StreamClient
 
 
 class Python(StreamClient):
-    """The package `launchdarkly-eventsource`."""
+    """A client that uses the package `launchdarkly-eventsource`."""
 
     is_told_everything = True
 
     @classmethod
     def missing(cls) -> str | None:
-        """The package."""
+        """Return the package's name if it is missing."""
         return None if importlib.util.find_spec("ld_eventsource") else "the Python package launchdarkly-eventsource"
 
     @classmethod
     @asynccontextmanager
     async def follow(cls, url: str, folder: Path) -> AsyncIterator[Python]:
-        """Follow in a task."""
+        """Follow the stream in a task."""
         from ld_eventsource.async_client import AsyncSSEClient
         from ld_eventsource.config import ErrorStrategy
         from ld_eventsource.config.async_connect_strategy import AsyncConnectStrategy

@@ -1,4 +1,4 @@
-"""The user's two API documents as they were given, and what they name: routes and JSON examples."""
+"""The user's two API documents as they were given, and their routes and JSON examples."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def anonymous(route: str) -> str:
 
 
 def examples() -> Iterator[Example]:
-    """Every JSON example that stands under an endpoint."""
+    """Return every JSON example below an endpoint's heading."""
     for name in NAMES:
         for section in _SECTION.split(text_of(name)):
             match = _FENCED.search(section) or _HEADING.match("# " + section)
@@ -78,7 +78,9 @@ def _example(name: str, route: str, before: str, text: str) -> Example:
 
 
 def parse(text: str) -> Any:
-    """The example's value. The public document abbreviates: a provider that it has spelled out, `{...}`, `[...]`, and
+    """Return the example's value.
+
+    The public document abbreviates: a provider that it has spelled out, `{...}`, `[...]`, and
     a comment.
     """
     text = re.sub(r"//[^\"\n]*$", "", text, flags=re.MULTILINE)

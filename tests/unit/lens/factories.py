@@ -1,4 +1,4 @@
-"""Values for the tests of the Lens domain: one of each, any field changed by name."""
+"""Make values for the tests of the Lens domain, any field changed by name."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def make_request(**changes: Any) -> MarketRequest:
 
 
 def ask(request: MarketRequest) -> MarketSnapshot:
-    """The simulated snapshot. It never waits, so no event loop is needed to drive it."""
+    """Return the simulated snapshot. It never waits, so no event loop is needed."""
     coroutine = SimulatedMarketData().snapshot(request)
     try:
         coroutine.send(None)
@@ -62,27 +62,27 @@ def ask(request: MarketRequest) -> MarketSnapshot:
 
 
 def priced(snapshot: MarketSnapshot, interval: Any) -> Candles:
-    """The snapshot's candles at their real prices."""
+    """Return the snapshot's candles at their real prices."""
     candles = snapshot.candles[interval]
     ohlcv = candles.ohlcv * np.array([[snapshot.candle_unit]] * 4 + [[1.0]])
     return Candles.checked(interval, candles.last_open_ms, ohlcv)
 
 
 def make_features(signal: RawSignal | None = None, profile: Any = "full_v1", **changes: Any) -> Features:
-    """The features of a signal in the simulated market."""
+    """Return the features of a signal in the simulated market."""
     signal = signal or make_signal()
     request = MarketRequest(signal.symbol, signal.asset_type, signal.entry_price, PROFILE_QUERIES[profile], NOW)
     return replace(build_features(signal, ask(request), profile, NOW), **changes)
 
 
 def bare_features(frames: dict[Any, Frame] | None = None, hourly: Hourly | None = None, **changes: Any) -> Features:
-    """Features with nothing in them but what is given, at a price of 100."""
+    """Return features with only the given values, at a price of 100."""
     features = Features("trend_follow_v1", price=100.0, age_seconds=0.0, frames=frames or {}, hourly=hourly or Hourly())
     return replace(features, **changes)
 
 
 def rising_frame(**changes: Any) -> Frame:
-    """A market that rises in every respect, at 100 with an ATR of 1."""
+    """Return features of a market that rises in every respect, at 100 with an ATR of 1."""
     return replace(
         Frame(close=100.0, ema_9=99.0, ema_21=98.0, ema_50=96.0, macd=1.0, macd_signal=0.7, macd_histogram=0.3,
               rsi_14=62.0, atr_14=1.0), **changes
@@ -90,7 +90,7 @@ def rising_frame(**changes: Any) -> Frame:
 
 
 def falling_frame(**changes: Any) -> Frame:
-    """The mirror image of `rising_frame`."""
+    """Return the mirror image of `rising_frame`."""
     return replace(
         Frame(close=100.0, ema_9=101.0, ema_21=102.0, ema_50=104.0, macd=-1.0, macd_signal=-0.7, macd_histogram=-0.3,
               rsi_14=38.0, atr_14=1.0), **changes
@@ -138,7 +138,7 @@ def any_candles(draw: Any, interval: Any) -> Candles:
 
 
 def assert_is_json(value: Any) -> None:
-    """Every number in it is finite, and every part is of a type that JSON has."""
+    """Assert that every number is finite, and every part of a type that JSON has."""
     if isinstance(value, dict):
         for name, each in value.items():
             assert type(name) is str

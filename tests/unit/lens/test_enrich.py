@@ -1,4 +1,4 @@
-"""The enrich stage decides without the market what does not need it."""
+"""The enrich stage decides events without the market where the market is not needed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.unit.lens.factories import make_signal
 
 
 class SlowMarket(SimulatedMarketData):
-    """A market that has nothing at hand."""
+    """A market that has no snapshot at once."""
 
     def snapshot_at_once(self, request: MarketRequest) -> MarketSnapshot | None:
         return None

@@ -1,4 +1,4 @@
-"""The evaluate stage without a room: what is judged at once."""
+"""The evaluate stage without an actor context: the events that it judges at once."""
 
 from __future__ import annotations
 

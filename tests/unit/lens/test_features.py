@@ -1,4 +1,4 @@
-"""Enrichment: what each profile holds, and how missing, stale and failing data is flagged instead of failing."""
+"""Enrichment: the contents of each profile; missing, stale and failing data is flagged instead of failing."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_drift_is_the_logarithm_of_the_ratio_to_the_last_digit(mid, entry):
 
 @pytest.mark.parametrize(("entry", "drift"), [(10.0, 1e4 * math.log(10)), (1000.0, -1e4 * math.log(10)), (100.0, 0.0)])
 def test_a_tenth_of_the_price_and_ten_times_it_are_equally_far(entry, drift):
-    """The kind: a distance with an end on one side, behind which anything passes a gate that is farther out."""
+    """The kind: a distance that is capped on one side, so that anything past the cap passes a bound farther out."""
     snapshot = replace(ask(make_request(entry_price=100.0)), quote=Quote(100.0, NOW_MS))
     assert _build(snapshot, entry_price=entry).drift_bps == pytest.approx(drift)
 

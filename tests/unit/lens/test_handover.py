@@ -12,7 +12,7 @@ from tests.unit.lens.factories import make_signal
 
 
 class Heard:
-    """A mailbox that notes how many events came with each message."""
+    """A reference that records how many events came with each message."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []

@@ -1,4 +1,4 @@
-"""Hyperliquid's answers: what is read of good ones, and why bad ones are refused."""
+"""Hyperliquid's answers: good ones are read, bad ones refused with a reason."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_candles_that_cannot_be_true_are_refused(change: Any, message: str) -> N
 
 
 def test_candles_that_the_venue_left_out_stand_at_the_close_before_without_volume() -> None:
-    """The kind: a quiet market, or one detail of it, that costs all of the interval."""
+    """The kind: a quiet market, or one missing candle, for which the whole interval is dropped."""
     rows = hours(6)
     rows[1].update(c="10.75", h="11.5")
     del rows[2:4]

@@ -1,4 +1,4 @@
-"""Symbols and the venue's coins: which name a symbol means, and which it must not be taken for."""
+"""Symbols and the venue's coins: each symbol is mapped to its own coin, and to no similar one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What guards a provider and its signals: the circuit breaker, the budget, and the cells of shared answers."""
+"""The guards of a market data venue: the circuit breaker, the budget, and the cells of shared answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Market data by asset type: the setting, and who is asked."""
+"""Market data by asset type: the setting, and the source that is asked."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_setting_knows_every_asset_type() -> None:
 
 
 async def test_each_type_asks_its_own_source_and_one_without_has_none() -> None:
-    """The kind: one source for all, whose ignorance of one asset type is taken for a failure."""
+    """The kind: one source for all types, which has no data of one type, and that counts as its failure."""
     settings = Settings.load(env_file=None)
     both = open_market(settings.replace(market_data="crypto:hyperliquid,stock:simulated"))
     assert isinstance(both, MarketByType)

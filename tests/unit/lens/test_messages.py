@@ -10,7 +10,7 @@ from tests.unit.lens.factories import make_signal
 
 
 class _Before:
-    """Work as a process hands it over that knows of no steps: pickled by position, as all values are."""
+    """A hand-over as an older process without carried steps sends it: pickled by position, as all values are."""
 
     def __reduce__(self) -> tuple[object, ...]:
         prices = (Decimal(1), Decimal(2))

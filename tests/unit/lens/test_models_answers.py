@@ -1,4 +1,4 @@
-"""What a model answers: taken if it is in the form asked for, and if not, the field is named."""
+"""A model's answer is taken if it has the form asked for; otherwise the error names the field."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def with_stop(**plan: Any) -> str:
     ],
 )
 def test_a_stop_that_contradicts_itself_is_refused(direction: str, plan: dict[str, Any], expected: str) -> None:
-    """The kind: fields that are right one by one and nonsense together."""
+    """The kind: fields that are valid one by one and contradict each other."""
     for event_type, prefix, decision in (("OPEN_SIGNAL", "", "IGNORE"), ("CLOSE_SIGNAL", "close_", "HOLD")):
         text = with_stop(**plan).replace("FOLLOW_ENTER", decision)
         with pytest.raises(ValidationFailed) as caught:

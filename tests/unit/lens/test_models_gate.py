@@ -1,4 +1,4 @@
-"""The failures of a vendor and the gate to it: what is tried again, when, and by whom."""
+"""A vendor's failures: which are retried, how long its gate stays closed, and which call opens it again."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ async def fails(gate: VendorGate, failure: BaseException, subject: str = "s") ->
 
 
 async def close_it(gate: VendorGate) -> ModelFailure:
-    """Fail until the gate closes; the refusal."""
+    """Fail until the gate closes; return the refusal."""
     for number in range(5):
         assert await fails(gate, DOWN, f"signal {number}") is DOWN
     return await fails(gate, AssertionError("it let the call through"))

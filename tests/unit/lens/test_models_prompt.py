@@ -1,4 +1,4 @@
-"""The prompts: fixed once released, the same for the same signal, closed to what outsiders wrote."""
+"""The prompts: fixed once released, the same for the same signal, and safe from outsiders' text."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_prompt_holds_the_features_rounded_and_in_order() -> None:
 
 
 def test_a_prompt_to_close_says_what_would_be_closed() -> None:
-    """The kind: a judge that is asked without what the question is about."""
+    """The kind: a question that lacks the thing it is about."""
     closing = make_signal(event_type="CLOSE_SIGNAL", signal_direction="close_short")
     features = make_features(closing)
 

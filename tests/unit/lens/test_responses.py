@@ -1,4 +1,4 @@
-"""What came instead of JSON is told in words."""
+"""A response that is no JSON is described in words."""
 
 from __future__ import annotations
 

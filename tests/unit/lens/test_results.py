@@ -1,4 +1,4 @@
-"""What becomes of an attempt, and when a failure is given up."""
+"""The result of an attempt, and the failures that are dead-lettered."""
 
 from __future__ import annotations
 

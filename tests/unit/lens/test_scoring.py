@@ -132,7 +132,7 @@ def test_the_confidence_of_a_model_that_does_not_follow_counts_reversed():
 
 @pytest.mark.parametrize(("kind", "share"), [("FOLLOW_EXIT", 0.7), ("HOLD", 0.15), ("TIGHTEN_STOP", 0.15)])
 def test_a_close_is_followed_by_an_exit_only(kind, share):
-    """Two models that do not follow say the same of an exit as one that follows with what they leave to it."""
+    """A decision that is no exit gives the exit half of what its confidence leaves."""
     assert model_confidence("CLOSE_SIGNAL", [make_evaluation(kind, 0.7)]) == pytest.approx(share)
 
 

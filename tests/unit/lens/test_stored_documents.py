@@ -1,4 +1,4 @@
-"""What is stored of a signal, and sent of it, is the same text from version to version."""
+"""The stored and the sent documents of a signal keep their text from version to version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The five strategies: when each votes, how strongly, and that they are sane whatever they are given."""
+"""The five strategies: when each votes, how strongly, and that any input gives valid votes."""
 
 from __future__ import annotations
 

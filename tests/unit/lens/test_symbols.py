@@ -85,7 +85,7 @@ def test_a_malformed_symbol_is_refused_with_a_message_that_says_what_is_expected
     ],
 )
 def test_one_instrument_has_one_name_however_it_is_spelled(asset_type, spellings, others):
-    """The kind: two names of one thing that are compared dead letter by dead letter."""
+    """The kind: two spellings of one name that are compared character by character."""
     [name] = {instrument_of(each, asset_type, None, NOW) for each in spellings}
     assert name not in {instrument_of(each, asset_type, None, NOW) for each in others}
 

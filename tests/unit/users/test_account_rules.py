@@ -1,4 +1,4 @@
-"""What an account makes of each message, without a database."""
+"""The rules of accounts, message by message, without a database."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WEEK = 7 * 24 * 3600
 
 
 def after(account: AccountState, *messages: Message[Any]) -> AccountState:
-    """The account that has taken these messages."""
+    """Return the account after these messages."""
     for message in messages:
         account = rules.decide(account, message).state
     return account
@@ -46,7 +46,7 @@ def kinds(events: tuple[Any, ...]) -> list[type]:
 
 
 def ended(account: AccountState, effect: Effect[AccountState, Any]) -> list[UUID]:
-    """The sessions that the message has ended."""
+    """Return the sessions that the message has ended."""
     return ended_sessions([Transition("", account, effect.state)])
 
 
@@ -157,7 +157,7 @@ def test_the_token_before_the_last_one_has_no_grace() -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 6), st.floats(0, 30)), max_size=12))
 def test_two_tokens_of_a_family_are_never_good_beyond_the_grace(uses: list[tuple[int, float]]) -> None:
-    """Tokens descend from one another, t0 → t1 → …; whoever presents which, when: one line of descent stays good."""
+    """Tokens descend from one another, t0 → t1 → …; in any order of use, only one line of descent stays valid."""
     session, seconds = uuid7(), 0.0
     account = after(an_account(), sign_in("t0", session_id=session))
     newest, rotated_at = 0, -100.0

@@ -1,4 +1,4 @@
-"""What preferences and an address make of each message, without a database."""
+"""The rules of preferences and of an address, message by message, without a database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user reaches: every achievement at its threshold and once, referrals at the tier they lead to."""
+"""The rules of progress: every achievement at its threshold and once, referrals at their tier."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOBODY = ProgressState(uuid7(), None, {}, frozenset(), frozenset())
 
 
 def told(progress: ProgressState, *messages: Message[Any]) -> tuple[ProgressState, list[Any]]:
-    """The progress after these messages, and their events."""
+    """Return the progress after these messages, and their events."""
     events: list[Any] = []
     for message in messages:
         effect = decide(progress, message)

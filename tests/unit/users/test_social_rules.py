@@ -1,4 +1,4 @@
-"""What a user may say of a signal: the rules alone, and any history against a plain account of it."""
+"""The rules of reactions and comments alone, and any history against a plain model of it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def step(before: SocialState, effect: Effect[SocialState, Any]) -> Transition[So
 
 
 def counts(before: SocialState, effect: Effect[SocialState, Any]) -> dict[str, int]:
-    """By how much the signal's counters change, without those that stay."""
+    """Return by how much the signal's counters change, without those that stay."""
     [(signal_id, delta)] = counted([step(before, effect)]).items()
     assert signal_id == SIGNAL
     return {name: by for name, by in delta.items() if by}

@@ -1,1 +1,1 @@
-"""Others' servers, to compare with."""
+"""Other servers to compare with."""

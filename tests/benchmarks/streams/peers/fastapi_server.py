@@ -67,15 +67,15 @@ async def stream(request: Request) -> EventSourceResponse:
 
 @app.get("/health")
 async def health() -> dict[str, str]:
-    """Alive."""
+    """Answer that the server is alive."""
     return {"status": "ok"}
 
 
 class Server(uvicorn.Server):
-    """uvicorn that says when it listens, and ends with its stdin, at once."""
+    """A uvicorn that prints when it listens, and ends at once with its stdin."""
 
     async def startup(self, sockets: object = None) -> None:
-        """Listen."""
+        """Listen, and print that."""
         await super().startup()
         print("ready", flush=True)
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), os._exit, 0)
