@@ -1,4 +1,4 @@
-"""A producer that must lose no signal and a browser that must miss none: both go on whatever breaks."""
+"""A producer that must lose no signal and a browser that must miss none: both go on through any failure."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ BROKEN = (OSError, EOFError, TimeoutError, ValueError)
 
 @dataclass
 class Tally:
-    """What producers met: answers by status (0: none came), and the slowest answer."""
+    """The producers' answers by status (0: none came), and the slowest answer."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     slowest_seconds: float = 0.0
 
     def count(self, status: int, seconds: float) -> None:
-        """Note one answer, or that there was none."""
+        """Count one answer, or a missing one."""
         self.statuses[status] += 1
         if status:
             self.slowest_seconds = max(self.slowest_seconds, seconds)
@@ -44,7 +44,7 @@ class KeepAlive:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, path: str, document: Any, **headers: str) -> Response:
-        """One request. Raises one of BROKEN when no whole answer comes."""
+        """Send one request. Raises one of BROKEN when no whole answer comes."""
         body = orjson.dumps(document)
         fields = {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
         lines = [f"POST {path} HTTP/1.1", "Host: test", *(f"{name}: {value}" for name, value in fields.items())]
@@ -63,7 +63,7 @@ class KeepAlive:
         return response
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._streams is not None:
             writer, self._streams = self._streams[1], None
             writer.close()
@@ -88,7 +88,7 @@ class Producers:
         self._held = len(signals) // 3
 
     async def run(self, *, seconds: float) -> None:
-        """Post them all. Raises TimeoutError when that is not done in time."""
+        """Post all signals. Raises TimeoutError when that is not done in time."""
         async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
             for n in range(self._clients):
                 group.create_task(self._client(), name=f"producer {n}")
@@ -120,7 +120,7 @@ class Producers:
 
 
 class Follower:
-    """A browser's EventSource: it reads the stream, and after every end it comes back with the last id that it saw."""
+    """A browser's EventSource: it reads the stream, and after every end it reconnects with its last id."""
 
     def __init__(self, port: int) -> None:
         self.events: list[Event] = []
@@ -130,17 +130,17 @@ class Follower:
 
     @property
     def signals(self) -> list[str]:
-        """The ids of the signals, in the order in which they were seen."""
+        """Return the ids of the signals, in the order in which they were seen."""
         return [event.data["id"] for event in self.events if event.name == "signal"]
 
     @property
     def numbers(self) -> list[int]:
-        """The numbers of all events that have one."""
+        """Return the numbers of all events that have one."""
         return [event.number for event in self.events if event.id is not None]
 
     @property
     def is_connected(self) -> bool:
-        """Whether a stream has been opened at least once."""
+        """Return whether a stream has been opened at least once."""
         return bool(self.events)
 
     async def run(self) -> None:

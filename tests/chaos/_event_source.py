@@ -1,4 +1,4 @@
-"""A page that holds an EventSource, as browsers run it: it comes back by itself, and checks all that it is promised."""
+"""A page with an EventSource, as browsers run it: it reconnects by itself, and checks the stream's guarantees."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Wish:
-    """A filter as a URL has it, and what it means: written twice, so that a test compares two opinions."""
+    """A filter as a URL has it, and its meaning, implemented a second time so that a test compares both."""
 
     query: Mapping[str, Any]
     matches: Callable[[Published], bool]
@@ -56,7 +56,7 @@ class Page:
 
     @property
     def is_open(self) -> bool:
-        """Whether a stream has been opened at least once."""
+        """Return whether a stream has been opened at least once."""
         return self.reconnects >= 0
 
     async def run(self) -> None:

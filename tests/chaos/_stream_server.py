@@ -1,4 +1,4 @@
-"""A whole server whose gateways do nothing but stream: without Ray it starts in seconds, and the streams are real.
+"""A whole server whose gateways only stream: it starts in seconds without Ray, and the streams are real.
 
 `python -m tests.chaos._stream_server` serves like `run.py serve`; with `gateway`, it is a gateway.
 """
@@ -32,7 +32,7 @@ async def stream() -> None:
 
 
 def main() -> None:
-    """Both halves."""
+    """Run the server, or one gateway."""
     if sys.argv[1:] == ["gateway"]:
         configure_logging("INFO", "text")
         uvloop.run(stream())

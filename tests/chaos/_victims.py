@@ -26,7 +26,7 @@ class Victim:
         return self.title
 
     def find(self, server: Server) -> psutil.Process | None:
-        """Its process, if it runs."""
+        """Return the victim's process, if it runs."""
         return next((each for each in server.children(self.child) if _runs(each) and self.matches(each)), None)
 
 

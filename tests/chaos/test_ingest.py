@@ -52,7 +52,7 @@ async def test_messages_of_kafka_are_stored_once_whoever_is_killed(tmp_path: Pat
 
 
 async def kill_amid(server: Server, victim: Victim, start: int) -> None:
-    """SIGKILL when some of the batch is stored."""
+    """Send SIGKILL when some of the batch is stored."""
 
     async def find() -> psutil.Process | None:
         return await asyncio.to_thread(victim.find, server)
@@ -64,7 +64,7 @@ async def kill_amid(server: Server, victim: Victim, start: int) -> None:
 
 
 async def stored(server: Server, count: int) -> bool:
-    """Whether so many messages have become signals or dead letters; False, too, while Postgres is away."""
+    """Return whether so many messages became signals or dead letters; False, too, while Postgres is unavailable."""
     try:
         async with database(server) as conn:
             query = "SELECT (SELECT count(*) FROM signals) + (SELECT count(*) FROM lens_dlq)"

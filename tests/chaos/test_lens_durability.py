@@ -92,7 +92,7 @@ async def test_each_stage_may_die_alone_with_500_signals_in_flight(spread: Serve
 
 @dataclass
 class Killed:
-    """When the victim died, and how many signals had been answered by then."""
+    """The time of the victim's death, and the number of signals answered by then."""
 
     process: psutil.Process
     at: datetime
@@ -100,7 +100,7 @@ class Killed:
 
 
 async def survive(server: Server, victim: Victim, count: int, *, share: float = 1 / 3) -> None:
-    """Post `count` signals, kill the victim when a share has been answered, and hold the system to its promises."""
+    """Post `count` signals, kill the victim when a share has been answered, and check all guarantees."""
     run = f"{victim} {count} {time.monotonic_ns()}"
     signals = [(f"{run} {n}", signal(run, n)) for n in range(count)]
     producers = Producers(server.port, signals, clients=count // SIGNALS_PER_CLIENT)
@@ -158,7 +158,7 @@ AND (status = 'PUBLISHED' OR EXISTS (SELECT FROM lens_dlq d WHERE d.event_id = p
 
 
 async def check_events(conn: Connection, run: str, producers: Producers) -> None:
-    """One event for each key, one decision of the model, one entry in the feed or in the dead-letter queue."""
+    """Check that each key has one event, one decision of the model, and one entry in the feed or dead-letter queue."""
     accepted = {UUID(event_id) for event_id in producers.accepted.values()}
     assert len(accepted) == len(producers.accepted), "two keys got one event"
     stored = {row[0] for row in await conn.fetch("SELECT event_id FROM lens_events WHERE starts_with(source, $1)", run)}
@@ -179,27 +179,27 @@ DECISIONS = "SELECT event_id, model FROM lens_decisions WHERE event_id = ANY ($1
 
 
 async def check_feed(conn: Connection) -> None:
-    """The places are 1, 2, 3 … without a hole, and the counter is where they end."""
+    """Check that the feed_seqs are 1, 2, 3 … without a gap, and end at the counter."""
     places = [row[0] for row in await conn.fetch("SELECT feed_seq FROM signals ORDER BY feed_seq")]
     assert places == list(range(1, len(places) + 1))
     assert await conn.fetchval("SELECT last_seq FROM feed_counter") == len(places)
 
 
 def check_answers(producers: Producers) -> None:
-    """Producers met acceptance, a lost connection or "try again", and nothing else, in time."""
+    """Check that producers got acceptance, a lost connection or "try again", and nothing else, in time."""
     assert set(producers.tally.statuses) <= {0, 201, 503}
     assert producers.tally.slowest_seconds < SLOWEST_SECONDS
 
 
 def check_stream(follower: Follower, wanted: list[str]) -> None:
-    """Every signal was seen once, in the order of the feed, under numbers without a gap."""
+    """Check that every signal was seen once, in the feed's order, under numbers without a gap."""
     assert follower.forgotten == 0, "a session was not resumed"
     assert follower.signals == wanted
     assert follower.numbers == list(range(1, len(follower.numbers) + 1))
 
 
 async def check_replays(server: Server, run: str, producers: Producers) -> None:
-    """A key that is used once more gets the first answer."""
+    """Check that a repeated key gets the first answer."""
     connection = KeepAlive(server.port)
     try:
         for key, event_id in list(producers.accepted.items())[::10]:
@@ -211,7 +211,7 @@ async def check_replays(server: Server, run: str, producers: Producers) -> None:
 
 
 async def all_ended(server: Server, producers: Producers) -> bool:
-    """Whether every accepted signal is published or dead-lettered; False, too, while Postgres is away."""
+    """Return whether every accepted signal is published or dead-lettered; False, too, while Postgres is unavailable."""
     try:
         async with database(server) as conn:
             return bool(await conn.fetchval(ENDED, list(producers.accepted.values())) == len(producers.accepted))
@@ -220,7 +220,7 @@ async def all_ended(server: Server, producers: Producers) -> bool:
 
 
 async def has_come_back(server: Server, victim: Victim, killed: Killed) -> bool:
-    """Whether another process has taken the victim's place, and everything is ready."""
+    """Return whether another process has replaced the victim, and everything is ready."""
     process = await asyncio.to_thread(victim.find, server)
     if process is None or process == killed.process:
         return False
@@ -228,12 +228,12 @@ async def has_come_back(server: Server, victim: Victim, killed: Killed) -> bool:
 
 
 def is_amid(producers: Producers, follower: Follower, answered: int) -> bool:
-    """Whether so many signals have been answered, and one seen on the stream."""
+    """Return whether so many signals have been answered, and one seen on the stream."""
     return len(producers.accepted) >= answered and bool(follower.signals)
 
 
 async def kill(server: Server, victim: Victim, producers: Producers, is_time: Callable[[], bool]) -> Killed:
-    """SIGKILL, when it is time."""
+    """Send SIGKILL when the condition holds."""
     process = await asyncio.to_thread(victim.find, server)
     assert process is not None, f"{victim} does not run"
     await until(is_time, seconds=60)
@@ -243,14 +243,14 @@ async def kill(server: Server, victim: Victim, producers: Producers, is_time: Ca
 
 
 def signal(run: str, n: int) -> dict[str, Any]:
-    """The n-th signal of a run."""
+    """Return the n-th signal of a run."""
     symbol, source = SYMBOLS[n % len(SYMBOLS)], f"{run} {n % SOURCES}"
     return {**EXAMPLE, "symbol": symbol, "ts_utc": clock.rfc3339(clock.now()), "source": source}
 
 
 @asynccontextmanager
 async def database(server: Server) -> AsyncIterator[Connection]:
-    """A connection of the test's own to the system's database."""
+    """Open a connection of the test's own to the system's database."""
     conn = await asyncpg.connect(
         f"postgresql://tradestream@/tradestream?host={server.instance.runtime_dir}/postgres", timeout=5
     )

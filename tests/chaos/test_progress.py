@@ -1,4 +1,4 @@
-"""The owners of users, killed between a fact and what it unlocks: nothing is lost, nothing counts twice."""
+"""The owners of users are killed between a fact and its achievement: nothing is lost, nothing counts twice."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @asynccontextmanager
 async def owners(settings: Settings, ray_address: str) -> AsyncIterator[tuple[ActorRegistry, Pool]]:
-    """Both shards of the owners as a gateway sees them, and a look behind their backs."""
+    """Both shards of the owners as a gateway sees them, and a connection to their database."""
     settings = settings.replace(ray_address=ray_address, log_level="WARNING")
     assert settings.database_url is not None
     await connect(settings)
@@ -54,7 +54,7 @@ async def owners(settings: Settings, ray_address: str) -> AsyncIterator[tuple[Ac
 
 
 async def kill(registry: ActorRegistry, shard: int) -> None:
-    """SIGKILL to the process of a shard."""
+    """Send SIGKILL to the process of a shard."""
     answer = (await registry.probe())[f"{USERS}/{shard}"]
     if not isinstance(answer, AppError):
         psutil.Process(answer["pid"]).kill()

@@ -1,4 +1,4 @@
-"""Whatever is killed while 200 pages read the stream, each ends with exactly the published sequence that it asked for.
+"""200 pages read the stream while processes are killed: each gets exactly the published sequence of its filter.
 
 The short form runs with the other tests: two gateways under the supervisor, on one port, without Ray. The full one is
 `make chaos`: the whole system, its feed by way of the pipeline.
@@ -54,7 +54,7 @@ Feed = Callable[[asyncio.Event], Awaitable[None]]  # goes on until it is told to
 
 @pytest.fixture
 def streaming(tmp_path: Path) -> Iterator[Server]:
-    """The stores and two gateways that do nothing but stream."""
+    """Run the stores and two gateways that only stream."""
     with Server(tmp_path / "data", command=COMMAND, **SETTINGS, **NO_RAY) as server:
         start(server)
         yield server
@@ -81,7 +81,7 @@ async def test_200_pages_miss_nothing_when_each_part_of_the_whole_system_is_kill
 
 
 def wishes(one: object, other: object) -> list[Wish]:
-    """The filters, mixed; the pages take them in turn."""
+    """Return the filters, mixed; the pages take them in turn."""
     both = {str(one), str(other)}
     return [
         Wish({}, lambda signal: True),
@@ -134,12 +134,12 @@ async def survive(server: Server, feed: Feed, asked: Sequence[Wish], victims: Se
 
 
 def say(line: str) -> None:
-    """What `pytest -s` shows of a run."""
+    """Print a line, which `pytest -s` shows."""
     print(line)  # noqa: T201
 
 
 def pages_behind(pages: Sequence[Page], expected: Sequence[Sequence[str]]) -> list[int]:
-    """Which pages have not got everything yet; AssertionError for one that never will."""
+    """Return the pages that have not got everything yet; AssertionError for one that never will."""
     for page, wanted in zip(pages, expected, strict=True):
         assert not page.faults, page.faults
         assert page.signals == wanted[: len(page.signals)], difference(page.signals, wanted)
@@ -147,13 +147,13 @@ def pages_behind(pages: Sequence[Page], expected: Sequence[Sequence[str]]) -> li
 
 
 def difference(got: Sequence[str], wanted: Sequence[str]) -> str:
-    """Where two sequences part."""
+    """Return where two sequences begin to differ."""
     at = next((n for n, (one, other) in enumerate(zip(got, wanted, strict=False)) if one != other), len(wanted))
     return f"from signal {at} on: {got[at : at + 3]} instead of {wanted[at : at + 3]}"
 
 
 def report(pages: Sequence[Page]) -> str:
-    """What the pages have met."""
+    """Return a summary of the pages' streams and refusals."""
     faults = Counter(fault for page in pages for fault in page.faults)
     return (
         f"{sum(len(page.signals) for page in pages)} deliveries, {sum(page.reconnects for page in pages)} reconnects, "
@@ -163,7 +163,7 @@ def report(pages: Sequence[Page]) -> str:
 
 
 async def kill(server: Server, victim: Victim) -> None:
-    """SIGKILL, and wait until another process has taken its place."""
+    """Send SIGKILL, and wait until another process has replaced the victim."""
     process = await asyncio.to_thread(victim.find, server)
     assert process is not None, f"{victim} does not run"
     process.kill()
@@ -179,24 +179,24 @@ async def kill(server: Server, victim: Victim) -> None:
 
 
 def start(server: Server) -> None:
-    """Until both gateways are there."""
+    """Start, and wait until both gateways run."""
     server.start().wait_ready(180)  # a busy machine takes a minute to start Ray
     wait_until(lambda: "Ctrl-C stops everything" in server.output, 60)
 
 
 async def ready_now(server: Server) -> bool:
-    """Whether `/ready` says so."""
+    """Return whether `/ready` answers 200."""
     return await asyncio.to_thread(status_of, f"{server.url}/ready") == 200
 
 
 async def grows(server: Server, by: int = 10) -> None:
-    """Until so many more signals are published."""
+    """Wait until so many more signals are published."""
     begin = len(await finished(server))
     await until(lambda: has_grown(server, begin + by), seconds=60, what="without a signal")
 
 
 async def has_grown(server: Server, size: int) -> bool:
-    """Whether so many signals are published; False, too, while Postgres is away."""
+    """Return whether so many signals are published; False, too, while Postgres is unavailable."""
     try:
         return len(await published(server)) >= size
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
@@ -204,19 +204,19 @@ async def has_grown(server: Server, size: int) -> bool:
 
 
 async def is_quiet(server: Server) -> bool:
-    """Whether nothing is under way in the pipeline."""
+    """Return whether nothing is under way in the pipeline."""
     async with database(server) as conn:
         return bool(await conn.fetchval("SELECT count(*) = 0 FROM lens_progress WHERE finished_at IS NULL"))
 
 
 async def finished(server: Server) -> list[Published]:
-    """What is published, once Postgres answers."""
+    """Return the published signals, once Postgres answers."""
     await until(lambda: has_grown(server, 0), seconds=30, what="without Postgres")
     return await published(server)
 
 
 async def published(server: Server) -> list[Published]:
-    """The feed, in its order, with no place left out."""
+    """Return the feed in its order, and check that it has no gap."""
     async with database(server) as conn:
         rows = await conn.fetch(FEED)
     assert [row[0] for row in rows] == list(range(1, len(rows) + 1))
@@ -241,7 +241,7 @@ FROM signals ORDER BY feed_seq
 
 @asynccontextmanager
 async def publishing(server: Server) -> AsyncIterator[Feed]:
-    """A feed without the pipeline: singly and in batches, some of it never told to Redis."""
+    """Publish without the pipeline: singly and in batches, some of them without a message to Redis."""
     pool = await create_pool(EmbeddedPostgres(server.instance).url, 2, name="chaos")
     redis = create_redis(EmbeddedValkey(server.instance).url)
     publisher = Publisher(pool, redis)
@@ -274,7 +274,7 @@ KINDS: Sequence[dict[str, Any]] = (
 
 @asynccontextmanager
 async def posting(server: Server) -> AsyncIterator[Feed]:
-    """A feed by way of `POST /api/v1/signals`, from several producers that insist."""
+    """Publish by `POST /api/v1/signals`, from several producers that retry."""
 
     async def feed(stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
@@ -301,7 +301,7 @@ async def produce(port: int, name: str, stop: asyncio.Event) -> None:
 
 
 async def is_accepted(connection: KeepAlive, body: dict[str, Any], key: str) -> bool:
-    """Whether one try was answered 201; a lost connection and "try again" are the other two things that may happen."""
+    """Return whether one try was answered 201; only a lost connection or "try again" may happen otherwise."""
     try:
         response = await connection.post("/api/v1/signals", body, **{"X-Idempotency-Key": key})
         assert response.status in {201, 503}, response

@@ -1,4 +1,4 @@
-"""The actors that the tests of the actor layer are made of: counters, kept in Postgres, and some that misbehave."""
+"""Actors for the tests of the actor layer: counters, kept in Postgres, and some that misbehave."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DIES_AFTER_COMMIT = "dies after commit"
 
 
 class Add(Message[int]):
-    """Add to a counter; the new total. `tag` is written beside it, so that a test finds out what was applied.
+    """Add to a counter; answered with the new total. `tag` is stored beside it, so that tests see what was applied.
 
     `DIES_BEFORE_COMMIT` and `DIES_AFTER_COMMIT` as tags kill the actor's process at that moment, unless the message is
     delivered again.
@@ -50,7 +50,7 @@ class Total(Message[int]):
 
 
 class Fail(Message[None]):
-    """Be answered with an error: one of the tree by its class name, anything else is a bug of the actor."""
+    """Ask for an error: one of the tree by its class name; any other name is a bug of the actor."""
 
     error: str
 
@@ -58,7 +58,7 @@ class Fail(Message[None]):
 
 
 class Wait(Message[None]):
-    """Be answered after some time; everything in the same batch is, too."""
+    """Ask for an answer after some time; the whole batch waits, too."""
 
     seconds: float
 
@@ -99,7 +99,7 @@ class Counters(VirtualActor[int, str]):
         return Effect(state, state)
 
     async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
-        """See Behaviour; `Wait` comes first, death when it is due."""
+        """See Behaviour; `Wait` is applied first, then the death that a tag asks for."""
         for each in batch:
             if isinstance(each.message, Wait):
                 await asyncio.sleep(each.message.seconds)
@@ -135,7 +135,7 @@ class Forwarder(Behaviour):
     counters: ClassVar[str] = "test/counters"
 
     async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
-        """The counters' answers."""
+        """Return the counters' answers."""
 
         async def forward(each: Envelope) -> int | AppError:
             try:
@@ -159,7 +159,7 @@ class Plain(Behaviour):
         self._totals: dict[str, int] = {}
 
     async def process(self, batch: Sequence[Envelope]) -> Sequence[Any]:
-        """The new totals."""
+        """Return the new totals."""
         replies = []
         for key, message, *_ in batch:
             assert isinstance(message, Add)

@@ -24,7 +24,7 @@ OF_THE_VENUE = 2  # the mids and the contexts
 
 
 class Clocks:
-    """Clocks that go as the machine's do, `ahead` of them.
+    """Clocks that are `ahead` of the machine's by a constant.
 
     They start a minute after a candle of every interval has opened, so that none closes in the middle of a test.
     """
@@ -51,7 +51,7 @@ class Scene:
     clocks: Clocks = field(default_factory=Clocks)
 
     async def ask(self, symbol: str = "BTC", **changes: Any) -> MarketSnapshot:
-        """The snapshot for a signal on that symbol."""
+        """Return the snapshot for a signal on that symbol."""
         fields: dict[str, Any] = {
             "asset_type": "crypto",
             "entry_price": 100.0,
@@ -61,7 +61,7 @@ class Scene:
         return await self.market.snapshot(MarketRequest(symbol=symbol, **fields))
 
     async def features(self, symbol: str = "BTC") -> Features:
-        """The features of a new signal at the market's price."""
+        """Return the features of a new signal at the market's price."""
         snapshot = await self.ask(symbol)
         price = self.peer.price("BTC") if snapshot.quote is None else snapshot.quote.mid
         now = self.clocks.now()
@@ -71,7 +71,7 @@ class Scene:
 
 @asynccontextmanager
 async def scene(**limits: Any) -> AsyncIterator[Scene]:
-    """A scene that is closed afterwards; `limits` are the adapter's, two seconds a call unless said."""
+    """Open a scene that is closed afterwards; `limits` are the adapter's, two seconds a call unless said."""
     clocks = Clocks()
     async with HyperliquidPeer(now_ms=clocks.now_ms) as peer:
         market = HyperliquidMarketData(

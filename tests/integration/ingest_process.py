@@ -15,7 +15,7 @@ from tests.support.local_actors import local_actors
 
 
 async def main() -> None:
-    """Until it is killed."""
+    """Run until killed."""
     async with local_actors(Settings.load(env_file=None), {INGEST: Ingest(), PUBLISH: Publish()}):
         await asyncio.Event().wait()
 

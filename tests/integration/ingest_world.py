@@ -1,4 +1,4 @@
-"""`ingest` and `lens/publish` over a real Postgres and Valkey, and what tests ask of them."""
+"""`ingest` and `lens/publish` over a real Postgres and Valkey, and helpers to look at their results."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class World:
 
     @property
     def ingest(self) -> Ingest:
-        """The behaviour under test."""
+        """Return the behaviour under test."""
         behaviour = self.actors.behaviours[INGEST]
         assert isinstance(behaviour, Ingest)
         return behaviour
 
     async def listening(self) -> None:
-        """Until the channel is subscribed: what is published before that is lost, as ever with Redis."""
+        """Wait until the channel is subscribed: earlier messages are lost, as always with Redis."""
 
         async def look() -> bool:
             return bool(self.ingest.stats()["redis_open"])
@@ -51,22 +51,22 @@ class World:
         await until(look)
 
     async def publish(self, *messages: bytes) -> None:
-        """Send messages as the document's publisher does; each must have found its reader."""
+        """Send messages as the document's publisher does; each must have reached a subscriber."""
         async with self.redis.pipeline(transaction=False) as pipe:
             for each in messages:
                 pipe.publish(SCORED_SIGNALS, each)
             assert await pipe.execute() == [1] * len(messages)
 
     async def signals(self) -> list[asyncpg.Record]:
-        """What is published, in the feed's order."""
+        """Return the published signals in the feed's order."""
         return await self.conn.fetch("SELECT * FROM signals ORDER BY feed_seq")
 
     async def dead_letters(self) -> list[asyncpg.Record]:
-        """The dead letters, oldest first."""
+        """Return the dead letters, oldest first."""
         return await self.conn.fetch("SELECT * FROM lens_dlq ORDER BY id")
 
     async def stored(self, count: int, *, seconds: float = 30.0) -> list[asyncpg.Record]:
-        """The signals, when there are so many."""
+        """Return the signals once there are so many."""
 
         async def look() -> list[asyncpg.Record] | None:
             found = await self.signals()
@@ -78,7 +78,7 @@ class World:
         return found
 
     async def kept(self, count: int) -> list[asyncpg.Record]:
-        """The dead letters, when there are so many."""
+        """Return the dead letters once there are so many."""
 
         async def look() -> list[asyncpg.Record] | None:
             found = await self.dead_letters()
@@ -90,7 +90,7 @@ class World:
 
     @asynccontextmanager
     async def feed(self) -> AsyncIterator[list[FeedSignal]]:
-        """What the gateways are told, from now on."""
+        """Collect the messages to the gateways from now on."""
         heard: list[FeedSignal] = []
         async with self.redis.pubsub() as pubsub:
             await pubsub.subscribe(FEED_CHANNEL)
@@ -110,7 +110,7 @@ class World:
 
 @asynccontextmanager
 async def world(settings: Settings, *, intake: bool = False) -> AsyncIterator[World]:
-    """All of it, started and listening."""
+    """Run the actors, started and listening."""
     assert settings.database_url is not None
     assert settings.redis_url is not None
     pool = await create_pool(settings.database_url, 1, name="test")
@@ -131,11 +131,11 @@ async def world(settings: Settings, *, intake: bool = False) -> AsyncIterator[Wo
 
 
 def ids(names: Sequence[str]) -> list[UUID]:
-    """The ids under which signals with these names are stored."""
+    """Return the ids under which signals with these names are stored."""
     return [signal_id(each) for each in names]
 
 
 def counted(way: str, result: str) -> float:
-    """How many messages had this result so far, in this process."""
+    """Return how many messages had this result so far, in this process."""
     value = REGISTRY.get_sample_value("tradestream_ingest_messages_total", {"way": way, "result": result})
     return value or 0.0

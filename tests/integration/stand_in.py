@@ -24,7 +24,7 @@ COMMAND = (sys.executable, "-m", "tests.integration.stand_in", "gateway")
 
 
 class Ready(RequestHandler):
-    """Always ready; says which Ray it was given."""
+    """A handler that is always ready; it answers with the address of its Ray."""
 
     def get(self) -> None:
         self.write({"pid": os.getpid(), "ray": Settings.load(env_file=None).ray_address})
@@ -49,7 +49,7 @@ async def gateway() -> None:
 
 
 def main() -> int:
-    """The exit status."""
+    """Serve as asked; return the exit status."""
     if sys.argv[1:] == ["gateway"]:
         asyncio.run(gateway())
         return 0

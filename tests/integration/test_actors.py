@@ -61,7 +61,7 @@ MIGRATION = Path(sql.__file__).parent / "migrations" / "0001_actors.sql"
 
 @dataclass(frozen=True)
 class World:
-    """What the tests share: the servers, and how SIGTERM was handled when Ray had been joined."""
+    """The servers that the tests share, and the SIGTERM handler after Ray was joined."""
 
     postgres: BreakablePostgres
     settings: Settings
@@ -117,7 +117,7 @@ async def database(world: World) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def figures_of(registry: ActorRegistry, name: str) -> dict[str, object]:
-    """What the actor says of itself."""
+    """Return the actor's own stats."""
     answer = (await registry.probe())[name]
     assert not isinstance(answer, AppError), answer
     return dict(answer)
@@ -145,7 +145,7 @@ async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 def new_key(name: str) -> str:
-    """A counter that no other test uses."""
+    """Return the key of a counter that no other test uses."""
     return f"{name}-{uuid7()}"
 
 
@@ -317,7 +317,7 @@ async def test_the_same_command_is_applied_once_whoever_repeats_it_and_when(worl
 
 
 async def kill(registry: ActorRegistry, name: str) -> None:
-    """SIGKILL to the process of an actor, if it is there."""
+    """Send SIGKILL to the process of an actor, if it runs."""
     answer = (await registry.probe())[name]
     if not isinstance(answer, AppError):
         psutil.Process(answer["pid"]).kill()
@@ -418,7 +418,7 @@ async def test_an_actor_that_is_dead_for_good_is_created_again(world: World) -> 
 
 @contextmanager
 def stopped(server: BreakablePostgres) -> Iterator[None]:
-    """Postgres is shut down, and started again."""
+    """Shut Postgres down, and start it again."""
     server.stop()
     try:
         yield
@@ -428,7 +428,7 @@ def stopped(server: BreakablePostgres) -> Iterator[None]:
 
 @contextmanager
 def crashed(server: BreakablePostgres) -> Iterator[None]:
-    """Postgres dies, and is started again."""
+    """Crash Postgres, and start it again."""
     server.crash()
     try:
         yield

@@ -53,7 +53,7 @@ def mongo(tmp_path: Path) -> Iterator[MongoServer]:
 
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Documents are copied at once, and tried again soon."""
+    """Let documents be copied at once, and retried soon."""
     monkeypatch.setattr(_archive, "COPY_DELAY_SECONDS", 0.0)
     monkeypatch.setattr(_archive, "PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(_archive, "LONGEST_PAUSE_SECONDS", 0.2)
@@ -61,7 +61,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def opened(settings: Settings, kind: type[Archive] = Archive) -> AsyncIterator[Any]:
-    """An archive that an operator reads: not tended."""
+    """Open an archive without its copying, as an operator reads it."""
     assert settings.database_url is not None
     pool = await create_pool(settings.database_url, 2, name="test")
     archive = open_archive(settings, pool)
@@ -74,7 +74,7 @@ async def opened(settings: Settings, kind: type[Archive] = Archive) -> AsyncIter
 
 
 async def waiting(conn: Any) -> list[int]:
-    """Rows of runs, prompts and the queue."""
+    """Return the numbers of rows of runs, prompts and the queue."""
     tables = ("lens_archive_runs", "lens_archive_prompts", "lens_archive_outbox")
     return [await conn.fetchval(f"SELECT count(*) FROM {table}") for table in tables]
 
@@ -91,7 +91,7 @@ async def copied(conn: Any) -> bool:
 
 
 def run_of(event_id: UUID, **changes: Any) -> sql.RunRow:
-    """A run of a remote model as the stage would hand it over."""
+    """Return a run of a remote model as the stage hands it over."""
     said = Transcript("open_signal.v1", "You judge.", "Judge this.", '{"decision": "IGNORE"}', "stop")
     fields: dict[str, Any] = {"tokens_used": 1250, "prompt_hash": "ab" * 32, "transcript": said} | changes
     run = Evaluation("claude", "claude-x", fields.pop("status", "TIMEOUT"), 12, **fields)
@@ -114,7 +114,7 @@ async def record(archive: Archive, *runs: sql.RunRow) -> None:
 
 
 async def judged(settings: Settings, *, seconds: float = 30.0) -> tuple[list[UUID], list[dict[str, Any] | None]]:
-    """Three events judged with some failures on the way; their documents as soon as nothing waits to be copied."""
+    """Judge three events with some failures; return their documents once nothing waits to be copied."""
     async with ModelPeer() as peer, pipeline(peer.settings(settings, *MODELS)) as (actors, conn):
         peer.next("chatgpt", status(500), says("{"))
         peer.always("claude", says("I would rather not.", "refused"))
@@ -128,7 +128,7 @@ async def judged(settings: Settings, *, seconds: float = 30.0) -> tuple[list[UUI
 
 
 def shape(document: dict[str, Any] | None) -> dict[str, Any]:
-    """A document without what differs from run to run."""
+    """Return a document without the fields that differ from run to run."""
     assert document is not None
     varying = ("id", "at", "latency_ms")
     evaluations = [{k: v for k, v in each.items() if k not in varying} for each in document["evaluations"]]
@@ -461,7 +461,7 @@ async def test_the_local_model_alone_writes_nothing_into_the_archive(settings: S
 
 
 def id_at(moment: datetime) -> UUID:
-    """An event id of that time."""
+    """Return an event id of that time."""
     low = uuid7().int & ((1 << 80) - 1)
     return UUID(int=int(moment.timestamp() * 1000) << 80 | low)
 

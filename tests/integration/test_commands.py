@@ -92,7 +92,7 @@ def a_command(tag: str, trouble: str = "", *, id_: UUID | None = None, suspect: 
 
 
 async def tags(conn: Connection | Pool) -> list[str]:
-    """What was written, in order."""
+    """Return the written tags, in order."""
     return [row[0] for row in await conn.fetch("SELECT tag FROM additions ORDER BY at")]
 
 
@@ -147,7 +147,7 @@ async def test_a_batch_delivered_again_changes_nothing_and_is_answered_as_before
 async def test_rows_of_the_version_before_answer_and_hostile_ones_run_nothing(
     settings: Settings, tmp_path: Path
 ) -> None:
-    """Whatever lies in the table, the command is not applied again, and its neighbours in the batch are answered."""
+    """Whatever the stored row holds, its command is not applied again, and the rest of the batch is answered."""
     log = Log()
     mark = tmp_path / "mark"
     async with an_actor(settings, log), a_pool(settings) as pool:
@@ -297,7 +297,7 @@ async def test_of_two_hosts_of_one_name_only_the_newer_one_writes(settings: Sett
 
 
 class Watched(Counters):
-    """Counters that tell what they do."""
+    """Counters that record what they do."""
 
     idle_seconds: ClassVar[float] = 0.2
 

@@ -1,4 +1,4 @@
-"""Dead letters taken back: each retry counts once, harms nothing that is done, and nothing stops those behind it."""
+"""Retries of dead letters: each counts once, changes no finished work, and blocks no other retry."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def quick(settings: Settings) -> Settings:
 
 
 class HangingModel(ScriptedModel):
-    """A model that, once told to, answers only when it is let go."""
+    """A model that can be told to wait with its answer until the test releases it."""
 
     def __init__(self, name: str, failures: int = 0) -> None:
         super().__init__(name, failures)
@@ -92,7 +92,7 @@ async def open_letter(conn: Conn) -> asyncpg.Record:
 
 
 async def resolved(conn: Conn, dead_letter_id: UUID) -> asyncpg.Record:
-    """The entry, when it is."""
+    """Return the entry once it is resolved."""
 
     async def look() -> asyncpg.Record | None:
         return await conn.fetchrow("SELECT * FROM lens_dlq WHERE id = $1 AND resolved_at IS NOT NULL", dead_letter_id)
@@ -103,7 +103,7 @@ async def resolved(conn: Conn, dead_letter_id: UUID) -> asyncpg.Record:
 
 
 async def all_ended(conn: Conn) -> None:
-    """Until no event is under way; then nothing may claim to be retried."""
+    """Wait until no event is under way; then no entry may be marked as being retried."""
 
     async def look() -> bool:
         return not await conn.fetchval("SELECT count(*) FROM lens_progress WHERE finished_at IS NULL")
@@ -120,7 +120,7 @@ async def timeline(conn: Conn, event_id: UUID) -> list[str]:
 
 @asynccontextmanager
 async def dead_symbol(settings: Settings) -> AsyncIterator[tuple[LocalActors, Conn, ScriptedMarket, UUID]]:
-    """A pipeline in which the first event, on DEAD, has found its end in the queue."""
+    """Run a pipeline in which the first event, on DEAD, has been dead-lettered."""
     market = ScriptedMarket()
     async with pipeline(settings, enrich=ScriptedEnrich(market)) as (actors, conn):
         [event_id] = await post(actors, submit(symbol="DEAD"))
@@ -230,7 +230,7 @@ async def test_a_process_that_dies_after_a_retry_was_answered_loses_nothing(quic
 
 @asynccontextmanager
 async def heard(settings: Settings) -> AsyncIterator[tuple[list[int], list[tuple[str, str]]]]:
-    """What Redis tells the gateways from now on: feed_seqs, and (event, model) of decisions."""
+    """Collect the messages to the gateways over Redis from now on: feed_seqs, and (event, model) of decisions."""
     assert settings.redis_url is not None
     redis = create_redis(settings.redis_url)
     feed: list[int] = []
@@ -538,7 +538,7 @@ async def test_judged_and_published_events_cannot_be_edited(quick: Settings) -> 
 
 
 async def put_unreadable(conn: Conn, payload: dict[str, Any], *, age: timedelta = timedelta(0)) -> UUID:
-    """An entry as a message from outside leaves it that never became an event."""
+    """Insert the entry of a message from outside that never became an event."""
     dead_letter_id = UUID(int=uuid7().int - (int(age / timedelta(milliseconds=1)) << 80))
     attempts = [{"at": "2026-01-15T10:30:00.000Z", "reason_code": "VALIDATION_ERROR", "error_message": "no"}]
     row = dlq.NewDeadLetter(
@@ -734,7 +734,7 @@ async def test_an_event_that_cannot_be_read_back_keeps_nobody_from_being_swept(q
 
 
 class UnstorablePublish(Publish):
-    """Publish that hands the driver what no codec takes."""
+    """Publish that passes the driver a value that no codec takes."""
 
     async def store(self, conn: Any, results: Any) -> None:
         if any(isinstance(each, Published) and each.work.signal.symbol == "POISON" for each in results):

@@ -1,4 +1,4 @@
-"""A gateway as a process: it listens at once, is ready when all is there, drains on a signal."""
+"""A gateway process listens at once, is ready when its services are, and drains on a signal."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def process(
 
 
 async def answers(client: Client, path: str, status: int, *, seconds: float = 60.0) -> Any:
-    """The first answer with that status."""
+    """Return the first answer with that status."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -73,7 +73,7 @@ async def answers(client: Client, path: str, status: int, *, seconds: float = 60
 
 
 async def ended(child: subprocess.Popen[bytes], *, seconds: float) -> int:
-    """The exit status, within the time."""
+    """Return the exit status, within the time."""
     deadline = time.monotonic() + seconds
     while (status := child.poll()) is None:
         assert time.monotonic() < deadline, "it does not end"

@@ -43,7 +43,7 @@ def over(request: pytest.FixtureRequest) -> str:
 
 @asynccontextmanager
 async def api(over: str, **changes: object) -> AsyncIterator[Client]:
-    """The application without services: what is refused, and what needs none."""
+    """Run the application without services, for refusals and requests that need none."""
     async with serving(SETTINGS.replace(http_server=over, **changes)) as client:
         yield client
 

@@ -1,4 +1,4 @@
-"""Market data of a local Hyperliquid with real recorded prices: what is answered, shared, refreshed and kept apart."""
+"""Market data of a local Hyperliquid with real recorded prices: answers, their sharing, refreshing and isolation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hyperliquid down, slow, limited or talking nonsense: what its signals get, when it is left alone, how it recovers."""
+"""Hyperliquid down, slow, limited or with invalid answers: flags on its signals, the open circuit, recovery."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Make = Callable[[HyperliquidPeer], Fault]
 
 
 def answered(snapshot: MarketSnapshot) -> set[str]:
-    """The queries that the snapshot has an answer to."""
+    """Return the queries that the snapshot has an answer to."""
     names = {f"candles_{interval}" for interval in snapshot.candles}
     for name, value in (
         ("mid", snapshot.quote),
@@ -199,7 +199,7 @@ def stage_queries(snapshot: MarketSnapshot) -> dict[str, QueryFailure]:
 
 
 async def recovered(stage: Scene, seconds: float = 30.0) -> MarketSnapshot:
-    """The first whole snapshot; fails if there is none within that time."""
+    """Return the first whole snapshot; fails if there is none within that time."""
     deadline = time.monotonic() + seconds
     while (snapshot := await stage.ask()).failures:
         assert time.monotonic() < deadline, snapshot.failures

@@ -1,4 +1,4 @@
-"""A Hyperliquid with bad coins, old mids or nothing to say: whose signals suffer, for how long, and whose do not."""
+"""A Hyperliquid with bad coins, old mids or no answers affects only these coins' signals, for a bounded time."""
 
 from __future__ import annotations
 

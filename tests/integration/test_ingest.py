@@ -1,4 +1,4 @@
-"""Scored signals by Redis: each once, in the feed like all others; what is none is kept, and stops nobody."""
+"""Scored signals by Redis: each once, in the feed like all others; bad messages are dead-lettered, and block none."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def resolved(here: World, dead_letter_id: UUID) -> None:
 
 
 async def test_a_close_from_outside_closes_the_side_that_its_action_leaves(settings: Settings) -> None:
-    """The kind: a way in that opens whatever it is told. Siblings: a short one, a prediction that is decided."""
+    """The kind: an import that makes every signal an opening. Siblings: a short one, a prediction that is decided."""
     async with world(settings) as here:
         fed = {"symbol": "Fed", "asset_type": "prediction", "asset_category": "prediction"}
         for n, (enters, leaves, about) in enumerate([("buy", "sell", {}), ("sell", "buy", {}), ("yes", "no", fed)]):

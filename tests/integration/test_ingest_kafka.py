@@ -45,7 +45,7 @@ def reading(settings: Settings, broker: KafkaBroker) -> Settings:
 
 
 async def committed(broker: KafkaBroker, offset: int, partition: int = 0) -> None:
-    """Until the group has committed this offset."""
+    """Wait until the group has committed this offset."""
 
     async def look() -> bool:
         return await broker.committed(GROUP, partition) == offset
@@ -233,13 +233,13 @@ async def survive(reading: Settings, broker: KafkaBroker, tmp_path: Path, *, kil
 
 
 async def stored(conn: Any) -> int:
-    """Signals and dead letters so far."""
+    """Return the numbers of signals and dead letters so far."""
     return int(await conn.fetchval("SELECT (SELECT count(*) FROM signals) + (SELECT count(*) FROM lens_dlq)"))
 
 
 @contextmanager
 def running(settings: Settings, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that reads; it has ended afterwards."""
+    """Run a process that reads; end it afterwards."""
     argv = [sys.executable, "-m", "tests.integration.ingest_process"]
     environment = {**inherited_environment(), **settings.to_environment(), "PYTHONPATH": str(REPOSITORY)}
     with (tmp_path / "ingest.log").open("ab") as log:

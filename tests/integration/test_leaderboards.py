@@ -32,7 +32,7 @@ UNIT = 10**12
 
 @dataclass
 class History:
-    """What a provider did: closed signals (when, return in units of 1e-12), follows and unfollows (when, ±1)."""
+    """A provider's history: closed signals (when, return in units of 1e-12), follows and unfollows (when, ±1)."""
 
     provider_id: UUID = field(default_factory=uuid7)
     closes: list[tuple[datetime, int]] = field(default_factory=list)
@@ -56,7 +56,7 @@ def _best(returns: Sequence[int]) -> int:
 
 
 def _values_by_hand(history: History, at: datetime) -> list[int | None]:
-    """The values of BOARDS, by the contract's words."""
+    """Compute the values of BOARDS as the contract defines them."""
 
     def rate(returns: Sequence[int]) -> int | None:
         return round(sum(each > 0 for each in returns) * 10**4 / len(returns)) if len(returns) >= 10 else None

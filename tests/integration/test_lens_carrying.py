@@ -1,4 +1,4 @@
-"""What is done at once travels uncommitted to the next commit: stored there in full, or told apart if it cannot be."""
+"""Steps done at once are carried uncommitted to the next commit, and stored there; those at fault are found."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class HeldPublish(Publish):
 
 
 class PoisonedEnrich(Enrich):
-    """Finds features that cannot be stored, for one symbol."""
+    """Enrich with features that cannot be stored, for one symbol."""
 
     def work_at_once(self, work: Work) -> StageResult | None:
         result = super().work_at_once(work)
@@ -60,7 +60,7 @@ class PoisonedEnrich(Enrich):
 
 
 class PoisonedEvaluate(Evaluate):
-    """Decides what cannot be stored, for one symbol."""
+    """Evaluate with a decision that cannot be stored, for one symbol."""
 
     def work_at_once(self, work: Work) -> StageResult | None:
         result = super().work_at_once(work)
@@ -73,7 +73,7 @@ class PoisonedEvaluate(Evaluate):
 
 
 class PoisonedPublish(Publish):
-    """Scores so that it cannot be stored, for one symbol, until it is cured."""
+    """Publish with a score that cannot be stored, for one symbol, until it is cured."""
 
     is_cured = False
 
@@ -85,7 +85,7 @@ class PoisonedPublish(Publish):
 
 
 async def stored(conn: asyncpg.Connection[Any], event_id: UUID) -> tuple[str, str, int, int]:
-    """Stage and status of the event's row, how many enriched documents and decisions it has."""
+    """Return stage and status of the event's row, and its numbers of enriched documents and decisions."""
     row = await conn.fetchrow("SELECT stage, status FROM lens_progress WHERE event_id = $1", event_id)
     assert row is not None
     counts = [

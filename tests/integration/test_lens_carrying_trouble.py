@@ -1,4 +1,4 @@
-"""Carried steps in trouble: poisoned batches, a Postgres that goes away in between, work that outlives its lease."""
+"""Carried steps under failures: bad items in batches, an outage of Postgres, work that outlives its lease."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ POISONED = [
 
 
 class Listener:
-    """What the gateways are told of: places in the feed, and the ids of events that were decided on."""
+    """A subscriber to the messages to gateways: feed_seqs, and the ids of events that were decided on."""
 
     def __init__(self, pubsub: Any) -> None:
         self._pubsub = pubsub
@@ -50,7 +50,7 @@ class Listener:
         self.decided: list[str] = []
 
     async def hear(self, count: int, *, seconds: float = 1.5) -> None:
-        """Listen until so many of both were heard: not as long as a gateway takes to miss something by itself."""
+        """Listen until so many of both were received, for less time than a gateway takes to notice a gap by itself."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and (len(self.feed) < count or len(self.decided) < count):
             message = await self._pubsub.get_message(ignore_subscribe_messages=True, timeout=0.05)
@@ -84,7 +84,7 @@ async def another_connection(settings: Settings) -> AsyncIterator[Any]:
 
 
 class Shaky(Commits):
-    """Postgres goes away once, when the whole batch and so many of its parts were tried."""
+    """A behaviour whose Postgres fails once, after the whole batch and so many of its parts were tried."""
 
     after = 0
     tried = 0
@@ -110,7 +110,7 @@ async def timelines(conn: asyncpg.Connection[Any]) -> dict[UUID, list[str]]:
 
 
 async def expect_each_once(conn: asyncpg.Connection[Any], published: int) -> None:
-    """So many events are published, each once and with each step once."""
+    """Assert that so many events are published, each once and with each step once."""
     assert [each for each in (await timelines(conn)).values() if "PUBLISHED" in each] == [WHOLE] * published
     feed = [row[0] for row in await conn.fetch("SELECT feed_seq FROM signals ORDER BY feed_seq")]
     assert feed == list(range(1, published + 1))

@@ -108,7 +108,7 @@ async def test_every_combination_of_filters_is_a_statement_that_postgres_takes(
 
 
 async def plan(conn: Any, statement: str, conditions: Any, *values: Any) -> str:
-    """How Postgres goes about it: its nodes and indexes, one a line."""
+    """Return Postgres's plan: its nodes and indexes, one a line."""
     text, given = filtered(statement, conditions, first=len(values) + 1)
     rows = await conn.fetch(f"EXPLAIN (COSTS OFF) {text}", *values, *given)
     return "\n".join(row[0] for row in rows)
@@ -166,7 +166,7 @@ async def test_plans_that_are_made_once_for_all_values_use_the_indexes_too(setti
 
 
 class Counting:
-    """A connection that remembers how many rows each count went over."""
+    """A connection that records how many rows each count read."""
 
     def __init__(self, conn: Any) -> None:
         self._conn = conn
@@ -183,7 +183,7 @@ class Counting:
 
 
 async def add(conn: Any, count: int, *, age: timedelta = timedelta(0), model: str = "claude") -> None:
-    """Decisions that were made a while ago."""
+    """Insert decisions that were made a while ago."""
     back = int(age / timedelta(milliseconds=1)) << 80
     ids = [type(each)(int=each.int - back) for each in (uuid7() for _ in range(count))]
     await conn.execute(

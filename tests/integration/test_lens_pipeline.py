@@ -1,4 +1,4 @@
-"""The four stages over a real Postgres and Valkey: each signal once, whatever is lost, slow, broken or killed."""
+"""The four stages over a real Postgres and Valkey: each signal once, through losses, delays, defects and kills."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tests.support.local_actors import LocalActors, local_actors
 
 
 class ScriptedMarket(SimulatedMarketData):
-    """The simulated market, but for symbols that hang or have nothing."""
+    """The simulated market, except for symbols that hang or have no data."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class ScriptedMarket(SimulatedMarketData):
         self.dead = {"DEAD"}
 
     def snapshot_at_once(self, request: MarketRequest) -> None:
-        """Never: what the script says has to be waited for."""
+        """Return None, so that every snapshot has to be waited for."""
 
     async def snapshot(self, request: MarketRequest) -> MarketSnapshot:
         self.asked.append(request.symbol)
@@ -118,7 +118,7 @@ ASSETS = (
 async def test_a_type_that_no_source_knows_is_published_with_a_flag_and_scored_from_what_there_is(
     settings: Settings,
 ) -> None:
-    """The kind: a signal that is lost, not for what it is, but because nobody can be asked about it."""
+    """The kind: a valid signal that is lost because no market data source covers it."""
     async with pipeline(settings.replace(market_data="hyperliquid", lens_retries=0)) as (actors, conn):
         ids = await post(actors, *(submit(**each) for each in ASSETS))
         assert await finished(conn, ids) == ["PUBLISHED"] * len(ASSETS)
@@ -182,7 +182,7 @@ def quick(settings: Settings) -> Settings:
 
 
 class BrokenEnrich(Enrich):
-    """Enrich with a defect in what it does at once, for some symbols; for others even in how it tells of it."""
+    """Enrich with a defect in the part done at once, for some symbols; for others also in the error's text."""
 
     def __init__(self) -> None:
         super().__init__()

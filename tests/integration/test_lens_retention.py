@@ -1,4 +1,4 @@
-"""The retention job: documents and resolved dead letters go, facts and open letters stay, nobody waits for it."""
+"""The retention job: documents and resolved dead letters go, facts and open dead letters stay, and it blocks none."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ OLD = timedelta(days=181)
 
 
 def aged(age: timedelta) -> UUID:
-    """An id that was made a while ago."""
+    """Return an id that was made a while ago."""
     return UUID(int=uuid7().int - (int(age / timedelta(milliseconds=1)) << 80))
 
 
 async def post_aged(actors: LocalActors, conn: Any, *ages: timedelta) -> list[UUID]:
-    """Events that were processed as long ago as that."""
+    """Post events that were processed so long ago."""
     ids = [aged(age) for age in ages]
     await post(actors, *(submit(event_id=each) for each in ids))
     await finished(conn, ids)

@@ -1,4 +1,4 @@
-"""The pipeline in several shards: each source has its own, whatever is lost, retried, or divided anew."""
+"""The pipeline in several shards: a source stays in its shard through losses, retries, and another division."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class WatchedEnrich(Enrich):
 async def lanes(
     settings: Settings, shards: int, kinds: Sequence[str] = (PUBLISH, EVALUATE, ENRICH, INTAKE)
 ) -> AsyncIterator[tuple[LocalActors, asyncpg.Connection[Any]]]:
-    """The actors of `shards` lanes, those that a message goes to before its sender."""
+    """Return the actors of `shards` lanes, each receiver of messages before their sender."""
     made: Mapping[str, type[Behaviour]] = {
         INTAKE: Intake,
         ENRICH: WatchedEnrich,
@@ -68,18 +68,18 @@ async def lanes(
 
 
 async def post(actors: LocalActors, *submits: Submit) -> list[UUID]:
-    """Each at the shard of its source, in order."""
+    """Post each signal at the shard of its source, in order."""
     return [(await actors.ref(INTAKE, each.source).ask(each.source, each)).event_id for each in submits]
 
 
 def seen(actors: LocalActors) -> list[set[str]]:
-    """The sources that each shard of enrich has worked on."""
+    """Return the sources that each shard of enrich has worked on."""
     found = [actors.ref_to(ENRICH, shard)._behaviour for shard in range(actors._shards[ENRICH])]
     return [each.seen for each in found if isinstance(each, WatchedEnrich)]
 
 
 def owned(shards: int) -> list[set[str]]:
-    """The sources that belong to each shard."""
+    """Return the sources that belong to each shard."""
     return [{each for each in SOURCES if shard_of(each, shards) == shard} for shard in range(shards)]
 
 

@@ -1,4 +1,4 @@
-"""The outbox over a real Postgres: what is committed is sent, by one sender, once, whatever fails in between."""
+"""The outbox over a real Postgres: a committed e-mail is sent once, by one sender, through any failure."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def link_in(text: str) -> str:
 
 
 class Recorder:
-    """A way out that keeps what it got, and fails as told."""
+    """A mail transport that keeps its e-mails, and fails as told."""
 
     def __init__(self, *failures: NotSent) -> None:
         self.emails: list[Email] = []

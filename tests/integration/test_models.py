@@ -47,7 +47,7 @@ async def opened(peer: ModelPeer, name: str, **changes: Any) -> AsyncIterator[Mo
 
 
 async def judged(name: str, *turns: Turn, **changes: Any) -> Evaluation:
-    """One judgement, after which the peer was asked once: no SDK may retry on its own."""
+    """Make one judgement, and check that the peer was asked once: no SDK may retry on its own."""
     async with ModelPeer() as peer, opened(peer, name, **changes) as model:
         peer.next(name, *turns)
         run = await model.judge(SIGNAL, FEATURES)
@@ -56,7 +56,7 @@ async def judged(name: str, *turns: Turn, **changes: Any) -> Evaluation:
 
 
 def question_hash(name: str, template: str, **changes: Any) -> str:
-    """The hash of all that a decision depends on but the signal."""
+    """Return the hash of all that a decision depends on but the signal."""
     settings = Settings.load(env_file=None)
     vendor = {"chatgpt": "openai", "gemini": "google", "claude": "anthropic", "deepseek": "deepseek"}[name]
     question = {
@@ -71,7 +71,7 @@ def question_hash(name: str, template: str, **changes: Any) -> str:
 
 
 async def test_the_prompt_s_hash_is_of_all_that_was_asked_and_how() -> None:
-    """The kind: a fingerprint of a part, by which two questions that differ in the rest pass for one."""
+    """The kind: a hash of a part, so that two questions that differ elsewhere are taken for one."""
     one = await judged("chatgpt")
     hotter = await judged("chatgpt", lens_model_temperature=0.9)
     longer = await judged("chatgpt", lens_model_max_tokens=2000)

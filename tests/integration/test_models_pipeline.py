@@ -1,4 +1,4 @@
-"""The evaluate stage with the remote models: each for itself, whatever the others' vendors do."""
+"""The evaluate stage with the remote models: each is independent of the others' failures."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_every_model_decides_and_the_prompt_is_stored_with_what_it_said(se
 
 
 async def test_a_prompt_to_close_has_the_position_that_would_be_closed(settings: Settings) -> None:
-    """However it is spelled, of this provider alone, the oldest; and null where nothing is open."""
+    """The prompt has this provider's oldest open position in any spelling, and null where nothing is open."""
     async with ModelPeer() as peer, pipeline(peer.settings(settings, "chatgpt", "claude")) as (actors, conn):
         await conn.execute(
             """INSERT INTO signal_outcomes (signal_id, provider_id, asset_type, symbol, direction, entry_price,

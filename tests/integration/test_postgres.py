@@ -1,4 +1,4 @@
-"""The ways to Postgres and to Valkey: what happens while they are away, and that nobody has to be restarted."""
+"""Connections to Postgres and Valkey: errors while they are unavailable, and recovery without a restart."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def a_pool(url: str, size: int = 2) -> AsyncIterator[Pool]:
 
 
 async def is_unavailable_within(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
-    """`work` fails as the contract says, in time."""
+    """Assert that `work` fails as unavailable, in time."""
     started = time.monotonic()
     with pytest.raises(DatabaseUnavailable) as raised:
         await work()
@@ -84,7 +84,7 @@ async def test_an_outage_is_told_once_now_and_then_and_when_it_is_over(
 
 
 async def recovers(pool: Pool) -> None:
-    """The pool works again, soon."""
+    """Assert that the pool works again soon."""
     deadline = time.monotonic() + 5
     while True:
         try:
@@ -304,7 +304,7 @@ async def test_valkey_away_or_hanging_is_noticed_at_once_and_recovered_from(
 
 
 async def fails_within(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
-    """`work` fails with one of the errors that callers expect, in time."""
+    """Assert that `work` fails with one of the errors that callers expect, in time."""
     started = time.monotonic()
     with pytest.raises(REDIS_ERRORS):
         await work()

@@ -1,4 +1,4 @@
-"""Streaks, achievements and referrals as their owner keeps them: exactly once, whatever is lost, doubled or killed."""
+"""Streaks, achievements and referrals count exactly once, through losses, repetitions and kills."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 async def batch(world: World, *pairs: tuple[UUID, Message[Any]]) -> list[Any]:
-    """The replies to messages that arrive together, errors as values."""
+    """Return the replies to messages that arrive together, errors as values."""
     envelopes = [Envelope(progress_key(user), decode(encode(message))) for user, message in pairs]
     return list(await world.actors.behaviours[USERS].process(envelopes))
 
@@ -128,7 +128,7 @@ async def test_messages_to_users_who_do_not_exist_fail_alone(settings: Settings)
 
 
 class Unknown(Message[None]):
-    """What a progress does not take."""
+    """A message that progress does not take."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return Unknown, ()

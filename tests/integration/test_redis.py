@@ -1,4 +1,4 @@
-"""Redis as the processes see it: one judgement of whether it is available, and subscriptions that never go deaf."""
+"""One judgement per process of whether Redis is available, and subscriptions that notice a dead connection."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def frozen(root: Path) -> Any:
-    """The Valkey below `root` holds its connections and answers nothing."""
+    """Freeze the Valkey below `root`: it keeps its connections and answers nothing."""
     stopped = Instance(root).processes()
     assert stopped
     for each in stopped:
@@ -67,7 +67,7 @@ async def client(url: str) -> AsyncIterator[RedisClient]:
 
 
 class Counted:
-    """A subscription to two channels, and what has happened to it."""
+    """A subscription to two channels that records its events."""
 
     def __init__(self, redis: RedisClient) -> None:
         self.opened = self.lost = 0

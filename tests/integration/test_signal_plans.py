@@ -1,4 +1,4 @@
-"""Lists of signals over 100 000 of them: what Postgres reads for a page, a total, a feed of 500 providers."""
+"""Lists over 100 000 signals: the rows that Postgres reads for a page, a total, a feed of 500 providers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def connected(url: str) -> AsyncIterator[Any]:
 
 
 async def plan(conn: Any, statement: str, values: Sequence[Any]) -> dict[str, Any]:
-    """What was done, as EXPLAIN tells it."""
+    """Return the executed plan, by EXPLAIN ANALYZE."""
     [[found]] = await conn.fetch(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {statement}", *values)
     result: dict[str, Any] = found[0]["Plan"]
     return result
@@ -70,7 +70,7 @@ def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def scans(found: dict[str, Any]) -> set[tuple[str, str]]:
-    """(kind, index or table) of every scan."""
+    """Return (kind, index or table) of every scan."""
     return {
         (each["Node Type"], each.get("Index Name", each.get("Relation Name", "")))
         for each in nodes(found)
@@ -79,7 +79,7 @@ def scans(found: dict[str, Any]) -> set[tuple[str, str]]:
 
 
 def pages_read(found: dict[str, Any]) -> int:
-    """Blocks of 8 KiB that were looked at."""
+    """Return the blocks of 8 KiB that were read."""
     return int(found["Shared Hit Blocks"] + found["Shared Read Blocks"])
 
 
@@ -138,7 +138,7 @@ async def test_every_combination_of_filters_finds_and_counts_what_a_plain_scan_d
 
 
 class Explaining:
-    """A connection that remembers the plans of what it counted."""
+    """A connection that records the plans of its counts."""
 
     def __init__(self, conn: Any) -> None:
         self._conn = conn

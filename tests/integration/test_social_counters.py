@@ -1,4 +1,4 @@
-"""Two owners of users that count at the same signals: no deadlock, no lost count, whatever dies in between."""
+"""Two owners of users that count at the same signals: no deadlock and no lost count, through crashes."""
 
 from __future__ import annotations
 

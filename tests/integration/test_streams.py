@@ -1,4 +1,4 @@
-"""The stream as its readers see it: heads, events, ids, filters, and nothing lost whatever Redis does."""
+"""The stream as its readers see it: heads, events, ids, filters, and no loss through failures of Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A close reaches whoever got what it closes.
+"""A close reaches every reader of the opening that it closes.
 
 The kind: a filter looks at an event alone, though what the event means to a reader hangs on an earlier one. That is
 decided once, at the publication, and stored: live delivery, replays and resumes by number count the same signals.
@@ -27,7 +27,7 @@ CLOSE = {"event_type": "CLOSE_SIGNAL", "signal_direction": "close_long"}
 
 
 async def publish(server: Gateway, *drafts: dict[str, Any], tell: bool = True) -> Sequence[PublishedSignal]:
-    """One batch, as the publish stage stores it and tells of it."""
+    """Publish one batch, as the publish stage stores and announces it."""
     async with transaction(server.pool) as conn:
         first = await take_feed_seq(conn, len(drafts))
         made = [await make(conn, first + place, **draft) for place, draft in enumerate(drafts)]
@@ -39,7 +39,7 @@ async def publish(server: Gateway, *drafts: dict[str, Any], tell: bool = True) -
 
 
 async def ids(reader: Reader, count: int) -> list[str]:
-    """The ids of the next signals."""
+    """Return the ids of the next signals."""
     found: list[str] = []
     while len(found) < count:
         event = await reader.next()
@@ -49,7 +49,7 @@ async def ids(reader: Reader, count: int) -> list[str]:
 
 
 async def reckon(server: Gateway, opened: PublishedSignal, seq: int) -> None:
-    """What the owner of the track records does with the feed up to `seq`, which holds one open position."""
+    """Apply the feed up to `seq`, with one open position, as the owner of the track records does."""
     async with transaction(server.pool) as conn:
         await conn.execute(
             "INSERT INTO provider_stats (provider_id, applied_seq) VALUES ($1, $2)", opened.provider_id, seq

@@ -1,4 +1,4 @@
-"""How streams end and how many there may be: limits, slow readers, deadlines, revocation, drain, and who is counted."""
+"""The ends and limits of streams: slow readers, deadlines, revocation, drain, and the streams that count."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def test_the_limits_hold_over_all_gateways_and_free_what_a_dead_one_held(s
 
 
 async def opens(server: Gateway, query: dict[str, str]) -> bool:
-    """Whether one stream more is admitted; it is closed again."""
+    """Return whether one stream more is admitted; close it again."""
     reader = await connect(server.port, **query)
     await reader.close()
     return reader.status == 200
@@ -355,13 +355,13 @@ async def test_an_ended_client_is_forgotten_within_one_heartbeat(settings: Setti
 
 
 def clients_of(server: Gateway) -> int:
-    """How many clients of the server are in memory, open or not."""
+    """Return how many clients of the server are in memory, open or not."""
     fanout = server.feed._fanout
     return sum(isinstance(each, SseClient) and each.fanout is fanout for each in gc.get_objects())
 
 
 async def connect_and_leave(server: Gateway, publisher: Publisher) -> None:
-    """Streams that end in every way: left, reset, slow, ended by the server."""
+    """Open streams that end in every way: left, reset, slow, ended by the server."""
     readers = [await connect(server.port, min_score=number, receive_buffer=4096) for number in range(6)]
     provider = await connect(server.port, provider_ids=str(uuid7()))
     await until(lambda: len(server.feed._clients) == 7)
@@ -377,7 +377,7 @@ async def connect_and_leave(server: Gateway, publisher: Publisher) -> None:
 
 
 async def ends_with(reader: Reader, data: dict[str, Any]) -> None:
-    """The stream's next event is this error, and its last."""
+    """Assert that the stream's next and last event is this error."""
     error = await reader.next()
     assert error is not None
     assert (error.name, error.id, error.data) == ("error", None, data)
@@ -385,7 +385,7 @@ async def ends_with(reader: Reader, data: dict[str, Any]) -> None:
 
 
 async def refused(server: Gateway, status: int, code: str, **options: Any) -> None:
-    """One stream more is refused, and told when to come back."""
+    """Assert that one stream more is refused, with a time to come back."""
     reader = await connect(server.port, **options)
     assert reader.status == status
     assert int(reader.headers["Retry-After"]) >= 1

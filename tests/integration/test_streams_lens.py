@@ -33,7 +33,7 @@ class Socket:
         )
 
     async def hear(self, *, seconds: float = 15.0) -> Any:
-        """The next message, None when the server has closed."""
+        """Return the next message, None when the server has closed."""
         async with asyncio.timeout(seconds):
             message = await self.connection.read_message()
         self.is_over = message is None
@@ -46,7 +46,7 @@ class Socket:
 
 @asynccontextmanager
 async def dial(server: Gateway, **headers: str) -> AsyncIterator[Socket]:
-    """An open socket."""
+    """Open a socket."""
     request = HTTPRequest(f"ws://127.0.0.1:{server.port}/api/v1/ws/stream", headers=headers)
     connection = await websocket_connect(request)
     client = Socket(connection)

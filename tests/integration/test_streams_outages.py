@@ -1,4 +1,4 @@
-"""The stream while Redis or Postgres is away, slow or restarted: it goes on, or waits, and nothing is lost."""
+"""The stream while Redis or Postgres is unavailable, slow or restarted: it goes on, or waits, without a loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An EventSource is not refused what is only not there yet, nor its reconnects: a refusal would be for good."""
+"""An EventSource is deferred, not refused, while a service starts and when it reconnects: a refusal is final."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def serving(settings: Settings, **changes: object) -> AsyncIterator[Gatewa
 
 
 async def put_off(server: Gateway, message: str, **headers: str) -> Reader:
-    """The client of a stream that says only that it comes later; it has ended."""
+    """Return the client of a deferred stream, which has ended."""
     reader = await connect(server.port, headers={**EVENTS, **headers})
     try:
         assert reader.status == 200
@@ -67,7 +67,7 @@ async def put_off(server: Gateway, message: str, **headers: str) -> Reader:
 
 
 async def status(server: Gateway, method: str = "GET", **headers: str) -> int:
-    """The status that the stream is answered with."""
+    """Return the status that the stream is answered with."""
     reader = await connect(server.port, method=method, headers=headers)
     await reader.close()
     return reader.status
@@ -178,7 +178,7 @@ async def test_reconnects_are_limited_all_the_same(settings: Settings) -> None:
 
 
 async def test_an_id_that_no_session_knows_counts_as_an_opening(settings: Settings) -> None:
-    """The kind: a claim that costs nothing to make is believed for the sake of a limit. By header, query and socket."""
+    """The kind: a claim that anybody can make evades a limit. By header, query and socket."""
     async with serving(settings) as server:
         numbers = iter(range(100))
 

@@ -1,4 +1,4 @@
-"""Sessions that go on elsewhere: exactly what was not seen, in order, none twice, numbered on."""
+"""Sessions resumed at any gateway: exactly the unseen signals, in order, none twice, numbered on."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ async def test_heartbeats_go_on_when_redis_hangs(settings: Settings) -> None:
 
 
 def marks_of(record: bytes | str | None) -> list[tuple[int, int]]:
-    """The marks in a stored record."""
+    """Return the checkpoints in a stored record."""
     assert isinstance(record, bytes)
     return unpack_checkpoints(SessionRecord.decode(record).checkpoints)
 

@@ -1,4 +1,4 @@
-"""What is remembered of sessions when gateways disagree on whether Redis is there: no old record passes for new."""
+"""Records of sessions when gateways disagree on whether Redis is available: no old record passes for new."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Stores:
     opened: AsyncExitStack
 
     def make(self, *, reaches_redis: bool = True) -> SessionStore:
-        """The store of one more gateway."""
+        """Return the store of one more gateway."""
         redis = create_redis(self.redis_url if reaches_redis else "redis://127.0.0.1:1")
         self.opened.push_async_callback(redis.aclose)
         return SessionStore(redis, self.pool, ttl_seconds=60)
 
     def reconnect(self, store: SessionStore) -> None:
-        """Redis is reached again."""
+        """Let Redis be reachable again."""
         store._redis.connection_pool = create_redis(self.redis_url).connection_pool
 
 
@@ -53,7 +53,7 @@ async def several(settings: Settings) -> AsyncIterator[Stores]:
 
 
 def record(epoch: int, n: int) -> SessionRecord:
-    """A record whose newest mark is at event n."""
+    """Return a record whose newest checkpoint is at event n."""
     return SessionRecord(epoch, n, "", SignalFilter(), pack_checkpoints([(n, 7)]))
 
 

@@ -30,7 +30,7 @@ class Listener:
         self.is_over = False
 
     async def next(self, *, seconds: float = 15.0) -> Event | None:
-        """The next event, None when the server has closed."""
+        """Return the next event, None when the server has closed."""
         async with asyncio.timeout(seconds):
             message = await self.connection.read_message()
         if message is None:
@@ -43,7 +43,7 @@ class Listener:
         return event
 
     async def signals(self, count: int) -> list[int]:
-        """The places of the next `count` signals."""
+        """Return the feed_seqs of the next `count` signals."""
         found: list[int] = []
         while len(found) < count:
             event = await self.next()
@@ -54,13 +54,13 @@ class Listener:
 
     @property
     def numbers(self) -> list[int]:
-        """The number of each event that has one."""
+        """Return the number of each event that has one."""
         return [event.number for event in self.events if event.id is not None]
 
 
 @asynccontextmanager
 async def listen(server: Gateway, headers: dict[str, str] | None = None, **query: object) -> AsyncIterator[Listener]:
-    """An open socket whose `session_start` has been read."""
+    """Open a socket, and read its `session_start`."""
     url = f"ws://127.0.0.1:{server.port}/api/signals/ws?{urlencode(query)}"
     listener = Listener(await websocket_connect(HTTPRequest(url, headers=headers)))
     try:

@@ -1,4 +1,4 @@
-"""Two readers with one last id: each goes on, neither is thrown out, nobody misses a signal.
+"""Two readers with one last id: both go on, and neither misses a signal.
 
 The kind: whoever comes is believed to be who was there, so two that are there throw each other out for ever. Told apart
 by whether the connection that holds the session takes what it is sent, on this gateway or on another.
@@ -81,7 +81,7 @@ async def test_a_sockets_session_is_not_taken_either(settings: Settings) -> None
 
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
 async def test_a_connection_that_takes_nothing_any_more_is_taken_over(settings: Settings, where: str) -> None:
-    """As one whose other end has vanished without a word: what it is sent is not acknowledged."""
+    """The connection's other end has vanished silently: sent data is not acknowledged."""
     async with two_gateways(settings, stream_buffer_bytes=64 << 20) as (first, second, publisher):
         dead = await connect(first.port, receive_buffer=4096)
         start = await dead.next()

@@ -1,4 +1,4 @@
-"""Streams with `WORKERS=2`: two gateway processes share a port, and nobody can tell but by what one of them can do."""
+"""Streams with `WORKERS=2`: two gateway processes share a port, and clients see no difference."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def one_drains_and_its_streams_go_on_at_the_other(server: Server, publishe
 
 @asynccontextmanager
 async def opened(server: Server) -> AsyncIterator[list[tuple[int, Reader]]]:
-    """A stream of each process, with its pid."""
+    """Open a stream of each process; return them by pid."""
     gateways = [process for name in ("gateway-1", "gateway-2") for process in server.children(name)]
     async with AsyncExitStack() as stack:
         found: dict[int, Reader] = {}
@@ -119,7 +119,7 @@ async def opened(server: Server) -> AsyncIterator[list[tuple[int, Reader]]]:
 
 @asynccontextmanager
 async def at_another(server: Server, pid: int, **options: Any) -> AsyncIterator[Reader]:
-    """A stream that another process than this one has opened."""
+    """Open a stream at another process than this one."""
     gateway = psutil.Process(pid)
     while True:
         async with stream(server.port, **options) as reader:
@@ -129,14 +129,14 @@ async def at_another(server: Server, pid: int, **options: Any) -> AsyncIterator[
 
 
 def holds(process: psutil.Process, reader: Reader) -> bool:
-    """Whether the connection is this process's."""
+    """Return whether the connection is this process's."""
     port = reader.writer.get_extra_info("sockname")[1]
     return any(each.raddr and each.raddr.port == port for each in process.net_connections("tcp"))
 
 
 @asynccontextmanager
 async def publishing(server: Server) -> AsyncIterator[Publisher]:
-    """Somebody who publishes to the server's own Postgres and Valkey."""
+    """Return a publisher to the server's own Postgres and Valkey."""
     pool = await create_pool(EmbeddedPostgres(server.instance).url, 2, name="test")
     redis = create_redis(EmbeddedValkey(server.instance).url)
     try:

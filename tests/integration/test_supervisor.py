@@ -1,4 +1,4 @@
-"""A whole server under its supervisor: killed, stopped, started twice. The gateway is a stand-in; all else is real."""
+"""A whole server under its supervisor is killed, stopped, started twice; only the gateway is a stand-in."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ NO_RAY = {"RAY_ADDRESS": "127.0.0.1:1"}  # the stand-in joins none
 
 
 def server(data_dir: Path, **settings: str) -> Server:
-    """Unstarted, with the stand-in as its gateway."""
+    """Return a server that is not started, with the stand-in as its gateway."""
     return Server(data_dir, command=COMMAND, **settings)
 
 
 @pytest.fixture
 def long_path(tmp_path: Path) -> Path:
-    """A data directory below which no Unix socket could be made."""
+    """Return a data directory whose path is too long for a Unix socket."""
     return tmp_path / ("long" * 20) / ("path" * 20) / "data"
 
 
@@ -131,7 +131,7 @@ def test_orphans_are_reaped_and_none_is_left_at_the_end(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_a_server_that_a_parent_started_and_not_the_parent(tmp_path: Path) -> None:
-    """As under make: the parent shares the terminal, and must not see the interrupt."""
+    """Under make, for example, the parent shares the terminal, and must not see the interrupt."""
     port = free_ports(1)[0]
     settings = {**NO_RAY, "DATA_DIR": str(tmp_path / "data"), "PORT": str(port), "HOST": "127.0.0.1"}
     pid, terminal = pty.fork()
@@ -164,7 +164,7 @@ sys.exit(130 if interrupted else 0)
 
 
 def read(terminal: int, output: bytearray, seconds: float) -> bool:
-    """Wait for what comes next; False at the end."""
+    """Wait for the next output; False at the end."""
     waiting = select.poll()  # not select(), which takes no descriptor past 1023
     waiting.register(terminal, select.POLLIN)
     assert waiting.poll(seconds * 1000), output.decode()
@@ -177,7 +177,7 @@ def read(terminal: int, output: bytearray, seconds: float) -> bool:
 
 
 def kill(running: Server, name: str) -> None:
-    """SIGKILL to the first process of a child."""
+    """Send SIGKILL to the first process of a child."""
     children = running.children(name)
     parents = {each.pid for each in children}
     next(each for each in children if each.ppid() not in parents).kill()
@@ -216,7 +216,7 @@ async def _execute(url: str, statements: tuple[str, ...]) -> None:
 
 
 def notes(running: Server) -> list[str] | None:
-    """The rows that were written before, or None: the database is away."""
+    """Return the rows that were written before, or None while the database is unavailable."""
 
     async def fetch() -> list[str]:
         conn = await asyncpg.connect(database_url(running), timeout=5)
@@ -232,7 +232,7 @@ def notes(running: Server) -> list[str] | None:
 
 
 def traces(running: Server) -> list[object]:
-    """Processes, sockets, locks, pid files and directories that must not outlive the server."""
+    """Return the processes, sockets, locks, pid files and directories that must not outlive the server."""
     files = [
         path for path in running.data_dir.rglob("*") if path.is_socket() or path.name in {"lock", "postmaster.pid"}
     ]

@@ -22,7 +22,7 @@ _numbers = count(1)
 
 @pytest.fixture
 def empty_url(servers: Servers) -> Iterator[str]:
-    """A database without a table."""
+    """Return the URL of a database without a table."""
     name = f"empty_{next(_numbers)}"
     asyncio.run(_execute(servers.postgres_url, f"CREATE DATABASE {name}"))
     yield database_on(servers.postgres_url, name)
@@ -31,7 +31,7 @@ def empty_url(servers: Servers) -> Iterator[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two migrations."""
+    """Return a folder with two migrations."""
     write(tmp_path, "0001_first", "CREATE TABLE first (id int)")
     write(tmp_path, "0002_second", "CREATE TABLE second (id int)")
     return tmp_path
@@ -91,7 +91,7 @@ async def test_waiting_has_a_deadline_for_the_lock_and_for_the_database(empty_ur
 
 
 class Pooler:
-    """As PgBouncer in transaction mode: a client has a server connection for as long as a transaction takes."""
+    """A pooler like PgBouncer in transaction mode: a client has a server connection for one transaction."""
 
     def __init__(self, url: str, size: int) -> None:
         self._url = url
@@ -116,7 +116,7 @@ class Pooler:
 
 
 class PooledClient:
-    """What a driver sees of it."""
+    """A driver's connection through the pooler."""
 
     def __init__(self, pooler: Pooler) -> None:
         self._pooler = pooler
@@ -179,7 +179,7 @@ async def test_a_pooler_that_does_not_take_our_settings_is_refused_in_one_line(
 
 
 async def test_a_database_is_dropped_though_a_superuser_works_in_it(servers: Servers) -> None:
-    """The kind: an autovacuum worker, which a role that is no superuser may not end, is in a test's database."""
+    """The kind: a worker of autovacuum, which only a superuser may end, is in a test's database."""
     name = f"busy_{next(_numbers)}"
     await _execute(servers.postgres_url, f"CREATE DATABASE {name}")
     superuser = database_on(servers.postgres_url, name).replace("//tradestream@", "//postgres@")

@@ -1,4 +1,4 @@
-"""Signals to a whole server: whoever gets them, and however many, streams are told before they end.
+"""Signals to a whole server: whichever processes get them, and however many, streams get a last event.
 
 The kind: an end that is asked for twice (by a terminal and by make, by a manager that signals all of a group) is taken
 for impatience, and what was to be drained is killed. The supervisor, the gateways' streams, Postgres and Valkey
@@ -43,21 +43,21 @@ async def streaming(tmp_path: Path) -> AsyncIterator[tuple[Server, list[Reader]]
 
 
 def make_passes_it_on(server: Server) -> None:
-    """`kill` of make's group: once from the group, once from make."""
+    """Send `kill` to make's group: the server gets it once from the group, once from make."""
     os.killpg(server.pid, signal.SIGTERM)
     time.sleep(0.05)
     os.kill(server.pid, signal.SIGTERM)
 
 
 def twice_on_the_keyboard(server: Server) -> None:
-    """Ctrl-C, and again because nothing seemed to happen."""
+    """Send Ctrl-C twice, as an impatient user does."""
     os.killpg(server.pid, signal.SIGINT)
     time.sleep(0.3)
     os.killpg(server.pid, signal.SIGINT)
 
 
 def the_whole_control_group(server: Server) -> None:
-    """As systemd does by default: the stores get it too, and the gateways before the supervisor."""
+    """Signal all processes, as systemd does by default: also the stores, and the gateways before the supervisor."""
     for process in [*server.children(), psutil.Process(server.pid)]:
         try:
             process.send_signal(signal.SIGTERM)

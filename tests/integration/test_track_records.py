@@ -1,4 +1,4 @@
-"""The records of providers/{k} over a real Postgres: every signal once, whatever dies, equal to a recomputation."""
+"""The records of providers/{k} over a real Postgres: every signal once through crashes, equal to a recomputation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SHARDS = 2
 
 
 class Owners:
-    """Both shards of the actor, and the database for a look behind their backs."""
+    """Both shards of the actor, and a connection to their database."""
 
     def __init__(self, actors: LocalActors, settings: Settings, pool: Pool) -> None:
         self.actors = actors
@@ -48,7 +48,7 @@ class Owners:
         await self.actors.start(PROVIDERS, Providers(), self.settings, shard=shard, shards=SHARDS)
 
     async def crash(self, shard: int) -> None:
-        """The process dies, another takes over."""
+        """Replace the actor as after a crash of its process."""
         await self.actors.kill(f"{PROVIDERS}/{shard}")
         await self.start(shard)
 
@@ -142,7 +142,7 @@ async def test_a_close_takes_up_the_oldest_open_position_on_its_symbol_and_side(
 
 
 async def test_positions_are_of_one_instrument_however_it_is_spelled_and_of_one_asset_type(settings: Settings) -> None:
-    """The kind: what belongs together by its meaning and is looked for letter by letter, or without half of its key."""
+    """The kind: signals of one instrument that are matched by spelling, or by half of the key."""
     async with owners_of(settings) as owners:
         [who] = await owners.system_providers(1)
         option, etf = {"asset_type": "option"}, {"asset_type": "etf"}
@@ -249,7 +249,7 @@ def _random_trade(rng: random.Random, providers: Sequence[UUID]) -> Trade:
 
 
 async def _positions(pool: Pool) -> dict[UUID, list[Any]]:
-    """What should have become of every opening signal, worked out from the signals alone."""
+    """Work out the outcome of every opening signal from the signals alone."""
     async with connection(pool) as conn:
         log = await read_log(conn, 0, 100_000)
     rows: dict[UUID, list[Any]] = defaultdict(list)

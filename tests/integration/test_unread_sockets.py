@@ -1,4 +1,4 @@
-"""Clients of WebSockets that ask and never read: what waits for them is bounded, and nobody else is held up.
+"""WebSocket clients that ask and never read: their buffers are bounded, and no other client is blocked.
 
 The kind is that of `tests/unit/test_http1_unread.py`: answers, pongs and errors are written to whoever makes us write.
 """
@@ -26,7 +26,7 @@ HANDSHAKE = (
 
 
 def _frame(opcode: int, payload: bytes) -> bytes:
-    """A client's, masked with zeros."""
+    """Return a client's frame, masked with zeros."""
     size = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2)
     return bytes([0x80 | opcode]) + size + bytes(4) + payload
 
@@ -67,7 +67,7 @@ def _remembering(opened: list[BoundedStream]) -> Callable[..., None]:
 
 
 async def _flood(server: Gateway, path: str, frame: bytes, opened: list[BoundedStream]) -> int:
-    """The most that waited in our process, while the client sent as much as it could for a moment."""
+    """Return the most bytes that waited in our process, while the client sent all it could for a moment."""
     opened.clear()
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -1,4 +1,4 @@
-"""The owner of accounts over a real Postgres and Valkey: what is durable, what is exact under concurrency."""
+"""The owner of accounts over a real Postgres and Valkey: durable, and exact under concurrency."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from tests.support.users_factory import account_row, digest, refresh, register, 
 
 
 class Owner:
-    """The actor, and its database for a look behind its back."""
+    """The actor, and a connection to its database."""
 
     def __init__(self, actors: LocalActors, settings: Settings) -> None:
         self._actors = actors
@@ -62,7 +62,7 @@ class Owner:
         return await self._actors.ref(USERS).ask(key, message)
 
     async def batch(self, *pairs: tuple[str, Message[Any]]) -> list[Any]:
-        """The replies to messages that arrive together, errors as values."""
+        """Return the replies to messages that arrive together, errors as values."""
         envelopes = [Envelope(key, decode(encode(message))) for key, message in pairs]
         return list(await self._actors.behaviours[USERS].process(envelopes))
 
@@ -72,7 +72,7 @@ class Owner:
         return row.id
 
     async def crash(self) -> None:
-        """The process dies, another takes over."""
+        """Replace the actor as after a crash of its process."""
         await self._actors.kill(USERS)
         await self._actors.start(USERS, Users(), self._settings)
 

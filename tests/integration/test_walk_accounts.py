@@ -1,4 +1,4 @@
-"""A new user's way through a whole system of two gateways, with nothing but HTTP and the mail folder."""
+"""A new user's steps through a whole system of two gateways, with only HTTP and the mail folder."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class User:
 
 
 def read_mail(folder: Path, subject: str) -> str:
-    """The token of the newest e-mail with that subject, when it has come."""
+    """Return the token of the newest e-mail with that subject once it has come."""
 
     def newest() -> str | None:
         emails = [] if not folder.exists() else [each for each in mailbox.Maildir(folder) if each["Subject"] == subject]
@@ -74,7 +74,7 @@ async def test_a_new_user_with_only_http_and_the_mail_folder(tmp_path: Path) -> 
 
 
 def wait_for_both(server: Server) -> None:
-    """The second gateway is started when the first is ready."""
+    """Wait for the second gateway, which starts when the first is ready."""
     server.wait_ready(150)
     wait_until(lambda: "✓ Gateway 2" in server.output, 60)
 

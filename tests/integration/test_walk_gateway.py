@@ -1,4 +1,4 @@
-"""`run.py demo` on a real server, and the walk through the public document on it; that the walk sees faults."""
+"""`run.py demo` on a real server, the walk through the public document on it, and faults that the walk finds."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_demo_says_that_it_is_another_server(
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
         Thread(target=other.serve_forever, daemon=True).start()
@@ -111,7 +111,7 @@ def test_the_demo_does_not_run_in_production(tmp_path: Path) -> None:
 
 
 def total_signals(server: Server) -> int:
-    """How many are published, by the public list."""
+    """Return how many signals are published, by the public list."""
     with urlopen(f"{server.url}/api/signals?limit=1", timeout=5) as response:
         return int(json.load(response)["total"])
 
@@ -190,7 +190,7 @@ def test_a_field_within_something_that_another_lacks_is_lacking_in_both() -> Non
 
 
 def _page() -> dict[str, Any]:
-    """The document's own list, with what it leaves out."""
+    """Return the document's own list, with the fields that it abbreviates."""
     page: dict[str, Any] = copy.deepcopy(PAGE)
     for each in page["signals"]:
         each["created_at"] = "2026-02-15T12:34:56.000Z"
@@ -199,7 +199,7 @@ def _page() -> dict[str, Any]:
 
 
 def _profile() -> dict[str, Any]:
-    """The document's own, with what it leaves out."""
+    """Return the document's own profile, with the fields that it abbreviates."""
     profile: dict[str, Any] = copy.deepcopy(PROFILE)
     profile["recent_signals"] = [{"id": "x"}]
     for name in ("verified_at", "created_at"):

@@ -1,4 +1,4 @@
-"""The walk through the Lens document, against a whole system of its own; and that the walk sees what is wrong."""
+"""The walk through the Lens document against a whole system of its own, and faults that the walk finds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_document_is_read_to_its_last_row() -> None:
 
 
 def change(path: str, value: object) -> Callable[[Any], None]:
-    """Put another value there."""
+    """Set another value at a path."""
 
     def apply(document: Any) -> None:
         *way, last = path.split(".")

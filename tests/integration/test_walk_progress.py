@@ -1,4 +1,4 @@
-"""Two people by hand: one brings the other, who follows; one publishes; what both of them reach is there at once."""
+"""Two users: one refers the other, who follows; one publishes; the achievements of both show at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MINE = "/api/achievements/me"
 
 
 async def brought(world: World, code: str, address: str) -> Browser:
-    """Somebody who has followed a link, registered, and proven the address."""
+    """Return a user who has followed a referral link, registered, and verified the address."""
     link = (await world.browser().send("GET", f"/join/{code}")).expect(302)
     carried = link.headers["Location"].rpartition("referral_code=")[2]
     assert (await world.register(address, referral_code=carried)).status == 201

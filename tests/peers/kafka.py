@@ -68,7 +68,7 @@ class KafkaBroker:
         self._process.send_signal(signal.SIGCONT)
 
     async def create_topic(self, partitions: int) -> None:
-        """Create the topic of scored signals; otherwise the broker makes one of four partitions when it is asked for."""
+        """Create the topic of scored signals; otherwise the broker makes one of four partitions on demand."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.servers)
         await admin.start()
         try:

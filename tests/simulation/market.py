@@ -1,4 +1,4 @@
-"""Make a market of instruments whose mids move hour by hour, with a spread; nobody can foresee it."""
+"""Make a market of instruments whose mids move unpredictably hour by hour, with a spread."""
 
 from __future__ import annotations
 
