@@ -54,12 +54,12 @@ async def test_strangers_are_slowed_down_wherever_they_come_from_and_the_owner_g
         problem = refused.problem(429, "RATE_LIMITED")
         assert 1 <= problem["retry_after"] <= 60
         assert refused.headers["Retry-After"] == str(problem["retry_after"])
-        # By address and program; by the cookie, wherever; and after a logout, which takes the cookie away.
+        # Known by address and program; by the cookie from any address; and after a logout, which deletes the cookie.
         (await log_in(world.browser(), PASSWORD, at=HOME)).expect(200)
         (await log_in(home, PASSWORD, at="192.0.2.77", agent="Other/2")).expect(200)
         (await home.send("POST", "/auth/logout")).expect(200)
         (await log_in(world.browser(), PASSWORD, at=HOME)).expect(200)
-        # A stranger who knows the password is told no more than one who does not.
+        # A stranger with the right password gets the same answer as one without.
         (await log_in(world.browser(), PASSWORD, at="198.51.100.252")).problem(429, "RATE_LIMITED")
         (await log_in(world.browser(), PASSWORD, at=HOME, agent="Other/2")).problem(429, "RATE_LIMITED")
         # Another account is none of theirs.

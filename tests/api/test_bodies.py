@@ -119,7 +119,7 @@ async def test_errors_of_a_body_name_the_field(changes: dict[str, Any], field: s
         ({"asset_type": "forex", "symbol": "BTC", "asset_data": {"x": 1}}, ["asset_data.x", "symbol"]),
         ({"asset_type": "prediction", "asset_data": {"probability": 2}, "size": 0}, ["size", "asset_data.probability"]),
         ({"signal_direction": "close_short", "liquidation_price": 1}, ["liquidation_price", "signal_direction"]),
-        # What is wrong in itself contradicts nothing.
+        # An invalid field is not reported as a contradiction, too.
         ({"entry_price": 0, "liquidation_price": 50000}, ["entry_price"]),
         ({"event_type": "MAYBE", "signal_direction": "close_long"}, ["event_type"]),
         ({"asset_type": "bond", "symbol": "a b", "asset_data": {"x": 1}}, ["asset_type"]),

@@ -70,7 +70,7 @@ async def test_a_trusted_proxy_says_for_whom_it_asks_in_the_one_way_that_is_read
             (["X-Forwarded-For: 10.1.2.3"], 404),
             (["X-Forwarded-For: 10.1.2.3", "X-Real-IP: 10.1.2.3", "Forwarded: for=10.1.2.3"], 404),
             (["X-Forwarded-For: 198.51.100.7"], 403),
-            (["X-Forwarded-For: 198.51.100.7, 10.1.2.3"], 403),  # 10.1.2.3 is the next one that nobody configured
+            (["X-Forwarded-For: 198.51.100.7, 10.1.2.3"], 403),  # 10.1.2.3 is the next proxy, which is not configured
             (["X-Real-IP: 198.51.100.7"], 403),
             (["Forwarded: for=198.51.100.7", "X-Forwarded-For: ,"], 403),
             ([], 404),
@@ -221,7 +221,7 @@ async def test_no_page_of_another_origin_reads_what_is_internal(origin: str) -> 
             response = await client.request(method, path, headers=asked)
             assert response.status == status
             assert not [name for name in response.headers if name.startswith("Access-Control")]
-        # What is public under the same prefix is nobody's secret.
+        # Public routes under the same prefix stay public.
         assert "Access-Control-Allow-Origin" not in (await client.get("/api/v1/health", Origin="null")).headers
 
 

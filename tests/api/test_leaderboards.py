@@ -180,7 +180,7 @@ async def test_the_copy_is_read_while_the_actor_is_unavailable(settings: Setting
         for (name, period), document in live.items():
             copied = await board(king, name, f"?period={period}")
             assert (copied["entries"], copied["me"]) == (document["entries"], document["me"])
-        king.token = token_of(world.settings, "provider")  # of nobody whom the copy knows
+        king.token = token_of(world.settings, "provider")  # an unknown provider, which the copy lacks
         assert "me" not in await board(king, "followers")
 
 
@@ -190,7 +190,7 @@ async def test_the_board_and_my_place_come_from_one_source(settings: Settings, s
         king = await new_provider(world, "king@example.com", "King")
         await king.refresh()
         async with world.pool.acquire() as conn:
-            await sql.refresh(conn)  # what the copy knows: a king without followers
+            await sql.refresh(conn)  # the copy's state: a king without followers
         copied_at = now()
         await new_provider(world, "queen@example.com", "Queen")
         ace = await new_provider(world, "ace@example.com", "Ace")
@@ -204,6 +204,6 @@ async def test_the_board_and_my_place_come_from_one_source(settings: Settings, s
         assert [each["provider"]["user_id"] for each in copied["entries"]] == [str(id_of(king))]
         assert copied["me"] == {"rank": 1, "value": 0}
         assert copied["updated_at"] < rfc3339(copied_at)
-        if silent_on is PositionOf:  # whoever asks for no position has the actor's board
+        if silent_on is PositionOf:  # a request without a position gets the actor's board
             fan.token = None
             assert (await board(fan, "followers", "?limit=1&period=month"))["entries"][0]["value"] == 1

@@ -144,7 +144,7 @@ async def test_a_forged_state_is_refused(settings: Settings, issuer: str) -> Non
         browser = world.browser()
         back = await Person("ann").allow(await start(browser))
         cookie = browser.cookies["oauth_state"]
-        # The state cookie is taken away at every return: each try begins with it again.
+        # The state cookie is deleted at every return: each try begins with it again.
         for forged in (
             with_query(back, state="x" * 43),
             with_query(back, state=None),

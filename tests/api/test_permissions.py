@@ -14,7 +14,7 @@ from tests.support.accounts import accounts_world, token_of
 CALLERS = ("none", "demo", "unverified", "verified", "provider")
 DEMO_REFUSED = "Demo users cannot access this resource"
 
-# Who gets past the door, by prefix; the first that fits counts. Written from the contract, not from the table.
+# The callers admitted by prefix; the first match counts. Written from the contract, not from the table.
 ANYBODY = set(CALLERS)
 PEOPLE = {"unverified", "verified", "provider"}
 VERIFIED = {"verified", "provider"}
@@ -59,7 +59,7 @@ async def test_access_policies_by_caller(settings: Settings, caller: str) -> Non
             body = None if route.method in ("GET", "DELETE") else {"no such field": 1}
             answer = await browser.send(route.method, path_of(route), body)
             if caller in door_of(route):
-                # Past the door: what comes next is about the body, the path, or an account that is not there.
+                # Admitted: further errors are about the body, the path, or an account that does not exist.
                 if answer.status == 401:
                     told = answer.json["error"]["message"]
                     assert told in {"A refresh token is required", "The account of this token does not exist"}, told

@@ -440,7 +440,7 @@ async def test_progress_of_a_provider_is_told_to_those_concerned(settings: Setti
         for fan in fans:
             (await fan.send("POST", f"/api/social/follow/{id_of(king)}")).expect(201)
         wanted = {"first_signal", "provider_first", "first_win", "follower_10"}
-        deadline = asyncio.get_running_loop().time() + 3  # long before anybody looks for what was not told
+        deadline = asyncio.get_running_loop().time() + 3  # long before the next search for lost messages
         while True:
             mine = (await king.send("GET", "/api/achievements/me")).expect(200).json
             if wanted <= {each["achievement_id"] for each in mine["unlocked"]}:

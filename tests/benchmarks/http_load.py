@@ -204,7 +204,7 @@ class _Connection(asyncio.Protocol):
         self._generator.answered(self)
 
     def connection_lost(self, error: Exception | None) -> None:
-        if not self._generator.is_over:  # it was the server that closed it
+        if not self._generator.is_over:  # the server closed the connection
             self._generator.report.statuses[f"closed: {error!r}"] += 1
             if self in self._generator.idle:
                 self._generator.idle.remove(self)

@@ -71,7 +71,7 @@ def is_whole(client: StreamClient, published: list[int]) -> None:
     assert all((each.id is None) is (each.event == "error") for each in client.received)
     if client.is_told_everything:
         assert client.numbers == list(range(1, len(client.numbers) + 1))
-    else:  # it does not know of heartbeats: numbers may be missing, but none comes twice
+    else:  # the client skips heartbeats: numbers may be missing, but none comes twice
         assert client.numbers == sorted(set(client.numbers))
 
 
@@ -149,7 +149,7 @@ async def test_a_client_behind_nginx_loses_nothing_when_gateways_are_killed_sing
             await grown(follower, ENOUGH)
             await served.replace_oldest()
         await grown(follower, ENOUGH)
-        await served.replace_all()  # now nginx has nobody to ask
+        await served.replace_all()  # now nginx has no gateway to ask
         await grown(follower, ENOUGH)
         await nothing_was_lost(follower, served)
         assert len(follower.resumed) >= 3

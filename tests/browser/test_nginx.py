@@ -72,7 +72,7 @@ async def test_signals_pass_nginx_as_they_come_over_the_stream_and_the_socket(
 async def test_nginx_tells_the_gateway_who_asks(settings: Settings, tmp_path: Path) -> None:
     async with served(settings, tmp_path) as (_, port):
         statuses = []
-        while 429 not in statuses and len(statuses) <= MOST_STREAMS:  # whatever the limit is, it is one address's own
+        while 429 not in statuses and len(statuses) <= MOST_STREAMS:  # the limit, whatever its size, is per address
             statuses.append(await stream_status(port, "203.0.113.1"))
         assert statuses[0] == 200
         assert statuses[-1] == 429

@@ -124,7 +124,7 @@ class Follower:
 
     def __init__(self, port: int) -> None:
         self.events: list[Event] = []
-        self.forgotten = 0  # times that it was told to begin anew
+        self.forgotten = 0  # times that the server refused the id, and a new session began
         self.reconnects = -1
         self._port = port
 
@@ -168,7 +168,7 @@ class Follower:
             if reader.status != 200:
                 return
             self.reconnects += 1
-            # The server's heartbeats come more often than this: who hears nothing for so long has been forgotten.
+            # The server's heartbeats come more often: a connection that is silent for so long is dead.
             while (event := await reader.next(seconds=20.0)) is not None:
                 if event.name == "session_start" and self.events and not event.data["resumed"]:
                     self.forgotten += 1

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.support.streams import Event, Reader, connect
 
-# Each server that a test kills is away for less. Heartbeats come far more often.
+# Each server that a test kills is unavailable for less. Heartbeats come far more often.
 SILENCE_SECONDS = 10.0
 
 
@@ -62,9 +62,9 @@ class Page:
     async def run(self) -> None:
         """Read for ever."""
         while True:
-            with suppress(OSError, EOFError, TimeoutError):  # what ends a stream, or keeps it from being opened
+            with suppress(OSError, EOFError, TimeoutError):  # the end of a stream, or a failure to open it
                 await self._read()
-            # Sooner, mostly, than a browser, which waits the whole time: the server shall have less of it to settle.
+            # Mostly sooner than a browser, which waits the whole time: the server gets less time to recover.
             await asyncio.sleep(self._retry_seconds * random.uniform(0.0, 1.0))
 
     async def _read(self) -> None:

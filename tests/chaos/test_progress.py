@@ -92,7 +92,7 @@ async def test_an_unlock_survives_any_kill_after_its_fact(settings: Settings, ra
         )
 
         async def news(since: int) -> None:
-            # Some are told, some twice, some never.
+            # Some messages are sent, some twice, some never.
             for number, each in enumerate(referees):
                 if number % 4 >= since:
                     tell(registry, each, FirstFollow(NOON + timedelta(minutes=number)))

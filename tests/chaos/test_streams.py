@@ -49,7 +49,7 @@ CALM_SECONDS = (0.3, 1.0)  # between a recovery and the next kill
 CATCH_UP_SECONDS = 30.0
 NO_RAY = {"RAY_ADDRESS": "127.0.0.1:1"}  # the short form's gateways join none
 
-Feed = Callable[[asyncio.Event], Awaitable[None]]  # goes on until it is told to stop
+Feed = Callable[[asyncio.Event], Awaitable[None]]  # goes on until it is stopped
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ async def kill(server: Server, victim: Victim) -> None:
         await asyncio.sleep(0.1)  # to look through all processes takes longer than the page of a feed
         try:
             return await asyncio.to_thread(victim.find, server) not in {None, process}
-        except psutil.Error:  # it is just going
+        except psutil.Error:  # the process is just ending
             return False
 
     await until(is_replaced, seconds=victim.recovery_seconds, what=f"without {victim}")

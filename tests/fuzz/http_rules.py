@@ -12,7 +12,7 @@ import re
 
 from tests.fuzz.http_peers import Verdict
 
-# What we refuse and another takes. The corpus shows no other reason.
+# Requests that we refuse and a peer takes. The corpus shows no other reason.
 STRICTER = {
     "RFC 9112 § 2.2: a bare CR or LF ends no line": rb"(?<!\r)\n|\r(?!\n)",
     "RFC 9112 § 5.2: a folded line may be refused": rb"\r\n[ \t]",
@@ -41,7 +41,7 @@ STRICTER = {
     "RFC 6585 § 5: a head over the bound": rb"(?s).{16000}",
 }  # fmt: skip
 
-# What we take and another refuses, or does not go on behind.
+# Requests that we take and a peer refuses, or after which it stops.
 LAXER = {
     "tornado": {
         "RFC 9112 § 7.1.1: extensions of chunks are ignored": rb"\n[0-9a-fA-F]+;",
@@ -61,7 +61,7 @@ LAXER = {
     },
 }
 
-# What we wait for the rest of and another takes.
+# Requests whose rest we wait for, and which a peer takes.
 WAITING = {"llhttp: HTTP/2's preface ends behind SM": rb"(?:^|\n)PRI \* HTTP/2\.0\r\n\r\n"}
 
 

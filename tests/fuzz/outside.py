@@ -25,7 +25,7 @@ def _lines(name: str) -> list[str]:
 
 FRAGMENTS: list[bytes] = [
     *(line.encode() for line in _lines("fragments.txt") if line),
-    # What is too long for a line.
+    # Fragments that are too long for a line.
     *(sign + b"9" * digits for digits in (16, 40, 310, 4_300, 4_301, 60_000) for sign in (b"", b"-")),
     *(b"0." + b"0" * digits + b"1" for digits in (18, 19, 330, 20_000)),
     b"1" + b"0" * 400 + b"e-400",

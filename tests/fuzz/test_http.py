@@ -129,7 +129,7 @@ def test_parsing_is_the_same_wherever_a_packet_ends() -> None:
             split = _parsed([piece for piece in pieces if piece])
             if whole[1] is not None and split[0][: len(whole[0])] == whole[0] and "end" in whole[0]:
                 continue
-            if whole[1] is not None:  # what was told before it was refused may differ in how much of it was
+            if whole[1] is not None:  # the parts parsed before a refusal may differ in number
                 assert split[1] is not None, (case.name, pieces)
             else:
                 assert split == whole, (case.name, pieces)
@@ -154,7 +154,7 @@ async def _asked(client: Client, data: bytes, *, is_split: bool) -> bytes:
 
 
 def _elsewhere(data: bytes, chance: random.Random) -> bytes:
-    # What the corpus asks for does not exist here.
+    # The paths of the corpus do not exist here.
     return re.sub(rb"(?<= )(?:http://a)?/[^ \r\n]*(?= HTTP/)", lambda _: chance.choice(PATHS).encode(), data)
 
 

@@ -97,9 +97,7 @@ async def test_a_count_of_tokens_that_is_none_does_not_cost_the_decision(name: s
             assert run.tokens_used is None or run.tokens_used < 2**31
 
 
-@pytest.mark.filterwarnings(
-    "ignore:.*is not a valid FinishReason:UserWarning"
-)  # the SDK tells of a word it does not know
+@pytest.mark.filterwarnings("ignore:.*is not a valid FinishReason:UserWarning")  # the SDK warns of an unknown word
 @pytest.mark.parametrize("name", DIALECTS)
 async def test_random_answers_become_evaluations(name: str) -> None:
     async with opened(name) as (peer, model):

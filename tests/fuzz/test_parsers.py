@@ -101,7 +101,7 @@ class Way:
     """A parser of outside input. `parse` takes the bytes; `refusals` are the exceptions by which it refuses."""
 
     parse: Callable[[bytes], Any]
-    message: Any  # one that it takes, as JSON; or None: it reads no JSON, and is given texts
+    message: Any  # a valid message as JSON; None for a parser of texts
     refusals: tuple[type[Exception], ...] = (AppError,)
 
 

@@ -292,7 +292,7 @@ async def test_decisions_are_told_once_whatever_dies_between_the_retry_and_its_e
     ):
         [event_id] = await post(actors, submit())
         await finished(conn, [event_id])
-        await until(lambda: _holds(lambda: len(decided) == 1))  # told after the commit: not yet when it is finished
+        await until(lambda: _holds(lambda: len(decided) == 1))  # sent after the commit
         await actors.kill(PUBLISH)
         dead_letter = await open_letter(conn)
         actors.refs[PUBLISH] = actors.refs[EVALUATE]  # a hand-over that gets nowhere

@@ -99,7 +99,7 @@ async def test_a_gateway_listens_at_once_serves_when_ready_and_drains(settings: 
         child.send_signal(signal.SIGTERM)
         began = time.monotonic()
         await answers(client, "/ready", 503, seconds=1)
-        # Who has not heard of it yet is served as ever: requests, connections kept open, streams.
+        # Clients that do not know of the drain yet are served as before: requests, open connections, streams.
         late, late_stream = await _open_stream(client)
         accepted = await client.post("/api/v1/signals", SIGNAL)
         assert accepted.status == 201

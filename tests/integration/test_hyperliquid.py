@@ -255,7 +255,7 @@ async def test_a_stuck_coin_delays_no_other() -> None:
         assert {failure.reason for failure in snapshot.failures} == {"TIMEOUT"}
         assert {failure.message for failure in snapshot.failures} == {"Hyperliquid API timeout"}
         assert len(snapshot.failures) == OF_A_COIN
-        assert snapshot.quote is not None  # what the venue says of all coins is not stuck
+        assert snapshot.quote is not None  # the venue's answers about all coins are not stuck
         assert snapshot.asset_context is not None
 
 

@@ -314,7 +314,7 @@ async def test_the_minutes_budget_is_never_exceeded_and_a_refresh_gives_way_firs
         calls = len(stage.peer.calls)
         stage.clocks.ahead += 20
         again = await stage.ask("BTC")
-        # No room for refreshes but for the mids: the rest is older, which is neither missing nor a failure.
+        # The budget allows a refresh of the mids only: other data is older, which is neither missing nor a failure.
         assert [call["type"] for call in stage.peer.calls[calls:]] == ["allMids"]
         assert again.failures == ()
         assert len(answered(again)) == ALL

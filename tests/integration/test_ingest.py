@@ -140,7 +140,7 @@ async def test_the_documents_message_is_in_the_feed_a_moment_later(settings: Set
 
 
 async def test_the_fields_of_a_scored_signal_are_those_of_a_signal_of_the_pipeline(settings: Settings) -> None:
-    # What make_signal of actors/lens/publication.py writes; the streams and lists rely on it for both.
+    # As make_signal of actors/lens/publication.py writes it; the streams and lists rely on it for both.
     async with world(settings) as here:
         await here.publish(message(price=67420))
         [row] = await here.stored(1)
@@ -410,7 +410,7 @@ async def test_an_edit_that_comes_while_the_first_is_published_is_taken_up_again
     async with world(settings, intake=True) as here:
         await here.publish(message(score=101))
         [dead_letter] = await here.kept(1)
-        publish = here.actors.refs.pop(PUBLISH)  # whoever asks for it now fails, and tries again later
+        publish = here.actors.refs.pop(PUBLISH)  # every use of it fails now, and is retried later
         await ask(here, RetryDeadLetter(dead_letter["id"], {"score": 5}))
         await ask(here, RetryDeadLetter(dead_letter["id"], {"score": 6}))
         here.actors.refs[PUBLISH] = publish
@@ -473,7 +473,7 @@ async def test_many_are_retried_and_resolved_by_their_filters(settings: Settings
         await ask(here, ResolveDeadLetter(hopeless["id"], "not ours"))
 
 
-# --- who is away
+# --- unavailable services
 
 
 async def test_messages_wait_while_postgres_is_away_and_the_oldest_are_dropped_past_the_bound(

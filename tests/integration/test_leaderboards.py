@@ -283,7 +283,7 @@ async def test_the_copy_is_made_anew_after_an_import(settings: Settings, monkeyp
         many[0].follows.append((now(), 1))
         await _store(conn, many[:1])
         await _look(actors)
-        assert (await _copied(conn))[many[0].provider_id] == 1  # one follow is no reason
+        assert (await _copied(conn))[many[0].provider_id] == 1  # one follow does not start a refresh
         imported = [History(follows=[(now() - timedelta(days=20), 1)]) for _ in range(3)]
         await _store(conn, imported)
         await _look(actors)

@@ -157,7 +157,7 @@ async def test_postgres_may_go_away_while_a_poisoned_event_is_told_apart(
 async def test_an_event_overtaken_while_nothing_could_be_published_waits_for_no_other_lease(settings: Settings) -> None:
     async with pipeline(settings) as (actors, conn), another_connection(settings) as blocker:
         async with blocker.transaction():
-            await blocker.execute("SELECT FROM feed_counter FOR UPDATE")  # no commit of publish gets past this
+            await blocker.execute("SELECT FROM feed_counter FOR UPDATE")  # every commit of publish waits for this
             ids = await post(actors, *(submit(symbol=f"S{n}") for n in range(40)))
 
             async def overtaken() -> bool:

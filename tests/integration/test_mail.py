@@ -109,7 +109,7 @@ async def test_a_letter_in_the_maildir_carries_a_link_that_can_be_followed(setti
         assert text is not None
         token = link_in(text.get_content())
         assert f"{settings.api_url}/auth/verify-email?token={token}\n" in text.get_content()
-        # As it lies on the disk, too: somebody reads it with `cat`.
+        # The file on the disk, too, since people read it with `cat`.
         [file] = (settings.data_dir / "mail" / "new").iterdir()
         assert f"/auth/verify-email?token={token}\n" in file.read_text()
         async with connection(pool) as conn:

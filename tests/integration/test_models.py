@@ -130,7 +130,7 @@ async def test_a_code_fence_is_taken_off(name: str) -> None:
 STATUS_OF = {"PROVIDER_ERROR": "API_ERROR", "NETWORK_ERROR": "API_ERROR", "MODEL_ERROR": "API_ERROR"}
 ANSWERED = "API answered 200 with"
 FAILURES: dict[str, tuple[Turn, str, bool, str]] = {
-    # what happens: what the server does, reason code, final?, what the error says
+    # name: the server's behaviour, reason code, final?, the error's text
     "an error of the server": (status(500), "PROVIDER_ERROR", False, "returned 500 Internal Server Error"),
     "an overloaded server": (status(529, "Overloaded"), "PROVIDER_ERROR", False, "returned 529: Overloaded"),
     "a request that is refused": (status(400, "No."), "PROVIDER_ERROR", True, "returned 400 Bad Request: No."),

@@ -70,7 +70,7 @@ async def test_an_outage_is_told_once_now_and_then_and_when_it_is_over(
                 await select(pool)
         [line] = caplog.messages
         assert line.startswith("Postgres is unavailable: ")
-        # Who tries again in the meantime need not say so, too.
+        # Callers that retry meanwhile need not log it, too.
         assert (loudness(DatabaseUnavailable()), loudness(DeadlineExceeded())) == (logging.DEBUG, logging.WARNING)
         monkeypatch.setattr(_outage, "REMIND_SECONDS", 0.0)
         with pytest.raises(DatabaseUnavailable):

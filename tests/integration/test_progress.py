@@ -286,7 +286,7 @@ async def test_an_act_that_was_noted_is_rewarded_though_its_teller_dies(settings
     async with quiet(settings) as world:
         referrer = await newcomer(world)
         referees = [await newcomer(world, referrer) for _ in range(6)]
-        world.actors.refs[USERS].dropping = True  # the owner dies before it has told anybody
+        world.actors.refs[USERS].dropping = True  # the owner dies before it has sent the events
         for each in referees:
             await tell(world, each, FirstFollow(NOON))
         assert await world.value("SELECT count(acted_at) FROM referrals") == 6

@@ -96,7 +96,7 @@ async def test_requests_are_counted_here_without_redis_and_without_a_wait() -> N
 
 async def test_a_redis_that_does_not_answer_costs_one_short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_redis, "PROBE_SECONDS", 0.1)
-    silent = socket.create_server(("127.0.0.1", 0))  # the kernel takes connections, and nobody answers
+    silent = socket.create_server(("127.0.0.1", 0))  # the kernel takes connections, and no process answers
     port = silent.getsockname()[1]
     async with limiter(f"redis://127.0.0.1:{port}") as (limits, redis):
         began = time.monotonic()

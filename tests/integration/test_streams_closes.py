@@ -70,7 +70,7 @@ async def test_a_close_of_what_passed_is_not_withheld_live_or_replayed_or_by_the
             [high, low] = await publish(
                 server, {**OPEN, "provider_id": ann, "score": 90}, {**OPEN, "provider_id": ben, "score": 30}
             )
-            # Nobody has reckoned them in yet. Of what did not pass, the close counts for itself.
+            # No projection has applied them yet. For openings that did not match, the close is filtered by itself.
             [end, withheld, own] = await publish(
                 server,
                 {**CLOSE, "provider_id": ann, "score": 10},

@@ -75,7 +75,7 @@ async def test_one_user_may_have_five_streams_open_at_any_address(settings: Sett
             headers = {**mine, "X-Forwarded-For": f"203.0.113.{number}"}
             reader = await stack.enter_async_context(stream(server.port, headers=headers))
         await refused(server, 429, "RATE_LIMITED", headers={**mine, "X-Forwarded-For": "203.0.113.99"})
-        # One that comes back before its old connection was found dead is not one too many.
+        # A client that reconnects before its old connection was found dead is not over the limit.
         again = {**mine, "X-Forwarded-For": "203.0.113.99", "Last-Event-ID": reader.last_id}
         await stack.enter_async_context(stream(server.port, headers=again))
 
@@ -95,7 +95,7 @@ async def test_the_limits_hold_over_all_gateways_and_free_what_a_dead_one_held(s
         await until(lambda: len(first.feed._clients) == 2)
         await stack.enter_async_context(stream(second.port, **mine))
         await refused(first, 429, "RATE_LIMITED", **mine)
-        # A session that goes on elsewhere is not one more, even if its gateway is dead and told nobody.
+        # A session resumed elsewhere is not counted twice, even if its gateway died without releasing it.
         first.feed._heartbeats.stop()
         await first.feed._subscription.stop()
         again = await stack.enter_async_context(stream(second.port, last_event_id=readers[1].last_id, **mine))
@@ -304,7 +304,7 @@ async def test_draining_tells_each_another_time_to_come_back_and_admits_nobody(s
         assert len(server.feed._clients) == 0
 
 
-# Who is counted
+# The streams that count
 
 
 async def test_connected_providers_are_counted_once_over_all_gateways(

@@ -166,12 +166,12 @@ async def test_messages_of_redis_are_passed_on_without_postgres_and_a_gap_waits(
         await publisher.publish(*drafts(5), tell=False)
         items = [item for item, _ in publisher.published]
         await reader.signals(5)
-        await publisher.publish(*drafts(4), tell=False)  # not told, and found by nobody: Postgres stops at once
+        await publisher.publish(*drafts(4), tell=False)  # not announced, not polled: Postgres stops at once
         late = [item for item, _ in publisher.published[5:]]
         postgres.stop()
         await publisher.tell(late[:1])
         assert [item.feed_seq for item in items + late[:1]][-1:] == await reader.signals(1)
-        await publisher.tell(late[2:])  # with a hole before it
+        await publisher.tell(late[2:])  # with a gap before it
         events = await reader.until(lambda event: event.name == "heartbeat")
         events += await reader.until(lambda event: event.name == "heartbeat")
         assert {event.name for event in events} == {"heartbeat"}

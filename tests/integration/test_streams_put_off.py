@@ -85,7 +85,7 @@ async def test_an_event_source_is_deferred_while_a_gateway_starts_and_all_others
             assert await status(server, **headers) == 503
         assert await status(server, "HEAD", **EVENTS) == 503
         process.services, process.lifecycle.state = services, "serving"
-        async with stream(server.port, headers=EVENTS) as reader:  # being put off has not been counted
+        async with stream(server.port, headers=EVENTS) as reader:  # being deferred has not been counted
             assert reader.headers["X-Ratelimit-Remaining"] == "9"
 
 
@@ -107,7 +107,7 @@ async def test_an_event_source_is_deferred_until_postgres_is_back(
             await reader.signals(1)
         await publisher.publish(*drafts(200))
         await until(lambda: server.feed._fanout.place == 201)
-        # Its place is where Postgres must be asked: the ring has long passed it.
+        # Its offset is older than the ring, so Postgres must be asked.
         postgres.stop()
         await put_off(server, "The database is unavailable", **{"Last-Event-ID": reader.last_id})
         assert await status(server, **{"Last-Event-ID": reader.last_id}) == 503

@@ -130,7 +130,7 @@ async def test_a_new_filter_holds_from_the_place_that_was_reached(settings: Sett
             assert await third.signals(1) == places[1:]
             assert third.numbers == [again.numbers[-1] + 1, again.numbers[-1] + 2]
         assert len(seen) == 2
-        # What was counted under another filter cannot be counted any more.
+        # Events counted under another filter cannot be counted again.
         async with stream(first.port, headers={"Last-Event-ID": reader.events[1].id}, min_score=60) as fourth:
             assert fourth.events[0].data["resumed"] is False
             assert fourth.events[0].data["resume_error"] == "expired"

@@ -252,7 +252,7 @@ async def _read_signals(raw: socket.socket) -> list[int]:
         try:
             while chunk := await loop.sock_recv(raw, 1 << 16):
                 data += chunk
-                if data.endswith(b"SLOW_CONSUMER"):  # the end of the closing frame, which nobody answers
+                if data.endswith(b"SLOW_CONSUMER"):  # the end of the closing frame, which the client does not answer
                     break
         except ConnectionResetError:
             pass

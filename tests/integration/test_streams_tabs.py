@@ -108,7 +108,7 @@ async def test_a_client_that_hangs_up_and_comes_back_at_once_goes_on(settings: S
             [place] = await publisher.publish(Draft())
             assert await reader.signals(1) == [place]
             last_id = reader.last_id
-            reader.writer.close()  # nobody waits until the server has noticed
+            reader.writer.close()  # without waiting until the server has noticed
             reader = await connect((first, second)[turn % 2].port, headers={"Last-Event-ID": last_id})
             event = await reader.next()
             assert event is not None
@@ -153,7 +153,7 @@ async def test_a_gateway_that_is_gone_or_hangs_keeps_nobody_waiting_long(
             place = first.feed._fanout.place
             await store.save([(session, SessionRecord(1, 1, "", SignalFilter(), pack_checkpoints([(1, place)])))])
             async with first.redis.pubsub() as silent:
-                if not gone:  # it hears the question, and does not answer
+                if not gone:  # the client receives the question, and does not answer
                     await silent.subscribe("tradestream:gateway:of-somebody")
                     await until(lambda: first.redis.pubsub_numsub("tradestream:gateway:of-somebody"))
                 began = asyncio.get_running_loop().time()

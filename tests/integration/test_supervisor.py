@@ -61,7 +61,7 @@ def test_the_children_of_a_killed_supervisor_are_ended_and_its_data_kept(tmp_pat
     with server(tmp_path / "data") as running:
         running.start().wait_ready()
         execute(running, "CREATE TABLE kept (note text)", "INSERT INTO kept VALUES ('here')")
-        # Somebody else's, with our mark: neither a child nor in the process group of one, as Ray's agents can be.
+        # A process marked as ours, but neither a child nor in the process group of one, as Ray's agents can be.
         stray = start_stray(running)
         left = running.children()
         assert {child_name(each) for each in left} >= {"valkey", "ray", "gateway-1", "stray"}

@@ -198,7 +198,7 @@ def test_no_value_of_a_statement_gets_into_the_log_of_postgres(tmp_path: Path) -
     """The kind: parameters, and the rows that errors quote: slow statements, constraints, contexts."""
 
     async def work(url: str) -> None:
-        conn = await asyncpg.connect(url.replace("//tradestream@", "//postgres@"))  # who may have all logged
+        conn = await asyncpg.connect(url.replace("//tradestream@", "//postgres@"))  # a role that may log everything
         try:
             await conn.execute("CREATE TABLE kept (token text UNIQUE); SET log_min_duration_statement = 0")
             await conn.fetch("INSERT INTO kept VALUES ($1)", "a-secret-parameter")

@@ -188,7 +188,7 @@ async def test_a_published_signal_is_in_the_record_at_once_and_without_redis_wit
     async with owners_of(settings) as owners:
         [who] = await owners.system_providers(1)
         await owners.publish([Trade(who)])
-        deadline = asyncio.get_running_loop().time() + 4  # nobody tells of it: the poll finds it
+        deadline = asyncio.get_running_loop().time() + 4  # it is not announced: the poll finds it
         while (await owners.record(who)).total_signals < 1:
             assert asyncio.get_running_loop().time() < deadline
             await asyncio.sleep(0.02)
@@ -209,7 +209,7 @@ async def test_records_equal_a_recomputation_to_the_last_digit_whatever_dies(
             while not over.is_set():
                 message = rng.choice([Follow, Unfollow])
                 arguments = (rng.choice(users), *((None,) if message is Follow else ()), NOON)
-                with suppress(Exception):  # who is dead does not answer
+                with suppress(Exception):  # a dead actor does not answer
                     await owners.ask(rng.choice(providers), message(*arguments))
                 await asyncio.sleep(0)
 
@@ -386,7 +386,7 @@ async def test_a_signal_that_cannot_be_reckoned_holds_nobody_up(settings: Settin
         [bad, good] = await owners.system_providers(2)
         await owners.publish([Trade(bad), Trade(good)])
         await owners.catch_up()
-        # No record has room for it: as if something impossible were stored.
+        # The value does not fit into any record, as if impossible data were stored.
         await owners.execute("UPDATE provider_stats SET total_signals = 2147483647 WHERE provider_id = $1", bad)
         for shard in range(SHARDS):
             await owners.crash(shard)
@@ -402,7 +402,7 @@ async def test_days_of_a_persons_signals_and_profits_are_streaks_in_their_zone(s
         await owners.execute(
             "INSERT INTO user_settings VALUES ($1, 'moderate', 0.6, '{}', 'dark', 'Pacific/Auckland', false, 0)", who
         )
-        start = datetime(2026, 3, 1, 10, 30, tzinfo=UTC)  # half past eleven in the evening, there
+        start = datetime(2026, 3, 1, 10, 30, tzinfo=UTC)  # 23:30 in that zone
 
         async def trade(hours: float, price: int) -> None:
             pair = [Trade(who, price=Decimal(100)), Trade(who, opens=False, price=Decimal(price))]
@@ -417,7 +417,7 @@ async def test_days_of_a_persons_signals_and_profits_are_streaks_in_their_zone(s
             return {row[0]: tuple(row[1:]) for row in rows}
 
         await trade(0, 101)
-        await trade(1, 102)  # past midnight, there
+        await trade(1, 102)  # after midnight in that zone
         assert await streaks() == {
             "profitable_signal": (2, 2, date(2026, 3, 2)),
             "provider_signal": (2, 2, date(2026, 3, 2)),

@@ -37,7 +37,7 @@ class MongoServer:
         argv = [sys.executable, "-m", "secantus", "--host", "127.0.0.1", "--port", str(self.port)]
         argv += ["--storage-path", str(self._root / "data"), "--cache-size", "64M", "--log-level", "WARNING"]
         if self._durable:
-            argv += ["--sync-on-commit"]  # what it acknowledges survives SIGKILL
+            argv += ["--sync-on-commit"]  # acknowledged writes survive SIGKILL
         with (self._root / "log").open("ab") as log:
             # The working directory: a configuration file in another one is not ours.
             self._process = subprocess.Popen(

@@ -92,7 +92,7 @@ def _installed() -> Path:
         try:
             unfinished.rename(folder)
         except OSError:
-            assert folder.is_dir()  # somebody else was faster
+            assert folder.is_dir()  # another process was faster
     except subprocess.TimeoutExpired:
         pytest.skip(f"the OpenID provider was not installed within {INSTALL_SECONDS} s")
     finally:

@@ -79,7 +79,7 @@ def main() -> int:
 def _serve(image: Image, path: str, data: Path, account: SystemUser | None) -> int:
     port = str(free_ports(1)[0])
     environment = {**inherited_environment(), "PATH": path, "HOME": str(data), **image.environment(), "PORT": port}
-    environment["HOST"] = "127.0.0.1"  # not the container's 0.0.0.0: this is somebody's machine
+    environment["HOST"] = "127.0.0.1"  # not the container's 0.0.0.0: this is a developer's machine
     entry = [*json.loads(image.all("ENTRYPOINT")[0]), *json.loads(image.all("CMD")[-1])]
     entry[0] = str(Path(path.partition(":")[0], entry[0]))
     health = json.loads(re.sub(r"^.*?CMD\s+", "", image.all("HEALTHCHECK")[0]))

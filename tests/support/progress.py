@@ -104,7 +104,7 @@ async def qualified(world: World, referrer_id: UUID, count: int) -> list[UUID]:
         await tell(world, each, FirstFollow(now()))
         await tell(
             world, referrer_id, Qualify(each, now())
-        )  # what the referee's owner tells: again, it changes nothing
+        )  # the message of the referee's owner: repeated, it changes nothing
     return referees
 
 

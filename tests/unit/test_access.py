@@ -92,7 +92,7 @@ def test_the_client_is_the_rightmost_address_that_is_no_trusted_proxy(
         ("10.9.0.1", "198.51.100.7", False),  # the trusted proxy
         ("10.9.0.1", "10.0.0.2", False),
         ("10.9.0.1", None, False),
-        ("10.9.0.1", "198.51.100.7, 10.0.0.2", True),  # behind it one that nobody configured
+        ("10.9.0.1", "198.51.100.7, 10.0.0.2", True),  # behind it a proxy that is not configured
         ("10.9.0.1", "nonsense, 10.0.0.2", True),
         ("10.9.0.1", " , 10.0.0.2", False),
         ("10.9.0.1", "198.51.100.7, 10.9.0.2", False),

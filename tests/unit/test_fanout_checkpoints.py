@@ -104,7 +104,7 @@ def test_every_number_leads_to_a_place_where_exactly_the_unseen_signals_follow(
             session.place_recorded()
         elif isinstance(step, int):
             session.deliver(min(session.cursor + step, len(feed)))
-    # What is remembered is what was packed, step by step, and unpacked by another gateway.
+    # The stored checkpoints are packed step by step, and unpacked by another gateway.
     packed, last = b"", (0, 0)
     for checkpoint in session.checkpoints:
         packed, last = append_checkpoint(packed, last, checkpoint), checkpoint
@@ -114,7 +114,7 @@ def test_every_number_leads_to_a_place_where_exactly_the_unseen_signals_follow(
         place = locate(checkpoints, n, feed, chunk=chunk)
         assert place is not None
         assert sum(matches(signal) for signal in feed if signal.feed_seq <= place) == seen
-    # Numbers before the first mark, or past what the feed holds, lead nowhere.
+    # Numbers before the first checkpoint, or past the feed's end, are not found.
     assert locate(checkpoints, 0, feed, chunk=chunk) is None
     assert locate(checkpoints, session.n + len(feed) + 1, feed, chunk=chunk) is None
 

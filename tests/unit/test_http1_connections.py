@@ -105,7 +105,7 @@ async def test_a_client_that_goes_before_its_answer_is_told_of_once_and_one_that
                 peer.writer.write_eof()
             else:
                 _reset(peer)
-            # It is not read on while a request waits behind the one that is answered.
+            # The connection is not read while a request waits behind the one that is answered.
             (connection,) = server.http.connections
             connection.transport.resume_reading()
             if not is_half:

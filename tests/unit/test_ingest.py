@@ -78,7 +78,7 @@ def test_the_documents_list_item_is_a_scored_signal() -> None:
         price=None,
         asset_data={"price": 67420.0, "price_change_24h": 0.032},
         created_at=datetime(2026, 2, 15, 12, 34, 56, tzinfo=UTC),
-        received_at=found.received_at,  # its arrival, whatever the message says of itself
+        received_at=found.received_at,  # the time of arrival, not the message's own
     )
 
 

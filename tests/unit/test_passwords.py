@@ -120,7 +120,7 @@ async def test_a_sender_of_many_waits_for_its_own_and_others_do_not() -> None:
     await asyncio.sleep(0)
     others = [asyncio.ensure_future(check(f"198.51.100.{n}")) for n in range(5)]  # noqa: TID251 - awaited below
     await asyncio.gather(*others)
-    # What is being computed, and one of the flood's for each of the others': never its whole queue.
+    # The hash in progress, and one of the flood's for each of the others: never the flood's whole queue.
     assert order.count("192.0.2.1") <= 2 + 5
     results = await asyncio.gather(*flood, return_exceptions=True)
     refused = [each for each in results if isinstance(each, RateLimited)]
@@ -182,7 +182,7 @@ async def test_a_password_has_one_form_and_is_found_in_the_form_of_before(passwo
         ("PassWord1", "is among the most common passwords"),
         ("qwertyuiop", "is among the most common passwords"),
         ("Trader@Example.com", "must not be the e-mail"),
-        ("        ", None),  # no composition rules: eight spaces that nobody tries first
+        ("        ", None),  # no composition rules: eight spaces are accepted
         ("correct horse battery staple", None),
         ("пароль-мой", None),
         ("🐎" * 8, None),

@@ -316,7 +316,7 @@ def test_other_programs_of_the_directory_learn_where_it_listens(tmp_path: Path) 
     assert other.url is None
     running.acquire()
     try:
-        assert (other.owner_pid, other.url) == (os.getpid(), None)  # it has only begun
+        assert (other.owner_pid, other.url) == (os.getpid(), None)  # its first attempt has only begun
         running.announce("http://127.0.0.1:8123")
         assert (other.owner_pid, other.url) == (os.getpid(), "http://127.0.0.1:8123")
         assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600

@@ -108,7 +108,7 @@ def test_turns_never_deadlock_never_overlap_and_keep_the_order_of_each_key(
         for number, (keys, gives_up, pauses) in enumerate(plan):
             task = spawn(work(number, sorted(keys), pauses), name=f"turn {number}")
             tasks.append(task)
-            await asyncio.sleep(0)  # it has drawn its ticket
+            await asyncio.sleep(0)  # it waits in the lock's queue
             if gives_up and number % 2:
                 task.cancel()
         async with asyncio.timeout(5):

@@ -47,7 +47,7 @@ def _object(example: dict[str, Any], actual: Any, path: str) -> Iterator[str]:
         yield f"{path or 'body'}: {actual!r} is no object"
         return
     name = path.rpartition(".")[2]
-    if name == "reactions":  # only what somebody chose is named
+    if name == "reactions":  # only kinds with at least one reaction are named
         if not actual:
             yield f"{path}: empty"
         yield from (f"{path}.{kind}: {count!r}" for kind, count in actual.items() if type(count) is not int)

@@ -73,7 +73,7 @@ class Walk:
         for step in steps:
             try:
                 await step()
-            except Exception:  # noqa: BLE001 - told, and the rows that it leaves count as not walked
+            except Exception:  # noqa: BLE001 - reported, and its other rows count as not walked
                 self.findings.troubles.append(traceback.format_exc())
         return self.findings
 

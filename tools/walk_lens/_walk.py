@@ -33,7 +33,7 @@ class Walk(DeadLetters):
 
     async def run(self) -> Findings:
         """Run all steps in order: the last ones leave the server broken, if it is the walk's own."""
-        idle = await self.client.socket()  # hears the server's ping while the rest is walked
+        idle = await self.client.socket()  # receives the server's ping while the rest is walked
         steps: tuple[Callable[[], Awaitable[None]], ...] = (
             self.dead_letters, self.health, self.methods, self.submission, self.socket, self.events, self.decisions,
             self.security, lambda: self.heartbeat(idle), self.rate_limit, self.internal_error, self.unavailable,
@@ -42,7 +42,7 @@ class Walk(DeadLetters):
             self.client.move()
             try:
                 await step()
-            except Exception:  # noqa: BLE001 - told, and the rows that it leaves count as not walked
+            except Exception:  # noqa: BLE001 - reported, and its other rows count as not walked
                 self.findings.troubles.append(traceback.format_exc())
         idle.connection.close()
         return self.findings
@@ -250,7 +250,7 @@ class Walk(DeadLetters):
         self.example_of("GET /ready", 503, await self._not_ready())
 
     async def _not_ready(self) -> Answer:
-        # What it says may be half a second old.
+        # Its answer may be half a second old.
         deadline = time.monotonic() + 2
         while True:
             answer = await self.client.get("/ready")

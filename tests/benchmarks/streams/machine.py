@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 PATIENCE_SECONDS = 90.0
-SERVER_CORE, READERS_CORE = 0, 1  # everybody else goes where there is room
+SERVER_CORE, READERS_CORE = 0, 1  # all other processes run on any core
 
 
 class Child:

@@ -125,7 +125,7 @@ class Readers:
         self._note(fd, count, int(data[start : data.index(b'"', start)]))
 
     def _note(self, fd: int, count: int, place: int) -> None:
-        # `count` signals have come, the last of them at `place`.
+        # `count` signals have come, the last of them with the number `place`.
         now = self._last_at = time.monotonic()
         before = self._last[fd]
         if before and place != before + count:

@@ -27,7 +27,7 @@ OURS, NCHAN, FASTAPI = "tradestream", "nchan", "fastapi"
 PSS_KB = 8.0
 HEALTH_MS = 50.0
 BURST_TIMES = {NCHAN: 3, FASTAPI: 50}
-FLAT = 1.5  # what a signal may cost with the most bystanders, by what it costs with none
+FLAT = 1.5  # bound of a signal's cost with the most bystanders, as a ratio of its cost with none
 
 
 @dataclass
@@ -175,7 +175,7 @@ def _verdicts(results: Results) -> Iterator[Verdict]:
 def _memory(found: Idle) -> str:
     few = f"{_number(found.kb_per_connection)} KB at {found.clients:,}"
     if found.most_clients == found.clients:
-        return few  # it was asked to hold no more
+        return few  # the number that it was asked to hold
     return f"{few}; {_number(found.most_kb_per_connection)} KB at {found.most_clients:,}"
 
 

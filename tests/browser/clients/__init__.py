@@ -38,7 +38,7 @@ class StreamClient(ABC):
     def follow(cls, url: str, folder: Path) -> AsyncIterator[StreamClient]:
         """Follow the stream at a URL, with a folder for temporary files."""
 
-    async def refresh(self) -> None:  # noqa: B027 - most are told without asking
+    async def refresh(self) -> None:  # noqa: B027 - most clients receive events without asking
         """Bring `received` up to date."""
 
     @property

@@ -256,7 +256,7 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_any_json_is_an_answer_or_refused(document: Any) -> None:
-    refusals = (ValueError, TypeError, LookupError, AttributeError, OverflowError)  # what the adapter takes as nonsense
+    refusals = (ValueError, TypeError, LookupError, AttributeError, OverflowError)  # the adapter's too
     for read in (
         lambda: order_book_of(document, "BTC", NOW_MS),
         lambda: candles_of(document, "BTC", "1h", NOW_MS),
