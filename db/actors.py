@@ -22,6 +22,23 @@ async def take_epoch(conn: Connection, actor: str, taken_by: str) -> int:
     return int(await conn.fetchval(TAKE_EPOCH, actor, taken_by))
 
 
+# Those of other numbers of shards: `lens/intake` while there are `lens/intake/0` and `lens/intake/1`. In one order, as
+# actors that start together do this at once.
+SUPERSEDE_EPOCHS = """
+UPDATE actor_epochs SET epoch = epoch + 1, taken_at = now(), taken_by = $3 WHERE actor IN (
+    SELECT actor FROM actor_epochs
+    WHERE (actor = $1 OR starts_with(actor, $1 || '/') AND substr(actor, length($1) + 2) ~ '^[0-9]+$')
+      AND NOT actor = ANY ($2::text[])
+    ORDER BY actor FOR UPDATE
+)
+"""
+
+
+async def supersede_epochs(conn: Connection, kind: str, names: Sequence[str], taken_by: str) -> None:
+    """End the right to write of all actors of `kind` but `names`, once their open transactions have ended."""
+    await conn.execute(SUPERSEDE_EPOCHS, kind, names, taken_by)
+
+
 # FOR SHARE: concurrent batches of one owner do not wait for each other, a take-over waits for all of them. After such a
 # wait Postgres looks at the newest version of the row, so an old epoch is never mistaken for the current one.
 HOLD_EPOCH = "SELECT true FROM actor_epochs WHERE actor = $1 AND epoch = $2 FOR SHARE"

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from config import tasks
@@ -26,10 +26,24 @@ _TAKE_SECONDS = 5.0
 
 
 class Fence:
-    """Hold an actor's right to write. `on_lost` is called, once, when another process has taken over."""
+    """Hold an actor's right to write. `on_lost` is called, once, when another process has taken over.
 
-    def __init__(self, pool: Pool, actor: str, on_lost: Callable[[], None]) -> None:
+    With `kind` and the `names` of all its actors, a take-over also ends the right of those that there are no more:
+    after another LENS_SHARDS a source has another owner, and the one before may still live.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        actor: str,
+        on_lost: Callable[[], None],
+        *,
+        kind: str | None = None,
+        names: Sequence[str] = (),
+    ) -> None:
         self.actor = actor
+        self._kind = kind
+        self._names = names
         self.epoch = 0  # none yet
         self._pool = pool
         self._on_lost = on_lost
@@ -40,7 +54,10 @@ class Fence:
         async with connection(self._pool, deadline_seconds=_TAKE_SECONDS) as conn:
             impatient = tasks.spawn(self._end_blockers(conn.get_server_pid()), name=f"{self.actor}: end predecessor")
             try:
-                self.epoch = await sql.take_epoch(conn, self.actor, f"{socket.gethostname()}:{os.getpid()}")
+                taken_by = f"{socket.gethostname()}:{os.getpid()}"
+                if self._kind is not None:
+                    await sql.supersede_epochs(conn, self._kind, self._names, taken_by)
+                self.epoch = await sql.take_epoch(conn, self.actor, taken_by)
             finally:
                 await tasks.cancel(impatient)
         return self.epoch

@@ -26,6 +26,11 @@ class ActorSpec:
         """Return the name of one actor: the kind, and the shard where there are several."""
         return self.kind if self.shards == 1 else f"{self.kind}/{shard}"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all actors of the kind."""
+        return tuple(map(self.name_of, range(self.shards)))
+
 
 Members = tuple[tuple[ActorSpec, int], ...]  # each with its shard
 

@@ -293,7 +293,7 @@ class HostedActor:
             settings=self._settings,
             pool=pool,
             redis=self._shared.redis,
-            fence=Fence(pool, self.name, on_lost=_end_process),
+            fence=Fence(pool, self.name, _end_process, kind=self._spec.kind, names=self._spec.names),
             refs=self._shared.refs,
         )
         self._context = context

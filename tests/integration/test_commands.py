@@ -282,6 +282,27 @@ async def test_a_take_over_ends_a_transaction_that_stays_open_and_nothing_of_it_
                 pass
 
 
+async def test_an_actor_of_another_number_of_shards_writes_no_more(settings: Settings) -> None:
+    async with a_pool(settings) as old_pool, a_pool(settings) as new_pool:
+        others = [Fence(old_pool, name, lambda: None) for name in ("x", "x/2", "x/17")]
+        bystanders = [Fence(old_pool, name, lambda: None) for name in ("x/0", "y", "xy", "x/y", "x/1/2", "x2")]
+        for each in (*others, *bystanders):
+            await each.take()
+        successor = Fence(new_pool, "x/1", lambda: None, kind="x", names=("x/0", "x/1"))
+        async with others[0].transaction():
+            taking = spawn(successor.take(), name="take")
+            await asyncio.sleep(0.1)
+            assert not taking.done(), "it waits for a transaction that is about to commit"
+        assert await taking == 1
+        for each in others:
+            with pytest.raises(Fenced):
+                async with each.transaction():
+                    raise AssertionError("the body must not run")
+        for each in (*bystanders, successor):
+            async with each.transaction():
+                pass
+
+
 async def test_of_two_hosts_of_one_name_only_the_newer_one_writes(settings: Settings) -> None:
     zombie, successor = Counters(), Counters()
     async with an_actor(settings, zombie) as actors, a_pool(settings) as pool:
@@ -417,7 +438,7 @@ async def test_state_is_read_again_after_a_commit_of_unknown_outcome(settings: S
 
 async def test_every_statement_of_the_actor_layer_is_valid(settings: Settings) -> None:
     statements = {name: text for name, text in vars(sql).items() if name.isupper() and isinstance(text, str)}
-    assert len(statements) == 6
+    assert len(statements) == 7
     async with a_pool(settings) as pool, pool.acquire() as conn:
         for text in statements.values():
             await conn.prepare(text)

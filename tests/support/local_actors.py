@@ -13,6 +13,7 @@ from typing import Any, cast
 from actors._runtime.context import ActorContext, Behaviour
 from actors._runtime.fencing import Fence
 from actors._runtime.messages import Envelope, Message, decode, encode
+from actors._runtime.placement import ActorSpec
 from actors._runtime.ref import ActorRefs
 from actors._runtime.registry import shard_of
 from config.settings import Settings
@@ -83,12 +84,13 @@ class LocalActors:
     ) -> None:
         """Start (or, when there is one already, take over from) the actor of `kind`."""
         self._shards[kind] = shards
-        name = kind if shards == 1 else f"{kind}/{shard}"
+        spec = ActorSpec(kind, "", shards=shards)
+        name = spec.name_of(shard)
         assert settings.database_url is not None
         assert settings.redis_url is not None
         pool = await create_pool(settings.database_url, 4, name=name)
         redis = create_redis(settings.redis_url)
-        fence = Fence(pool, name, lambda: None)
+        fence = Fence(pool, name, lambda: None, kind=kind, names=spec.names)
         await _patiently(fence.take)
         context = ActorContext(
             name=name,
