@@ -46,6 +46,7 @@ class RedisClient(Redis):
         self._outage = Outage("Redis")
         self._watchers: list[Callable[[], None]] = []
         self._probe: asyncio.Task[None] | None = None
+        self._prompt_seconds = ROUND_TRIP_SECONDS  # a doubt ends with a ping that is answered within it
         self._is_closed = False
 
     @property
@@ -86,8 +87,12 @@ class RedisClient(Redis):
             self._changed()
         self._begin_probe(PROBE_SECONDS)
 
-    def doubt(self) -> None:
-        """Try Redis now, because of something that proves no outage, such as one lost connection."""
+    def doubt(self, seconds: float = ROUND_TRIP_SECONDS) -> None:
+        """Try Redis now, because of something that proves no outage, such as one lost connection.
+
+        It is trusted again once a ping is answered within `seconds`: who waits no longer would find it late again.
+        """
+        self._prompt_seconds = min(self._prompt_seconds, seconds)
         self._begin_probe(0.0)
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
@@ -101,19 +106,27 @@ class RedisClient(Redis):
             self._probe = spawn(self._try(pause), name="probe Redis")
 
     async def _try(self, pause: float) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while True:
                 await asyncio.sleep(pause)
+                began = loop.time()
                 try:
                     async with asyncio.timeout(ROUND_TRIP_SECONDS):
                         await self.ping()
                 except (*REDIS_ERRORS, TimeoutError) as error:
                     self.failed(error)
-                    pause = jittered(PROBE_SECONDS)
                 else:
-                    break
+                    if loop.time() - began <= self._prompt_seconds:
+                        break
+                    self._answered()
+                pause = jittered(PROBE_SECONDS)
         finally:
             self._probe = None
+            self._prompt_seconds = ROUND_TRIP_SECONDS
+        self._answered()
+
+    def _answered(self) -> None:
         self._outage.answered()
         if not self.is_available:
             self.is_available = True
@@ -127,11 +140,12 @@ class RedisClient(Redis):
 class _Answering:
     """The block of `RedisClient.answering`."""
 
-    __slots__ = ("_is_proof", "_redis", "_timeout")
+    __slots__ = ("_is_proof", "_redis", "_seconds", "_timeout")
 
     def __init__(self, redis: RedisClient, seconds: float, is_proof: bool) -> None:
         self._redis = redis
         self._is_proof = is_proof
+        self._seconds = seconds
         self._timeout = asyncio.timeout(seconds)
 
     async def __aenter__(self) -> None:
@@ -144,7 +158,7 @@ class _Answering:
             if self._is_proof:
                 self._redis.failed(late)
             else:
-                self._redis.doubt()
+                self._redis.doubt(self._seconds)
             raise RedisUnavailable("no answer in time") from late
         if isinstance(error, REDIS_ERRORS):
             self._redis.failed(error)

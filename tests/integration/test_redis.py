@@ -302,6 +302,30 @@ async def test_an_answer_that_is_late_for_one_user_is_no_outage(redis_url: str) 
         await until(lambda: redis.is_trusted)
 
 
+async def test_a_slow_server_is_trusted_again_once_it_is_quick_enough_for_who_doubted(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = 0.2
+
+    async def slow_ping() -> object:
+        await asyncio.sleep(seconds)
+        return await RedisClient.ping(redis)
+
+    async with client(redis_url) as redis:
+        monkeypatch.setattr(redis, "ping", slow_ping)
+        redis.doubt(0.1)
+        redis.doubt()
+        await asyncio.sleep(0.4)
+        assert redis.is_available, "its answers are no outage"
+        assert not redis.is_trusted, "whoever waits for a tenth of a second would wait in vain"
+        seconds = 0.0
+        await until(lambda: redis.is_trusted)
+        redis.doubt()
+        seconds = 0.2
+        await until(lambda: redis.is_trusted)
+        assert redis.is_available
+
+
 async def test_an_unavailable_server_is_tried_until_it_answers_and_watchers_learn_of_both(tmp_path: Path) -> None:
     root = tmp_path / "valkey"
     with valkey_server(root) as url:
