@@ -87,7 +87,12 @@ class TornadoServer:
         for stop_accepting, listening in self._listeners:
             stop_accepting()
             for accepted in accept_queued(listening):
-                self._accept(accepted, accepted.getpeername())
+                try:
+                    address = accepted.getpeername()
+                except OSError:  # it has gone
+                    accepted.close()
+                else:
+                    self._accept(accepted, address)
         if self._listeners:
             await asyncio.sleep(LATE_SECONDS)  # until their requests arrive, these would count as idle
         self._listeners.clear()

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -124,6 +126,21 @@ async def test_what_a_stopping_server_has_accepted_is_served_and_nothing_more(se
         assert await server.http.until_taken(1.0)
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", server.port)
+        writer.close()
+
+
+async def test_a_client_that_has_gone_before_it_was_accepted_stops_no_stop(settings: Settings, over: str) -> None:
+    async with feed(settings, over) as (server, _):
+        # Within one turn of the event loop: the kernel has accepted both, the server none.
+        gone = socket.create_connection(("127.0.0.1", server.port))
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.close()  # with a reset
+        waiting = socket.create_connection(("127.0.0.1", server.port))
+        waiting.sendall(GET % b"/health")
+        await server.http.stop()
+        waiting.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=waiting)
+        assert (await read_response(reader)).status == 200
         writer.close()
 
 
