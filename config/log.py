@@ -48,7 +48,7 @@ def configure_logging(level: str, form: str, *, stream: TextIO | None = None) ->
     root.addHandler(handler)
     root.setLevel(level)
     logging.captureWarnings(True)
-    # What no line of ours shows is not collected: the caller's frame alone takes longer than the rest of a record.
+    # Fields that no format shows are not collected: the caller's frame alone takes longer than the rest of a record.
     logging._srcfile = None  # noqa: SLF001 - the documented way
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # Logs "Malformed HTTP message" for every port scan, and little of use.

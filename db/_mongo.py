@@ -40,7 +40,7 @@ class Collection:
             uuidRepresentation="standard",
             tz_aware=True,
         )
-        # What is acknowledged gets deleted in Postgres: it must be on the disks of a majority.
+        # Acknowledged documents are deleted in Postgres: they must be on the disks of a majority.
         self._collection: Any = self._client.get_default_database(DATABASE).get_collection(
             name, write_concern=WriteConcern(w="majority", j=True)
         )

@@ -41,7 +41,7 @@ class CommentRow:
     deleted_at: datetime | None
 
 
-# What users/{k} loads: a user's reactions and comments on a signal. The arrays are in parallel: (user, signal).
+# Loaded by users/{k}: a user's reactions and comments on a signal. The arrays are in parallel: (user, signal).
 
 LOAD_REACTIONS = f"""
 SELECT {names(ReactionRow, "r.")}
@@ -106,7 +106,7 @@ async def add_to_counters(conn: Connection, deltas: Mapping[UUID, Mapping[str, i
         await conn.execute(ADD_TO_LIKES, *transposed(likes.items(), 2))
 
 
-# What the API reads.
+# Read by the API.
 
 GET_REACTIONS = f"SELECT ({REACTIONS_JSON})::json FROM signal_counters c WHERE signal_id = $1"
 

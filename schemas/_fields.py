@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class LoadOptions(TypedDict, total=False):
-    """Whether a field must be given, and what counts where it is not."""
+    """A field's options on input: required, nullable, and the default where it is missing."""
 
     required: bool
     allow_none: bool
@@ -43,7 +43,7 @@ class LoadOptions(TypedDict, total=False):
 
 
 class FieldOptions(LoadOptions, total=False):
-    """What every field may be given."""
+    """The options that every field takes."""
 
     data_key: str
     metadata: Mapping[str, object]

@@ -11,7 +11,7 @@ RENAME_DAYS = 30
 """The days for which a provider's former name stays its own, and after which the name may change again."""
 
 # Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties (16.0), which Python's database does not have; and
-# what has a glyph without ink: the blank pattern of Braille, the Khitan filler, a musical notehead of none.
+# characters whose glyph is blank: the blank pattern of Braille, the Khitan filler, a musical null notehead.
 _INVISIBLE = (
     *((0x00AD, 0x00AD), (0x034F, 0x034F), (0x061C, 0x061C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
     *((0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x2800, 0x2800), (0x3164, 0x3164), (0xFE00, 0xFE0F)),

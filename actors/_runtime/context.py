@@ -76,7 +76,7 @@ class ActorContext:
         return self._refs.ref(kind, key)
 
     def peer(self, kind: str) -> ActorRef:
-        """Return the reference to the actor of `kind`, which has as many shards, whose shard is this one's."""
+        """Return the reference to the actor of `kind` with this actor's shard number; both have as many shards."""
         return self._refs.ref_to(kind, self.shard)
 
     def spawn(self, coroutine: Coroutine[None, None, object], *, name: str) -> asyncio.Task[object]:

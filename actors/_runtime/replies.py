@@ -97,14 +97,14 @@ class _OldReply(pickle.Unpickler):
         self._known = _constructors(message)
 
     def find_class(self, module: str, name: str) -> object:
-        """See pickle. Raises UnreadableReply for whatever is not declared."""
+        """Resolve a name for pickle. Raises UnreadableReply for a name that is not declared."""
         found = self._known.get((module, name))
         if found is None:
             raise UnreadableReply(f"the stored answer names {module}.{name}")
         return found
 
     def persistent_load(self, pid: object) -> object:
-        """See pickle: there are none."""
+        """Refuse a persistent id, which no stored reply has."""
         raise UnreadableReply(f"the stored answer refers to {pid!r}")
 
 

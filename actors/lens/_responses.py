@@ -40,7 +40,7 @@ def retry_after_seconds(header: str) -> float | None:
         return seconds
     try:
         return positive(email.utils.parsedate_to_datetime(header).timestamp() - clock.now().timestamp())
-    except (ValueError, TypeError, LookupError, OverflowError):  # what email.utils raises for invalid dates
+    except (ValueError, TypeError, LookupError, OverflowError):  # the exceptions of email.utils for invalid dates
         return None
 
 

@@ -51,7 +51,7 @@ class Submit(Submission, Message[Receipt]):
 
 
 class Retrying(Value):
-    """A dead letter being retried: from which stage on, and how often it was retried in all."""
+    """A dead letter being retried: the stage at which it starts, and the number of all its retries."""
 
     id: UUID
     stage: str
@@ -70,7 +70,7 @@ class RetryDeadLetter(Message[Retrying]):
 
 
 class ResolveDeadLetter(Message[datetime]):
-    """Resolve a dead letter; to `lens/intake`. Answers when. Raises NotFound; ValidationFailed if already resolved."""
+    """Resolve a dead letter; to `lens/intake`. Replies when. Raises NotFound; ValidationFailed if already resolved."""
 
     id: UUID
     resolution_note: str
@@ -106,7 +106,7 @@ class ResolveDeadLetters(Message[Counts]):
 
 
 class CarriedStep(Value):
-    """A stage done with an event at `at` and not stored yet: the event carries it, to be stored with the next one.
+    """A stage's finished work on an event that is not stored yet, from time `at`; the next commit stores it.
 
     `status` and `timeline` are its contribution to the event's row.
     """
@@ -145,7 +145,7 @@ class Work(Value):
 
     @property
     def is_published(self) -> bool:
-        """Return whether it is in the feed already: it keeps its `feed_seq` and status, whatever this round brings."""
+        """Return whether the event is in the feed already: it keeps its `feed_seq` and status through this round."""
         return self.announced is not None
 
 

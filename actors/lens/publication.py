@@ -1,4 +1,4 @@
-"""Attribute signals to providers, give them their place in the feed, and announce them to the gateways."""
+"""Attribute signals to providers, give them their `feed_seq`, and announce them to the gateways."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class Publish(Stage):
 
 
 def _make(result: Published, provider: ProviderSummary) -> PublishedSignal:
-    """Return the signal, which has no place in the feed yet."""
+    """Return the signal, which has no `feed_seq` yet."""
     features, score, at = result.work.features, result.score, result.at
     assert features is not None
     assert score is not None

@@ -1,4 +1,4 @@
-"""Publish signals that other systems have scored: attribute, place in the feed, store once, announce."""
+"""Publish signals that other systems have scored: attribute, number, store once, announce."""
 
 from __future__ import annotations
 

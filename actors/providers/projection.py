@@ -142,7 +142,7 @@ class Projection:
             self.ended.append(EndedStreakRow(*key, run.count, run.started_on, run.ended_on))
 
     def _note_profit(self, signal: LoggedSignal, record: RecordRow, *, ended: int) -> None:
-        """Note a run of PROFITs: the record has its length, this adds its days; `ended`: the length before."""
+        """Note the days of a run of PROFITs, whose length the record has; `ended`: the length of the run before."""
         key: StreakKey = (signal.provider_id, "profitable_signal")
         before = self._streak(key)
         if record.current_streak:

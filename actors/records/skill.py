@@ -30,7 +30,7 @@ share of positions without a quote."""
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What the gates look at. `first_day` is None before any exposure."""
+    """The figures that the gates check. `first_day` is None before any exposure."""
 
     bets: int
     days: int

@@ -41,7 +41,7 @@ _Transition = Transition[ProgressState, Event]
 
 
 def fresh(user_id: UUID) -> ProgressState:
-    """Raise NotFound: whoever has an account has progress."""
+    """Raise NotFound: every account has progress, so there is no account."""
     raise NotFound("User not found")
 
 

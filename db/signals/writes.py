@@ -97,7 +97,7 @@ class Publication(Value):
 
 
 class PublishedSignal(Publication):
-    """A signal with its place in the feed, its provider, and the document that is sent of it."""
+    """A signal with its `feed_seq`, its provider, and the document that is sent of it."""
 
     feed_seq: int
     provider_id: UUID

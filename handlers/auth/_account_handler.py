@@ -178,7 +178,7 @@ class AccountHandler(GatewayHandler):
         return {"httponly": True, "secure": is_secure, "samesite": "Lax"}
 
     def check_request(self) -> None:
-        """Raise Forbidden for a page of a foreign origin, where the refresh cookie is sent, set or taken away.
+        """Raise Forbidden for a page of a foreign origin, where the refresh cookie is sent, set or deleted.
 
         Browsers send cookies along without asking the page's author, and take those that they are given: another site
         could end a session, or have its visitors log in as somebody else. Programs send no Origin.

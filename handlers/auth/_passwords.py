@@ -137,7 +137,7 @@ class Passwords:
         self._waiting.setdefault(job.address, deque()).append(job)
 
     def _forget(self, job: _Job) -> None:
-        """A hash whose caller no longer waits need not be computed, unless a thread has it already."""
+        """Drop a hash whose caller no longer waits, unless a thread has it already."""
         jobs = self._waiting.get(job.address)
         if jobs is not None and job in jobs:
             jobs.remove(job)

@@ -62,7 +62,7 @@ class AccessTokens:
             is_provider=False,
             email_verified=False,
             permissions=list(EVERYONE),
-            sid=None,  # it belongs to no session: there is nothing to revoke, and nothing that could be by mistake
+            sid=None,  # no session: nothing can be revoked, not even by mistake
         )
 
     def _sign(self, seconds: int, **claims: object) -> str:

@@ -44,7 +44,7 @@ class SessionRecord:
 
     @property
     def is_tombstone(self) -> bool:
-        """Whether the record says only that there is a newer one elsewhere."""
+        """Whether the record is a tombstone: a newer one exists elsewhere."""
         return not self.checkpoints
 
     def tombstone(self) -> SessionRecord:

@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
         self._discarded_bytes = 0
         self._written_bytes = self._taken_bytes = 0
 
-    # What asyncio calls.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
         if exchange is not None and not self._is_detached:
             exchange.lost()
 
-    # What the parser calls.
+    # Called by the parser.
 
     def begin_request(
         self, start_line: RequestStartLine, headers: HTTPHeaders, *, keep_alive: bool, is_tunnel: bool
@@ -146,7 +146,7 @@ class Connection(asyncio.Protocol):
         if exchange is self._current:
             self.deadline = math.inf  # while it is answered, the handlers have deadlines
 
-    # What an exchange calls.
+    # Called by an exchange.
 
     @property
     def is_gone(self) -> bool:
@@ -236,7 +236,7 @@ class Connection(asyncio.Protocol):
         """Close the connection now."""
         self.transport.abort()
 
-    # What the server calls.
+    # Called by the server.
 
     @property
     def has_unsent(self) -> bool:
@@ -297,11 +297,11 @@ class Connection(asyncio.Protocol):
         self._refusal = whole_answer(self.server.refusal, error.status, error.message)
         if broken is not None and broken is self._current:
             self._current = None
-            self._linger(b"" if broken.has_head else self._refusal)  # what is half an answer stays one
+            self._linger(b"" if broken.has_head else self._refusal)  # an answer that has begun is cut, not completed
             broken.lost()
             return
         if broken is not None and self._waiting:
-            self._waiting.pop()  # it is the last
+            self._waiting.pop()  # the broken exchange is the last
         if self._current is None and not self._waiting:
             self._linger(self._refusal)
 

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _NO_BODY = frozenset({204, 304})
 _SWITCHING_PROTOCOLS = 101
-_LARGE_BYTES = 32 << 10  # what is not copied to be put behind its head: many connections share one file's content
+_LARGE_BYTES = 32 << 10  # larger bodies are not copied behind their head: connections share one file's content
 
 
 class Exchange(HTTPConnection):
@@ -138,7 +138,7 @@ class Exchange(HTTPConnection):
             self._delegate = None  # it refers to us: the cycle would wait for the collector
             delegate.finish()
 
-    # What Tornado calls.
+    # Called by Tornado.
 
     def set_close_callback(self, callback: Callable[[], None] | None) -> None:
         """Set the `callback` for a client that goes before it has its answer."""

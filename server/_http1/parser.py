@@ -102,7 +102,7 @@ class RequestParser:
         try:
             self._parse(piece, is_new=is_new)
         except httptools.HttpParserError as error:
-            reason = error.__context__ or error  # what one of our methods has raised
+            reason = error.__context__ or error  # the exception of one of our own methods
             raise reason if isinstance(reason, BadRequest) else BadRequest(str(reason)) from None
         # llhttp's binding keeps what it has of a field until it has all of it, in the trailers too.
         self._kept_bytes = 0 if self._is_moving else self._kept_bytes + len(piece)
@@ -121,7 +121,7 @@ class RequestParser:
                 rest = data[upgrade.args[0] :]
             except httptools.HttpParserInvalidMethodError:
                 # The application refuses it, as any method that a path lacks. Only the first of a piece: where in
-                # it the others begin, llhttp does not tell.
+                # it the others begin, llhttp does not say.
                 method = _METHOD.match(data)
                 if method is None or not is_new or self._begun != 1:
                     raise
@@ -152,7 +152,7 @@ class RequestParser:
             self._receiver.receive_body(rest)
         return b""
 
-    # What llhttp calls.
+    # Called by llhttp.
 
     def on_message_begin(self) -> None:
         self._begun += 1

@@ -45,7 +45,7 @@ class Cast:
 
     @property
     def people(self) -> list[Person]:
-        """Return everybody with an account, referrers before those whom they refer."""
+        """Return all people with an account, referrers before those whom they refer."""
         everybody = [*(each.person for each in self.providers), *self.followers]
         return [each for each in everybody if each.referrer is None] + [each for each in everybody if each.referrer]
 

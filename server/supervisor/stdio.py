@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
-# What is printed here beyond ASCII, for a terminal or a file that knows nothing else.
+# Replacements of the characters beyond ASCII that are printed here, for a terminal or a file of ASCII only.
 _PLAIN = {"✓": "+", "✗": "x", "…": "...", "–": "-", "—": "-", "→": "->", "×": "x", "·": "*", "≥": ">=", "±": "+-"}
 
 

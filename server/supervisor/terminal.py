@@ -23,11 +23,11 @@ def own_terminal() -> Iterator[None]:
     before = None
     try:
         foreground = os.tcgetpgrp(terminal)
-        if foreground == os.getpgrp() != os.getpid():  # in the foreground, but in somebody else's job
+        if foreground == os.getpgrp() != os.getpid():  # in the foreground, but in another process's job
             before = foreground
             # A process that is not in the foreground any more is stopped when it asks to be, unless it ignores this.
             signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-            # Suspending us would leave the shell waiting for make, which nobody has suspended.
+            # Suspending us would leave the shell waiting for make, which is not suspended.
             signal.signal(signal.SIGTSTP, signal.SIG_IGN)
             os.setpgid(0, 0)
             os.tcsetpgrp(terminal, os.getpid())

@@ -79,7 +79,7 @@ async def _refuse_other_than_json(response: httpx2.Response) -> None:
 
 
 class _Bounded(httpx2.AsyncHTTPTransport):
-    """Cut off a response that is larger than any answer can be."""
+    """A transport that cuts off a response larger than any answer can be."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await super().handle_async_request(request)
