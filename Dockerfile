@@ -22,7 +22,7 @@ RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
     pip install --no-cache-dir --no-index --find-links=/wheels "tradestream${EXTRAS:+[$EXTRAS]}"
 
 # Without DATABASE_URL and REDIS_URL the embedded servers keep their data in /data. The dashboard listens on the
-# loopback interface only, which nobody outside of the container reaches.
+# loopback interface only, which cannot be reached from outside of the container.
 ENV DATA_DIR=/data \
     HOST=0.0.0.0 \
     RAY_DASHBOARD_PORT=0 \

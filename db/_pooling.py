@@ -28,8 +28,8 @@ class Pooled(Exception):
 async def refuse_pooling(url: str) -> None:
     """Raise `Pooled` where sessions change between transactions; other errors are the driver's.
 
-    A setting made in one session must still be there after another one has worked, which takes over the first one's
-    server connection where these are shared.
+    The check: a setting made in one session must survive the work of another session, which takes over the first one's
+    server connection where connections are shared.
     """
     async with contextlib.AsyncExitStack() as stack:
         first = await _connect(url, stack)

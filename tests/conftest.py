@@ -89,7 +89,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 @pytest.fixture(scope="session")
 def template(servers: Servers) -> str:
-    """The name of a migrated database that nobody is connected to."""
+    """The name of a migrated database without a connection."""
     _execute(servers.postgres_url, f"CREATE DATABASE {TEMPLATE}")
     asyncio.run(migrate(database_on(servers.postgres_url, TEMPLATE)))
     return TEMPLATE

@@ -131,7 +131,7 @@ async def test_sessions_that_end_while_redis_is_away_are_refused_all_the_same(se
 
 
 async def test_two_refresh_cookies_are_one_too_many(settings: Settings) -> None:
-    """The kind of fault: of two values of one name the reader takes one, and whoever sent the other chose which.
+    """The kind of fault: of two values of one name the reader takes one, and the sender of the other chose which.
 
     A page of a sibling domain can plant a cookie that is sent beside ours; then the visitor works in the planter's
     account without noticing it.

@@ -1,4 +1,4 @@
-"""The border of the internal network: proxies that nobody configured, and browsers inside of it.
+"""The border of the internal network: unconfigured proxies, and browsers inside of it.
 
 The kind of fault: a request that comes from an internal address and was made by somebody outside: through a proxy whose
 address stands for all of its clients, or through a browser that shows a stranger's page.

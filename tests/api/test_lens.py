@@ -195,7 +195,7 @@ async def test_a_position_may_end_where_a_probability_does(unlimited: Settings) 
 
 @pytest.mark.parametrize(("ahead", "status"), [(0, 201), (290, 201), (310, 400), (10**9, 400)])
 async def test_a_clock_may_be_ahead_by_five_minutes(unlimited: Settings, ahead: int, status: int) -> None:
-    """The kind: a time of somebody else's clock that is trusted without a bound."""
+    """The kind: a time of a foreign clock that is trusted without a bound."""
     async with gateway(unlimited) as client:
         stamp = rfc3339(datetime.now(UTC) + timedelta(seconds=ahead))
         response = await client.post("/api/v1/signals", SIGNAL | {"ts_utc": stamp})

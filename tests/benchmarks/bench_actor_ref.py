@@ -57,7 +57,7 @@ class PlainCounter:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One contender in one round."""
+    """The result of one contender in one round."""
 
     calls_per_second: float
     p50_ms: float

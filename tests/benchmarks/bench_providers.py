@@ -54,7 +54,7 @@ def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
 
 
 async def measure(settings: Settings, pool: Pool, server: Instance, page: int, count: int) -> None:
-    """One shard reads `count` new signals in pages of `page`; prints CPU microseconds a signal."""
+    """Let one shard read `count` new signals in pages of `page`; print CPU microseconds a signal."""
     feed_consumer.PAGE, feed_consumer.POLL_SECONDS = page, 3600.0
     async with transaction(pool, deadline_seconds=60) as conn:
         providers = [await add_system_provider(conn) for _ in range(PROVIDERS_COUNT)]

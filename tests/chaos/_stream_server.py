@@ -20,7 +20,7 @@ COMMAND = (sys.executable, "-m", "tests.chaos._stream_server")
 
 
 async def stream() -> None:
-    """Stream until SIGTERM, then send the streams away."""
+    """Stream until SIGTERM, then drain."""
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     settings = Settings.load(env_file=None)

@@ -204,7 +204,7 @@ def test_the_protocol_of_the_streams_is_linked() -> None:
 
 
 def test_a_generated_client_keeps_options_and_predictions(tmp_path: Path) -> None:
-    """By a real generator: its models take our examples and give them back without a loss."""
+    """The models of a real generator read our examples and write them back without a loss."""
     source, target = tmp_path / "openapi.json", tmp_path / "generated_models.py"
     source.write_bytes(orjson.dumps(DOCUMENT))
     command = [sys.executable, "-W", "ignore", "-m", "datamodel_code_generator", "--input", str(source)]

@@ -70,7 +70,7 @@ TEXTS: list[str] = [
 def spoiled(message: Any, turns: int = 1) -> Iterator[bytes]:
     """Yield the message with each fragment in the place of each value, with a value left out, and with one too many.
 
-    With `turns` each fragment is in every so many places only, and a long one, which takes long, in fewer.
+    With `turns` each fragment is put at every so many values only, and a long one, which takes long, in fewer.
     """
     wholes = list(_with_holes(message))
     turns = max(turns, len(wholes) // 6) if turns > 1 else turns

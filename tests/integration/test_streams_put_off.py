@@ -206,7 +206,7 @@ async def test_reconnects_of_sockets_have_a_limit_of_their_own_too(settings: Set
 
 
 async def test_a_session_that_redis_may_have_lost_counts_as_known(settings: Settings) -> None:
-    """A restart of Redis brings everybody back before the gateways have told it again of their sessions."""
+    """After a restart of Redis all clients reconnect before the gateways have stored their sessions again."""
     async with serving(settings) as server, AsyncExitStack() as stack:
         readers = [await stack.enter_async_context(stream(server.port)) for _ in range(10)]
         await server.redis.flushall()

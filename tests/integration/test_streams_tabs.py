@@ -1,6 +1,6 @@
 """Two readers with one last id: both go on, and neither misses a signal.
 
-The kind: whoever comes is believed to be who was there, so two that are there throw each other out for ever. Told apart
+The kind: a newcomer is believed to be the former holder, so two live holders replace each other for ever. Told apart
 by whether the connection that holds the session takes what it is sent, on this gateway or on another.
 """
 

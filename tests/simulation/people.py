@@ -37,7 +37,7 @@ class Trade:
 
 
 class Trader:
-    """One provider's source of chance, and the helpers that strategies share."""
+    """One provider's random source, and the helpers that strategies share."""
 
     def __init__(self, market: Market, random: np.random.Generator, closes: int) -> None:
         self.market = market

@@ -22,7 +22,7 @@ COST_BPS = {"crypto": Decimal(10)}
 
 @dataclass(frozen=True)
 class World:
-    """How many of each kind a world has; `cheats` of each kind of cheat, `accounts` of one person."""
+    """A world's number of providers of each kind; `cheats` of each kind of cheat, `accounts` of one person."""
 
     unskilled: int = 1000
     skilled: int = 20

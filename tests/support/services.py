@@ -124,7 +124,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where the gateways listen."""
+        """The URL of the gateways."""
         return f"http://127.0.0.1:{self.settings['PORT']}"
 
     @property

@@ -101,7 +101,7 @@ def test_the_client_is_the_rightmost_address_that_is_no_trusted_proxy(
 def test_a_peer_that_forwards_and_is_no_trusted_proxy_is_a_relay(
     peer: str, forwarded: str | None, relayed: bool
 ) -> None:
-    """The kind: a proxy's own address that stands for everybody behind it."""
+    """The kind: a proxy's own address that stands for all clients behind it."""
     assert gatekeeper("10.9.0.0/16").locate(peer, forwarded).is_relayed is relayed
 
 
@@ -191,7 +191,7 @@ OTHERS = [
 
 @pytest.mark.parametrize("header", OTHERS)
 async def test_a_scheme_that_is_not_ours_names_nobody(header: str) -> None:
-    """The kind: credentials for somebody else, as a proxy's or a staging site's, taken for bad ones of ours."""
+    """The kind: credentials for another system, such as a proxy or a staging site, taken for bad ones of ours."""
     keeper = gatekeeper()
     assert (await keeper.identify(STRANGER, OPTIONAL, header, None)).claims is None
     assert (await keeper.identify(STRANGER, OPTIONAL.with_query_token, header, None)).claims is None

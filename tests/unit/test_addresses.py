@@ -1,6 +1,6 @@
 """The key under which a client's address is counted.
 
-The kind of fault: a limit keyed by something that its subject has 2^64 of. Whoever rents a server has a whole /64.
+The kind of fault: a limit keyed by something that its subject has 2^64 of. A rented server has a whole /64.
 """
 
 from __future__ import annotations

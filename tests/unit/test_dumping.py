@@ -15,14 +15,14 @@ AT = datetime(2024, 1, 15, 10, 30, 0, 123_999, UTC)
 
 
 class Loud(Text):
-    """A text of its own form."""
+    """A field that dumps in upper case."""
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
         return value.upper()
 
 
 class Inner(Schema):
-    """One field only."""
+    """A nested schema with one field."""
 
     at = Timestamp()
 

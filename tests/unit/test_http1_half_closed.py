@@ -107,7 +107,7 @@ async def test_a_client_that_has_said_nothing_is_closed_without_a_word() -> None
 
 @on_both_loops
 async def test_streams_take_the_end_for_a_farewell() -> None:
-    """As nginx, Tornado and Node's own streams do: nothing else tells a closed browser tab from one that reads on."""
+    """A half-closed stream ends, as with nginx, Tornado and Node: a closed browser tab looks exactly the same."""
     async with serving() as server:
         peer = await _ended(server, HANDSHAKE % b"/socket")
         assert (await peer.rest()).startswith(b"HTTP/1.1 101 ")

@@ -1,6 +1,6 @@
-"""How many connections may be open, in all and from one address.
+"""The bounds of open connections, in all and from one address.
 
-The kind: something that each stranger may have as many of as they like. Siblings that have bounds of their own: streams
+The kind: a resource that a stranger may take without a bound. Siblings that have bounds of their own: streams
 (`MAX_STREAMS`, 20 for each address), Lens sockets (`WS_MAX_CONNECTIONS`).
 """
 

@@ -1,6 +1,6 @@
 """Unread answers: they block their own connection, and never fill the memory.
 
-The kind: something is written for whoever asks, as often as they ask, without a look at what they have taken. So one
+The kind: answers are written as often as a client asks, without regard to what it has read. So one
 connection that pipelined `GET /api/openapi.json` and read nothing took gigabytes. Siblings: small answers by the
 thousand, answers that come in parts, refusals, detached streams, pings and questions over WebSockets
 (`test_unread_sockets.py`), and input that is kept for later.

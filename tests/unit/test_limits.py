@@ -1,4 +1,4 @@
-"""Counting in this process's memory, as while Redis is away: the same rules, bounded."""
+"""Rate limits counted in this process's memory while Redis is unavailable: the same rules, bounded."""
 
 from __future__ import annotations
 

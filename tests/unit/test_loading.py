@@ -264,7 +264,7 @@ def test_a_schema_with_other_hooks_is_left_to_marshmallow() -> None:
 
 def test_refusals_of_a_last_hook_are_reported() -> None:
     class Refusing(Schema):
-        """Raises at the end."""
+        """A schema whose last hook raises."""
 
         a = Whole()
 

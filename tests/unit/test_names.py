@@ -1,6 +1,6 @@
 """Names as people see them.
 
-The kind of fault: two texts that differ to a program are one to the eye, so who may not have a name gets its looks.
+The kind of fault: two texts that differ to a program are one to the eye, so an impostor gets a name's looks.
 """
 
 from __future__ import annotations

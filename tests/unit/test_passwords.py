@@ -131,7 +131,7 @@ async def test_a_sender_of_many_waits_for_its_own_and_others_do_not() -> None:
 
 
 async def test_the_sender_of_most_gives_a_place_up_where_all_are_taken() -> None:
-    """Many addresses together are a flood, too; the one that has a single login waiting keeps its place."""
+    """Many addresses together are a flood, too; an address with a single waiting login keeps it."""
     passwords = Passwords("pepper", threads=1, waiting=6, waiting_of_one=4, cost=CHEAP + 2)
     stored = await passwords.hash("correct horse")
     running = asyncio.ensure_future(passwords.check("x", stored, "a"))  # noqa: TID251 - awaited below

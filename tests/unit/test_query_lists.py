@@ -1,6 +1,6 @@
 """The ways to write a list in a query.
 
-The kind: the same wish in another library's spelling is ignored without a word, and the client believes itself
+The kind: a filter in another library's spelling is ignored silently, and the client believes itself
 filtered. Every list of every route is read by one function, so what holds here holds for all of them.
 """
 

@@ -1,6 +1,6 @@
 """Answers of commands as they are stored in Postgres.
 
-The kind of fault: what is read back from a store decides what the reader executes. A pickle in a table runs whatever it
+The kind of fault: stored data decides which code its reader executes. A pickle in a table runs whatever it
 names in the process that reads it, so who can write one row of `actor_commands` owns every actor.
 """
 

@@ -172,7 +172,7 @@ def test_production_starts_with_settings_that_are_fit_for_it(environment: pytest
 def test_production_refuses_what_is_fine_on_a_laptop_only(
     environment: pytest.MonkeyPatch, name: str, given: str, said: str
 ) -> None:
-    """The kind: a default or an example that is safe while nobody else can reach the server."""
+    """The kind: a default or an example that is safe only while no other machine can reach the server."""
     [problem] = problems_of(environment, **PRODUCTION | {name: given})
     assert problem.startswith(said)
 

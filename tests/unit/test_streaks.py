@@ -245,7 +245,7 @@ def test_a_date_never_counts_twice_and_repeating_changes_nothing(at: datetime, s
 def test_two_days_have_a_midnight_of_the_present_zone_between_them_and_only_a_day_left_out_ends_a_run(
     at: datetime, steps: list[tuple[int, str]]
 ) -> None:
-    """The kind: over whatever hops, clock changes and the date line, days are counted by instants in one zone."""
+    """Over any moves, clock changes and the date line, days are counted by instants in one zone."""
     streak: Streak | None = None
     counted = seen = at
     last_zone = "UTC"

@@ -150,7 +150,7 @@ async def in_turns(
 ) -> list[Run]:
     """Run rounds of each server in turn, so that changes in the machine's speed hit all alike.
 
-    One that a round keeps busy for longer has only one, after all the others'.
+    A server that one round keeps busy for longer gets only one round, after all others.
     """
     runs = []
     with ExitStack() as stack:

@@ -83,7 +83,7 @@ def table(results: Results) -> str:
 
 
 def write(results: Results) -> None:
-    """Put the table between its marks in the README, and the charts into docs/."""
+    """Put the table between its comments in the README, and the charts into docs/."""
     from tests.benchmarks.streams.charts import draw
 
     text = README.read_text()

@@ -108,7 +108,7 @@ def make_evaluation(kind: Any = "FOLLOW_ENTER", confidence: float = 0.82) -> Eva
 
 
 def make_candles(closes: Any, interval: Any = "1h", *, wick: float = 0.001, volume: Any = 1000.0) -> Candles:
-    """Candles through these closes, each opening where the last closed; the last one forms at NOW."""
+    """Return candles through these closes, each opening at the close before; the last one forms at NOW."""
     closes = np.asarray(closes, dtype=np.float64)
     opens = np.concatenate((closes[:1], closes[:-1]))
     highs, lows = np.maximum(opens, closes) * (1 + wick), np.minimum(opens, closes) * (1 - wick)
