@@ -1,4 +1,4 @@
-"""Remove secrets from texts, here alone: the values of our own settings, and whatever bears a token.
+"""Remove secrets from texts, here alone: the values of our own settings, and all that holds a token.
 
 Logs, error texts that are stored or sent, and what the supervisor prints pass through `redact`. Our own secrets are
 found by value in every form that libraries give them: as they are, escaped, quoted, percent-encoded, in Base64 at any

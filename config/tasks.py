@@ -17,7 +17,7 @@ _running: set[asyncio.Task[object]] = set()
 
 
 def spawn(coroutine: Coroutine[object, None, Result], *, name: str) -> asyncio.Task[Result]:
-    """Start `coroutine` in the background; an exception that nobody awaits is logged under `name`."""
+    """Start `coroutine` in the background; an exception that is not awaited is logged under `name`."""
     task = asyncio.get_running_loop().create_task(coroutine, name=name)
     _running.add(task)  # the loop holds tasks weakly: without this reference one could be collected while it waits
     task.add_done_callback(_finished)

@@ -14,7 +14,7 @@ FLAP_SECONDS = 1.0  # between the first log lines of two outages
 
 
 class Outage:
-    """The outages of one store, as this process sees them. It may be told of a failure or an answer at any rate."""
+    """The outages of one store, as this process sees them. Failures and answers may be noted at any rate."""
 
     def __init__(self, store: str) -> None:
         self._store = store

@@ -57,7 +57,7 @@ class Received:
 
 
 def read(message: Received) -> Scored | LostMessage:
-    """Return the signal, or else its dead letter. Raises nothing, whatever the message holds."""
+    """Return the signal, or else its dead letter. Raises nothing for any message."""
     document: Loaded | None = None
     try:
         if message.size_bytes > MESSAGE_BYTES:

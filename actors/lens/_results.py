@@ -151,7 +151,7 @@ def fail(work: Work, stage: str, failure: StageFailure, policy: RetryPolicy, at:
 def dead_letter(work: Work, dead_letters: tuple[GivenUp, ...], at: datetime) -> DeadLettered:
     """End the event in the dead-letter queue; the timeline names the last cause.
 
-    What was published before stays so: only the dead letters show that this round failed.
+    A published event stays so: only the dead letters show that this round failed.
     """
     if work.is_published:
         return DeadLettered(

@@ -164,7 +164,7 @@ class Stage(Behaviour):
         """Do what can wait until all received work is begun, such as writing metrics."""
 
     def note(self, result: Noted) -> None:
-        """Store part of the work of an event that stays: committed with whatever else is finished."""
+        """Store part of the work of an event that stays: committed with all else that is finished."""
         self._finish(result)
 
     # --- the work

@@ -26,7 +26,7 @@ def vote(features: Features) -> tuple[Vote, ...]:
 
 
 def consensus(votes: Sequence[Vote], side: VoteSide) -> float:
-    """Return the share of the BUY and SELL voters that vote `side`, 0–1; 0 when nobody votes."""
+    """Return the share of the BUY and SELL voters that vote `side`, 0–1; 0 without a vote."""
     voters: list[VoteSide] = [each.signal for each in votes if each.signal != "HOLD"]
     return voters.count(side) / len(voters) if voters else 0.0
 

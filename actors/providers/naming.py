@@ -18,7 +18,7 @@ FILLED_AT_ONCE = 500
 async def check_name(conn: Connection, row: ProfileRow, at: datetime) -> None:
     """Raise Conflict for a name that is taken or looks like one, ValidationFailed for an impossible one.
 
-    In this order: an imitation is reported as such, whatever else is wrong. Until the transaction ends nobody else can
+    In this order: an imitation is reported as such before other faults. Until the transaction ends nobody else can
     take a name.
     """
     await _fill(conn)

@@ -1,4 +1,4 @@
-"""Decide changes to a provider's profile (pure): one per user, under a name that nobody else has."""
+"""Decide changes to a provider's profile (pure): one per user, under a name of its own."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ class GatewayHandler(CountedHandler):
         self.check_request()
 
     def check_request(self) -> None:
-        """Hook, called once the caller is known: raise for what this handler refuses whatever the method."""
+        """Hook, called once the caller is known: raise for a request that this handler refuses for every method."""
 
     def _check_body(self) -> None:
         declared = self.declared

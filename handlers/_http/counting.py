@@ -48,7 +48,7 @@ class CountedHandler(NegotiatingHandler):
                 raise RateLimited(retry_after=self._verdict.reset_seconds)
 
     def announce(self, verdict: LimitVerdict) -> None:
-        """Set the headers that tell the state of the limit, if it is to be told."""
+        """Set the headers with the state of the limit, if it is to be announced."""
         if verdict.announced:
             self.set_header("X-RateLimit-Limit", str(verdict.limit))
             self.set_header("X-RateLimit-Remaining", str(verdict.remaining))

@@ -56,7 +56,7 @@ class Services:
 class Lifecycle:
     """The process's state, `starting` → `serving` → `leaving` → `draining`, and how many requests are being answered.
 
-    While `leaving`, it serves as before but is not ready any more: load balancers are being told so.
+    While `leaving`, it serves as before but is not ready any more: load balancers are learning that.
     """
 
     state: Literal["starting", "serving", "leaving", "draining"] = "starting"

@@ -109,7 +109,7 @@ class Fanout:
             await self._moved.wait()
 
     async def all_ended(self) -> None:
-        """Wait until no client is still being told why its stream ends."""
+        """Wait until no client still has to be sent why its stream ends."""
         await self._all_ended.wait()
 
     def add(self, client: StreamClient, wanted: SignalFilter) -> None:

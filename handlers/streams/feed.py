@@ -117,7 +117,7 @@ class LiveFeed:
     async def drain(self, seconds: float) -> None:
         """Open no more streams and end those that are open, spreading their retry times over `seconds`.
 
-        Returns when all have been told, or have not received it within a few seconds.
+        Returns when all clients have received the end, or a few seconds have passed.
         """
         loop = asyncio.get_running_loop()
         self._drain_ends_at = loop.time() + seconds

@@ -1,6 +1,6 @@
 """Read published signals: Redis announces them at once, Postgres has them all.
 
-Redis pub/sub may lose anything at any time. So Postgres is asked whenever Redis cannot be trusted to have told
+Redis pub/sub may lose anything at any time. So Postgres is asked whenever Redis may not have announced
 everything: at the start, after each (re)subscription, at a gap in the order, after a silence, and all the time while
 Redis is unavailable.
 """

@@ -9,7 +9,7 @@ from tornado.iostream import IOStream
 
 
 class BoundedStream(IOStream):
-    """A stream that closes at the next write when more than `unread_bytes` wait, whoever writes.
+    """A stream that closes at the next write when more than `unread_bytes` wait, for any writer.
 
     Writers have bounds of their own, and notify the client when one is reached; this is the last one. `received` has
     been read from the socket already.

@@ -150,7 +150,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_gone(self) -> bool:
-        """Whether the connection is lost, so that writes would reach nobody."""
+        """Whether the connection is lost, so that writes would have no receiver."""
         return self._is_closing or self.transport.is_closing()
 
     def send(self, data: bytes) -> asyncio.Future[None]:

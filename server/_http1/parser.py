@@ -130,7 +130,7 @@ class RequestParser:
             data = self._go_on_after_offer(rest)
 
     def _begin_anew(self, method: str, rest: bytes) -> bytes:
-        """Return the bytes to parse for a message with this method; llhttp refuses a method that goes on in the rest."""
+        """Return the bytes to parse for a message with this method; llhttp refuses one that goes on in the rest."""
         self._parser = httptools.HttpRequestParser(self)
         self._method = method
         return b"PUT" + rest  # to llhttp, it is like any other method

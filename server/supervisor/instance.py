@@ -132,7 +132,7 @@ class Instance:
         return {INSTANCE_MARK: self.identity, CHILD_MARK: child, "SPT_NOENV": "1"}
 
     def processes(self, child: str | None = None) -> list[psutil.Process]:
-        """Return this instance's running processes, whatever started them; of one child, or of all."""
+        """Return this instance's running processes, started by any process; of one child, or of all."""
         ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
         return [each for each in psutil.process_iter() if each.pid not in ours and self._belongs(each, child)]
 

@@ -68,7 +68,7 @@ def listening_hosts(host: str) -> list[str]:
     """Return the addresses to listen on for a HOST.
 
     Where that is this machine's own or all of them, `localhost` is the name under which the server is printed, and
-    it may mean 127.0.0.1 or ::1: some clients try only the first that they are told.
+    it may mean 127.0.0.1 or ::1: some clients try only the first one.
     """
     first, *others = _BOTH_PROTOCOLS.get(host, (host,))
     return [first, *filter(_is_there, others)]

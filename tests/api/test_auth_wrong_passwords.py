@@ -1,6 +1,6 @@
 """Guessed passwords are counted by account, without letting strangers lock its owner out.
 
-The kind of fault: a limit by address is none for an attacker with many, a limit by account is a weapon against its owner.
+The kind of fault: a limit by address does not stop an attacker with many; one by account is a weapon against its owner.
 """
 
 from __future__ import annotations
