@@ -117,7 +117,7 @@ def stored(work: Work) -> Work:
 
 
 def overtaken(batch: Sequence[StageResult], done: Sequence[StageResult]) -> list[Work]:
-    """Return the work of a batch, `done` of which is committed, that came with steps and moved on without them."""
+    """Return the batch's work with carried steps that is not among the committed results, `done`: it was overtaken."""
     moved = {result.work.signal.event_id for result in done}
     carriers = [result.work for result in batch if result.work.carried]
     return [work for work in carriers if work.signal.event_id not in moved]

@@ -213,9 +213,9 @@ class Stage(Behaviour):
             self._finish(result)
 
     def _hand_on(self) -> None:
-        """Hand over carried work, in the batches in which it came; return work that takes longer than it was sent for.
+        """Hand over carried work, in the batches in which it came; free work that has to wait here after all.
 
-        That is rare: an actor with other models has sent it, or a local model failed. Its steps are stored one by one.
+        The latter is rare: the sender has other models, or a local model failed. Its steps are stored one by one.
         """
         if self._carried:
             batch, self._carried = self._carried, []
