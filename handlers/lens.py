@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from msgspec.structs import asdict
+
 from config.clock import now
 from config.documents import Loaded
 from db.lens import reads
@@ -51,8 +53,7 @@ class OneEvent(GatewayHandler):
         """`enriched` is null and `decisions` empty until the pipeline has got that far."""
         event = await self.find("Event", event_id, reads.get_event)
         enriched = {"feature_profile": event.feature_profile, "quality_flags": event.quality_flags}
-        fields = {name: getattr(event, name) for name in event.__match_args__}
-        return fields | {"enriched": enriched if event.feature_profile is not None else None}
+        return asdict(event) | {"enriched": enriched if event.feature_profile is not None else None}
 
 
 class StatusOfEvent(GatewayHandler):
