@@ -41,7 +41,7 @@ _Transition = Transition[ProgressState, Event]
 
 
 def fresh(user_id: UUID) -> ProgressState:
-    """Raise NotFound: every account has progress, so there is no account."""
+    """Raise NotFound: a user without saved progress has no account."""
     raise NotFound("User not found")
 
 
