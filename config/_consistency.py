@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from marshmallow import ValidationError
 
 from config._entropy import weakness
+from config._market import SOURCE_KEYS
 from config._urls import WEB_URL, is_local
 from config.model_sdks import MODEL_KEYS, MODELS, missing_extra
 
@@ -46,6 +47,12 @@ def contradictions(settings: Settings) -> list[str]:
         if name in MODEL_KEYS and not getattr(settings, MODEL_KEYS[name])
     ]
     problems += [problem for name in settings.active_models if (problem := missing_extra(name)) is not None]
+    problems += [
+        f"MARKET_DATA: {name} needs {key.upper()}"
+        for name in dict.fromkeys(settings.market_sources.values())
+        for key in SOURCE_KEYS.get(name, ())
+        if not getattr(settings, key)
+    ]
     problems += _shard_problems(settings)
     if settings.kafka_bootstrap_servers and find_spec("aiokafka") is None:
         problems.append("KAFKA_BOOTSTRAP_SERVERS: needs a driver: pip install '.[kafka]'")
@@ -103,6 +110,11 @@ def _production_problems(settings: Settings) -> list[str]:
         problems.append(f"PASSWORD_PEPPER: {reason}; {_MAKE_ONE}")
     if settings.resend_api_key is None:
         problems.append("RESEND_API_KEY: without it letters stay in a folder; Resend is the only way out so far")
+    problems += [
+        f"{name.upper()}: {getattr(settings, name)!r} is not https, and the key travels with every call"
+        for name in ("alpaca_base_url", "oanda_base_url")
+        if urlsplit(getattr(settings, name)).scheme != "https"
+    ]
     for name in ("API_URL", "FRONTEND_URL"):
         url = getattr(settings, name.lower())
         if is_local(url):

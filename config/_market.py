@@ -8,8 +8,23 @@ from typing import Final
 
 ASSET_TYPES: Final = ("crypto", "stock", "option", "etf", "forex", "prediction")
 
-SOURCES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({"simulated": ASSET_TYPES, "hyperliquid": ("crypto",)})
+SOURCES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "simulated": ASSET_TYPES,
+        "hyperliquid": ("crypto",),
+        "binance": ("crypto",),
+        "alpaca": ("stock", "option", "etf"),
+        "oanda": ("forex",),
+        "polymarket": ("prediction",),
+        "kalshi": ("prediction",),
+    }
+)
 """The asset types that each source supports."""
+
+SOURCE_KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {"alpaca": ("alpaca_key_id", "alpaca_secret_key"), "oanda": ("oanda_account", "oanda_token")}
+)
+"""The settings without which a source cannot be used."""
 
 
 def market_sources(text: str) -> Mapping[str, str]:

@@ -197,11 +197,27 @@ class Settings:
     market_data: str | None = _setting(
         None,
         parse="market",
-        help="a source (simulated, hyperliquid) for all that it knows, or one for each asset type, as in "
-        "crypto:hyperliquid,stock:simulated; a type without one is published without market data; "
+        help="a source for all that it knows (simulated: everything; hyperliquid, binance: crypto; alpaca: stocks, "
+        "ETFs, options; oanda: forex; polymarket, kalshi: predictions), or one for each asset type, as in "
+        "crypto:hyperliquid,stock:alpaca; a type without one is published without market data; "
         "default: simulated in development, hyperliquid in production",
     )
     hyperliquid_base_url: str = _setting("https://api.hyperliquid.xyz", check=WEB_URL)
+    binance_base_url: str = _setting("https://data-api.binance.vision", check=WEB_URL)
+    alpaca_base_url: str = _setting("https://data.alpaca.markets", check=WEB_URL)
+    alpaca_key_id: str | None = _setting(None, check=_API_KEY, secret=True)
+    alpaca_secret_key: str | None = _setting(None, check=_API_KEY, secret=True)
+    alpaca_stock_feed: str = _setting("iex", check=OneOf(("iex", "sip")), help="of the plan: sip is all exchanges")
+    alpaca_option_feed: str = _setting("indicative", check=OneOf(("indicative", "opra")), help="of the plan")
+    alpaca_calls_per_minute: int = _setting(200, check=_COUNT, help="of the plan, shared by LENS_SHARDS")
+    oanda_base_url: str = _setting(
+        "https://api-fxpractice.oanda.com", check=WEB_URL, help="a practice account's; it has the prices of a real one"
+    )
+    oanda_account: str | None = _setting(None, check=_API_KEY, help="the account's number, as in 101-001-1234567-001")
+    oanda_token: str | None = _setting(None, check=_API_KEY, secret=True)
+    polymarket_base_url: str = _setting("https://clob.polymarket.com", check=WEB_URL)
+    polymarket_gamma_url: str = _setting("https://gamma-api.polymarket.com", check=WEB_URL)
+    kalshi_base_url: str = _setting("https://api.elections.kalshi.com/trade-api/v2", check=WEB_URL)
     lens_models: tuple[str, ...] = _setting("", help="default: every model whose key is set, technical when none is")
     lens_feature_profile: str = _setting(
         "trend_follow_v1", check=OneOf(("trend_follow_v1", "crypto_perps_v1", "full_v1"))

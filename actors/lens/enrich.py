@@ -58,7 +58,9 @@ class Enrich(Stage):
 
     def _request(self, work: Work) -> MarketRequest:
         signal, queries = work.signal, PROFILE_QUERIES[self._profile]
-        return MarketRequest(signal.symbol, signal.asset_type, signal.entry_price, queries, clock.now())
+        return MarketRequest(
+            signal.symbol, signal.asset_type, signal.entry_price, queries, clock.now(), signal.asset_data
+        )
 
     def _enrich(self, work: Work, snapshot: MarketSnapshot, now: datetime) -> StageResult:
         if not snapshot.has_data and snapshot.has_source:

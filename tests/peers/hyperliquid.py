@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import orjson
@@ -44,6 +44,13 @@ def recorded_coins() -> dict[str, Array]:
         "kPEPE": euro[:, 1200:4200],
         "NEW": recorded("BTCUSD"),
     }
+
+
+class Answers(Protocol):
+    """A peer that has an answer to each question."""
+
+    def answer(self, document: Any) -> Any:
+        """Return the answer, as JSON."""
 
 
 @dataclass(slots=True)
@@ -262,7 +269,7 @@ def reset() -> Fault:
     return fault
 
 
-def truncated(peer: HyperliquidPeer) -> Fault:
+def truncated(peer: Answers) -> Fault:
     """Send half of the answer, and close the connection."""
 
     async def fault(request: web.Request, document: Any) -> web.StreamResponse:
@@ -277,7 +284,7 @@ def truncated(peer: HyperliquidPeer) -> Fault:
     return fault
 
 
-def endless(peer: HyperliquidPeer) -> Fault:
+def endless(peer: Answers) -> Fault:
     """Send a chunked body without an end, as long as the client reads."""
 
     async def fault(request: web.Request, document: Any) -> web.StreamResponse:
@@ -293,7 +300,7 @@ def endless(peer: HyperliquidPeer) -> Fault:
     return fault
 
 
-def edited(peer: HyperliquidPeer, edit: Callable[[Any], object]) -> Fault:
+def edited(peer: Answers, edit: Callable[[Any], object]) -> Fault:
     """Answer after `edit` has changed the answer in place."""
 
     async def fault(request: web.Request, document: Any) -> web.StreamResponse:
@@ -304,7 +311,7 @@ def edited(peer: HyperliquidPeer, edit: Callable[[Any], object]) -> Fault:
     return fault
 
 
-def replaced(peer: HyperliquidPeer, replace: Callable[[Any], Any]) -> Fault:
+def replaced(peer: Answers, replace: Callable[[Any], Any]) -> Fault:
     """Answer with `replace` of the answer."""
 
     async def fault(request: web.Request, document: Any) -> web.StreamResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
@@ -19,13 +20,17 @@ ATR 14 (Wilder, 13/14 a candle) 1e-9. More candles would cost transfer and memor
 
 
 class MarketRequest(Value):
-    """Describe the market data that one signal needs: `queries` are those of its feature profile."""
+    """Describe the market data that one signal needs: `queries` are those of its feature profile.
+
+    `asset_data` is the signal's: an option's expiry and a prediction's market are named there.
+    """
 
     symbol: str
     asset_type: AssetType
     entry_price: float
     queries: tuple[Query, ...]
     now: datetime
+    asset_data: Mapping[str, object] | None = None
 
 
 class MarketData(Protocol):

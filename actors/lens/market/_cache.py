@@ -56,6 +56,15 @@ class Cell:
         return (self.value if now < self.keep_until else None), self.failure
 
 
+async def answer_of(cell: Cell) -> object:
+    """Return the cell's answer, after its call (which has a deadline) if one is in flight. Raises CallFailed."""
+    if cell.call is not None:
+        await asyncio.wait({cell.call})
+    if (failure := cell.failure) is not None:
+        raise CallFailed(failure.reason, failure.message, failure.retry_after_seconds)
+    return cell.value
+
+
 class Cells(Generic[K]):
     """Keep the most recently used cells. A cell that is dropped while its call is in flight loses only the sharing."""
 

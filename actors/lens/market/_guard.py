@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +17,6 @@ from actors.lens.market._breaker import VENUE, Breaker
 from actors.lens.market._budget import Budget
 from actors.lens.market._cache import Cell
 from actors.lens.market._http import CallFailed
-from actors.lens.model import Query
 from config import metrics
 from config.tasks import cancel, spawn
 
@@ -48,24 +47,31 @@ class CallGuard:
     """Begin calls, except while the provider is down or the minute's budget is spent.
 
     `probes` query the whole venue and store the answer, the cheapest first. The circuit breaker uses them in turn:
-    where one query alone is failing, another one finds the venue up again.
+    where one query alone is failing, another one finds the venue up again. `witness` is `VENUE` where signals ask
+    something of the whole venue, None where all that they ask is about single instruments (`Breaker`).
     """
 
     def __init__(
-        self, name: str, limits: CallLimits, probes: dict[Query, Ask], *, now: Callable[[], float] = time.monotonic
+        self,
+        name: str,
+        limits: CallLimits,
+        probes: Mapping[str, Ask],
+        *,
+        witness: str | None = VENUE,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._limits = limits
         self._probes = probes
         self._now = now
         turns = max(1, limits.max_calls // _COIN_QUERIES)
-        self._slots: defaultdict[Query, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(turns))
-        self._breaker = Breaker(witness=VENUE, now=now)
+        self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(turns))
+        self._breaker = Breaker(witness=witness, now=now)
         self._budget = Budget(limits.weight_per_minute, now=now)
         self._tasks: set[asyncio.Task[None]] = set()  # one a query at most, and a venue has only so many coins
         self._show_state()
 
-    def begin(self, cell: Cell, query: Query, subject: str, weight: int, ask: Ask) -> bool:
+    def begin(self, cell: Cell, query: str, subject: str, weight: int, ask: Ask) -> bool:
         """Begin a call that fills the cell; return False if none may be made now, and then the cell has the reason.
 
         `subject` is what the query is about: a coin, or `VENUE` for the one that represents all of it.
@@ -90,7 +96,7 @@ class CallGuard:
         """Cancel the calls in flight."""
         await cancel(*self._tasks)
 
-    async def _fill(self, cell: Cell, query: Query, subject: str, ask: Ask) -> None:
+    async def _fill(self, cell: Cell, query: str, subject: str, ask: Ask) -> None:
         try:
             await self._call(query, ask)
         except CallFailed as failure:
@@ -108,7 +114,7 @@ class CallGuard:
         finally:
             cell.call = None
 
-    async def _call(self, query: Query, ask: Ask) -> None:
+    async def _call(self, query: str, ask: Ask) -> None:
         try:
             # A query for all coins takes no slot but its own: stuck coins may hold all of theirs.
             async with asyncio.timeout(self._limits.timeout_seconds), self._slots[query]:
@@ -148,7 +154,7 @@ class CallGuard:
         return task
 
 
-async def _measured(query: Query, ask: Ask) -> None:
+async def _measured(query: str, ask: Ask) -> None:
     result = "timeout"  # kept when no exception of its own ends it
     started = time.perf_counter()
     try:

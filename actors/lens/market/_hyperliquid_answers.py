@@ -9,13 +9,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
 from operator import itemgetter
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from actors.lens.market import CANDLE_COUNT
+from actors.lens.market.quotes import Bar, VenueQuote
 from actors.lens.model import INTERVAL_SECONDS, AssetContext, Candles, Interval, OrderBook, Quote
 from config.documents import Json
 
@@ -24,6 +28,17 @@ _BOOK_LEVELS: Final = 20  # the number that the venue sends; the features read t
 _OHLCV: Final = itemgetter("o", "h", "l", "c", "v")
 _OPEN_TIME: Final = itemgetter("t")
 _IDENTITY: Final = itemgetter("s", "i")
+
+
+class _MinuteCandle(msgspec.Struct):
+    t: int
+    s: str
+    i: str
+    o: Decimal
+    h: Decimal
+    l: Decimal  # noqa: E741 - the venue's name
+    c: Decimal
+    v: Decimal
 
 
 class Mids:
@@ -130,6 +145,23 @@ def candles_of(document: Json, coin: str, interval: Interval, now_ms: int) -> Ca
     candles = Candles.checked(interval, last_open_ms, *_filled(ohlcv.T, steps // interval_ms))
     candles.ohlcv.setflags(write=False)  # shared by all signals
     return candles
+
+
+def minutes_of(document: Json, coin: str) -> list[Bar]:
+    """Read `candleSnapshot` of minutes, as it is: for ends, not for indicators."""
+    rows = msgspec.convert(document or [], list[_MinuteCandle])
+    if any((row.s, row.i) != (coin, "1m") for row in rows):
+        raise ValueError("candles of another coin or interval")
+    return [Bar(row.t, row.o, row.h, row.l, row.c, row.v) for row in rows]
+
+
+def touch_of(book: OrderBook, source: str) -> VenueQuote | None:
+    """Return the best bid and ask; None where a side is empty.
+
+    A price has five significant figures, or is whole: the float that it was read as is written as it was.
+    """
+    bid, ask = (Decimal(repr(side[0][0])) if side else None for side in (book.bids, book.asks))
+    return VenueQuote.checked("crypto", bid, ask, datetime.fromtimestamp(book.as_of_ms / 1000, UTC), source)
 
 
 def _filled(ohlcv: NDArray[np.float64], steps: NDArray[np.int64]) -> tuple[NDArray[np.float64], int]:

@@ -14,19 +14,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
-from typing import Final
+from typing import Final, cast
 
 from actors.lens.market import CANDLE_COUNT, NO_SOURCE, MarketRequest
 from actors.lens.market._breaker import VENUE
-from actors.lens.market._cache import Cell, Cells
+from actors.lens.market._cache import Cell, Cells, answer_of
 from actors.lens.market._guard import Ask, CallGuard, CallLimits
 from actors.lens.market._http import CallFailed, JsonApi
-from actors.lens.market._hyperliquid_answers import Contexts, Mids, candles_of, order_book_of
+from actors.lens.market._hyperliquid_answers import Contexts, Mids, candles_of, minutes_of, order_book_of, touch_of
 from actors.lens.market._hyperliquid_coins import Coins
+from actors.lens.market.quotes import (
+    MINUTE_MS,
+    MINUTES_PAGE,
+    Bar,
+    PricedInstrument,
+    Resolution,
+    VenueQuote,
+    complete_minutes,
+    first_minute_ms,
+)
 from actors.lens.model import (
     CANDLES_QUERY,
     INTERVAL_SECONDS,
@@ -41,6 +52,7 @@ from config import clock, metrics
 from config.documents import Document, Json
 
 _NAME: Final = "Hyperliquid API"
+_SOURCE: Final = "hyperliquid"
 _PERPETUALS: Final = "*"  # the subject of the contexts, which do not represent the venue: spot pairs have none
 _MAX_CELLS: Final = 4096  # four a coin: a thousand coins, 36 MB of candles
 _FRESH: Final = 1.5
@@ -106,7 +118,7 @@ class HyperliquidMarketData:
         self._mids = Cell()
         self._contexts = Cell()
         self._cells: Cells[tuple[Query, str]] = Cells(_MAX_CELLS)
-        probes: dict[Query, Ask] = {
+        probes: dict[str, Ask] = {
             "mid": partial(self._ask, self._mids, "mid", VENUE),
             "asset_context": partial(self._ask, self._contexts, "asset_context", _PERPETUALS),
         }
@@ -141,10 +153,45 @@ class HyperliquidMarketData:
         await self._wait([cell for _, cell in cells])
         return self._read(coin, cells)
 
+    async def quote(self, instrument: PricedInstrument) -> VenueQuote | None:
+        """Return the best bid and ask of the book, with the venue's time."""
+        coin = await self._coin_of(instrument)
+        if coin is None:
+            return None
+        cell = self._cell("order_book", coin)
+        await self._wait([cell])
+        value, failure = cell.result(self._monotonic())
+        if failure is not None:
+            raise CallFailed(failure.reason, failure.message, failure.retry_after_seconds)
+        return touch_of(value, _SOURCE) if isinstance(value, OrderBook) else None
+
+    async def minutes(self, instrument: PricedInstrument, since: datetime) -> Sequence[Bar]:
+        """Return a page of the complete minute candles that opened at or after `since`, oldest first."""
+        coin = await self._coin_of(instrument)
+        if coin is None:
+            return ()
+        cell = Cell()  # hardly anything else asks for the same minutes
+        ask = partial(self._ask_minutes, cell, coin, first_minute_ms(since))
+        self._guard.begin(cell, "minutes", coin, 20 + MINUTES_PAGE // 60, ask)
+        return cast("Sequence[Bar]", await answer_of(cell))
+
+    async def resolution(self, _: PricedInstrument) -> Resolution | None:
+        """Return None: there are no predictions."""
+        return None
+
     async def close(self) -> None:
         """Cancel the calls and close the connections."""
         await self._guard.close()
         await self._api.close()
+
+    async def _coin_of(self, instrument: PricedInstrument) -> str | None:
+        """Return the instrument's coin, None if it has none. Raises CallFailed where the venue's names are unknown."""
+        if instrument.asset_type != "crypto":
+            return None
+        coin = self._coins.find(instrument.symbol) or await self._look_up(instrument.symbol)
+        if coin is None and not self._coins and (failure := self._mids.result(self._monotonic())[1]) is not None:
+            raise CallFailed(failure.reason, failure.message, failure.retry_after_seconds)
+        return coin
 
     async def _look_up(self, symbol: str) -> str | None:
         """Return the coin of a symbol that is not known (yet); a guess if the venue's names do not arrive in time."""
@@ -220,6 +267,17 @@ class HyperliquidMarketData:
             self._store(cell, query, coin, document)
         except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
             raise _nonsense(error) from error
+
+    async def _ask_minutes(self, cell: Cell, coin: str, since_ms: int) -> None:
+        end_ms = min(self._now_ms(), since_ms + MINUTES_PAGE * MINUTE_MS)
+        span = {"coin": coin, "interval": "1m", "startTime": since_ms, "endTime": end_ms}
+        document = await self._api.post({"type": "candleSnapshot", "req": span})
+        try:
+            now = datetime.fromtimestamp(self._now_ms() / 1000, UTC)
+            bars = complete_minutes("crypto", minutes_of(document, coin), since_ms, now)
+        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+            raise _nonsense(error) from error
+        cell.store(bars, self._monotonic(), refresh=0.0, fresh=0.0, keep=0.0)
 
     def _question(self, query: Query, coin: str) -> Document:
         if query == "mid":

@@ -1,27 +1,70 @@
-"""Choose the source of market data by asset type, as configured."""
+"""Choose the source of market data and of prices by asset type, as configured."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 from actors.lens.market import NO_SOURCE, MarketData, MarketRequest
 from actors.lens.market._guard import CallLimits
+from actors.lens.market._venue import GuardedVenue, Vendor
+from actors.lens.market.alpaca import Alpaca
+from actors.lens.market.binance import Binance
 from actors.lens.market.hyperliquid import HyperliquidMarketData
+from actors.lens.market.kalshi import Kalshi
+from actors.lens.market.oanda import Oanda
+from actors.lens.market.polymarket import Polymarket
+from actors.lens.market.quotes import Bar, PricedInstrument, PriceSource, Resolution, VenueQuote
 from actors.lens.market.simulated import SimulatedMarketData
 from actors.lens.model import MarketSnapshot
 from config._market import SOURCES
 from config.settings import Settings
 
-_OPENERS: Final[Mapping[str, Callable[[Settings], MarketData]]] = {
-    "simulated": lambda _: SimulatedMarketData(),
-    "hyperliquid": lambda settings: HyperliquidMarketData(
-        settings.hyperliquid_base_url,
-        CallLimits(weight_per_minute=CallLimits().weight_per_minute // settings.lens_shards),
-    ),
+_QUOTE_TIMEOUT: Final = 5.0  # a later answer is of no use to a signal
+
+
+def _hyperliquid(settings: Settings) -> HyperliquidMarketData:
+    limits = CallLimits(weight_per_minute=CallLimits().weight_per_minute // settings.lens_shards)
+    return HyperliquidMarketData(settings.hyperliquid_base_url, limits)
+
+
+def _guarded(settings: Settings, vendor: Vendor, per_minute: int) -> GuardedVenue:
+    limits = CallLimits(timeout_seconds=_QUOTE_TIMEOUT, weight_per_minute=max(1, per_minute // settings.lens_shards))
+    return GuardedVenue(vendor, limits)
+
+
+def _alpaca(settings: Settings) -> GuardedVenue:
+    vendor = Alpaca(
+        settings.alpaca_base_url,
+        settings.alpaca_key_id or "",
+        settings.alpaca_secret_key or "",
+        stock_feed=settings.alpaca_stock_feed,
+        option_feed=settings.alpaca_option_feed,
+    )
+    return _guarded(settings, vendor, settings.alpaca_calls_per_minute)
+
+
+def _oanda(settings: Settings) -> GuardedVenue:
+    vendor = Oanda(settings.oanda_base_url, settings.oanda_account or "", settings.oanda_token or "")
+    return _guarded(settings, vendor, 3600)  # of 7 200
+
+
+def _polymarket(settings: Settings) -> GuardedVenue:
+    vendor = Polymarket(settings.polymarket_base_url, settings.polymarket_gamma_url)
+    return _guarded(settings, vendor, 3000)  # of 9 000: a book may be preceded by a look-up
+
+
+# What opens each source of `config._market.SOURCES` that asks a venue, within what the venue allows an address.
+_VENUES: Final[Mapping[str, Callable[[Settings], HyperliquidMarketData | GuardedVenue]]] = {
+    "hyperliquid": _hyperliquid,
+    "binance": lambda settings: _guarded(settings, Binance(settings.binance_base_url), 4800),  # of 6 000
+    "alpaca": _alpaca,
+    "oanda": _oanda,
+    "polymarket": _polymarket,
+    "kalshi": lambda settings: _guarded(settings, Kalshi(settings.kalshi_base_url), 900),  # of 1 200
 }
-"""The function that opens each source of `config._market.SOURCES`."""
 
 
 class MarketByType:
@@ -42,15 +85,55 @@ class MarketByType:
 
     async def close(self) -> None:
         """Close each source, once."""
-        each_once = {id(source): source for source in self._sources.values()}
-        await asyncio.gather(*(source.close() for source in each_once.values()))
+        await _close_each(self._sources.values())
+
+
+class PricesByType:
+    """The `PriceSource` of all asset types: each uses its own source, and a type without one has no prices."""
+
+    def __init__(self, sources: Mapping[str, PriceSource]) -> None:
+        self._sources = sources
+
+    async def quote(self, instrument: PricedInstrument) -> VenueQuote | None:
+        """Return its source's quote."""
+        source = self._sources.get(instrument.asset_type)
+        return None if source is None else await source.quote(instrument)
+
+    async def minutes(self, instrument: PricedInstrument, since: datetime) -> Sequence[Bar]:
+        """Return its source's minute candles."""
+        source = self._sources.get(instrument.asset_type)
+        return () if source is None else await source.minutes(instrument, since)
+
+    async def resolution(self, instrument: PricedInstrument) -> Resolution | None:
+        """Return how its source says that a prediction ended."""
+        source = self._sources.get(instrument.asset_type)
+        return None if source is None else await source.resolution(instrument)
+
+    async def close(self) -> None:
+        """Close each source, once."""
+        await _close_each(self._sources.values())
 
 
 def open_market(settings: Settings) -> MarketData:
     """Open the sources of `settings.market_sources`: one of each, for all the asset types that it serves."""
     names = settings.market_sources
-    opened = {name: _OPENERS[name](settings) for name in dict.fromkeys(names.values())}
+    opened: dict[str, MarketData] = {
+        name: SimulatedMarketData() if name == "simulated" else _VENUES[name](settings)
+        for name in dict.fromkeys(names.values())
+    }
     for name, source in opened.items():
         if tuple(names) == SOURCES[name]:  # it is the only one, and rejects unknown asset types itself
             return source
     return MarketByType({asset_type: opened[name] for asset_type, name in names.items()})
+
+
+def open_prices(settings: Settings) -> PricesByType:
+    """Open the sources of prices of `settings.market_sources`. The simulated market has none yet."""
+    names = {asset_type: name for asset_type, name in settings.market_sources.items() if name in _VENUES}
+    opened = {name: _VENUES[name](settings) for name in dict.fromkeys(names.values())}
+    return PricesByType({asset_type: opened[name] for asset_type, name in names.items()})
+
+
+async def _close_each(sources: Iterable[MarketData | PriceSource]) -> None:
+    each_once = {id(source): source for source in sources}
+    await asyncio.gather(*(source.close() for source in each_once.values()))

@@ -15,6 +15,8 @@ from config.settings import ConfigurationError, Settings
 from schemas._symbols import CATEGORY_OF
 from tests.unit.lens.factories import make_request
 
+ALL_SOURCES = "simulated, hyperliquid, binance, alpaca, oanda, polymarket, kalshi"
+
 
 @pytest.mark.parametrize(
     ("text", "sources"),
@@ -23,6 +25,15 @@ from tests.unit.lens.factories import make_request
         ("hyperliquid", {"crypto": "hyperliquid"}),
         ("crypto:hyperliquid", {"crypto": "hyperliquid"}),
         (" crypto : hyperliquid , stock:simulated,", {"crypto": "hyperliquid", "stock": "simulated"}),
+        (
+            "binance,alpaca,oanda,prediction:kalshi",
+            {
+                "crypto": "binance",
+                **dict.fromkeys(("stock", "option", "etf"), "alpaca"),
+                "forex": "oanda",
+                "prediction": "kalshi",
+            },
+        ),
         ("crypto:hyperliquid,simulated", dict.fromkeys(ASSET_TYPES, "simulated") | {"crypto": "hyperliquid"}),
     ],
 )
@@ -33,8 +44,12 @@ def test_a_setting_names_the_source_of_each_type(text: str, sources: dict[str, s
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("nasdaq", "'nasdaq' is not one of simulated, hyperliquid, or nothing"),
-        ("crypto:nasdaq", "'nasdaq' is not one of simulated, hyperliquid, or nothing"),
+        ("nasdaq", f"'nasdaq' is not one of {ALL_SOURCES}, or nothing"),
+        ("crypto:nasdaq", f"'nasdaq' is not one of {ALL_SOURCES}, or nothing"),
+        ("stock:binance", "binance has no market data of stock, only of crypto"),
+        ("crypto:binance,hyperliquid,crypto:hyperliquid", "crypto has two sources: binance and hyperliquid"),
+        ("alpaca", "alpaca needs ALPACA_KEY_ID"),
+        ("forex:oanda", "oanda needs OANDA_TOKEN"),
         ("bond:simulated", "'bond' is not an asset type: crypto, stock, option, etf, forex, prediction"),
         ("stock:hyperliquid", "hyperliquid has no market data of stock, only of crypto"),
         ("crypto:hyperliquid,crypto:simulated", "crypto has two sources: hyperliquid and simulated"),
