@@ -158,16 +158,16 @@ class ActivityRecorder:
             raise failure
 
     def _reported(self, subject: str, seen: _Seen, until: float) -> None:
-        if seen.last >= until:  # active again meanwhile, on another day
+        # The user was active meanwhile, on another day; or moved meanwhile, and the report was of the old zone's day.
+        if seen.last >= until or subject not in self._reporting:
             seen.first = seen.last
             return
         del self._waiting[subject]
         seen.reported.set()
-        if subject in self._reporting:
-            self._until.pop(subject, None)
-            self._until[subject] = until
-            if len(self._until) > REMEMBERED:
-                del self._until[next(iter(self._until))]
+        self._until.pop(subject, None)
+        self._until[subject] = until
+        if len(self._until) > REMEMBERED:
+            del self._until[next(iter(self._until))]
 
 
 async def _report_one(services: Services, user_id: UUID | None, seen: _Seen, zones: Mapping[UUID, str]) -> float:

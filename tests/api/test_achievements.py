@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from actors.users.achievements import ACHIEVEMENTS
 from actors.users.messages import USERS, Activity, ProviderFacts
 from config.clock import now
 from config.settings import Settings
+from config.tasks import spawn
 from handlers.achievements import CACHE_KEY
 from schemas.errors import ActorUnavailable
 from tests.support.accounts import Browser, World, accounts_world, token_of
@@ -279,24 +281,54 @@ async def test_a_user_who_moves_keeps_the_streak_and_counts_no_day_twice(
     clock = turned(monkeypatch)
 
     async def live_in(zone: str, text: str) -> None:
+        """Move, after the activity of this moment has been recorded in the zone that was in force until now."""
         clock.set(zone, text)
+        await logins(browser)
         (await browser.send("PUT", "/api/user/settings", {"timezone": zone})).expect(200)
 
     clock.set("Pacific/Honolulu", "2026-01-01 12:00")
     async with progress_world(settings) as world:
         browser = await world.logged_in(ADDRESS)
         await live_in("Pacific/Honolulu", "2026-01-01 12:00")
-        assert (await logins(browser))[0] in (1, 2)  # in UTC, where it was before, it may be the 1st as well
-        begun = (await logins(browser))[0]
-        await live_in("Pacific/Kiritimati", "2026-01-03 11:00")  # 23 hours later
-        assert await logins(browser) == (begun + 1, begun + 1, "2026-01-03")
+        assert await logins(browser) == (1, 1, "2026-01-01")
+        await live_in("Pacific/Kiritimati", "2026-01-03 11:00")  # 23 hours later, on the 2nd in Honolulu
+        assert await logins(browser) == (2, 2, "2026-01-03")
         await live_in("Pacific/Honolulu", "2026-01-02 12:00")  # 1 hour later, and the day before
-        for text in ("2026-01-02 23:00", "2026-01-03 12:00"):
-            clock.set("Pacific/Honolulu", text)
-            assert await logins(browser) == (begun + 1, begun + 1, "2026-01-03")
+        clock.set("Pacific/Honolulu", "2026-01-02 23:00")
+        assert await logins(browser) == (2, 2, "2026-01-03")
+        clock.set("Pacific/Honolulu", "2026-01-03 12:00")
+        assert await logins(browser) == (3, 3, "2026-01-03")
         clock.set("Pacific/Honolulu", "2026-01-04 23:00")
-        assert await logins(browser) == (begun + 2, begun + 2, "2026-01-04")
+        assert await logins(browser) == (4, 4, "2026-01-04")
         assert await world.value("SELECT count(*) FROM user_streak_runs") == 0
+
+
+async def test_a_move_during_a_report_is_reported_anew(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kind: what a report under way cannot know yet is taken for reported by it."""
+    clock = turned(monkeypatch)
+    clock.set("Pacific/Honolulu", "2026-01-02 11:00")
+    async with progress_world(settings) as world:
+        browser = await world.logged_in(ADDRESS)
+        (await browser.send("PUT", "/api/user/settings", {"timezone": "Pacific/Honolulu"})).expect(200)
+        assert (await logins(browser))[2] == "2026-01-02"
+        ref, moved = world.actors.ref(USERS), asyncio.Event()
+        ask = ref.ask
+
+        async def asked_late(key: str, message: Any, **options: Any) -> Any:
+            reply = await ask(key, message, **options)
+            if isinstance(message, Activity):
+                await moved.wait()  # the report has been applied, and its answer is under way
+            return reply
+
+        clock.set("Pacific/Honolulu", "2026-01-03 11:00")
+        monkeypatch.setattr(ref, "ask", asked_late)
+        (await browser.send("GET", "/auth/me")).expect(200)
+        await asyncio.sleep(0.2)
+        (await browser.send("PUT", "/api/user/settings", {"timezone": "Pacific/Kiritimati"})).expect(200)
+        shown = spawn(logins(browser), name="read the streak")
+        await asyncio.sleep(0.1)
+        moved.set()
+        assert (await shown)[2] == "2026-01-04"
 
 
 async def test_the_owner_is_told_once_per_user_and_day(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
