@@ -149,7 +149,8 @@ class Limiter:
         self._local = LocalCounters()
         self._waiting: deque[tuple[_Request, asyncio.Future[LimitVerdict | None]]] = deque()
         self._busy = False
-        redis.on_change(self._begin_anew)
+        self._is_back = False  # Redis is available again, and has not counted since
+        redis.on_change(self._note_change)
 
     async def check(
         self,
@@ -190,9 +191,8 @@ class Limiter:
             else:
                 self._busy = False
 
-    def _begin_anew(self) -> None:
-        if self._redis.is_available:
-            self._local = LocalCounters()
+    def _note_change(self) -> None:
+        self._is_back = self._redis.is_available
 
     async def _work_off(self) -> None:
         # Requests that arrive while a round trip is under way leave together in the next.
@@ -236,6 +236,9 @@ class Limiter:
                 )
         except RedisUnavailable:
             return [self._local.count_request(each) for each in requests]
+        if self._is_back:  # one that answers pings may refuse to write: only a count proves that Redis counts
+            self._is_back = False
+            self._local = LocalCounters()
         verdicts = iter(
             [
                 None

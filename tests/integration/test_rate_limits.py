@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from redis.exceptions import ResponseError
 
 from db import _redis
 from db._redis import RedisClient, create_redis
@@ -111,6 +112,31 @@ async def test_a_redis_that_does_not_answer_costs_one_short_wait(monkeypatch: py
         assert slowest < 0.1
         assert not redis.is_available
     silent.close()
+
+
+async def test_a_redis_that_answers_pings_and_takes_no_writes_begins_no_window_anew(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(**_: object) -> object:
+        raise ResponseError("OOM command not allowed when used memory > 'maxmemory'.")
+
+    monkeypatch.setattr(_redis, "PROBE_SECONDS", 0.01)
+    async with limiter(redis_url) as (limits, redis):
+        changes: list[bool] = []
+        redis.on_change(lambda: changes.append(redis.is_available))
+        admitted = 0
+        with monkeypatch.context() as full:
+            full.setattr(limits, "_script", refuse)
+            while len(changes) < 8:
+                verdict = await limits.check(FIXED, "GET /x", "a")
+                assert verdict is not None
+                admitted += verdict.allowed
+                await asyncio.sleep(0.005)
+        assert admitted == 5
+        await until(lambda: redis.is_trusted)
+        verdict = await limits.check(FIXED, "GET /x", "a")
+        assert verdict is not None
+        assert verdict.used == 1, "Redis counts again, and has counted none of them"
 
 
 async def test_redis_counts_again_when_it_is_back(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
