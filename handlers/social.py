@@ -76,7 +76,7 @@ class OneSignalHandler(AccountHandler):
 
     async def ask_social(self, signal_id: UUID, message: Message[Reply]) -> Reply:
         """Ask the owner of what the caller says about the signal."""
-        return await self.ask_owner(social_key(self.user_id, signal_id), message)
+        return await self.ask_users(social_key(self.user_id, signal_id), message)
 
     async def show_reactions(self, signal_id: UUID, reaction_type: str) -> Document:
         """Return all reactions as they are now."""

@@ -46,7 +46,7 @@ class PreferencesHandler(AccountHandler):
 
     async def ask_preferences(self, message: Message[Reply]) -> Reply:
         """Ask the owner of the caller's preferences."""
-        return await self.ask_owner(preferences_key(self.user_id), message)
+        return await self.ask_users(preferences_key(self.user_id), message)
 
 
 class MySettings(PreferencesHandler):

@@ -41,7 +41,7 @@ class CookieFlags(TypedDict):
 
 
 class AccountHandler(GatewayHandler):
-    """The base of the handlers of `/auth/*` and `/api/user/*`."""
+    """The base of handlers whose routes always have a caller: `/auth/*`, `/api/user/*`, follows, comments."""
 
     @property
     def accounts(self) -> Accounts:
@@ -72,9 +72,9 @@ class AccountHandler(GatewayHandler):
 
     async def ask_account(self, user_id: UUID, message: Message[Reply]) -> Reply:
         """Ask the owner of the caller's account."""
-        return await self.ask_owner(account_key(user_id), message)
+        return await self.ask_users(account_key(user_id), message)
 
-    async def ask_owner(self, key: str, message: Message[Reply]) -> Reply:
+    async def ask_users(self, key: str, message: Message[Reply]) -> Reply:
         """Ask the owner of an account, of preferences or of an address."""
         return await self.ask(USERS, key, message)
 
@@ -105,7 +105,7 @@ class AccountHandler(GatewayHandler):
         if not verdict.matches:
             rule = self.gateway.limits.get(WRONG_PASSWORDS, FAILURES)
             if await attempts.count(self.services.limiter, rule, email):
-                await self.ask_owner(address_key(email), RequestEmail(uuid7(), "attempts", now()))
+                await self.ask_users(address_key(email), RequestEmail(uuid7(), "attempts", now()))
             if is_known and (seconds := attempts.slowed(email)):
                 raise RateLimited(TOO_MANY_WRONG, retry_after=seconds)
         return verdict

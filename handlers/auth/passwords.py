@@ -23,7 +23,7 @@ class ForgottenPasswords(AccountHandler):
     async def post(self, body: Loaded) -> object:
         """The answer and the work are the same, whether or not the address has an account."""
         email = body["email"]
-        await self.ask_owner(address_key(email), RequestEmail(uuid7(), "reset", now()))
+        await self.ask_users(address_key(email), RequestEmail(uuid7(), "reset", now()))
         return {"message": "If there is an account with this address, a letter is on its way"}
 
 

@@ -138,7 +138,7 @@ class VerificationEmails(AccountHandler):
     async def post(self, body: Loaded) -> object:
         """The answer and the work are the same, whether or not the address has an account."""
         email = body["email"]
-        await self.ask_owner(address_key(email), RequestEmail(uuid7(), "verification", now()))
+        await self.ask_users(address_key(email), RequestEmail(uuid7(), "verification", now()))
         return {"message": CHECK_YOUR_MAIL}
 
 
