@@ -1,93 +1,76 @@
-"""The participants of a demo, small or whole, and their accounts on the server."""
+"""The participants of a demo, their accounts on the server, and what each of them can do there."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import random
+import time
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
-from server.demo.cast import FOLLOWERS, PROVIDERS, STRATEGIES, Person, Provider, Strategy
-from server.demo.client import DemoClient, Host
+from config.documents import Loaded
+from schemas._vocabulary import ReactionType, values_of
+from server.demo.cast import COMMENTS, Cast
+from server.demo.client import AlreadyThere, DemoClient, Host, say
 from server.demo.prices import Market
-from server.demo.rules import Style
-from server.demo.trading import HISTORY_DAYS
+from server.demo.state import State
 
-AT_ONCE = 8  # clients: two cores are busy with less
-NEWCOMER_DAYS = 1.5
+_KINDS = values_of(ReactionType)
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Cast:
-    """The participants: all of them, or few enough for a test."""
-
-    providers: Sequence[Provider] = PROVIDERS
-    strategies: Sequence[Strategy] = STRATEGIES
-    followers: Sequence[Person] = FOLLOWERS
-    days: float = HISTORY_DAYS
-
-    @property
-    def traders(self) -> list[tuple[str, tuple[str, ...], Style]]:
-        """Return the name, markets and style of every trader."""
-        traders: list[Provider | Strategy] = [*self.providers, *self.strategies]
-        return [(each.name, each.markets, each.style) for each in traders]
-
-    @property
-    def newcomers(self) -> frozenset[str]:
-        """Return the names of the providers who have only begun."""
-        return frozenset(each.name for each in self.providers if each.is_newcomer)
-
-    def days_of(self, name: str) -> float:
-        """Return the days that a trader has been trading."""
-        return NEWCOMER_DAYS if name in self.newcomers else self.days
-
-    @property
-    def people(self) -> list[Person]:
-        """Return all people with an account, referrers before those whom they refer."""
-        everybody = [*(each.person for each in self.providers), *self.followers]
-        return [each for each in everybody if each.referrer is None] + [each for each in everybody if each.referrer]
-
-
-SMALL = Cast(PROVIDERS[:6], STRATEGIES[:1], FOLLOWERS[:10], days=48.0)
-"""Every asset type, and a person who refers seven, as in the document."""
-
-
 @dataclass(slots=True)
 class Community:
-    """The demo's accounts, by name."""
+    """The demo's accounts, by name, and its state, which is saved at `path`."""
 
     cast: Cast
     host: Host
     markets: dict[str, Market]
+    state: State
+    path: Path
     accounts: dict[str, DemoClient] = field(default_factory=dict)
-
-    @property
-    def providers(self) -> list[DemoClient]:
-        """Return the providers' accounts."""
-        return [self.accounts[each.name] for each in self.cast.providers]
+    random: random.Random = field(default_factory=random.Random)
 
     @property
     def active(self) -> list[DemoClient]:
         """Return the accounts of all who are not passive."""
         return [each for each in self.accounts.values() if not each.person.is_passive]
 
-    def source(self, name: str) -> str:
-        """Return a trader's `source` in a signal: the account's id, or a strategy's own name."""
-        account = self.accounts.get(name)
-        return name if account is None else str(account.user_id)
+    def somebody(self) -> DemoClient:
+        """Draw a person who takes part."""
+        # Never a passive one: with the first follow, their referral would be pending no longer.
+        return self.random.choice(self.active)
+
+    def save(self) -> None:
+        """Save the state."""
+        self.state.save(self.path)
+
+    async def react(self, account: DemoClient, signal_id: str, kind: str | None = None) -> None:
+        """React to a signal."""
+        body = {"reaction_type": kind or self.random.choices(_KINDS, (10, 6, 4, 1))[0]}
+        await account.ask("POST", f"/api/social/signals/{signal_id}/react", body, patient=False)
+
+    async def comment(self, account: DemoClient, signal_id: str, **fields: str) -> Loaded:
+        """Comment on a signal; {} where the same comment was made a moment ago."""
+        body = {"content": self.random.choice(COMMENTS), **fields}
+        with suppress(AlreadyThere):
+            return (await account.ask("POST", f"/api/social/signals/{signal_id}/comments", body, patient=False)).json
+        return {}
 
 
-async def for_each(advance: Callable[[int], None], items: Iterable[T], act: Callable[[T], Awaitable[object]]) -> None:
-    """Call `act` on all items, a few at once; the first failure ends it."""
-    slots = asyncio.Semaphore(AT_ONCE)
+async def for_each(what: str, items: Collection[T], act: Callable[[T], Awaitable[object]]) -> None:
+    """Call `act` on all items, a few at once, and say how many there were; the first failure ends it."""
+    slots, began = asyncio.Semaphore(8), time.monotonic()  # two cores are busy with less
 
     async def one(item: T) -> None:
         async with slots:
             await act(item)
-        advance(1)
 
     async with asyncio.TaskGroup() as group:
         for item in items:
             group.create_task(one(item), name="demo")
+    say(f"  ✓ {what:<32} {len(items):>6}  {time.monotonic() - began:5.1f} s")

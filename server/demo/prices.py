@@ -1,11 +1,8 @@
-"""Replay recorded prices: real bars of three markets, laid out in time so that the recording ends now. Pure but for
-the reading of the files.
+"""Prices for the demo: one walk for each symbol through recorded closes, laid out in time so that it ends now.
 
-The files are those that the package `backtesting` brings: GOOG by the day, EUR/USD by the hour, BTC/USD by the month.
-They are replayed by the clock: EUR/USD an hour in an hour, GOOG a day in six hours, BTC/USD a month in four days.
-Between two recorded closes a price moves as EUR/USD has moved, scaled down: always the same way, ending at the next
-close. Symbols without a file follow a stretch of another recording, scaled to a price of their own: their moves are
-real, though another market's.
+The recordings are those of the package `backtesting`: GOOG by the day, EUR/USD by the hour, BTC/USD by the month.
+Between two closes lies a seeded random walk. Symbols without a recording follow a stretch of another one, scaled to a
+price of their own.
 """
 
 from __future__ import annotations
@@ -24,17 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas._vocabulary import AssetType
+from server.demo import DemoFailed
 
 Array = NDArray[np.float64]
 
-HOUR_STEPS = 240  # of a quarter of a minute
-_UNREST = 0.5  # of the move of a price without any direction between two closes
-
 INSTALL = ".venv/bin/python -m pip install --no-deps --require-hashes -r locks/recordings.txt"
+HOURS: Mapping[str, int] = {"EURUSD": 1, "GOOG": 6, "BTCUSD": 96}
+"""How long a recorded bar lasts when it is replayed: so that a day moves prices as far as a lively day does."""
 
-
-class NoRecordings(Exception):
-    """The files of recorded prices are missing; the text says how to get them."""
+_ROUGHNESS = 0.5  # of a walk without any direction between two closes
+_WAVES: Array = math.pi * np.arange(1.0, 121.0)  # the shortest wave in an hour lasts a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,69 +69,55 @@ INSTRUMENTS: Mapping[str, Instrument] = {
 }
 
 
-HOURS: Mapping[str, int] = {"EURUSD": 1, "GOOG": 6, "BTCUSD": 96}
-"""How long a recorded bar lasts when it is replayed: so that a day moves prices as far as a lively day does."""
-
-
 class Market:
     """The prices of an instrument by moments: hours from the anchor (0), negative before it.
 
-    A bar is an hour; bar 0 ends at moment 0. After its end the recording is played backwards, and so on to and fro:
-    prices stay in the recorded range. `unrest`: standardized moves that lead a price from one close to the next.
+    After its end the recording is played backwards, and so on to and fro: prices stay in the recorded range.
     """
 
-    def __init__(self, instrument: Instrument, recorded: Array, unrest: Array) -> None:
+    def __init__(self, instrument: Instrument, recorded: Array) -> None:
         self.instrument = instrument
-        self._unrest = unrest
-        bars = recorded[:, instrument.first : instrument.last]
-        scale = 1.0 if instrument.level is None else instrument.level / bars[3, -1]
-        bars = np.vstack((bars[:4] * scale, bars[4:]))
+        closes = recorded[instrument.first : instrument.last]
+        closes = closes if instrument.level is None else closes * (instrument.level / closes[-1])
         hours = HOURS[instrument.recording]
-        self._bars = bars if hours == 1 else self._split(bars, hours)
-        self._deviation = _deviation(self._bars[3])
-        self.length = int(self._bars.shape[1])
+        moves = np.diff(np.log(closes))
+        shares = np.arange(1, hours + 1) / hours
+        walks = _walks(instrument.symbol, shares, moves.size) * (_ROUGHNESS * float(moves.std()))
+        hourly = closes[:-1, None] * np.exp(moves[:, None] * shares + walks)
+        self._closes = np.append(closes[0], hourly)
+        self._closes[::hours] = closes
+        self._deviation = float(np.std(np.diff(np.log(self._closes))))
+        self.length = self._closes.size
 
-    def window(self, moment: float, count: int) -> Array:
-        """Return `count` bars up to the moment, of shape (5, count): open, high, low, close, volume.
-
-        Each opens at the last close. Within an hour the last one is not over: it closes now.
-
-        Fewer where the recording begins later.
-        """
-        bar = math.ceil(moment)
-        count = min(count, bar + self.length)
-        places = _to_and_fro(np.arange(bar - count + 1, bar + 1) + self.length - 1, self.length)
-        taken = self._bars[:, places].copy()
-        taken[0, 1:] = taken[3, :-1]
-        if moment < bar:
-            now = self.close(moment)
-            taken[:4, -1] = taken[0, -1], now, now, now
-            taken[4, -1] *= 1 - (bar - moment)
-        return _enclosed(taken)
-
-    def steps(self, moment: float, count: int) -> Array:
-        """Return the last `count` steps of a quarter of a minute, as bars."""
-        closes = np.array([self.close(moment - step / HOUR_STEPS) for step in range(count, -1, -1)])
-        volumes = np.full(count, self.window(moment, 1)[4, -1] / HOUR_STEPS)
-        return _enclosed(np.vstack((closes[:-1], closes[1:], closes[1:], closes[1:], volumes)))
+    def closes(self, moments: Array) -> Array:
+        """Return the prices at the moments: at the end of an hour the recorded ones."""
+        bars = np.floor(moments)
+        last, following = (self._closes[self._place(each)] for each in (bars, bars + 1))
+        shares = moments - bars
+        strayed = np.zeros_like(moments)
+        for bar in np.unique(bars[shares > 0]):
+            inside = bars == bar
+            seed = f"{self.instrument.symbol} {bar:.0f}"
+            strayed[inside] = _walks(seed, shares[inside])[0] * (_ROUGHNESS * self._deviation)
+        prices: Array = last * np.exp(np.log(following / last) * shares + strayed)
+        return prices
 
     def close(self, moment: float) -> float:
-        """Return the price at a moment: at the end of a bar the recorded one."""
-        bar = math.floor(moment)
-        places = np.array([bar, bar + 1]) + self.length - 1
-        last, following = (float(each) for each in self._bars[3, _to_and_fro(places, self.length)])
-        if moment == bar:
-            return last
-        place = (moment - bar) * HOUR_STEPS
-        step = min(int(place), HOUR_STEPS - 1)
-        before, after = self._path(bar)[step : step + 2].tolist()
-        strayed = before + (after - before) * (place - step)
-        return last * math.exp(math.log(following / last) * (moment - bar) + strayed)
+        """Return the price at a moment."""
+        return float(self.closes(np.array([moment]))[0])
 
-    def first_bar(self, days: float) -> int:
-        """Return the bar of `days` ago, or the first that has 60 before it."""
-        oldest: int = 60 - self.length
-        return max(oldest, -int(days * 24))
+    def window(self, moment: float, count: int) -> Array:
+        """Return `count` hourly bars up to the moment, of shape (5, count): open, high, low, close, volume.
+
+        Each opens at the last close; the last one closes at the moment. Fewer where the recording begins later.
+        """
+        last = math.ceil(moment)
+        ends = np.arange(last - min(count, last + self.length), last + 1.0)
+        ends[-1] = moment
+        closes = self.closes(ends)
+        volume = 1e6 * (1 + np.abs(np.diff(np.log(closes))) / self._deviation)
+        bars = closes[:-1], np.maximum(closes[:-1], closes[1:]), np.minimum(closes[:-1], closes[1:]), closes[1:], volume
+        return np.ascontiguousarray(bars)
 
     def moment_of(self, at: datetime, anchor: datetime) -> float:
         """Return the moment of a time: wall-clock hours since the anchor."""
@@ -145,71 +127,44 @@ class Market:
         """Return the time of a moment."""
         return anchor + timedelta(hours=moment)
 
-    @lru_cache(maxsize=64)  # noqa: B019 - markets are few, and last as long as the demo
-    def _path(self, bar: int) -> Array:
-        return self._stray(bar, HOUR_STEPS, self._deviation)
-
-    def _stray(self, number: int, count: int, deviation: float) -> Array:
-        """Return the deviations of the price's logarithm from a straight line in `count` steps; 0 at both ends."""
-        first = crc32(f"{self.instrument.symbol} {number}".encode()) % (len(self._unrest) - count)
-        moved = np.concatenate(([0.0], np.cumsum(self._unrest[first : first + count])))
-        stray: Array = (moved - moved[-1] * np.linspace(0, 1, count + 1)) * (_UNREST * deviation / math.sqrt(count))
-        return stray
-
-    def _split(self, bars: Array, hours: int) -> Array:
-        """Split longer bars into bars of an hour, but for the first, before which no close is known."""
-        deviation, shares = _deviation(bars[3]), np.linspace(0, 1, hours + 1)
-        parts = []
-        for number in range(1, bars.shape[1]):
-            last, close = bars[3, number - 1 : number + 1]
-            way = last * (close / last) ** shares * np.exp(self._stray(number, hours, deviation))
-            way[-1] = close
-            parts.append(np.vstack((way[:-1], way[1:], way[1:], way[1:], np.full(hours, bars[4, number] / hours))))
-        return _enclosed(np.hstack(parts))
+    def _place(self, bars: Array) -> NDArray[np.int64]:
+        # 0 1 2 1 0 1 2 …: a period goes to the end and back, each end once.
+        period = 2 * (self.length - 1)
+        rest = (bars.astype(np.int64) + self.length - 1) % period
+        return np.minimum(rest, period - rest)
 
 
-def _enclosed(bars: Array) -> Array:
-    """Widen each bar's high and low to include its open and close."""
-    bars[1] = np.maximum(bars[1], np.maximum(bars[0], bars[3]))
-    bars[2] = np.minimum(bars[2], np.minimum(bars[0], bars[3]))
-    return np.ascontiguousarray(bars)
+def _walks(seed: str, shares: Array, count: int = 1) -> Array:
+    """Return `count` random walks (Brownian bridges), 0 at both ends, at these shares of their time."""
+    walks: Array = _amplitudes(seed, count) @ np.sin(np.outer(_WAVES, shares))
+    return walks
 
 
-def _deviation(closes: Array) -> float:
-    return float(np.std(np.diff(np.log(closes))))
-
-
-def _to_and_fro(numbers: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    # 0 1 2 1 0 1 2 …: a period goes to the end and back, each end once.
-    period = 2 * (length - 1)
-    rest = numbers % period
-    return np.minimum(rest, period - rest)
+@lru_cache(maxsize=256)
+def _amplitudes(seed: str, count: int) -> Array:
+    drawn: Array = np.random.default_rng(crc32(seed.encode())).standard_normal((count, _WAVES.size))
+    return math.sqrt(2) * drawn / _WAVES
 
 
 def open_markets(folder: Path | None = None) -> dict[str, Market]:
-    """Load every market. Raises NoRecordings."""
-    folder = folder or recordings()
-    moves = np.diff(np.log(_read(folder / "EURUSD.csv")[3]))
-    unrest: Array = (moves - moves.mean()) / moves.std()
-    return {
-        symbol: Market(each, _read(folder / f"{each.recording}.csv"), unrest) for symbol, each in INSTRUMENTS.items()
-    }
+    """Load every market. Raises DemoFailed where the files of recorded prices are missing."""
+    folder = folder or _recordings()
+    closes = {name: _read(folder / f"{name}.csv") for name in HOURS}
+    return {symbol: Market(each, closes[each.recording]) for symbol, each in INSTRUMENTS.items()}
 
 
-def recordings() -> Path:
-    """Find the files' folder. The package is never imported: it would need pandas and more. Raises NoRecordings."""
+def _recordings() -> Path:
+    # The package is never imported: it would need pandas and more.
     found = importlib.util.find_spec("backtesting")
     for place in (found.submodule_search_locations or ()) if found is not None else ():
         if (Path(place) / "test" / "GOOG.csv").is_file():
             return Path(place) / "test"
-    raise NoRecordings(f"The recorded prices are not installed: {INSTALL}\n(`make demo` does it)")
+    raise DemoFailed(f"The recorded prices are not installed: {INSTALL}\n(`make demo` does it)")
 
 
-@lru_cache(maxsize=8)
 def _read(path: Path) -> Array:
     try:
         with path.open(newline="") as file:
-            rows = [[float(cell) for cell in row[1:6]] for row in list(csv.reader(file))[1:]]
+            return np.array([float(row[4]) for row in list(csv.reader(file))[1:]])
     except OSError as error:
-        raise NoRecordings(f"{path}: {error.strerror}: {INSTALL}") from None
-    return np.array(rows).T
+        raise DemoFailed(f"{path}: {error.strerror}: {INSTALL}") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,10 +17,9 @@ from actors.users.users import Users
 from config.clock import now
 from config.settings import Settings
 from handlers.demo import instance_name
-from server.demo.cast import STRATEGIES
-from server.demo.community import Cast
-from server.demo.filling import imagine
+from server.demo.cast import STRATEGIES, Cast
 from server.demo.prices import open_markets
+from server.demo.signals import imagine
 from server.demo.state import State
 from server.openapi import build_document
 from server.routes import DEVELOPMENT_ROUTES, routes_for
@@ -33,10 +31,10 @@ PATH = "/api/v1/demo/signals"
 PRODUCTION = SETTINGS.replace(environment="production")
 
 
-def past(tmp_path: Path, count: int) -> list[dict[str, Any]]:
+def past(count: int) -> list[dict[str, Any]]:
     """Signals of a strategy, ready to be sent."""
     cast = Cast(providers=(), strategies=STRATEGIES[:1], followers=(), days=20.0)
-    return [document for _, document in imagine(cast, open_markets(), State(tmp_path / "demo.json", now()))][:count]
+    return [document for _, document in imagine(cast, open_markets(), State(now()))][:count]
 
 
 async def test_production_has_no_past_to_import() -> None:
@@ -62,8 +60,8 @@ async def test_the_server_tells_on_which_data_it_runs_without_naming_it() -> Non
     assert answer == {"instance": instance_name(str(SETTINGS.data_dir.resolve())), "rate_limited": "no"}
 
 
-async def test_errors_of_a_past_signal_are_named(tmp_path: Path) -> None:
-    [signal] = past(tmp_path, 1)
+async def test_errors_of_a_past_signal_are_named() -> None:
+    [signal] = past(1)
     async with serving() as client:
         answer = await client.post(PATH, {"signals": [signal | {"entry_price": 0}]})
         assert answer.problem(400, "VALIDATION_ERROR")["details"][0]["field"] == "signals.0.entry_price"
@@ -77,9 +75,9 @@ async def test_errors_of_a_past_signal_are_named(tmp_path: Path) -> None:
 
 
 async def test_the_past_is_listed_with_its_own_times_and_judgement_and_stored_once(
-    settings: Settings, tmp_path: Path
+    settings: Settings,
 ) -> None:
-    signals = past(tmp_path, 30)
+    signals = past(30)
     open_settings = settings.replace(rate_limit_enabled=False)
     async with local_actors(open_settings, {PUBLISH: Publish()}) as actors, gateway_of(open_settings, actors) as world:
         first = await world.client.post(PATH, {"signals": signals[:20]})
@@ -97,7 +95,7 @@ async def test_the_past_is_listed_with_its_own_times_and_judgement_and_stored_on
     assert detail["provider"]["name"] == "strategy_alpha"
 
 
-async def test_a_provider_with_a_past_has_begun_before_it(settings: Settings, tmp_path: Path) -> None:
+async def test_a_provider_with_a_past_has_begun_before_it(settings: Settings) -> None:
     open_settings = settings.replace(rate_limit_enabled=False)
     behaviours = {PUBLISH: Publish(), PROVIDERS: Providers(), USERS: Users()}
     async with local_actors(open_settings, behaviours) as actors, gateway_of(open_settings, actors) as world:
@@ -107,7 +105,7 @@ async def test_a_provider_with_a_past_has_begun_before_it(settings: Settings, tm
             (await each.send("POST", "/api/providers/become", {"display_name": each.claims["name"]})).expect(201)
         await world.execute("UPDATE users SET created_at = now()")
         until = now()
-        mine = [{**each, "source": ana.claims["sub"]} for each in past(tmp_path, 10)]
+        mine = [{**each, "source": ana.claims["sub"]} for each in past(10)]
         for signals in (mine[5:], mine[:5]):
             assert (await world.client.post(PATH, {"signals": signals})).status == 201
         first = datetime.fromisoformat(mine[0]["published_at"])

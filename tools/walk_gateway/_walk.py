@@ -42,7 +42,7 @@ _MOST_SAID = 10  # signals that are looked at in full
 
 async def walk(url: str) -> Findings:
     """Walk every row of the document once, on a server that `run.py demo` has filled."""
-    host = Host(url, Emails(Path("nowhere")), lambda text: None)
+    host = Host(url, Emails(Path("nowhere")))
     try:
         return await Walk(host).run()
     finally:
@@ -65,7 +65,7 @@ class Walk:
         providers = (await self._anybody.get("/api/providers?limit=100"))["providers"]
         assert KING in [each["display_name"] for each in providers], "fill the server first: run.py demo --once"
         for each in (self._king, self._fan, self._novice):
-            await each.enter(None, expected=True)
+            await each.enter()
         steps: tuple[Callable[[], Awaitable[None]], ...] = (
             self.reads, self.one_signal, self.boards, self.settings, self.becoming, self.follows, self.opinions,
             self.code, self.stream, self.at_once,
