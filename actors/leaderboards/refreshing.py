@@ -48,4 +48,5 @@ class Refreshing:
     def failed(self, at: float) -> None:
         """Note a failure to refresh or read: retry in a minute, then in two, in four, up to a quarter of an hour."""
         self._wanted, self._failures = True, self._failures + 1
-        self._look_at = at + backoff_seconds(self._failures, LEAST_SECONDS, _LONGEST_PAUSE_SECONDS)
+        pause = backoff_seconds(self._failures, LEAST_SECONDS, _LONGEST_PAUSE_SECONDS)
+        self._look_at = at + max(LEAST_SECONDS, pause)

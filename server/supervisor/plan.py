@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.settings import Settings
-from server.supervisor.embedded_postgres import EmbeddedPostgres
+from server.supervisor.embedded_postgres import EmbeddedPostgres, connections_for
 from server.supervisor.embedded_valkey import EmbeddedValkey
 from server.supervisor.gateway_service import GatewayService
 from server.supervisor.instance import Instance
@@ -43,7 +43,9 @@ def compose(
     migrate_command: Sequence[str] = MIGRATE_COMMAND,
 ) -> Plan:
     """Return the plan for `settings`: an embedded server for each address that they do not name."""
-    postgres = EmbeddedPostgres(instance) if settings.database_url is None else None
+    postgres = (
+        EmbeddedPostgres(instance, connections=connections_for(settings)) if settings.database_url is None else None
+    )
     valkey = EmbeddedValkey(instance) if settings.redis_url is None else None
     settings = settings.replace(
         data_dir=instance.data_dir,

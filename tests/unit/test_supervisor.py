@@ -16,9 +16,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from actors._runtime.placement import place
+from actors._runtime.registry import specs_of
+from config.settings import Settings
 from config.tasks import spawn
 from server.supervisor.actor_logs import ActorLogs
 from server.supervisor.console import Console
+from server.supervisor.embedded_postgres import connections_for
 from server.supervisor.instance import AlreadyRunning, Instance
 from server.supervisor.logfile import LogFile
 from server.supervisor.plan import Plan
@@ -427,3 +431,12 @@ async def test_a_service_that_has_fallen_apart_is_started_again_at_once(world: W
         ray.faults[ray.pids[0]] = "without its raylet"
         await until(lambda: len(ray.pids) == 2)
         assert "ray has ended (without its raylet)" in world.output.getvalue()
+
+
+@pytest.mark.parametrize(("shards", "workers", "least"), [(1, 1, 200), (16, 1, 280), (64, 2, 1048), (1, 40, 424)])
+def test_postgres_has_a_connection_for_every_pool(shards: int, workers: int, least: int) -> None:
+    """The kind: a setting that allows more than another part was built for."""
+    settings = Settings.load(env_file=None).replace(lens_shards=shards, workers=workers)
+    assert connections_for(settings) >= least
+    actors = sum(process.pool_size for process in place(specs_of(settings), "spread"))
+    assert connections_for(settings) >= actors + workers * settings.database_pool_size
