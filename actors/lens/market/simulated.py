@@ -33,7 +33,7 @@ from schemas._vocabulary import AssetType
 Array = NDArray[np.float64]
 
 # The standard deviation of an hour's log return, and half a typical spread in basis points, for each type of market.
-_HOURLY_VOLATILITY: Final[dict[AssetType, float]] = {
+HOURLY_VOLATILITY: Final[dict[AssetType, float]] = {
     "crypto": 0.009,
     "stock": 0.005,
     "option": 0.03,
@@ -41,7 +41,7 @@ _HOURLY_VOLATILITY: Final[dict[AssetType, float]] = {
     "forex": 0.0011,
     "prediction": 0.02,
 }
-_HALF_SPREAD_BPS: Final[dict[AssetType, float]] = {
+HALF_SPREAD_BPS: Final[dict[AssetType, float]] = {
     "crypto": 0.8,
     "stock": 1.0,
     "option": 40.0,
@@ -166,7 +166,7 @@ def _shape(asset_type: AssetType, interval: Interval, trend: int, variant: int) 
     """Make candles of shape (5, n) whose last close is 1.0: a random walk with a trend and clustered volatility."""
     random = _random(asset_type, interval, trend, variant)
     seconds = INTERVAL_SECONDS[interval]
-    deviation = _HOURLY_VOLATILITY[asset_type] * math.sqrt(seconds / 3600)
+    deviation = HOURLY_VOLATILITY[asset_type] * math.sqrt(seconds / 3600)
     # x[t] = persistence·x[t−1] + noise[t], written without a loop.
     log_volatility = _DECAY * np.cumsum(random.normal(0.0, 0.12, CANDLE_COUNT) / _DECAY)
     noise = random.standard_t(_DEGREES_OF_FREEDOM, CANDLE_COUNT) / math.sqrt(5 / 3)
@@ -183,10 +183,10 @@ def _shape(asset_type: AssetType, interval: Interval, trend: int, variant: int) 
     return shape
 
 
-@functools.lru_cache(maxsize=_VENUES * len(_HALF_SPREAD_BPS))
+@functools.lru_cache(maxsize=_VENUES * len(HALF_SPREAD_BPS))
 def _venue(asset_type: AssetType, number: int) -> _Venue:
     random = _random("venue", asset_type, number)
-    half_spread = _HALF_SPREAD_BPS[asset_type] * 1e-4 * random.uniform(0.5, 1.5)
+    half_spread = HALF_SPREAD_BPS[asset_type] * 1e-4 * random.uniform(0.5, 1.5)
     # The first levels are exactly around 1.0: the mid of the book is the quote. Ten levels reach 15 half spreads.
     steps = np.concatenate((np.ones((2, 1)), random.uniform(0.5, 1.5, (2, _BOOK_LEVELS - 1))), axis=1)
     distances = half_spread * np.cumsum(steps, axis=1)

@@ -1,0 +1,179 @@
+"""Test the simulated market that moves by itself: one price for all who ask, in quotes and candles of every length."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.lens.market._moving import (
+    Anchor,
+    SimulatedOption,
+    SimulatedPath,
+    SimulatedPrices,
+    bars,
+    candles,
+    option_of,
+    path_of,
+    quote_at,
+)
+from actors.lens.market.quotes import PricedInstrument
+from schemas._instruments import parse_option
+from schemas._symbols import CATEGORY_OF
+from schemas._vocabulary import AssetType
+
+START = 29_970_000 * 60.0  # a full minute of December 2026
+EXPIRY = date(2027, 3, 19)
+SYMBOL = "AAPL 195C 3/19/2027"
+STRAIGHT = sorted(set(CATEGORY_OF) - {"option"})
+TIMES = st.floats(-30 * 86_400, 30 * 86_400)
+
+
+def way_of(asset_type: AssetType, symbol: str = "X", price: float | None = None) -> SimulatedPath | SimulatedOption:
+    if asset_type == "option":
+        return option_of(parse_option(SYMBOL), EXPIRY, Anchor(price or 12.5, START), None)
+    return path_of(asset_type, symbol, Anchor(price or (0.4 if asset_type == "prediction" else 100.0), START))
+
+
+def at(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+@given(st.sampled_from(STRAIGHT), st.text(min_size=1, max_size=20), st.floats(1e-9, 1e9), st.floats(0.01, 0.99))
+def test_an_instrument_starts_at_its_first_declared_price(
+    asset_type: AssetType, symbol: str, price: float, odds: float
+) -> None:
+    price = odds if asset_type == "prediction" else price
+    quote = quote_at(way_of(asset_type, symbol, price), asset_type, at(START))
+    assert quote is not None
+    assert float(quote.mid) == pytest.approx(price, rel=1e-6, abs=5.1e-5 if asset_type == "prediction" else 0)
+    assert quote.bid < quote.mid < quote.ask
+    assert quote.source == "simulated"
+
+
+@given(st.sampled_from(sorted(CATEGORY_OF)), st.text(min_size=1, max_size=20), TIMES, st.sampled_from([1, 15, 60, 240]))
+def test_a_candle_closes_at_the_price_at_its_end_and_encloses_what_was_between(
+    asset_type: AssetType, symbol: str, seconds: float, minutes: int
+) -> None:
+    way = way_of(asset_type, symbol)
+    first = int((START + seconds) // 60)
+    one, two = bars(way, asset_type, first, 2, minutes)
+    ends = [quote_at(way, asset_type, at(60 * (first + step * minutes))) for step in (0, 1, 2)]
+    assert [each.mid for each in ends if each is not None] == [one.open, one.close, two.close]
+    assert two.open == one.close
+    for part in np.linspace(0, 60 * minutes, 23):
+        quote = quote_at(way, asset_type, at(60 * first + float(part)))
+        assert quote is not None
+        assert one.low <= quote.mid <= one.high
+
+
+@settings(max_examples=30)
+@given(st.sampled_from(sorted(CATEGORY_OF)), TIMES)
+def test_longer_candles_are_made_of_shorter_ones(asset_type: AssetType, seconds: float) -> None:
+    way = way_of(asset_type)
+    first = int((START + seconds) // 60)
+    quarters, hour = bars(way, asset_type, first, 4, 15), bars(way, asset_type, first, 1, 60)[0]
+    assert hour.open == quarters[0].open
+    assert hour.close == quarters[-1].close
+    assert hour.high == max(each.high for each in quarters)
+    assert hour.low == min(each.low for each in quarters)
+
+
+@given(st.floats(0.002, 0.998), TIMES)
+def test_a_probability_stays_one(price: float, seconds: float) -> None:
+    quote = quote_at(way_of("prediction", "X", price), "prediction", at(START + 100 * seconds))
+    assert quote is not None
+    assert 0 < quote.bid < quote.ask < 1
+
+
+def test_nobody_gains_by_holding() -> None:
+    ends = []
+    for number in range(3000):
+        way = way_of("crypto", f"S{number}")
+        ends.append(candles(way, int(START // 60) + 30 * 1440, 1, 1)[0, 0] / 100)
+    deviation = 0.009 * np.sqrt(720)
+    assert abs(np.mean(ends) - 1) < 4 * deviation / np.sqrt(3000)
+    assert abs(np.std(np.log(ends)) / deviation - 1) < 0.06
+
+
+@pytest.mark.parametrize(("right", "falls"), [("C", False), ("P", True)])
+def test_an_option_moves_with_its_underlying_and_ends_at_what_it_is_worth(right: str, falls: bool) -> None:
+    terms = parse_option(f"AAPL 195{right} 3/19/2027")
+    stock = Anchor(200.0, START)
+    option = option_of(terms, EXPIRY, Anchor(14.0, START), stock)
+    path = path_of("stock", "AAPL", stock)
+    quote = quote_at(option, "option", at(START))
+    assert quote is not None
+    assert float(quote.mid) == pytest.approx(14.0, abs=1e-4)
+    hours = range(int(START // 60), int(START // 60) + 60 * 24 * 20, 60)
+    spots = np.array([candles(path, minute, 1, 1)[0, 0] for minute in hours])
+    values = np.array([candles(option, minute, 1, 1)[0, 0] for minute in hours])
+    assert (np.corrcoef(np.diff(spots), np.diff(values))[0, 1] < -0.9) == falls
+    end = int(datetime(2027, 3, 19, 20, tzinfo=UTC).timestamp()) // 60
+    spot, value = candles(path, end, 1, 1)[0, 0], candles(option, end, 1, 1)[0, 0]
+    assert value == pytest.approx(max(0.0, (195 - spot) if falls else (spot - 195)), abs=1e-6)
+    assert candles(option, end + 500, 1, 1)[0, 0] == pytest.approx(
+        max(0.0, (1 if not falls else -1) * (candles(path, end + 500, 1, 1)[0, 0] - 195)), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("price", [0.0001, 0.5, 60.0, 1e6])
+def test_an_option_whose_price_makes_no_sense_has_one_all_the_same(price: float) -> None:
+    for underlying in (None, Anchor(200.0, START)):
+        for right in "CP":
+            way = option_of(parse_option(f"AAPL 195{right} 3/19/2027"), EXPIRY, Anchor(price, START), underlying)
+            rows = candles(way, int(START // 60), 10, 60)
+            assert np.isfinite(rows).all()
+            assert (rows >= 0).all()
+
+
+def test_spellings_of_one_instrument_move_as_one_and_others_by_themselves() -> None:
+    one, two, other = (way_of("crypto", symbol) for symbol in ("BTC", "BTC/USD", "ETH"))
+    assert quote_at(one, "crypto", at(START + 999)) == quote_at(two, "crypto", at(START + 999))
+    assert quote_at(one, "crypto", at(START + 999)) != quote_at(other, "crypto", at(START + 999))
+
+
+async def test_the_source_prices_what_has_an_anchor() -> None:
+    now = at(START + 600.5)
+    known = {
+        PricedInstrument("crypto", "BTC"): Anchor(67_000.0, START),
+        PricedInstrument("option", SYMBOL, EXPIRY): Anchor(12.5, START),
+    }
+
+    async def anchors(instrument: PricedInstrument) -> Anchor | None:
+        return known.get(instrument)
+
+    source = SimulatedPrices(anchors, now=lambda: now)
+    for instrument in known:
+        quote = await source.quote(instrument)
+        minutes = await source.minutes(instrument, now - timedelta(minutes=3))
+        assert quote is not None
+        assert quote.at == now
+        assert [each.opened_ms // 60_000 for each in minutes] == [29_970_008, 29_970_009]
+        assert await source.minutes(instrument, now) == ()
+        assert len(await source.minutes(instrument, now - timedelta(days=7))) == 500
+        assert await source.resolution(instrument) is None
+    assert await source.quote(PricedInstrument("crypto", "ETH")) is None
+    assert await source.minutes(PricedInstrument("crypto", "ETH"), now) == ()
+    await source.close()
+
+
+def test_the_half_spread_is_at_least_one_step_and_the_middle_the_price() -> None:
+    quote = quote_at(way_of("forex", "EUR/USD", 1.13), "forex", at(START + 60))
+    assert quote is not None
+    assert quote.mid == bars(way_of("forex", "EUR/USD", 1.13), "forex", int(START // 60), 1)[0].close
+    assert quote.ask - quote.mid == quote.mid - quote.bid >= Decimal("0.000001")
+
+
+def test_a_quote_costs_microseconds() -> None:
+    """The bound is ten times what an idle core takes."""
+    way = way_of("crypto")
+    started = time.process_time()
+    for step in range(500):
+        quote_at(way, "crypto", at(START + step))
+    assert (time.process_time() - started) / 500 < 1e-3
