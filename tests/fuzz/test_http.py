@@ -70,9 +70,16 @@ async def _compared(case: Case) -> list[str]:
     return [f"{case.name}: {each} ({case.data[:2000]!r})" for each in found if each is not None]
 
 
+@pytest.fixture
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """Let nobody log what every second case is a reason for; until the test ends, and not for the next one."""
+    caplog.set_level(logging.CRITICAL, "tornado")
+    caplog.set_level(logging.ERROR, "handlers")
+
+
+@pytest.mark.usefixtures("quiet")
 async def test_the_corpus_is_answered_as_it_says_and_read_as_others_read_it() -> None:
     assert len(corpus()) > 600
-    logging.getLogger("tornado").setLevel(logging.CRITICAL)
     assert [fault for case in corpus() for fault in await _compared(case)] == []
 
 
@@ -84,8 +91,8 @@ def test_the_corpus_on_the_loop_of_the_gateway() -> None:
     assert uvloop.run(ask()) == []
 
 
+@pytest.mark.usefixtures("quiet")
 async def test_chance_finds_no_bytes_that_we_and_others_read_in_two_ways() -> None:
-    logging.getLogger("tornado").setLevel(logging.CRITICAL)
     for name, chance in rounds():
         for _ in range(20):
             faults = await _compared(made(chance))
@@ -158,9 +165,9 @@ def _elsewhere(data: bytes, chance: random.Random) -> bytes:
     return re.sub(rb"(?<= )(?:http://a)?/[^ \r\n]*(?= HTTP/)", lambda _: chance.choice(PATHS).encode(), data)
 
 
+@pytest.mark.usefixtures("quiet")
 async def test_the_application_ends_every_case_and_none_is_its_own_fault() -> None:
     away = dict.fromkeys(("pool", "redis", "actors", "feed", "accounts"), Away())
-    logging.getLogger("handlers").setLevel(logging.ERROR)
     async with serving(**away) as client:
         for name, chance in rounds():
             cases = [made(chance) if chance.random() < 0.7 else chance.choice(corpus()) for _ in range(16)]

@@ -255,6 +255,6 @@ def running(settings: Settings, tmp_path: Path) -> Iterator[subprocess.Popen[byt
 def test_a_server_without_the_driver_says_which_extra_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092")
     assert Settings.load(env_file=None).kafka_bootstrap_servers == "127.0.0.1:9092"
-    monkeypatch.setattr("config.settings.find_spec", lambda name: None)
+    monkeypatch.setattr("config._consistency.find_spec", lambda name: None)
     with pytest.raises(ConfigurationError, match="kafka"):
         Settings.load(env_file=None)
