@@ -15,7 +15,7 @@ LOCKED := $(PIP) --require-hashes --no-deps --only-binary :all: -r
 OURSELVES := $(PIP) --no-deps --no-build-isolation -e .
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-tornado check bench bench-peers bench-streams browser chaos clean constraints docker-steps locks example-env fuzz mutants
+.PHONY: help run demo test test-tornado check bench bench-peers bench-streams browser chaos clean constraints docker-steps locks example-env fuzz mutants simulation
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -73,6 +73,9 @@ mutants: $(DEVELOPMENT)  ## change the pure modules in one place at a time: a te
 	rm -rf mutants
 	$(BIN)/mutmut run --max-children $(TEST_PROCESSES) > mutants.log || { tail -40 mutants.log; exit 1; }
 	@$(BIN)/python -m tools.mutation_score
+
+simulation: $(DEVELOPMENT)  ## try the board of skill on twenty worlds with cheats of every kind, and twenty without skill
+	$(BIN)/pytest tests/simulation -s -m slow --async-test-timeout=3600 -o faulthandler_timeout=3600
 
 docker-steps: $(DEVELOPMENT)  ## run the Dockerfile's steps without Docker, in an empty directory
 	$(BIN)/python -m tests.support.docker_steps
