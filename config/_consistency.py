@@ -109,7 +109,7 @@ def _production_problems(settings: Settings) -> list[str]:
     elif (reason := weakness(settings.password_pepper, least_bytes=MINIMUM_PEPPER_BYTES)) is not None:
         problems.append(f"PASSWORD_PEPPER: {reason}; {_MAKE_ONE}")
     if settings.resend_api_key is None:
-        problems.append("RESEND_API_KEY: without it letters stay in a folder; Resend is the only way out so far")
+        problems.append("RESEND_API_KEY: without it e-mails stay in a folder; Resend is the only way out so far")
     problems += [
         f"{name.upper()}: {getattr(settings, name)!r} is not https, and the key travels with every call"
         for name in ("alpaca_base_url", "oanda_base_url")

@@ -147,7 +147,7 @@ class Settings:
     api_url: str = _setting(
         "http://localhost:8000",
         check=WEB_URL,
-        help="where clients reach this server: links in letters, OAuth callbacks; unset: localhost and PORT",
+        help="where clients reach this server: links in e-mails, OAuth callbacks; unset: localhost and PORT",
     )
     frontend_url: str = _setting("http://localhost:3000", check=WEB_URL, help="where browsers are sent on to")
     cors_origins: tuple[str, ...] = _setting(_ORIGINS)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 
-from actors.lens.messages import PUBLISH, Past, PublishBackfill
+from actors.lens.messages import PUBLISH, BackfilledSignal, PublishBackfill
 from actors.lens.model import RawSignal, Score
 from config.documents import Loaded
 from handlers._http.base import GatewayHandler
 from handlers._http.endpoint import endpoint
-from schemas.backfill import DemoServer, PastPlaced, PastSignals
+from schemas.backfill import BackfillResult, BackfillSignals, DemoServer
 
 
 def instance_name(data_dir: str) -> str:
@@ -34,8 +34,8 @@ class DemoSignals(GatewayHandler):
 
     @endpoint(
         "Import signals of the past (development only)",
-        body=PastSignals(),
-        responds=PastPlaced(),
+        body=BackfillSignals(),
+        responds=BackfillResult(),
         status=201,
         errors=(503,),
     )
@@ -45,8 +45,8 @@ class DemoSignals(GatewayHandler):
         return await self.ask(PUBLISH, "", PublishBackfill(signals))
 
 
-def _past(document: Loaded) -> Past:
+def _past(document: Loaded) -> BackfilledSignal:
     published_at = document["published_at"]
     signal = RawSignal.from_dict(document | {"event_id": document["id"], "ts_utc": published_at})
     score = Score.from_dict(document["score"])
-    return Past(signal, score, document["entry_price"], document["size"], published_at)
+    return BackfilledSignal(signal, score, document["entry_price"], document["size"], published_at)

@@ -203,7 +203,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "saved_views": "The views, the newest first.",
     "score": "The score, 0-100.",
     "StrategyVote.score": "How strong the evidence is, 0-1.",
-    "PastSignal.score": "How it was judged.",
+    "BackfillSignal.score": "How it was judged.",
     "sessions": "The user's sessions.",
     "signal": "The strategy's vote.",
     "signal_direction": "`long` or `short` opens, `close_long` or `close_short` closes.",

@@ -11,10 +11,10 @@ from schemas._vocabulary import DIRECTIONS_OF, AssetType, Direction, EventType, 
 from schemas.assets import AssetData, asset_problems, store_asset
 from schemas.signals import Factors, MarketContext, StrategyVote
 
-MOST_PAST = 100  # in one request
+MOST_BACKFILL = 100  # in one request
 
 
-class PastScore(Schema):
+class BackfillScore(Schema):
     """A past signal's score, in the form of the full signal."""
 
     action = Choice(PublishedAction, required=True)
@@ -27,7 +27,7 @@ class PastScore(Schema):
     market_context = Nested(MarketContext, required=True)
 
 
-class PastSignal(Schema):
+class BackfillSignal(Schema):
     """A raw signal, its time of publication, and its score."""
 
     id = Identifier(required=True, **about("The same id is the same signal, and stored once."))
@@ -41,7 +41,7 @@ class PastSignal(Schema):
     asset_data = AssetData(load_default=None, allow_none=True)
     commentary = Text(max=500, load_default=None, allow_none=True)
     published_at = Timestamp(required=True)
-    score = Nested(PastScore, required=True)
+    score = Nested(BackfillScore, required=True)
 
     @validates_schema
     def check_together(self, data: Loaded, **_: object) -> None:
@@ -60,13 +60,13 @@ class PastSignal(Schema):
         return store_asset(data)
 
 
-class PastSignals(Schema):
+class BackfillSignals(Schema):
     """Signals in the order in which they were published."""
 
-    signals = Items(Nested(PastSignal), min=1, max=MOST_PAST, required=True)
+    signals = Items(Nested(BackfillSignal), min=1, max=MOST_BACKFILL, required=True)
 
 
-class PastPlaced(Schema):
+class BackfillResult(Schema):
     """The numbers of signals that are new in the feed, and that were there already."""
 
     published = Whole(required=True)

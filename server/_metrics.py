@@ -40,12 +40,12 @@ def _folder() -> Path | None:
 def _collect(folder: Path) -> bytes:
     registry = CollectorRegistry()
     with _locked(folder):
-        bury_the_dead(folder)
+        fold_ended_processes(folder)
         MultiProcessCollector(registry, str(folder))
         return generate_latest(registry)
 
 
-def bury_the_dead(folder: Path) -> None:
+def fold_ended_processes(folder: Path) -> None:
     """Fold counters and histograms of ended processes into one file each; remove their gauges."""
     for path in folder.glob("*_*.db"):
         kind, _, owner = path.stem.rpartition("_")

@@ -35,7 +35,7 @@ STREAMS = Rule(10)
 RESUMES = Rule(120)  # 20 open streams of an address may each resume six times
 REGISTRATION = Rule(5)
 LOGINS = Rule(10)
-LETTERS = Rule(3)
+EMAILS = Rule(3)
 OAUTH = Rule(10)
 REACTIONS = Rule(100, window_seconds=3600)
 COMMENTS = Rule(20, window_seconds=3600)
@@ -66,8 +66,8 @@ ROUTES = (
     Route("POST",   "/auth/demo",                        login.Demos,                      PUBLIC),
     Route("GET",    "/auth/verify-email",                registration.EmailVerification,   PUBLIC),
     Route("POST",   "/auth/verify-email",                registration.EmailVerification,   PUBLIC),
-    Route("POST",   "/auth/resend-verification",         registration.VerificationEmails, PUBLIC,        LETTERS),
-    Route("POST",   "/auth/forgot-password",             passwords.ForgottenPasswords,     PUBLIC,        LETTERS),
+    Route("POST",   "/auth/resend-verification",         registration.VerificationEmails, PUBLIC,        EMAILS),
+    Route("POST",   "/auth/forgot-password",             passwords.ForgottenPasswords,     PUBLIC,        EMAILS),
     Route("POST",   "/auth/reset-password",              passwords.PasswordResets,         PUBLIC),
     Route("POST",   "/auth/change-password",             passwords.PasswordChanges,        AUTHENTICATED),
     Route("GET",    "/auth/oauth/{provider}",            oauth.OAuthStart,                 PUBLIC,        OAUTH),

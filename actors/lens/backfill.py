@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from actors._runtime.context import ActorContext
-from actors.lens.messages import Past, Placed
+from actors.lens.messages import BackfilledSignal, Placed
 from actors.lens.model import Features
 from actors.lens.openers import with_passing_scores
 from actors.lens.publication import find_or_make_providers, make_signal
@@ -18,7 +18,7 @@ from db.signals.writes import ProviderSummary, PublishedSignal, insert_signals, 
 from schemas.errors import ValidationFailed
 
 
-async def publish_backfill(context: ActorContext, signals: Sequence[Past]) -> Placed:
+async def publish_backfill(context: ActorContext, signals: Sequence[BackfilledSignal]) -> Placed:
     """Store the new ones among past signals, in order; part of `lens/publish`, the only writer of the feed's order.
 
     Their providers count as having begun before the first of them. Nothing is notified: readers of the log find them
@@ -37,7 +37,7 @@ async def publish_backfill(context: ActorContext, signals: Sequence[Past]) -> Pl
     return Placed(len(fresh), len(signals) - len(fresh), {})
 
 
-async def _rows(conn: Connection, fresh: Sequence[Past]) -> list[PublishedSignal]:
+async def _rows(conn: Connection, fresh: Sequence[BackfilledSignal]) -> list[PublishedSignal]:
     sources = {each.signal.source: each.signal.source for each in fresh}
     cards = await find_or_make_providers(conn, sources)
     first = await take_feed_seq(conn, len(fresh))
@@ -51,7 +51,7 @@ def _first(rows: Sequence[PublishedSignal]) -> dict[UUID, datetime]:
     return first
 
 
-def _row(past: Past, provider: ProviderSummary, feed_seq: int) -> PublishedSignal:
+def _row(past: BackfilledSignal, provider: ProviderSummary, feed_seq: int) -> PublishedSignal:
     # Of the features only the price is public; the inputs of the score are in the score.
     features = Features(profile="trend_follow_v1", price=past.signal.entry_price, age_seconds=0.0)
     return make_signal(

@@ -201,7 +201,7 @@ class PublishScored(Message[Placed]):
     signals: tuple[Scored, ...]
 
 
-class Past(Value):
+class BackfilledSignal(Value):
     """A past signal, scored as it would have been then; `entry_price` and `size` are its exact ones."""
 
     signal: RawSignal
@@ -219,4 +219,4 @@ class PublishBackfill(Message[Placed]):
 
     idempotent: ClassVar[bool] = True
 
-    signals: tuple[Past, ...]
+    signals: tuple[BackfilledSignal, ...]

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from actors._runtime.context import ActorContext
 from actors.leaderboards.messages import LEADERBOARDS, RankRecords
-from actors.users._events import tell_progress
+from actors.users._events import notify_progress
 from actors.users.messages import FirstFollow, ProviderFacts
 from db.leaderboards import BoardRecord
 from db.providers.records import RecordRow
@@ -34,8 +34,8 @@ def notify(
     changes = list(changes)
     if changes:
         context.ref(LEADERBOARDS, "").tell("", RankRecords(tuple(_board_record(each.after) for each in changes)))
-    tell_progress(context, ((each.after.provider_id, _facts(each.after, at)) for each in changes if is_event(each)))
-    tell_progress(context, ((follower_id, FirstFollow(since)) for follower_id, since in first_follows.items()))
+    notify_progress(context, ((each.after.provider_id, _facts(each.after, at)) for each in changes if is_event(each)))
+    notify_progress(context, ((follower_id, FirstFollow(since)) for follower_id, since in first_follows.items()))
 
 
 def is_event(change: RecordChange) -> bool:

@@ -13,22 +13,22 @@ from db import streaks
 from db.referrals import ActedRow
 
 
-def tell_progress(context: ActorContext, messages: Iterable[tuple[UUID, Message[None]]]) -> None:
+def notify_progress(context: ActorContext, messages: Iterable[tuple[UUID, Message[None]]]) -> None:
     """Send messages to users' progress."""
     for user_id, message in messages:
         key = progress_key(user_id)
         context.ref(USERS, key).tell(key, message)
 
 
-def tell_acted(context: ActorContext, rows: Iterable[ActedRow]) -> None:
+def notify_acted(context: ActorContext, rows: Iterable[ActedRow]) -> None:
     """Notify referrers that a referee of theirs has followed or published."""
-    tell_progress(context, ((each.referrer_id, Qualify(each.referee_id, each.acted_at)) for each in rows))
+    notify_progress(context, ((each.referrer_id, Qualify(each.referee_id, each.acted_at)) for each in rows))
 
 
-async def tell_posts(context: ActorContext, posts: Iterable[tuple[UUID, datetime]]) -> None:
+async def notify_posts(context: ActorContext, posts: Iterable[tuple[UUID, datetime]]) -> None:
     """Count comments, (author, when), for their authors' streaks; raises DatabaseUnavailable."""
     posts = list(posts)
     async with context.connection() as conn:
         zones = await streaks.load_zones(conn, list({author for author, _ in posts}))
     activities = ((author, Activity("analysis_post", at, zones.get(author, "UTC"))) for author, at in posts)
-    tell_progress(context, activities)
+    notify_progress(context, activities)

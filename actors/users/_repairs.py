@@ -9,7 +9,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from actors._runtime.context import ActorContext
-from actors.users._events import tell_acted, tell_posts, tell_progress
+from actors.users._events import notify_acted, notify_posts, notify_progress
 from actors.users.achievements import ACHIEVEMENTS
 from actors.users.messages import FirstFollow, ProviderFacts
 from actors.users.referrals import REFERRALS
@@ -45,11 +45,11 @@ class Repairs:
             posts = await achievements.posts(conn, self._posts, until, PAGE)
         for row in facts:
             message = ProviderFacts(row.signals, row.wins, row.most_followers, row.level, True, at)
-            tell_progress(context, [(row.user_id, message)])
-        tell_progress(context, ((each.referee_id, FirstFollow(each.acted_at)) for each in acted))
-        tell_acted(context, unnotified)
+            notify_progress(context, [(row.user_id, message)])
+        notify_progress(context, ((each.referee_id, FirstFollow(each.acted_at)) for each in acted))
+        notify_acted(context, unnotified)
         if posts:
-            await tell_posts(context, [(each.user_id, each.created_at) for each in posts])
+            await notify_posts(context, [(each.user_id, each.created_at) for each in posts])
         self._providers, self._referees, self._unnotified = providers or _START, referees or _START, waiting or _START
         if posts:
             self._posts = posts[-1].id

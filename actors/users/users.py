@@ -14,7 +14,7 @@ from actors._runtime.context import ActorContext
 from actors._runtime.messages import Message
 from actors._runtime.virtual import Effect, Transition, VirtualActor, events_of
 from actors.users import account, address, preferences, progress, social
-from actors.users._events import tell_acted, tell_posts
+from actors.users._events import notify_acted, notify_posts
 from actors.users._repairs import REPAIR_EVERY_SECONDS, Repairs
 from actors.users.account import AccountState
 from actors.users.address import AddressState
@@ -126,7 +126,7 @@ class Users(VirtualActor[State, Event]):
 
     async def published(self, transitions: Transitions) -> None:
         """Notify referrers of referees' acts, gateways of ended sessions and settings, authors' owners of posts."""
-        tell_acted(self.context, events_of(transitions, ActedRow))
+        notify_acted(self.context, events_of(transitions, ActedRow))
         messages: dict[str, bytes] = {}
         if ended := account.ended_sessions(_of(transitions, AccountState)):
             messages[REVOCATIONS_CHANNEL] = orjson.dumps([str(each) for each in ended])
@@ -134,7 +134,7 @@ class Users(VirtualActor[State, Event]):
             messages[SETTINGS_CHANNEL] = orjson.dumps(sorted({str(each.user_id) for each in changed}))
         await self.context.redis.announce(messages)
         if posted := social.new_comments(_of(transitions, SocialState)):
-            await tell_posts(self.context, [(each.user_id, each.created_at) for each in posted])
+            await notify_posts(self.context, [(each.user_id, each.created_at) for each in posted])
 
     async def _expire(self) -> None:
         async with self.context.transaction() as conn:

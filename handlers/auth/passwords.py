@@ -19,18 +19,18 @@ from schemas.errors import FieldError, ValidationFailed
 class ForgottenPasswords(AccountHandler):
     """`/auth/forgot-password`"""
 
-    @endpoint("Ask for a letter to reset the password", body=AddressBody(), responds=Said(), errors=(503,))
+    @endpoint("Ask for an e-mail to reset the password", body=AddressBody(), responds=Said(), errors=(503,))
     async def post(self, body: Loaded) -> object:
         """The answer and the work are the same, whether or not the address has an account."""
         email = body["email"]
         await self.ask_users(address_key(email), RequestEmail(uuid7(), "reset", now()))
-        return {"message": "If there is an account with this address, a letter is on its way"}
+        return {"message": "If there is an account with this address, an e-mail is on its way"}
 
 
 class PasswordResets(AccountHandler):
     """`/auth/reset-password`"""
 
-    @endpoint("Set a password by the link of the letter", body=PasswordReset(), responds=Said(), errors=(503,))
+    @endpoint("Set a password by the link of the e-mail", body=PasswordReset(), responds=Said(), errors=(503,))
     async def post(self, body: Loaded) -> object:
         """Ends every session of the user. A password that is refused leaves the link as it was."""
         link = token_hash(body["token"])

@@ -30,7 +30,7 @@ CODE_ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
 CODE_CHARACTERS = 6
 CANDIDATES = 8  # of 887 million codes: one of them is free however many users there are
 
-CHECK_YOUR_MAIL = "If this address needs to be verified, a letter is on its way"
+CHECK_YOUR_MAIL = "If this address needs to be verified, an e-mail is on its way"
 BAD_TOKEN = "is invalid, expired or used"  # noqa: S105 - a message
 
 
@@ -51,7 +51,7 @@ class Registrations(AccountHandler):
             "email": profile.email,
             "display_name": profile.display_name,
             "email_verified": profile.email_verified,
-            "message": "Please verify your e-mail address: a letter with a link is on its way",
+            "message": "Please verify your address: an e-mail with a link is on its way",
         }
 
     async def _alone(self, body: Loaded) -> Profile:
@@ -101,7 +101,7 @@ class Registrations(AccountHandler):
 class EmailVerification(AccountHandler):
     """`/auth/verify-email`"""
 
-    @endpoint("Follow the link of the verification letter", query=TokenQuery(), status=302, errors=(400,))
+    @endpoint("Follow the link of the verification e-mail", query=TokenQuery(), status=302, errors=(400,))
     async def get(self, query: Loaded) -> None:
         """Sends the browser on to the page that posts the token, and verifies nothing: mail scanners open links.
 
@@ -134,7 +134,7 @@ class EmailVerification(AccountHandler):
 class VerificationEmails(AccountHandler):
     """`/auth/resend-verification`"""
 
-    @endpoint("Send the verification letter again", body=AddressBody(), responds=Said(), errors=(503,))
+    @endpoint("Send the verification e-mail again", body=AddressBody(), responds=Said(), errors=(503,))
     async def post(self, body: Loaded) -> object:
         """The answer and the work are the same, whether or not the address has an account."""
         email = body["email"]

@@ -100,7 +100,7 @@ class Mailer:
             except NotSent as error:
                 await self._keep(email, error)
                 return
-            log.info("letter %s (%s) sent", email.id, email.purpose)
+            log.info("e-mail %s (%s) sent", email.id, email.purpose)
         MAIL_EMAILS.labels(email.purpose, "needless" if email.user_id is None else "sent").inc()
         async with connection(self._pool) as conn:
             await mail.delete_emails(conn, [email.id])
@@ -109,13 +109,13 @@ class Mailer:
         old = (now() - email.created_at).total_seconds() > GIVE_UP_SECONDS
         async with connection(self._pool) as conn:
             if error.for_good or old:
-                log.error("letter %s (%s) given up: %s", email.id, email.purpose, error)
+                log.error("e-mail %s (%s) given up: %s", email.id, email.purpose, error)
                 MAIL_EMAILS.labels(email.purpose, "given_up").inc()
                 await mail.delete_emails(conn, [email.id])
                 return
             MAIL_EMAILS.labels(email.purpose, "failed").inc()
             pause = max(error.retry_after, backoff_seconds(email.attempts, *RETRY_SECONDS))
-            log.warning("letter %s (%s) not sent, again in %.0f s: %s", email.id, email.purpose, pause, error)
+            log.warning("e-mail %s (%s) not sent, again in %.0f s: %s", email.id, email.purpose, pause, error)
             await mail.postpone_email(conn, email.id, pause, str(error))
 
     def _token(self, email: ClaimedEmail) -> str:

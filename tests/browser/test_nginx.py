@@ -90,12 +90,12 @@ async def test_nginx_keeps_what_is_internal_to_itself_however_it_is_spelt(settin
             assert await status(port, path) == 404, path
 
 
-async def test_a_stream_that_nobody_can_serve_now_is_not_refused_but_put_off(
+async def test_a_stream_that_nobody_can_serve_now_is_not_refused_but_deferred(
     settings: Settings, tmp_path: Path
 ) -> None:
     async with served(settings, tmp_path) as (found, port):
         found.application.gateway.services = None  # as while a gateway starts
-        await put_off(port, "The server is starting")
+        await deferred(port, "The server is starting")
         reader = await connect(port)
         await reader.close()
         assert reader.status == 503  # no EventSource
@@ -104,7 +104,7 @@ async def test_a_stream_that_nobody_can_serve_now_is_not_refused_but_put_off(
 async def test_nginx_defers_streams_itself_where_no_gateway_is_there(tmp_path: Path) -> None:
     async with alone(tmp_path) as port:
         for _ in range(5):
-            await put_off(port, "No gateway answers")
+            await deferred(port, "No gateway answers")
 
 
 @asynccontextmanager
@@ -236,7 +236,7 @@ async def test_forwarding_headers_of_a_client_do_not_reach_the_server(tmp_path: 
     assert not [line for line in lines if line.startswith(("x-real-ip", "forwarded"))]
 
 
-async def put_off(port: int, message: str) -> None:
+async def deferred(port: int, message: str) -> None:
     reader = await connect(port, headers={"Accept": "text/event-stream", "Connection": "close"})
     try:
         assert reader.status == 200

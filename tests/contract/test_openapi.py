@@ -114,7 +114,7 @@ def test_every_request_and_answer_has_an_example_that_is_right() -> None:
     assert not lacking, f"add them to schemas/examples/: {lacking}"
 
 
-@pytest.mark.parametrize("name", ["SignalItem", "Signal", "NewSignal", "SignalSubmission", "Event", "PastSignal"])
+@pytest.mark.parametrize("name", ["SignalItem", "Signal", "NewSignal", "SignalSubmission", "Event", "BackfillSignal"])
 def test_asset_data_is_told_apart_by_the_asset_type(name: str) -> None:
     """A generated client drops fields of a schema of any object: an option's strike, a prediction's probability."""
     schema = SCHEMAS[name]

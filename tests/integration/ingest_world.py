@@ -91,18 +91,18 @@ class World:
     @asynccontextmanager
     async def feed(self) -> AsyncIterator[list[FeedSignal]]:
         """Collect the messages to the gateways from now on."""
-        heard: list[FeedSignal] = []
+        received: list[FeedSignal] = []
         async with self.redis.pubsub() as pubsub:
             await pubsub.subscribe(FEED_CHANNEL)
 
             async def listen() -> None:
                 async for each in pubsub.listen():
                     if each["type"] == "message":
-                        heard.extend(decode_batch(each["data"]))
+                        received.extend(decode_batch(each["data"]))
 
             listening = asyncio.get_running_loop().create_task(listen())
             try:
-                yield heard
+                yield received
             finally:
                 listening.cancel()
                 await asyncio.gather(listening, return_exceptions=True)

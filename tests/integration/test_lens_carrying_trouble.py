@@ -49,7 +49,7 @@ class Listener:
         self.feed: list[int] = []
         self.decided: list[str] = []
 
-    async def hear(self, count: int, *, seconds: float = 1.5) -> None:
+    async def receive(self, count: int, *, seconds: float = 1.5) -> None:
         """Listen until so many of both were received, for less time than a gateway takes to notice a gap by itself."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and (len(self.feed) < count or len(self.decided) < count):
@@ -127,7 +127,7 @@ async def test_the_gateways_are_told_of_every_signal_beside_one_that_cannot_be_s
         symbols = ["POISON" if n in (7, 39) else "BTC" for n in range(40)]
         ids = await post(actors, *(submit(symbol=symbol) for symbol in symbols))
         assert await finished(conn, ids) == ["FAILED" if each == "POISON" else "PUBLISHED" for each in symbols]
-        await listener.hear(38)
+        await listener.receive(38)
         assert listener.feed == list(range(1, 39))
         assert sorted(listener.decided) == [str(ids[n]) for n in range(40) if symbols[n] != "POISON"]
 
@@ -149,7 +149,7 @@ async def test_postgres_may_go_away_while_a_poisoned_event_is_told_apart(
         assert tuple(row) == (ids[3], poisoned.removeprefix("lens/"))
         assert (await timelines(conn))[ids[3]] == [*before, "FAILED"]
         await expect_each_once(conn, 7)
-        await listener.hear(7)
+        await listener.receive(7)
         assert listener.feed == list(range(1, 8))
         assert sorted(listener.decided) == [str(ids[n]) for n in range(8) if n != 3]
 

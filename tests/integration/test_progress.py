@@ -15,7 +15,7 @@ import pytest
 
 from actors._runtime.messages import Envelope, Message, decode, encode
 from actors.users import _repairs
-from actors.users._events import tell_posts
+from actors.users._events import notify_posts
 from actors.users._repairs import Repairs
 from actors.users.messages import USERS, Activity, FirstFollow, ProviderFacts, Qualify, progress_key
 from config.clock import now
@@ -177,7 +177,7 @@ async def test_comments_count_in_their_authors_zones_whether_or_not_they_were_to
             "INSERT INTO user_settings VALUES ($1, 'moderate', 0.6, '{BUY}', 'dark', 'America/New_York', false, 0)",
             told,
         )
-        await tell_posts(world.actors.behaviours[USERS].context, [(told, at)])
+        await notify_posts(world.actors.behaviours[USERS].context, [(told, at)])
         await world.execute("INSERT INTO providers (user_id, display_name, is_system) VALUES ($1, 's', true)", told)
         signal = await a_signal(world, told)
         for author, when in ((untold, at), (untold, at + timedelta(minutes=5)), (told, at)):

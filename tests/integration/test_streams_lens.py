@@ -32,7 +32,7 @@ class Socket:
             message if isinstance(message, str | bytes) else orjson.dumps(message).decode()
         )
 
-    async def hear(self, *, seconds: float = 15.0) -> Any:
+    async def receive(self, *, seconds: float = 15.0) -> Any:
         """Return the next message, None when the server has closed."""
         async with asyncio.timeout(seconds):
             message = await self.connection.read_message()
@@ -41,7 +41,7 @@ class Socket:
 
     async def ask(self, message: object) -> Any:
         await self.say(message)
-        return await self.hear()
+        return await self.receive()
 
 
 @asynccontextmanager
@@ -55,7 +55,7 @@ async def dial(server: Gateway, **headers: str) -> AsyncIterator[Socket]:
     finally:
         connection.close()
         while not client.is_over:
-            await client.hear()
+            await client.receive()
 
 
 @asynccontextmanager
@@ -82,7 +82,7 @@ async def test_messages_are_sent_only_after_a_subscription_and_then_all_of_them(
         assert await client.ask({"type": "ping"}) == {"type": "pong"}
         assert await client.ask({"action": "subscribe"}) == {"type": "subscribed", "filters": {}}
         await publish(server, decision(n=2), decision("claude", n=3))
-        assert [(await client.hear())["n"] for _ in range(2)] == [2, 3]
+        assert [(await client.receive())["n"] for _ in range(2)] == [2, 3]
         assert await client.ask({"action": "unsubscribe"}) == {"type": "unsubscribed"}
         await publish(server, decision(n=4))
         assert await client.ask({"type": "ping"}) == {"type": "pong"}
@@ -111,7 +111,7 @@ async def test_filters_are_anded_and_the_values_of_one_are_ored(settings: Settin
             answer = await client.ask({"action": "subscribe", "filters": filters})
             assert answer == {"type": "subscribed", "filters": filters}
             await publish(server, *decisions)
-            assert [(await client.hear())["n"] for _ in wanted] == wanted
+            assert [(await client.receive())["n"] for _ in wanted] == wanted
             assert await client.ask({"type": "ping"}) == {"type": "pong"}
 
 
@@ -120,7 +120,7 @@ async def test_a_new_subscription_replaces_the_old_one(settings: Settings) -> No
         await client.ask({"action": "subscribe", "filters": {"symbol": "BTC"}})
         await client.ask({"action": "subscribe", "filters": {"symbol": "ETH"}})
         await publish(server, decision(symbol="BTC"), decision(symbol="ETH"))
-        assert (await client.hear())["symbol"] == "ETH"
+        assert (await client.receive())["symbol"] == "ETH"
 
 
 ERRORS: list[tuple[object, str, str]] = [
@@ -155,14 +155,14 @@ async def test_an_error_keeps_the_socket_and_its_subscription(settings: Settings
             assert (answer["type"], answer["code"]) == ("error", code), message
             assert text in answer["message"]
             await publish(server, decision(symbol="ETH"), decision())
-            heard = await client.hear()
-            assert (heard["type"], heard["symbol"]) == ("decision", "BTC"), message
+            received = await client.receive()
+            assert (received["type"], received["symbol"]) == ("decision", "BTC"), message
 
 
 async def test_a_binary_message_is_an_error(settings: Settings) -> None:
     async with serving(settings) as server, dial(server) as client:
         await client.connection.write_message(b'{"action":"subscribe"}', binary=True)
-        assert (await client.hear())["code"] == "INVALID_MESSAGE"
+        assert (await client.receive())["code"] == "INVALID_MESSAGE"
 
 
 async def test_the_server_pings_and_closes_a_client_that_stays_silent(
@@ -172,15 +172,15 @@ async def test_the_server_pings_and_closes_a_client_that_stays_silent(
     monkeypatch.setattr(LensSocket, "silence_seconds", 0.5)
     async with serving(settings) as server, dial(server) as talking, dial(server) as silent:
         for _ in range(10):
-            assert await talking.hear() == {"type": "ping"}
+            assert await talking.receive() == {"type": "ping"}
             await talking.say({"type": "pong"})
-        heard = 0
-        while await silent.hear() is not None:
-            heard += 1
-        assert 1 <= heard <= 6
+        received = 0
+        while await silent.receive() is not None:
+            received += 1
+        assert 1 <= received <= 6
         assert silent.connection.close_code == 4408
         await talking.say({"type": "ping"})
-        while await talking.hear() != {"type": "pong"}:
+        while await talking.receive() != {"type": "pong"}:
             pass
 
 
@@ -189,7 +189,7 @@ async def test_one_socket_too_many_is_closed_with_4029_and_a_place_that_gets_fre
 ) -> None:
     async with serving(settings, ws_max_connections=2) as server, dial(server) as first:
         async with dial(server), dial(server) as third:
-            assert await third.hear() is None
+            assert await third.receive() is None
             assert third.connection.close_code == 4029
         await until(lambda: len(server.feed.decisions) == 1)
         async with dial(server) as another:
@@ -202,14 +202,14 @@ async def test_a_client_that_does_not_read_is_closed_and_delays_nobody(settings:
     async with serving(settings, stream_buffer_bytes=200_000) as server, dial(server) as reading:
         await reading.ask({"action": "subscribe"})
         deaf = await _deaf_subscriber(server)
-        heard = 0
+        received = 0
         for n in range(400):
             await publish(server, decision(n=n, note="x" * 20_000))
-            assert (await reading.hear())["n"] == n
-            heard += 1
+            assert (await reading.receive())["n"] == n
+            received += 1
             if len(server.feed.decisions) == 1:
                 break
-        assert len(server.feed.decisions) == 1, f"still there after {heard} decisions"
+        assert len(server.feed.decisions) == 1, f"still there after {received} decisions"
         deaf.close()
 
 
@@ -255,7 +255,7 @@ async def test_draining_closes_the_sockets_with_service_restart(settings: Settin
     async with serving(settings) as server, dial(server) as client:
         await client.ask({"type": "ping"})
         await server.feed.drain(1.0)
-        assert await client.hear() is None
+        assert await client.receive() is None
         assert client.connection.close_code == 1012
 
 

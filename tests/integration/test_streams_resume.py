@@ -235,14 +235,14 @@ async def test_sessions_survive_the_loss_of_everything_redis_knew(settings: Sett
 async def test_an_event_without_a_signal_is_recorded_before_it_can_be_received(settings: Settings) -> None:
     async with two_gateways(settings, heartbeat_seconds=0.1) as (first, _, publisher), stream(first.port) as reader:
         key = f"tradestream:stream:{reader.events[0].data['session_id']}"
-        assert (1, 0) in marks_of(await first.redis.get(key))
+        assert (1, 0) in checkpoints_of(await first.redis.get(key))
         for number in range(12):
             if number % 4 == 0:  # Redis is slow: signals that come meanwhile wait for the heartbeat
                 await first.redis.execute_command("CLIENT", "PAUSE", 150, "WRITE")
                 await publisher.publish(Draft(), tell=False)
             [*_, beat] = await reader.until(lambda event: event.name == "heartbeat")
             seen = [event.place for event in reader.events if event.name == "signal"]
-            assert (beat.number, (seen or [0])[-1]) in marks_of(await first.redis.get(key))
+            assert (beat.number, (seen or [0])[-1]) in checkpoints_of(await first.redis.get(key))
 
 
 async def test_heartbeats_go_on_when_redis_hangs(settings: Settings) -> None:
@@ -262,7 +262,7 @@ async def test_heartbeats_go_on_when_redis_hangs(settings: Settings) -> None:
             assert await again.signals(1) == publisher.places()[1:]
 
 
-def marks_of(record: bytes | str | None) -> list[tuple[int, int]]:
+def checkpoints_of(record: bytes | str | None) -> list[tuple[int, int]]:
     """Return the checkpoints in a stored record."""
     assert isinstance(record, bytes)
     return unpack_checkpoints(SessionRecord.decode(record).checkpoints)

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from config.metrics import GATHER_SECONDS, HTTP_REQUEST_SECONDS, HTTP_REQUESTS, GatheredRequests, http_requests
-from server._metrics import _collect, bury_the_dead, collect_metrics
+from server._metrics import _collect, collect_metrics, fold_ended_processes
 
 WORK = """
 from prometheus_client import Counter, Gauge, Histogram
@@ -59,7 +59,7 @@ def test_the_files_of_living_processes_are_left_alone(tmp_path: Path) -> None:
     for path in list(tmp_path.glob("*.db")):
         kind = path.stem.rpartition("_")[0]
         path.rename(tmp_path / f"{kind}_{os.getpid()}.db")
-    bury_the_dead(tmp_path)
+    fold_ended_processes(tmp_path)
     assert len(list(tmp_path.glob(f"*_{os.getpid()}.db"))) == 3
     assert samples(tmp_path)["depth"] == 7
 

@@ -17,7 +17,7 @@ import orjson
 import pytest
 
 from config.clock import now
-from schemas.backfill import MOST_PAST, PastSignal, PastSignals
+from schemas.backfill import MOST_BACKFILL, BackfillSignal, BackfillSignals
 from server.demo import DemoFailed
 from server.demo.cast import FOLLOWERS, KING, PROVIDERS, SMALL, STRATEGIES, Cast, Trader
 from server.demo.client import DemoClient, Host
@@ -218,8 +218,8 @@ def _imagined() -> tuple[State, list[tuple[str, dict[str, Any]]]]:
 def test_the_past_is_what_the_import_takes_in_order_and_of_every_asset_type() -> None:
     state, past = _imagined()
     documents = [orjson.loads(orjson.dumps(document)) for _, document in past]
-    for start in range(0, len(documents), MOST_PAST):
-        assert not PastSignals().validate({"signals": documents[start : start + MOST_PAST]})
+    for start in range(0, len(documents), MOST_BACKFILL):
+        assert not BackfillSignals().validate({"signals": documents[start : start + MOST_BACKFILL]})
     times = [each["published_at"] for each in documents]
     assert times == sorted(times)
     assert {each["asset_type"] for each in documents} == {each.asset_type for each in INSTRUMENTS.values()}
@@ -243,7 +243,8 @@ def test_the_past_is_the_same_when_it_is_imagined_again() -> None:
 def test_a_signal_of_the_future_is_no_past() -> None:
     _, past = _imagined()
     document = past[0][1] | {"published_at": (now() + timedelta(minutes=1)).isoformat()}
-    assert PastSignal().validate(orjson.loads(orjson.dumps(document))) == {"published_at": "must not be in the future"}
+    found = BackfillSignal().validate(orjson.loads(orjson.dumps(document)))
+    assert found == {"published_at": "must not be in the future"}
 
 
 def test_the_cast_has_a_silver_referrer_and_nobody_comes_before_who_brings_them() -> None:

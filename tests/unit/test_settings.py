@@ -164,7 +164,7 @@ def test_production_starts_with_settings_that_are_fit_for_it(environment: pytest
         ("JWT_SECRET", STRONG[:31], "JWT_SECRET: shorter than 32 bytes"),
         ("PASSWORD_PEPPER", "tradestream.password.v1", "PASSWORD_PEPPER: production needs one of its own"),
         ("PASSWORD_PEPPER", "passwordpasswordpassword", "PASSWORD_PEPPER: can be guessed"),
-        ("RESEND_API_KEY", "", "RESEND_API_KEY: without it letters stay in a folder"),
+        ("RESEND_API_KEY", "", "RESEND_API_KEY: without it e-mails stay in a folder"),
         ("OANDA_BASE_URL", "http://oanda.example.com", "OANDA_BASE_URL: 'http://oanda.example.com' is not https"),
         ("ALPACA_BASE_URL", "http://x.example.com", "ALPACA_BASE_URL: 'http://x.example.com' is not https"),
         ("API_URL", "http://api.example.com", "API_URL: 'http://api.example.com' is not https"),

@@ -51,7 +51,7 @@ async def serving(settings: Settings, **changes: object) -> AsyncIterator[Gatewa
         yield server
 
 
-async def put_off(server: Gateway, message: str, **headers: str) -> Reader:
+async def deferred(server: Gateway, message: str, **headers: str) -> Reader:
     """Return the client of a deferred stream, which has ended."""
     reader = await connect(server.port, headers={**EVENTS, **headers})
     try:
@@ -77,10 +77,10 @@ async def test_an_event_source_is_deferred_while_a_gateway_starts_and_all_others
     async with serving(settings) as server:
         process = server.application.gateway
         services, process.services, process.lifecycle.state = process.services, None, "starting"
-        answers = [await put_off(server, "The server is starting", Origin="https://tradestream.io") for _ in range(20)]
+        answers = [await deferred(server, "The server is starting", Origin="https://tradestream.io") for _ in range(20)]
         assert all(each.headers["Access-Control-Allow-Origin"] == "https://tradestream.io" for each in answers)
         assert len({each.retry[0] for each in answers}) > 10  # a restart's clients do not come back all at once
-        await put_off(server, "The server is starting", Accept="text/html, Text/Event-Stream;q=0.5")
+        await deferred(server, "The server is starting", Accept="text/html, Text/Event-Stream;q=0.5")
         for headers in ({}, {"Accept": "*/*"}, {"Accept": "text/*"}, {"Accept": "application/json"}):
             assert await status(server, **headers) == 503
         assert await status(server, "HEAD", **EVENTS) == 503
@@ -96,7 +96,7 @@ async def test_an_event_source_is_deferred_until_postgres_is_back(
     async with gateway(settings.replace(database_url=postgres.url, heartbeat_seconds=30.0), ring_signals=16) as server:
         await until(lambda: server.feed.is_connected)
         for _ in range(15):
-            await put_off(server, "The feed is starting")
+            await deferred(server, "The feed is starting")
         assert await status(server) == 503
         assert await status(server, **EVENTS, Authorization="Bearer nonsense") == 401
         postgres.start()
@@ -109,7 +109,7 @@ async def test_an_event_source_is_deferred_until_postgres_is_back(
         await until(lambda: server.feed._fanout.place == 201)
         # Its offset is older than the ring, so Postgres must be asked.
         postgres.stop()
-        await put_off(server, "The database is unavailable", **{"Last-Event-ID": reader.last_id})
+        await deferred(server, "The database is unavailable", **{"Last-Event-ID": reader.last_id})
         assert await status(server, **{"Last-Event-ID": reader.last_id}) == 503
         postgres.start()
         await until(lambda: resumes(server, reader.last_id))
@@ -138,7 +138,7 @@ async def test_a_refusal_that_does_not_pass_by_itself_stays_one(settings: Settin
 async def test_a_draining_gateway_sends_event_sources_to_another(settings: Settings) -> None:
     async with serving(settings, rate_limit_enabled=False) as server:
         await server.feed.drain(1.0)
-        await put_off(server, "The server is shutting down")
+        await deferred(server, "The server is shutting down")
         assert await status(server) == 503
 
 
