@@ -67,7 +67,7 @@ chaos: $(DEVELOPMENT)  ## break things in a running system, in full, and whateve
 fuzz: $(DEVELOPMENT)  ## look for ten minutes for what the parsers of outside data do not expect; FUZZ_SECONDS=60 FUZZ_SEED=7
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest tests/fuzz -rA -m "slow or not slow" \
 	  -n $(shell cat tests/fuzz/test_*.py | grep -cE '^(async )?def test_') \
-	  --async-test-timeout=$$(($(FUZZ_SECONDS) + 120)) -o faulthandler_timeout=$$(($(FUZZ_SECONDS) + 180))
+	  --async-test-timeout=$$(($(FUZZ_SECONDS) + 540)) -o faulthandler_timeout=$$(($(FUZZ_SECONDS) + 600))
 
 mutants: $(DEVELOPMENT)  ## change the pure modules in one place at a time: a test must notice; prints the score
 	rm -rf mutants
