@@ -161,7 +161,11 @@ async def test_an_event_overtaken_while_nothing_could_be_published_waits_for_no_
             ids = await post(actors, *(submit(symbol=f"S{n}") for n in range(40)))
 
             async def overtaken() -> bool:
-                await conn.execute("UPDATE lens_progress SET lease_until = now() WHERE stage = 'ENRICH'")
+                # Rows that a stage holds are left for the next look: it may want those that this statement has.
+                await conn.execute(
+                    "UPDATE lens_progress SET lease_until = now() WHERE event_id IN "
+                    "(SELECT event_id FROM lens_progress WHERE stage = 'ENRICH' FOR UPDATE SKIP LOCKED)"
+                )
                 return bool(await conn.fetchval("SELECT count(*) FROM lens_progress WHERE stage = 'EVALUATE'") == 40)
 
             await until(overtaken)
