@@ -62,7 +62,7 @@ LAXER = {
 }
 
 # Requests whose rest we wait for, and which a peer takes.
-WAITING = {"llhttp: HTTP/2's preface ends behind SM": rb"(?:^|\n)PRI \* HTTP/2\.0\r\n\r\n"}
+WAITING = {"llhttp: HTTP/2's preface ends behind SM, also where it follows a body": rb"PRI \* HTTP/2\.0\r\n\r\n"}
 
 
 def fault(data: bytes, ours: Verdict, peers: Verdict, peer: str, *, is_known: bool) -> str | None:

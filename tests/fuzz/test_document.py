@@ -51,7 +51,8 @@ def ask(server: Server, folder: Path, token: str, *options: str, seconds: float)
         [
             *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG), "run"),
             *(f"{server.url}/api/openapi.json", "-H", f"Authorization: Bearer {token}"),
-            *("--seed", str(fuzz_seed()), "--workers", "2", "--no-color", *options),
+            # One worker: Python 3.11 can fail to parse source in two threads at once (a SystemError of `ast.parse`).
+            *("--seed", str(fuzz_seed()), "--workers", "1", "--no-color", *options),
         ],
         capture_output=True,
         text=True,
