@@ -46,7 +46,7 @@ class Effect(Generic[State, Event]):
 
 @dataclass(frozen=True, slots=True)
 class Transition(Generic[State, Event]):
-    """What one message has changed about one id: the states before and after it, and its events."""
+    """The change that one message made to one id: the states before and after it, and its events."""
 
     key: str
     before: State

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from actors.tlog.tree import HASH_BYTES, TILE_WIDTH
 
 _LENGTH_BYTES = 2
-LARGEST_ENTRY = 2 ** (8 * _LENGTH_BYTES) - 1
 
 _PATH = re.compile(
     r"(?P<level>entries|[0-9]|[1-5][0-9]|6[0-3])/(?P<index>(x[0-9]{3}/){0,6}[0-9]{3})(\.p/(?P<width>[1-9][0-9]{0,2}))?"

@@ -44,7 +44,7 @@ class RequestRefused(DemoFailed):
 
 
 class AlreadyThere(RequestRefused):
-    """What was asked for has been done before."""
+    """The request is refused, because its effect is there already."""
 
 
 class LimitReached(RequestRefused):

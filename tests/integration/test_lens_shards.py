@@ -102,7 +102,10 @@ async def test_a_sweep_takes_the_events_of_its_own_sources_only(settings: Settin
         for shard in range(2):
             actors.ref_to(ENRICH, shard).dropping = True
         ids = await post(actors, *(submit(source=each) for each in SOURCES))
-        await conn.execute("UPDATE lens_progress SET lease_until = now()")
+        await conn.execute(
+            "UPDATE lens_progress SET lease_until = now() WHERE event_id IN "
+            "(SELECT event_id FROM lens_progress FOR UPDATE SKIP LOCKED)"
+        )
         assert set(await finished(conn, ids)) == {"PUBLISHED"}
         assert seen(actors) == owned(2)
 

@@ -37,7 +37,7 @@ def run(world: World, seed: int) -> tuple[Counter[str], Counter[str], Skill]:
     random = np.random.default_rng(seed)
     market = Market(random, days=max(90, int(world.closes * 1.7)))
     kinds: list[str] = []
-    books: list[tuple[Book, Track, date]] = []
+    books: list[tuple[Book, Track]] = []
     strategies = (
         [("unskilled", unskilled)] * world.unskilled
         + [("skilled", skilled(world.sharpe))] * world.skilled
@@ -49,7 +49,7 @@ def run(world: World, seed: int) -> tuple[Counter[str], Counter[str], Skill]:
         kinds.append(kind)
         books.append(fold(market, trades))
     today = EPOCH + timedelta(days=market.days)
-    eligible = [i for i, (_, track, _) in enumerate(books) if not missing_gates(track, today)]
+    eligible = [i for i, (_, track) in enumerate(books) if not missing_gates(track, today)]
     board = assess(
         np.array([books[i][0].days for i in eligible], float),
         np.array([books[i][0].day_sum / UNIT for i in eligible]),
@@ -59,7 +59,7 @@ def run(world: World, seed: int) -> tuple[Counter[str], Counter[str], Skill]:
     return listed, Counter(kinds[i] for i in eligible), board
 
 
-def fold(market: Market, trades: Sequence[Trade]) -> tuple[Book, Track, date]:
+def fold(market: Market, trades: Sequence[Trade]) -> tuple[Book, Track]:
     """Fold a provider's trades into its book, by the rules of prices."""
     days: list[list[tuple[int, int, Event]]] = [[] for _ in range(market.days)]
     for number, trade in enumerate(trades):
@@ -74,7 +74,7 @@ def fold(market: Market, trades: Sequence[Trade]) -> tuple[Book, Track, date]:
             close_day(book, EPOCH + timedelta(days=number), [event for *_, event in events], marks[number], COST_BPS)
     bets = with_open_bets(book, marks[-1])
     track = Track(bets.count, book.days, book.first_day, len(trades), 0)
-    return book, track, EPOCH
+    return book, track
 
 
 def _events(market: Market, number: int, trade: Trade) -> list[tuple[int, int, Event]]:

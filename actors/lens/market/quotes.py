@@ -26,7 +26,7 @@ Resolution = Literal["yes", "no", "void"]
 
 
 class PricedInstrument(Value):
-    """What is priced: a signal's symbol, and what tells it apart where the symbol does not.
+    """An instrument to price: a signal's symbol, and the data that the symbol alone does not have.
 
     `expiry` is an option's; `platform` and `market_id` are a prediction's, where its signal names them.
     """
