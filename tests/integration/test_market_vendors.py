@@ -12,7 +12,7 @@ import pytest
 
 from actors.lens.market import NO_SOURCE, MarketRequest
 from actors.lens.market._http import CallFailed
-from actors.lens.market.quotes import PricedInstrument
+from actors.lens.market.quotes import PricedInstrument, use_of
 from tests.integration.market_vendors import ALPACA, CASES, KALSHI, MINUTE, OANDA, OPTIONS, POLYMARKET, SINCE_MS, Case
 from tests.peers.hyperliquid import Fault, body, endless, reset, stall, status, truncated
 from tests.peers.vendors import Status, VendorPeer
@@ -218,6 +218,43 @@ async def test_a_price_of_a_closed_market_stands_at_its_own_time() -> None:
         await venue.close()
     assert quote is not None
     assert quote.at == datetime(2026, 9, 21, 14, 29, 58, 881250, UTC)
+
+
+@pytest.mark.parametrize("at", ["2026-09-21T14:30:05", "soon", 5, None, "", "2026-13-01T00:00:00Z"])
+@pytest.mark.parametrize("case", [ALPACA, OPTIONS, OANDA, POLYMARKET], ids=lambda case: case.name)
+async def test_a_time_that_is_none_is_a_failure(case: Case, at: Any) -> None:
+    document = case.document(case.quote_path)
+    if case is OANDA:
+        document["time"] = at
+    elif case is POLYMARKET:
+        document["timestamp"] = at
+    else:
+        next(iter(document["quotes"].values()))["t"] = at
+    async with VendorPeer(case.answers | {case.quote_path: document}) as peer:
+        venue = case.venue(peer.base_url)
+        with pytest.raises(CallFailed, match="answered nonsense"):
+            await venue.quote(case.instrument)
+        await venue.close()
+
+
+@pytest.mark.parametrize("at", ["0", "-5", "99999999999999999999", "1e12"])
+async def test_a_book_without_a_time_is_a_failure(at: str) -> None:
+    document = POLYMARKET.document(POLYMARKET.quote_path) | {"timestamp": at}
+    async with VendorPeer(POLYMARKET.answers | {POLYMARKET.quote_path: document}) as peer:
+        venue = POLYMARKET.venue(peer.base_url)
+        with pytest.raises(CallFailed, match="answered nonsense"):
+            await venue.quote(POLYMARKET.instrument)
+        await venue.close()
+
+
+@EACH
+async def test_an_old_quote_keeps_its_time_and_is_not_the_receipts(case: Case) -> None:
+    async with VendorPeer(case.answers) as peer:
+        venue = case.venue(peer.base_url)
+        quote = await venue.quote(case.instrument)
+        await venue.close()
+    received = MINUTE + timedelta(seconds=60) if case.at else datetime.now(UTC)
+    assert use_of(quote, received, received + timedelta(seconds=2)) == ("give_up" if case.at else "use")
 
 
 async def test_keys_go_with_every_call() -> None:

@@ -16,12 +16,14 @@ from typing import Final, Protocol, cast
 import numpy as np
 
 from actors.lens.market import CANDLE_COUNT, NO_SOURCE, MarketRequest
+from actors.lens.market._batch import BatchVendor, QuoteBatches
 from actors.lens.market._cache import Cell, Cells, answer_of
 from actors.lens.market._guard import CallGuard, CallLimits
 from actors.lens.market._http import CallFailed
 from actors.lens.market.quotes import (
     MINUTES_PAGE,
     Bar,
+    Listing,
     PricedInstrument,
     Resolution,
     VenueQuote,
@@ -41,20 +43,12 @@ from actors.lens.model import (
     Quote,
 )
 from config import clock
-from config.values import Value
 from schemas._vocabulary import AssetType
 
 _MAX_CELLS: Final = 4096
 _QUOTE_SECONDS: Final = 1.0  # a quote may be 5 s old at a signal's receipt; the stage asks again within 2 s
 _RESOLUTION_SECONDS: Final = 60.0
 _NONSENSE: Final = (ValueError, ArithmeticError, LookupError)
-
-
-class Listing(Value):
-    """An instrument as its venue names it."""
-
-    name: str
-    asset_type: AssetType
 
 
 class Vendor(Protocol):
@@ -103,6 +97,9 @@ class GuardedVenue:
         self._monotonic = monotonic
         self._guard = CallGuard(vendor.label, limits, {"probe": self._probe}, witness=None, now=monotonic)
         self._cells: Cells[tuple[str, Listing]] = Cells(_MAX_CELLS)
+        self._batches: QuoteBatches | None = None
+        if isinstance(vendor, BatchVendor):
+            self._batches = QuoteBatches(vendor, self._guard, _QUOTE_SECONDS, monotonic)
 
     async def quote(self, instrument: PricedInstrument) -> VenueQuote | None:
         """Return the newest quote, at most a second after the vendor's answer."""
@@ -190,7 +187,10 @@ class GuardedVenue:
 
     async def _result(self, cell: Cell, question: str, listing: Listing, ask: Callable[[], Awaitable[None]]) -> object:
         if cell.call is None and self._monotonic() >= cell.retry_at:
-            self._guard.begin(cell, question, listing.name, self._vendor.weight, ask)
+            if question == "quote" and self._batches is not None:
+                self._batches.join(cell, listing)
+            else:
+                self._guard.begin(cell, question, listing.name, self._vendor.weight, ask)
         return await answer_of(cell)
 
     async def _fill(self, cell: Cell, seconds: float, ask: Callable[[], Awaitable[object]]) -> None:

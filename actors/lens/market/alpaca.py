@@ -8,43 +8,42 @@ plan has the feeds `iex` and `indicative` and 200 calls a minute. https://docs.a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 
-from actors.lens.market._http import JsonApi
-from actors.lens.market._venue import Listing
+from actors.lens.market._http import CallFailed, JsonApi
 from actors.lens.market.options import occ_symbol
-from actors.lens.market.quotes import Bar, PricedInstrument, Resolution, VenueQuote
+from actors.lens.market.quotes import AwareTime, Bar, Listing, PricedInstrument, Resolution, VenueQuote
 from config import clock
 from schemas._instruments import spelled_alike
 from schemas._vocabulary import AssetType
 
 _MAX_CONNECTIONS: Final = 16
 _UNKNOWN: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND})
+_TICKER: Final = re.compile(r"[A-Z]{1,6}([.-][A-Z]{1,3})?")  # another one would be refused, with all of its batch
 _FRAMES: Final = {1: "1Min", 15: "15Min", 60: "1Hour", 240: "4Hour"}
 _OPEN_PART: Final = 4  # of the week: markets are open 32.5 of 168 hours, and for some hours before and after
 _HOLIDAYS: Final = timedelta(days=5)
 
-_Time = Annotated[datetime, msgspec.Meta(tz=True)]
-
 
 class _Quote(msgspec.Struct):
-    t: _Time
+    t: AwareTime
     bp: Decimal
     ap: Decimal
 
 
 class _Quotes(msgspec.Struct):
-    quotes: dict[str, _Quote]
+    quotes: dict[str, msgspec.Raw]
 
 
 class _Bar(msgspec.Struct):
-    t: _Time
+    t: AwareTime
     o: Decimal
     h: Decimal
     l: Decimal  # noqa: E741 - the vendor's name
@@ -64,6 +63,7 @@ class Alpaca:
     asset_types: tuple[AssetType, ...] = ("stock", "etf", "option")
     weight = 1
     has_candles = True
+    batch = 100
 
     def __init__(self, base_url: str, key_id: str, secret: str, *, stock_feed: str, option_feed: str) -> None:
         self._feeds = {True: option_feed, False: stock_feed}
@@ -73,7 +73,8 @@ class Alpaca:
     def listing(self, instrument: PricedInstrument) -> Listing | None:
         """Return the ticker, or an option's OCC symbol."""
         if instrument.asset_type != "option":
-            return Listing(spelled_alike(instrument.symbol, instrument.asset_type), instrument.asset_type)
+            ticker = spelled_alike(instrument.symbol, instrument.asset_type)
+            return Listing(ticker, instrument.asset_type) if _TICKER.fullmatch(ticker) else None
         name = None if instrument.expiry is None else occ_symbol(instrument.symbol, instrument.expiry)
         return None if name is None else Listing(name, "option")
 
@@ -83,12 +84,30 @@ class Alpaca:
 
     async def quote(self, listing: Listing) -> VenueQuote | None:
         """Return the latest quote, with the time at which it came to stand."""
-        params = {"symbols": listing.name, "feed": self._feeds[listing.asset_type == "option"]}
-        answer = await self._api.get(f"{_path(listing)}/quotes/latest", _Quotes, params, unknown=_UNKNOWN)
-        quote = None if answer is None else answer.quotes.get(listing.name)
-        if quote is None:
+        quote = (await self.quotes([listing]))[listing]
+        if isinstance(quote, CallFailed):
+            raise quote
+        return quote
+
+    async def quotes(self, listings: Sequence[Listing]) -> Mapping[Listing, VenueQuote | CallFailed | None]:
+        """Return the latest quotes of listings of one asset type."""
+        names = ",".join(each.name for each in listings)
+        params = {"symbols": names, "feed": self._feeds[listings[0].asset_type == "option"]}
+        answer = await self._api.get(f"{_path(listings[0])}/quotes/latest", _Quotes, params, unknown=_UNKNOWN)
+        if answer is None and len(listings) > 1:  # one of them is refused: the others must not suffer for it
+            half = len(listings) // 2
+            return {**await self.quotes(listings[:half]), **await self.quotes(listings[half:])}
+        found = {} if answer is None else answer.quotes
+        return {each: self._quote_of(each, found.get(each.name)) for each in listings}
+
+    def _quote_of(self, listing: Listing, raw: msgspec.Raw | None) -> VenueQuote | CallFailed | None:
+        if raw is None:
             return None
-        return VenueQuote.checked(listing.asset_type, quote.bp, quote.ap, quote.t, self.source)
+        try:
+            quote = msgspec.json.decode(raw, type=_Quote)
+            return VenueQuote.checked(listing.asset_type, quote.bp, quote.ap, quote.t, self.source)
+        except (msgspec.DecodeError, ValueError) as error:
+            return CallFailed("PROVIDER_ERROR", f"{self.label} answered nonsense: {error}")
 
     async def bars(self, listing: Listing, minutes: int, since_ms: int | None, count: int) -> Sequence[Bar]:
         """Return candles as they were, not adjusted for splits; there are none of minutes without a trade."""

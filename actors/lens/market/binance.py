@@ -17,8 +17,7 @@ from typing import Final
 import msgspec
 
 from actors.lens.market._http import JsonApi
-from actors.lens.market._venue import Listing
-from actors.lens.market.quotes import Bar, PricedInstrument, Resolution, VenueQuote
+from actors.lens.market.quotes import Bar, Listing, PricedInstrument, Resolution, VenueQuote
 from config import clock
 from schemas._vocabulary import AssetType
 

@@ -18,8 +18,7 @@ from urllib.parse import quote as quoted
 import msgspec
 
 from actors.lens.market._http import JsonApi
-from actors.lens.market._venue import Listing
-from actors.lens.market.quotes import MINUTE_MS, Bar, PricedInstrument, Resolution, VenueQuote, best_of
+from actors.lens.market.quotes import MINUTE_MS, Bar, Listing, PricedInstrument, Resolution, VenueQuote, best_of
 from config import clock
 from schemas._vocabulary import AssetType
 

@@ -13,20 +13,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 
 from actors.lens.market._http import JsonApi
-from actors.lens.market._venue import Listing
-from actors.lens.market.quotes import Bar, PricedInstrument, Resolution, VenueQuote
+from actors.lens.market.quotes import AwareTime, Bar, Listing, PricedInstrument, Resolution, VenueQuote
 from schemas._vocabulary import AssetType
 
 _MAX_CONNECTIONS: Final = 32
 _UNKNOWN: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND})
 _GRANULARITIES: Final = {1: "M1", 15: "M15", 60: "H1", 240: "H4"}
-
-_Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class _OandaLevel(msgspec.Struct):
@@ -35,14 +32,14 @@ class _OandaLevel(msgspec.Struct):
 
 class _Price(msgspec.Struct):
     instrument: str
-    time: _Time
+    time: AwareTime
     bids: list[_OandaLevel]
     asks: list[_OandaLevel]
     tradeable: bool = False
 
 
 class _Pricing(msgspec.Struct):
-    time: _Time
+    time: AwareTime
     prices: list[_Price]
 
 
@@ -54,7 +51,7 @@ class _Mid(msgspec.Struct):
 
 
 class _OandaCandle(msgspec.Struct):
-    time: _Time
+    time: AwareTime
     volume: Decimal
     mid: _Mid
 

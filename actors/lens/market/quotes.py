@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Final, Literal, Protocol
+from typing import Annotated, Final, Literal, Protocol
+
+import msgspec
 
 from config.values import Value
 from schemas._instruments import expiry_of
@@ -20,6 +22,9 @@ MINUTES_PAGE: Final = 500
 
 _LEAST_EXPONENT: Final = -18
 _GREATEST_EXPONENT: Final = 15  # the range of prices in signals
+
+AwareTime = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A vendor's RFC 3339 time, with its offset; of nanoseconds the microseconds are kept, rounded."""
 
 Resolution = Literal["yes", "no", "void"]
 """How a prediction ended: at a probability of 1, of 0, or at neither, so that it does not count."""
@@ -46,6 +51,13 @@ class PricedInstrument(Value):
         data = (asset_data or {}) if asset_type == "prediction" else {}
         platform, market_id = (str(data[name]) if data.get(name) else None for name in ("platform", "market_id"))
         return cls(asset_type, symbol, expiry, platform, market_id)
+
+
+class Listing(Value):
+    """An instrument as its venue names it."""
+
+    name: str
+    asset_type: AssetType
 
 
 class VenueQuote(Value):
