@@ -28,8 +28,9 @@ from tornado.httputil import HTTPHeaders, parse_qs_bytes
 from actors.ingest.received import Received, read
 from actors.lens._edits import edit_signal, new_submission, scored_message
 from actors.lens._responses import retry_after_seconds
-from actors.lens.market._hyperliquid_answers import Contexts, Mids, candles_of, order_book_of
+from actors.lens.market._hyperliquid_answers import Contexts, Mids, candles_of, minutes_of, order_book_of, touch_of
 from actors.lens.market._hyperliquid_coins import Coins
+from actors.lens.market.quotes import complete_minutes
 from actors.lens.messages import Scored
 from actors.lens.models._failures import refused, retry_after
 from config.ids import parse_uuid, uuid7
@@ -346,6 +347,16 @@ WAYS: dict[str, Way] = {
     "mids": Way(_mids, {"BTC": "97012.5", "@1": "13.4"}, UNREADABLE),
     "contexts": Way(_contexts, CONTEXTS, UNREADABLE),
     "order book": Way(lambda data: order_book_of(orjson.loads(data), "BTC", NOW_MS), BOOK, UNREADABLE),
+    "touch": Way(
+        lambda data: (book := order_book_of(orjson.loads(data), "BTC", NOW_MS)) and touch_of(book, "hyperliquid"),
+        BOOK,
+        UNREADABLE,
+    ),
+    "minutes": Way(
+        lambda data: complete_minutes("crypto", minutes_of(orjson.loads(data), "BTC"), 0, datetime.now(UTC)),
+        [{"t": 1771158840000, "s": "BTC", "i": "1m", "o": "1.5", "h": "2", "l": "1", "c": "1.75", "v": "3"}],
+        UNREADABLE,
+    ),
     "candles": Way(lambda data: candles_of(orjson.loads(data), "BTC", "1h", NOW_MS), hours(3), UNREADABLE),
     "userinfo of OpenID": Way(
         lambda data: encode(vars_of(openid_user("google", orjson.loads(data)))),

@@ -53,6 +53,25 @@ async def test_a_coin_that_it_does_not_know_and_other_types_have_no_price() -> N
         assert await s.market.resolution(BTC) is None
 
 
+@pytest.mark.parametrize(
+    "levels",
+    [
+        [[{"px": "1e17", "sz": "1", "n": 1}], [{"px": "1e18", "sz": "1", "n": 1}]],
+        [[{"px": "2", "sz": "1", "n": 1}], [{"px": "1", "sz": "1", "n": 1}]],
+        [[{"px": "0", "sz": "1", "n": 1}], [{"px": "1", "sz": "1", "n": 1}]],
+        [[{"px": "NaN", "sz": "1", "n": 1}], [{"px": "1", "sz": "1", "n": 1}]],
+    ],
+)
+async def test_an_implausible_book_is_a_failure_and_an_empty_side_no_quote(levels: list[object]) -> None:
+    async with scene() as s:
+        s.peer.fault(edited(s.peer, lambda answer: answer.update(levels=levels)), "l2Book", "BTC")
+        with pytest.raises(CallFailed, match="answered nonsense"):
+            await s.market.quote(BTC)
+    async with scene() as s:
+        s.peer.fault(edited(s.peer, lambda answer: answer["levels"].__setitem__(1, [])), "l2Book")
+        assert await s.market.quote(BTC) is None
+
+
 @pytest.mark.parametrize("question", ["allMids", "l2Book"])
 async def test_a_venue_that_fails_is_a_failure(question: str) -> None:
     async with scene() as s:

@@ -163,7 +163,10 @@ class HyperliquidMarketData:
         value, failure = cell.result(self._monotonic())
         if failure is not None:
             raise CallFailed(failure.reason, failure.message, failure.retry_after_seconds)
-        return touch_of(value, _SOURCE) if isinstance(value, OrderBook) else None
+        try:
+            return touch_of(value, _SOURCE) if isinstance(value, OrderBook) else None
+        except ValueError as error:
+            raise _nonsense(error) from error
 
     async def minutes(self, instrument: PricedInstrument, since: datetime) -> Sequence[Bar]:
         """Return a page of the complete minute candles that opened at or after `since`, oldest first."""
