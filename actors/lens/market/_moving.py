@@ -10,15 +10,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from typing import Final, cast
+from typing import Final, Protocol, cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from actors.lens.market import _walk
 from actors.lens.market.quotes import (
@@ -42,10 +41,13 @@ SOURCE: Final = "simulated"
 _DIGITS: Final = 7  # of a price; of an option's or a probability, the places are fixed
 _PLACES: Final[dict[AssetType, int]] = {"option": 4, "prediction": 4}
 _LEAST_ODDS, _MOST_ODDS = 0.001, 0.999
+_PRICES: Final = 1e-17, 9e15  # a quote around one is still within what `check_price` allows
 _HOURS_A_YEAR: Final = 8766.0
 _MINUTES_A_YEAR: Final = 60 * _HOURS_A_YEAR
 _VOLATILITIES: Final = 0.05, 5.0  # a year's, of options
 _BISECTIONS: Final = 60
+_ERFC: Final = np.frompyfunc(math.erfc, 1, 1)
+_UNDERLYINGS: Final[tuple[AssetType, ...]] = ("stock", "etf")
 _EXCHANGE: Final = ZoneInfo("America/New_York")
 _EXPIRES_AT: Final = time(16)
 
@@ -57,8 +59,14 @@ class Anchor(Value):
     seconds: float
 
 
-Anchors = Callable[[PricedInstrument], Awaitable[Anchor | None]]
-"""Look an instrument's anchor up; None where no price was ever declared."""
+class Anchors(Protocol):
+    """The anchors of the simulated market, the same for all who ask."""
+
+    async def of(self, instrument: PricedInstrument) -> Anchor | None:
+        """Return an instrument's anchor; None where no price was ever declared."""
+
+    async def declare(self, instrument: PricedInstrument, price: Decimal, at: datetime) -> None:
+        """Let an instrument without an anchor start at a price."""
 
 
 class SimulatedPath(Value):
@@ -80,21 +88,28 @@ class SimulatedOption(Value):
     volatility: float
 
 
+Way = SimulatedPath | SimulatedOption
+
+
 class SimulatedPrices:
-    """The `PriceSource` of the simulated market. `anchors` must give every process the same answers."""
+    """The `PriceSource` of the simulated market."""
 
     def __init__(self, anchors: Anchors, *, now: Callable[[], datetime] = clock.now) -> None:
         self._anchors = anchors
         self._now = now
 
+    async def declare(self, instrument: PricedInstrument, price: Decimal, at: datetime) -> None:
+        """Let an instrument that was never priced before start at a declared price."""
+        await self._anchors.declare(instrument, price, at)
+
     async def quote(self, instrument: PricedInstrument) -> VenueQuote | None:
         """Return the quote at this moment."""
-        way = await self._way(instrument)
+        way = await self.way(instrument)
         return None if way is None else quote_at(way, instrument.asset_type, self._now())
 
     async def minutes(self, instrument: PricedInstrument, since: datetime) -> Sequence[Bar]:
         """Return a page of the complete minute candles that opened at or after `since`, oldest first."""
-        way = await self._way(instrument)
+        way = await self.way(instrument)
         first = first_minute_ms(since) // MINUTE_MS
         count = min(MINUTES_PAGE, int(self._now().timestamp()) // 60 - first)
         return () if way is None or count <= 0 else bars(way, instrument.asset_type, first, count)
@@ -106,16 +121,25 @@ class SimulatedPrices:
     async def close(self) -> None:
         """Do nothing: no connection is open."""
 
-    async def _way(self, instrument: PricedInstrument) -> SimulatedPath | SimulatedOption | None:
-        anchor = await self._anchors(instrument)
+    async def way(self, instrument: PricedInstrument) -> Way | None:
+        """Return the way of an instrument, which never changes; None where no price was ever declared."""
+        anchor = await self._anchors.of(instrument)
         if anchor is None or instrument.asset_type != "option":
             return None if anchor is None else path_of(instrument.asset_type, instrument.symbol, anchor)
         try:
             terms = parse_option(instrument.symbol)
         except ValueError:
             return None
-        underlying = await self._anchors(PricedInstrument("stock", terms.underlying))
-        return None if instrument.expiry is None else option_of(terms, instrument.expiry, anchor, underlying)
+        if instrument.expiry is None:
+            return None
+        return option_of(terms, instrument.expiry, anchor, await self._underlying(terms, anchor))
+
+    async def _underlying(self, terms: OptionTerms, option: Anchor) -> SimulatedPath | None:
+        for asset_type in _UNDERLYINGS:
+            anchor = await self._anchors.of(PricedInstrument(asset_type, terms.underlying))
+            if anchor is not None and anchor.seconds <= option.seconds:  # a later one must not move the option's past
+                return path_of(asset_type, terms.underlying, anchor)
+        return None
 
 
 def path_of(asset_type: AssetType, symbol: str, anchor: Anchor) -> SimulatedPath:
@@ -125,7 +149,7 @@ def path_of(asset_type: AssetType, symbol: str, anchor: Anchor) -> SimulatedPath
 
 
 @functools.lru_cache(maxsize=4096)
-def option_of(terms: OptionTerms, expiry: date, anchor: Anchor, underlying: Anchor | None) -> SimulatedOption:
+def option_of(terms: OptionTerms, expiry: date, anchor: Anchor, underlying: SimulatedPath | None) -> SimulatedOption:
     """Return the way of an option, which is worth its anchor's price then if any volatility allows it.
 
     Where nothing is known of its underlying, that stands where the option is worth what was declared.
@@ -141,20 +165,25 @@ def option_of(terms: OptionTerms, expiry: date, anchor: Anchor, underlying: Anch
         spot = _solved(lambda each: worth(each, volatility), anchor.price, strike / 1000, 100 * (strike + anchor.price))
         path = path_of("stock", terms.underlying, Anchor(spot, anchor.seconds))
         return SimulatedOption(path, strike, terms.is_call, expires, volatility)
-    path = path_of("stock", terms.underlying, underlying)
-    spot = float(_prices(path, np.array([_walk.at(path.seed, anchor.seconds)]), np.array([anchor.seconds / 60]))[0])
+    spot = price_at(underlying, anchor.seconds)
     if worth(spot, _VOLATILITIES[0]) < anchor.price < worth(spot, _VOLATILITIES[1]):
         volatility = _solved(lambda each: worth(spot, each), anchor.price, *_VOLATILITIES)
-    return SimulatedOption(path, strike, terms.is_call, expires, volatility)
+    return SimulatedOption(underlying, strike, terms.is_call, expires, volatility)
 
 
-def quote_at(way: SimulatedPath | SimulatedOption, asset_type: AssetType, at: datetime) -> VenueQuote | None:
+def price_at(way: Way, seconds: float) -> float:
+    """Return the price at a Unix time."""
+    return float(_valued(way, np.array([_walk.at(seed_of(way), seconds)]), np.array([seconds / 60]))[0])
+
+
+def seed_of(way: Way) -> int:
+    """Return the seed of the path that an instrument moves along."""
+    return way.underlying.seed if isinstance(way, SimulatedOption) else way.seed
+
+
+def quote_at(way: Way, asset_type: AssetType, at: datetime) -> VenueQuote | None:
     """Return the quote at a time: its middle is the price, and half the spread at least one step of the price."""
-    seconds = at.timestamp()
-    path = way.underlying if isinstance(way, SimulatedOption) else way
-    minute = np.array([seconds / 60])
-    price = float(_valued(way, np.array([_walk.at(path.seed, seconds)]), minute)[0])
-    mid = _rounded(asset_type, price)
+    mid = _rounded(asset_type, price_at(way, at.timestamp()))
     step = Decimal(1).scaleb(cast(int, mid.as_tuple().exponent))
     half = max(step, (mid * Decimal(HALF_SPREAD_BPS[asset_type]) / 10_000).quantize(step))
     if asset_type == "prediction":
@@ -164,9 +193,7 @@ def quote_at(way: SimulatedPath | SimulatedOption, asset_type: AssetType, at: da
     return VenueQuote.checked(asset_type, mid - half, mid + half, at.astimezone(UTC), SOURCE)
 
 
-def bars(
-    way: SimulatedPath | SimulatedOption, asset_type: AssetType, first: int, count: int, minutes: int = 1
-) -> list[Bar]:
+def bars(way: Way, asset_type: AssetType, first: int, count: int, minutes: int = 1) -> list[Bar]:
     """Return `count` candles of so many minutes, from the Unix minute `first` on; a close is the price at its end."""
     rows = candles(way, first, count, minutes)
     found = []
@@ -176,10 +203,9 @@ def bars(
     return found
 
 
-def candles(way: SimulatedPath | SimulatedOption, first: int, count: int, minutes: int) -> Array:
+def candles(way: Way, first: int, count: int, minutes: int) -> Array:
     """Return the same as floats: open, high, low and close, of shape (4, count)."""
-    path = way.underlying if isinstance(way, SimulatedOption) else way
-    knots = _walk.minutes(path.seed, first, count * minutes)
+    knots = _walk.minutes(seed_of(way), first, count * minutes)
     opens = np.arange(first, first + count * minutes, dtype=np.float64)
     # An option loses value as time passes: each price is taken at the end of the minute that makes the candle widest.
     times = np.stack((opens, opens, opens + 1, opens + 1))
@@ -189,7 +215,7 @@ def candles(way: SimulatedPath | SimulatedOption, first: int, count: int, minute
     return np.stack((prices[0, :, 0], prices[1].max(axis=1), prices[2].min(axis=1), prices[3, :, -1]))
 
 
-def _valued(way: SimulatedPath | SimulatedOption, knots: Array, minutes: Array) -> Array:
+def _valued(way: Way, knots: Array, minutes: Array) -> Array:
     """Return the prices at points of the path, at these Unix minutes."""
     if isinstance(way, SimulatedPath):
         return _prices(way, knots, minutes)
@@ -202,11 +228,12 @@ def _prices(path: SimulatedPath, knots: Array, minutes: Array) -> Array:
     anchor = path.anchor
     moves = path.volatility * (knots - _walk.at(path.seed, anchor.seconds))
     if path.asset_type == "prediction":
-        odds = np.exp(moves) * anchor.price / (1 - anchor.price)
+        start = min(max(anchor.price, _LEAST_ODDS), _MOST_ODDS)
+        odds = np.exp(moves) * start / (1 - start)
         return cast(Array, np.clip(odds / (1 + odds), _LEAST_ODDS, _MOST_ODDS))
     # The mean of an exponential is above the exponential of the mean; without this, everything would rise.
     drift = path.volatility**2 / 2 * (minutes - anchor.seconds / 60)
-    return anchor.price * np.exp(moves - drift)
+    return np.clip(anchor.price * np.exp(moves - drift), *_PRICES)
 
 
 def _black_scholes(spots: Array, strike: float, is_call: bool, years: Array, volatility: float) -> Array:
@@ -214,8 +241,13 @@ def _black_scholes(spots: Array, strike: float, is_call: bool, years: Array, vol
     sign = 1.0 if is_call else -1.0
     deviation = np.maximum(volatility * np.sqrt(years), 1e-12)
     ahead = np.log(np.maximum(spots, 1e-300) / strike) / deviation
-    value = sign * (spots * ndtr(sign * (ahead + deviation / 2)) - strike * ndtr(sign * (ahead - deviation / 2)))
-    return cast(Array, np.maximum(value, 0.0))
+    gained, paid = (_share_below(sign * (ahead + half)) for half in (deviation / 2, -deviation / 2))
+    return cast(Array, np.maximum(sign * (spots * gained - strike * paid), 0.0))
+
+
+def _share_below(values: Array) -> Array:
+    """Return the standard normal distribution. Not SciPy's, which would cost each process of the pipeline 30 MB."""
+    return np.asarray(_ERFC(values * -math.sqrt(0.5)), dtype=np.float64) / 2
 
 
 def _rounded(asset_type: AssetType, price: float) -> Decimal:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Final
 
 from actors.lens.market import NO_SOURCE, MarketData, MarketRequest
+from actors.lens.market._anchors import StoredAnchors
 from actors.lens.market._guard import CallLimits
+from actors.lens.market._moving import SimulatedPrices
 from actors.lens.market._venue import GuardedVenue, Vendor
 from actors.lens.market.alpaca import Alpaca
 from actors.lens.market.binance import Binance
@@ -21,6 +24,7 @@ from actors.lens.market.simulated import SimulatedMarketData
 from actors.lens.model import MarketSnapshot
 from config._market import SOURCES
 from config.settings import Settings
+from db._postgres import Pool
 
 _QUOTE_TIMEOUT: Final = 5.0  # a later answer is of no use to a signal
 
@@ -94,6 +98,12 @@ class PricesByType:
     def __init__(self, sources: Mapping[str, PriceSource]) -> None:
         self._sources = sources
 
+    async def declare(self, instrument: PricedInstrument, price: Decimal, at: datetime) -> None:
+        """Tell of a signal's declared price before asking for its quote: a simulated instrument may start with it."""
+        source = self._sources.get(instrument.asset_type)
+        if isinstance(source, SimulatedPrices):
+            await source.declare(instrument, price, at)
+
     async def quote(self, instrument: PricedInstrument) -> VenueQuote | None:
         """Return its source's quote."""
         source = self._sources.get(instrument.asset_type)
@@ -127,10 +137,13 @@ def open_market(settings: Settings) -> MarketData:
     return MarketByType({asset_type: opened[name] for asset_type, name in names.items()})
 
 
-def open_prices(settings: Settings) -> PricesByType:
-    """Open the sources of prices of `settings.market_sources`. The simulated market has none yet."""
-    names = {asset_type: name for asset_type, name in settings.market_sources.items() if name in _VENUES}
-    opened = {name: _VENUES[name](settings) for name in dict.fromkeys(names.values())}
+def open_prices(settings: Settings, pool: Pool) -> PricesByType:
+    """Open the sources of prices of `settings.market_sources`; `pool` has the anchors of the simulated market."""
+    names = settings.market_sources
+    opened: dict[str, PriceSource] = {
+        name: SimulatedPrices(StoredAnchors(pool)) if name == "simulated" else _VENUES[name](settings)
+        for name in dict.fromkeys(names.values())
+    }
     return PricesByType({asset_type: opened[name] for asset_type, name in names.items()})
 
 

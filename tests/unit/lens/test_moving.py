@@ -40,10 +40,24 @@ def way_of(asset_type: AssetType, symbol: str = "X", price: float | None = None)
     return path_of(asset_type, symbol, Anchor(price or (0.4 if asset_type == "prediction" else 100.0), START))
 
 
+class KnownAnchors:
+    """Anchors in memory."""
+
+    def __init__(self, known: dict[PricedInstrument, Anchor] | None = None) -> None:
+        self.known = known or {}
+
+    async def of(self, instrument: PricedInstrument) -> Anchor | None:
+        return self.known.get(instrument)
+
+    async def declare(self, instrument: PricedInstrument, price: Decimal, at: datetime) -> None:
+        self.known.setdefault(instrument, Anchor(float(price), at.timestamp()))
+
+
 def at(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(STRAIGHT), st.text(min_size=1, max_size=20), st.floats(1e-9, 1e9), st.floats(0.01, 0.99))
 def test_an_instrument_starts_at_its_first_declared_price(
     asset_type: AssetType, symbol: str, price: float, odds: float
@@ -56,6 +70,7 @@ def test_an_instrument_starts_at_its_first_declared_price(
     assert quote.source == "simulated"
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(CATEGORY_OF)), st.text(min_size=1, max_size=20), TIMES, st.sampled_from([1, 15, 60, 240]))
 def test_a_candle_closes_at_the_price_at_its_end_and_encloses_what_was_between(
     asset_type: AssetType, symbol: str, seconds: float, minutes: int
@@ -72,7 +87,7 @@ def test_a_candle_closes_at_the_price_at_its_end_and_encloses_what_was_between(
         assert one.low <= quote.mid <= one.high
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.sampled_from(sorted(CATEGORY_OF)), TIMES)
 def test_longer_candles_are_made_of_shorter_ones(asset_type: AssetType, seconds: float) -> None:
     way = way_of(asset_type)
@@ -84,6 +99,7 @@ def test_longer_candles_are_made_of_shorter_ones(asset_type: AssetType, seconds:
     assert hour.low == min(each.low for each in quarters)
 
 
+@settings(deadline=None)
 @given(st.floats(0.002, 0.998), TIMES)
 def test_a_probability_stays_one(price: float, seconds: float) -> None:
     quote = quote_at(way_of("prediction", "X", price), "prediction", at(START + 100 * seconds))
@@ -104,9 +120,8 @@ def test_nobody_gains_by_holding() -> None:
 @pytest.mark.parametrize(("right", "falls"), [("C", False), ("P", True)])
 def test_an_option_moves_with_its_underlying_and_ends_at_what_it_is_worth(right: str, falls: bool) -> None:
     terms = parse_option(f"AAPL 195{right} 3/19/2027")
-    stock = Anchor(200.0, START)
-    option = option_of(terms, EXPIRY, Anchor(14.0, START), stock)
-    path = path_of("stock", "AAPL", stock)
+    path = path_of("stock", "AAPL", Anchor(200.0, START))
+    option = option_of(terms, EXPIRY, Anchor(14.0, START), path)
     quote = quote_at(option, "option", at(START))
     assert quote is not None
     assert float(quote.mid) == pytest.approx(14.0, abs=1e-4)
@@ -124,7 +139,7 @@ def test_an_option_moves_with_its_underlying_and_ends_at_what_it_is_worth(right:
 
 @pytest.mark.parametrize("price", [0.0001, 0.5, 60.0, 1e6])
 def test_an_option_whose_price_makes_no_sense_has_one_all_the_same(price: float) -> None:
-    for underlying in (None, Anchor(200.0, START)):
+    for underlying in (None, path_of("stock", "AAPL", Anchor(200.0, START))):
         for right in "CP":
             way = option_of(parse_option(f"AAPL 195{right} 3/19/2027"), EXPIRY, Anchor(price, START), underlying)
             rows = candles(way, int(START // 60), 10, 60)
@@ -145,10 +160,7 @@ async def test_the_source_prices_what_has_an_anchor() -> None:
         PricedInstrument("option", SYMBOL, EXPIRY): Anchor(12.5, START),
     }
 
-    async def anchors(instrument: PricedInstrument) -> Anchor | None:
-        return known.get(instrument)
-
-    source = SimulatedPrices(anchors, now=lambda: now)
+    source = SimulatedPrices(KnownAnchors(known), now=lambda: now)
     for instrument in known:
         quote = await source.quote(instrument)
         minutes = await source.minutes(instrument, now - timedelta(minutes=3))
@@ -161,6 +173,41 @@ async def test_the_source_prices_what_has_an_anchor() -> None:
     assert await source.quote(PricedInstrument("crypto", "ETH")) is None
     assert await source.minutes(PricedInstrument("crypto", "ETH"), now) == ()
     await source.close()
+
+
+@pytest.mark.parametrize("asset_type", STRAIGHT)
+@pytest.mark.parametrize("price", [1e-300, 1e-18, 1.0, 1e15, 1e300])
+def test_a_price_at_the_end_of_all_prices_has_a_quote(asset_type: AssetType, price: float) -> None:
+    way = path_of(asset_type, "X", Anchor(price, START))
+    for years in (-3, 0, 3):
+        quote = quote_at(way, asset_type, at(START + years * 31_557_600))
+        assert quote is not None
+        assert 0 < quote.bid < quote.mid < quote.ask
+
+
+async def test_an_option_on_an_etf_moves_with_that() -> None:
+    symbol = "SPY 600C 3/19/2027"
+    known = {
+        PricedInstrument("etf", "SPY"): Anchor(600.0, START),
+        PricedInstrument("option", symbol, EXPIRY): Anchor(20.0, START),
+    }
+    way = await SimulatedPrices(KnownAnchors(known)).way(PricedInstrument("option", symbol, EXPIRY))
+    assert isinstance(way, SimulatedOption)
+    assert way.underlying == path_of("etf", "SPY", Anchor(600.0, START))
+
+
+async def test_an_underlying_that_is_priced_later_leaves_its_options_where_they_were() -> None:
+    anchors = KnownAnchors()
+    source = SimulatedPrices(anchors, now=lambda: at(START + 86_400))
+    option, stock = PricedInstrument("option", SYMBOL, EXPIRY), PricedInstrument("stock", "AAPL")
+    assert await source.quote(option) is None
+    await source.declare(option, Decimal("12.5"), at(START))
+    before = await source.quote(option)
+    assert before is not None
+    await source.declare(stock, Decimal(300), at(START + 1))
+    assert await source.quote(option) == before
+    anchors.known[stock] = Anchor(300.0, START - 1)
+    assert await source.quote(option) != before
 
 
 def test_the_half_spread_is_at_least_one_step_and_the_middle_the_price() -> None:

@@ -18,6 +18,7 @@ SEEDS = st.integers(0, (1 << 64) - 1)
 MINUTES = st.integers(20_000_000, 60_000_000)
 
 
+@settings(deadline=None)
 @given(SEEDS, MINUTES, st.integers(1, 300))
 def test_a_run_of_minutes_is_the_same_as_its_points(seed: int, first: int, count: int) -> None:
     opened, high, low, closed = _walk.minutes(seed, first, count)
@@ -30,6 +31,7 @@ def test_a_run_of_minutes_is_the_same_as_its_points(seed: int, first: int, count
     assert (low <= np.minimum(opened, closed)).all()
 
 
+@settings(deadline=None)
 @given(SEEDS, MINUTES, st.integers(1, 200), st.integers(1, 200))
 def test_a_minute_is_the_same_in_whatever_run_it_is_asked_for(seed: int, first: int, before: int, after: int) -> None:
     one = _walk.minutes(seed, first, 1)
@@ -37,6 +39,7 @@ def test_a_minute_is_the_same_in_whatever_run_it_is_asked_for(seed: int, first: 
     assert (many[:, before] == one[:, 0]).all()
 
 
+@settings(deadline=None)
 @given(SEEDS, MINUTES, st.floats(0, 60))
 def test_the_path_within_a_minute_stays_between_its_low_and_high(seed: int, minute: int, seconds: float) -> None:
     _, high, low, _ = _walk.minutes(seed, minute, 1)[:, 0]
@@ -45,7 +48,7 @@ def test_the_path_within_a_minute_stays_between_its_low_and_high(seed: int, minu
         assert low <= _walk.at(seed, now) <= high
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(SEEDS, st.integers(1, 12))
 def test_the_path_goes_on_over_the_border_of_a_block(seed: int, block: int) -> None:
     border = block << _walk._LEVELS

@@ -1,0 +1,63 @@
+"""Keep what the instruments of the simulated market start at: in Postgres, read through a cache.
+
+An anchor never changes, so one that was read is kept; that there is none is asked again. All processes have the one
+that was stored first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from actors.lens.market._moving import Anchor
+from actors.lens.market.quotes import PricedInstrument
+from config import clock
+from db._postgres import Pool, connection
+from db.lens.anchors import DeclaredPrice, declare, read_anchor
+from schemas._instruments import instrument_of
+
+_MAX_ANCHORS: Final = 1 << 16
+
+Key = tuple[str, str]
+
+
+class StoredAnchors:
+    """The `Anchors` of all processes."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._known: OrderedDict[Key, Anchor] = OrderedDict()
+
+    async def of(self, instrument: PricedInstrument) -> Anchor | None:
+        """Return an instrument's anchor; None where no price was ever declared."""
+        key = _key_of(instrument)
+        if (known := self._known.get(key)) is not None:
+            self._known.move_to_end(key)
+            return known
+        async with connection(self._pool) as conn:
+            row = await read_anchor(conn, *key)
+        return None if row is None else self._keep(key, row)
+
+    async def declare(self, instrument: PricedInstrument, price: Decimal, at: datetime) -> None:
+        """Let an instrument without an anchor start at a price; nothing is written where one is known."""
+        key = _key_of(instrument)
+        if key in self._known or price <= 0:
+            return
+        async with connection(self._pool) as conn:
+            await declare(conn, [DeclaredPrice(*key, price, at)])
+            row = await read_anchor(conn, *key)  # another process may have been first
+        if row is not None:
+            self._keep(key, row)
+
+    def _keep(self, key: Key, row: DeclaredPrice) -> Anchor:
+        anchor = self._known[key] = Anchor(float(row.price), row.declared_at.timestamp())
+        if len(self._known) > _MAX_ANCHORS:
+            self._known.popitem(last=False)
+        return anchor
+
+
+def _key_of(instrument: PricedInstrument) -> Key:
+    data = None if instrument.expiry is None else {"expiry": instrument.expiry.isoformat()}
+    return instrument.asset_type, instrument_of(instrument.symbol, instrument.asset_type, data, clock.now())
