@@ -28,7 +28,7 @@ _GOLDEN: Final = 0x9E3779B97F4A7C15
 _LEVEL_STEP: Final = 0xD1B54A32D192ED03
 _MIX_1: Final = 0xBF58476D1CE4E5B9
 _MIX_2: Final = 0x94D049BB133111EB
-_HIGH, _LOW, _BLOCKS = -1, -2, -3  # levels of what is no midpoint
+_HIGH, _LOW, _BLOCKS, _OTHER = -1, -2, -3, -4  # levels of what is no midpoint
 _MEAN: Final = 4 * 32767.5
 _DEVIATION: Final = 2 * math.sqrt((65536**2 - 1) / 12)  # of the sum of four uniform numbers of 16 bits
 _QUANTILES: Final = 4096
@@ -72,6 +72,11 @@ def at(seed: int, seconds: float) -> float:
     middle, move = (opened + closed) / 2, (closed - opened) ** 2
     up, down = (_EXPONENTIAL_OF[_word(seed, level, minute) >> 52] for level in (_HIGH, _LOW))
     return min(max(value, middle - math.sqrt(move + 2 * down) / 2), middle + math.sqrt(move + 2 * up) / 2)
+
+
+def normals(seed: int, series: int, first: int, count: int) -> Array:
+    """Return nearly normal variables, from the one of index `first` on, that have nothing to do with the path."""
+    return _normals(_words(seed, _OTHER - series, np.arange(first, first + count)))
 
 
 def _points(seed: int, first: int, last: int) -> Array:

@@ -58,7 +58,7 @@ _DEGREES_OF_FREEDOM: Final = 5  # of the returns' t distribution: fat tails, fin
 _LARGEST_RETURN: Final = 8.0  # in standard deviations
 _PERSISTENCE: Final = 0.95  # of log volatility from candle to candle: calm spells and wild ones
 _DECAY: Final = _PERSISTENCE ** np.arange(CANDLE_COUNT)
-_QUOTE_VOLUME: Final = 1e6  # an hour's, in units of the quote currency
+QUOTE_VOLUME: Final = 1e6  # an hour's, in units of the quote currency
 _VENUES: Final = 64  # by asset type
 _CACHED_SHAPES: Final = 1536  # of 12 kB, 18 MB: all 768 of two asset types
 _CACHED_PICKS: Final = 8192  # four to a symbol
@@ -80,7 +80,7 @@ class SimulatedMarketData:
 
 
 @dataclass(frozen=True, slots=True)
-class _Venue:
+class SimulatedVenue:
     """A symbol's book and perpetual around a mid of 1.0: `prices` and `notionals` of shape (bids and asks, level)."""
 
     prices: Array
@@ -93,9 +93,7 @@ class _Venue:
 def _snapshot(request: MarketRequest) -> MarketSnapshot:
     now_ms = int(request.now.timestamp() * 1000)
     queries = request.queries
-    symbol = spelled_alike(request.symbol, request.asset_type)
-    venue_number = _pick(_VENUES, "venue", request.asset_type, symbol, now_ms // (_BOOK_SECONDS * 1000))
-    venue = _venue(request.asset_type, venue_number)
+    venue = venue_of(request.asset_type, request.symbol, now_ms)
     is_bounded = request.asset_type == "prediction" and request.entry_price < 1
     return MarketSnapshot(
         quote=Quote(request.entry_price, now_ms) if "mid" in queries else None,
@@ -105,9 +103,15 @@ def _snapshot(request: MarketRequest) -> MarketSnapshot:
             for interval, query in CANDLES_QUERY.items()
             if query in queries
         },
-        asset_context=_asset_context(venue, request.entry_price) if "asset_context" in queries else None,
+        asset_context=context_of(venue, request.entry_price) if "asset_context" in queries else None,
         candle_unit=1.0 if is_bounded else request.entry_price,
     )
+
+
+def venue_of(asset_type: AssetType, symbol: str, now_ms: int) -> SimulatedVenue:
+    """Return a symbol's book and perpetual, which change by the quarter of an hour."""
+    spelled = spelled_alike(symbol, asset_type)
+    return _venue(asset_type, _pick(_VENUES, "venue", asset_type, spelled, now_ms // (_BOOK_SECONDS * 1000)))
 
 
 def _candles(request: MarketRequest, interval: Interval, now_ms: int) -> Candles:
@@ -127,14 +131,15 @@ def _probabilities(request: MarketRequest, interval: Interval, now_ms: int) -> C
     return Candles(interval, shape.last_open_ms, ohlcv)
 
 
-def _order_book(venue: _Venue, request: MarketRequest, now_ms: int) -> OrderBook:
+def _order_book(venue: SimulatedVenue, request: MarketRequest, now_ms: int) -> OrderBook:
     bids, asks = _at_price(venue.prices, request.asset_type, request.entry_price).tolist()
-    bid_sizes, ask_sizes = (venue.notionals / _unit_price(request.entry_price)).tolist()
+    bid_sizes, ask_sizes = (venue.notionals / unit_price(request.entry_price)).tolist()
     return OrderBook(tuple(zip(bids, bid_sizes, strict=True)), tuple(zip(asks, ask_sizes, strict=True)), now_ms)
 
 
-def _asset_context(venue: _Venue, price: float) -> AssetContext:
-    return AssetContext(venue.funding_rate, venue.open_notional / _unit_price(price), price * (1 + venue.premium))
+def context_of(venue: SimulatedVenue, price: float) -> AssetContext:
+    """Return the venue's data on the symbol's perpetual at this price."""
+    return AssetContext(venue.funding_rate, venue.open_notional / unit_price(price), price * (1 + venue.premium))
 
 
 def _at_price(shape: Array, asset_type: AssetType, price: float) -> Array:
@@ -144,8 +149,8 @@ def _at_price(shape: Array, asset_type: AssetType, price: float) -> Array:
     return shape * price
 
 
-def _unit_price(price: float) -> float:
-    # Bounded, so that the volume of an absurdly priced asset stays a finite number above zero.
+def unit_price(price: float) -> float:
+    """Return the price within bounds, so that the volume of an absurdly priced asset is finite and above zero."""
     return min(max(price, 1e-12), 1e12)
 
 
@@ -178,20 +183,20 @@ def _shape(asset_type: AssetType, interval: Interval, trend: int, variant: int) 
     shape[0] = np.exp((path - steps - path[-1]) * deviation)
     shape[1] = np.maximum(shape[0], shape[3]) * np.exp(wicks[0])
     shape[2] = np.minimum(shape[0], shape[3]) * np.exp(-wicks[1])
-    shape[4] = _QUOTE_VOLUME * seconds / 3600 * random.lognormal(0.0, 0.35, CANDLE_COUNT) * (0.6 + 0.5 * np.abs(steps))
+    shape[4] = QUOTE_VOLUME * seconds / 3600 * random.lognormal(0.0, 0.35, CANDLE_COUNT) * (0.6 + 0.5 * np.abs(steps))
     shape.setflags(write=False)  # shared by all callers
     return shape
 
 
 @functools.lru_cache(maxsize=_VENUES * len(HALF_SPREAD_BPS))
-def _venue(asset_type: AssetType, number: int) -> _Venue:
+def _venue(asset_type: AssetType, number: int) -> SimulatedVenue:
     random = _random("venue", asset_type, number)
     half_spread = HALF_SPREAD_BPS[asset_type] * 1e-4 * random.uniform(0.5, 1.5)
     # The first levels are exactly around 1.0: the mid of the book is the quote. Ten levels reach 15 half spreads.
     steps = np.concatenate((np.ones((2, 1)), random.uniform(0.5, 1.5, (2, _BOOK_LEVELS - 1))), axis=1)
     distances = half_spread * np.cumsum(steps, axis=1)
     lean = 1 + random.uniform(-0.6, 0.6) * np.array([[1.0], [-1.0]])
-    return _Venue(
+    return SimulatedVenue(
         prices=1 + distances * np.array([[-1.0], [1.0]]),
         notionals=lean * (1000.0 + random.gamma(2.0, 40_000.0, (2, _BOOK_LEVELS))),
         funding_rate=round(float(np.clip(random.normal(1e-5, 3e-5), -5e-4, 5e-4)), 8),
