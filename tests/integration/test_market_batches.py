@@ -20,7 +20,7 @@ STOCKS = [PricedInstrument("stock", name) for name in NAMES]
 def quotes_of(names: list[str], **changes: Any) -> dict[str, Any]:
     """Return the vendor's answer for these symbols."""
     one = ALPACA.answers[ALPACA.quote_path]["quotes"]["AAPL"]
-    return {"quotes": {name: one | changes for name in names}}
+    return {"quotes": dict.fromkeys(names, one | changes)}
 
 
 def asked(peer: VendorPeer) -> list[list[str]]:
@@ -34,7 +34,7 @@ async def test_quotes_that_are_wanted_together_are_few_calls() -> None:
         quotes = await asyncio.gather(*(venue.quote(each) for each in STOCKS + STOCKS))
         assert all(isinstance(each, VenueQuote) for each in quotes)
         assert [len(names) for names in asked(peer)] == [100, 50]
-        assert sorted(sum(asked(peer), [])) == sorted(NAMES)
+        assert sorted(name for names in asked(peer) for name in names) == sorted(NAMES)
         await asyncio.gather(*(venue.quote(each) for each in STOCKS))
         assert len(peer.calls) == 2
         await venue.close()
@@ -52,7 +52,7 @@ async def test_asset_types_are_asked_apart() -> None:
 
 async def test_one_with_a_bad_quote_or_none_fails_alone() -> None:
     answer = quotes_of(["AA", "AB", "AC"])
-    answer["quotes"]["AB"]["bp"] = -1
+    answer["quotes"] |= quotes_of(["AB"], bp=-1)["quotes"]
     async with VendorPeer({ALPACA.quote_path: answer}) as peer:
         venue = ALPACA.venue(peer.base_url)
         results = await asyncio.gather(

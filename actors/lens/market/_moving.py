@@ -11,7 +11,7 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Final, Protocol, cast
 from zoneinfo import ZoneInfo
@@ -114,9 +114,16 @@ class SimulatedPrices:
         count = min(MINUTES_PAGE, int(self._now().timestamp()) // 60 - first)
         return () if way is None or count <= 0 else bars(way, instrument.asset_type, first, count)
 
-    async def resolution(self, _: PricedInstrument) -> Resolution | None:
-        """Return None: nothing simulated is ever decided."""
-        return None
+    async def resolution(self, instrument: PricedInstrument) -> Resolution | None:
+        """Return how a prediction ended with its day (UTC): it comes true as often as its last price says."""
+        way = await self.way(instrument)
+        if way is None or instrument.asset_type != "prediction" or instrument.resolves is None:
+            return None
+        end = datetime.combine(instrument.resolves, time(), UTC) + timedelta(days=1)
+        if self._now() < end:
+            return None
+        chance = _seed("prediction", f"{instrument.symbol}\x1f{instrument.resolves}") / 2**64
+        return "yes" if chance < price_at(way, end.timestamp()) else "no"
 
     async def close(self) -> None:
         """Do nothing: no connection is open."""

@@ -1,4 +1,4 @@
-"""Serve the simulated market that moves by itself to indicators: the same prices as its quotes and candles, in floats."""
+"""Serve the simulated market that moves by itself to indicators: the prices of its quotes and candles, in floats."""
 
 from __future__ import annotations
 

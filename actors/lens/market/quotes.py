@@ -33,7 +33,8 @@ Resolution = Literal["yes", "no", "void"]
 class PricedInstrument(Value):
     """An instrument to price: a signal's symbol, and the data that the symbol alone does not have.
 
-    `expiry` is an option's; `platform` and `market_id` are a prediction's, where its signal names them.
+    `expiry` is an option's; `platform`, `market_id` and `resolves` (its resolution's day) are a prediction's, where
+    its signal names them.
     """
 
     asset_type: AssetType
@@ -41,16 +42,22 @@ class PricedInstrument(Value):
     expiry: date | None = None
     platform: str | None = None
     market_id: str | None = None
+    resolves: date | None = None
 
     @classmethod
     def of(
         cls, symbol: str, asset_type: AssetType, asset_data: Mapping[str, object] | None, at: datetime
     ) -> PricedInstrument:
         """Return the instrument of a signal that was received at `at`."""
-        expiry = expiry_of(symbol, asset_data, at) if asset_type == "option" else None
-        data = (asset_data or {}) if asset_type == "prediction" else {}
-        platform, market_id = (str(data[name]) if data.get(name) else None for name in ("platform", "market_id"))
-        return cls(asset_type, symbol, expiry, platform, market_id)
+        if asset_type == "option":
+            return cls(asset_type, symbol, expiry_of(symbol, asset_data, at))
+        if asset_type != "prediction" or not asset_data:
+            return cls(asset_type, symbol)
+        platform, market_id, day = (
+            str(asset_data[name]) if asset_data.get(name) else None
+            for name in ("platform", "market_id", "resolution_date")
+        )
+        return cls(asset_type, symbol, None, platform, market_id, _day_of(day))
 
 
 class Listing(Value):
@@ -187,3 +194,10 @@ def complete_minutes(asset_type: AssetType, bars: Sequence[Bar], since_ms: int, 
     if any(bar.opened_ms % MINUTE_MS for bar in checked):
         raise ValueError("a minute that did not open when minutes do")
     return tuple(bar for bar in checked if since_ms <= bar.opened_ms <= last_ms)
+
+
+def _day_of(text: str | None) -> date | None:
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError:  # stored under other rules than today's
+        return None

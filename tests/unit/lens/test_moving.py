@@ -185,6 +185,28 @@ def test_a_price_at_the_end_of_all_prices_has_a_quote(asset_type: AssetType, pri
         assert 0 < quote.bid < quote.mid < quote.ask
 
 
+@pytest.mark.parametrize("price", [0.2, 0.7])
+async def test_predictions_come_true_as_often_as_their_last_prices_say(price: float) -> None:
+    day = at(START).date() + timedelta(days=2)
+    instruments = [PricedInstrument("prediction", f"Q{number}", None, None, None, day) for number in range(1500)]
+    anchors = KnownAnchors(dict.fromkeys(instruments, Anchor(price, START)))
+    end = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+    before = SimulatedPrices(anchors, now=lambda: end - timedelta(milliseconds=1))
+    after, later = (
+        SimulatedPrices(anchors, now=lambda: end),
+        SimulatedPrices(anchors, now=lambda: end + timedelta(days=90)),
+    )
+    assert await before.resolution(instruments[0]) is None
+    ended = [await after.resolution(each) for each in instruments]
+    assert ended[:20] == [await later.resolution(each) for each in instruments[:20]]
+    assert set(ended) == {"yes", "no"}
+    prices = [quote.mid for each in instruments if (quote := await after.quote(each)) is not None]
+    assert abs(ended.count("yes") / 1500 - float(sum(prices)) / 1500) < 4 * (0.25 / 1500) ** 0.5
+    undated = PricedInstrument("prediction", "Q1")
+    anchors.known[undated] = Anchor(price, START)
+    assert await after.resolution(undated) is None
+
+
 async def test_an_option_on_an_etf_moves_with_that() -> None:
     symbol = "SPY 600C 3/19/2027"
     known = {

@@ -174,6 +174,10 @@ def test_an_instrument_has_what_its_symbol_does_not_say() -> None:
         2028, 3, 15
     )
     data = {"platform": "kalshi", "market_id": "KX", "expiry": "2028-03-15"}
+    dated = PricedInstrument.of("x", "prediction", data | {"resolution_date": "2026-12-31"}, RECEIVED)
+    assert dated == PricedInstrument("prediction", "x", None, "kalshi", "KX", date(2026, 12, 31))
+    assert PricedInstrument.of("x", "prediction", {"resolution_date": "soon"}, RECEIVED).resolves is None
+    assert PricedInstrument.of("x", "prediction", None, RECEIVED) == PricedInstrument("prediction", "x")
     assert PricedInstrument.of("x", "prediction", data, RECEIVED) == PricedInstrument(
         "prediction", "x", None, "kalshi", "KX"
     )
