@@ -48,6 +48,8 @@ PublishedAction = Literal["buy", "sell", "yes", "no"]
 VoteSide = Literal["BUY", "SELL", "HOLD"]
 OpportunityTier = Literal["HOT", "GOOD", "NEUTRAL", "LOW"]
 OutcomeStatus = Literal["PENDING", "PROFIT", "LOSS", "BREAKEVEN"]
+CloseReason = Literal["signal", "take_profit", "stop_loss", "liquidation", "floor", "expiry", "resolution", "delisted"]
+WayIn = Literal["lens", "redis", "kafka", "backfill"]
 ReactionType = Literal["like", "fire", "rocket", "sad"]
 
 # Providers

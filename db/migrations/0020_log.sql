@@ -1,0 +1,71 @@
+-- migrate:up
+
+-- The log of everything that records are computed from. Written by `ledger` alone; rows never change. `body` is the leaf:
+-- JSON of actors/records/entries.py. A signal's entry has its `feed_seq`; entries about one position have its opening
+-- signal, and the provider's id.
+CREATE TABLE log_entries (
+    index       bigint PRIMARY KEY,
+    kind        text NOT NULL,
+    body        bytea NOT NULL,
+    feed_seq    bigint,
+    signal_id   uuid,
+    provider_id uuid
+);
+CREATE UNIQUE INDEX log_entries_signal ON log_entries (signal_id) WHERE kind = 'signal';
+CREATE INDEX log_entries_provider ON log_entries (provider_id, index) WHERE provider_id IS NOT NULL;
+
+-- The full tiles of 256 hashes; they never change either.
+CREATE TABLE log_tiles (
+    level  smallint,
+    index  bigint,
+    hashes bytea NOT NULL,
+    PRIMARY KEY (level, index)
+);
+
+-- One row: the size of the tree, its partial tiles, and how far the feed and the market were read.
+CREATE TABLE log_state (
+    is_only   boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    size      bigint NOT NULL,
+    levels    bytea NOT NULL,        -- the hashes of the partial tiles
+    feed_seq  bigint NOT NULL,       -- the newest feed item that is in the log
+    marked_at timestamptz            -- the full hour of the newest mark
+) WITH (fillfactor = 50);
+
+-- Signed checkpoints that were served.
+CREATE TABLE log_checkpoints (
+    size    bigint PRIMARY KEY,
+    note    text NOT NULL,
+    made_at timestamptz NOT NULL
+);
+
+-- What the owner of the log needs to know of each position that is open, and of each limit order that waits.
+-- Written by `ledger` alone, in the transactions of the log.
+CREATE TABLE open_positions (
+    signal_id         uuid PRIMARY KEY,
+    provider_id       uuid NOT NULL,
+    asset_type        text NOT NULL,
+    instrument        text NOT NULL,
+    side              text NOT NULL CHECK (side IN ('long', 'short')),
+    opened_index      bigint NOT NULL,      -- of its signal's entry: the oldest is closed first
+    received_at       timestamptz NOT NULL,
+    declared_price    numeric NOT NULL,
+    record_price      numeric,              -- null: unverified
+    open_part         bigint NOT NULL,      -- in units of 1e-12 of the whole
+    is_filled         boolean NOT NULL,     -- false: a limit order that waits
+    take_profit       jsonb,                -- the targets that are left
+    target_part       bigint NOT NULL DEFAULT 0,  -- what each target closes, in units of 1e-12
+    stop_loss         numeric,
+    liquidation_price numeric,
+    valid_until       timestamptz,          -- of an order that waits
+    symbol            text NOT NULL,        -- as the source of prices is asked for it, with the two that follow
+    platform          text,
+    market_id         text,
+    expires_on        date,                 -- an option's expiry, a prediction's day of resolution
+    checked_until     timestamptz NOT NULL  -- the market's minutes were looked at up to here
+) WITH (fillfactor = 80);
+CREATE INDEX open_positions_key ON open_positions (provider_id, asset_type, instrument, side, opened_index);
+CREATE INDEX open_positions_instrument ON open_positions (asset_type, instrument);
+
+-- migrate:down
+
+DROP TABLE open_positions, log_checkpoints, log_state, log_tiles, log_entries;
