@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from actors.tlog.tree import HASH_BYTES, TILE_WIDTH
 
+LARGEST_ENTRY_BYTES = 65_535
 _LENGTH_BYTES = 2
 
 _PATH = re.compile(

@@ -93,6 +93,18 @@ class Frontier:
             self._add(level + 1, above, full)
 
 
+def needed_tiles(compute: Callable[[ReadTile], object]) -> dict[tuple[int, int], int]:
+    """Return the tiles (level, index) and their widths that a computation reads: the same whatever their hashes are."""
+    widths: dict[tuple[int, int], int] = {}
+
+    def note(level: int, index: int, width: int) -> Sequence[bytes]:
+        widths[level, index] = max(width, widths.get((level, index), 0))
+        return [EMPTY_ROOT] * width
+
+    compute(note)
+    return widths
+
+
 def inclusion_proof(index: int, size: int, read_tile: ReadTile) -> list[bytes]:
     """Return the hashes that lead from an entry (0 ≤ index < size) to the root of a tree, its sibling first."""
     if not 0 <= index < size:

@@ -14,7 +14,8 @@ CREATE TABLE log_entries (
 CREATE UNIQUE INDEX log_entries_signal ON log_entries (signal_id) WHERE kind = 'signal';
 CREATE INDEX log_entries_provider ON log_entries (provider_id, index) WHERE provider_id IS NOT NULL;
 
--- The full tiles of 256 hashes; they never change either.
+-- The tiles of up to 256 hashes: those of level 0 once they are full, those above from their first hash on. A hash that
+-- stands in one never changes either.
 CREATE TABLE log_tiles (
     level  smallint,
     index  bigint,
@@ -22,19 +23,20 @@ CREATE TABLE log_tiles (
     PRIMARY KEY (level, index)
 );
 
--- One row: the size of the tree, its partial tiles, and how far the feed and the market were read.
+-- One row: the size of the tree, and how far the feed and the market were read.
 CREATE TABLE log_state (
     is_only   boolean PRIMARY KEY DEFAULT true CHECK (is_only),
     size      bigint NOT NULL,
-    levels    bytea NOT NULL,        -- the hashes of the partial tiles
     feed_seq  bigint NOT NULL,       -- the newest feed item that is in the log
     marked_at timestamptz            -- the full hour of the newest mark
 ) WITH (fillfactor = 50);
+INSERT INTO log_state (size, feed_seq) VALUES (0, 0);
 
--- Signed checkpoints that were served.
+-- Signed checkpoints that were served: the last of each day, and the newest. `vkey`: the public key that signed it.
 CREATE TABLE log_checkpoints (
     size    bigint PRIMARY KEY,
     note    text NOT NULL,
+    vkey    text NOT NULL,
     made_at timestamptz NOT NULL
 );
 

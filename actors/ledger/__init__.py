@@ -1,0 +1,1 @@
+"""The owner of the log: what it appends and signs."""
