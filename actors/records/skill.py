@@ -9,8 +9,7 @@ not taken for skilled. Sources: docs/records.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,38 +19,6 @@ FALSE_DISCOVERY_RATE: Final = 0.10
 ONE_SIDED_95: Final = 1.645
 
 Floats = NDArray[np.float64]
-
-Gate = Literal["bets", "days", "age_days", "unverified_share"]
-
-GATES: Final[dict[Gate, float]] = {"bets": 30, "days": 30, "age_days": 60, "unverified_share": 0.20}
-"""What a provider needs to be ranked: at least so many bets, days with exposure and days since the first; at most that
-share of positions without a quote."""
-
-
-@dataclass(frozen=True, slots=True)
-class Track:
-    """The figures that the gates check. `first_day` is None before any exposure."""
-
-    bets: int
-    days: int
-    first_day: date | None
-    positions: int
-    unverified: int
-
-    @property
-    def unverified_share(self) -> float:
-        """Return the share of positions whose price the market did not confirm."""
-        return self.unverified / self.positions if self.positions else 0.0
-
-
-def missing_gates(track: Track, today: date) -> dict[Gate, tuple[float, float]]:
-    """Return the gates that keep a provider off the boards, each with what it has and what it needs."""
-    age = 0 if track.first_day is None else (today - track.first_day).days
-    has: dict[Gate, float] = {"bets": track.bets, "days": track.days, "age_days": age}
-    missing = {gate: (value, GATES[gate]) for gate, value in has.items() if value < GATES[gate]}
-    if track.unverified_share > GATES["unverified_share"]:
-        missing["unverified_share"] = (track.unverified_share, GATES["unverified_share"])
-    return missing
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from decimal import Decimal
 import numpy as np
 
 from actors.records.curve import Book, Event, Left, Opened, Voided, close_day, with_open_bets
+from actors.records.gates import Track, missing_gates
 from actors.records.returns import UNIT, buys, record_price
-from actors.records.skill import Skill, Track, assess, missing_gates
+from actors.records.skill import Skill, assess
 from tests.simulation.market import HOURS, Market
 from tests.simulation.people import CHEATS, Trade, Trader, skilled, unskilled
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from actors.records.skill import GATES, Track, adjusted, assess, daily_loss, missing_gates, wilson
-
-TODAY = date(2026, 11, 30)
+from actors.records.skill import adjusted, assess, daily_loss, wilson
 
 
 def sums_of(series: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -78,19 +74,6 @@ def test_wilson_is_that_of_scipy_and_of_the_worked_examples(wins: int, count: in
     assert interval == pytest.approx((expected.low, expected.high), rel=1e-12)
     assert round(interval[0], 3) == low
     assert wilson(0, 0) is None
-
-
-def test_gates_say_what_is_missing_and_how_much() -> None:
-    ready = Track(bets=30, days=30, first_day=TODAY - timedelta(60), positions=100, unverified=20)
-    assert missing_gates(ready, TODAY) == {}
-    young = Track(bets=29, days=12, first_day=TODAY - timedelta(59), positions=100, unverified=21)
-    assert missing_gates(young, TODAY) == {
-        "bets": (29, 30),
-        "days": (12, 30),
-        "age_days": (59, 60),
-        "unverified_share": (0.21, 0.2),
-    }
-    assert set(missing_gates(Track(0, 0, None, 0, 0), TODAY)) == set(GATES) - {"unverified_share"}
 
 
 def test_the_daily_loss_is_the_twentieth_part_of_days() -> None:
