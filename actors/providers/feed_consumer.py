@@ -13,6 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
+from actors._follower import Follower, PageSize
 from actors._runtime.context import ActorContext
 from actors._runtime.registry import shard_of
 from actors.providers.events import RecordChange
@@ -20,24 +21,16 @@ from actors.providers.messages import provider_key
 from actors.providers.projection import Projection, StreakKey, keys_to_close
 from actors.providers.record import figures_of
 from actors.streaks import Streak, from_row
-from config.backoff import Backoff, jittered
 from db import streaks
 from db._postgres import Connection
-from db._subscription import Subscription
 from db.providers import outcomes, records
 from db.providers.records import LoggedSignal, RecordRow
-from schemas.errors import Unavailable
 from schemas.feed import FEED_CHANNEL
 
 log = logging.getLogger(__name__)
 
 PAGE = 500  # signals of one transaction: some 20 ms
-BATCHING_SECONDS = 0.05  # batching delay: a page costs milliseconds whatever it holds,
-BATCHING_SECONDS_EACH = 0.025  # and longer for each signal of the last page: a steady flow is read three times a second
-BATCHING_SECONDS_MOST = 0.3  # at most: still well within the second in which boards have moved
-POLL_SECONDS = 1.0  # between two reads without a notification from Redis
 PAGE_SECONDS = 5.0
-RETRY_SECONDS = (0.1, 5.0)
 IN_MEMORY = 10_000  # records: some 10 MB; past it the least recently used are evicted and read again
 
 _UTC = "UTC"  # the days of a provider that has chosen no zone
@@ -56,13 +49,11 @@ class FeedConsumer:
         self._turn = turn
         self._notify = notify
         self._shard = context.shards, context.shard
-        self._wake = asyncio.Event()
-        wake = self._wake.set
-        self._announcements = Subscription(context.redis, {FEED_CHANNEL: lambda _: wake()}, on_open=wake)
+        self._follower = Follower(context, FEED_CHANNEL, self._read)
         self._cursor: int | None = None  # None: to be read from Postgres
         self._records: OrderedDict[UUID, RecordRow] = OrderedDict()  # as they are stored; least recently used first
         self._streaks: dict[StreakKey, Streak] = {}  # of those records
-        self._page = PAGE
+        self._page = PageSize(PAGE)
         self._came = 1  # signals of the last page
 
     @property
@@ -72,8 +63,7 @@ class FeedConsumer:
 
     def start(self) -> None:
         """Start consuming."""
-        self._context.spawn(self._follow(), name="follow the feed")
-        self._context.spawn(self._announcements.run(), name="listen to the feed")
+        self._follower.start()
 
     def forget(self, provider_ids: Iterable[UUID]) -> None:
         """Drop these records from memory, so that they are read again before use; the caller holds the lock `turn`."""
@@ -87,30 +77,9 @@ class FeedConsumer:
         assert self._cursor is not None
         return self._cursor
 
-    # --- scheduling
-
-    async def _follow(self) -> None:
-        backoff = Backoff(*RETRY_SECONDS)
-        while True:
-            self._wake.clear()
-            try:
-                await self.catch_up()
-                backoff.reset()
-            except Exception as error:
-                level = logging.WARNING if isinstance(error, Unavailable) else logging.ERROR
-                log.log(
-                    level, "%s cannot read the feed: %s", self._context.name, error, exc_info=level == logging.ERROR
-                )
-                await asyncio.sleep(backoff.next())
-                continue
-            try:
-                async with asyncio.timeout(jittered(POLL_SECONDS, 0.1)):
-                    await self._wake.wait()
-                    await asyncio.sleep(
-                        min(BATCHING_SECONDS + BATCHING_SECONDS_EACH * (self._came - 1), BATCHING_SECONDS_MOST)
-                    )
-            except TimeoutError:
-                pass
+    async def _read(self) -> int:
+        await self.catch_up()
+        return self._came
 
     # --- a page
 
@@ -121,7 +90,7 @@ class FeedConsumer:
                 async with self._context.transaction(deadline_seconds=PAGE_SECONDS) as conn:
                     if self._cursor is None:
                         self._cursor = await records.get_cursor(conn, *self._shard)
-                    page = await records.read_log(conn, self._cursor, self._page)
+                    page = await records.read_log(conn, self._cursor, self._page.now)
                     if not page:
                         self._came = 1  # the feed is quiet: the next signal needs no batching delay
                         return False
@@ -130,15 +99,14 @@ class FeedConsumer:
                     await records.set_cursor(conn, *self._shard, reached)
             except _UNFIT as error:
                 self._distrust_memory()
-                if self._page > 1:
-                    self._page //= 2  # halve down to the signal that is at fault
-                    return True
-                await self._skip(page[0], error)
+                if not self._page.halve():
+                    await self._skip(page[0], error)
                 return True
             except BaseException:
                 self._distrust_memory()
                 raise
-            full, self._page, self._came = len(page) == self._page, min(2 * self._page, PAGE), len(page)
+            full, self._came = len(page) == self._page.now, len(page)
+            self._page.restore()
             self._cursor = reached
             changes = [RecordChange(self._records[each.provider_id], each) for each in projection.records.values()]
             self._remember(projection)

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import psutil
 
+from actors import _follower
 from actors.providers import feed_consumer
 from actors.providers.messages import PROVIDERS
 from actors.providers.providers import Providers
@@ -55,7 +56,7 @@ def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
 
 async def measure(settings: Settings, pool: Pool, server: Instance, page: int, count: int) -> None:
     """Let one shard read `count` new signals in pages of `page`; print CPU microseconds a signal."""
-    feed_consumer.PAGE, feed_consumer.POLL_SECONDS = page, 3600.0
+    feed_consumer.PAGE, _follower.POLL_SECONDS = page, 3600.0
     async with transaction(pool, deadline_seconds=60) as conn:
         providers = [await add_system_provider(conn) for _ in range(PROVIDERS_COUNT)]
     owner = Providers()
