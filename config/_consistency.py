@@ -30,7 +30,10 @@ PEPPER_LABEL = "tradestream.password.v1"
 # The former default, in copies of the old example.env: every reader of it can forge a token.
 _PUBLISHED = "development-only-secret-that-signs-nothing-of-value"
 _MAKE_ONE = "`openssl rand -base64 48` makes one"
+_MAKE_KEY = "`openssl genpkey -algorithm ed25519 -out log.pem` makes one"
 
+_PUBLIC_KEY = re.compile(r"[^\s+]+\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}")
+_WITNESS = re.compile(rf"https?://[^\s/]+\S* +{_PUBLIC_KEY.pattern}")
 _HOST_NAME = re.compile(r"\.?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
@@ -63,6 +66,16 @@ def contradictions(settings: Settings) -> list[str]:
         f"ALLOWED_HOSTS: {name!r} is not the name of a host (nor .name, for all under it)"
         for name in settings.allowed_hosts
         if _HOST_NAME.fullmatch(name) is None
+    ]
+    problems += [
+        f"WITNESSES: {each!r} is not an address and a public key, as in https://witness.example name+id+key"
+        for each in settings.witnesses
+        if _WITNESS.fullmatch(each) is None
+    ]
+    problems += [
+        f"LOG_FORMER_KEYS: {each!r} is not a public key, as in name+id+key"
+        for each in settings.log_former_keys
+        if _PUBLIC_KEY.fullmatch(each) is None
     ]
     for vendor in ("GOOGLE", "GITHUB"):
         names = [f"{vendor}_CLIENT_ID", f"{vendor}_CLIENT_SECRET"]
@@ -108,6 +121,8 @@ def _production_problems(settings: Settings) -> list[str]:
         problems.append(f"PASSWORD_PEPPER: production needs one of its own; {_MAKE_ONE}")
     elif (reason := weakness(settings.password_pepper, least_bytes=MINIMUM_PEPPER_BYTES)) is not None:
         problems.append(f"PASSWORD_PEPPER: {reason}; {_MAKE_ONE}")
+    if settings.log_key_file is None:
+        problems.append(f"LOG_KEY_FILE: production needs a key of its own; {_MAKE_KEY}")
     if settings.resend_api_key is None:
         problems.append("RESEND_API_KEY: without it e-mails stay in a folder; Resend is the only way out so far")
     problems += [

@@ -134,6 +134,7 @@ _KINDS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "float": (_number, "a number"),
     "bool": (_flag, "true or false"),
     "Path": (_path, "a path"),
+    "Path | None": (_path, "a path"),
     "str | None": (str, "a text"),
     "float | None": (_number, "a number"),
     "tuple[str, ...]": (_names, "a list separated by commas"),

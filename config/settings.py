@@ -53,6 +53,7 @@ _KAFKA_SERVERS = HostPorts(error="host:port, or several separated by commas", se
 _API_KEY = Regexp(r"^[!-~]+$", error="one word of printable ASCII characters")
 _SENDER = Regexp(r"^[^\r\n]+@[^\r\n]+$", error="a sender, as in TradeStream <no-reply@tradestream.io>")
 _NAME = Length(min=1, max=200)
+_LOG_ORIGIN = Regexp(r"^[!-*,-~]{1,200}$", error="a name without spaces and plus signs, as in example.com/log")
 _NETWORKS = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 _ORIGINS = "https://tradestream.io,https://www.tradestream.io,http://localhost:3000"
 
@@ -151,6 +152,26 @@ class Settings:
     )
     frontend_url: str = _setting("http://localhost:3000", check=WEB_URL, help="where browsers are sent on to")
     cors_origins: tuple[str, ...] = _setting(_ORIGINS)
+
+    # The public log
+    log_key_file: Path | None = _setting(
+        None,
+        help="the private Ed25519 key (PEM) that signs the log, nothing else; unset in development: made at the first "
+        "start, in DATA_DIR/log.pem; production needs one: `openssl genpkey -algorithm ed25519 -out log.pem`",
+    )
+    log_former_keys: tuple[str, ...] = _setting(
+        "", help="public keys, as /log/key showed them, that signed the log before LOG_KEY_FILE was replaced"
+    )
+    log_origin: str | None = _setting(
+        None,
+        check=_LOG_ORIGIN,
+        help="the log's name, never changed again; unset: API_URL's host and /log, as at the first start",
+    )
+    witnesses: tuple[str, ...] = _setting(
+        "",
+        help="who cosigns the log's checkpoints, by c2sp.org/tlog-witness: the address and the public key of each, as "
+        "in `https://witness.example witness.example+ab12cd34+BGtl…`",
+    )
 
     # Limits and the network
     rate_limit_per_minute: int = _setting(60, check=_COUNT)

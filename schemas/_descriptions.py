@@ -232,6 +232,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "theme": "The colours of the page.",
     "theta": "What the premium loses in a day.",
     "tier": "The tier that the user is in.",
+    "tile": "Its level (or `entries`), its index and, if it is partial, its width.",
     "timeline": "Every step of the event, the first one first.",
     "timestamp": "When it was so.",
     "timezone": "An IANA time zone.",

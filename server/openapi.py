@@ -57,6 +57,7 @@ _TAGS = {
     "Referrals": "Who brought whom.",
     "Join": "Links of referrals.",
     "Providers": "Who publishes.",
+    "Log": "The public log: everything that records are computed from.",
     "Lens": "The internal API: raw signals, their events, decisions, dead letters.",
 }
 _COOKIE_USE = (

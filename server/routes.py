@@ -18,6 +18,7 @@ from handlers import (
     leaderboards,
     lens,
     lens_stream,
+    log,
     providers,
     referrals,
     signals,
@@ -99,6 +100,7 @@ ROUTES = (
     Route("GET",    "/api/signals",                       signals.AllSignals, OPTIONAL),
     Route("POST",   "/api/signals",                       signals.AllSignals, PUBLISHING),
     Route("GET",    "/api/signals/{signal_id}",           signals.OneSignal,  OPTIONAL),
+    Route("GET",    "/api/signals/{signal_id}/proof",     log.SignalProof,    PUBLIC),
     Route("GET",    "/api/social/feed",                   social.SocialFeed,  AUTHENTICATED),
     Route("POST",   "/api/social/signals/{signal_id}/react",
           social.Reactions,   TALKING,       EXEMPT, REACTIONS),
@@ -134,6 +136,12 @@ ROUTES = (
     Route("DELETE", "/api/social/follow/{provider_id}",   follows.OneFollow,       FOLLOWS),
     Route("PATCH",  "/api/social/follow/{provider_id}",   follows.OneFollow,       FOLLOWS),
     Route("GET",    "/api/social/following",              follows.MyFollowing,     AUTHENTICATED),
+
+    # The public log
+    Route("GET",  "/log/checkpoint",                  log.LogCheckpoint,      PUBLIC,    EXEMPT),
+    Route("GET",  "/log/key",                         log.LogKey,             PUBLIC,    EXEMPT),
+    Route("GET",  "/log/tile/{tile:path}",            log.LogTile,            PUBLIC,    EXEMPT),
+    Route("GET",  "/api/log/consistency",             log.LogConsistency,     PUBLIC),
 
     # Lens: the internal API
     Route("GET",  "/api/v1/health",                   health.Healthy,         PUBLIC,    EXEMPT),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from actors.tlog.tiles import split_hashes
+from actors.tlog.tiles import Tile, encode_entries, split_hashes
 from actors.tlog.tree import TILE_WIDTH, Frontier, ReadTile, leaf_hash, needed_tiles
 from db import log as sql
 from db._postgres import Connection
@@ -40,3 +40,16 @@ async def from_tiles(conn: Connection, compute: Callable[[ReadTile], Result]) ->
 async def load_frontier(conn: Connection, size: int) -> Frontier:
     """Return the right edge of the tree of this size. Raises LogIncomplete."""
     return await from_tiles(conn, partial(Frontier.load, size))
+
+
+async def read_tile(conn: Connection, tile: Tile) -> bytes:
+    """Return a tile of the log as it is served. Raises LogIncomplete if the log ends before."""
+    start, end = tile.index * TILE_WIDTH, tile.index * TILE_WIDTH + tile.width
+    if tile.level is None:
+        bodies = await sql.read_bodies(conn, start, end)
+        if len(bodies) < tile.width:
+            raise LogIncomplete(f"entries {start}-{end - 1} are not all stored")
+        return encode_entries(bodies)
+    level = tile.level
+    hashes = await from_tiles(conn, lambda read: read(level, tile.index, tile.width)[: tile.width])
+    return b"".join(hashes)

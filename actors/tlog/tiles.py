@@ -10,6 +10,7 @@ from actors.tlog.tree import HASH_BYTES, TILE_WIDTH
 
 LARGEST_ENTRY_BYTES = 65_535
 _LENGTH_BYTES = 2
+_TILE_HEIGHT = 8  # 2^8 hashes
 
 _PATH = re.compile(
     r"(?P<level>entries|[0-9]|[1-5][0-9]|6[0-3])/(?P<index>(x[0-9]{3}/){0,6}[0-9]{3})(\.p/(?P<width>[1-9][0-9]{0,2}))?"
@@ -30,6 +31,11 @@ class Tile:
         level = "entries" if self.level is None else str(self.level)
         partial = "" if self.width == TILE_WIDTH else f".p/{self.width}"
         return f"tile/{level}/{_index_path(self.index)}{partial}"
+
+    @property
+    def entries(self) -> int:
+        """Return the number of entries that a log has at least, if it has the tile."""
+        return (self.index * TILE_WIDTH + self.width) << _TILE_HEIGHT * (self.level or 0)
 
 
 def parse_tile(path: str) -> Tile | None:

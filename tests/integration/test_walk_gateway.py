@@ -94,6 +94,7 @@ def test_the_demo_does_not_run_in_production(tmp_path: Path) -> None:
     server = Server(
         tmp_path / "data",
         ENVIRONMENT="production",
+        LOG_KEY_FILE=str(tmp_path / "log.pem"),
         JWT_SECRET=secrets.token_urlsafe(48),
         PASSWORD_PEPPER=secrets.token_urlsafe(48),
         API_URL="https://api.example.com",

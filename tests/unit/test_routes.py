@@ -103,9 +103,11 @@ def test_all_of_the_internal_prefix_is_internal_but_health_and_ready() -> None:
     }
 
 
-def test_only_health_ready_and_metrics_are_exempt_from_limits() -> None:
-    exempt = [route for route in ROUTES if route.limit == EXEMPT and route.user_limit is None]
-    assert {route.path.removeprefix(INTERNAL_PREFIX) for route in exempt} == {"/health", "/ready", "/metrics"}
+def test_only_health_ready_metrics_and_the_log_are_exempt_from_limits() -> None:
+    exempt = {route.path for route in ROUTES if route.limit == EXEMPT and route.user_limit is None}
+    log = {path for path in exempt if path.startswith("/log/")}
+    assert {path.removeprefix(INTERNAL_PREFIX) for path in exempt - log} == {"/health", "/ready", "/metrics"}
+    assert log == {"/log/checkpoint", "/log/key", "/log/tile/{tile:path}"}
 
 
 def test_limits_for_each_user_alone_need_a_user() -> None:

@@ -30,6 +30,7 @@ PRODUCTION = {
     "API_URL": "https://api.example.com",
     "FRONTEND_URL": "https://www.example.com",
     "CORS_ORIGINS": "https://www.example.com",
+    "LOG_KEY_FILE": "/run/secrets/log.pem",
 }
 
 
@@ -82,6 +83,13 @@ def problems_of(environment: pytest.MonkeyPatch, **variables: str) -> list[str]:
         ("TRUSTED_PROXIES", "10.0.0.0/8,10.0.0.x", "'10.0.0.x' is not a network, as in 10.0.0.0/8 or ::1/128"),
         ("RATE_LIMITS", "GET /x=1,GET /y", "'GET /y' is not METHOD /path=number"),
         ("CORS_ORIGINS", "tradestream.io", "'tradestream.io' is not an origin"),
+        ("LOG_ORIGIN", "a+b", "'a+b' is not a name without spaces and plus signs, as in example.com/log, or nothing"),
+        ("LOG_FORMER_KEYS", "name", "'name' is not a public key, as in name+id+key"),
+        (
+            "WITNESSES",
+            "https://witness.example",
+            "'https://witness.example' is not an address and a public key, as in https://witness.example name+id+key",
+        ),
     ],
 )
 def test_a_fault_says_what_was_given_and_what_is_expected(
@@ -96,7 +104,7 @@ def test_invalid_and_contradictory_values_are_reported_together(environment: pyt
     )
     assert [each.partition(":")[0] for each in problems] == [
         *("PORT", "WORKERS", "JWT_SECRET", "DATABASE_URL", "REDIS_URL", "MARKET_DATA", "PASSWORD_PEPPER"),
-        *("RESEND_API_KEY", "API_URL", "FRONTEND_URL", "CORS_ORIGINS"),
+        *("LOG_KEY_FILE", "RESEND_API_KEY", "API_URL", "FRONTEND_URL", "CORS_ORIGINS"),
     ]
 
 
@@ -164,6 +172,7 @@ def test_production_starts_with_settings_that_are_fit_for_it(environment: pytest
         ("JWT_SECRET", STRONG[:31], "JWT_SECRET: shorter than 32 bytes"),
         ("PASSWORD_PEPPER", "tradestream.password.v1", "PASSWORD_PEPPER: production needs one of its own"),
         ("PASSWORD_PEPPER", "passwordpasswordpassword", "PASSWORD_PEPPER: can be guessed"),
+        ("LOG_KEY_FILE", "", "LOG_KEY_FILE: production needs a key of its own; `openssl genpkey"),
         ("RESEND_API_KEY", "", "RESEND_API_KEY: without it e-mails stay in a folder"),
         ("OANDA_BASE_URL", "http://oanda.example.com", "OANDA_BASE_URL: 'http://oanda.example.com' is not https"),
         ("ALPACA_BASE_URL", "http://x.example.com", "ALPACA_BASE_URL: 'http://x.example.com' is not https"),
