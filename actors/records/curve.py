@@ -1,60 +1,44 @@
 """Mark a provider's positions day by day: the daily return, the equity that compounds it, and the bets it consists of.
 
-A `Book` is everything that the next day depends on; `close_day` and `apply` are the whole of its rules. What was kept
-day by day and what is computed anew from the log are the same digits, because both are this fold over the same events.
+A `Book` is everything that the next day depends on; `Accounting` is the whole of its rules. What was kept day by day
+and what is computed anew from the log are the same digits, because both are this fold over the same events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime
-from decimal import Decimal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Context, Decimal
+from typing import Final
 
+from actors.records.book import (
+    Bet,
+    Bets,
+    Book,
+    Instrument,
+    MarkedPosition,
+    Marks,
+    PositionId,
+    RecentClose,
+    UnitChange,
+)
 from actors.records.returns import UNIT, cost_of, return_of, rounded, times
 from schemas._vocabulary import Side
 
-Instrument = tuple[str, str]
-"""Asset type and canonical instrument."""
+RECENT: Final = timedelta(minutes=1)
+"""A signal can be retracted for 10 s from its receipt: its retraction stands in the log before any signal of its
+provider that was received a minute later."""
 
-Marks = Mapping[Instrument, Decimal]
-"""The mid of each instrument at one moment. One that is missing leaves its positions at their last value."""
-
-
-@dataclass(slots=True)
-class MarkedPosition:
-    """An open position: one unit of notional value at entry, of which `open_part` is left.
-
-    `value` is the return of a whole unit at the end of the last day, `accrued` what that made of the provider's equity,
-    `realised` what its legs returned and `costs` what its trades cost, all in units of 1e-12.
-    """
-
-    id: int
-    instrument: Instrument
-    side: Side
-    entry: Decimal
-    opened_at: datetime
-    open_part: int = UNIT
-    value: int = 0
-    accrued: int = 0
-    realised: int = 0
-    costs: int = 0
-
-    def value_at(self, marks: Marks) -> int:
-        """Return what a whole unit returns at its instrument's mark."""
-        mark = marks.get(self.instrument)
-        return self.value if mark is None else return_of(self.instrument[0], self.side, self.entry, mark)
-
-    def result_at(self, marks: Marks) -> int:
-        """Return the result of the position: its legs, what is open at the mark, less costs."""
-        return self.realised + times(self.open_part, self.value_at(marks)) - self.costs
+_EXACTLY: Final = Context(prec=60)
+"""So many digits that only a quotient without an end is rounded, half to even."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A position was opened at the price of its record."""
 
-    position_id: int
+    position_id: PositionId
     instrument: Instrument
     side: Side
     entry: Decimal
@@ -65,53 +49,37 @@ class Opened:
 class Left:
     """A part of a position was closed, by a signal or an end. `part` is in units of 1e-12 of the whole position."""
 
-    position_id: int
+    position_id: PositionId
     part: int
     exit_price: Decimal
     at: datetime
+    closed_by: PositionId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """The signal of a close was retracted: what it closed is open again."""
+
+    closed_by: PositionId
 
 
 @dataclass(frozen=True, slots=True)
 class Voided:
     """A position counts as if it had never been: its signal was retracted, or its market resolved to nothing."""
 
-    position_id: int
+    position_id: PositionId
 
 
-Event = Opened | Left | Voided
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """Each share became `new` for `old`."""
+
+    instrument: Instrument
+    new: int
+    old: int
 
 
-@dataclass(slots=True)
-class Bet:
-    """Positions on one instrument whose lives overlap, as long as one of them is open: they count as one.
-
-    `result_sum` is that of those that are closed, in units of 1e-12.
-    """
-
-    count: int = 0
-    open_count: int = 0
-    result_sum: int = 0
-
-
-@dataclass(slots=True)
-class Bets:
-    """The closed bets of a provider. Sums are in units of 1e-12."""
-
-    count: int = 0
-    wins: int = 0
-    losses: int = 0
-    gain_sum: int = 0
-    loss_sum: int = 0  # ≤ 0
-
-    def add(self, result: int) -> None:
-        """Count one bet by its result."""
-        self.count += 1
-        if result > 0:
-            self.wins += 1
-            self.gain_sum += result
-        elif result < 0:
-            self.losses += 1
-            self.loss_sum += result
+Event = Opened | Left | Reopened | Voided | Divided
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,28 +95,6 @@ class DayResult:
     drawdown: int
 
 
-@dataclass(slots=True)
-class Book:
-    """A provider's open positions, its equity, and the sums from which the figures of its record follow."""
-
-    positions: dict[int, MarkedPosition] = field(default_factory=dict)
-    bets: dict[Instrument, Bet] = field(default_factory=dict)
-    closed: Bets = field(default_factory=Bets)
-    peak_units: int = 0  # the greatest number of units that was open at once, up to the last day
-    equity: int = UNIT
-    highest: int = UNIT
-    deepest: int = 0  # the largest drawdown so far
-    days: int = 0  # with exposure
-    day_sum: int = 0
-    day_square_sum: int = 0
-    first_day: date | None = None
-
-    @property
-    def is_ruined(self) -> bool:
-        """Return whether nothing is left."""
-        return self.equity == 0
-
-
 def close_day(
     book: Book, day: date, events: Iterable[Event], marks: Marks, cost_bps: Mapping[str, Decimal]
 ) -> DayResult:
@@ -156,128 +102,235 @@ def close_day(
 
     `events` are those that stand in the log before the mark of the day's end and after that of the day before.
     """
-    events = [*events]
-    work = _Day(book, cost_bps)
-    for event in _without_taken_back(book, events):
+    work = Accounting(book, cost_bps)
+    for event in events:
         work.apply(event)
-    work.mark(marks)
-    return work.finish(day)
+    return work.end_day(day, marks)
 
 
-def _without_taken_back(book: Book, events: Sequence[Event]) -> Iterable[Event]:
-    """Leave out positions that were opened and voided on the same day."""
-    voided = {event.position_id for event in events if isinstance(event, Voided)} - book.positions.keys()
-    return (event for event in events if event.position_id not in voided)
-
-
-class _Day:
-    """One day of a book that is being closed. `gain` is the sum of its units' changes in value less costs."""
+class Accounting:
+    """Applies events and days to a book, in their order."""
 
     def __init__(self, book: Book, cost_bps: Mapping[str, Decimal]) -> None:
-        self._book = book
+        self.book = book
         self._cost_bps = cost_bps
-        self._had_exposure = bool(book.positions)
-        self._gain = 0
-        self._units = sum(position.open_part for position in book.positions.values())
-        self._peak = max(book.peak_units, self._units)
 
     def apply(self, event: Event) -> None:
-        """Apply one event in its order."""
-        self._had_exposure = True
-        if isinstance(event, Opened):
-            self._open(event)
-            return
-        position = self._book.positions.get(event.position_id)
-        if position is None:  # ended before: what comes later for it changes nothing
-            return
-        if isinstance(event, Left):
-            self._leave(position, event)
-        else:
-            self._void(position)
+        """Apply one event. What is about a position that has ended changes nothing."""
+        match event:
+            case Opened():
+                self._open(event)
+            case Left():
+                if position := self.book.positions.get(event.position_id):
+                    self._leave(position, event)
+            case Reopened():
+                self._reopen(event.closed_by)
+            case Voided():
+                self._void(event.position_id)
+            case Divided():
+                for position in self.book.positions.values():
+                    if position.instrument == event.instrument:
+                        position.entry = divided(position.entry, event.new, event.old)
 
-    def mark(self, marks: Marks) -> None:
-        """Value every open unit at its mark."""
-        self._marked = {}
-        for position in self._book.positions.values():
-            value = position.value_at(marks)
-            gained = times(position.open_part, value - position.value)
-            self._marked[position.id] = gained
-            self._gain += gained
-            position.value = value
-
-    def finish(self, day: date) -> DayResult:
-        """Compound the day's result into the equity."""
-        book = self._book
-        if not self._had_exposure:
+    def end_day(self, day: date, marks: Marks) -> DayResult:
+        """Value every open unit at its mark, and compound the day's result into the equity."""
+        book = self.book
+        gained = self._mark(marks)
+        gain, book.gain = book.gain, 0
+        exposed, book.exposed = book.exposed, len(book.positions)
+        book.peak_before = book.peak_units  # what a day was divided by stays
+        for recent in book.closes.values():
+            recent.position.is_new = False
+        if not exposed:
             return DayResult(day, None, book.equity, book.equity - UNIT, 0, 0, _drawdown(book))
-        before, book.peak_units = book.equity, self._peak
-        result = self._share(self._gain)
+        before = book.equity
+        result = self._share(gain)
         book.equity = max(before + times(before, result), 0)
         book.highest = max(book.highest, book.equity)
         book.deepest = max(book.deepest, _drawdown(book))
+        book.worst_day = result if book.worst_day is None else min(book.worst_day, result)
         book.days += 1
         book.day_sum += result
         book.day_square_sum += result * result
         book.first_day = book.first_day or day
         open_result = 0
-        for position in book.positions.values():
-            position.accrued += times(before, self._share(self._marked[position.id]))
+        for position, each in zip(book.positions.values(), gained, strict=True):
+            position.accrued += times(before, self._share(each))
             open_result += position.accrued
-        exposure = self._share(self._units)
         realised = book.equity - UNIT - open_result
-        return DayResult(day, result, book.equity, realised, open_result, exposure, _drawdown(book))
+        return DayResult(day, result, book.equity, realised, open_result, self._share(book.units), _drawdown(book))
+
+    def _mark(self, marks: Marks) -> list[int]:
+        """Value the open units; return what each position gained."""
+        book, gained = self.book, []
+        book.stale = 0
+        for position in book.positions.values():
+            book.stale += position.instrument not in marks
+            value = position.value_at(marks)
+            gained.append(times(position.open_part, value - position.value))
+            position.value, position.is_new = value, False
+        book.gain += sum(gained)
+        return gained
 
     def _share(self, amount: int) -> int:
-        return rounded(amount * UNIT, self._peak) if self._peak else 0
+        return rounded(amount * UNIT, self.book.peak_units) if self.book.peak_units else 0
 
     def _open(self, event: Opened) -> None:
+        book = self.book
         position = MarkedPosition(event.position_id, event.instrument, event.side, event.entry, event.at)
-        self._book.positions[position.id] = position
-        bet = self._book.bets.setdefault(position.instrument, Bet())
+        book.positions[position.id] = position
+        bet = book.bets.setdefault(position.instrument, Bet())
         bet.count += 1
         bet.open_count += 1
         self._pay(position, UNIT)
-        self._units += UNIT
-        self._peak = max(self._peak, self._units)
+        book.opened += 1
+        book.exposed += 1
+        self._change(UnitChange(event.at, position.id, UNIT, None))
+
+    def _change(self, change: UnitChange) -> None:
+        book = self.book
+        book.changes.append(change)
+        book.units += change.part
+        book.peak_units = max(book.peak_units, book.units)
+
+    def _take_back(self, changes: Iterable[UnitChange]) -> None:
+        """Count the units as if these changes had never been."""
+        book, gone = self.book, {id(each) for each in changes}
+        book.changes = [each for each in book.changes if id(each) not in gone]
+        book.units, book.peak_units = book.units_before, book.peak_before
+        for each in book.changes:
+            book.units += each.part
+            book.peak_units = max(book.peak_units, book.units)
 
     def _leave(self, position: MarkedPosition, event: Left) -> None:
-        part = min(event.part, position.open_part)
+        book = self.book
+        part, accrued = min(event.part, position.open_part), position.accrued
         left = return_of(position.instrument[0], position.side, position.entry, event.exit_price)
-        self._gain += times(part, left - position.value)
-        position.realised += times(part, left)
-        self._pay(position, part)
+        gain, realised = times(part, left - position.value), times(part, left)
+        book.gain += gain
+        position.realised += realised
+        cost = self._pay(position, part)
         self._reduce(position, part)
+        self._change(UnitChange(event.at, position.id, -part, event.closed_by))
+        if event.closed_by is not None:
+            taken = accrued - position.accrued
+            book.closes[event.closed_by] = RecentClose(
+                event.at, position, part, position.value, gain, realised, cost, taken
+            )
         if not position.open_part:
-            self._end(position, position.realised - position.costs)
+            self._end(position, event.at)
 
-    def _void(self, position: MarkedPosition) -> None:
-        """Take back what earlier days counted."""
-        self._gain -= position.realised + times(position.open_part, position.value) - position.costs
+    def _reopen(self, closed_by: PositionId) -> None:
+        book = self.book
+        recent = book.closes.get(closed_by)
+        if recent is None:
+            return
+        position = recent.position
+        if position.id not in book.positions:
+            self._revive(position)
+        del book.closes[closed_by]
+        book.gain -= recent.gain - recent.cost - times(recent.part, position.value - recent.value)
+        position.realised -= recent.realised
+        position.costs -= recent.cost
+        position.accrued += recent.accrued
+        position.open_part += recent.part
+        self._take_back(each for each in book.changes if each.closed_by == closed_by)
+
+    def _revive(self, position: MarkedPosition) -> None:
+        """Put an ended position back, and its bet, which may have ended, too."""
+        book = self.book
+        book.positions[position.id] = position
+        book.exposed += not position.is_new
+        self._count_holding(position, -1)
+        position.ended_at = None
+        bet = book.bets.setdefault(position.instrument, Bet())
+        ended = self._last_close(position.instrument)
+        if ended is not None and ended.bet is not None:
+            finished, ended.bet = ended.bet, None
+            book.closed.add(rounded(finished.result_sum, finished.count), -1)
+            bet.count += finished.count
+            bet.result_sum += finished.result_sum
+        bet.open_count += 1
+        bet.result_sum -= position.realised - position.costs
+
+    def _last_close(self, instrument: Instrument) -> RecentClose | None:
+        """Return the last close on an instrument that may be retracted: it has the bet that ended since then."""
+        found = (each for each in reversed(self.book.closes.values()) if each.position.instrument == instrument)
+        return next(found, None)
+
+    def _void(self, position_id: PositionId) -> None:
+        """Take back what a position has counted, on earlier days too."""
+        book = self.book
+        for closed_by in [key for key, recent in book.closes.items() if recent.position.id == position_id][::-1]:
+            self._reopen(closed_by)
+        position = book.positions.get(position_id)
+        if position is None:
+            return
+        book.gain -= position.realised + times(position.open_part, position.value) - position.costs
+        book.opened -= 1
+        book.exposed -= position.is_new
+        mine = [each for each in book.changes if each.position_id == position_id]
+        if any(each.part > 0 for each in mine):
+            self._take_back(mine)
+        else:
+            self._change(UnitChange(position.opened_at, position_id, -position.open_part, None))
         self._reduce(position, position.open_part)
-        self._book.bets[position.instrument].count -= 1
-        self._end(position, 0)
+        book.bets[position.instrument].count -= 1
+        self._end(position, None)
 
-    def _pay(self, position: MarkedPosition, part: int) -> None:
+    def _pay(self, position: MarkedPosition, part: int) -> int:
         cost = cost_of(self._cost_bps, position.instrument[0], part)
         position.costs += cost
-        self._gain -= cost
+        self.book.gain -= cost
+        return cost
 
     def _reduce(self, position: MarkedPosition, part: int) -> None:
         rest = position.open_part - part
         position.accrued = rounded(position.accrued * rest, position.open_part)
         position.open_part = rest
-        self._units -= part
 
-    def _end(self, position: MarkedPosition, result: int) -> None:
-        book = self._book
+    def _end(self, position: MarkedPosition, at: datetime | None) -> None:
+        """End a position, a voided one without a time, and its bet with the last of its positions."""
+        book = self.book
         del book.positions[position.id]
         bet = book.bets[position.instrument]
         bet.open_count -= 1
-        bet.result_sum += result
-        if not bet.open_count:
-            del book.bets[position.instrument]
-            if bet.count:
-                book.closed.add(rounded(bet.result_sum, bet.count))
+        if at is not None:
+            bet.result_sum += position.realised - position.costs
+            position.ended_at = at
+            self._count_holding(position, 1)
+        if bet.open_count:
+            return
+        del book.bets[position.instrument]
+        if not bet.count:
+            return
+        book.closed.add(rounded(bet.result_sum, bet.count))
+        recent = self._last_close(position.instrument)
+        if recent is not None and recent.bet is None:
+            recent.bet = bet
+
+    def _count_holding(self, position: MarkedPosition, times_counted: int) -> None:
+        holding, ended_at = self.book.holding, position.ended_at or position.opened_at
+        seconds = three_digits(max(int((ended_at - position.opened_at).total_seconds()), 0))
+        holding[seconds] = holding.get(seconds, 0) + times_counted
+        if not holding[seconds]:
+            del holding[seconds]
+
+    def advance(self, at: datetime) -> None:
+        """Forget what can no longer be retracted, now that a signal was received at this time."""
+        book = self.book
+        if book.newest is not None and at <= book.newest:
+            return
+        book.newest, until = at, at - RECENT
+        while book.closes and next(iter(book.closes.values())).at < until:
+            del book.closes[next(iter(book.closes))]
+        while book.unverified_openings and next(iter(book.unverified_openings.values())) < until:
+            del book.unverified_openings[next(iter(book.unverified_openings))]
+        past = next((place for place, each in enumerate(book.changes) if each.at >= until), len(book.changes))
+        for each in book.changes[:past]:
+            book.units_before += each.part
+            book.peak_before = max(book.peak_before, book.units_before)
+        del book.changes[:past]
 
 
 def with_open_bets(book: Book, marks: Marks) -> Bets:
@@ -290,6 +343,17 @@ def with_open_bets(book: Book, marks: Marks) -> Bets:
     for instrument, bet in book.bets.items():
         bets.add(rounded(sums[instrument], bet.count))
     return bets
+
+
+def divided(price: Decimal, new: int, old: int) -> Decimal:
+    """Return a price from before a split as one of today's shares."""
+    return _EXACTLY.divide(_EXACTLY.multiply(price, old), new)
+
+
+def three_digits(seconds: int) -> int:
+    """Return the seconds rounded down to three digits: what a median of many is counted in."""
+    unit: int = 10 ** max(len(str(seconds)) - 3, 0)
+    return seconds // unit * unit
 
 
 def _drawdown(book: Book) -> int:

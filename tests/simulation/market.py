@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.records.curve import Instrument, Marks
+from actors.records.book import Instrument, Marks
 from actors.records.returns import Touch
 
 HOURS = 24

@@ -10,7 +10,8 @@ from decimal import Decimal
 
 import numpy as np
 
-from actors.records.curve import Book, Event, Left, Opened, Voided, close_day, with_open_bets
+from actors.records.book import Book
+from actors.records.curve import Event, Left, Opened, Voided, close_day, with_open_bets
 from actors.records.gates import Track, missing_gates
 from actors.records.returns import UNIT, buys, record_price
 from actors.records.skill import Skill, assess

@@ -11,7 +11,8 @@ from fractions import Fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.records.curve import Bets, Book, Event, Left, Opened, Voided, close_day, with_open_bets
+from actors.records.book import Bets, Book
+from actors.records.curve import Divided, Event, Left, Opened, Reopened, Voided, close_day, with_open_bets
 from actors.records.returns import UNIT
 from schemas._vocabulary import Side
 
@@ -26,8 +27,8 @@ def opened(number: int, entry: int, side: Side = "long", instrument: tuple[str, 
     return Opened(number, instrument, side, Decimal(entry), AT)
 
 
-def left(number: int, price: int, part: int = UNIT) -> Left:
-    return Left(number, part, Decimal(price), AT)
+def left(number: int, price: int, part: int = UNIT, closed_by: int | None = None) -> Left:
+    return Left(number, part, Decimal(price), AT, closed_by)
 
 
 def test_a_loss_counts_whether_it_is_closed_or_not() -> None:
@@ -116,92 +117,155 @@ def test_an_end_of_what_has_ended_changes_nothing() -> None:
     assert book.equity == UNIT * 9 // 10
 
 
+def test_a_close_that_is_retracted_had_not_been_said_on_whatever_day() -> None:
+    for day_of_retraction in (0, 1):
+        book, without = Book(), Book()
+        said = [opened(1, 100), opened(2, 100), left(1, 120, closed_by=9)]
+        days: list[list[Event]] = [[*said], []]
+        days[day_of_retraction].append(Reopened(9))
+        for index, events in enumerate(days):
+            close_day(book, DAY + timedelta(index), events, {BTC: Decimal(110 - 20 * index)}, COSTS)
+            close_day(
+                without, DAY + timedelta(index), said[:2] if not index else [], {BTC: Decimal(110 - 20 * index)}, COSTS
+            )
+        assert (book.bets, book.closed, book.peak_units, book.units) == (
+            without.bets,
+            without.closed,
+            2 * UNIT,
+            2 * UNIT,
+        )
+        assert sum(each.realised - each.costs + each.value for each in book.positions.values()) == sum(
+            each.realised - each.costs + each.value for each in without.positions.values()
+        )
+        if day_of_retraction == 0:
+            assert book.equity == without.equity
+
+
+def test_an_end_of_many_legs_is_one_bet_and_a_retracted_leg_of_it_revives_it() -> None:
+    book = Book()
+    legs = [left(1, 120, UNIT // 2, 8), left(1, 80, UNIT // 2, 9)]
+    close_day(book, DAY, [opened(1, 100), *legs], {}, FREE)
+    assert (book.closed, book.holding) == (Bets(1), {0: 1})
+    close_day(book, DAY + timedelta(1), [Reopened(8)], {BTC: Decimal(100)}, FREE)
+    assert (book.closed, book.holding, book.units) == (Bets(), {}, UNIT // 2)
+    assert book.positions[1].realised == -UNIT // 10
+    close_day(book, DAY + timedelta(2), [left(1, 100, UNIT // 2)], {}, FREE)
+    assert book.closed == Bets(1, 0, 1, 0, -UNIT // 10)
+
+
+def test_a_split_changes_no_return() -> None:
+    book = Book()
+    apple = ("stock", "AAPL")
+    free = {"stock": Decimal(0)}
+    close_day(book, DAY, [opened(1, 100, instrument=apple)], {apple: Decimal(110)}, free)
+    day = close_day(book, DAY + timedelta(1), [Divided(apple, 4, 1)], {apple: Decimal("27.5")}, free)
+    assert (day.result, book.positions[1].entry) == (0, Decimal(25))
+
+
 Step = tuple[str, int, int, int]
 """What happens, to which position, at which price, and to how many quarters of it."""
 
 EVENTS = st.lists(
-    st.tuples(st.sampled_from(["open", "leave", "void"]), st.integers(0, 4), st.integers(1, 300), st.integers(1, 4)),
+    st.tuples(
+        st.sampled_from(["open", "leave", "leave", "void", "reopen"]),
+        st.integers(0, 4),
+        st.integers(1, 300),
+        st.integers(1, 4),
+    ),
     max_size=6,
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(days=st.lists(st.tuples(EVENTS, st.integers(1, 300), st.integers(1, 300)), min_size=1, max_size=6))
 def test_a_random_history_is_what_fractions_say(
     days: Sequence[tuple[list[tuple[str, int, int, int]], int, int]],
 ) -> None:
-    """The plain computation keeps every unit's cash flows and values all of them each evening."""
+    """The plain computation goes through the whole history anew each evening, without what was taken back."""
     book, plain = Book(), Plain()
     number = 0
+    closes: list[int] = []
     for index, (steps, btc, eth) in enumerate(days):
         events: list[Event] = []
-        alive = set(book.positions)
+        alive = set(plain.units) | {each.position_id for each in plain.history if isinstance(each, Opened)}
+        alive -= plain.voided
         for kind, which, price, part in steps:
+            number += 1
             if kind == "open":
-                number += 1
                 alive.add(number)
                 events.append(opened(number, price, "long" if price % 2 else "short", ETH if which % 2 else BTC))
+            elif kind == "reopen" and closes:
+                events.append(Reopened(closes.pop(which % len(closes))))
             elif alive:
                 chosen = sorted(alive)[which % len(alive)]
-                events.append(
-                    Voided(chosen) if kind == "void" and price < 60 else left(chosen, price, UNIT * part // 4)
-                )
-                if isinstance(events[-1], Voided):
+                if kind == "void" and price < 90:
+                    events.append(Voided(chosen))
                     alive.discard(chosen)
+                else:
+                    events.append(left(chosen, price, UNIT * part // 4, number))
+                    closes.append(number)
         marks = {BTC: Decimal(btc), ETH: Decimal(eth)}
         day = close_day(book, DAY + timedelta(index), events, marks, COSTS)
         expected = plain.close(events, marks)
-        assert (day.result is None) == (expected is None)
-        if expected is not None and day.result is not None:
+        if day.result is None:
+            assert expected == 0
+        else:
             assert abs(Fraction(day.result, UNIT) - expected) < Fraction(1, 10**9)
             assert UNIT + day.realised + day.open_result == day.equity
             assert 0 <= day.drawdown <= UNIT
+        assert book.units == sum(position.open_part for position in book.positions.values())
+        assert set(book.positions) == set(plain.units)
+        bets = [with_open_bets(book, marks)]
+        assert sum(each.count for each in bets) == book.closed.count + len(book.bets)
 
 
 class Plain:
     """The same rules, written without any running total."""
 
     def __init__(self) -> None:
-        self.units: dict[int, tuple[Opened, Fraction]] = {}
-        self.worth: dict[int, Fraction] = {}  # of each unit ever: what it has made so far, at the last evening
-        self.made: dict[int, Fraction] = {}  # by legs, less costs
-        self.peak = Fraction(0)
+        self.history: list[Event] = []
+        self.voided: set[object] = set()
+        self.taken_back: set[object] = set()
+        self.parts: dict[object, Fraction] = {}  # that the closes took
+        self.units: dict[object, tuple[Opened, Fraction]] = {}
+        self.peak = Fraction(0)  # up to the last evening
+        self.counted = Fraction(0)  # what all units had made at the last evening
 
-    def close(self, events: Sequence[Event], marks: dict[tuple[str, str], Decimal]) -> Fraction | None:
-        if not events and not self.units:
-            return None
-        yesterday = sum(self.worth.values())
-        voided = {e.position_id for e in events if isinstance(e, Voided)} - self.units.keys()
-        events = [e for e in events if e.position_id not in voided]
-        if not events and not self.units:
-            return None
-        self._peak()
+    def close(self, events: Sequence[Event], marks: dict[tuple[str, str], Decimal]) -> Fraction:
+        made, peak = self._replay()
         for event in events:
-            if isinstance(event, Opened):
+            self.history.append(event)
+            if isinstance(event, Voided):
+                self.voided.add(event.position_id)
+            elif isinstance(event, Reopened):
+                self.taken_back.add(event.closed_by)
+            elif isinstance(event, Left):
+                open_part = self.units[event.position_id][1] if event.position_id in self.units else Fraction(0)
+                self.parts[event.closed_by] = min(Fraction(event.part, UNIT), open_part)
+            made, peak = self._replay()
+        worth = made + sum(part * self._gain(unit, marks[unit.instrument]) for unit, part in self.units.values())
+        gain, self.counted, self.peak = worth - self.counted, worth, peak
+        return gain / peak if peak else gain
+
+    def _replay(self) -> tuple[Fraction, Fraction]:
+        self.units, made, peak = {}, Fraction(0), self.peak
+        for event in self.history:
+            if isinstance(event, Opened) and event.position_id not in self.voided:
                 self.units[event.position_id] = event, Fraction(1)
-                self.made[event.position_id] = -Fraction(1, 1000)
-            elif event.position_id in self.units:
-                self._end(event)
-            self._peak()
-        self.worth = dict(self.made)
-        for key, (unit, part) in self.units.items():
-            self.worth[key] += part * self._gain(unit, marks[unit.instrument])
-        today = sum(self.worth.values())
-        return (today - yesterday) / self.peak if self.peak else Fraction(0)
+                made -= Fraction(1, 1000)
+            elif isinstance(event, Left) and event.closed_by not in self.taken_back:
+                made += self._leave(event)
+            peak = max(peak, sum((part for _, part in self.units.values()), Fraction(0)))
+        return made, peak
 
-    def _end(self, event: Event) -> None:
+    def _leave(self, event: Left) -> Fraction:
+        if event.position_id not in self.units or not (taken := self.parts[event.closed_by]):
+            return Fraction(0)
         unit, part = self.units[event.position_id]
-        if isinstance(event, Left):
-            taken = min(Fraction(event.part, UNIT), part)
-            self.made[event.position_id] += taken * (self._gain(unit, event.exit_price) - Fraction(1, 1000))
-            self.units[event.position_id] = unit, part - taken
-        if isinstance(event, Voided) or self.units[event.position_id][1] == 0:
+        self.units[event.position_id] = unit, part - taken
+        if part == taken:
             del self.units[event.position_id]
-        if isinstance(event, Voided):
-            self.made[event.position_id] = Fraction(0)
-
-    def _peak(self) -> None:
-        self.peak = max(self.peak, sum((part for _, part in self.units.values()), Fraction(0)))
+        return taken * (self._gain(unit, event.exit_price) - Fraction(1, 1000))
 
     @staticmethod
     def _gain(unit: Opened, price: Decimal) -> Fraction:
