@@ -153,6 +153,13 @@ class Settings:
     frontend_url: str = _setting("http://localhost:3000", check=WEB_URL, help="where browsers are sent on to")
     cors_origins: tuple[str, ...] = _setting(_ORIGINS)
 
+    # Records
+    splits_file: Path | None = _setting(
+        None,
+        help="corporate splits, a line each of `date,asset_type,symbol,new,old` or a JSON object of those: "
+        "`2026-06-08,stock,NVDA,10,1`; read again when it changes",
+    )
+
     # The public log
     log_key_file: Path | None = _setting(
         None,

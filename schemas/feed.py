@@ -15,6 +15,8 @@ from config.values import Value
 
 FEED_CHANNEL = "tradestream:feed"
 DECISIONS_CHANNEL = "tradestream:decisions"
+LOG_CHANNEL = "tradestream:log"
+"""Announces, without content, that the log of records has grown."""
 
 
 class FeedSignal(Value):

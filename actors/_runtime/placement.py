@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from actors._runtime.ref import MailboxLimits
 from config.settings import ConfigurationError
 
-TOGETHER = "lens=lens/intake+lens/enrich+lens/evaluate+lens/publish core=providers+users+leaderboards+ingest@1"
+TOGETHER = "lens=lens/intake+lens/enrich+lens/evaluate+lens/publish core=providers+users+leaderboards+ingest+ledger@1"
 """The groups that `together` stands for: a process for each lane of the pipeline, and one for all else."""
 
 

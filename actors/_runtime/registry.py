@@ -21,6 +21,7 @@ from actors._runtime.runtime import NAMESPACE, Stats, remote_runtime
 from actors._runtime.transport import BytesTransport, Transport, Undelivered
 from actors.ingest import INGEST
 from actors.leaderboards.messages import LEADERBOARDS
+from actors.ledger.messages import LEDGER
 from actors.lens.messages import ENRICH, EVALUATE, INTAKE, PUBLISH
 from actors.providers.messages import PROVIDERS
 from actors.users.messages import USERS
@@ -45,6 +46,7 @@ SPECS: tuple[ActorSpec, ...] = (
     ActorSpec(EVALUATE, "actors.lens.evaluate:Evaluate"),
     ActorSpec(PUBLISH, "actors.lens.publish:Publish"),
     ActorSpec(INGEST, "actors.ingest.ingest:Ingest"),
+    ActorSpec(LEDGER, "actors.ledger.ledger:LogOwner"),
     ActorSpec(LEADERBOARDS, "actors.leaderboards.leaderboards:Leaderboards"),
     ActorSpec(USERS, "actors.users.users:Users", shards=2),
     ActorSpec(PROVIDERS, "actors.providers.providers:Providers", shards=2),

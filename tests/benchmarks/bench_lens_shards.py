@@ -38,7 +38,7 @@ from tests.support.services import Server
 GROWTH = 1.7
 PERIOD_SECONDS = 0.25
 PLACEMENT = (
-    "intake=lens/intake@1 lane=lens/enrich+lens/evaluate+lens/publish rest=providers+users+leaderboards+ingest@1"
+    "intake=lens/intake@1 lane=lens/enrich+lens/evaluate+lens/publish rest=providers+users+leaderboards+ingest+ledger@1"
 )
 SOURCES = 2_000  # so many that each lane gets its part
 

@@ -19,7 +19,7 @@ def names(processes: tuple[ActorProcess, ...]) -> list[str]:
 def test_placement_together_has_a_process_for_the_pipeline_and_one_for_all_else() -> None:
     assert names(place(SPECS, "together")) == [
         "lens/intake+lens/enrich+lens/evaluate+lens/publish",
-        "providers/0+providers/1+users/0+users/1+leaderboards+ingest",
+        "providers/0+providers/1+users/0+users/1+leaderboards+ingest+ledger",
     ]
     assert [process.title for process in place(SPECS, "together")] == ["Lens", "Core"]
 
