@@ -71,7 +71,8 @@ async def insert_runs(conn: Connection, rows: Sequence[RunRow]) -> None:
 
 EVENTS = """
 SELECT e.event_id, e.event_type, e.signal_direction, e.symbol, e.entry_price, e.size, e.liquidation_price, e.ts_utc,
-       e.source, e.asset_type, e.received_at, n.enriched_at, n.document
+       e.source, e.asset_type, e.received_at, e.order_type AS "order", e.take_profit, e.stop_loss, e.valid_until,
+       e.close_fraction, n.enriched_at, n.document
 FROM lens_events e LEFT JOIN lens_enriched n USING (event_id)
 WHERE e.event_id = ANY ($1::uuid[])
 """

@@ -8,6 +8,7 @@ import os
 from actors.lens.messages import PUBLISH, BackfilledSignal, PublishBackfill
 from actors.lens.model import RawSignal, Score
 from config.documents import Loaded
+from db._orders import OrderTerms
 from handlers._http.base import GatewayHandler
 from handlers._http.endpoint import endpoint
 from schemas.backfill import BackfillResult, BackfillSignals, DemoServer
@@ -49,4 +50,5 @@ def _past(document: Loaded) -> BackfilledSignal:
     published_at = document["published_at"]
     signal = RawSignal.from_dict(document | {"event_id": document["id"], "ts_utc": published_at})
     score = Score.from_dict(document["score"])
-    return BackfilledSignal(signal, score, document["entry_price"], document["size"], published_at)
+    terms = OrderTerms(**{name: document.get(name) for name in OrderTerms.__struct_fields__})
+    return BackfilledSignal(signal, score, document["entry_price"], document["size"], published_at, terms)

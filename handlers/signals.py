@@ -224,7 +224,7 @@ class AllSignals(AccountHandler):
     )
     async def post(self, body: Loaded) -> object:
         """Answers once Lens has stored it; it is then enriched, judged, scored and published as the caller's."""
-        return await hand_in(self, {**body, "source": str(self.user_id), "ts_utc": None, "liquidation_price": None})
+        return await hand_in(self, {**body, "source": str(self.user_id), "ts_utc": None})
 
 
 class OneSignal(GatewayHandler):

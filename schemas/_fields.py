@@ -206,10 +206,15 @@ class AnyCase(Reading[str], Choice):
 
 
 class Price(AsItIs[Decimal], Reading[Decimal], fields.Decimal):
-    """A decimal greater than 0 that a Postgres `numeric` holds: money, a price, a size.
+    """A decimal greater than 0, or with `zero` at least 0, that a Postgres `numeric` holds: money, a price, a size.
 
     Exact to its 18th decimal place, half to even there: programs write floats with all their digits.
     """
+
+    def __init__(self, *, zero: bool = False, most: int | None = None, **options: Unpack[FieldOptions]) -> None:
+        super().__init__(**options)
+        self.zero = zero
+        self.most = most
 
     def read(self, value: object) -> Decimal:
         number = _number(value)
@@ -221,10 +226,12 @@ class Price(AsItIs[Decimal], Reading[Decimal], fields.Decimal):
             assert isinstance(exponent, int)  # finite: _number let it through
             if exponent < -PRICE_DECIMALS and number.adjusted() < PRICE_DIGITS:
                 number = number.quantize(_FINEST, ROUND_HALF_EVEN, _EXACT)
-        if number <= 0:
+        if number < 0 or (number == 0 and not self.zero):
             raise ValidationError("must be greater than 0")
         if number.adjusted() >= PRICE_DIGITS:
             raise ValidationError(f"must be less than 10^{PRICE_DIGITS}")
+        if self.most is not None and number > self.most:
+            raise ValidationError(f"must be at most {self.most}")
         return number
 
 

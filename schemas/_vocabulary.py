@@ -94,10 +94,14 @@ ORDER_TYPES: Final[tuple[OrderType, ...]] = get_args(OrderType)
 STOP_METHODS: Final[tuple[StopMethod, ...]] = get_args(StopMethod)
 PUBLISHED_ACTIONS: Final[tuple[PublishedAction, ...]] = get_args(PublishedAction)
 
+MAY_END_WORTHLESS: Final[frozenset[str]] = frozenset({"option", "prediction"})
+"""The asset types whose positions can be closed at a price of 0."""
 DIRECTIONS_OF: Final[dict[EventType, tuple[Direction, ...]]] = {
     "OPEN_SIGNAL": ("long", "short"),
     "CLOSE_SIGNAL": ("close_long", "close_short"),
 }
 """The directions that a signal of each type may have."""
+OPENED_BY: Final[dict[str, Side]] = {"buy": "long", "yes": "long", "sell": "short", "no": "short"}
+"""The side of the position that an action opens; `hold` opens none."""
 UPPER_ACTIONS: Final = tuple(each.upper() for each in values_of(PublicAction))
 """The actions as details, feeds and settings write them."""

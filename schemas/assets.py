@@ -14,7 +14,7 @@ from config.documents import Loaded
 from schemas._fields import AsItIs, Choice, Day, Flag, Nested, Number, Schema, Text, about
 from schemas._instruments import OptionTerms, parse_option
 from schemas._symbols import normalise_symbol
-from schemas._vocabulary import OptionType, PredictionPlatform
+from schemas._vocabulary import MAY_END_WORTHLESS, OptionType, PredictionPlatform
 
 
 class SpotData(Schema):
@@ -133,10 +133,12 @@ def asset_problems(data: Loaded, *, closes: bool = False) -> Problems:
             described = check_asset_data(asset_type, data["asset_data"])
         except ValidationError as error:
             problems |= error.messages_dict
+    if data.get("entry_price") == 0 and not (closes and asset_type in MAY_END_WORTHLESS):
+        problems["entry_price"] = "must be greater than 0"
     # A field that is wrong by itself is not compared.
     if asset_type == "option" and described and "symbol" in data and "symbol" not in problems:
         problems |= _option_problems(parse_option(data["symbol"]), described)
-    if asset_type == "prediction" and "asset_data" not in problems:
+    if asset_type == "prediction" and problems.keys().isdisjoint({"asset_data", "entry_price"}):
         problems |= _probability_problems(data.get("entry_price"), described, closes)
     return problems
 

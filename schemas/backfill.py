@@ -7,6 +7,7 @@ from marshmallow import ValidationError, post_load, validates_schema
 from config.clock import now
 from config.documents import Loaded
 from schemas._fields import Choice, Identifier, Items, Nested, Number, Price, Schema, Text, Timestamp, Whole, about
+from schemas._orders import OrderFields, order_problems
 from schemas._vocabulary import DIRECTIONS_OF, AssetType, Direction, EventType, OpportunityTier, PublishedAction
 from schemas.assets import AssetData, asset_problems, store_asset
 from schemas.signals import Factors, MarketContext, StrategyVote
@@ -27,14 +28,14 @@ class BackfillScore(Schema):
     market_context = Nested(MarketContext, required=True)
 
 
-class BackfillSignal(Schema):
+class BackfillSignal(OrderFields):
     """A raw signal, its time of publication, and its score."""
 
     id = Identifier(required=True, **about("The same id is the same signal, and stored once."))
     event_type = Choice(EventType, required=True)
     signal_direction = Choice(Direction, required=True)
     symbol = Text(min=1, max=100, required=True)
-    entry_price = Price(required=True)
+    entry_price = Price(zero=True, required=True)
     size = Price(required=True)
     source = Text(min=1, max=100, required=True)
     asset_type = Choice(AssetType, required=True)
@@ -46,7 +47,8 @@ class BackfillSignal(Schema):
     @validates_schema
     def check_together(self, data: Loaded, **_: object) -> None:
         """Check fields against each other."""
-        problems = asset_problems(data, closes=data["event_type"] == "CLOSE_SIGNAL")
+        closes, is_long = data["event_type"] == "CLOSE_SIGNAL", data["signal_direction"].endswith("long")
+        problems = asset_problems(data, closes=closes) | order_problems(data, closes=closes, is_long=is_long)
         if data["signal_direction"] not in DIRECTIONS_OF[data["event_type"]]:
             problems["signal_direction"] = f"must be {' or '.join(DIRECTIONS_OF[data['event_type']])}"
         if data["published_at"] > now():

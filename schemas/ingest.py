@@ -16,9 +16,10 @@ from config.documents import Document, Loaded
 from config.ids import parse_uuid
 from schemas._fields import AnyCase, Choice, FieldOptions, Nested, Number, Price, Schema, Text, Timestamp, Whole, about
 from schemas._loading import Reading
+from schemas._orders import OrderFields, liquidation_problems, order_problems
 from schemas._problems import field_errors
 from schemas._symbols import CATEGORY_OF, normalise_symbol
-from schemas._vocabulary import AssetCategory, AssetType, EventType, PublicAction
+from schemas._vocabulary import OPENED_BY, AssetCategory, AssetType, EventType, PublicAction
 from schemas.assets import AssetData, asset_problems, check_asset_data
 from schemas.errors import ValidationFailed
 
@@ -77,7 +78,7 @@ class ScoredProvider(Schema):
     name = Text(max=100, load_default=None, allow_none=True, **about("Of a new system provider."))
 
 
-class ScoredSignal(Schema):
+class ScoredSignal(OrderFields):
     """A scored signal: `id`, `symbol`, `action`, `score` and its provider; the rest may be missing or null.
 
     Unknown fields are ignored: such a message has the fields of a list item (reactions, counts, the provider's
@@ -93,9 +94,12 @@ class ScoredSignal(Schema):
     asset_type = Choice(AssetType, load_default="crypto")
     asset_category = Choice(AssetCategory, load_default=None, allow_none=True)
     symbol = Text(min=1, max=100, required=True, **about("In the form of its `asset_type`."))
-    price = Price(load_default=None, allow_none=True)
+    price = Price(zero=True, load_default=None, allow_none=True)
     event_type = Choice(EventType, load_default="OPEN_SIGNAL", allow_none=True)
-    entry_price = Price(load_default=None, allow_none=True, **about("What it opens or closes at. Default: `price`."))
+    entry_price = Price(
+        zero=True, load_default=None, allow_none=True, **about("What it opens or closes at. Default: `price`.")
+    )
+    liquidation_price = Price(load_default=None, allow_none=True)
     action = AnyCase(PublicAction, required=True, **about("`yes` and `no` of predictions only."))
     score = _Score(min=0, max=100, required=True)
     confidence = Number(min=0, max=1, load_default=None, allow_none=True)
@@ -123,6 +127,8 @@ class ScoredSignal(Schema):
                 if "entry_price" in problems:
                     problems[name] = problems.pop("entry_price")
                 raise ValidationError(problems)
+        if problems := _terms_problems(data, closes):
+            raise ValidationError(problems)
         if data["price"] is None:
             data["price"] = data["entry_price"]
         data["symbol"] = normalise_symbol(data["symbol"], asset_type)
@@ -153,6 +159,14 @@ def patch_scored(document: Mapping[str, object], patch: Mapping[str, object]) ->
     if isinstance(provider := patched.get("provider"), dict):
         patched["provider"] = {name: value for name, value in provider.items() if name in _PROVIDER.fields}
     return patched
+
+
+def _terms_problems(data: Loaded, closes: bool) -> dict[str, object]:
+    """Return the faults of the terms; an order may have lapsed on its way here."""
+    side, price = None if closes else OPENED_BY.get(data["action"]), data["entry_price"]
+    priced = data | {"entry_price": data["price"] if price is None else price}
+    is_long = None if side is None else side == "long"
+    return order_problems(priced, closes=closes, is_long=is_long) | liquidation_problems(priced, is_long)
 
 
 def _provider(provider: Loaded | None, provider_id: str | None) -> tuple[str, str]:

@@ -25,8 +25,18 @@ from schemas._fields import (
     Whole,
     about,
 )
+from schemas._orders import OrderFields, liquidation_problems, order_problems
 from schemas._queries import Paging
-from schemas._vocabulary import DIRECTIONS_OF, AssetType, DecisionKind, Direction, EventStage, EventState, EventType
+from schemas._vocabulary import (
+    DIRECTIONS_OF,
+    AssetType,
+    DecisionKind,
+    Direction,
+    EventStage,
+    EventState,
+    EventType,
+    OrderType,
+)
 from schemas.assets import AssetData, asset_problems, store_asset
 
 MOST_AHEAD = timedelta(seconds=300)
@@ -38,8 +48,10 @@ def event_type(**options: Unpack[LoadOptions]) -> Choice:
     return Choice(EventType, **about("What the signal asks for.", examples=["OPEN_SIGNAL"]), **options)
 
 
-class SignalSubmission(Schema):
+class SignalSubmission(OrderFields):
     """A raw signal. `symbol` is loaded in its stored form."""
+
+    may_have_lapsed = False
 
     event_type = event_type(required=True)
     symbol = Text(
@@ -51,7 +63,7 @@ class SignalSubmission(Schema):
     signal_direction = Choice(
         Direction, required=True, **about("`long` or `short` opens, `close_long` or `close_short` closes.")
     )
-    entry_price = Price(required=True, metadata={"examples": [42000.5]})
+    entry_price = Price(zero=True, required=True, metadata={"examples": [42000.5]})
     size = Price(required=True, metadata={"examples": [0.1]})
     liquidation_price = Price(
         load_default=None,
@@ -67,9 +79,14 @@ class SignalSubmission(Schema):
     @validates_schema(skip_on_field_errors=False)
     def check_together(self, data: Loaded, **_: object) -> None:
         """Check the fields that are valid by themselves against each other, and report all faults at once."""
-        checks = (_direction_problem, _liquidation_problem, _source_problem, _time_problem)
+        checks = (_direction_problem, _source_problem, _time_problem)
         problems: dict[str, object] = {name: text for check in checks for name, text in check(data)}
-        problems |= asset_problems(data, closes=data.get("event_type") == "CLOSE_SIGNAL")
+        closes = data["event_type"] == "CLOSE_SIGNAL" if "event_type" in data else None
+        direction = data.get("signal_direction")
+        is_long = None if direction is None else direction.endswith("long")
+        problems |= liquidation_problems(data, is_long)
+        problems |= asset_problems(data, closes=closes is True)
+        problems |= order_problems(data, closes=closes, is_long=is_long, now=None if self.may_have_lapsed else now())
         if problems:
             raise ValidationError(problems)
 
@@ -77,6 +94,12 @@ class SignalSubmission(Schema):
     def store(self, data: Loaded, **_: object) -> Loaded:
         """Convert to the stored form."""
         return store_asset(data)
+
+
+class StoredSubmission(SignalSubmission):
+    """A raw signal that was accepted before: its order may have lapsed since."""
+
+    may_have_lapsed = True
 
 
 Faults = Iterator[tuple[str, str]]
@@ -87,16 +110,6 @@ def _direction_problem(data: Loaded) -> Faults:
         allowed = DIRECTIONS_OF[data["event_type"]]
         if data["signal_direction"] not in allowed:
             yield "signal_direction", f"must be {' or '.join(allowed)} with {data['event_type']}"
-
-
-def _liquidation_problem(data: Loaded) -> Faults:
-    liquidation = data.get("liquidation_price")
-    if liquidation is not None and "entry_price" in data and "signal_direction" in data:
-        is_long = data["signal_direction"].endswith("long")
-        if is_long and liquidation >= data["entry_price"]:
-            yield "liquidation_price", "must be below entry_price for a long position"
-        if not is_long and liquidation <= data["entry_price"]:
-            yield "liquidation_price", "must be above entry_price for a short position"
 
 
 def _time_problem(data: Loaded) -> Faults:
@@ -193,6 +206,11 @@ class EventSchema(EventItem):
     asset_type = Choice(AssetType)
     asset_data = AssetData(allow_none=True)
     commentary = Text(allow_none=True)
+    order_type = Choice(OrderType, data_key="order", allow_none=True)
+    take_profit = Items(Price(), allow_none=True)
+    stop_loss = Price(allow_none=True)
+    valid_until = Timestamp(allow_none=True)
+    close_fraction = Price(allow_none=True)
     timeline = Nested(TimelineEntry, many=True, required=True)
     enriched = Nested(Enrichment, required=True, allow_none=True)
     decisions = Nested(Verdict, many=True, required=True)

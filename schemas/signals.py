@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from marshmallow import ValidationError, post_load, validates_schema
 
+from config.clock import now
 from config.documents import Document, Loaded
 from schemas._fields import (
     AnyCase,
@@ -23,11 +24,13 @@ from schemas._fields import (
     Whole,
     about,
 )
+from schemas._orders import OrderFields, liquidation_problems, order_problems
 from schemas._people import Prose
 from schemas._queries import CommaList, Paging, QueryWhole
 from schemas._signals import ProviderCardSchema, ReactionCounts, Terms
 from schemas._symbols import CATEGORY_OF
 from schemas._vocabulary import (
+    OPENED_BY,
     UPPER_ACTIONS,
     AssetCategory,
     AssetType,
@@ -40,8 +43,6 @@ from schemas.assets import AssetData, asset_problems, store_asset
 from schemas.social import Comment
 
 COMMENTARY_CHARACTERS = 500
-
-_DIRECTIONS = {"buy": "long", "yes": "long", "sell": "short", "no": "short"}
 
 
 class SignalsQuery(Paging):
@@ -171,7 +172,7 @@ class Signal(Terms):
         return document
 
 
-class NewSignalSchema(Schema):
+class NewSignalSchema(OrderFields):
     """A signal that a provider publishes. Loaded as the raw signal that Lens takes, but for its id, time and source."""
 
     symbol = Text(min=1, max=100, required=True, **about("In the form of its `asset_type`."))
@@ -179,8 +180,13 @@ class NewSignalSchema(Schema):
         PublicAction, required=True, **about("`buy` or `sell`; of a prediction also `yes` or `no`. Not `hold`.")
     )
     asset_type = Choice(AssetType, required=True)
-    entry_price = Price(required=True)
+    entry_price = Price(zero=True, required=True)
     size = Price(load_default=1)
+    liquidation_price = Price(
+        load_default=None,
+        allow_none=True,
+        **about("Below `entry_price` for a long position, above it for a short one."),
+    )
     asset_data = AssetData(load_default=None, allow_none=True)
     commentary = Prose(max=COMMENTARY_CHARACTERS, load_default=None, allow_none=True)
     close = Flag(
@@ -190,8 +196,12 @@ class NewSignalSchema(Schema):
     @validates_schema(skip_on_field_errors=False)
     def check_together(self, data: Loaded, **_: object) -> None:
         """Check the fields that are valid by themselves against each other, and report all faults at once."""
-        problems = asset_problems(data, closes=data.get("close") is True)
-        action = data.get("action")
+        closes, action = data.get("close"), data.get("action")
+        direction = OPENED_BY.get(action or "")
+        is_long = None if direction is None else direction == "long"
+        problems = asset_problems(data, closes=closes is True)
+        problems |= liquidation_problems(data, is_long)
+        problems |= order_problems(data, closes=closes, is_long=is_long, now=now())
         if action == "hold":
             problems["action"] = "hold opens nothing: it cannot be published"
         elif action in ("yes", "no") and data.get("asset_type", "prediction") != "prediction":
@@ -203,7 +213,7 @@ class NewSignalSchema(Schema):
     def to_raw_signal(self, data: Loaded, **_: object) -> Loaded:
         """Convert to a raw signal: the action as a direction."""
         data["size"] = Decimal(data["size"])
-        direction = _DIRECTIONS[data.pop("action")]
+        direction = OPENED_BY[data.pop("action")]
         if data.pop("close"):
             data |= {"event_type": "CLOSE_SIGNAL", "signal_direction": f"close_{direction}"}
         else:

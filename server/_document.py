@@ -13,6 +13,7 @@ from typing import Any
 from config.model_sdks import MODELS
 from schemas import _vocabulary as words
 from schemas._descriptions import DESCRIPTIONS
+from schemas._fields import PRICE_DECIMALS
 from schemas._symbols import ASSET_FORMS
 from schemas.problem import CODES
 
@@ -68,7 +69,10 @@ _DIRECTIONS_BY_TYPE: Node = {
 }
 _EXAMPLES = {"Forex": ("EUR/USD", 1.085), "Option": ("AAPL 195C 3/15", 4.2), "Prediction": ("Fed Rate Cut March", 0.68)}
 _PROBABILITY = "The probability of YES: below 1 where it opens a position."
-_UNDECIDED: Node = {"entry_price": {"exclusiveMaximum": 1, "description": _PROBABILITY}}
+_ABOVE_ZERO: Node = {"minimum": 10.0**-PRICE_DECIMALS}
+_MAY_END_WORTHLESS = {
+    form: words.MAY_END_WORTHLESS.issuperset(asset_types) for form, (_, asset_types, _) in ASSET_FORMS.items()
+}
 _NAMES = {values: name for name, (values, _) in VOCABULARIES.items()}
 
 
@@ -156,21 +160,30 @@ def _by_asset_type(name: str, schema: Node) -> dict[str, Node]:
 
 
 def _tell_of_form(form: str, request: Node) -> None:
-    """Add the form's examples, and the bounds of a prediction's price."""
+    """Add the form's examples, and the bounds of its price."""
     properties = request["properties"]
     for name, example in zip(("symbol", "entry_price"), _EXAMPLES.get(form, ()), strict=False):
         if "examples" in properties[name]:
             properties[name]["examples"] = [example]
-    if form != "Prediction":
-        return
     price = properties["entry_price"]
-    del price["exclusiveMaximum"]
-    price |= {"maximum": 1, "description": _PROBABILITY}
+    if not _MAY_END_WORTHLESS[form]:
+        price |= _ABOVE_ZERO
+        return
+    opening: Node = dict(_ABOVE_ZERO)
+    if form == "Prediction":
+        del price["exclusiveMaximum"]
+        price |= {"maximum": 1, "description": _PROBABILITY}
+        opening |= {"exclusiveMaximum": 1, "description": _PROBABILITY}
+    else:
+        opening["description"] = DESCRIPTIONS["entry_price"]
     if "close" in properties:
         closes = {"close": {"const": True, "description": _CLOSES}}
-        request |= {"if": {"properties": closes, "required": ["close"]}, "else": {"properties": _UNDECIDED}}
+        request |= {
+            "if": {"properties": closes, "required": ["close"]},
+            "else": {"properties": {"entry_price": opening}},
+        }
     else:
-        request["then"]["properties"] |= _UNDECIDED
+        request["then"]["properties"]["entry_price"] = opening
 
 
 def _name_vocabularies(node: object) -> None:

@@ -29,6 +29,8 @@ def own_keywords(self: OpenAPIConverter, field: fields.Field[object], **_: objec
     for kind, keywords in _KEYWORDS:
         if isinstance(field, kind):
             found |= keywords
+    if isinstance(field, own.Price):
+        found |= ({"minimum": 0} if field.zero else {}) | ({"maximum": field.most} if field.most is not None else {})
     if isinstance(field, own.Number) and field.above is not None:
         found["exclusiveMinimum"] = field.above
     if isinstance(field, own.Items) and field.bounds is not None:

@@ -27,7 +27,10 @@ from db import archive as sql
 LONGEST_TEXT_BYTES: Final = 64 * 1024
 """Four times the longest prompt, and sixteen times an answer of 1000 tokens. What is longer is cut."""
 
-_SIGNAL: Final = ("event_type", "signal_direction", "entry_price", "size", "liquidation_price", "ts_utc", "asset_type")
+_SIGNAL: Final = (
+    *("event_type", "signal_direction", "entry_price", "size", "liquidation_price", "ts_utc", "asset_type"),
+    *("order", "take_profit", "stop_loss", "valid_until", "close_fraction"),
+)
 # An evaluation's names in order, and the columns that have another.
 _COLUMNS: Final = {"version": "model_version", "prompt": "name", "user": "question"}
 _EVALUATION: Final = {

@@ -14,7 +14,7 @@ from db.lens.retries import OpenDeadLetter, RetriedEvent
 from schemas._problems import field_errors
 from schemas.errors import FieldError, ValidationFailed
 from schemas.ingest import load_scored, patch_scored
-from schemas.lens import SignalSubmission
+from schemas.lens import StoredSubmission
 
 ENRICHED = frozenset({"event_type", "signal_direction", "symbol", "asset_type", "entry_price", "ts_utc"})
 """The inputs of the features: a signal that changes in one of these must be enriched anew."""
@@ -22,7 +22,9 @@ ENRICHED = frozenset({"event_type", "signal_direction", "symbol", "asset_type", 
 JUDGED = ENRICHED | {"size", "liquidation_price"}
 """The inputs of a model: once one has decided, a change would attribute to it what it never judged."""
 
-_SUBMISSION = SignalSubmission()
+_SUBMISSION = StoredSubmission()
+_KEYS = {name: field.data_key or name for name, field in _SUBMISSION.fields.items()}
+"""The names of a loaded submission's fields in its document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def new_submission(dead_letter: OpenDeadLetter, patch: Document | None) -> Loade
     """
     document = _parse(dead_letter.edited_payload or dead_letter.payload)
     if patch is not None:
-        document = {name: value for name, value in document.items() if name in _SUBMISSION.fields} | dict(patch)
+        document = {name: value for name, value in document.items() if name in _KEYS.values()} | dict(patch)
     return _load(document)
 
 
@@ -77,7 +79,9 @@ def scored_message(dead_letter: OpenDeadLetter, patch: Document | None) -> Loade
 
 def to_json(loaded: Loaded) -> Document:
     """Return a loaded submission as a JSON document, except for its Decimals."""
-    return {**loaded, "ts_utc": rfc3339(loaded["ts_utc"])}
+    document = {_KEYS[name]: value for name, value in loaded.items()}
+    times = {name: document[name] for name in ("ts_utc", "valid_until") if document[name] is not None}
+    return document | {name: rfc3339(each) for name, each in times.items()}
 
 
 def _before(event: RetriedEvent) -> Document:
@@ -95,6 +99,11 @@ def _before(event: RetriedEvent) -> Document:
         "asset_type": event.asset_type,
         "asset_data": None if event.asset_data is None else _parse(event.asset_data),
         "commentary": event.commentary,
+        "order": event.order_type,
+        "take_profit": None if event.take_profit is None else json.loads(event.take_profit, parse_float=Decimal),
+        "stop_loss": event.stop_loss,
+        "valid_until": None if event.valid_until is None else event.valid_until.isoformat(),
+        "close_fraction": event.close_fraction,
     }
 
 
@@ -115,8 +124,8 @@ def _changed(before: Document, after: Document) -> frozenset[str]:
     try:
         known = _load(before)
     except ValidationFailed:  # accepted under other rules than today's
-        return frozenset(after)
-    return frozenset(name for name in after if after[name] != known[name])
+        return frozenset(map(_KEYS.__getitem__, after))
+    return frozenset(_KEYS[name] for name in after if after[name] != known[name])
 
 
 def _fixed(names: frozenset[str], why: str) -> ValidationFailed:

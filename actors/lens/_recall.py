@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
+from decimal import Decimal
+
 from actors.lens.messages import Work
 from actors.lens.model import Evaluation, Features, RawSignal
 from config.documents import Loaded
 from config.values import replace
+from db._orders import OrderTerms
 
 
 def recall(row: Loaded) -> Work:
     """Rebuild work from a row of `db.lens.stages.claim`. Raises ValueError for other JSON."""
     work = recall_facts(row)
     if row["edited"] is not None:
-        signal = RawSignal.from_dict(row["edited"] | {"event_id": row["event_id"]})
-        work = replace(work, signal=signal, edited_prices=(row["edited_entry_price"], row["edited_size"]))
+        exact = json.loads(row["edited_exactly"], parse_float=Decimal, parse_int=Decimal)
+        work = replace(
+            work,
+            signal=RawSignal.from_dict(row["edited"] | {"event_id": row["event_id"]}),
+            edited_prices=(exact["entry_price"], exact["size"]),
+            edited_terms=_terms(exact),
+        )
     decided = ({**each, "status": "SUCCESS", "decision": each} for each in row["decisions"])
     return replace(
         work,
@@ -31,4 +41,16 @@ def recall_facts(row: Loaded) -> Work:
         failures=tuple(row["failures"]),
         asked=None if row["asked"] is None else tuple(row["asked"]),
         announced=None if row["announced"] is None else tuple(row["announced"]),
+    )
+
+
+def _terms(edited: Loaded) -> OrderTerms:
+    until = edited.get("valid_until")
+    return OrderTerms(
+        order_type=edited.get("order"),
+        take_profit=edited.get("take_profit"),
+        stop_loss=edited.get("stop_loss"),
+        liquidation_price=edited.get("liquidation_price"),
+        valid_until=None if until is None else datetime.fromisoformat(until),
+        close_fraction=edited.get("close_fraction"),
     )

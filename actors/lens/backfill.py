@@ -63,4 +63,5 @@ def _row(past: BackfilledSignal, provider: ProviderSummary, feed_seq: int) -> Pu
         published_at=past.published_at,
         received_at=past.published_at,
         prices=(past.entry_price, past.size),
+        terms=past.terms,
     )

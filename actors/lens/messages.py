@@ -14,9 +14,11 @@ from actors.lens.model import Evaluation, Features, RawSignal, Score
 from config.documents import Document, Loaded
 from config.ids import time_of
 from config.values import Value
+from db._orders import OrderTerms
 from db.lens.dlq import DeadLetterFilters
 from db.lens.intake import Submission
-from schemas._vocabulary import AssetType, EventType
+from schemas._orders import valid_until
+from schemas._vocabulary import AssetType, EventType, OrderType
 
 INTAKE = "lens/intake"
 ENRICH = "lens/enrich"
@@ -43,11 +45,20 @@ class Submit(Submission, Message[Receipt]):
     idempotent: ClassVar[bool] = True
 
     idempotency_key: str | None = None
+    order_type: OrderType | None = None  # from here on as in `db._orders.OrderTerms`
+    take_profit: list[Decimal] | None = None
+    stop_loss: Decimal | None = None
+    valid_until: datetime | None = None
+    close_fraction: Decimal | None = None
 
     @property
     def facts(self) -> Loaded:
-        """Return the fields, each by its name; `ts_utc` is the time of receipt where the producer gave none."""
-        return asdict(self) | {"ts_utc": self.ts_utc or time_of(self.event_id)}
+        """Return the fields, each by its name; the times that the producer did not give follow from the receipt."""
+        received_at = time_of(self.event_id)
+        return asdict(self) | {
+            "ts_utc": self.ts_utc or received_at,
+            "valid_until": valid_until(self.order_type, self.valid_until, received_at),
+        }
 
 
 class Retrying(Value):
@@ -137,6 +148,7 @@ class Work(Value):
     asked: tuple[str, ...] | None = None
     announced: tuple[str, ...] | None = None
     carried: tuple[CarriedStep, ...] = ()
+    edited_terms: OrderTerms | None = None  # with the edited prices
 
     @property
     def ungated(self) -> bool:
@@ -177,6 +189,12 @@ class Scored(Value):
     event_type: EventType = "OPEN_SIGNAL"
     entry_price: Decimal | None = None  # None: `price`
     commentary: str | None = None
+    order_type: OrderType | None = None  # from here on as in `db._orders.OrderTerms`
+    take_profit: list[Decimal] | None = None
+    stop_loss: Decimal | None = None
+    liquidation_price: Decimal | None = None
+    valid_until: datetime | None = None
+    close_fraction: Decimal | None = None
 
 
 class Placed(Value):
@@ -202,13 +220,14 @@ class PublishScored(Message[Placed]):
 
 
 class BackfilledSignal(Value):
-    """A past signal, scored as it would have been then; `entry_price` and `size` are its exact ones."""
+    """A past signal, scored as it would have been then; `entry_price`, `size` and `terms` are its exact ones."""
 
     signal: RawSignal
     score: Score
     entry_price: Decimal
     size: Decimal
     published_at: datetime
+    terms: OrderTerms | None = None
 
 
 class PublishBackfill(Message[Placed]):

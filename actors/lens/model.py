@@ -60,8 +60,11 @@ class JsonRecord(Value):
         return convert(document, cls)
 
 
-class RawSignal(JsonRecord):
-    """An accepted raw signal. `symbol` is normalised, `entry_price` and `size` > 0, `ts_utc` aware."""
+class RawSignal(JsonRecord, rename={"order_type": "order"}):
+    """An accepted raw signal. `symbol` is normalised, `size` > 0, times are aware.
+
+    `entry_price` is 0 only of what closes an option or a prediction.
+    """
 
     event_id: UUID
     event_type: EventType
@@ -75,17 +78,25 @@ class RawSignal(JsonRecord):
     asset_type: AssetType = "crypto"
     asset_data: Document | None = None
     commentary: str | None = None
+    order_type: OrderType | None = None  # from here on as in `db._orders.OrderTerms`
+    take_profit: tuple[float, ...] | None = None
+    stop_loss: float | None = None
+    valid_until: datetime | None = None
+    close_fraction: float | None = None
 
     def to_dict(self) -> Document:
-        """Return the JSON form; `ts_utc` to the millisecond, as everywhere outside."""
-        return super().to_dict() | {"ts_utc": rfc3339(self.ts_utc)}
+        """Return the JSON form; times to the millisecond, as everywhere outside."""
+        until = None if self.valid_until is None else rfc3339(self.valid_until)
+        return super().to_dict() | {"ts_utc": rfc3339(self.ts_utc), "valid_until": until}
 
     @classmethod
     def of(cls, fields: Loaded) -> Self:
         """Return the signal of checked fields, among others; its prices may be decimals."""
         values = {name: fields[name] for name in cls.__struct_fields__}
-        for name in ("entry_price", "size", "liquidation_price"):
+        for name in ("entry_price", "size", "liquidation_price", "stop_loss", "close_fraction"):
             values[name] = None if values[name] is None else float(values[name])
+        if values["take_profit"] is not None:
+            values["take_profit"] = tuple(map(float, values["take_profit"]))
         return cls(**values)
 
 

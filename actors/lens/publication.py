@@ -16,6 +16,7 @@ from actors.lens.model import Features, Judgement, RawSignal, Score
 from config.clock import rfc3339
 from config.documents import Document
 from config.ids import parse_uuid, time_of
+from db._orders import OrderTerms
 from db._postgres import Connection
 from db.signals.document import feed_document
 from db.signals.writes import (
@@ -34,6 +35,9 @@ _SYSTEM_PROVIDERS = uuid.UUID("6ba26a43-6b9f-5d2b-8f0c-6f1f3f6b9d10")
 
 PRICED = frozenset({"crypto", "stock", "etf", "forex"})
 """Asset types whose entry price is the price of the asset itself, not a premium or a probability."""
+
+
+NO_TERMS = OrderTerms()
 
 
 def system_provider_id(source: str) -> UUID:
@@ -71,7 +75,7 @@ def place_in_feed(
     price: float | None = None,
 ) -> PublishedSignal:
     """Return the row of a signal that is being published; the prices to show default to those of the signal itself."""
-    about = (signal.symbol, signal.asset_type, signal.asset_data, signal.created_at)
+    about = (signal.symbol, signal.asset_type, signal.asset_data, signal.received_at)
     category, instrument = asset_category(signal.asset_type), instrument_of(*about)
     return PublishedSignal(
         **asdict(signal),
@@ -93,12 +97,13 @@ def make_signal(
     feed_seq: int,
     published_at: datetime,
     prices: tuple[Decimal, Decimal] | None = None,
+    terms: OrderTerms | None = None,
     received_at: datetime | None = None,
 ) -> PublishedSignal:
     """Return the row of a signal that is being published, its feed JSON included.
 
-    `prices` are the exact entry price and size; None: those of the event, copied in Postgres. `received_at` defaults to
-    the time of the event's id.
+    `prices` are the exact entry price and size, with the exact `terms`; None: those of the event, copied in Postgres.
+    `received_at` defaults to the time of the event's id.
     """
     entry_price, size = prices or (None, None)
     asset_data = dict(signal.asset_data or {})
@@ -124,6 +129,7 @@ def make_signal(
         asset_data=asset_data,
         created_at=published_at,
         received_at=received_at or time_of(signal.event_id),
+        **asdict(terms or NO_TERMS),
     )
     return place_in_feed(publication, provider, feed_seq, entry_price=signal.entry_price)
 

@@ -119,7 +119,14 @@ def _make(result: Published, provider: ProviderSummary) -> PublishedSignal:
     assert features is not None
     assert score is not None
     assert at is not None
-    prices = result.work.edited_prices
+    work = result.work
     return make_signal(
-        result.work.signal, features, score, provider=provider, feed_seq=0, published_at=at, prices=prices
+        work.signal,
+        features,
+        score,
+        provider=provider,
+        feed_seq=0,
+        published_at=at,
+        prices=work.edited_prices,
+        terms=work.edited_terms,
     )

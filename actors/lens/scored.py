@@ -16,6 +16,7 @@ from actors.lens.scoring import tier_of
 from config.bisection import bisect_failures
 from config.masking import redact
 from config.texts import escape_unstorable
+from db._orders import OrderTerms
 from db._postgres import CONTENDED
 from db.signals.writes import (
     ProviderSummary,
@@ -25,6 +26,8 @@ from db.signals.writes import (
     known_signals,
     take_feed_seq,
 )
+from schemas._orders import valid_until
+from schemas._vocabulary import MAY_END_WORTHLESS, OPENED_BY
 from schemas.errors import AppError, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
@@ -32,8 +35,7 @@ log = logging.getLogger(__name__)
 WRITE_SECONDS = 5.0
 """For one batch: 500 rows take 50 ms, but they wait for the stage's own commits."""
 
-_DIRECTIONS = {"buy": "long", "yes": "long", "sell": "short", "no": "short", "hold": None}
-_CLOSED = {"buy": "short", "yes": "short", "sell": "long", "no": "long"}
+_CLOSED_BY = {"buy": "short", "yes": "short", "sell": "long", "no": "long"}
 _ENTRIES = {"option": "premium", "prediction": "probability"}
 _SAFE_INTEGER = 2**53
 
@@ -92,6 +94,9 @@ def _make(signal: Scored, provider: ProviderSummary, feed_seq: int) -> Published
     asset_data = dict(signal.asset_data)
     if signal.price is not None and signal.asset_type in PRICED:
         asset_data.setdefault("price", _number(signal.price))
+    received_at = signal.received_at or signal.created_at
+    terms = {name: getattr(signal, name) for name in OrderTerms.__struct_fields__}
+    terms["valid_until"] = valid_until(signal.order_type, signal.valid_until, received_at)
     publication = Publication(
         id=signal.id,
         asset_type=signal.asset_type,
@@ -111,22 +116,25 @@ def _make(signal: Scored, provider: ProviderSummary, feed_seq: int) -> Published
         commentary=signal.commentary,
         asset_data=asset_data,
         created_at=signal.created_at,
-        received_at=signal.received_at or signal.created_at,
+        received_at=received_at,
+        **terms,
     )
     return place_in_feed(publication, provider, feed_seq, price=None if signal.price is None else _number(signal.price))
 
 
 def _direction(signal: Scored) -> str | None:
     """Return the side of the position that it opens or closes: a SELL of a holding closes a long position."""
-    return (_DIRECTIONS if signal.event_type == "OPEN_SIGNAL" else _CLOSED)[signal.action]
+    return (OPENED_BY if signal.event_type == "OPEN_SIGNAL" else _CLOSED_BY).get(signal.action)
 
 
 def _entry_price(signal: Scored) -> Decimal | None:
     """Return the price at which the position is opened or closed: the price, or its substitute by asset type."""
-    if (price := signal.entry_price or signal.price) is not None:
-        return price
+    for price in (signal.entry_price, signal.price):
+        if price is not None:
+            return price
     value = signal.asset_data.get(_ENTRIES.get(signal.asset_type, "price"))
-    if not value:
+    can_be_zero = signal.event_type == "CLOSE_SIGNAL" and signal.asset_type in MAY_END_WORTHLESS
+    if value is None or (value == 0 and not can_be_zero):
         return None
     if signal.asset_type == "prediction" and value >= 1 and signal.event_type == "OPEN_SIGNAL":
         return None  # an outcome that is decided can be left, not entered

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from schemas._vocabulary import Side
+from schemas._vocabulary import MAY_END_WORTHLESS, Side
 
 UNIT: Final = 10**12
 """One, in the units of returns, fractions, costs and equity."""
 
 _PREDICTION: Final = "prediction"
-_MAY_BE_WORTHLESS: Final = frozenset({"option", _PREDICTION})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ def can_exit(asset_type: str, price: Decimal) -> bool:
     """Return whether a position can be closed at this price: options and predictions may end worthless."""
     if asset_type == _PREDICTION:
         return 0 <= price <= 1
-    return price > 0 or (price == 0 and asset_type in _MAY_BE_WORTHLESS)
+    return price > 0 or (price == 0 and asset_type in MAY_END_WORTHLESS)
 
 
 def return_of(asset_type: str, side: Side, entry: Decimal, exit_price: Decimal) -> int:

@@ -11,7 +11,7 @@ from config.documents import Document
 from config.values import Value
 from db._postgres import Connection
 from db._rows import columns, rows_of, unnest
-from schemas._vocabulary import AssetType, Direction, EventType
+from schemas._vocabulary import AssetType, Direction, EventType, OrderType
 
 IDEMPOTENCY_HOURS = 24
 
@@ -33,7 +33,17 @@ class Submission(Value):
     commentary: str | None
 
 
-class NewEvent(Submission):
+class AcceptedSignal(Submission):
+    """A raw signal as it is stored: with the terms of its order, see `db._orders.OrderTerms`."""
+
+    order_type: OrderType | None
+    take_profit: list[Decimal] | None
+    stop_loss: Decimal | None
+    valid_until: datetime | None
+    close_fraction: Decimal | None
+
+
+class NewEvent(AcceptedSignal):
     """A raw signal to store; `idempotency_key` and `body_hash` are None when the producer sent no key."""
 
     idempotency_key: str | None
@@ -76,7 +86,8 @@ WITH incoming AS (
 ), facts AS (
     INSERT INTO lens_events
     SELECT event_id, received_at, event_type, signal_direction, symbol, entry_price, size, liquidation_price,
-           ts_utc, source, asset_type, asset_data, commentary
+           ts_utc, source, asset_type, asset_data, commentary, order_type, take_profit, stop_loss, valid_until,
+           close_fraction
     FROM incoming
     ON CONFLICT (event_id) DO NOTHING
 ), keys AS (

@@ -13,7 +13,7 @@ from db._postgres import Connection
 from db._rows import names, row_of, rows_of
 from db._totals import Totals
 from db._where import WHERE, Condition, filtered, given
-from db.lens.intake import Submission
+from db.lens.intake import AcceptedSignal
 
 
 @dataclass(slots=True)  # not frozen: a frozen one takes four times as long to make, and a page has a hundred
@@ -31,7 +31,7 @@ class EventRow:
     received_at: datetime
 
 
-class EventDetail(Submission):
+class EventDetail(AcceptedSignal):
     """One event in full; `enriched` fields are None and `decisions` empty until there are any."""
 
     received_at: datetime
@@ -54,7 +54,7 @@ class EventProgress:
 
 
 GET_EVENT = f"""
-SELECT {names(Submission, "e.")}, e.received_at, p.status, p.timeline, n.feature_profile, n.quality_flags,
+SELECT {names(AcceptedSignal, "e.")}, e.received_at, p.status, p.timeline, n.feature_profile, n.quality_flags,
        (SELECT coalesce(jsonb_agg(
                    jsonb_build_object('model', d.model, 'decision', d.decision, 'confidence', d.confidence)
                    ORDER BY d.evaluated_at, d.model), '[]')

@@ -93,6 +93,11 @@ class RetriedEvent:
     asset_type: str
     asset_data: str | None  # JSON text
     commentary: str | None
+    order_type: str | None
+    take_profit: str | None  # JSON text
+    stop_loss: Decimal | None
+    valid_until: datetime | None
+    close_fraction: Decimal | None
 
 
 GET_EVENTS = """
@@ -100,7 +105,8 @@ SELECT p.event_id, p.status, p.stage, p.finished_at IS NULL, p.asked, p.announce
        EXISTS (SELECT FROM lens_enriched n WHERE n.event_id = p.event_id AND n.document IS NOT NULL),
        ARRAY(SELECT d.model FROM lens_decisions d WHERE d.event_id = p.event_id ORDER BY d.model), p.edited::text,
        e.event_type, e.symbol, e.signal_direction, e.entry_price, e.size, e.liquidation_price, e.ts_utc, e.source,
-       e.asset_type, e.asset_data::text, e.commentary
+       e.asset_type, e.asset_data::text, e.commentary, e.order_type, e.take_profit::text, e.stop_loss, e.valid_until,
+       e.close_fraction
 FROM lens_progress p JOIN lens_events e USING (event_id)
 WHERE p.event_id = ANY ($1::uuid[])
 """

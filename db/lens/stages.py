@@ -159,7 +159,7 @@ WITH due AS (
     RETURNING p.event_id, p.attempt, p.round, p.failures, p.edited, p.asked, p.announced
 )
 SELECT c.attempt, c.round, c.failures, c.edited, c.asked, c.announced,
-       (c.edited->>'entry_price')::numeric AS edited_entry_price, (c.edited->>'size')::numeric AS edited_size,
+       c.edited::text AS edited_exactly,
        e.*, n.document,
        (SELECT coalesce(jsonb_agg(to_jsonb(d)), '[]') FROM lens_decisions d WHERE d.event_id = c.event_id) AS decisions
 FROM claimed c

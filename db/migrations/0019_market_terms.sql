@@ -6,7 +6,10 @@ ALTER TABLE lens_events
     ADD COLUMN take_profit    jsonb,        -- prices, of equal parts
     ADD COLUMN stop_loss      numeric,
     ADD COLUMN valid_until    timestamptz,
-    ADD COLUMN close_fraction numeric CHECK (close_fraction > 0 AND close_fraction <= 1);
+    ADD COLUMN close_fraction numeric CHECK (close_fraction > 0 AND close_fraction <= 1),
+    DROP CONSTRAINT lens_events_entry_price_check,
+    ADD CONSTRAINT lens_events_entry_price_check CHECK (entry_price > 0 OR (
+        entry_price = 0 AND event_type = 'CLOSE_SIGNAL' AND asset_type IN ('option', 'prediction')));
 
 -- The same of a published signal, and the market's quote at its receipt. `record_price` is the price that counts, null
 -- where there was no quote. `way_in`: how the signal came. The salt is hashed with the texts, so that what they were can
@@ -37,4 +40,6 @@ ALTER TABLE signals
     DROP COLUMN way_in, DROP COLUMN text_salt, DROP COLUMN retracted_at;
 ALTER TABLE lens_events
     DROP COLUMN order_type, DROP COLUMN take_profit, DROP COLUMN stop_loss, DROP COLUMN valid_until,
-    DROP COLUMN close_fraction;
+    DROP COLUMN close_fraction,
+    DROP CONSTRAINT lens_events_entry_price_check,
+    ADD CONSTRAINT lens_events_entry_price_check CHECK (entry_price > 0) NOT VALID;

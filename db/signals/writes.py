@@ -9,10 +9,11 @@ from uuid import UUID
 
 from config.documents import Document
 from config.values import Value
+from db._orders import OrderTerms
 from db._postgres import Connection
 from db._rows import columns, insert, rows_of
 from db.providers.outcomes import PositionKey
-from schemas._vocabulary import AssetType
+from schemas._vocabulary import AssetType, OrderType
 
 Figures = dict[str, int | float | None]
 
@@ -73,7 +74,7 @@ async def take_feed_seq(conn: Connection, count: int) -> int:
 
 
 class Publication(Value):
-    """A signal that is to be published; its prices may be None, if they are those of its event."""
+    """A signal that is to be published; its prices are None where they, and its terms, are those of its event."""
 
     id: UUID
     asset_type: AssetType
@@ -94,6 +95,12 @@ class Publication(Value):
     asset_data: Document
     created_at: datetime
     received_at: datetime
+    order_type: OrderType | None  # from here on as in `db._orders.OrderTerms`
+    take_profit: list[Decimal] | None
+    stop_loss: Decimal | None
+    liquidation_price: Decimal | None
+    valid_until: datetime | None
+    close_fraction: Decimal | None
 
 
 class PublishedSignal(Publication):
@@ -120,15 +127,10 @@ class PublishedSignal(Publication):
         return self.score if self.passing_score is None else self.passing_score
 
 
+_OF_EVENT = dict.fromkeys(OrderTerms.__struct_fields__, "CASE WHEN n.entry_price IS NULL THEN e.{0} ELSE n.{0} END")
+_OF_EVENT |= dict.fromkeys(("entry_price", "size"), "coalesce(n.{0}, e.{0})")
 INSERT_SIGNALS = f"""
-{
-    insert(
-        "signals",
-        PublishedSignal,
-        entry_price="coalesce(n.entry_price, e.entry_price)",
-        size="coalesce(n.size, e.size)",
-    )
-}
+{insert("signals", PublishedSignal, **{name: text.format(name) for name, text in _OF_EVENT.items()})}
 LEFT JOIN lens_events e ON e.event_id = n.id
 """
 

@@ -138,9 +138,13 @@ def test_a_predictions_price_is_bounded_as_its_handler_bounds_it(name: str) -> N
     closes = {"close": True}
     if name == "SignalSubmission":
         closes = {"event_type": "CLOSE_SIGNAL", "signal_direction": "close_long"}
-    for price, may_open, may_close in ((0.68, True, True), (1, False, True), (1.2, False, False), (0, False, False)):
+    for price, may_open, may_close in ((0.68, True, True), (1, False, True), (1.2, False, False), (0, False, True)):
         assert validator.is_valid(fed | {"entry_price": price}) is may_open, price
         assert validator.is_valid(fed | closes | {"entry_price": price}) is may_close, price
+    option = {**fed, "symbol": "AAPL 195C 3/15", "asset_type": "option"}
+    assert not validator.is_valid(option | {"entry_price": 0})
+    assert validator.is_valid(option | closes | {"entry_price": 0})
+    assert not validator.is_valid(good | closes | {"entry_price": 0})
     assert validator.is_valid(good | {"entry_price": 42_000.5})
 
 

@@ -10,7 +10,7 @@ import orjson
 
 from actors.lens._fingerprint import fingerprint
 from actors.lens.messages import Scored
-from actors.lens.model import DataQuality, Features, Frame, Hourly, QueryFailure, Score, Vote
+from actors.lens.model import DataQuality, Features, Frame, Hourly, QueryFailure, RawSignal, Score, Vote
 from actors.lens.publication import decision_item, make_signal
 from actors.lens.scored import _make as scored_row
 from db.signals.writes import ProviderSummary
@@ -174,11 +174,17 @@ def test_the_enriched_document_has_all_that_was_computed_and_null_for_what_was_n
 
 def test_a_raw_signal_is_kept_with_every_field() -> None:
     assert text(raw_signal(**OPTION).to_dict()) == (
-        '{"asset_data":{"greeks":{"delta":0.5},"strike":195},"asset_type":"option","commentary":null,'
-        '"entry_price":42000.5,"event_id":"00000000-0000-0000-0000-000000000007","event_type":"OPEN_SIGNAL",'
-        '"liquidation_price":null,"signal_direction":"long","size":0.1,"source":"strategy_alpha",'
-        '"symbol":"AAPL 195C 3/15","ts_utc":"2026-02-15T12:34:56.789Z"}'
+        '{"asset_data":{"greeks":{"delta":0.5},"strike":195},"asset_type":"option","close_fraction":null,'
+        '"commentary":null,"entry_price":42000.5,"event_id":"00000000-0000-0000-0000-000000000007",'
+        '"event_type":"OPEN_SIGNAL","liquidation_price":null,"order":null,"signal_direction":"long","size":0.1,'
+        '"source":"strategy_alpha","stop_loss":null,"symbol":"AAPL 195C 3/15","take_profit":null,'
+        '"ts_utc":"2026-02-15T12:34:56.789Z","valid_until":null}'
     )
+    terms = {"order_type": "limit", "take_profit": (43000.0, 44000.5), "stop_loss": 41000.0, "valid_until": NOW}
+    document = raw_signal(**terms).to_dict()
+    assert (document["order"], document["take_profit"], document["stop_loss"]) == ("limit", (43000.0, 44000.5), 41000.0)
+    assert document["valid_until"] == "2026-02-15T12:34:56.789Z"
+    assert RawSignal.from_dict(document).take_profit == (43000.0, 44000.5)
 
 
 def test_a_fingerprint_stays_what_it_was() -> None:
