@@ -10,6 +10,7 @@ from typing import Final
 from config.documents import Loaded
 from schemas._fields import Choice, Items, Price, Schema, Timestamp, about
 from schemas._vocabulary import MAY_END_WORTHLESS, OrderType
+from schemas.assets import Problems, asset_problems
 
 MOST_TARGETS: Final = 10
 LIMIT_VALID: Final = timedelta(hours=24)
@@ -62,17 +63,25 @@ def valid_until(order_type: str | None, given: datetime | None, received_at: dat
     return given or received_at + LIMIT_VALID if order_type == "limit" else None
 
 
-def order_problems(
+def position_problems(
     data: Loaded, *, closes: bool | None, is_long: bool | None, now: datetime | None = None
-) -> dict[str, object]:
-    """Return faults of the loaded fields of `OrderFields`, by the names of the body.
+) -> Problems:
+    """Return faults of a loaded signal's asset, prices and order, where given, by the names of the body.
 
     `closes`, `is_long`: what the signal does, to which side; None: it does not say. With `now`, what has lapsed is a
     fault, too.
     """
-    problems: dict[str, object] = {}
+    problems = asset_problems(data, closes=closes is True)
+    if "entry_price" in problems:  # a field that is wrong by itself is not compared
+        data = {name: value for name, value in data.items() if name != "entry_price"}
+    return problems | order_problems(data, closes=closes, is_long=is_long, now=now)
+
+
+def order_problems(data: Loaded, *, closes: bool | None, is_long: bool | None, now: datetime | None = None) -> Problems:
+    """Return faults of the fields of `OrderFields`, and of `liquidation_price`: as `position_problems`."""
+    problems = _liquidation_problems(data, is_long)
     if closes:
-        problems = dict(_foreign_to_closes(data))
+        problems |= dict(_foreign_to_closes(data))
     elif closes is False:
         if data.get("close_fraction") is not None:
             problems["close_fraction"] = "is only of a signal that closes"
@@ -81,8 +90,7 @@ def order_problems(
     return problems
 
 
-def liquidation_problems(data: Loaded, is_long: bool | None) -> dict[str, object]:
-    """Return the fault of a `liquidation_price` that is not on the losing side of the entry."""
+def _liquidation_problems(data: Loaded, is_long: bool | None) -> Problems:
     price, entry = data.get("liquidation_price"), data.get("entry_price")
     if price is None or entry is None or is_long is None:
         return {}

@@ -7,9 +7,9 @@ from marshmallow import ValidationError, post_load, validates_schema
 from config.clock import now
 from config.documents import Loaded
 from schemas._fields import Choice, Identifier, Items, Nested, Number, Price, Schema, Text, Timestamp, Whole, about
-from schemas._orders import OrderFields, order_problems
+from schemas._orders import OrderFields, position_problems
 from schemas._vocabulary import DIRECTIONS_OF, AssetType, Direction, EventType, OpportunityTier, PublishedAction
-from schemas.assets import AssetData, asset_problems, store_asset
+from schemas.assets import AssetData, store_asset
 from schemas.signals import Factors, MarketContext, StrategyVote
 
 MOST_BACKFILL = 100  # in one request
@@ -48,7 +48,7 @@ class BackfillSignal(OrderFields):
     def check_together(self, data: Loaded, **_: object) -> None:
         """Check fields against each other."""
         closes, is_long = data["event_type"] == "CLOSE_SIGNAL", data["signal_direction"].endswith("long")
-        problems = asset_problems(data, closes=closes) | order_problems(data, closes=closes, is_long=is_long)
+        problems = position_problems(data, closes=closes, is_long=is_long)
         if data["signal_direction"] not in DIRECTIONS_OF[data["event_type"]]:
             problems["signal_direction"] = f"must be {' or '.join(DIRECTIONS_OF[data['event_type']])}"
         if data["published_at"] > now():

@@ -16,7 +16,7 @@ from config.documents import Document, Loaded
 from config.ids import parse_uuid
 from schemas._fields import AnyCase, Choice, FieldOptions, Nested, Number, Price, Schema, Text, Timestamp, Whole, about
 from schemas._loading import Reading
-from schemas._orders import OrderFields, liquidation_problems, order_problems
+from schemas._orders import OrderFields, order_problems
 from schemas._problems import field_errors
 from schemas._symbols import CATEGORY_OF, normalise_symbol
 from schemas._vocabulary import OPENED_BY, AssetCategory, AssetType, EventType, PublicAction
@@ -166,7 +166,7 @@ def _terms_problems(data: Loaded, closes: bool) -> dict[str, object]:
     side, price = None if closes else OPENED_BY.get(data["action"]), data["entry_price"]
     priced = data | {"entry_price": data["price"] if price is None else price}
     is_long = None if side is None else side == "long"
-    return order_problems(priced, closes=closes, is_long=is_long) | liquidation_problems(priced, is_long)
+    return order_problems(priced, closes=closes, is_long=is_long)
 
 
 def _provider(provider: Loaded | None, provider_id: str | None) -> tuple[str, str]:

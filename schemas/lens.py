@@ -25,7 +25,7 @@ from schemas._fields import (
     Whole,
     about,
 )
-from schemas._orders import OrderFields, liquidation_problems, order_problems
+from schemas._orders import OrderFields, position_problems
 from schemas._queries import Paging
 from schemas._vocabulary import (
     DIRECTIONS_OF,
@@ -37,7 +37,7 @@ from schemas._vocabulary import (
     EventType,
     OrderType,
 )
-from schemas.assets import AssetData, asset_problems, store_asset
+from schemas.assets import AssetData, store_asset
 
 MOST_AHEAD = timedelta(seconds=300)
 """The time by which a producer's clock may be ahead of ours."""
@@ -84,9 +84,7 @@ class SignalSubmission(OrderFields):
         closes = data["event_type"] == "CLOSE_SIGNAL" if "event_type" in data else None
         direction = data.get("signal_direction")
         is_long = None if direction is None else direction.endswith("long")
-        problems |= liquidation_problems(data, is_long)
-        problems |= asset_problems(data, closes=closes is True)
-        problems |= order_problems(data, closes=closes, is_long=is_long, now=None if self.may_have_lapsed else now())
+        problems |= position_problems(data, closes=closes, is_long=is_long, now=None if self.may_have_lapsed else now())
         if problems:
             raise ValidationError(problems)
 

@@ -24,7 +24,7 @@ from schemas._fields import (
     Whole,
     about,
 )
-from schemas._orders import OrderFields, liquidation_problems, order_problems
+from schemas._orders import OrderFields, position_problems
 from schemas._people import Prose
 from schemas._queries import CommaList, Paging, QueryWhole
 from schemas._signals import ProviderCardSchema, ReactionCounts, Terms
@@ -39,7 +39,7 @@ from schemas._vocabulary import (
     PublicAction,
     VoteSide,
 )
-from schemas.assets import AssetData, asset_problems, store_asset
+from schemas.assets import AssetData, store_asset
 from schemas.social import Comment
 
 COMMENTARY_CHARACTERS = 500
@@ -199,9 +199,7 @@ class NewSignalSchema(OrderFields):
         closes, action = data.get("close"), data.get("action")
         direction = OPENED_BY.get(action or "")
         is_long = None if direction is None else direction == "long"
-        problems = asset_problems(data, closes=closes is True)
-        problems |= liquidation_problems(data, is_long)
-        problems |= order_problems(data, closes=closes, is_long=is_long, now=now())
+        problems = position_problems(data, closes=closes, is_long=is_long, now=now())
         if action == "hold":
             problems["action"] = "hold opens nothing: it cannot be published"
         elif action in ("yes", "no") and data.get("asset_type", "prediction") != "prediction":
