@@ -189,6 +189,11 @@ EVENT = RetriedEvent(
     asset_type="option",
     asset_data=orjson.dumps(SCORED["asset_data"]).decode(),
     commentary=None,
+    order_type="limit",
+    take_profit="[4.5, 5.000000000000000001]",
+    stop_loss=Decimal(0),
+    valid_until=datetime(2024, 1, 16, tzinfo=UTC),
+    close_fraction=None,
 )
 
 

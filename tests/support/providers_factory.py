@@ -12,8 +12,10 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from msgspec.structs import asdict
 
 from actors._runtime.context import Behaviour
+from actors.lens.publication import NO_TERMS
 from actors.providers.messages import PROVIDERS
 from actors.providers.providers import Providers
 from actors.users.messages import USERS
@@ -106,6 +108,7 @@ def _signal(trade: Trade, feed_seq: int, at: datetime) -> PublishedSignal:
         received_at=created_at,
         instrument=instrument_of(trade.symbol, trade.asset_type, asset_data, created_at),
         is_ranked=not is_expired(trade.symbol, trade.asset_type, asset_data, created_at),
+        **asdict(NO_TERMS),
     )
 
 

@@ -14,9 +14,11 @@ from uuid import UUID
 
 import jwt
 import orjson
+from msgspec.structs import asdict
 from redis.asyncio import Redis
 from tornado.netutil import bind_sockets
 
+from actors.lens.publication import NO_TERMS
 from config import clock
 from config.ids import uuid7
 from config.settings import Settings
@@ -181,6 +183,7 @@ def _row(item: FeedSignal, draft: Draft) -> PublishedSignal:
         feed_data=item.data.decode(),
         created_at=clock.now(),
         received_at=clock.now(),
+        **asdict(NO_TERMS),
     )
 
 
