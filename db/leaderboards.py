@@ -10,7 +10,7 @@ from uuid import UUID
 
 from db._postgres import Connection, Record
 from db._rows import rows_of
-from schemas._vocabulary import Board, Period
+from schemas._vocabulary import LiveBoard, Period
 
 PAGE = 500  # rows that are fetched at a time: ranking them takes 30 ms, during which no message is answered
 
@@ -130,6 +130,14 @@ async def load_copy(conn: Connection) -> AsyncIterator[list[TotalsRow]]:
         yield [_totals(row) for row in rows]
 
 
+LOAD_NEWEST_SEQ = "SELECT coalesce(max(applied_seq), 0) FROM provider_stats"
+
+
+async def load_newest_seq(conn: Connection) -> int:
+    """Return the `feed_seq` of the newest signal that is in a record; 0 before the first."""
+    return int(await conn.fetchval(LOAD_NEWEST_SEQ))
+
+
 LOAD_TOTALS = f"SELECT {_TOTALS} FROM provider_standings WHERE provider_id = ANY ($1::uuid[])"
 
 
@@ -154,17 +162,26 @@ async def load_records(conn: Connection) -> AsyncIterator[list[BoardRecord]]:
 
 @dataclass(frozen=True, slots=True)
 class CardRow:
-    """The card of a provider on a board."""
+    """The card of a provider on a board, and what its record from the market says; null: it has none."""
 
     user_id: UUID
     display_name: str
     avatar_url: str | None
     is_verified: bool
+    bets: int | None = None
+    days: int | None = None
+    max_drawdown: float | None = None
+    open_result: float | None = None
+    share_verified: float | None = None
 
 
 LOAD_CARDS = """
-SELECT p.user_id, p.display_name, p.avatar_url, coalesce(s.verification_level, 'none') <> 'none'
-FROM providers p LEFT JOIN provider_stats s ON s.provider_id = p.user_id
+SELECT p.user_id, p.display_name, p.avatar_url, coalesce(s.verification_level, 'none') <> 'none',
+       r.bets, r.days, round(r.max_drawdown * 1e-12, 4)::float8, round(r.open_result * 1e-12, 4)::float8,
+       round(1 - r.unverified::numeric / nullif(r.positions, 0), 4)::float8
+FROM providers p
+LEFT JOIN provider_stats s ON s.provider_id = p.user_id
+LEFT JOIN record_stats r ON r.provider_id = p.user_id
 WHERE p.user_id = ANY ($1::uuid[])
 """
 
@@ -188,7 +205,7 @@ def _growth(gained: str) -> str:
 
 # What each board ranks by, in SQL: null is not on it. actors.leaderboards.totals computes the same for one provider,
 # and a test compares the two.
-_VALUES: Mapping[tuple[Board, Period], str] = {
+_VALUES: Mapping[tuple[LiveBoard, Period], str] = {
     ("followers", "all"): "followers",
     ("followers", "month"): "month_follows",
     ("followers", "week"): "week_follows",
@@ -209,15 +226,17 @@ _VALUES: Mapping[tuple[Board, Period], str] = {
 TOP = {
     key: f"""
 SELECT {_TOTALS}, at FROM leaderboard
-WHERE {value} IS NOT NULL ORDER BY {value} DESC, total_signals DESC, provider_id LIMIT $1
+WHERE {value} IS NOT NULL ORDER BY {value} DESC, total_signals DESC, provider_id LIMIT $1 OFFSET $2
 """
     for key, value in _VALUES.items()
 }
 
 
-async def load_top(conn: Connection, board: Board, period: Period, limit: int) -> list[tuple[TotalsRow, datetime]]:
-    """Return the first providers of a board in the hourly copy, best first, and when each was copied."""
-    return [(_totals(row), row[-1]) for row in await conn.fetch(TOP[board, period], limit)]
+async def load_top(
+    conn: Connection, board: LiveBoard, period: Period, limit: int, offset: int = 0
+) -> list[tuple[TotalsRow, datetime]]:
+    """Return a page of a board in the hourly copy, best first, and when each was copied."""
+    return [(_totals(row), row[-1]) for row in await conn.fetch(TOP[board, period], limit, offset)]
 
 
 RANK = {
@@ -233,7 +252,7 @@ SELECT CASE WHEN me.value IS NOT NULL THEN (
 }
 
 
-async def load_rank(conn: Connection, board: Board, period: Period, provider_id: UUID) -> tuple[int | None] | None:
+async def load_rank(conn: Connection, board: LiveBoard, period: Period, provider_id: UUID) -> tuple[int | None] | None:
     """Return a provider's rank in the hourly copy, (None,) when it is not on this board; None: not in the copy."""
     row = await conn.fetchrow(RANK[board, period], provider_id)
     return None if row is None else (row[0],)

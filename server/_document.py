@@ -34,6 +34,7 @@ _DESCRIBED: Mapping[str, tuple[object, str]] = {
     "EventStage": (words.EventStage, "A stage of the pipeline."),
     "EventState": (words.EventState, "A step of an event's way."),
     "EventType": (words.EventType, "Whether a signal opens a position or closes one."),
+    "BoardGate": (words.Gate, "What a provider needs to be on a board."),
     "LeaderboardKind": (words.Board, "What a board ranks by."),
     "LeaderboardPeriod": (words.Period, "The time that counts on a board."),
     "ModelName": (MODELS, "A model that judges signals."),

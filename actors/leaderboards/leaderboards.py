@@ -6,24 +6,28 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, timedelta
 from uuid import UUID
 
 from actors._runtime.context import ActorContext, Behaviour
 from actors._runtime.messages import Envelope, Message
 from actors.leaderboards.messages import PositionOf, Ranking, RankRecords, Top
+from actors.leaderboards.night import night_of
 from actors.leaderboards.rankings import Rankings
 from actors.leaderboards.refreshing import Refreshing
 from actors.leaderboards.totals import BoardTotals
 from config.clock import now
+from db import _board_nights as nights
 from db import leaderboards as sql
 from db._postgres import transaction
 from db.leaderboards import BoardRecord, TotalsRow
-from schemas.errors import Unavailable
+from schemas.errors import InvalidQuery, Unavailable
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0  # also the delay after a start, so that waiting messages are answered first
 COMPARE_SECONDS = 300.0  # longest time that a lost message is missed; reads each record: 0.3 s per 100 000
+NIGHT_SECONDS = 15.0  # between two looks whether a day has ended for every provider: two reads of one row
 REREAD = 200  # providers in one query: some 20 ms
 READ_SECONDS = 60.0  # for all providers: read a page at a time, while messages are answered in between
 
@@ -31,15 +35,17 @@ READ_SECONDS = 60.0  # for all providers: read a page at a time, while messages 
 class Leaderboards(Behaviour):
     """Owns the rankings: all boards, all periods.
 
-    Success: a record is ranked before its message is answered. Nothing is saved: a crash loses nothing, since the actor
-    starts from the hourly copy, brought up to date with the records of that moment. Repeating is harmless: records are
-    absolute.
+    Success: a record is ranked before its message is answered. Of that nothing is saved: a crash loses nothing, since
+    the actor starts from the hourly copy, brought up to date with the records of that moment. The boards of skill are
+    saved, one night in one transaction; one that was missed is made up for. Repeating is harmless: records are
+    absolute, and a night that is stored is never changed.
     """
 
     async def start(self, context: ActorContext) -> None:
         """Read the copy, and re-read the providers that changed since; no message is answered before that is done."""
         await super().start(context)
-        self._rankings = Rankings(now())
+        async with context.connection() as conn:
+            self._rankings = Rankings(now(), await sql.load_newest_seq(conn))
         self._doubtful: dict[UUID, None] = {}  # providers whose best runs must be re-read; in order of arrival
         self._moved: set[UUID] = set()  # providers that changed since the read under way began
         self._rereading = asyncio.Lock()
@@ -50,6 +56,7 @@ class Leaderboards(Behaviour):
         await self._compare()
         context.every(LOOK_SECONDS, self._look_after_copy, name="refresh the copy")
         context.every(COMPARE_SECONDS, self._compare, name="compare with the records")
+        context.every(NIGHT_SECONDS, self._look_after_night, name="compute the boards of skill")
 
     def stats(self) -> Mapping[str, float]:
         """See Behaviour."""
@@ -61,14 +68,24 @@ class Leaderboards(Behaviour):
 
     def _answer(self, message: Message[object]) -> object:
         if isinstance(message, RankRecords):
+            self._rankings.history.advance(message.as_of, time.monotonic())
             self._take(message.records)
             return None
-        rankings = self._rankings
-        if isinstance(message, Top):
-            board, period = message.board, message.period
-            return Ranking(rankings.top(board, period, message.limit), rankings.changed_at(board, period))
-        assert isinstance(message, PositionOf)
-        return rankings.position(message.board, message.period, message.provider_id)
+        try:
+            if isinstance(message, Top):
+                return self._page(message)
+            assert isinstance(message, PositionOf)
+            return self._rankings.position(message.board, message.period, message.provider_id, message.as_of)
+        except InvalidQuery as error:
+            return error
+
+    def _page(self, message: Top) -> Ranking:
+        board, period, rankings = message.board, message.period, self._rankings
+        entries = rankings.top(board, period, message.limit, message.offset, message.as_of)
+        as_of = message.as_of
+        if as_of is None or as_of > rankings.history.as_of:
+            as_of = rankings.show(board, period)
+        return Ranking(entries, rankings.changed_at(board, period), as_of)
 
     def _take(self, records: Iterable[BoardRecord]) -> None:
         at = now()
@@ -151,3 +168,22 @@ class Leaderboards(Behaviour):
                         self._doubtful[row.provider_id] = None
                 self._put(row for row in page if row.provider_id not in self._doubtful)
         await self._reread()
+
+    async def _look_after_night(self) -> None:
+        """Compute the boards of the newest day that has ended for every provider, unless that is done."""
+        async with self.context.connection() as conn:
+            marked_at = await nights.load_marked_at(conn)
+            if marked_at is None:
+                return
+            midnight = marked_at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+            day = midnight.date() - timedelta(days=1)
+            newest = await nights.load_newest_day(conn)
+            if (newest is not None and newest >= day) or not await nights.have_all_read(conn, midnight):
+                return
+        started = time.monotonic()
+        async with self.context.transaction(deadline_seconds=READ_SECONDS) as conn:
+            stats = await nights.load_stats(conn)
+            # In a thread: messages are answered meanwhile.
+            night, candidates = await asyncio.to_thread(night_of, day, stats, now())
+            await nights.insert_night(conn, night, candidates)
+        log.info("%s: %d of %d are listed, in %.1f s", day, night.listed, night.eligible, time.monotonic() - started)

@@ -7,19 +7,24 @@ from typing import ClassVar, NamedTuple
 from uuid import UUID
 
 from actors._runtime.messages import Message
+from actors.records.gates import MissingGate
 from config.values import Value
 from db.leaderboards import BoardRecord
-from schemas._vocabulary import Board, Period
+from schemas._vocabulary import LiveBoard, Period
 
 LEADERBOARDS = "leaderboards"
 
 
 class RankRecords(Message[None]):
-    """Changed records; their owners send them after the commit, in the order of the commits."""
+    """Changed records; their owners send them after the commit, in the order of the commits.
+
+    `as_of` is the `feed_seq` of the newest signal that is in them.
+    """
 
     idempotent: ClassVar[bool] = True
 
     records: tuple[BoardRecord, ...]
+    as_of: int = 0
 
 
 class BoardEntry(NamedTuple):
@@ -32,27 +37,34 @@ class BoardEntry(NamedTuple):
 
 
 class Ranking(Value):
-    """The first entries of a board, and when it last changed."""
+    """A page of a board, when it last changed, and its name for further pages: None where it cannot be read again."""
 
     entries: tuple[BoardEntry, ...]
     updated_at: datetime
+    as_of: int | None = None
 
 
 class Top(Message[Ranking]):
-    """Ask for the first `limit` entries of a board."""
+    """Ask for `limit` entries of a board after the first `offset`; `as_of`: as it was then.
+
+    Raises InvalidQuery where that is not remembered.
+    """
 
     writes: ClassVar[bool] = False
 
-    board: Board
+    board: LiveBoard
     period: Period
     limit: int
+    offset: int = 0
+    as_of: int | None = None
 
 
 class BoardPosition(NamedTuple):
-    """A provider's position on a board; rank and value are null when it is not on it."""
+    """A provider's position on a board; rank and value are null when it is not on it, and `missing` says why."""
 
     rank: int | None
     value: float | None
+    missing: tuple[MissingGate, ...] = ()
 
 
 class PositionOf(Message[BoardPosition | None]):
@@ -60,6 +72,7 @@ class PositionOf(Message[BoardPosition | None]):
 
     writes: ClassVar[bool] = False
 
-    board: Board
+    board: LiveBoard
     period: Period
     provider_id: UUID
+    as_of: int | None = None

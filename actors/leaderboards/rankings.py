@@ -8,10 +8,21 @@ from uuid import UUID
 
 from sortedcontainers import SortedList
 
+from actors.leaderboards.history import BoardHistory, Difference
 from actors.leaderboards.messages import BoardEntry, BoardPosition
-from actors.leaderboards.totals import BOARDS, BoardTotals, number_of, value_and_change, values
+from actors.leaderboards.totals import (
+    BOARDS,
+    BoardTotals,
+    change_since,
+    missing_of,
+    number_of,
+    shown,
+    value_and_change,
+    values,
+)
 from db.leaderboards import BoardRecord
-from schemas._vocabulary import Board, Period
+from schemas._vocabulary import LiveBoard, Period
+from schemas.errors import InvalidQuery
 
 # Best first: the value and the number of signals, both negated, then the id, in one integer: searching such lists takes
 # a third of the time that tuples take.
@@ -28,7 +39,8 @@ class Rankings:
     a signal. Memory is about 3 kB a provider.
     """
 
-    def __init__(self, at: datetime) -> None:
+    def __init__(self, at: datetime, as_of: int = 0) -> None:
+        self.history = BoardHistory(len(BOARDS), as_of)
         self._totals: dict[int, BoardTotals] = {}  # by the id as an integer
         self._keys: dict[int, list[_Key | None]] = {}
         self._lists: list[SortedList[_Key]] = [SortedList() for _ in BOARDS]
@@ -71,24 +83,33 @@ class Rankings:
         totals = self._totals.get(record.provider_id.int)
         return totals is not None and totals.record == record
 
-    def top(self, board: Board, period: Period, limit: int) -> tuple[BoardEntry, ...]:
-        """Return the first entries of a board."""
-        ranking = self._lists[number_of(board, period)]
-        return tuple(
-            entry_of(rank, self._totals[key & _ID], board, period) for rank, key in enumerate(ranking[:limit], start=1)
-        )
+    def top(
+        self, board: LiveBoard, period: Period, limit: int, offset: int = 0, as_of: int | None = None
+    ) -> tuple[BoardEntry, ...]:
+        """Return a page of a board, as it is or as it was. Raises InvalidQuery if that is not remembered."""
+        number = number_of(board, period)
+        keys = self._difference(number, as_of).keys(self._lists[number], offset, limit)
+        return tuple(self._entry(rank, key, board, period) for rank, key in enumerate(keys, start=offset + 1))
 
-    def position(self, board: Board, period: Period, provider_id: UUID) -> BoardPosition | None:
+    def show(self, board: LiveBoard, period: Period) -> int:
+        """Note that a board is shown as it is; return the name under which it can be read again for a while."""
+        return self.history.show(number_of(board, period))
+
+    def position(
+        self, board: LiveBoard, period: Period, provider_id: UUID, as_of: int | None = None
+    ) -> BoardPosition | None:
         """Return a provider's position on a board; None for an unknown one."""
         totals = self._totals.get(provider_id.int)
         if totals is None:
             return None
         number = number_of(board, period)
-        key = self._keys[provider_id.int][number]
-        value, _ = value_and_change(totals, board, period)
-        return BoardPosition(None if key is None else self._lists[number].bisect_left(key) + 1, value)
+        difference = self._difference(number, as_of)
+        key = difference.key_of(provider_id.int, self._keys[provider_id.int][number], _ID)
+        if key is None:
+            return BoardPosition(None, None, missing_of(totals, board, period))
+        return BoardPosition(difference.rank(self._lists[number], key), shown(board, _value_of(key)))
 
-    def changed_at(self, board: Board, period: Period) -> datetime:
+    def changed_at(self, board: LiveBoard, period: Period) -> datetime:
         """Return when the board last changed."""
         return self._changed_at[number_of(board, period)]
 
@@ -104,15 +125,33 @@ class Rankings:
                 ranking.remove(old)
             if new is not None:
                 ranking.add(new)
+            self.history.note(number, old, new)
             self._changed_at[number] = at
         self._keys[totals.record.provider_id.int] = keys
 
+    def _difference(self, number: int, as_of: int | None) -> Difference:
+        if as_of is None or as_of > self.history.as_of:
+            return Difference()
+        difference = self.history.difference(number, as_of)
+        if difference is None:
+            raise InvalidQuery.of("as_of", "is not kept any more: begin again without it")
+        return difference
 
-def entry_of(rank: int, totals: BoardTotals, board: Board, period: Period) -> BoardEntry:
+    def _entry(self, rank: int, key: _Key, board: LiveBoard, period: Period) -> BoardEntry:
+        totals, value = self._totals[key & _ID], _value_of(key)
+        change = change_since(totals, board, period, value)
+        return BoardEntry(rank, totals.record.provider_id, shown(board, value), change)
+
+
+def entry_of(rank: int, totals: BoardTotals, board: LiveBoard, period: Period) -> BoardEntry:
     """Return the entry of a provider that is on the board."""
     value, change = value_and_change(totals, board, period)
     assert value is not None
     return BoardEntry(rank, totals.record.provider_id, value, change)
+
+
+def _value_of(key: _Key) -> int:
+    return -(key >> (_SIGNALS_BITS + _ID_BITS))
 
 
 def _keys_of(totals: BoardTotals) -> list[_Key | None]:

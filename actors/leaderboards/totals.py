@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from actors.records.gates import MissingGate
 from db.leaderboards import BoardRecord, TotalsRow
-from schemas._vocabulary import Board, Period
+from schemas._vocabulary import LiveBoard, Period
 
 LEAST_CLOSED = 10
 """The least number of closed signals, in the board's period, for which a win rate counts."""
@@ -85,7 +86,7 @@ class BoardTotals:
         return closed >= 0 and (closed == wins or wins == 0 or streak == wins)
 
 
-BOARDS: tuple[tuple[Board, Period], ...] = (
+BOARDS: tuple[tuple[LiveBoard, Period], ...] = (
     ("followers", "all"),
     ("followers", "month"),
     ("followers", "week"),
@@ -103,14 +104,14 @@ BOARDS: tuple[tuple[Board, Period], ...] = (
 )
 """Every ranking there is; `rising` of all time is that of the week."""
 
-_NUMBERS: Mapping[tuple[Board, Period], int] = {
+_NUMBERS: Mapping[tuple[LiveBoard, Period], int] = {
     **{key: number for number, key in enumerate(BOARDS)},
     ("rising", "all"): BOARDS.index(("rising", "week")),
 }
-_IN_UNITS: frozenset[Board] = frozenset({"win_rate", "return", "rising"})
+_IN_UNITS: frozenset[LiveBoard] = frozenset({"win_rate", "return", "rising"})
 
 
-def number_of(board: Board, period: Period) -> int:
+def number_of(board: LiveBoard, period: Period) -> int:
     """Return the index in BOARDS that serves a board and a period."""
     return _NUMBERS[board, period]
 
@@ -158,14 +159,37 @@ def earlier_values(t: BoardTotals) -> tuple[int | None, ...]:
     )
 
 
-def value_and_change(t: BoardTotals, board: Board, period: Period) -> tuple[float | None, float | None]:
+def missing_of(t: BoardTotals, board: LiveBoard, period: Period) -> tuple[MissingGate, ...]:
+    """Return what keeps a provider off a board: nothing of one that is on it."""
+    r = t.record
+    begun = t.month if period == "month" else t.week
+    closed = r.closed - (0 if period == "all" else begun.closed)
+    runs = {"all": r.current_streak, "month": t.month_best, "week": t.week_best}
+    gates: Mapping[LiveBoard, MissingGate] = {
+        "win_rate": MissingGate("closed", closed, LEAST_CLOSED),
+        "return": MissingGate("closed", closed, 1),
+        "streak": MissingGate("streak", runs[period], 1),
+        "rising": MissingGate("gained", r.followers - begun.followers, 1),
+    }
+    gate = gates.get(board)
+    return () if gate is None or gate.have >= gate.need else (gate,)
+
+
+def shown(board: LiveBoard, value: int) -> float:
+    """Return a value as a board shows it."""
+    return value / _SHOWN if board in _IN_UNITS else value
+
+
+def change_since(t: BoardTotals, board: LiveBoard, period: Period, value: int) -> float | None:
+    """Return the difference between a value and the provider's of a window before; None: it had none."""
+    before = earlier_values(t)[number_of(board, period)]
+    return None if before is None else shown(board, value - before)
+
+
+def value_and_change(t: BoardTotals, board: LiveBoard, period: Period) -> tuple[float | None, float | None]:
     """Return what a board shows of a provider: its value, and the difference from a window before."""
-    number = number_of(board, period)
-    now, before = values(t)[number], earlier_values(t)[number]
-    change = None if now is None or before is None else now - before
-    if board in _IN_UNITS:
-        return None if now is None else now / _SHOWN, None if change is None else change / _SHOWN
-    return now, change
+    now = values(t)[number_of(board, period)]
+    return (None, None) if now is None else (shown(board, now), change_since(t, board, period, now))
 
 
 def _growth(gained: int, begun_with: int) -> int:

@@ -33,7 +33,8 @@ def notify(
     """Send every record to the boards, and facts and first follows to the users' owners."""
     changes = list(changes)
     if changes:
-        context.ref(LEADERBOARDS, "").tell("", RankRecords(tuple(_board_record(each.after) for each in changes)))
+        as_of = max(each.after.applied_seq for each in changes)
+        context.ref(LEADERBOARDS, "").tell("", RankRecords(tuple(_board_record(each.after) for each in changes), as_of))
     notify_progress(context, ((each.after.provider_id, _facts(each.after, at)) for each in changes if is_event(each)))
     notify_progress(context, ((follower_id, FirstFollow(since)) for follower_id, since in first_follows.items()))
 

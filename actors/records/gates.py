@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
-Gate = Literal["bets", "days", "age_days", "unverified_share"]
+from schemas._vocabulary import Gate
 
 GATES: Final[dict[Gate, float]] = {"bets": 30, "days": 30, "age_days": 60, "unverified_share": 0.20}
 """At least so many bets, days with exposure, days since the first; at most that share of positions without a quote."""
+
+
+FALSE_DISCOVERY_RATE: Final = 0.10
+"""The greatest chance of luck of whom a board of skill lists."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-FALSE_DISCOVERY_RATE: Final = 0.10
+from actors.records.gates import FALSE_DISCOVERY_RATE
+
 ONE_SIDED_95: Final = 1.645
 
 Floats = NDArray[np.float64]
@@ -58,7 +59,7 @@ def assess(days: Floats, sums: Floats, square_sums: Floats) -> Skill:
     weight = spread / (spread + error)
     shrunk = weight * sharpe + (1 - weight) * median
     margin = ONE_SIDED_95 * np.sqrt(weight * error)
-    is_listed = (luck <= FALSE_DISCOVERY_RATE) & (spread > 0) & (sharpe > 0)
+    is_listed = luck <= FALSE_DISCOVERY_RATE
     return Skill(sharpe, luck, shrunk, shrunk - margin, shrunk + margin, is_listed, median, spread)
 
 

@@ -20,7 +20,7 @@ from actors.users.users import Users
 from config.clock import now, rfc3339
 from config.settings import Settings
 from db import leaderboards as sql
-from schemas._vocabulary import BOARDS, Period, values_of
+from schemas._vocabulary import LIVE_BOARDS, Period, values_of
 from schemas.errors import ActorUnavailable
 from tests.support.accounts import Browser, World, gateway_of, token_of
 from tests.support.local_actors import local_actors
@@ -94,6 +94,8 @@ async def test_a_follow_and_a_close_move_the_boards(settings: Settings) -> None:
         assert {name: found[name] for name in found if name not in ("entries", "updated_at")} == {
             "leaderboard": "followers",
             "period": "all",
+            "as_of": 0,
+            "reason": None,
         }
         assert [(each["rank"], each["value"]) for each in found["entries"]] == [(1, 1), (2, 0)]
         assert found["entries"][0] == {
@@ -107,6 +109,7 @@ async def test_a_follow_and_a_close_move_the_boards(settings: Settings) -> None:
             "value": 1,
             "change": 1,
             "change_period": "week",
+            **dict.fromkeys(("n", "days", "interval", "drawdown", "open_result", "share_verified", "luck")),
         }
         trades = [Trade(id_of(king)), Trade(id_of(king), opens=False, price=Decimal(110))]
         await post_trades(world, trades, at=now())
@@ -124,8 +127,12 @@ async def test_a_provider_sees_where_it_is(settings: Settings) -> None:
         (await king.send("POST", f"/api/social/follow/{id_of(queen)}", {})).expect(201)
         await king.refresh()  # the token that says that it is a provider's
         await leads(king, "followers", 1)
-        assert (await board(king, "followers", "?limit=1"))["me"] == {"rank": 2, "value": 0}
-        assert (await board(king, "win_rate"))["me"] == {"rank": None, "value": None}
+        assert (await board(king, "followers", "?limit=1"))["me"] == {"rank": 2, "value": 0, "missing": []}
+        assert (await board(king, "win_rate"))["me"] == {
+            "rank": None,
+            "value": None,
+            "missing": [{"gate": "closed", "have": 0, "need": 10}],
+        }
         fan = await world.logged_in("fan@example.com")
         assert "me" not in await board(fan, "followers")
         fan.token = token_of(world.settings, "demo")
@@ -170,7 +177,7 @@ async def test_the_copy_is_read_while_the_actor_is_unavailable(settings: Setting
         await leads(king, "streak", 10)
         live = {
             (name, period): await board(king, name, f"?period={period}")
-            for name in BOARDS
+            for name in LIVE_BOARDS
             for period in values_of(Period)
         }
         async with world.pool.acquire() as conn:
@@ -202,7 +209,7 @@ async def test_the_board_and_my_place_come_from_one_source(settings: Settings, s
         world.actors.refs[LEADERBOARDS] = Half(ref, silent_on)  # type: ignore[assignment]
         copied = await board(king, "followers", "?limit=1&period=month")  # no answer of before is kept for it
         assert [each["provider"]["user_id"] for each in copied["entries"]] == [str(id_of(king))]
-        assert copied["me"] == {"rank": 1, "value": 0}
+        assert copied["me"] == {"rank": 1, "value": 0, "missing": []}
         assert copied["updated_at"] < rfc3339(copied_at)
         if silent_on is PositionOf:  # a request without a position gets the actor's board
             fan.token = None

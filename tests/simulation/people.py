@@ -23,7 +23,7 @@ class Trade:
     """A position as its owner claims it: hours of receipt, and declared prices (None: the market's).
 
     `close_hour` None: it is never closed. `is_void`: retracted. `close_is_unquoted`: its close comes when there is no
-    quote.
+    quote. `known_move`: by which part the market has moved the right way since a quote of before the receipt was taken.
     """
 
     instrument: int
@@ -34,6 +34,7 @@ class Trade:
     declared_exit: Decimal | None = None
     is_void: bool = False
     close_is_unquoted: bool = False
+    known_move: float = 0.0
 
 
 class Trader:
@@ -242,15 +243,74 @@ def closes_without_quotes(trader: Trader) -> list[Trade]:
 def stops_when_ahead(trader: Trader) -> list[Trade]:
     """Trade by chance until the record looks best, and never again."""
     trades = unskilled(trader)
-    gains = np.array(
-        [trader.moved(t.instrument, t.open_hour, t.close_hour or 0) * (1 if t.side == "long" else -1) for t in trades]
-    )
+    gains = gains_of(trader, trades)
     if len(gains) < 35:
         return trades
     counts = np.arange(1, len(gains) + 1)
     score = np.cumsum(gains) / np.sqrt(np.cumsum(gains**2)) * (counts >= 35)
     return trades[: int(np.argmax(score)) + 1]
 
+
+def inflates_its_peak(trader: Trader) -> list[Trade]:
+    """Open a hundred hedged pairs once, so that all later days are tiny parts of the greatest number of units."""
+    first = trader.start
+    pairs = [Trade(0, side, first, first + 1) for side in _BOTH for _ in range(100)]
+    return pairs + [Trade(trader.instrument(), trader.side(), *slot) for slot in trader.slots() if slot[0] > first + 1]
+
+
+def opens_pairs_and_waits(trader: Trader) -> list[Trade]:
+    """Open long and short together, so that days are calm, and close the side that is behind a day later."""
+    made = []
+    for start, end in trader.slots(mean_hold=48):
+        instrument = trader.instrument()
+        gain = trader.moved(instrument, start, end)
+        ahead: Side = "long" if gain > 0 else "short"
+        behind: Side = "short" if gain > 0 else "long"
+        later = min(end + 24, trader.last_hour)
+        made += [Trade(instrument, ahead, start, end), Trade(instrument, behind, start, later)]
+    return made
+
+
+def snipes(age_seconds: float) -> Callable[[Trader], list[Trade]]:
+    """Return a strategy against quotes that are so old at the receipt of a signal: it waits for the day's greatest move
+    within that time in any instrument, and buys at the price of before it.
+    """
+
+    def trade(trader: Trader) -> list[Trade]:
+        windows = INSTRUMENTS * 24 * 3600 / max(age_seconds, 1)
+        scale = HOURLY_DEVIATION * np.sqrt(age_seconds / 3600) / np.sqrt(5 / 3)
+        made = []
+        for start, _ in trader.slots(mean_hold=1, mean_pause=22):
+            # The greatest of n draws of Student's t with 5 degrees of freedom, whose upper tail is 9.49 / t^5.
+            greatest = scale * (9.49 * windows / trader.random.exponential()) ** (1 / 5)
+            made.append(Trade(trader.instrument(), trader.side(), start, start + 1, known_move=float(greatest)))
+        return made
+
+    return trade
+
+
+def best_of_abandoned(trader: Trader) -> list[Trade]:
+    """Open a hundred accounts, and go on with the one that looks best: before any is eligible, so that none counts."""
+    tries = [unskilled(trader) for _ in range(ABANDONED + 1)]
+    before = [trades[:29] for trades in tries]
+    best = max(range(len(tries)), key=lambda number: _score(trader, before[number]))
+    return tries[best][:35]
+
+
+def _score(trader: Trader, trades: list[Trade]) -> float:
+    gains = gains_of(trader, trades)
+    return float(np.sum(gains) / np.sqrt(np.sum(np.square(gains)) + 1e-12))
+
+
+def gains_of(trader: Trader, trades: list[Trade]) -> NDArray[np.float64]:
+    """Return what closed trades gained, before costs."""
+    return np.array(
+        [trader.moved(t.instrument, t.open_hour, t.close_hour or 0) * (1 if t.side == "long" else -1) for t in trades]
+    )
+
+
+ABANDONED = 99
+_BOTH: tuple[Side, Side] = ("long", "short")
 
 CHEATS: dict[str, Callable[[Trader], list[Trade]]] = {
     "prices made up": makes_prices_up,
@@ -264,4 +324,7 @@ CHEATS: dict[str, Callable[[Trader], list[Trade]]] = {
     "retracts when behind": retracts_when_behind,
     "closes without quotes": closes_without_quotes,
     "stops when ahead": stops_when_ahead,
+    "inflates its peak": inflates_its_peak,
+    "pairs, the loser a day later": opens_pairs_and_waits,
+    "best of abandoned accounts": best_of_abandoned,
 }

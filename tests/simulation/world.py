@@ -12,13 +12,14 @@ import numpy as np
 
 from actors.records.book import Book
 from actors.records.curve import Event, Left, Opened, Voided, close_day, with_open_bets
-from actors.records.gates import Track, missing_gates
-from actors.records.returns import UNIT, buys, record_price
-from actors.records.skill import Skill, assess
+from actors.records.gates import FALSE_DISCOVERY_RATE, Track, missing_gates
+from actors.records.returns import UNIT, Touch, buys, record_price
+from actors.records.skill import assess
 from tests.simulation.market import HOURS, Market
-from tests.simulation.people import CHEATS, Trade, Trader, skilled, unskilled
+from tests.simulation.people import CHEATS, Trade, Trader, skilled, snipes, unskilled
 
 EPOCH = date(2026, 1, 1)
+SKILLED = "skilled"
 COST_BPS = {"crypto": Decimal(10)}
 
 
@@ -32,33 +33,48 @@ class World:
     accounts: int = 260
     closes: int = 200
     sharpe: float = 0.30
+    quote_ages: tuple[float, ...] = ()  # of those who buy at quotes that old, in seconds
 
 
-def run(world: World, seed: int) -> tuple[Counter[str], Counter[str], Skill]:
-    """Return who is listed and who is eligible, by kind, and the board's statistics."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Who is listed and who is eligible in a world, by kind, and who is listed once the skilled have left it."""
+
+    listed: Counter[str]
+    eligible: Counter[str]
+    listed_without_skill: Counter[str]
+
+
+def run(world: World, seed: int) -> Found:
+    """Return who is found in a world."""
     random = np.random.default_rng(seed)
     market = Market(random, days=max(90, int(world.closes * 1.7)))
-    kinds: list[str] = []
-    books: list[tuple[Book, Track]] = []
     strategies = (
         [("unskilled", unskilled)] * world.unskilled
-        + [("skilled", skilled(world.sharpe))] * world.skilled
+        + [(SKILLED, skilled(world.sharpe))] * world.skilled
         + [(name, cheat) for name, cheat in CHEATS.items() for _ in range(world.cheats)]
         + [("the best of many accounts", unskilled)] * world.accounts
+        + [(f"quotes of {age:g} s ago", snipes(age)) for age in world.quote_ages for _ in range(10)]
     )
-    for kind, strategy in strategies:
-        trades = strategy(Trader(market, random, world.closes))
-        kinds.append(kind)
-        books.append(fold(market, trades))
+    books = [(kind, *fold(market, trade(Trader(market, random, world.closes)))) for kind, trade in strategies]
     today = EPOCH + timedelta(days=market.days)
-    eligible = [i for i, (_, track) in enumerate(books) if not missing_gates(track, today)]
-    board = assess(
-        np.array([books[i][0].days for i in eligible], float),
-        np.array([books[i][0].day_sum / UNIT for i in eligible]),
-        np.array([books[i][0].day_square_sum / UNIT**2 for i in eligible]),
+    eligible = [(kind, book) for kind, book, track in books if not missing_gates(track, today)]
+    return Found(
+        listed_among(eligible),
+        Counter(kind for kind, _ in eligible),
+        listed_among([each for each in eligible if each[0] != SKILLED]),
     )
-    listed = Counter(kinds[i] for i, is_listed in zip(eligible, board.is_listed, strict=True) if is_listed)
-    return listed, Counter(kinds[i] for i in eligible), board
+
+
+def listed_among(eligible: Sequence[tuple[str, Book]]) -> Counter[str]:
+    """Return whom the board of skill lists of the eligible, by kind."""
+    board = assess(
+        np.array([book.days for _, book in eligible], float),
+        np.array([book.day_sum / UNIT for _, book in eligible]),
+        np.array([book.day_square_sum / UNIT**2 for _, book in eligible]),
+    )
+    is_listed = board.luck <= FALSE_DISCOVERY_RATE
+    return Counter(kind for (kind, _), listed in zip(eligible, is_listed, strict=True) if listed)
 
 
 def fold(market: Market, trades: Sequence[Trade]) -> tuple[Book, Track]:
@@ -83,6 +99,8 @@ def _events(market: Market, number: int, trade: Trade) -> list[tuple[int, int, E
     instrument = market.instrument(trade.instrument)
     is_buy = buys(trade.side, opens=True)
     touch = market.touch(trade.instrument, trade.open_hour)
+    if trade.known_move:
+        touch = touch_before(touch, trade.known_move, is_buy=is_buy)
     declared = trade.declared_entry or (touch.ask if is_buy else touch.bid)
     entry = record_price(declared, touch, is_buy=is_buy)
     at = _at(trade.open_hour)
@@ -101,6 +119,12 @@ def _events(market: Market, number: int, trade: Trade) -> list[tuple[int, int, E
             left = touch.bid if is_buy else touch.ask
         found.append((hour, 0, Left(number, UNIT, left, _at(hour))))
     return found
+
+
+def touch_before(touch: Touch, move: float, *, is_buy: bool) -> Touch:
+    """Return the best prices from before the market moved the right way."""
+    factor = Decimal(f"{1 - move if is_buy else 1 + move:.8f}")
+    return Touch(bid=touch.bid * factor, ask=touch.ask * factor)
 
 
 def _at(hour: int) -> datetime:

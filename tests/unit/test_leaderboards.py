@@ -109,7 +109,7 @@ def test_an_unknown_provider_has_no_place_and_a_known_one_may_have_none() -> Non
     rankings = Rankings(AT)
     assert rankings.position("streak", "all", IDS[0]) is None
     rankings.put(BoardTotals(a_row(followers=3)), AT)
-    assert rankings.position("streak", "all", IDS[0]) == BoardPosition(None, None)
+    assert rankings.position("streak", "all", IDS[0]) == BoardPosition(None, None, (("streak", 0, 1),))  # type: ignore[arg-type]
     assert rankings.position("followers", "all", IDS[0]) == BoardPosition(1, 3)
 
 

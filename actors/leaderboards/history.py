@@ -1,0 +1,133 @@
+"""Remember what moved on each board lately (pure), so that a board can be read as it was: pages that do not shift."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import NamedTuple
+
+from sortedcontainers import SortedList
+
+KEPT_SECONDS = 300.0
+"""How long a board can be read as it was."""
+
+MOST_CHANGES = 20_000
+"""Changes of a board that are remembered: 3 MB; past it the oldest state goes earlier than after KEPT_SECONDS."""
+
+
+class _Change(NamedTuple):
+    version: int
+    old: int | None
+    new: int | None
+
+
+@dataclass(slots=True)
+class _Moment:
+    """All states with one `as_of`; `version` is that of the last one, `shown` of the last that was shown, by board."""
+
+    as_of: int
+    at: float
+    version: int
+    shown: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What tells an earlier state of a board from the present one: keys that have come, and those that are gone."""
+
+    added: Sequence[int] = ()  # ascending
+    removed: frozenset[int] = frozenset()  # of the present keys
+
+    def keys(self, present: SortedList[int], offset: int, limit: int) -> list[int]:
+        """Return a page of the earlier state."""
+        if not self.added and not self.removed:
+            return list(present.islice(offset, offset + limit))
+        return list(islice(self._all(present), offset, offset + limit))
+
+    def key_of(self, low: int, present: int | None, mask: int) -> int | None:
+        """Return the key of the earlier state whose lowest bits, those of the mask, are these."""
+        for key in self.added:
+            if key & mask == low:
+                return key
+        return None if present in self.removed else present
+
+    def rank(self, present: SortedList[int], key: int) -> int:
+        """Return a key's rank in the earlier state."""
+        before: int = present.bisect_left(key) - sum(each < key for each in self.removed)
+        return before + bisect_left(self.added, key) + 1
+
+    def _all(self, present: SortedList[int]) -> Iterator[int]:
+        added = deque(self.added)
+        for key in chain(present, (None,)):
+            while added and (key is None or added[0] < key):
+                yield added.popleft()
+            if key is not None and key not in self.removed:
+                yield key
+
+
+class BoardHistory:
+    """The latest changes of some ordered lists of keys.
+
+    A state is named by `as_of`, the newest signal that is in it. What moves between two signals moves the state of one
+    name; of those the one that was shown last is read again.
+    """
+
+    def __init__(self, lists: int, as_of: int) -> None:
+        self.as_of = as_of
+        self._version = 0
+        self._changes: list[deque[_Change]] = [deque() for _ in range(lists)]
+        self._forgotten = [0] * lists  # the version of the newest change that is forgotten
+        self._moments: deque[_Moment] = deque([_Moment(as_of, 0.0, 0, {})])
+
+    def advance(self, as_of: int, at: float) -> None:
+        """Begin the states that have this signal in them; `at` is in seconds of a steady clock."""
+        if as_of <= self.as_of:
+            return
+        self.as_of = as_of
+        self._moments[-1].at = at
+        self._moments.append(_Moment(as_of, at, self._version, {}))
+        while self._moments[0].at < at - KEPT_SECONDS:
+            self._moments.popleft()
+
+    def note(self, number: int, old: int | None, new: int | None) -> None:
+        """Note that a key of a list has become another; None: there was none, or is none."""
+        self._version += 1
+        self._moments[-1].version = self._version
+        changes = self._changes[number]
+        changes.append(_Change(self._version, old, new))
+        if len(changes) > MOST_CHANGES:
+            self._forgotten[number] = changes.popleft().version
+
+    def show(self, number: int) -> int:
+        """Note that the present state of a list is shown; return its name."""
+        self._moments[-1].shown[number] = self._version
+        return self.as_of
+
+    def difference(self, number: int, as_of: int) -> Difference | None:
+        """Return what tells the list's state of this name from the present one; None: it is not remembered."""
+        moment = next((each for each in reversed(self._moments) if each.as_of <= as_of), None)
+        if moment is None:
+            return None
+        version = moment.shown.get(number, moment.version)
+        if version < self._forgotten[number]:
+            return None
+        added: set[int] = set()
+        removed: set[int] = set()
+        for change in reversed(self._changes[number]):
+            if change.version <= version:
+                break
+            if change.new is not None:
+                _take(change.new, added, removed)
+            if change.old is not None:
+                _take(change.old, removed, added)
+        return Difference(sorted(added), frozenset(removed))
+
+
+def _take(key: int, out_of: set[int], into: set[int]) -> None:
+    if key in out_of:
+        out_of.remove(key)
+    else:
+        into.add(key)
