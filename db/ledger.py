@@ -118,6 +118,14 @@ async def read_time(conn: Connection) -> LogTime:
     return found
 
 
+IS_OF_THE_PAST = "SELECT way_in = 'backfill' FROM signals WHERE feed_seq <= $1 ORDER BY feed_seq DESC LIMIT 1"
+
+
+async def is_of_the_past(conn: Connection, feed_seq: int) -> bool:
+    """Return whether the signal at this place of the feed, or the last one before, is a past one."""
+    return bool(await conn.fetchval(IS_OF_THE_PAST, feed_seq))
+
+
 SET_TIME = "UPDATE log_state SET reached_at = $1, marked_size = $2"
 
 

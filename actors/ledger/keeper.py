@@ -64,7 +64,7 @@ class LogKeeper:
         self._now = now
         self._page = PageSize(PAGE)
         self._turn = asyncio.Lock()
-        self._past_until = time.monotonic() + BACKFILL_SECONDS  # a predecessor may have read signals of the past
+        self._past_until = 0.0  # monotonic seconds
         self.log: OpenLog | None = None  # None: to be read from Postgres
 
     @property
@@ -103,6 +103,7 @@ class LogKeeper:
             async with self._context.transaction(deadline_seconds=TRANSACTION_SECONDS) as conn:
                 if self.log is None:
                     self.log = await OpenLog.load(conn)
+                    self._note_past(is_past=await sql.is_of_the_past(conn, self.log.feed_seq))
                     before = self.log.size
                 page = await read_feed(conn, self.log.feed_seq, self._page.now)
                 done = await self._steps(conn, self.log, page)
@@ -162,13 +163,14 @@ class LogKeeper:
             return 0
         await check_minutes(conn, open_log, self._market, ends)
         taken = await append_items(conn, open_log, self._market, items)
-        if any(item.way_in == "backfill" for item in items[:taken]):
-            self._past_until = time.monotonic() + BACKFILL_SECONDS
-        elif taken:
-            self._past_until = 0.0
+        if taken:
+            self._note_past(is_past=items[taken - 1].way_in == "backfill")
         if taken < len(items):
             done.question = await check_before_close(conn, open_log, self._market, items[taken])
         return taken
+
+    def _note_past(self, *, is_past: bool) -> None:
+        self._past_until = time.monotonic() + BACKFILL_SECONDS if is_past else 0.0
 
     def _present(self, open_log: OpenLog) -> datetime | None:
         """Return the time that the log may go on to without an item of the feed; None: it waits for those."""

@@ -1,4 +1,4 @@
-"""Ask for the minute candles that positions wait for, as often as their levels are near."""
+"""Ask for the minute candles that positions wait for: of all instruments each minute, or of those whose turn it is."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ SETTLED: Final = timedelta(seconds=2)
 STEP: Final = Decimal("0.005")
 """A market rarely moves by so much in a minute, nor by √n times as much in n minutes."""
 MOST_MINUTES: Final = 30
+MOST_A_MINUTE: Final = 250
+"""Instruments that are asked for in a minute; those with the nearest levels first, and all of them before each hour."""
 
 
 class MinuteWatch:
@@ -39,10 +41,12 @@ class MinuteWatch:
     ) -> None:
         self._context = context
         self._keeper = keeper
-        self._market = market
+        self._answers = market
         self._splits = splits
         self._wake = wake
         self._now = now
+        self._minute: datetime | None = None
+        self._left = MOST_A_MINUTE  # of this minute
 
     def start(self) -> None:
         """Start watching."""
@@ -53,7 +57,7 @@ class MinuteWatch:
         await self._splits.refresh()
         question = self._due()
         if question:
-            await self._market.ask(question)
+            await self._answers.ask(question)
             self._wake()
 
     def _due(self) -> Question:
@@ -61,20 +65,25 @@ class MinuteWatch:
         if log is None or log.reached_at is None or self._now() - log.reached_at >= 2 * HOUR:
             return question  # what was missed is asked for hour by hour
         until = (self._now() - SETTLED).replace(second=0, microsecond=0)
-        for key, watched in log.watched.items():
-            since = watched.row.checked_until
-            if (
-                has_levels(watched)
-                and until - since >= self._pause(key, watched)
-                and self._market.wants(key, since, until)
-            ):
-                question.minutes[key] = MinutesWanted(asked(watched.row), since, until)
+        if until != self._minute:
+            self._minute, self._left = until, MOST_A_MINUTE
+        due = [
+            (key, watched)
+            for key, watched in log.watched.items()
+            if has_levels(watched) and self._answers.wants(key, watched.row.checked_until, until)
+        ]
+        if len(due) > self._left:
+            due.sort(key=lambda each: self._urgency(each[0], each[1], until), reverse=True)
+        for key, watched in due[: self._left]:
+            question.minutes[key] = MinutesWanted(asked(watched.row), watched.row.checked_until, until)
+        self._left -= len(question.minutes)
         return question
 
-    def _pause(self, key: Instrument, watched: WatchedInstrument) -> timedelta:
-        """Return how long the candles of an instrument may wait: the nearer a level, the shorter."""
-        price = self._market.last_price(key)
-        return MINUTE * (1 if price is None else minutes_of(price, watched.low_level, watched.high_level))
+    def _urgency(self, key: Instrument, watched: WatchedInstrument, until: datetime) -> float:
+        """Return how long an instrument was not looked at, as a part of how long it may wait."""
+        price = self._answers.last_price(key)
+        pause = MINUTE * (1 if price is None else minutes_of(price, watched.low_level, watched.high_level))
+        return (until - watched.row.checked_until) / pause
 
 
 def minutes_of(price: Decimal, low: Decimal | None, high: Decimal | None) -> int:
