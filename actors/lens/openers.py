@@ -5,17 +5,33 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 
+from asyncpg import SerializationError
+
 from config.values import replace
 from db._postgres import Connection
 from db.openers import Logged, logged_of
 from db.providers.outcomes import PositionKey
-from db.signals.writes import PublishedSignal
+from db.signals.writes import PublishedSignal, insert_next_signals, last_feed_seq, published_between
+
+
+async def publish_next(conn: Connection, signals: Sequence[PublishedSignal]) -> Sequence[PublishedSignal]:
+    """Store a batch of Lens as the next signals of the feed, with passing scores; return the rows.
+
+    What a close closes is read before the feed's order is taken, so that other lanes need not wait for that. Raises
+    SerializationError if one of them has published a signal of the same provider meanwhile: the batch can be retried.
+    """
+    closing = {each.provider_id for each in signals if _is_close(each)}
+    seen = await last_feed_seq(conn) if closing else 0
+    rows = await insert_next_signals(conn, await with_passing_scores(conn, signals, priced=True))
+    if closing and await published_between(conn, seen, rows[0].feed_seq, closing):
+        raise SerializationError("another lane has published signals of the same provider")
+    return rows
 
 
 async def with_passing_scores(
     conn: Connection, signals: Sequence[PublishedSignal], *, priced: bool = False
 ) -> Sequence[PublishedSignal]:
-    """Add passing scores to a batch, in the feed's order; to be called once its `feed_seq`s are taken.
+    """Add passing scores to a batch, in the feed's order; to be called once its `feed_seq`s are taken, if not below.
 
     `priced`: signals without a price get their event's in Postgres.
     """

@@ -15,14 +15,13 @@ from actors.lens._stage import Stage
 from actors.lens.backfill import publish_backfill
 from actors.lens.messages import PublishBackfill, PublishScored, Work
 from actors.lens.model import Score
-from actors.lens.openers import with_passing_scores
+from actors.lens.openers import publish_next
 from actors.lens.publication import announce, decision_item, find_or_make_providers, make_signal
 from actors.lens.scored import ScoredSignals
 from actors.lens.scoring import score_signal
 from config import clock
-from config.values import replace
 from db._postgres import Connection
-from db.signals.writes import ProviderSummary, PublishedSignal, insert_signals, take_feed_seq
+from db.signals.writes import ProviderSummary, PublishedSignal
 
 
 class Published(StageResult):
@@ -91,10 +90,7 @@ class Publish(Stage):
         sources = {result.work.signal.source for result in scored}
         cards = await find_or_make_providers(conn, dict(zip(sources, sources, strict=True)))
         made = [_make(result, cards[result.work.signal.source]) for result in scored]
-        first = await take_feed_seq(conn, len(made))  # as late as can be: from here on the other lanes wait
-        placed = [replace(signal, feed_seq=first + index) for index, signal in enumerate(made)]
-        signals = await with_passing_scores(conn, placed, priced=True)
-        await insert_signals(conn, signals)
+        signals = await publish_next(conn, made)
         # A batch may take several transactions, some in vain: `committed` reads the final rows.
         self._stored |= {signal.id: signal for signal in signals}
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
 from config.documents import Document
-from config.values import Value
+from config.values import Value, replace
 from db._orders import OrderTerms
 from db._postgres import Connection
 from db._rows import columns, insert, rows_of
@@ -129,12 +129,51 @@ class PublishedSignal(Publication):
 
 _OF_EVENT = dict.fromkeys(OrderTerms.__struct_fields__, "CASE WHEN n.entry_price IS NULL THEN e.{0} ELSE n.{0} END")
 _OF_EVENT |= dict.fromkeys(("entry_price", "size"), "coalesce(n.{0}, e.{0})")
-INSERT_SIGNALS = f"""
-{insert("signals", PublishedSignal, **{name: text.format(name) for name, text in _OF_EVENT.items()})}
-LEFT JOIN lens_events e ON e.event_id = n.id
-"""
+
+
+def _insert_signals(**values: str) -> str:
+    values |= {name: text.format(name) for name, text in _OF_EVENT.items()}
+    return f"{insert('signals', PublishedSignal, **values)} LEFT JOIN lens_events e ON e.event_id = n.id"
+
+
+INSERT_SIGNALS = _insert_signals()
 
 
 async def insert_signals(conn: Connection, rows: Sequence[PublishedSignal]) -> None:
     """Store published signals; a Lens signal's prices are None here: the exact ones are its event's."""
     await conn.execute(INSERT_SIGNALS, *columns(PublishedSignal, rows))
+
+
+# One statement, as the other lanes wait from here until the commit. $1 are the ids.
+INSERT_NEXT_SIGNALS = f"""
+WITH taken AS (
+    UPDATE feed_counter SET last_seq = last_seq + cardinality($1::uuid[])
+    RETURNING last_seq - cardinality($1::uuid[]) AS before
+), stored AS ({_insert_signals(feed_seq="(SELECT before FROM taken) + n.feed_seq")})
+SELECT before FROM taken
+"""
+
+
+async def insert_next_signals(conn: Connection, rows: Sequence[PublishedSignal]) -> list[PublishedSignal]:
+    """Store signals as the next ones of the feed, in their order; return them with their `feed_seq`."""
+    numbered = [replace(row, feed_seq=place) for place, row in enumerate(rows, 1)]
+    before: int = await conn.fetchval(INSERT_NEXT_SIGNALS, *columns(PublishedSignal, numbered))
+    return [replace(row, feed_seq=before + row.feed_seq) for row in numbered]
+
+
+LAST_FEED_SEQ = "SELECT last_seq FROM feed_counter"
+
+
+async def last_feed_seq(conn: Connection) -> int:
+    """Return the newest committed number of the feed's order."""
+    return int(await conn.fetchval(LAST_FEED_SEQ))
+
+
+PUBLISHED_BETWEEN = """
+SELECT EXISTS (SELECT FROM signals WHERE feed_seq > $1 AND feed_seq < $2 AND provider_id = ANY ($3::uuid[]))
+"""
+
+
+async def published_between(conn: Connection, after: int, before: int, providers: Collection[UUID]) -> bool:
+    """Return whether a signal of one of these providers is between two numbers of the feed's order."""
+    return bool(await conn.fetchval(PUBLISHED_BETWEEN, after, before, providers))

@@ -17,13 +17,17 @@ from actors.lens.enrich import Enrich
 from actors.lens.evaluate import Evaluate
 from actors.lens.intake import Intake
 from actors.lens.messages import ENRICH, EVALUATE, INTAKE, PUBLISH, RetryDeadLetter, Submit, Work
+from actors.lens.openers import publish_next
 from actors.lens.publish import Publish
 from config.ids import key_hash, uuid7
 from config.settings import Settings
+from config.tasks import spawn
 from config.values import replace
 from db._migrate import MIGRATIONS
-from tests.support.lens_factory import finished, submit
+from db._postgres import create_pool, transaction
+from tests.support.lens_factory import finished, submit, until
 from tests.support.local_actors import LocalActors
+from tests.support.signals_factory import make
 
 SOURCES = [f"strategy_{n}" for n in range(8)]
 
@@ -176,3 +180,34 @@ async def test_the_migration_divides_the_events_that_exist(settings: Settings) -
         )
         assert {row["event_id"] for row in rows} == set(ids)
         assert all(row["source_hash"] == row["stored"] == key_hash(row["source"]) for row in rows)
+
+
+async def test_a_close_whose_opening_another_lane_publishes_meanwhile_is_published_again_with_its_score(
+    settings: Settings,
+) -> None:
+    assert settings.database_url is not None
+    provider_id = uuid7()
+    close: dict[str, Any] = {"event_type": "CLOSE_SIGNAL", "signal_direction": "close_long", "score": 10}
+    pool = await create_pool(settings.database_url, 3, name="test")
+    async with transaction(pool) as conn:
+        opening = await make(conn, 0, provider_id=provider_id, score=90)
+        made = [await make(conn, 0, score=10), await make(conn, 0, provider_id=provider_id, **close)]
+
+    async def publish() -> list[tuple[int, int | None]]:
+        async with transaction(pool) as conn:
+            return [(row.feed_seq, row.passing_score) for row in await publish_next(conn, made)]
+
+    async def is_waiting() -> bool:
+        async with transaction(pool) as conn:
+            return bool(await conn.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+
+    try:
+        async with transaction(pool) as other:
+            await publish_next(other, [opening])
+            publishing = spawn(publish(), name="publish the close")
+            await until(is_waiting)
+        with pytest.raises(asyncpg.SerializationError):
+            await publishing
+        assert await publish() == [(2, None), (3, 90)], "the feed has no gap, and the close has its opening's score"
+    finally:
+        pool.terminate()
