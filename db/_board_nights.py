@@ -67,14 +67,13 @@ class StatsColumns:
     as_of_seq: int
 
 
-LOAD_MARKED_AT = "SELECT marked_at FROM log_state"
+LOAD_REACHED_AT = "SELECT reached_at FROM log_state"
 LOAD_NEWEST_DAY = "SELECT max(day) FROM board_nights"
 LOAD_DAYS_END = """
-SELECT max(index) FROM (
-    SELECT index, convert_from(body, 'UTF8')::json AS mark FROM log_entries
-    WHERE kind = 'mark' ORDER BY index DESC LIMIT 100
-) marks
-WHERE (mark->>'hour')::timestamptz = $1 AND coalesce((mark->>'last')::bool, true)
+SELECT index FROM (SELECT index, convert_from(body, 'UTF8')::json AS mark FROM log_entries WHERE kind = 'mark') marks
+WHERE (mark->>'hour')::timestamptz <= $1 AND coalesce((mark->>'last')::bool, true)
+  AND extract(hour FROM (mark->>'hour')::timestamptz AT TIME ZONE 'UTC') = 0
+ORDER BY index DESC LIMIT 1
 """
 # Each number of shards that there ever was has rows of its own; those of one that covers all providers are enough.
 HAVE_ALL_READ = """
@@ -82,9 +81,9 @@ SELECT EXISTS (SELECT 1 FROM provider_offsets GROUP BY shards HAVING count(*) = 
 """
 
 
-async def load_marked_at(conn: Connection) -> datetime | None:
-    """Return the full hour of the newest mark in the log; None without one."""
-    found: datetime | None = await conn.fetchval(LOAD_MARKED_AT)
+async def load_reached_at(conn: Connection) -> datetime | None:
+    """Return the full hour that the log's time has come to; None of an empty log."""
+    found: datetime | None = await conn.fetchval(LOAD_REACHED_AT)
     return found
 
 
@@ -95,7 +94,10 @@ async def load_newest_day(conn: Connection) -> date | None:
 
 
 async def have_all_read(conn: Connection, midnight: datetime) -> bool:
-    """Return whether every shard of providers has read the mark of this midnight, and so ended the day before."""
+    """Return whether every shard of providers has read the newest mark up to this midnight that ends a day.
+
+    A day on which nothing was open has no such mark: then that of an earlier one is the newest.
+    """
     index = await conn.fetchval(LOAD_DAYS_END, midnight)
     return index is not None and bool(await conn.fetchval(HAVE_ALL_READ, index))
 

@@ -172,10 +172,10 @@ class Leaderboards(Behaviour):
     async def _look_after_night(self) -> None:
         """Compute the boards of the newest day that has ended for every provider, unless that is done."""
         async with self.context.connection() as conn:
-            marked_at = await nights.load_marked_at(conn)
-            if marked_at is None:
+            reached_at = await nights.load_reached_at(conn)
+            if reached_at is None:
                 return
-            midnight = marked_at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+            midnight = reached_at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
             day = midnight.date() - timedelta(days=1)
             newest = await nights.load_newest_day(conn)
             if (newest is not None and newest >= day) or not await nights.have_all_read(conn, midnight):
