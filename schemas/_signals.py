@@ -15,6 +15,10 @@ class Terms(Schema):
         Side, allow_none=True, **about("The side of the position that it opens or closes; null: it is about none.")
     )
     entry_price = Number(allow_none=True, **about("What it opens or closes at, as its provider says."))
+    record_price = Number(
+        allow_none=True, **about("What counts for the provider's record: `entry_price`, or the market's where worse.")
+    )
+    verified = Flag(**about("Whether the market's quote at its receipt is known."))
     commentary = Text(allow_none=True)
     received_at = Timestamp(allow_none=True, **about("When this server received it; null: before that was kept."))
 

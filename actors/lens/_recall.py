@@ -39,6 +39,7 @@ def recall_facts(row: Loaded) -> Work:
         attempt=row["attempt"],
         round=row["round"],
         failures=tuple(row["failures"]),
+        exact_price=row["entry_price"],
         asked=None if row["asked"] is None else tuple(row["asked"]),
         announced=None if row["announced"] is None else tuple(row["announced"]),
     )

@@ -64,4 +64,5 @@ def _row(past: BackfilledSignal, provider: ProviderSummary, feed_seq: int) -> Pu
         received_at=past.published_at,
         prices=(past.entry_price, past.size),
         terms=past.terms,
+        way_in="backfill",
     )

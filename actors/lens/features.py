@@ -37,6 +37,7 @@ from actors.lens.model import (
     Query,
     RawSignal,
 )
+from actors.lens.quote import ReceiptQuote
 from config.values import replace
 from schemas._instruments import is_expired
 
@@ -58,16 +59,25 @@ _INDICATORS: Final = ("ema_9", "ema_21", "ema_50", "macd", "rsi_14", "atr_14")
 _NO_CONTEXT: Final = AssetContext(None, None, None)
 
 
-def build_features(signal: RawSignal, snapshot: MarketSnapshot, profile: FeatureProfile, now: datetime) -> Features:
+def build_features(
+    signal: RawSignal,
+    snapshot: MarketSnapshot,
+    profile: FeatureProfile,
+    now: datetime,
+    quote: ReceiptQuote | None = None,
+) -> Features:
     """Compute the features of `profile` at `now` (aware). Data missing in the snapshot is None and flagged, no error.
 
-    `drift_bps` and `spread_bps` are basis points, `age_seconds` counts from `ts_utc` and is 0 for a future time.
+    `drift_bps` and `spread_bps` are basis points, `age_seconds` counts from `ts_utc` and is 0 for a future time. The
+    mid is that of `quote`, the one at the receipt, where there is one.
     """
     now_ms = int(now.timestamp() * 1000)
     flags = _Flags()
-    if not snapshot.has_source:
-        return _without_market(signal, profile, now)
-    mid, book = _mid_and_book(snapshot, now_ms, flags)
+    if quote is None:
+        flags.missing.append("quote")
+        if not snapshot.has_data:
+            return _without_market(signal, snapshot, profile, now)
+    mid, book = _mid_and_book(snapshot, quote, now_ms, flags)
     candles = {interval: _usable(snapshot, interval, now_ms, flags) for interval in CANDLES_QUERY}
     with np.errstate(all="ignore"):  # an overflow is not finite, and so becomes None
         frames, hourly = _frames(candles, snapshot.candle_unit, now_ms, flags)
@@ -100,16 +110,17 @@ def build_features(signal: RawSignal, snapshot: MarketSnapshot, profile: Feature
         order_book_imbalance=order_book_imbalance,
         flags=flags.collect(snapshot),
         failures=snapshot.failures,
+        quote=quote,
     )
 
 
-def _without_market(signal: RawSignal, profile: FeatureProfile, now: datetime) -> Features:
-    """Return the features where no source has data on the asset type: one flag for all that is missing."""
+def _without_market(signal: RawSignal, snapshot: MarketSnapshot, profile: FeatureProfile, now: datetime) -> Features:
+    """Return the features where no source has data on the asset: one flag for all that is missing but the quote."""
     flags = _Flags()
-    flags.missing.append("market")
+    flags.missing += ["quote", "market"]
     age_seconds = age_of(signal, now)
     flags.check_signal(signal, age_seconds, None, now)
-    return Features(profile, price=signal.entry_price, age_seconds=age_seconds, flags=flags.collect(MarketSnapshot()))
+    return Features(profile, price=signal.entry_price, age_seconds=age_seconds, flags=flags.collect(snapshot))
 
 
 def drift_of(mid: float, entry_price: float) -> float:
@@ -164,7 +175,9 @@ class _Flags:
         return DataQuality(tuple(self.missing), tuple(self.stale), failed)
 
 
-def _mid_and_book(snapshot: MarketSnapshot, now_ms: int, flags: _Flags) -> tuple[float | None, OrderBook | None]:
+def _mid_and_book(
+    snapshot: MarketSnapshot, receipt: ReceiptQuote | None, now_ms: int, flags: _Flags
+) -> tuple[float | None, OrderBook | None]:
     book = snapshot.order_book
     book_middle = None if book is None else middle_of(book)
     if book is not None and book_middle is None:
@@ -173,7 +186,9 @@ def _mid_and_book(snapshot: MarketSnapshot, now_ms: int, flags: _Flags) -> tuple
     mid = quote.mid if quote is not None and number(quote.mid) and quote.mid > 0 else None
     oldest_ms = now_ms - STALE_QUOTE_SECONDS * 1000
     failed = {failure.query for failure in snapshot.failures}  # with an answer: an older one, for want of a newer
-    if mid is None and book_middle is None:
+    if receipt is not None:
+        mid = float(receipt.mid)
+    elif mid is None and book_middle is None:
         flags.missing.append("mid")
     elif quote is not None and mid is not None and (quote.as_of_ms < oldest_ms or "mid" in failed):
         flags.stale.append("mid")

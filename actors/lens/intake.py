@@ -85,7 +85,7 @@ class Intake(Behaviour):
         async with self._turn:
             replies = await self.context.write(batch, self._apply)
         fresh = tuple(
-            Work(RawSignal.of(envelope.message.facts))
+            Work(RawSignal.of(envelope.message.facts), exact_price=envelope.message.entry_price)
             for envelope, reply in zip(batch, replies, strict=True)
             if isinstance(envelope.message, Submit) and isinstance(reply, Receipt) and not reply.replayed
         )

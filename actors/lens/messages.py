@@ -11,6 +11,7 @@ from msgspec.structs import asdict
 
 from actors._runtime.messages import Message
 from actors.lens.model import Evaluation, Features, RawSignal, Score
+from actors.lens.quote import ReceiptQuote
 from config.documents import Document, Loaded
 from config.ids import time_of
 from config.values import Value
@@ -18,7 +19,7 @@ from db._orders import OrderTerms
 from db.lens.dlq import DeadLetterFilters
 from db.lens.intake import Submission
 from schemas._orders import valid_until
-from schemas._vocabulary import AssetType, EventType, OrderType
+from schemas._vocabulary import AssetType, EventType, OrderType, WayIn
 
 INTAKE = "lens/intake"
 ENRICH = "lens/enrich"
@@ -149,6 +150,14 @@ class Work(Value):
     announced: tuple[str, ...] | None = None
     carried: tuple[CarriedStep, ...] = ()
     edited_terms: OrderTerms | None = None  # with the edited prices
+    exact_price: Decimal | None = None  # the entry price, before any edit
+
+    @property
+    def declared_price(self) -> Decimal:
+        """Return the exact entry price; an older process has handed over none."""
+        if self.edited_prices is not None:
+            return self.edited_prices[0]
+        return Decimal(repr(self.signal.entry_price)) if self.exact_price is None else self.exact_price
 
     @property
     def ungated(self) -> bool:
@@ -195,6 +204,8 @@ class Scored(Value):
     liquidation_price: Decimal | None = None
     valid_until: datetime | None = None
     close_fraction: Decimal | None = None
+    way_in: WayIn = "redis"
+    quote: ReceiptQuote | None = None
 
 
 class Placed(Value):

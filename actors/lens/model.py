@@ -16,6 +16,7 @@ from msgspec import convert, to_builtins
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
+from actors.lens.quote import ReceiptQuote, VenueQuote
 from config.clock import rfc3339
 from config.documents import Document, Loaded
 from config.values import Value, field
@@ -28,6 +29,7 @@ from schemas._vocabulary import (
     OpportunityTier,
     OrderType,
     PublishedAction,
+    Side,
     StopMethod,
     VoteSide,
 )
@@ -100,6 +102,11 @@ class RawSignal(JsonRecord, rename={"order_type": "order"}):
         return cls(**values)
 
 
+def side_of(direction: Direction) -> Side:
+    """Return the side of the position that a signal opens or closes."""
+    return "long" if direction.endswith("long") else "short"
+
+
 class Candles(Value, eq=False, weakref=True, gc=True):
     """A run of candles of one interval, oldest first. Signals share it, and the indicators of it, by its identity.
 
@@ -168,6 +175,7 @@ class MarketSnapshot(Value, eq=False):
 
     The candles' prices are in units of `candle_unit`: the simulated market has one run of candles, around 1.0, for all
     signals of a symbol, whatever their entry prices. `has_source`: whether any source serves its asset type.
+    `venue_quote` is what records need of the same answer, exact.
     """
 
     quote: Quote | None = None
@@ -177,6 +185,7 @@ class MarketSnapshot(Value, eq=False):
     failures: tuple[QueryFailure, ...] = ()
     candle_unit: float = 1.0
     has_source: bool = True
+    venue_quote: VenueQuote | None = None
 
     @property
     def has_data(self) -> bool:
@@ -245,7 +254,7 @@ class Features(JsonRecord, rename={"profile": "feature_profile", "flags": "quali
     `drift_bps` is 10 000 · ln(mid/entry price): above zero where the market is above the entry, and as far from zero at
     a tenth of it as at ten times.
     `order_book_imbalance` is −1 (only asks) to 1 (only bids). `position` is looked up for language models only; it is
-    no part of the enriched document.
+    no part of the enriched document. `mid` is that of the `quote` where there is one.
     """
 
     profile: FeatureProfile
@@ -265,6 +274,7 @@ class Features(JsonRecord, rename={"profile": "feature_profile", "flags": "quali
     flags: DataQuality = field(default_factory=DataQuality)
     failures: tuple[QueryFailure, ...] = ()
     position: OpenPosition | None = None
+    quote: ReceiptQuote | None = None
 
     def to_dict(self) -> Document:
         """Return the enriched document: `feature_profile` and `quality_flags` as in the API, and everything else."""

@@ -12,10 +12,12 @@ import orjson
 from msgspec.structs import asdict
 
 from actors._runtime.context import ActorContext
-from actors.lens.model import Features, Judgement, RawSignal, Score
+from actors.lens.model import Features, Judgement, RawSignal, Score, side_of
+from actors.lens.quote import ReceiptQuote
 from config.clock import rfc3339
 from config.documents import Document
 from config.ids import parse_uuid, time_of
+from config.values import Value, replace
 from db._orders import OrderTerms
 from db._postgres import Connection
 from db.signals.document import feed_document
@@ -28,6 +30,7 @@ from db.signals.writes import (
 )
 from schemas._instruments import instrument_of, is_expired
 from schemas._symbols import asset_category
+from schemas._vocabulary import WayIn
 from schemas.feed import DECISIONS_CHANNEL, FEED_CHANNEL, FeedDecision, FeedSignal, encode_batch, encode_decisions
 
 _SYSTEM_PROVIDERS = uuid.UUID("6ba26a43-6b9f-5d2b-8f0c-6f1f3f6b9d10")
@@ -38,6 +41,13 @@ PRICED = frozenset({"crypto", "stock", "etf", "forex"})
 
 
 NO_TERMS = OrderTerms()
+
+
+class Arrival(Value):
+    """How a signal came, and the market's quote at its receipt; None: it is unverified."""
+
+    way_in: WayIn
+    quote: ReceiptQuote | None = None
 
 
 def system_provider_id(source: str) -> UUID:
@@ -68,6 +78,7 @@ async def find_or_make_providers(conn: Connection, named: Mapping[str, str]) -> 
 
 def place_in_feed(
     signal: Publication,
+    arrival: Arrival,
     provider: ProviderSummary,
     feed_seq: int,
     *,
@@ -75,17 +86,30 @@ def place_in_feed(
     price: float | None = None,
 ) -> PublishedSignal:
     """Return the row of a signal that is being published; the prices to show default to those of the signal itself."""
+    quote = arrival.quote
     about = (signal.symbol, signal.asset_type, signal.asset_data, signal.received_at)
     category, instrument = asset_category(signal.asset_type), instrument_of(*about)
-    return PublishedSignal(
+    placed = PublishedSignal(
         **asdict(signal),
         feed_seq=feed_seq,
         provider_id=provider.user_id,
         asset_category=category,
-        feed_data=feed_document(signal, category, provider, entry_price=entry_price, price=price),
+        feed_data="",
+        way_in=arrival.way_in,
         instrument=None if instrument == signal.symbol else instrument,
         is_ranked=not is_expired(*about),
     )
+    if quote is not None:
+        placed = replace(
+            placed,
+            quote_bid=quote.bid,
+            quote_ask=quote.ask,
+            quote_mid=quote.mid,
+            quote_at=quote.at,
+            quote_source=quote.source,
+            record_price=quote.record_price,
+        )
+    return replace(placed, feed_data=feed_document(placed, provider, entry_price=entry_price, price=price))
 
 
 def make_signal(
@@ -99,6 +123,7 @@ def make_signal(
     prices: tuple[Decimal, Decimal] | None = None,
     terms: OrderTerms | None = None,
     received_at: datetime | None = None,
+    way_in: WayIn = "lens",
 ) -> PublishedSignal:
     """Return the row of a signal that is being published, its feed JSON included.
 
@@ -115,7 +140,7 @@ def make_signal(
         symbol=signal.symbol,
         action=score.action,
         event_type=signal.event_type,
-        direction="long" if signal.signal_direction.endswith("long") else "short",
+        direction=side_of(signal.signal_direction),
         entry_price=entry_price,
         size=size,
         score=score.opportunity_score,
@@ -131,7 +156,8 @@ def make_signal(
         received_at=received_at or time_of(signal.event_id),
         **asdict(terms or NO_TERMS),
     )
-    return place_in_feed(publication, provider, feed_seq, entry_price=signal.entry_price)
+    arrival = Arrival(way_in, features.quote)
+    return place_in_feed(publication, arrival, provider, feed_seq, entry_price=signal.entry_price)
 
 
 def feed_item(signal: PublishedSignal) -> FeedSignal:

@@ -11,7 +11,7 @@ from uuid import UUID
 from actors._runtime.context import ActorContext
 from actors.lens.messages import Placed, Scored
 from actors.lens.openers import with_passing_scores
-from actors.lens.publication import PRICED, announce, find_or_make_providers, place_in_feed
+from actors.lens.publication import PRICED, Arrival, announce, find_or_make_providers, place_in_feed
 from actors.lens.scoring import tier_of
 from config.bisection import bisect_failures
 from config.masking import redact
@@ -119,7 +119,8 @@ def _make(signal: Scored, provider: ProviderSummary, feed_seq: int) -> Published
         received_at=received_at,
         **terms,
     )
-    return place_in_feed(publication, provider, feed_seq, price=None if signal.price is None else _number(signal.price))
+    price = None if signal.price is None else _number(signal.price)
+    return place_in_feed(publication, Arrival(signal.way_in, signal.quote), provider, feed_seq, price=price)
 
 
 def _direction(signal: Scored) -> str | None:

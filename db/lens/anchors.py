@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from db._postgres import Connection
-from db._rows import columns, insert, names, row_of
+from db._rows import columns, insert, names, row_of, rows_of, transposed
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +37,14 @@ READ_ANCHOR = f"SELECT {names(DeclaredPrice)} FROM simulated_anchors WHERE asset
 async def read_anchor(conn: Connection, asset_type: str, instrument: str) -> DeclaredPrice | None:
     """Return the price that an instrument starts at; None where none was declared."""
     return row_of(DeclaredPrice, await conn.fetchrow(READ_ANCHOR, asset_type, instrument))
+
+
+READ_ANCHORS = f"""
+SELECT {names(DeclaredPrice)} FROM simulated_anchors
+WHERE (asset_type, instrument) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+"""
+
+
+async def read_anchors(conn: Connection, keys: Sequence[tuple[str, str]]) -> list[DeclaredPrice]:
+    """Return the prices that instruments start at, by their asset types and names, where one was declared."""
+    return rows_of(DeclaredPrice, await conn.fetch(READ_ANCHORS, *transposed(keys, 2)))

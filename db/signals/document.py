@@ -9,12 +9,11 @@ import orjson
 
 from config.clock import rfc3339
 from config.documents import Document
-from db.signals.writes import ProviderSummary, Publication
+from db.signals.writes import ProviderSummary, PublishedSignal
 
 
 def feed_document(
-    signal: Publication,
-    category: str,
+    signal: PublishedSignal,
     provider: ProviderSummary,
     *,
     entry_price: float | None = None,
@@ -26,7 +25,7 @@ def feed_document(
     document: Document = {
         "id": str(signal.id),
         "asset_type": signal.asset_type,
-        "asset_category": category,
+        "asset_category": signal.asset_category,
         "symbol": signal.symbol,
         "action": signal.action,
         "score": signal.score,
@@ -46,6 +45,8 @@ def feed_document(
         "event_type": signal.event_type,
         "direction": signal.direction,
         "entry_price": entry_price,
+        "record_price": None if signal.record_price is None else float(signal.record_price),
+        "verified": signal.quote_at is not None,
         "commentary": signal.commentary,
         "received_at": rfc3339(signal.received_at),
     }
@@ -78,6 +79,8 @@ REACTIONS_JSON = (
 _TERMS_JSON = """
     ',"event_type":"' || s.event_type || '","direction":' || coalesce('"' || s.direction || '"', 'null')
     || ',"entry_price":' || CASE WHEN s.entry_price < 'Infinity' THEN trim_scale(s.entry_price)::text ELSE 'null' END
+    || ',"record_price":' || coalesce(trim_scale(s.record_price)::text, 'null')
+    || CASE WHEN s.quote_at IS NULL THEN ',"verified":false' ELSE ',"verified":true' END
     || {commentary} || ',"received_at":'
     || coalesce(to_char(s.received_at AT TIME ZONE 'UTC', '"\\""YYYY-MM-DD"T"HH24:MI:SS.MS"Z\\""'), 'null')
 """

@@ -13,7 +13,7 @@ from db._orders import OrderTerms
 from db._postgres import Connection
 from db._rows import columns, insert, rows_of
 from db.providers.outcomes import PositionKey
-from schemas._vocabulary import AssetType, OrderType
+from schemas._vocabulary import AssetType, OrderType, WayIn
 
 Figures = dict[str, int | float | None]
 
@@ -104,15 +104,25 @@ class Publication(Value):
 
 
 class PublishedSignal(Publication):
-    """A signal with its `feed_seq`, its provider, and the document that is sent of it."""
+    """A signal with its `feed_seq`, its provider, and the document that is sent of it.
+
+    The quote is the market's at its receipt, and `record_price` what counts for its record; all None: there was none.
+    """
 
     feed_seq: int
     provider_id: UUID
     asset_category: str
     feed_data: str
+    way_in: WayIn
     instrument: str | None = None  # what the symbol stands for; None: itself
     is_ranked: bool = True  # whether it opens or closes a position of its provider
     passing_score: int | None = None  # what a stream's min_score is compared with; None: `score`
+    quote_bid: Decimal | None = None
+    quote_ask: Decimal | None = None
+    quote_mid: Decimal | None = None
+    quote_at: datetime | None = None
+    quote_source: str | None = None
+    record_price: Decimal | None = None
 
     @property
     def position_key(self) -> PositionKey | None:

@@ -22,12 +22,12 @@ import orjson
 
 from actors.lens.features import PROFILE_QUERIES, build_features
 from actors.lens.market import MarketRequest
-from actors.lens.market.simulated import SimulatedMarketData
 from actors.lens.model import Evaluation, MarketSnapshot, RawSignal
 from actors.lens.scoring import score_signal
 from actors.lens.technical import MODEL, MODEL_VERSION, evaluate
 from config.values import replace
 from schemas._symbols import normalise_symbol
+from tests.unit.lens.factories import simulated_market
 
 BUDGET_US = 400
 ROUNDS = 7
@@ -53,7 +53,7 @@ def main() -> int:
 
 def _steps(profile: Any) -> tuple[dict[str, Callable[[int], object]], Callable[[int], object]]:
     now = datetime.now(UTC)
-    market = SimulatedMarketData()
+    market = simulated_market()
     signal = RawSignal(uuid.UUID(int=1), "OPEN_SIGNAL", "BTC", "long", 42000.5, 0.1, now, "strategy_alpha")
     signals = [replace(signal, symbol=symbol) for symbol in SYMBOLS]
     first_cold = iter(range(10**9))

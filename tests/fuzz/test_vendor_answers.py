@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from actors.lens.market import _batch
 from actors.lens.market._http import CallFailed, JsonApi
 from actors.lens.market._venue import GuardedVenue
-from actors.lens.market.quotes import Bar, VenueQuote, checked_bars
+from actors.lens.market.quotes import Bar, checked_bars
+from actors.lens.quote import VenueQuote
 from tests.integration.market_vendors import CASES, MINUTE, Case
 
 LEAVES = st.one_of(

@@ -14,6 +14,8 @@ from actors.lens.features import PROFILE_QUERIES, build_features
 from actors.lens.market import MarketRequest
 from actors.lens.market._guard import CallLimits
 from actors.lens.market.hyperliquid import HyperliquidMarketData
+from actors.lens.market.quotes import PricedInstrument
+from actors.lens.market.receipt import receipt_quote
 from actors.lens.model import Features, MarketSnapshot
 from tests.peers.hyperliquid import HyperliquidPeer
 from tests.unit.lens.factories import make_signal
@@ -66,7 +68,9 @@ class Scene:
         price = self.peer.price("BTC") if snapshot.quote is None else snapshot.quote.mid
         now = self.clocks.now()
         signal = make_signal(symbol=symbol, entry_price=price, ts_utc=now)
-        return build_features(signal, snapshot, "full_v1", now)
+        quote = snapshot.venue_quote
+        receipt = None if quote is None else receipt_quote(quote, PricedInstrument("crypto", symbol))
+        return build_features(signal, snapshot, "full_v1", now, receipt)
 
 
 @asynccontextmanager

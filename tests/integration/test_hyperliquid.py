@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from actors.lens.indicators import frame_of
 from actors.lens.market import CANDLE_COUNT
+from actors.lens.market._moving_data import MovingMarketData
 from actors.lens.market.hyperliquid import HyperliquidMarketData
-from actors.lens.market.simulated import SimulatedMarketData
 from actors.lens.market.source import open_market
 from actors.lens.model import Candles, DataQuality, Interval, MarketSnapshot
 from config.settings import Settings
 from config.tasks import spawn
+from db._postgres import Pool
 from schemas._vocabulary import AssetType
 from tests.integration.hyperliquid_market import OF_A_COIN, OF_THE_VENUE, QUERIES, eventually, scene
 from tests.peers.hyperliquid import FUTURE_HOURS, INTERVAL_MS, edited, replaced, stall
@@ -27,10 +28,13 @@ COINS = ("BTC", "ETH", "SOL", "DOGE", "KPEPE")
 
 async def test_the_setting_opens_the_adapter() -> None:
     settings = Settings.load(env_file=None)
-    hyperliquid = open_market(settings.replace(market_data="hyperliquid"))
-    simulated = open_market(settings.replace(market_data="simulated"))
+    pool = cast(Pool, None)
+    hyperliquid, prices = open_market(settings.replace(market_data="hyperliquid"), pool)
+    simulated, _ = open_market(settings.replace(market_data="simulated"), pool)
     assert isinstance(hyperliquid, HyperliquidMarketData)
-    assert isinstance(simulated, SimulatedMarketData)
+    assert isinstance(simulated, MovingMarketData)
+    assert prices.has_source("crypto")
+    assert not prices.has_source("stock")
     await hyperliquid.close()
 
 

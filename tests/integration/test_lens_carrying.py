@@ -13,9 +13,11 @@ from actors._runtime.messages import Envelope, decode, encode
 from actors.lens._results import StageFailure, StageResult
 from actors.lens.enrich import Enrich
 from actors.lens.evaluate import Evaluate
+from actors.lens.market.quotes import Declaration, PricedInstrument
 from actors.lens.messages import ENRICH, EVALUATE, INTAKE, PUBLISH, Process, RetryDeadLetter, Work
 from actors.lens.model import QueryFailure
 from actors.lens.publish import Publish
+from config import clock
 from config.settings import Settings
 from config.values import replace
 from db.lens.reads import get_event
@@ -95,6 +97,14 @@ async def stored(conn: asyncpg.Connection[Any], event_id: UUID) -> tuple[str, st
     return row["stage"], row["status"], counts[0], counts[1]
 
 
+async def begin(enrich: Enrich, *symbols: str) -> None:
+    """Start symbols in the simulated market, so that no signal has to wait for that."""
+    instruments = [PricedInstrument("crypto", each) for each in symbols]
+    await enrich._prices.declare([Declaration(each, Decimal(42_000), clock.now()) for each in instruments])
+    for each in instruments:
+        assert await enrich._prices.quote(each) is not None
+
+
 async def test_an_event_that_publication_keeps_waiting_is_stored_before_it_waits(settings: Settings) -> None:
     publish = HeldPublish()
     async with pipeline(settings, publish=publish) as (actors, conn):
@@ -114,13 +124,15 @@ async def test_an_event_that_publication_keeps_waiting_is_stored_before_it_waits
 
 
 async def test_a_carried_event_is_not_written_between_acceptance_and_publication(settings: Settings) -> None:
-    async with pipeline(settings) as (actors, conn):
+    enrich = Enrich()
+    async with pipeline(settings, enrich=enrich) as (actors, conn):
         await conn.execute("CREATE TABLE written (event_id uuid, stage text, status text)")
         await conn.execute(
             """CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
                $$ BEGIN INSERT INTO written VALUES (new.event_id, new.stage, new.status); RETURN new; END $$;
                CREATE TRIGGER noted AFTER INSERT OR UPDATE ON lens_progress FOR EACH ROW EXECUTE FUNCTION note()"""
         )
+        await begin(enrich, *(f"S{n}" for n in range(30)))
         ids = await post(actors, *(submit(symbol=f"S{n}") for n in range(30)))
         assert set(await finished(conn, ids)) == {"PUBLISHED"}
         rows = await conn.fetch("SELECT stage, status, count(*) FROM written GROUP BY 1, 2")
@@ -159,10 +171,11 @@ async def test_a_failed_attempt_of_publication_stores_the_steps_before_it(settin
 async def test_a_step_that_cannot_be_stored_is_told_by_its_stage_and_stops_no_other(
     settings: Settings, poisoned: str, dead_letter: tuple[str, str], left: tuple[int, int]
 ) -> None:
-    enrich = PoisonedEnrich() if poisoned == ENRICH else None
+    enrich = PoisonedEnrich() if poisoned == ENRICH else Enrich()
     evaluate = PoisonedEvaluate() if poisoned == EVALUATE else None
     publish = PoisonedPublish() if poisoned == PUBLISH else None
     async with pipeline(settings, enrich=enrich, evaluate=evaluate, publish=publish) as (actors, conn):
+        await begin(enrich, "BTC", "POISON", "ETH", "SOL")
         ids = await post(actors, *(submit(symbol=symbol) for symbol in ("BTC", "POISON", "ETH", "SOL")))
         assert await finished(conn, ids) == ["PUBLISHED", "FAILED", "PUBLISHED", "PUBLISHED"]
         assert await stored(conn, ids[1]) == ("DEAD_LETTER", "FAILED", *left)

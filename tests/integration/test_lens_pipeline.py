@@ -18,16 +18,19 @@ from actors.lens._results import StageResult
 from actors.lens.enrich import Enrich
 from actors.lens.evaluate import Evaluate
 from actors.lens.intake import Intake
-from actors.lens.market import MarketRequest
-from actors.lens.market.simulated import SimulatedMarketData
+from actors.lens.market import MarketData, MarketRequest
+from actors.lens.market.quotes import PricedInstrument
+from actors.lens.market.source import PricesByType
 from actors.lens.messages import ENRICH, EVALUATE, INTAKE, PUBLISH, Receipt, Work
 from actors.lens.model import Evaluation, Features, MarketSnapshot, QueryFailure, RawSignal
 from actors.lens.models import Model
 from actors.lens.models.technical import TechnicalModel
 from actors.lens.publish import Publish
+from actors.lens.quote import VenueQuote
 from actors.lens.scoring import opportunity_score
+from config import clock
 from config.clock import rfc3339
-from config.ids import time_of, uuid7
+from config.ids import derived_uuid7, milliseconds_of, time_of, uuid7
 from config.settings import Settings
 from config.values import replace
 from db._postgres import create_pool
@@ -39,11 +42,12 @@ from tests.support.lens_factory import finished, submit, until
 from tests.support.local_actors import LocalActors, local_actors
 
 
-class ScriptedMarket(SimulatedMarketData):
-    """The simulated market, except for symbols that hang or have no data."""
+class ScriptedMarket:
+    """The market that is configured, except for symbols that hang or have no data."""
+
+    inner: MarketData
 
     def __init__(self) -> None:
-        super().__init__()
         self.asked: list[str] = []
         self.hanging = asyncio.Event()
         self.released = asyncio.Event()
@@ -59,7 +63,21 @@ class ScriptedMarket(SimulatedMarketData):
             await self.released.wait()
         if request.symbol in self.dead:
             return MarketSnapshot(failures=(QueryFailure("mid", "NETWORK_ERROR", "Hyperliquid API timeout"),))
-        return await super().snapshot(request)
+        return await self.inner.snapshot(request)
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+class ScriptedPrices(PricesByType):
+    """The prices that are configured, except for symbols without data."""
+
+    def __init__(self, inner: PricesByType, dead: set[str]) -> None:
+        super().__init__(inner._sources)
+        self.dead = dead
+
+    async def quote(self, instrument: PricedInstrument) -> VenueQuote | None:
+        return None if instrument.symbol in self.dead else await super().quote(instrument)
 
 
 class ScriptedEnrich(Enrich):
@@ -71,7 +89,8 @@ class ScriptedEnrich(Enrich):
 
     async def prepare(self) -> None:
         await super().prepare()
-        self._market = self.market
+        self.market.inner, self._market = self._market, self.market
+        self._prices = ScriptedPrices(self._prices, self.market.dead)
 
 
 class ScriptedModel(TechnicalModel):
@@ -126,7 +145,7 @@ async def test_a_type_that_no_source_knows_is_published_with_a_flag_and_scored_f
         for event_id in ids:
             event = await get_event(conn, event_id)
             assert event is not None
-            assert event.quality_flags == {"missing_data": ["market"], "stale_data": [], "provider_errors": []}
+            assert event.quality_flags == {"missing_data": ["quote", "market"], "stale_data": [], "provider_errors": []}
             assert [(each["model"], each["decision"]) for each in event.decisions] == [("technical", "IGNORE")]
             row = await conn.fetchrow("SELECT * FROM signals WHERE id = $1", event_id)
             parts = {name: each["contribution"] for name, each in row["factors"].items()}
@@ -233,6 +252,48 @@ async def test_a_signal_goes_through_every_stage_to_the_feed(settings: Settings)
         item = orjson.loads(row["feed_data"])
         assert item["provider"]["name"] == "strategy_alpha"
         assert item["score"] == row["score"] == opportunity_score(row["factors"])
+
+
+async def test_the_quote_of_the_receipt_and_the_worse_price_are_stored(settings: Settings) -> None:
+    """Of all asset types, of a first signal on a symbol and of later ones, which are enriched without waiting."""
+    async with pipeline(settings) as (actors, conn):
+        ids = await post(actors, submit(), *(submit(**each) for each in ASSETS))
+        again = submit(entry_price=Decimal("0.000001"), liquidation_price=None)
+        high = submit(entry_price=Decimal(1_000_000), signal_direction="close_long", event_type="CLOSE_SIGNAL")
+        assert set(await finished(conn, ids)) == {"PUBLISHED"}
+        ids += await post(actors, again, high)
+        assert set(await finished(conn, ids)) == {"PUBLISHED"}
+        rows = {row["id"]: row for row in await conn.fetch("SELECT * FROM signals")}
+        for row in rows.values():
+            assert row["quote_bid"] < row["quote_mid"] < row["quote_ask"]
+            assert -5 <= (row["quote_at"] - row["received_at"]).total_seconds() <= 2
+            assert (row["quote_source"], row["way_in"]) == ("simulated", "lens")
+            is_buy = row["event_type"] == "OPEN_SIGNAL"
+            worse = max(row["entry_price"], row["quote_ask"]) if is_buy else min(row["entry_price"], row["quote_bid"])
+            assert row["record_price"] == worse
+            shown = orjson.loads(row["feed_data"])
+            assert (shown["record_price"], shown["verified"]) == (float(worse), True)
+        assert rows[again.event_id]["record_price"] > 40_000
+        assert rows[high.event_id]["record_price"] < 45_000
+        assert await conn.fetchval("SELECT count(*) FROM simulated_anchors") == 1 + len(ASSETS)
+        event = await get_event(conn, again.event_id)
+        assert event is not None
+        assert event.quality_flags == {"missing_data": [], "stale_data": ["entry_price"], "provider_errors": []}
+
+
+async def test_a_signal_that_is_enriched_long_after_its_receipt_has_no_quote(settings: Settings) -> None:
+    async with pipeline(settings) as (actors, conn):
+        await finished(conn, await post(actors, submit()))
+        late = submit(event_id=derived_uuid7(milliseconds_of(clock.now()) - 2100, b"late"))
+        assert await finished(conn, await post(actors, late)) == ["PUBLISHED"]
+        row = await conn.fetchrow("SELECT * FROM signals WHERE id = $1", late.event_id)
+        assert row is not None
+        assert (row["quote_at"], row["record_price"]) == (None, None)
+        assert orjson.loads(row["feed_data"])["verified"] is False
+        event = await get_event(conn, late.event_id)
+        assert event is not None
+        assert event.quality_flags is not None
+        assert event.quality_flags["missing_data"] == ["quote"]
 
 
 async def test_published_batches_are_dense_and_reach_redis(settings: Settings) -> None:

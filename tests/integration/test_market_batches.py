@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from actors.lens.market._http import CallFailed
-from actors.lens.market.quotes import PricedInstrument, VenueQuote
+from actors.lens.market.quotes import PricedInstrument
+from actors.lens.quote import VenueQuote
 from tests.integration.market_vendors import ALPACA, OCC, OPTIONS
 from tests.peers.hyperliquid import Fault, body, stall, status
 from tests.peers.vendors import VendorPeer

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from actors.lens.market._anchors import StoredAnchors
 from actors.lens.market._moving import Anchor, SimulatedPrices
-from actors.lens.market.quotes import PricedInstrument
+from actors.lens.market.quotes import Declaration, PricedInstrument
 from actors.lens.market.source import open_prices
 from config import clock
 from config.settings import Settings
@@ -78,11 +78,11 @@ async def test_the_source_that_is_configured_prices_what_was_declared(database_u
         prices = open_prices(settings, pool)
         stock = PricedInstrument("stock", "AAPL")
         assert await prices.quote(stock) is None
-        await prices.declare(stock, Decimal(226), clock.now())
+        await prices.declare([Declaration(stock, Decimal(226), clock.now())])
         quote = await prices.quote(stock)
         assert quote is not None
         assert abs(quote.mid / 226 - 1) < Decimal("0.01")
-        await prices.declare(BTC, Decimal(67_000), AT)  # a venue's prices are its own
+        await prices.declare([Declaration(BTC, Decimal(67_000), AT)])  # a venue's prices are its own
         assert await StoredAnchors(pool).of(BTC) is None
         assert await prices.minutes(stock, clock.now()) == ()
         assert await prices.resolution(stock) is None

@@ -6,16 +6,19 @@ that was stored first.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
 from actors.lens.market._moving import Anchor
-from actors.lens.market.quotes import PricedInstrument
+from actors.lens.market.quotes import Declaration, PricedInstrument
 from config import clock
+from config.tasks import spawn
 from db._postgres import Pool, connection
-from db.lens.anchors import DeclaredPrice, declare, read_anchor
+from db.lens.anchors import DeclaredPrice, declare, read_anchor, read_anchors
 from schemas._instruments import instrument_of
 
 _MAX_ANCHORS: Final = 1 << 16
@@ -29,6 +32,9 @@ class StoredAnchors:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._known: OrderedDict[Key, Anchor] = OrderedDict()
+        self._turn = asyncio.Lock()
+        self._new: dict[Key, DeclaredPrice] = {}
+        self._gathering: asyncio.Task[None] | None = None
 
     async def of(self, instrument: PricedInstrument) -> Anchor | None:
         """Return an instrument's anchor; None where no price was ever declared."""
@@ -42,14 +48,32 @@ class StoredAnchors:
 
     async def declare(self, instrument: PricedInstrument, price: Decimal, at: datetime) -> None:
         """Let an instrument without an anchor start at a price; nothing is written where one is known."""
-        key = _key_of(instrument)
-        if key in self._known or price <= 0:
+        await self.declare_all([Declaration(instrument, price, at)])
+
+    async def declare_all(self, declarations: Sequence[Declaration]) -> None:
+        """Do the same for many: the first price of an instrument counts."""
+        new: dict[Key, DeclaredPrice] = {}
+        for each in declarations:
+            key = _key_of(each.instrument)
+            if key not in self._known and each.price > 0:
+                new.setdefault(key, DeclaredPrice(*key, each.price, each.at))
+        if not new:
             return
-        async with connection(self._pool) as conn:
-            await declare(conn, [DeclaredPrice(*key, price, at)])
-            row = await read_anchor(conn, *key)  # another process may have been first
-        if row is not None:
-            self._keep(key, row)
+        if self._gathering is None:
+            self._new = {}
+            self._gathering = spawn(self._store(self._new), name="store anchors")
+        for key, row in new.items():
+            self._new.setdefault(key, row)
+        await asyncio.shield(self._gathering)
+
+    async def _store(self, new: dict[Key, DeclaredPrice]) -> None:
+        async with self._turn:  # what is declared meanwhile is stored together next
+            self._gathering = None
+            async with connection(self._pool) as conn:
+                await declare(conn, list(new.values()))
+                rows = await read_anchors(conn, list(new))  # another process may have been first
+        for row in rows:
+            self._keep((row.asset_type, row.instrument), row)
 
     def _keep(self, key: Key, row: DeclaredPrice) -> Anchor:
         anchor = self._known[key] = Anchor(float(row.price), row.declared_at.timestamp())

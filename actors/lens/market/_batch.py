@@ -11,7 +11,8 @@ from typing import Final, Protocol, runtime_checkable
 from actors.lens.market._cache import Cell
 from actors.lens.market._guard import CallGuard
 from actors.lens.market._http import CallFailed
-from actors.lens.market.quotes import Listing, VenueQuote
+from actors.lens.market.quotes import Listing
+from actors.lens.quote import VenueQuote
 from schemas._vocabulary import AssetType
 
 _GATHER_SECONDS: Final = 0.05  # the stage waits 2 s for a quote

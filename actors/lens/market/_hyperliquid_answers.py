@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.lens.market import CANDLE_COUNT
-from actors.lens.market.quotes import Bar, VenueQuote
+from actors.lens.market.quotes import Bar
 from actors.lens.model import INTERVAL_SECONDS, AssetContext, Candles, Interval, OrderBook, Quote
+from actors.lens.quote import VenueQuote
 from config.documents import Json
 
 _MOST_COINS: Final = 20_000

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -24,12 +25,13 @@ from actors.lens.market.quotes import (
     MINUTE_MS,
     MINUTES_PAGE,
     Bar,
+    Declaration,
     PricedInstrument,
     Resolution,
-    VenueQuote,
     first_minute_ms,
 )
 from actors.lens.market.simulated import HALF_SPREAD_BPS, HOURLY_VOLATILITY
+from actors.lens.quote import VenueQuote
 from config import clock
 from config.values import Value
 from schemas._instruments import OptionTerms, parse_option, spelled_alike
@@ -50,6 +52,7 @@ _ERFC: Final = np.frompyfunc(math.erfc, 1, 1)
 _UNDERLYINGS: Final[tuple[AssetType, ...]] = ("stock", "etf")
 _EXCHANGE: Final = ZoneInfo("America/New_York")
 _EXPIRES_AT: Final = time(16)
+_MAX_WAYS: Final = 1 << 14
 
 
 class Anchor(Value):
@@ -65,8 +68,8 @@ class Anchors(Protocol):
     async def of(self, instrument: PricedInstrument) -> Anchor | None:
         """Return an instrument's anchor; None where no price was ever declared."""
 
-    async def declare(self, instrument: PricedInstrument, price: Decimal, at: datetime) -> None:
-        """Let an instrument without an anchor start at a price."""
+    async def declare_all(self, declarations: Sequence[Declaration]) -> None:
+        """Let instruments without an anchor start at these prices."""
 
 
 class SimulatedPath(Value):
@@ -97,15 +100,22 @@ class SimulatedPrices:
     def __init__(self, anchors: Anchors, *, now: Callable[[], datetime] = clock.now) -> None:
         self._anchors = anchors
         self._now = now
+        self._ways: OrderedDict[PricedInstrument, Way] = OrderedDict()
 
-    async def declare(self, instrument: PricedInstrument, price: Decimal, at: datetime) -> None:
-        """Let an instrument that was never priced before start at a declared price."""
-        await self._anchors.declare(instrument, price, at)
+    async def declare_all(self, declarations: Sequence[Declaration]) -> None:
+        """Let instruments that were never priced before start at declared prices."""
+        new = [each for each in declarations if each.instrument not in self._ways]
+        if new:
+            await self._anchors.declare_all(new)
 
     async def quote(self, instrument: PricedInstrument) -> VenueQuote | None:
         """Return the quote at this moment."""
+        return await self.quote_at(instrument, self._now())
+
+    async def quote_at(self, instrument: PricedInstrument, at: datetime) -> VenueQuote | None:
+        """Return the quote at a time, also a past one."""
         way = await self.way(instrument)
-        return None if way is None else quote_at(way, instrument.asset_type, self._now())
+        return None if way is None else quote_at(way, instrument.asset_type, at)
 
     async def minutes(self, instrument: PricedInstrument, since: datetime) -> Sequence[Bar]:
         """Return a page of the complete minute candles that opened at or after `since`, oldest first."""
@@ -128,8 +138,23 @@ class SimulatedPrices:
     async def close(self) -> None:
         """Do nothing: no connection is open."""
 
+    def known_way(self, instrument: PricedInstrument) -> Way | None:
+        """Return the way of an instrument that this process has priced before."""
+        way = self._ways.get(instrument)
+        if way is not None:
+            self._ways.move_to_end(instrument)
+        return way
+
     async def way(self, instrument: PricedInstrument) -> Way | None:
         """Return the way of an instrument, which never changes; None where no price was ever declared."""
+        way = self.known_way(instrument) or await self._find_way(instrument)
+        if way is not None:
+            self._ways[instrument] = way
+            if len(self._ways) > _MAX_WAYS:
+                self._ways.popitem(last=False)
+        return way
+
+    async def _find_way(self, instrument: PricedInstrument) -> Way | None:
         anchor = await self._anchors.of(instrument)
         if anchor is None or instrument.asset_type != "option":
             return None if anchor is None else path_of(instrument.asset_type, instrument.symbol, anchor)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections import OrderedDict
 from decimal import Decimal
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.lens.market import CANDLE_COUNT, MarketRequest, _walk
+from actors.lens.market import CANDLE_COUNT, NO_SOURCE, MarketRequest, _walk
 from actors.lens.market._moving import SimulatedPrices, Way, candles, price_at, quote_at, seed_of
-from actors.lens.market.quotes import PricedInstrument
+from actors.lens.market.quotes import Declaration, PricedInstrument
 from actors.lens.market.simulated import QUOTE_VOLUME, SimulatedVenue, context_of, unit_price, venue_of
 from actors.lens.model import CANDLES_QUERY, INTERVAL_SECONDS, Candles, Interval, MarketSnapshot, OrderBook, Quote
+from actors.lens.quote import VenueQuote
 from schemas._vocabulary import AssetType
 
-_MAX_WAYS: Final = 1 << 14
 _CACHED: Final = 1536  # of 12 kB
 _LEAST_PRICE: Final = 1e-9  # of a worthless option: indicators divide by prices
 _REFRESHES: Final = 60  # of a forming candle: as of a venue's, a sixtieth of its interval moves no indicator by much
@@ -30,16 +29,11 @@ class MovingMarketData:
 
     def __init__(self, prices: SimulatedPrices) -> None:
         self._prices = prices
-        self._ways: OrderedDict[PricedInstrument, Way] = OrderedDict()
 
     def snapshot_at_once(self, request: MarketRequest) -> MarketSnapshot | None:
         """Return the snapshot of a symbol that this process has priced before."""
-        instrument = _instrument_of(request)
-        way = self._ways.get(instrument)
-        if way is None:
-            return None
-        self._ways.move_to_end(instrument)
-        return snapshot_of(way, request)
+        way = self._prices.known_way(_instrument_of(request))
+        return None if way is None else snapshot_of(way, request)
 
     async def snapshot(self, request: MarketRequest) -> MarketSnapshot:
         """Return the answers to the queries."""
@@ -47,14 +41,9 @@ class MovingMarketData:
         if at_once is not None:
             return at_once
         instrument = _instrument_of(request)
-        await self._prices.declare(instrument, Decimal(repr(request.entry_price)), request.now)
+        await self._prices.declare_all([Declaration(instrument, Decimal(repr(request.entry_price)), request.now)])
         way = await self._prices.way(instrument)
-        if way is None:  # an option of another form than ours
-            return MarketSnapshot()
-        self._ways[instrument] = way
-        if len(self._ways) > _MAX_WAYS:
-            self._ways.popitem(last=False)
-        return snapshot_of(way, request)
+        return NO_SOURCE if way is None else snapshot_of(way, request)  # an option of another form than ours
 
     async def close(self) -> None:
         """Do nothing: no connection is open."""
@@ -65,16 +54,18 @@ def snapshot_of(way: Way, request: MarketRequest) -> MarketSnapshot:
     seconds = request.now.timestamp()
     now_ms, queries = int(seconds * 1000), request.queries
     venue = venue_of(request.asset_type, request.symbol, now_ms)
-    price = max(price_at(way, seconds), _LEAST_PRICE)
+    exact = quote_at(way, request.asset_type, request.now)
+    price = max(price_at(way, seconds) if exact is None else float(exact.mid), _LEAST_PRICE)
     return MarketSnapshot(
         quote=Quote(price, now_ms) if "mid" in queries else None,
-        order_book=_order_book(way, venue, request, now_ms) if "order_book" in queries else None,
+        order_book=_order_book(exact, venue, request, now_ms) if exact and "order_book" in queries else None,
         candles={
             interval: candles_of(way, request.asset_type, interval, int(seconds))
             for interval, query in CANDLES_QUERY.items()
             if query in queries
         },
         asset_context=context_of(venue, price) if "asset_context" in queries else None,
+        venue_quote=exact,
     )
 
 
@@ -121,10 +112,7 @@ def _volumes(way: Way, minutes: int, first: int, prices: Array) -> Array:
     return volumes / unit_price(float(prices[3, -1]))
 
 
-def _order_book(way: Way, venue: SimulatedVenue, request: MarketRequest, now_ms: int) -> OrderBook | None:
-    quote = quote_at(way, request.asset_type, request.now)
-    if quote is None:
-        return None
+def _order_book(quote: VenueQuote, venue: SimulatedVenue, request: MarketRequest, now_ms: int) -> OrderBook:
     mid, half = float(quote.mid), float(quote.ask - quote.mid)
     # In half spreads from the middle; the first levels are the quote's.
     distances = np.abs(venue.prices - 1) / np.abs(venue.prices[:, :1] - 1)

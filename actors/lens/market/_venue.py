@@ -26,7 +26,6 @@ from actors.lens.market.quotes import (
     Listing,
     PricedInstrument,
     Resolution,
-    VenueQuote,
     checked_bars,
     complete_minutes,
     first_minute_ms,
@@ -42,6 +41,7 @@ from actors.lens.model import (
     QueryFailure,
     Quote,
 )
+from actors.lens.quote import VenueQuote
 from config import clock
 from schemas._vocabulary import AssetType
 
@@ -129,7 +129,7 @@ class GuardedVenue:
             return NO_SOURCE
         listing = self._listing_of(request)
         if listing is None:
-            return MarketSnapshot()
+            return NO_SOURCE
         questions = self._questions(request)
         cells = [self._cells.of((question, listing)) for question in questions]
         if any(self._monotonic() >= cell.fresh_until for cell in cells):
@@ -240,4 +240,5 @@ def _snapshot(request: MarketRequest, values: dict[str, object], failures: dict[
             for query in request.queries
             if (failure := failures.get(_QUESTION_OF.get(query, query))) is not None
         ),
+        venue_quote=quote,
     )

@@ -19,7 +19,8 @@ import msgspec
 
 from actors.lens.market._http import CallFailed, JsonApi
 from actors.lens.market.options import occ_symbol
-from actors.lens.market.quotes import AwareTime, Bar, Listing, PricedInstrument, Resolution, VenueQuote
+from actors.lens.market.quotes import AwareTime, Bar, Listing, PricedInstrument, Resolution
+from actors.lens.quote import VenueQuote
 from config import clock
 from schemas._instruments import spelled_alike
 from schemas._vocabulary import AssetType

@@ -17,7 +17,8 @@ from typing import Final
 import msgspec
 
 from actors.lens.market._http import JsonApi
-from actors.lens.market.quotes import Bar, Listing, PricedInstrument, Resolution, VenueQuote
+from actors.lens.market.quotes import Bar, Listing, PricedInstrument, Resolution
+from actors.lens.quote import VenueQuote
 from config import clock
 from schemas._vocabulary import AssetType
 

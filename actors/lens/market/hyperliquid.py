@@ -34,7 +34,6 @@ from actors.lens.market.quotes import (
     Bar,
     PricedInstrument,
     Resolution,
-    VenueQuote,
     complete_minutes,
     first_minute_ms,
 )
@@ -48,6 +47,7 @@ from actors.lens.model import (
     Query,
     QueryFailure,
 )
+from actors.lens.quote import VenueQuote
 from config import clock, metrics
 from config.documents import Document, Json
 
@@ -242,7 +242,7 @@ class HyperliquidMarketData:
 
     def _read(self, coin: str, cells: list[tuple[Query, Cell]]) -> MarketSnapshot:
         now = self._monotonic()
-        quote = order_book = asset_context = None
+        quote = order_book = asset_context = venue_quote = None
         candles: dict[Interval, Candles] = {}
         failures = []
         for query, cell in cells:
@@ -255,13 +255,14 @@ class HyperliquidMarketData:
                         asset_context = value.context(coin)
                     case OrderBook():
                         order_book = value
+                        venue_quote = touch_of(value, _SOURCE)
                     case Candles():
                         candles[value.interval] = value
             except ValueError as error:
                 failure = _nonsense(error)
             if failure is not None:
                 failures.append(_failed(query, failure))
-        return MarketSnapshot(quote, order_book, candles, asset_context, tuple(failures))
+        return MarketSnapshot(quote, order_book, candles, asset_context, tuple(failures), venue_quote=venue_quote)
 
     async def _ask(self, cell: Cell, query: Query, coin: str) -> None:
         """Query the venue and store its answer in the cell. Raises CallFailed."""

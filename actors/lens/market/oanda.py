@@ -18,7 +18,8 @@ from typing import Final
 import msgspec
 
 from actors.lens.market._http import JsonApi
-from actors.lens.market.quotes import AwareTime, Bar, Listing, PricedInstrument, Resolution, VenueQuote
+from actors.lens.market.quotes import AwareTime, Bar, Listing, PricedInstrument, Resolution
+from actors.lens.quote import VenueQuote
 from schemas._vocabulary import AssetType
 
 _MAX_CONNECTIONS: Final = 32

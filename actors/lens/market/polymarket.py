@@ -20,7 +20,8 @@ from urllib.parse import quote as quoted
 import msgspec
 
 from actors.lens.market._http import JsonApi
-from actors.lens.market.quotes import MINUTE_MS, Bar, Listing, PricedInstrument, Resolution, VenueQuote, best_of
+from actors.lens.market.quotes import MINUTE_MS, Bar, Listing, PricedInstrument, Resolution, best_of
+from actors.lens.quote import VenueQuote
 from config import clock
 from config.values import replace
 from schemas._vocabulary import AssetType

@@ -6,22 +6,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Final, Literal, Protocol
 
 import msgspec
 
+from actors.lens.quote import VenueQuote, check_price
 from config.values import Value
-from schemas._instruments import expiry_of
+from schemas._instruments import expiry_of, spelled_alike
 from schemas._vocabulary import AssetType
 
 MINUTE_MS: Final = 60_000
 MINUTES_PAGE: Final = 500
 """The minute candles of one answer: what every venue gives at once."""
-
-_LEAST_EXPONENT: Final = -18
-_GREATEST_EXPONENT: Final = 15  # the range of prices in signals
 
 AwareTime = Annotated[datetime, msgspec.Meta(tz=True)]
 """A vendor's RFC 3339 time, with its offset; of nanoseconds the microseconds are kept, rounded."""
@@ -59,41 +57,26 @@ class PricedInstrument(Value):
         )
         return cls(asset_type, symbol, None, platform, market_id, _day_of(day))
 
+    @property
+    def key(self) -> str:
+        """Return a text that is the same for every spelling of the instrument, and of no other."""
+        parts = (self.expiry, self.platform, self.market_id)
+        return " ".join((self.asset_type, spelled_alike(self.symbol, self.asset_type), *map(str, filter(None, parts))))
+
+
+class Declaration(Value):
+    """The price that a signal declares of an instrument, and when it was received."""
+
+    instrument: PricedInstrument
+    price: Decimal
+    at: datetime
+
 
 class Listing(Value):
     """An instrument as its venue names it."""
 
     name: str
     asset_type: AssetType
-
-
-class VenueQuote(Value):
-    """The best bid and ask of a market at one moment, `bid` ≤ `ask`, and their middle.
-
-    `at` is the venue's own time where it gives one, else the time of receipt. `source` is a name of `MARKET_DATA`.
-    """
-
-    bid: Decimal
-    ask: Decimal
-    mid: Decimal
-    at: datetime
-    source: str
-
-    @classmethod
-    def checked(
-        cls, asset_type: AssetType, bid: Decimal | None, ask: Decimal | None, at: datetime, source: str
-    ) -> VenueQuote | None:
-        """Return the quote after checking that it is plausible, None of a market with an empty side: for adapters.
-
-        Venues write an empty side as nothing or as 0; an option's bid of 0 says what it is worth. Raises ValueError.
-        """
-        if not ask or bid is None or (not bid and asset_type != "option"):
-            return None
-        for price in (bid, ask):
-            check_price(asset_type, price)
-        if bid > ask:
-            raise ValueError("a crossed market")
-        return cls(bid, ask, (bid + ask) / 2, at.astimezone(UTC), source)
 
 
 class Bar(Value):
@@ -144,18 +127,6 @@ def use_of(
     if quote is not None and received_at - rule.max_age <= quote.at <= received_at + rule.wait:
         return "use"
     return "wait" if now < received_at + rule.wait else "give_up"
-
-
-def check_price(asset_type: AssetType, price: Decimal) -> None:
-    """Check a venue's price. A prediction's lies within 0 and 1, an option's may be 0. Raises ValueError."""
-    if not price.is_finite():
-        raise ValueError("a price that is not finite")
-    if price < 0 or (price == 0 and asset_type not in {"option", "prediction"}):
-        raise ValueError("a price of zero or less")
-    if price and not _LEAST_EXPONENT <= price.adjusted() <= _GREATEST_EXPONENT:
-        raise ValueError("a price beyond all prices")
-    if asset_type == "prediction" and price > 1:
-        raise ValueError("a probability above 1")
 
 
 def checked_bars(asset_type: AssetType, bars: Sequence[Bar]) -> tuple[Bar, ...]:

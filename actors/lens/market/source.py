@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Final
 
 from actors.lens.market import NO_SOURCE, MarketData, MarketRequest
 from actors.lens.market._anchors import StoredAnchors
 from actors.lens.market._guard import CallLimits
 from actors.lens.market._moving import SimulatedPrices
+from actors.lens.market._moving_data import MovingMarketData
 from actors.lens.market._venue import GuardedVenue, Vendor
 from actors.lens.market.alpaca import Alpaca
 from actors.lens.market.binance import Binance
@@ -19,12 +19,13 @@ from actors.lens.market.hyperliquid import HyperliquidMarketData
 from actors.lens.market.kalshi import Kalshi
 from actors.lens.market.oanda import Oanda
 from actors.lens.market.polymarket import Polymarket
-from actors.lens.market.quotes import Bar, PricedInstrument, PriceSource, Resolution, VenueQuote
-from actors.lens.market.simulated import SimulatedMarketData
+from actors.lens.market.quotes import Bar, Declaration, PricedInstrument, PriceSource, Resolution
 from actors.lens.model import MarketSnapshot
+from actors.lens.quote import VenueQuote
 from config._market import SOURCES
 from config.settings import Settings
 from db._postgres import Pool
+from schemas._vocabulary import AssetType
 
 _QUOTE_TIMEOUT: Final = 5.0  # a later answer is of no use to a signal
 
@@ -97,54 +98,77 @@ class PricesByType:
 
     def __init__(self, sources: Mapping[str, PriceSource]) -> None:
         self._sources = sources
+        self._simulated = next((each for each in sources.values() if isinstance(each, SimulatedPrices)), None)
 
-    async def declare(self, instrument: PricedInstrument, price: Decimal, at: datetime) -> None:
-        """Tell of a signal's declared price before asking for its quote: a simulated instrument may start with it."""
-        source = self._sources.get(instrument.asset_type)
-        if isinstance(source, SimulatedPrices):
-            await source.declare(instrument, price, at)
+    def has_source(self, asset_type: AssetType) -> bool:
+        """Return whether any source serves an asset type."""
+        return asset_type in self._sources
+
+    async def declare(self, declarations: Sequence[Declaration]) -> None:
+        """Tell of declared prices before asking for quotes: simulated instruments may start with them."""
+        if (source := self._simulated) is not None:
+            await source.declare_all([each for each in declarations if self._of(each.instrument) is source])
+
+    async def past_quote(self, instrument: PricedInstrument, at: datetime) -> VenueQuote | None:
+        """Return the quote of a time that may be long past, which the simulated market alone has."""
+        source = self._of(instrument)
+        return await source.quote_at(instrument, at) if isinstance(source, SimulatedPrices) else None
 
     async def quote(self, instrument: PricedInstrument) -> VenueQuote | None:
         """Return its source's quote."""
-        source = self._sources.get(instrument.asset_type)
+        source = self._of(instrument)
         return None if source is None else await source.quote(instrument)
 
     async def minutes(self, instrument: PricedInstrument, since: datetime) -> Sequence[Bar]:
         """Return its source's minute candles."""
-        source = self._sources.get(instrument.asset_type)
+        source = self._of(instrument)
         return () if source is None else await source.minutes(instrument, since)
 
     async def resolution(self, instrument: PricedInstrument) -> Resolution | None:
         """Return how its source says that a prediction ended."""
-        source = self._sources.get(instrument.asset_type)
+        source = self._of(instrument)
         return None if source is None else await source.resolution(instrument)
 
     async def close(self) -> None:
         """Close each source, once."""
         await _close_each(self._sources.values())
 
+    def _of(self, instrument: PricedInstrument) -> PriceSource | None:
+        return self._sources.get(instrument.asset_type)
 
-def open_market(settings: Settings) -> MarketData:
-    """Open the sources of `settings.market_sources`: one of each, for all the asset types that it serves."""
+
+Opened = SimulatedPrices | HyperliquidMarketData | GuardedVenue
+
+
+def open_market(settings: Settings, pool: Pool) -> tuple[MarketData, PricesByType]:
+    """Open the sources of `settings.market_sources`, one of each: as market data, and as prices.
+
+    They share what they have asked. To close the one closes the other; `pool` has the simulated market's anchors.
+    """
     names = settings.market_sources
-    opened: dict[str, MarketData] = {
-        name: SimulatedMarketData() if name == "simulated" else _VENUES[name](settings)
-        for name in dict.fromkeys(names.values())
+    opened = _open_each(settings, pool)
+    prices = PricesByType({asset_type: opened[name] for asset_type, name in names.items()})
+    data: dict[str, MarketData] = {
+        name: MovingMarketData(source) if isinstance(source, SimulatedPrices) else source
+        for name, source in opened.items()
     }
-    for name, source in opened.items():
+    for name, source in data.items():
         if tuple(names) == SOURCES[name]:  # it is the only one, and rejects unknown asset types itself
-            return source
-    return MarketByType({asset_type: opened[name] for asset_type, name in names.items()})
+            return source, prices
+    return MarketByType({asset_type: data[name] for asset_type, name in names.items()}), prices
 
 
 def open_prices(settings: Settings, pool: Pool) -> PricesByType:
-    """Open the sources of prices of `settings.market_sources`; `pool` has the anchors of the simulated market."""
-    names = settings.market_sources
-    opened: dict[str, PriceSource] = {
+    """Open the same as prices alone."""
+    opened = _open_each(settings, pool)
+    return PricesByType({asset_type: opened[name] for asset_type, name in settings.market_sources.items()})
+
+
+def _open_each(settings: Settings, pool: Pool) -> dict[str, Opened]:
+    return {
         name: SimulatedPrices(StoredAnchors(pool)) if name == "simulated" else _VENUES[name](settings)
-        for name in dict.fromkeys(names.values())
+        for name in dict.fromkeys(settings.market_sources.values())
     }
-    return PricesByType({asset_type: opened[name] for asset_type, name in names.items()})
 
 
 async def _close_each(sources: Iterable[MarketData | PriceSource]) -> None:

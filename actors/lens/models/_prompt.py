@@ -87,6 +87,7 @@ def _market(features: Features) -> Document:
     document = features.to_dict()
     del document["age_seconds"]
     del document["failures"]  # their texts come from other servers; that they failed is in the quality flags
+    del document["quote"]  # its middle is the mid, and its spread the book's
     return document
 
 

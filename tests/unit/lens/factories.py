@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,10 @@ from hypothesis import strategies as st
 
 from actors.lens.features import PROFILE_QUERIES, build_features
 from actors.lens.market import MarketRequest
-from actors.lens.market.simulated import SimulatedMarketData
+from actors.lens.market._moving import Anchor, SimulatedPrices
+from actors.lens.market._moving_data import MovingMarketData
+from actors.lens.market.quotes import Declaration, PricedInstrument
+from actors.lens.market.receipt import receipt_quote
 from actors.lens.model import (
     INTERVAL_SECONDS,
     Candles,
@@ -26,6 +30,7 @@ from actors.lens.model import (
     RawSignal,
     StopRule,
 )
+from actors.lens.quote import ReceiptQuote
 from config.values import replace
 
 NOW = datetime(2026, 2, 15, 12, 34, 56, 789000, tzinfo=UTC)
@@ -51,9 +56,28 @@ def make_request(**changes: Any) -> MarketRequest:
     return replace(MarketRequest("BTC", "crypto", 42000.5, EVERY_QUERY, NOW), **changes)
 
 
+class KnownAnchors:
+    """Anchors in memory."""
+
+    def __init__(self, known: dict[PricedInstrument, Anchor] | None = None) -> None:
+        self.known = known or {}
+
+    async def of(self, instrument: PricedInstrument) -> Anchor | None:
+        return self.known.get(instrument)
+
+    async def declare_all(self, declarations: Sequence[Declaration]) -> None:
+        for each in declarations:
+            self.known.setdefault(each.instrument, Anchor(float(each.price), each.at.timestamp()))
+
+
+def simulated_market() -> MovingMarketData:
+    """Return a simulated market of its own, in which nothing has a price yet."""
+    return MovingMarketData(SimulatedPrices(KnownAnchors()))
+
+
 def ask(request: MarketRequest) -> MarketSnapshot:
-    """Return the simulated snapshot. It never waits, so no event loop is needed."""
-    coroutine = SimulatedMarketData().snapshot(request)
+    """Return the snapshot of a market that starts at the entry price. It never waits, so no event loop is needed."""
+    coroutine = simulated_market().snapshot(request)
     try:
         coroutine.send(None)
     except StopIteration as stop:
@@ -72,7 +96,14 @@ def make_features(signal: RawSignal | None = None, profile: Any = "full_v1", **c
     """Return the features of a signal in the simulated market."""
     signal = signal or make_signal()
     request = MarketRequest(signal.symbol, signal.asset_type, signal.entry_price, PROFILE_QUERIES[profile], NOW)
-    return replace(build_features(signal, ask(request), profile, NOW), **changes)
+    snapshot = ask(request)
+    return replace(build_features(signal, snapshot, profile, NOW, receipt_of(snapshot)), **changes)
+
+
+def receipt_of(snapshot: MarketSnapshot) -> ReceiptQuote | None:
+    """Return the snapshot's quote as that of a signal's receipt."""
+    quote = snapshot.venue_quote
+    return None if quote is None else receipt_quote(quote, PricedInstrument("crypto", "BTC"))
 
 
 def bare_features(frames: dict[Any, Frame] | None = None, hourly: Hourly | None = None, **changes: Any) -> Features:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from tests.unit.lens.factories import (
     make_features,
     make_request,
     make_signal,
+    receipt_of,
     walk,
 )
 
@@ -38,7 +40,7 @@ BOOK = OrderBook(((99.0, 3.0),), ((101.0, 1.0),), NOW_MS)
 
 
 def _build(snapshot, profile="full_v1", **signal):
-    return build_features(make_signal(**signal), snapshot, profile, NOW)
+    return build_features(make_signal(**signal), snapshot, profile, NOW, receipt_of(snapshot))
 
 
 @pytest.mark.parametrize("profile", PROFILE_QUERIES)
@@ -63,13 +65,25 @@ def test_a_profile_holds_nothing_that_another_one_adds():
 
 def test_features_that_no_query_brought_are_named_as_missing():
     features = _build(MarketSnapshot())
-    assert features.flags.missing_data == (
-        "mid", "order_book", "candles_15m", "candles_1h", "candles_4h", "funding_rate", "open_interest", "mark_price",
-    )  # fmt: skip
+    assert features.flags.missing_data == ("quote", "market")
     assert features.price == 42000.5
     assert features.frames == {}
-    trend = _build(MarketSnapshot(), "trend_follow_v1")
-    assert trend.flags.missing_data == ("mid", "order_book", "candles_15m", "candles_1h", "candles_4h")
+    some = _build(MarketSnapshot(candles={"4h": make_candles(walk(1), "4h")}))
+    assert some.flags.missing_data == (
+        "quote", "mid", "order_book", "candles_15m", "candles_1h", "funding_rate", "open_interest", "mark_price",
+    )  # fmt: skip
+
+
+def test_the_mid_is_that_of_the_receipt_where_there_is_one():
+    snapshot = ask(make_request())
+    quote = replace(receipt_of(snapshot), mid=Decimal("42100.5"))
+    stale = replace(snapshot, quote=Quote(41_000.0, NOW_MS - 60_001))
+    features = build_features(make_signal(), stale, "full_v1", NOW, quote)
+    assert (features.mid, features.price, features.quote) == (42100.5, 42100.5, quote)
+    assert features.flags == DataQuality()
+    alone = build_features(make_signal(), MarketSnapshot(), "trend_follow_v1", NOW, quote)
+    assert alone.mid == 42100.5
+    assert alone.flags.missing_data == ("order_book", "candles_15m", "candles_1h", "candles_4h")
 
 
 def test_indicators_that_a_short_history_cannot_give_are_named_with_their_interval():
@@ -116,7 +130,7 @@ def test_a_quote_and_a_book_that_could_not_be_renewed_are_stale_however_young():
     assert (flags.stale_data, flags.provider_errors) == (("mid", "order_book"), ("mid", "order_book"))
     flags = _build(MarketSnapshot(failures=failures)).flags
     assert flags.stale_data == ()
-    assert flags.missing_data[:2] == ("mid", "order_book")
+    assert flags.missing_data == ("quote", "market")
 
 
 @pytest.mark.parametrize(("seconds", "stale"), [(300, ()), (300.001, ("signal",)), (-50, ())])

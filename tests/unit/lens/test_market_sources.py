@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from actors.lens.market import NO_SOURCE
+from actors.lens.market._moving import Anchor, path_of
+from actors.lens.market._moving_data import MovingMarketData, snapshot_of
 from actors.lens.market.hyperliquid import HyperliquidMarketData
-from actors.lens.market.simulated import SimulatedMarketData
 from actors.lens.market.source import MarketByType, open_market
 from config._market import ASSET_TYPES, SOURCES, market_sources
 from config.settings import ConfigurationError, Settings
+from db._postgres import Pool
 from schemas._symbols import CATEGORY_OF
-from tests.unit.lens.factories import make_request
+from tests.unit.lens.factories import NOW, make_request
+
+NO_POOL = cast(Pool, None)  # venues need none
 
 ALL_SOURCES = "simulated, hyperliquid, binance, alpaca, oanda, polymarket, kalshi"
 
@@ -80,31 +85,38 @@ def test_the_setting_knows_every_asset_type() -> None:
 async def test_each_type_asks_its_own_source_and_one_without_has_none() -> None:
     """The kind: one source for all types, which has no data of one type, and that counts as its failure."""
     settings = Settings.load(env_file=None)
-    both = open_market(settings.replace(market_data="crypto:hyperliquid,stock:simulated"))
+    both, _ = open_market(settings.replace(market_data="crypto:hyperliquid,stock:simulated"), NO_POOL)
     assert isinstance(both, MarketByType)
-    stock = await both.snapshot(make_request(asset_type="stock", symbol="AAPL"))
-    assert stock.quote is not None
+    assert both.snapshot_at_once(make_request(asset_type="stock", symbol="AAPL")) is None
     for asset_type in ("option", "etf", "forex", "prediction"):
         request = make_request(asset_type=asset_type)
         assert both.snapshot_at_once(request) is await both.snapshot(request) is NO_SOURCE
     await both.close()
-    alone = open_market(settings.replace(market_data="hyperliquid"))
+    alone, _ = open_market(settings.replace(market_data="hyperliquid"), NO_POOL)
     assert isinstance(alone, HyperliquidMarketData)
     assert alone.snapshot_at_once(make_request(asset_type="etf")) is NO_SOURCE
     await alone.close()
-    assert isinstance(open_market(settings.replace(market_data="simulated")), SimulatedMarketData)
+    assert isinstance(open_market(settings.replace(market_data="simulated"), NO_POOL)[0], MovingMarketData)
+
+
+async def test_prices_and_indicators_ask_one_source() -> None:
+    data, prices = open_market(Settings.load(env_file=None).replace(market_data="hyperliquid"), NO_POOL)
+    assert prices._sources == {"crypto": data}
+    await prices.close()
 
 
 async def test_the_simulated_market_of_an_instrument_is_one_however_it_is_spelled() -> None:
-    market = SimulatedMarketData()
-    one, two = [await market.snapshot(make_request(symbol=each)) for each in ("BTC", "BTC/USD")]
-    assert one.candles["1h"] is two.candles["1h"]
-    assert one.order_book == two.order_book
+    now = NOW.timestamp()
+    one, two = (path_of("crypto", each, Anchor(42_000.5, now)) for each in ("BTC", "BTC/USD"))
+    snapshots = [snapshot_of(way, make_request(symbol=each)) for way, each in ((one, "BTC"), (two, "BTC/USD"))]
+    assert snapshots[0].candles["1h"] is snapshots[1].candles["1h"]
+    assert snapshots[0].order_book == snapshots[1].order_book
+    assert snapshots[0].venue_quote == snapshots[1].venue_quote
 
 
 async def test_shards_share_what_hyperliquid_allows_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings.load(env_file=None).replace(market_data="hyperliquid", lens_shards=4)
-    market = open_market(settings)
+    market, _ = open_market(settings, NO_POOL)
     assert isinstance(market, HyperliquidMarketData)
     try:
         assert market._guard._budget._limit == 300

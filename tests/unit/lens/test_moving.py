@@ -22,10 +22,11 @@ from actors.lens.market._moving import (
     path_of,
     quote_at,
 )
-from actors.lens.market.quotes import PricedInstrument
+from actors.lens.market.quotes import Declaration, PricedInstrument
 from schemas._instruments import parse_option
 from schemas._symbols import CATEGORY_OF
 from schemas._vocabulary import AssetType
+from tests.unit.lens.factories import KnownAnchors
 
 START = 29_970_000 * 60.0  # a full minute of December 2026
 EXPIRY = date(2027, 3, 19)
@@ -38,19 +39,6 @@ def way_of(asset_type: AssetType, symbol: str = "X", price: float | None = None)
     if asset_type == "option":
         return option_of(parse_option(SYMBOL), EXPIRY, Anchor(price or 12.5, START), None)
     return path_of(asset_type, symbol, Anchor(price or (0.4 if asset_type == "prediction" else 100.0), START))
-
-
-class KnownAnchors:
-    """Anchors in memory."""
-
-    def __init__(self, known: dict[PricedInstrument, Anchor] | None = None) -> None:
-        self.known = known or {}
-
-    async def of(self, instrument: PricedInstrument) -> Anchor | None:
-        return self.known.get(instrument)
-
-    async def declare(self, instrument: PricedInstrument, price: Decimal, at: datetime) -> None:
-        self.known.setdefault(instrument, Anchor(float(price), at.timestamp()))
 
 
 def at(seconds: float) -> datetime:
@@ -223,13 +211,13 @@ async def test_an_underlying_that_is_priced_later_leaves_its_options_where_they_
     source = SimulatedPrices(anchors, now=lambda: at(START + 86_400))
     option, stock = PricedInstrument("option", SYMBOL, EXPIRY), PricedInstrument("stock", "AAPL")
     assert await source.quote(option) is None
-    await source.declare(option, Decimal("12.5"), at(START))
+    await source.declare_all([Declaration(option, Decimal("12.5"), at(START))])
     before = await source.quote(option)
     assert before is not None
-    await source.declare(stock, Decimal(300), at(START + 1))
+    await source.declare_all([Declaration(stock, Decimal(300), at(START + 1))])
     assert await source.quote(option) == before
     anchors.known[stock] = Anchor(300.0, START - 1)
-    assert await source.quote(option) != before
+    assert await SimulatedPrices(anchors, now=lambda: at(START + 86_400)).quote(option) != before
 
 
 def test_the_half_spread_is_at_least_one_step_and_the_middle_the_price() -> None:

@@ -18,8 +18,8 @@ from actors.lens.market.quotes import PricedInstrument
 from actors.lens.model import INTERVAL_SECONDS, Candles, Interval
 from schemas._symbols import CATEGORY_OF
 from schemas._vocabulary import AssetType
-from tests.unit.lens.factories import NOW, make_request, make_signal
-from tests.unit.lens.test_moving import KnownAnchors, way_of
+from tests.unit.lens.factories import NOW, KnownAnchors, make_request, make_signal
+from tests.unit.lens.test_moving import way_of
 
 SYMBOLS: dict[AssetType, str] = {"option": "AAPL 195C 3/19/2027", "forex": "EUR/USD", "prediction": "Will it rain?"}
 START = datetime(2026, 12, 1, tzinfo=UTC)

@@ -12,13 +12,13 @@ from actors.lens.market.quotes import (
     Bar,
     PricedInstrument,
     QuoteRule,
-    VenueQuote,
     best_of,
     checked_bars,
     complete_minutes,
     first_minute_ms,
     use_of,
 )
+from actors.lens.quote import VenueQuote
 from schemas._vocabulary import AssetType
 
 RECEIVED = datetime(2026, 9, 21, 14, 30, tzinfo=UTC)

@@ -213,8 +213,9 @@ def test_the_score_is_in_bounds_and_its_document_finite_for_any_features(frame, 
 
 def test_the_simulated_market_spreads_the_scores_over_the_tiers():
     tiers = {
-        score_signal(signal, make_features(signal), [make_evaluation(confidence=0.9)], NOW).opportunity_tier
-        for signal in (make_signal(symbol=f"S{number}") for number in range(100))
+        score_signal(signal, make_features(signal), [make_evaluation(confidence=confidence)], NOW).opportunity_tier
+        for signal in (make_signal(symbol=f"S{number}") for number in range(50))
+        for confidence in (0.6, 0.9)
     }
     assert tiers >= {"HOT", "GOOD", "NEUTRAL"}
 

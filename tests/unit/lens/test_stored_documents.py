@@ -55,6 +55,7 @@ PROVIDER = (
     '"provider":{"id":"00000000-0000-0000-0000-000000000009","name":"Zoë \\"the\\\\trader\\"","avatar_url":null,'
     '"win_rate":67,"followers":12400,"verified":true},'
 )
+UNVERIFIED = '"record_price":null,"verified":false,'
 COUNTS = '"reactions":{},"comment_count":0,"created_at":"2026-02-15T12:34:56.789Z",'
 
 
@@ -67,7 +68,9 @@ def test_the_feed_shows_a_signal_of_the_pipeline_in_one_order_of_keys() -> None:
         + PROVIDER
         + '"asset_data":{"price":42000.5},'
         + COUNTS
-        + '"event_type":"OPEN_SIGNAL","direction":"long","entry_price":42000.5,"commentary":"Got \\"it\\",",'
+        + '"event_type":"OPEN_SIGNAL","direction":"long","entry_price":42000.5,'
+        + UNVERIFIED
+        + '"commentary":"Got \\"it\\",",'
         '"received_at":"2024-04-21T09:32:31.104Z","price":42000.5}'
     )
     assert (row.entry_price, row.size, row.asset_data, row.instrument) == (None, None, {"price": 42000.5}, None)
@@ -83,7 +86,9 @@ def test_the_feed_shows_an_option_without_a_price_of_its_own() -> None:
         + PROVIDER
         + '"asset_data":{"strike":195,"greeks":{"delta":0.5}},'
         + COUNTS
-        + '"event_type":"CLOSE_SIGNAL","direction":"short","entry_price":42000.5,"commentary":null,'
+        + '"event_type":"CLOSE_SIGNAL","direction":"short","entry_price":42000.5,'
+        + UNVERIFIED
+        + '"commentary":null,'
         '"received_at":"2026-02-15T12:34:56.789Z"}'
     )
     assert (row.feed_seq, row.provider_id, row.direction, row.entry_price, row.size) == (
@@ -121,7 +126,9 @@ def test_the_feed_shows_a_scored_signal_in_the_same_order_of_keys() -> None:
         + PROVIDER
         + '"asset_data":{"price":2},'
         + COUNTS
-        + '"event_type":"OPEN_SIGNAL","direction":"short","entry_price":1.5,"commentary":null,'
+        + '"event_type":"OPEN_SIGNAL","direction":"short","entry_price":1.5,'
+        + UNVERIFIED
+        + '"commentary":null,'
         '"received_at":"2026-02-15T12:34:56.789Z","price":1.5}'
     )
     assert (row.tier, row.entry_price, row.size, row.factors, row.instrument) == (
@@ -142,7 +149,9 @@ def test_the_feed_shows_a_scored_option_that_is_closed() -> None:
         + PROVIDER
         + '"asset_data":{"premium":4.2},'
         + COUNTS
-        + '"event_type":"CLOSE_SIGNAL","direction":"long","entry_price":4.2,"commentary":"Out.",'
+        + '"event_type":"CLOSE_SIGNAL","direction":"long","entry_price":4.2,'
+        + UNVERIFIED
+        + '"commentary":"Out.",'
         '"received_at":"2026-02-15T12:34:56.789Z"}'
     )
     assert (row.direction, row.entry_price, row.instrument) == ("long", Decimal("4.2"), "AAPL 195C 2026-03-15")
@@ -168,7 +177,7 @@ def test_the_enriched_document_has_all_that_was_computed_and_null_for_what_was_n
         '"percent_b":null,"percent_b_previous":null,"price_change":null,"rsi_14_previous":null,"volatility":null,'
         '"volume_change":null,"volume_ratio":null},"mark_price":null,"mid":42000.5,"open_interest":null,'
         '"order_book_imbalance":null,"price":42000.5,"quality_flags":{"missing_data":["mid"],"provider_errors":[],'
-        '"stale_data":["signal"]},"resistance":null,"spread_bps":null,"support":null}'
+        '"stale_data":["signal"]},"quote":null,"resistance":null,"spread_bps":null,"support":null}'
     )
 
 
