@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from msgspec.structs import asdict
 
 from config.clock import now
-from config.documents import Loaded
+from config.documents import Document, Loaded
 from db.lens import reads
+from db.lens.reads import EventDetail
 from handlers._http.base import GatewayHandler
 from handlers._http.endpoint import endpoint
 from handlers._http.pages import send_page
@@ -52,8 +53,22 @@ class OneEvent(GatewayHandler):
     async def get(self, event_id: str) -> object:
         """`enriched` is null and `decisions` empty until the pipeline has got that far."""
         event = await self.find("Event", event_id, reads.get_event)
-        enriched = {"feature_profile": event.feature_profile, "quality_flags": event.quality_flags}
-        return asdict(event) | {"enriched": enriched if event.feature_profile is not None else None}
+        return asdict(event) | {"enriched": None if event.feature_profile is None else _enrichment(event)}
+
+
+def _enrichment(event: EventDetail) -> Document:
+    stored, quote, counts = event.quote, None, None
+    if stored is not None:
+        prices = {name: float(stored[name]) for name in ("bid", "ask", "mid")}
+        quote = {**prices, "at": datetime.fromisoformat(stored["at"]), "source": stored["source"]}
+        counts = stored["record_price"]
+    return {
+        "feature_profile": event.feature_profile,
+        "quality_flags": event.quality_flags,
+        "record_price": None if counts is None else float(counts),
+        "verified": quote is not None,
+        "quote": quote,
+    }
 
 
 class StatusOfEvent(GatewayHandler):

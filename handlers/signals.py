@@ -242,6 +242,12 @@ class OneSignal(GatewayHandler):
         return _describe(signal) | {"comments": comments}
 
 
+def _quote_of(signal: SignalRow) -> Document:
+    prices = {"bid": signal.quote_bid, "ask": signal.quote_ask, "mid": signal.quote_mid}
+    shown = {name: None if price is None else float(price) for name, price in prices.items()}
+    return {**shown, "at": signal.quote_at, "source": signal.quote_source}
+
+
 def _describe(signal: SignalRow) -> Document:
     document = {name: getattr(signal, name) for name in SignalRow.__match_args__}
     is_closing = signal.event_type == "CLOSE_SIGNAL"
@@ -258,6 +264,9 @@ def _describe(signal: SignalRow) -> Document:
         "signal_id": signal.id,
         "action": signal.action.upper(),
         "entry_price": None if signal.entry_price is None else float(signal.entry_price),
+        "record_price": None if signal.record_price is None else float(signal.record_price),
+        "verified": signal.quote_at is not None,
+        "quote": None if signal.quote_at is None else _quote_of(signal),
         "opportunity_score": signal.score,
         "opportunity_tier": signal.tier,
         "opportunity_factors": signal.factors,

@@ -23,6 +23,16 @@ class Terms(Schema):
     received_at = Timestamp(allow_none=True, **about("When this server received it; null: before that was kept."))
 
 
+class QuoteSchema(Schema):
+    """The market at a signal's receipt, as its source wrote it."""
+
+    bid = Number(required=True, **about("The best price of a buyer."))
+    ask = Number(required=True, **about("The best price of a seller."))
+    mid = Number(required=True, **about("The middle of both."))
+    at = Timestamp(required=True, **about("The venue's own time where it gives one."))
+    source = Text(required=True, **about("A name of `MARKET_DATA`."))
+
+
 class ProviderCardSchema(Schema):
     """The provider, as a signal shows it."""
 

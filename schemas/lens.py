@@ -12,6 +12,7 @@ from config.clock import now
 from config.documents import Document, Loaded
 from schemas._fields import (
     Choice,
+    Flag,
     Identifier,
     Items,
     LoadOptions,
@@ -27,6 +28,7 @@ from schemas._fields import (
 )
 from schemas._orders import OrderFields, position_problems
 from schemas._queries import Paging
+from schemas._signals import QuoteSchema
 from schemas._vocabulary import (
     DIRECTIONS_OF,
     AssetType,
@@ -186,6 +188,11 @@ class Enrichment(Schema):
 
     feature_profile = Text(required=True)
     quality_flags = Nested(QualityFlags, required=True)
+    record_price = Number(
+        allow_none=True, **about("What counts for the source's record: `entry_price`, or the market's where worse.")
+    )
+    verified = Flag(**about("Whether the market's quote at its receipt is known."))
+    quote = Nested(QuoteSchema, allow_none=True, **about("The market at its receipt."))
 
 
 class Verdict(Schema):

@@ -27,7 +27,7 @@ from schemas._fields import (
 from schemas._orders import OrderFields, position_problems
 from schemas._people import Prose
 from schemas._queries import CommaList, Paging, QueryWhole
-from schemas._signals import ProviderCardSchema, ReactionCounts, Terms
+from schemas._signals import ProviderCardSchema, QuoteSchema, ReactionCounts, Terms
 from schemas._symbols import CATEGORY_OF
 from schemas._vocabulary import (
     OPENED_BY,
@@ -157,6 +157,9 @@ class Signal(Terms):
     reasoning = Text(required=True)
     market_context = Nested(MarketContext, allow_none=True, required=True)
     asset_data = AssetData()
+    quote = Nested(
+        QuoteSchema, allow_none=True, **about("The market at its receipt; null: none was known, it is not verified.")
+    )
     outcome = Nested(SignalOutcome, allow_none=True, **about("Null of a signal that closes, or opens nothing."))
     closes = Identifier(allow_none=True, **about("Only of a closing signal: the one it closed; null if none was open."))
     provider = Nested(ProviderCardSchema, required=True)

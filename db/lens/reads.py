@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from config.documents import Document
+from config.documents import Document, Loaded
 from db._instruments import key_of
 from db._postgres import Connection
 from db._rows import names, row_of, rows_of
@@ -39,6 +39,7 @@ class EventDetail(AcceptedSignal):
     timeline: list[Document]  # {status, timestamp, details?}
     feature_profile: str | None
     quality_flags: Document | None
+    quote: Loaded | None  # of the receipt, prices as texts
     decisions: list[Document]  # {model, decision, confidence}
 
 
@@ -55,6 +56,7 @@ class EventProgress:
 
 GET_EVENT = f"""
 SELECT {names(AcceptedSignal, "e.")}, e.received_at, p.status, p.timeline, n.feature_profile, n.quality_flags,
+       n.document->'quote',
        (SELECT coalesce(jsonb_agg(
                    jsonb_build_object('model', d.model, 'decision', d.decision, 'confidence', d.confidence)
                    ORDER BY d.evaluated_at, d.model), '[]')

@@ -140,6 +140,12 @@ class SignalRow:
     entry_price: Decimal | None
     commentary: str | None
     received_at: datetime | None
+    record_price: Decimal | None
+    quote_bid: Decimal | None
+    quote_ask: Decimal | None
+    quote_mid: Decimal | None
+    quote_at: datetime | None  # None: it has no quote
+    quote_source: str | None
     is_position: bool  # it opened, or closes, a position whose return can be computed
     score: int
     tier: str
@@ -163,6 +169,7 @@ class SignalRow:
 GET_SIGNAL = f"""
 SELECT s.id, s.asset_type, s.asset_category, s.symbol, s.action, s.event_type, s.direction,
        CASE WHEN s.entry_price < 'Infinity' THEN s.entry_price END, s.commentary, s.received_at,
+       s.record_price, s.quote_bid, s.quote_ask, s.quote_mid, s.quote_at, s.quote_source,
        s.direction IS NOT NULL AND s.entry_price IS NOT NULL AND s.is_ranked, s.score, s.tier, s.confidence, s.factors,
        s.strategy_breakdown, s.market_context, s.reasoning, s.asset_data, s.created_at,
        ({PROVIDER_JSON})::json, ({REACTIONS_JSON})::json,

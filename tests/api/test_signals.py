@@ -45,6 +45,8 @@ KEYS = [
     "event_type",
     "direction",
     "entry_price",
+    "record_price",
+    "verified",
     "commentary",
     "received_at",
 ]
@@ -320,6 +322,9 @@ async def test_a_detail_is_the_documents(settings: Settings) -> None:
             "event_type": "OPEN_SIGNAL",
             "direction": "long",
             "entry_price": 42000.5,
+            "record_price": None,
+            "verified": False,
+            "quote": None,
             "commentary": None,
             "received_at": rfc3339(time_of(row.id)),
         }

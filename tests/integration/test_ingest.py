@@ -102,7 +102,7 @@ async def test_a_close_from_outside_closes_the_side_that_its_action_leaves(setti
         assert [row["passing_score"] for row in rows] == [None, 90] * 3, "a stream's min_score lets it through"
         assert [row["entry_price"] for row in rows[1::2]] == [110, 110, 1]
         shown = orjson.loads(rows[1]["feed_data"])
-        assert [shown[name] for name in TERMS[:4]] == ["CLOSE_SIGNAL", "long", 110, "Out."]
+        assert [shown[name] for name in (*TERMS[:3], "commentary")] == ["CLOSE_SIGNAL", "long", 110, "Out."]
 
 
 async def test_the_documents_message_is_in_the_feed_a_moment_later(settings: Settings) -> None:
