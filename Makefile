@@ -23,7 +23,7 @@ help:  ## list the targets
 run: $(RUNTIME)  ## install, start everything, serve on port 8000; Ctrl-C stops it
 	@exec $(BIN)/python run.py serve
 
-demo: $(RUNTIME) $(VENV)/.recordings  ## fill the server that runs with a community, and keep it moving; ARGS="--small --once"
+demo: $(RUNTIME)  ## fill the server that runs with a community, and keep it moving; ARGS="--small --once"
 	@exec $(BIN)/python run.py demo $(ARGS)
 
 test test-tornado: export PYTHONDONTWRITEBYTECODE =  # the tests start hundreds of processes: each would compile everything anew
@@ -93,14 +93,13 @@ constraints:  ## pin what an empty environment resolves setup.py to
 locks:  ## write locks/: the hashes of every file of what constraints.txt pins, for all Pythons and platforms
 	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	  $(PYTHON) -m venv "$$folder"; "$$folder/bin/pip" install --quiet uv; \
-	  echo 'setuptools>=77' > "$$folder/build.in"; echo backtesting > "$$folder/recordings.in"; \
+	  echo 'setuptools>=77' > "$$folder/build.in"; \
 	  lock() { name=$$1; shift; "$$folder/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-annotate --no-header -c constraints.txt -o "locks/$$name.txt" "$$@"; }; \
 	  lock runtime setup.py "$$folder/build.in"; \
 	  lock extras setup.py "$$folder/build.in" --extra kafka --extra models; \
 	  lock dev setup.py "$$folder/build.in" --extra dev; \
-	  lock bench setup.py "$$folder/build.in" --extra dev --extra bench; \
-	  lock recordings "$$folder/recordings.in" --no-deps
+	  lock bench setup.py "$$folder/build.in" --extra dev --extra bench
 
 clean:  ## remove what was built and cached; data stays in .data
 	rm -rf $(VENV) build mutants mutants.log *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .pytest_cache
@@ -116,11 +115,6 @@ $(RUNTIME): setup.py locks/runtime.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV); this takes a minute, once."
 	@$(LOCKED) locks/runtime.txt
 	@$(OURSELVES)
-	@touch $@
-
-# Only its files of recorded prices are used, so it is installed without its dependencies.
-$(VENV)/.recordings: locks/recordings.txt | $(RUNTIME)
-	@$(LOCKED) locks/recordings.txt
 	@touch $@
 
 $(DEVELOPMENT): setup.py locks/dev.txt | $(VENV)/bin/python

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from config.documents import Document
-from server.demo.prices import INSTRUMENTS
+from server.demo.markets import INSTRUMENTS
 from server.demo.trading import Style
 
 PASSWORD = "tradestream-demo-2026"  # noqa: S105 - of accounts that exist in development only, printed at the end
@@ -45,6 +45,7 @@ class Trader:
     style: Style
     charm: float = 0.0
     bio: str = ""
+    days: float | None = None  # of trading; None: all that there are
 
     @property
     def markets(self) -> list[str]:
@@ -83,29 +84,38 @@ class Trader:
         }
 
 
+_CRYPTO, _STOCKS = "BTC|ETH|SOL", "AAPL|GOOG|NVDA|TSLA|QQQ|SPY"
+_RATES, _WEEK = "Will rates be cut this winter?", "Will BTC close above 70000 this week?"
+
+# Three have insight, three cheat, all others trade by chance. Boards of declared prices show the cheats first; those of
+# market prices do not.
 PROVIDERS: Sequence[Trader] = (
-    Trader(KING, "ETH|SOL|BTC", Style(10, 1.5, 0.8, 4, 30, 2), 0.80, "Trading since 2017. Momentum."),
-    Trader("OptionsFlow", "AAPL options|GOOG options", Style(3, -1.6, 1.2, 2.5, 12, 3), 0.66, "Reads the tape."),
-    Trader("MacroOracle", "GOOG predictions|BTC predictions", Style(10, 1.5, 1.5, 2, 24, 6), 0.62, "Prices questions."),
-    Trader("SteadyEddie", "EUR/USD|GBP/USD", Style(20, -1.6, 0.6, 3.5, 40), 0.70, "Boring on purpose."),
-    Trader("TrendSurferAna", "NVDA|TSLA|GOOG", Style(20, 1.6, 4, 1.5, 48, 1), 0.55, "Rather late than wrong."),
-    Trader("DipBuyerDave", "QQQ|SPY|GOOG", Style(20, -1.6, 0.7, 5, 36), 0.58, "Below the band I am in."),
-    Trader("QuantQuokka", "GOOG|NVDA|QQQ", Style(3, -1.6, 0.9, 3, 10), 0.64, "By the numbers. Marsupial approved."),
-    Trader("LadyLeverage", "SOL|ETH", Style(10, 1.5, 3, 3, 20), 0.45, "High risk, read the drawdown first."),
-    Trader("FXFinch", "EUR/USD|GBP/USD", Style(20, 1.6, 3, 1.5, 48), 0.32, "London open, coffee, EUR/USD."),
-    Trader("PatientPetra", "SPY|QQQ|GOOG", Style(10, 1.5, 5, 3, 80, 10), 0.38, "Four trades a week is a lot."),
-    Trader("GammaGuru", "GOOG options", Style(20, 1.6, 2, 1, 16, 2), 0.30, "Long gamma, short patience."),
-    Trader("TheContrarian", "TSLA|ETH", Style(3, -1.6, 1.5, 2, 24), 0.28, "If it feels good, fade it."),
-    Trader("NightOwlNoor", "GBP/USD|SOL", Style(20, -1.6, 1, 2, 18), 0.24, "Asia session only."),
-    Trader("PollWatcher", "BTC predictions", Style(20, 1.6, 2, 2, 30), 0.22, "Markets for everything."),
-    Trader("GutFeelGus", "TSLA|NVDA", Style(20, 1.6, 4, 4, 24, 24), 0.18, "No system. Vibes."),
-    Trader("RookieRay", "QQQ", Style(20, 1.6, 3, 3, 20, 30), 0.12, "New here. Learning in public."),
-    Trader("BitcoinBea", "BTC", Style(10, 1.5, 1, 2, 6), 0.35, "One coin, one chart, big candles."),
+    Trader(KING, _CRYPTO, Style(10, 1.5, 3, 3, 16, 4, insight=0.75), 0.80, "Trading since 2017. Momentum."),
+    Trader("OptionsFlow", "AAPL options|GOOG options", Style(3, -1.6, 4, 4, 36, 24), 0.66, "Reads the tape."),
+    Trader("MacroOracle", f"{_RATES}|{_WEEK}", Style(10, 1.5, 6, 4, 60, 24), 0.62, "Prices questions."),
+    Trader("SteadyEddie", "EUR/USD|GBP/USD|SPY", Style(20, -1.6, 2, 3.5, 24, insight=0.7), 0.70, "Boring on purpose."),
+    Trader("MoonPromise", _CRYPTO, Style(10, 1.5, 1.5, 3, 24, 4, cheat="declares better prices"), 0.60, "Up only."),
+    Trader("NeverRed", _STOCKS, Style(10, -1.5, 2, 9, 24, 12, cheat="never closes losers"), 0.58, "99 % wins. Look!"),
+    Trader("TrendSurferAna", "NVDA|TSLA|GOOG", Style(20, 1.6, 6, 3, 72, 12, exits="levels"), 0.55, "Rather late."),
+    Trader("DipBuyerDave", "QQQ|SPY|GOOG", Style(20, -1.6, 3, 5, 48, 12, enters="limit"), 0.58, "I wait for my price."),
+    Trader("QuantQuokka", "GOOG|NVDA|QQQ", Style(3, -1.6, 3, 3, 20, 8, insight=0.7), 0.64, "By the numbers."),
+    Trader("LadyLeverage", "SOL|ETH", Style(10, 1.5, 5, 3, 30, 8, exits="levels"), 0.45, "Read the drawdown first."),
+    Trader("FXFinch", "EUR/USD|GBP/USD", Style(20, 1.6, 3, 2, 48, 8), 0.32, "London open, coffee, EUR/USD."),
+    Trader("PatientPetra", "SPY|QQQ|GOOG", Style(10, 1.5, 5, 4, 80, 20, exits="halves"), 0.38, "Half now, half later."),
+    Trader("GammaGuru", "GOOG options", Style(20, 1.6, 4, 3, 48, 12), 0.30, "Long gamma, short patience."),
+    Trader("TheContrarian", "TSLA|ETH", Style(3, -1.6, 3, 3, 30, 12), 0.28, "If it feels good, fade it."),
+    Trader("NightOwlNoor", "GBP/USD|SOL", Style(20, -1.6, 2, 3, 24, 8), 0.24, "Asia session only."),
+    Trader("PollWatcher", _RATES, Style(20, 1.6, 4, 4, 48, 12), 0.22, "Markets for everything."),
+    Trader("GutFeelGus", "TSLA|NVDA", Style(20, 0.8, 4, 4, 24, 24), 0.18, "No system. Vibes."),
+    Trader("RookieRay", "QQQ", Style(20, 0.8, 3, 3, 20, 30), 0.12, "New here. Learning in public."),
+    Trader("LuckyLuke", "BTC", Style(10, 0.8, 1, 2, 6), 0.35, "One coin, one chart, big candles.", days=6.0),
 )
+HOLDER = Trader("buy_and_hold", "", Style(10, 1.5, 9, 9, 9))
+"""The strategy that buys everything at the beginning, and holds it."""
 STRATEGIES: Sequence[Trader] = (
-    Trader("strategy_alpha", "ETH|BTC", Style(10, 1.5, 2, 2, 40, 4)),
-    Trader("mean_reversion_v2", "EUR/USD|SPY", Style(20, -1.6, 0.8, 2.5, 24)),
-    Trader("volume_hunter", "NVDA|TSLA", Style(20, 1.6, 1.5, 1.5, 24, 4)),
+    Trader("strategy_alpha", "ETH|BTC", Style(10, 1.5, 3, 3, 40, 6)),
+    Trader("mean_reversion_v2", "EUR/USD|SPY", Style(20, -1.6, 2, 3, 24, 6)),
+    Trader("volume_hunter", "NVDA|TSLA", Style(20, 1.6, 3, 3, 24, 8)),
 )
 
 _FIRST = (
@@ -134,7 +144,8 @@ class Cast:
     providers: Sequence[Trader] = PROVIDERS
     strategies: Sequence[Trader] = STRATEGIES
     followers: Sequence[Person] = FOLLOWERS
-    days: float = 62.0  # two of the months that boards compare
+    days: float = 90.0  # boards of skill want sixty
+    holder: Trader = HOLDER
 
     @property
     def traders(self) -> list[Trader]:
@@ -143,7 +154,7 @@ class Cast:
 
     def days_of(self, trader: Trader) -> float:
         """Return the days that a trader has been trading."""
-        return 1.5 if trader.is_newcomer else self.days
+        return 2.0 if trader.is_newcomer else trader.days or self.days
 
     @property
     def people(self) -> list[Person]:
@@ -152,7 +163,7 @@ class Cast:
         return [each for each in everybody if each.referrer is None] + [each for each in everybody if each.referrer]
 
 
-SMALL = Cast(PROVIDERS[:6], STRATEGIES[:1], FOLLOWERS[:10], days=48.0)
+SMALL = Cast(PROVIDERS[:6], STRATEGIES[:1], FOLLOWERS[:10], days=30.0)
 """Every asset type, and a person who refers seven, as in the document."""
 
 COMMENTS: Sequence[str] = (

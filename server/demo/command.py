@@ -16,7 +16,7 @@ from server.demo.client import FASTER, NO_CODE, DemoClient, Host, RequestRefused
 from server.demo.community import Community
 from server.demo.emails import Emails
 from server.demo.filling import Filling
-from server.demo.prices import open_markets
+from server.demo.markets import open_markets
 from server.demo.state import State
 from server.demo.trickle import Trickle
 from server.supervisor.gateway_service import address_of
@@ -53,7 +53,9 @@ async def _run(settings: Settings, options: Options) -> None:
     if settings.is_production:
         raise DemoFailed("ENVIRONMENT is production: there the demo has no business")
     running = None if options.url else Instance(settings.data_dir).url
-    markets = await asyncio.to_thread(open_markets)
+    path = settings.data_dir / "demo.json"
+    state = State.load(path)
+    markets = await asyncio.to_thread(open_markets, state.anchor)
     host = Host(options.url or running or address_of(settings), Emails(settings.data_dir / "mail"))
     try:
         await _find(host, settings)
@@ -61,8 +63,7 @@ async def _run(settings: Settings, options: Options) -> None:
         if not host.has_addresses:
             say("  All from one address, which may register 5 accounts a minute: this takes a quarter of an hour.")
             say(f"  {FASTER}")
-        path = settings.data_dir / "demo.json"
-        community = Community(SMALL if options.small else Cast(), host, markets, State.load(path), path)
+        community = Community(SMALL if options.small else Cast(), host, markets, state, path)
         await Filling(community).run()
         # For people it is localhost: the name that the server has printed, and the site of its frontend.
         shown = host.url if options.url else host.url.replace("//127.0.0.1:", "//localhost:")
@@ -107,9 +108,11 @@ def what_to_see(url: str, provider_id: str) -> str:
     return f"""
 Look at
   {url}/api/docs
-  {url}/api/leaderboards/followers?period=week      also win_rate, return, streak, rising; month, all
+  {url}/api/leaderboards/return                     what providers say; also followers, win_rate, streak, rising
+  {url}/api/leaderboards/skill                      what the market says of the same providers; also steady
   {url}/api/providers?sort=win_rate
   {url}/api/providers/{provider_id}
+  {url}/api/providers/{provider_id}/equity
   {url}/api/signals?categories=equities&min_score=60
   curl -N {url}/api/signals/stream
 

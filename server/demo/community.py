@@ -15,7 +15,7 @@ from config.documents import Loaded
 from schemas._vocabulary import ReactionType, values_of
 from server.demo.cast import COMMENTS, Cast
 from server.demo.client import AlreadyThere, DemoClient, Host, say
-from server.demo.prices import Market
+from server.demo.markets import Market
 from server.demo.state import State
 
 _KINDS = values_of(ReactionType)

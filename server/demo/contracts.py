@@ -1,112 +1,99 @@
-"""Price options and predictions on their underlyings, simply, and describe them for signals. Pure.
+"""Choose and price what the demo's traders trade, and describe it for signals. Pure.
 
-An option is worth what exercising it would bring, and a part for the time that it has left; a prediction's probability
-follows how far the price is from what is asked. Both move with the underlying, which is all that a demo needs.
+An option is worth what the server's simulated market says: by Black and Scholes, on its underlying's path.
 """
 
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from typing import Final
+from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from actors.lens.market._moving import Anchor, SimulatedOption, option_of, price_at
 from config.documents import Document
+from schemas._instruments import parse_option
 from schemas._vocabulary import AssetType
-from server.demo.prices import Market
+from server.demo.markets import Market
 
-_LIFE_HOURS = 1440  # of a contract: much longer than a position is held, so that its price follows and does not leap
-_VOLATILITY = 0.3  # a year's, of every underlying
-_YEAR_HOURS = 252 * 6  # most recordings are of days, each of which lasts six hours
+_LIFE_DAYS = 60  # of an option: longer than most positions are held
+_VOLATILITY = 0.5  # a year's, by which an option is priced first
 _DAY_HOURS = 24
+_EXCHANGE: Final = ZoneInfo("America/New_York")
 
 
 class Contract(Struct, frozen=True):
-    """A position's contract: its public symbol; of an option or a prediction also its strike and its end."""
+    """A position's contract: its public symbol; of an option also its first premium, and when that was."""
 
     symbol: str
     asset_type: AssetType
     market: str
-    strike: float | None = None
-    is_call: bool = True
-    expiry: str | None = None
-    ends: float = 0
+    expiry: date | None = None
+    premium: float = 0.0
+    seconds: float = 0.0
 
 
-def choose(market: Market, moment: float, *, rises: bool, at: datetime) -> Contract:
-    """Choose a contract for an expected move: the asset itself, a call or a put at the money, or a question."""
+def choose(market: Market, moment: float, *, rises: bool) -> Contract:
+    """Choose a contract for an expected move: the asset itself, or a call or a put at the money."""
     name, asset_type = market.instrument.symbol, market.instrument.asset_type
-    if asset_type not in ("option", "prediction"):
+    if asset_type != "option":
         return Contract(name, asset_type, name)
-    underlying, price = name.partition(" ")[0], market.close(moment)
-    step = 10.0 ** math.floor(math.log10(price) - 1) / 2  # 5 of 195, 500 of 67 420
+    price, at = market.close(moment), market.time_of(moment)
+    step = 10.0 ** math.floor(math.log10(price) - 1) / 2  # 5 of 195
     strike = round(price / step) * step
-    day = (at.astimezone(UTC) + timedelta(hours=_LIFE_HOURS)).date()
-    if asset_type == "prediction":
-        symbol = f"{underlying} above {strike:g} on {day:%b} {day.day}"
-    else:
-        symbol = f"{underlying} {strike:g}{'C' if rises else 'P'} {day.month}/{day.day}"
-    is_call = rises or asset_type == "prediction"
-    return Contract(symbol, asset_type, name, strike, is_call, day.isoformat(), moment + _LIFE_HOURS)
+    expiry = (at.astimezone(UTC) + timedelta(days=_LIFE_DAYS)).date()
+    symbol = f"{market.instrument.underlying} {strike:g}{'C' if rises else 'P'} {expiry.month}/{expiry.day}"
+    expires = datetime.combine(expiry, time(16), _EXCHANGE).timestamp() / 60
+    first = SimulatedOption(market.path, strike, rises, expires, _VOLATILITY)
+    return Contract(symbol, asset_type, name, expiry, round(price_at(first, at.timestamp()), 4), at.timestamp())
 
 
 def price_of(contract: Contract, market: Market, moment: float) -> float:
     """Return the price of the asset, the premium or the probability at a moment; > 0."""
-    spot = market.close(moment)
-    if contract.strike is None:
-        return float(f"{spot:.8g}")  # as precise as a feed
-    width, away = _width_and_distance(contract, spot, moment)
-    if contract.asset_type == "prediction":
-        return min(max(round(_share(away), 3), 0.02), 0.98)
-    gain = spot - contract.strike if contract.is_call else contract.strike - spot
-    return max(round(max(gain, 0.0) + 0.4 * width * math.exp(-abs(away)), 2), 0.05)
+    if contract.expiry is None:
+        price = market.close(moment)
+        return round(price, 4) if contract.asset_type == "prediction" else float(f"{price:.8g}")
+    worth = price_at(_option(contract, market), market.time_of(moment).timestamp())
+    return max(round(worth, 4), 0.01)
 
 
 def describe(contract: Contract, market: Market, moment: float) -> Document:
     """Return the `asset_data` of a signal."""
     price = price_of(contract, market, moment)
     before = price_of(contract, market, moment - _DAY_HOURS)
-    if contract.strike is None:
-        return {"price": price, "price_change_24h": round(price / before - 1, 4)}
-    underlying = contract.market.partition(" ")[0]
-    volume = float(market.window(moment, 1)[4, -1])
     if contract.asset_type == "prediction":
         return {
-            "platform": "polymarket" if int(moment) % 2 else "kalshi",
-            "market_id": contract.symbol.lower().replace(" ", "-"),
-            "market_question": f"Will {underlying} be above {contract.strike:g} on {contract.expiry}?",
+            "platform": "polymarket",
+            "market_id": contract.symbol.lower().replace(" ", "-").rstrip("?"),
+            "market_question": contract.symbol,
             "probability": price,
-            "prob_change_24h": round(price - before, 3),
-            "volume_usd": round(volume / 10),
-            "resolution_date": contract.expiry,
+            "prob_change_24h": round(price - before, 4),
+            "resolution_date": market.resolution_date,
         }
-    # The greeks are orders of magnitude: theta for a day, vega for a point of volatility.
-    width, away = _width_and_distance(contract, market.close(moment), moment)
-    delta, left = _share(away), max(contract.ends - moment, 1)
+    if contract.expiry is None:
+        return {"price": price, "price_change_24h": round(price / before - 1, 4)}
+    terms = parse_option(contract.symbol)
     return {
-        "underlying": underlying,
-        "strike": contract.strike,
-        "option_type": "call" if contract.is_call else "put",
-        "expiry": contract.expiry,
+        "underlying": terms.underlying,
+        "strike": float(terms.strike),
+        "option_type": "call" if terms.is_call else "put",
+        "expiry": contract.expiry.isoformat(),
         "premium": price,
-        "greeks": {
-            "delta": round(delta if contract.is_call else delta - 1, 4),
-            "theta": round(-0.2 * width * _DAY_HOURS / left, 4),
-            "gamma": round(delta * (1 - delta) * 1.6 / width, 6),
-            "vega": round(0.4 * width / _VOLATILITY / 100, 4),
-            "iv": _VOLATILITY,
-        },
-        "open_interest": round(volume / 400),
-        "volume": round(volume / 1600),
     }
 
 
-def _width_and_distance(contract: Contract, spot: float, moment: float) -> tuple[float, float]:
-    """Return how far the underlying may well move until the contract ends, and its distance from the strike by that."""
-    assert contract.strike is not None
-    width = contract.strike * _VOLATILITY * math.sqrt(max(contract.ends - moment, 1) / _YEAR_HOURS)
-    return width, (spot - contract.strike) / width
+def end_of(contract: Contract, market: Market) -> float:
+    """Return the moment after which it can be traded no more."""
+    if contract.expiry is None:
+        return market.ends
+    return market.moment_of(datetime(contract.expiry.year, contract.expiry.month, contract.expiry.day, tzinfo=UTC))
 
 
-def _share(away: float) -> float:
-    return 1 / (1 + math.exp(-1.6 * away))
+@lru_cache(maxsize=4096)
+def _option(contract: Contract, market: Market) -> SimulatedOption:
+    assert contract.expiry is not None
+    anchor = Anchor(contract.premium, contract.seconds)
+    return option_of(parse_option(contract.symbol), contract.expiry, anchor, market.path)

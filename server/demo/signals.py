@@ -18,9 +18,9 @@ from config.clock import rfc3339
 from config.documents import Document, Loaded
 from config.ids import derived_uuid7
 from server.demo.cast import Cast
-from server.demo.prices import Array, Market
+from server.demo.markets import HISTORY_DAYS, Array, Market
 from server.demo.state import State
-from server.demo.trading import Trade, past_trades
+from server.demo.trading import Trade, held_from_the_start, past_trades
 
 _CANDLES = 120
 
@@ -45,51 +45,52 @@ def fields_of(trade: Trade) -> Loaded:
     }
 
 
-def past_signal(trade: Trade, name: str, anchor: datetime) -> Document:
-    """Return a trade of `name` for the backfill: published within the bar's hour, the same whenever it is made."""
-    seed = f"{rfc3339(anchor)} {name} {trade.position.contract.market} {trade.moment} {trade.closes}".encode()
-    chance = crc32(seed)
-    # Up to an hour earlier: no signal lies in the future. One that closes at a bar was opened bars before.
-    at = trade.market.time_of(trade.moment, anchor) - timedelta(seconds=chance % 3000)
+def past_signal(trade: Trade, name: str) -> Document:
+    """Return a trade of `name` for the backfill, the same whenever it is made."""
+    at = trade.market.time_of(trade.moment)
+    seed = (
+        f"{rfc3339(trade.market.anchor)} {name} {trade.position.contract.market} {trade.moment} {trade.closes}".encode()
+    )
     signal = RawSignal(
         event_id=derived_uuid7(int(at.timestamp() * 1000), seed),
-        ts_utc=at - timedelta(seconds=chance % 1500),
+        ts_utc=at - timedelta(seconds=crc32(seed) % 1500),
         source=name,
         **trade.raw_fields,
         **fields_of(trade),
     )
     features = build_features(signal, _snapshot(trade, at), "trend_follow_v1", at)
     judged = Evaluation(MODEL, MODEL_VERSION, "SUCCESS", 0, decision=evaluate(signal, features))
-    document = signal.to_dict()
+    document = {name: value for name, value in signal.to_dict().items() if value is not None}
     document["id"] = document.pop("event_id")
-    for field in ("ts_utc", "liquidation_price"):
-        del document[field]
+    del document["ts_utc"]
     score = score_signal(signal, features, [judged], at).to_dict()
-    return {**document, "published_at": rfc3339(at), "score": score}
+    return {**document, **trade.terms, "published_at": rfc3339(at), "score": score}
 
 
 def imagine(cast: Cast, markets: Mapping[str, Market], state: State) -> list[tuple[str, Loaded]]:
     """Simulate every style's past trades, as (name, past signal) in the order of publication.
 
-    Positions that are still open are kept in the state.
+    Positions that are still open are kept in the state. The holder begins: each instrument starts at an honest price.
     """
     past: list[tuple[str, Loaded]] = []
     state.held.clear()
+    for market in markets.values():
+        if market.instrument.asset_type != "option":
+            trade = held_from_the_start(cast.holder.style, market, -24 * HISTORY_DAYS)
+            past.append((cast.holder.name, past_signal(trade, cast.holder.name)))
     for trader in cast.traders:
-        for symbol in trader.markets:
-            for trade in past_trades(trader.style, markets[symbol], state.anchor, cast.days_of(trader)):
-                past.append((trader.name, past_signal(trade, trader.name, state.anchor)))
+        for name in trader.markets:
+            for trade in past_trades(trader.style, markets[name], cast.days_of(trader)):
+                past.append((trader.name, past_signal(trade, trader.name)))
                 state.note(trader.name, trade)
-    latest = rfc3339(state.anchor)
-    return sorted(
-        (each for each in past if each[1]["published_at"] <= latest), key=lambda each: each[1]["published_at"]
-    )
+    return sorted(past, key=lambda each: each[1]["published_at"])
 
 
 def _snapshot(trade: Trade, at: datetime) -> MarketSnapshot:
-    """Return the recorded bars as the market data of the moment; there are none finer than an hour."""
+    """Return hourly bars as the market data of the moment: finer ones would change little, and take long."""
     now_ms = int(at.timestamp() * 1000)
-    hours = trade.market.window(trade.moment, 4 * _CANDLES)
+    last = int(trade.moment)
+    hours = trade.market.bars(last - 4 * _CANDLES + 1, last)
     return MarketSnapshot(
         quote=Quote(trade.price, now_ms),
         candles={

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from config.clock import now
+from server.demo.markets import full_hour
 from server.demo.trading import Position, Trade
 
 
@@ -29,12 +30,12 @@ class State(msgspec.Struct):
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except (OSError, msgspec.MsgspecError):
-            return cls(now())
+            return cls(full_hour(now()))
 
     def note(self, name: str, trade: Trade) -> None:
         """Record the position that a trade opens or closes."""
         place = place_of(name, trade.position.contract.market)
-        if trade.closes:
+        if trade.closes and trade.fraction == 1.0:
             self.held.pop(place, None)
         else:
             self.held[place] = trade.position

@@ -88,7 +88,7 @@ class Trickle:
             bar = HOUR if trader.is_newcomer else QUARTER_MINUTE
             for name in trader.markets:
                 market, position = self._community.markets[name], state.held.get(place_of(trader.name, name))
-                trade = next_trade(trader.style, market, at, state.anchor, position, bar)
+                trade = next_trade(trader.style, market, at, position, bar)
                 if trade is not None:
                     found.append((trader.name, trade))
         self._random.shuffle(found)
@@ -97,7 +97,7 @@ class Trickle:
     async def _trade(self) -> str:
         name, trade = self._due.pop()
         account = self._community.accounts.get(name)
-        body, side = fields_of(trade), trade.position.side
+        body, side = fields_of(trade) | trade.terms, trade.position.side
         if account is None:
             path = "/api/v1/signals"
             body |= {**trade.raw_fields, "ts_utc": rfc3339(now()), "source": name}

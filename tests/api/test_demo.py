@@ -18,7 +18,7 @@ from config.clock import now
 from config.settings import Settings
 from handlers.demo import instance_name
 from server.demo.cast import STRATEGIES, Cast
-from server.demo.prices import open_markets
+from server.demo.markets import full_hour, open_markets
 from server.demo.signals import imagine
 from server.demo.state import State
 from server.openapi import build_document
@@ -34,7 +34,9 @@ PRODUCTION = SETTINGS.replace(environment="production")
 def past(count: int) -> list[dict[str, Any]]:
     """Signals of a strategy, ready to be sent."""
     cast = Cast(providers=(), strategies=STRATEGIES[:1], followers=(), days=20.0)
-    return [document for _, document in imagine(cast, open_markets(), State(now()))][:count]
+    anchor = full_hour(now())
+    signals = imagine(cast, open_markets(anchor), State(anchor))
+    return [document for name, document in signals if name == STRATEGIES[0].name][:count]
 
 
 async def test_production_has_no_past_to_import() -> None:
