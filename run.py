@@ -1,4 +1,4 @@
-"""The command line: serve (default), migrate, doctor, demo, check-records, repair-records."""
+"""The command line: serve (default), migrate, doctor, demo, check-records, repair-records, verify, witness."""
 
 from __future__ import annotations
 
@@ -14,6 +14,19 @@ if sys.version_info < (3, 11):  # noqa: UP036 - it is about the interpreter that
 from server.supervisor.stdio import prepare_streams, printing
 
 _NO_DATABASE = "DATABASE_URL is not set, and the embedded PostgreSQL does not run"
+
+
+# The commands that take an option, or further arguments.
+_OPTIONS = {
+    "--url": ("demo", "verify"),
+    "--once": ("demo",),
+    "--small": ("demo",),
+    "--key": ("verify", "witness"),
+    "--cache": ("verify", "witness"),
+    "--port": ("witness",),
+    "--name": ("witness",),
+    "arguments": ("verify", "witness"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,6 +50,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         "demo": lambda: _demo(options),
         "check-records": _check_records,
         "repair-records": _repair_records,
+        "verify": lambda: _verify(parser, options),
+        "witness": lambda: _witness(parser, options),
     }
     parser.add_argument(
         "command",
@@ -45,18 +60,26 @@ def _run(arguments: Sequence[str] | None) -> int:
         default="serve",
         help="serve (default): start everything; migrate: bring the database up to date; doctor: look for faults; "
         "demo: fill a running development server with a community, and keep it moving; "
-        "check-records, repair-records: compare providers' track records with their signals, and put them right",
+        "check-records, repair-records: compare providers' track records with their signals, and put them right; "
+        "verify log, verify provider ID: check a server's public log, and recompute a record from it; "
+        "witness URL …: cosign the logs of other servers",
     )
+    parser.add_argument("arguments", nargs="*", help="of verify and witness")
     demo = parser.add_argument_group("demo")
-    demo.add_argument("--url", help="the server, where it is not at HOST and PORT; it must run on our DATA_DIR")
+    demo.add_argument("--url", help="the server, also of verify, where it is not at HOST and PORT")
     demo.add_argument("--once", action="store_true", help="end when the server is filled")
     demo.add_argument("--small", action="store_true", help="a community of 16 instead of 60")
+    log = parser.add_argument_group("verify and witness")
+    log.add_argument("--key", help="the log's public key, where it was published elsewhere")
+    log.add_argument("--cache", help="the folder in which they keep what they have seen")
+    log.add_argument("--port", type=int, help="where the witness listens, on 127.0.0.1")
+    log.add_argument("--name", help="under which the witness signs, as in witness.example")
     options = parser.parse_args(arguments)
     if options.version:
         print(_version())
         return 0
-    if options.command != "demo" and (options.url or options.once or options.small):
-        parser.error("--url, --once and --small are of demo")
+    if misplaced := [name for name, commands_ in _OPTIONS.items() if _is_misplaced(options, name, commands_)]:
+        parser.error(f"{', '.join(misplaced)}: not of {options.command}")
     try:
         return commands[options.command]()
     except KeyboardInterrupt:  # before anything was started: later ones are handled
@@ -151,6 +174,53 @@ def _demo(options: argparse.Namespace) -> int:
         return run(Settings.load(checks=[data_directory]), Options(options.url, options.once, options.small))
     except ConfigurationError as error:
         return _refuse("the configuration cannot be used", error.problems)
+
+
+def _verify(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    from pathlib import Path
+    from uuid import UUID
+
+    from config.settings import ConfigurationError, Settings
+    from server.supervisor.gateway_service import address_of
+    from server.supervisor.instance import Instance
+    from server.verify.command import VerifyOptions, run
+
+    match options.arguments:
+        case ["log"]:
+            provider_id = None
+        case ["provider", text]:
+            try:
+                provider_id = UUID(text)
+            except ValueError:
+                parser.error(f"{text!r} is no provider's id")
+        case _:
+            parser.error("verify log, or verify provider ID")
+    url = options.url
+    if url is None:
+        try:
+            settings = Settings.load()
+        except ConfigurationError as error:
+            return _refuse("the configuration cannot be used", error.problems)
+        url = Instance(settings.data_dir).url or address_of(settings)
+    return run(VerifyOptions(url, provider_id, Path(options.cache) if options.cache else None, options.key))
+
+
+def _witness(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from server.witness import WitnessOptions, run
+
+    if not options.arguments:
+        parser.error("witness URL …: the addresses of the servers")
+    if options.key and len(options.arguments) > 1:
+        parser.error("--key is the key of one log")
+    folder = Path(options.cache) if options.cache else None
+    port = 8700 if options.port is None else options.port
+    return run(WitnessOptions(options.arguments, options.name, port=port, folder=folder, key=options.key))
+
+
+def _is_misplaced(options: argparse.Namespace, name: str, commands: Sequence[str]) -> bool:
+    return bool(getattr(options, name.lstrip("-"))) and options.command not in commands
 
 
 def _refuse(what: str, reasons: Sequence[str]) -> int:

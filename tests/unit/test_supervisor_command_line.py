@@ -190,3 +190,28 @@ def test_the_ready_lines_say_whether_the_dashboard_answers(tmp_path: Path) -> No
         [line] = [each for each in ready_lines(settings, Instance(tmp_path), dashboard_is_up=is_up) if ":8266" in each]
         assert "token is in" in line
         assert ("starting" in line) != is_up
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["verify"], "verify log, or verify provider ID"),
+        (["verify", "provider"], "verify log, or verify provider ID"),
+        (["verify", "provider", "x"], "'x' is no provider's id"),
+        (["verify", "log", "--once"], "--once: not of verify"),
+        (["serve", "log"], "arguments: not of serve"),
+        (["witness"], "witness URL"),
+        (["witness", "http://a", "http://b", "--key", "k"], "--key is the key of one log"),
+    ],
+)
+def test_what_verify_and_witness_are_told_is_checked(tmp_path: Path, arguments: list[str], said: str) -> None:
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_verifying_a_server_that_is_not_there_says_so(tmp_path: Path) -> None:
+    done = run(tmp_path, "verify", "log", "--url", f"http://127.0.0.1:{free_ports(1)[0]}", XDG_CACHE_HOME=str(tmp_path))
+    assert done.returncode == 2
+    assert "/log/key does not answer" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,146 @@
+"""Recompute a provider's record from the entries of the log, and compare it with what its page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+from uuid import UUID
+
+from actors.records.book import Book
+from actors.records.curve import DayResult
+from actors.records.entries import AnyEntry, RetractionEntry, SignalEntry
+from actors.records.replay import replay
+from server.verify import NotVerified
+
+SHOWN: Final = Decimal("0.0001")
+_UNIT: Final = Decimal(10) ** 12
+MOST: Final = 10
+
+
+@dataclass
+class Recomputed:
+    """A provider's record, as the log has it; `signals` are those of its own."""
+
+    book: Book
+    days: Mapping[date, DayResult]
+    signals: int
+    newest: int  # index of its last entry, or −1
+
+
+@dataclass
+class _Counting:
+    """Passes entries on, and counts the provider's own."""
+
+    provider_id: UUID
+    signals: int = 0
+    newest: int = -1
+    retracted: set[UUID] = field(default_factory=set)
+
+    def own(self, entries: Iterator[tuple[int, AnyEntry]]) -> Iterator[AnyEntry]:
+        for index, entry in entries:
+            provider_id = getattr(entry, "provider_id", None)
+            if provider_id is not None:
+                if provider_id != self.provider_id:
+                    continue
+                self.newest = index
+                self.signals += isinstance(entry, SignalEntry)
+                if isinstance(entry, RetractionEntry):
+                    self.retracted.add(entry.signal_id)
+            yield entry
+
+
+def recompute(
+    entries: Iterator[tuple[int, AnyEntry]], provider_id: UUID, cost_bps: Mapping[str, Decimal]
+) -> Recomputed:
+    """Return the provider's record after these entries: its own and the market's, with their indices."""
+    counting = _Counting(provider_id)
+    found = replay(counting.own(entries), cost_bps)
+    return Recomputed(found.book, {day.day: day for day in found.days}, counting.signals, counting.newest)
+
+
+def costs_of(equity: Mapping[str, Any]) -> Mapping[str, Decimal]:
+    """Return the costs that the page is computed with. Raises NotVerified."""
+    given = equity.get("cost_bps")
+    if not isinstance(given, dict):
+        raise NotVerified("the equity has no cost_bps")
+    return {name: _number(value, f"cost_bps.{name}") for name, value in given.items()}
+
+
+def differences(record: Recomputed, equity: Mapping[str, Any]) -> tuple[int, list[str]]:
+    """Return how many of the shown days were compared, and what differs, each with its day and figure.
+
+    The last point is of now, with marks that no hour of the log has: it is left out.
+    """
+    points = equity.get("points")
+    if not isinstance(points, list):
+        raise NotVerified("the equity has no points")
+    compared, found = 0, list[str]()
+    for point in points:
+        day = _day(point)
+        ours = record.days.get(day)
+        if ours is None:
+            continue
+        compared += 1
+        found += _differing(point, ours)
+    return compared, found[:MOST]
+
+
+def _differing(point: Mapping[str, Any], ours: DayResult) -> list[str]:
+    figures = {
+        "equity": ours.equity,
+        "realised": ours.realised,
+        "open": ours.open_result,
+        "exposure": ours.exposure,
+        "drawdown": ours.drawdown,
+    }
+    return [
+        f"{ours.day}: {name} is shown as {point.get(name)}, and by the log it is {shown(value)}"
+        for name, value in figures.items()
+        if _number(point.get(name), name) != shown(value)
+    ]
+
+
+def shown(value: int) -> Decimal:
+    """Return an amount of 1e-12 as pages show it: four decimals, half to even."""
+    return (Decimal(value) / _UNIT).quantize(SHOWN)
+
+
+def _day(point: Mapping[str, Any]) -> date:
+    """Return the day that a point is the end of."""
+    try:
+        at = datetime.fromisoformat(str(point["t"]))
+    except (KeyError, ValueError, TypeError):
+        raise NotVerified("a point of the equity has no time") from None
+    return (at - timedelta(microseconds=1)).date()
+
+
+def _number(value: object, name: str) -> Decimal:
+    try:
+        if isinstance(value, int | float | str):
+            return Decimal(str(value))
+    except InvalidOperation:
+        pass
+    raise NotVerified(f"{name} of the equity is no number")
+
+
+def figures_of(record: Recomputed) -> Sequence[str]:
+    """Return the record in lines for people."""
+    book = record.book
+    first = f"{record.signals} signals, {book.opened} positions with a quote and {book.unverified} without"
+    if not record.days:
+        return [first, "no day with an open position has ended yet"]
+    last = max(record.days)
+    return [
+        first,
+        f"{book.closed.count} bets closed: {book.closed.wins} won, {book.closed.losses} lost",
+        f"equity {exact(book.equity)} after {book.days} days with exposure, the last on {last}",
+        f"drawdown {exact(book.deepest)} at worst, worst day {exact(book.worst_day or 0)}",
+    ]
+
+
+def exact(value: int) -> str:
+    """Return an amount of 1e-12 with all of its digits."""
+    return f"{Decimal(value) / _UNIT:.12f}"
