@@ -169,7 +169,7 @@ _NEEDS: Mapping[LiveBoard, str] = {
     "followers": "is registered",
     "win_rate": f"has closed {LEAST_CLOSED} signals",
     "return": "has closed a signal",
-    "streak": "has closed a signal with a profit, none without since",
+    "streak": "has a run of profits",
     "rising": "has gained a follower",
 }
 _WITHIN: Mapping[Period, str] = {"all": "", "month": " in the last 30 days", "week": " in the last 7 days"}
