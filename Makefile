@@ -15,7 +15,7 @@ LOCKED := $(PIP) --require-hashes --no-deps --only-binary :all: -r
 OURSELVES := $(PIP) --no-deps --no-build-isolation -e .
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-tornado check bench bench-peers bench-streams browser chaos clean constraints docker-steps locks example-env fuzz mutants simulation
+.PHONY: oracles help run demo test test-tornado check bench bench-peers bench-streams browser chaos clean constraints docker-steps locks example-env fuzz mutants simulation
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -77,6 +77,10 @@ mutants: $(DEVELOPMENT)  ## change the pure modules in one place at a time: a te
 simulation: $(DEVELOPMENT)  ## try the board of skill on twenty worlds with cheats of every kind, and twenty without skill
 	$(BIN)/pytest tests/simulation -s -m slow --async-test-timeout=3600 -o faulthandler_timeout=3600
 
+oracles: $(DEVELOPMENT)  ## compare with independent implementations, which are installed apart, in build/oracles
+	$(PIP) --require-hashes --no-deps --only-binary :all: --upgrade --target build/oracles -r locks/oracles.txt
+	PYTHONPATH=build/oracles $(BIN)/pytest tests/oracles
+
 docker-steps: $(DEVELOPMENT)  ## run the Dockerfile's steps without Docker, in an empty directory
 	$(BIN)/python -m tests.support.docker_steps
 
@@ -99,7 +103,8 @@ locks:  ## write locks/: the hashes of every file of what constraints.txt pins, 
 	  lock runtime setup.py "$$folder/build.in"; \
 	  lock extras setup.py "$$folder/build.in" --extra kafka --extra models; \
 	  lock dev setup.py "$$folder/build.in" --extra dev; \
-	  lock bench setup.py "$$folder/build.in" --extra dev --extra bench
+	  lock bench setup.py "$$folder/build.in" --extra dev --extra bench; \
+	  lock oracles tests/oracles/requirements.in
 
 clean:  ## remove what was built and cached; data stays in .data
 	rm -rf $(VENV) build mutants mutants.log *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .pytest_cache
