@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import EqualJitterBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
-
 from config.backoff import jittered
+from config.imports import without
 from config.tasks import cancel, spawn
 from db._outage import Outage
 
+with without("opentelemetry.sdk"):  # a tenth of a second of each process's start
+    from redis.asyncio import BlockingConnectionPool, Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import EqualJitterBackoff
+    from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.exceptions import RedisError
+
 # What the driver raises when Redis is unavailable: refused, lost, timed out, out of connections, or an error reply.
 REDIS_ERRORS = (RedisError, OSError)
+CONNECTION_LOST = RedisConnectionError
 
 CONNECT_SECONDS = 0.5
 ANSWER_SECONDS = 1.0

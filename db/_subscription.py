@@ -7,11 +7,9 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from redis.exceptions import ConnectionError as RedisConnectionError
-
 from config.backoff import Backoff
 from config.tasks import cancel, spawn
-from db._redis import REDIS_ERRORS, RedisClient
+from db._redis import CONNECTION_LOST, REDIS_ERRORS, RedisClient
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +92,7 @@ class Subscription:
                 message = await pubsub.get_message(timeout=PING_SECONDS)
                 if message is None:
                     if is_silent:
-                        raise RedisConnectionError("the subscription is dead")
+                        raise CONNECTION_LOST("the subscription is dead")
                     is_silent = True
                     await pubsub.ping()
                     continue

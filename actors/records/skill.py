@@ -13,7 +13,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr
 
 from actors.records.gates import FALSE_DISCOVERY_RATE
 
@@ -53,6 +52,8 @@ def assess(days: Floats, sums: Floats, square_sums: Floats) -> Skill:
     with np.errstate(divide="ignore", invalid="ignore"):
         sharpe = np.where(variance > _least_variance(mean), mean / np.sqrt(variance), 0.0)
     error = 1 / (days - 1)
+    from scipy.special import stdtr  # late: once a night, and a third of a second of the process's start
+
     luck = adjusted(stdtr(days - 1, -sharpe / np.sqrt(error)))
     median = float(np.median(sharpe))
     spread = max(0.0, float(np.mean((sharpe - median) ** 2 - error)))
