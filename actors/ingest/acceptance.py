@@ -13,11 +13,15 @@ import orjson
 from actors._runtime.context import ActorContext
 from actors.ingest.received import Received, lost, read
 from actors.lens._results import StageFailure, cause
+from actors.lens.market.receipt import quotes_at_receipt
+from actors.lens.market.source import PricesByType
 from actors.lens.messages import PUBLISH, Placed, PublishScored, Scored
+from actors.lens.scored import declared, quoted
 from config import clock, metrics
 from config.backoff import Backoff
 from config.bisection import bisect_failures
 from db.ingest import LostMessage, Resent, find_resent, finish_resent, keep_messages
+from schemas._vocabulary import Broker
 from schemas.errors import Fenced, Unavailable
 
 log = logging.getLogger(__name__)
@@ -48,13 +52,17 @@ class _Verdict:
 class Acceptance:
     """Make messages durable. `accept` retries until it is done; every repetition is harmless."""
 
-    def __init__(self, context: ActorContext) -> None:
+    def __init__(self, context: ActorContext, prices: PricesByType) -> None:
         self._context = context
+        self._prices = prices
         self._limit = MOST_MESSAGES  # lower for a while after a batch that was not answered in time
 
     async def accept(self, messages: Sequence[Received]) -> None:
-        """Return once all are published or dead letters. Waits while Postgres or `lens/publish` is unavailable."""
-        waiting = deque(_Item(each, read(each)) for each in messages)
+        """Return once all are published or dead letters. Waits while Postgres or `lens/publish` is unavailable.
+
+        Before, it waits up to 2 s for the quotes of their receipt, of all of them at once.
+        """
+        waiting = deque(await self._with_quotes([_Item(each, read(each)) for each in messages]))
         backoff = Backoff(*RETRY_SECONDS)
         while waiting:
             chunk = self._take(waiting)
@@ -91,6 +99,16 @@ class Acceptance:
             count = sum(row.way == way and failure is None for row, failure in finished)
             metrics.INGEST_MESSAGES.labels(way, "resent").inc(count)
         return len(rows)
+
+    async def _with_quotes(self, items: Sequence[_Item]) -> Sequence[_Item]:
+        scored = [(place, each.outcome) for place, each in enumerate(items) if isinstance(each.outcome, Scored)]
+        declarations = [declared(signal, items[place].message.received_at) for place, signal in scored]
+        quotes = await quotes_at_receipt(self._prices, declarations)
+        found = list(items)
+        for (place, signal), declaration, quote in zip(scored, declarations, quotes, strict=True):
+            if quote is not None:
+                found[place] = _Item(items[place].message, quoted(signal, quote, declaration.instrument))
+        return found
 
     def _take(self, waiting: deque[_Item]) -> list[_Item]:
         chunk: list[_Item] = []
@@ -151,4 +169,5 @@ class Acceptance:
 def _again(row: Resent) -> Received:
     data = row.payload.encode()
     # Its size was checked when it arrived, and Postgres writes JSON with more spaces.
-    return Received("kafka" if row.way == "kafka" else "redis", data, 0, row.id, row.created_at)
+    way: Broker = "kafka" if row.way == "kafka" else "redis"
+    return Received(way, data, 0, row.id, row.created_at, row.created_at)

@@ -9,6 +9,7 @@ from actors._runtime.messages import Envelope
 from actors.ingest.acceptance import Acceptance
 from actors.ingest.kafka_topic import KafkaTopic
 from actors.ingest.redis_channel import RedisChannel
+from actors.lens.market.source import open_prices
 from schemas.errors import Internal
 
 RESEND_SECONDS = 0.5
@@ -25,7 +26,8 @@ class Ingest(Behaviour):
     async def start(self, context: ActorContext) -> None:
         """Begin to read; unavailable brokers are waited for in the background."""
         await super().start(context)
-        acceptance = Acceptance(context)
+        self._prices = open_prices(context.settings, context.pool)
+        acceptance = Acceptance(context, self._prices)
         self._redis = RedisChannel(context, acceptance)
         self._kafka = KafkaTopic(context.settings, acceptance) if context.settings.kafka_bootstrap_servers else None
         self._redis.start()
@@ -38,6 +40,7 @@ class Ingest(Behaviour):
         if self._kafka is not None:
             await self._kafka.stop()
         await self._redis.stop()
+        await self._prices.close()
 
     async def process(self, batch: Sequence[Envelope]) -> Sequence[object]:
         """Accept no messages: this actor reads its own sources."""

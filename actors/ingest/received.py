@@ -32,19 +32,24 @@ _CLOCKS_DIFFER_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message, at most KEPT_BYTES of it, and the id of the dead letter that it may become (a UUIDv7)."""
+    """A message, at most KEPT_BYTES of it, and the id of the dead letter that it may become (a UUIDv7).
+
+    `arrived_at` is a broker's time where that has one; `received_at` is always ours.
+    """
 
     way: Broker
     data: bytes
     size_bytes: int
     dead_letter_id: UUID
     arrived_at: datetime
+    received_at: datetime
 
     @classmethod
     def by_redis(cls, data: bytes) -> Received:
         """Make a message that is delivered once."""
         dead_letter_id = uuid7()
-        return cls("redis", data[:KEPT_BYTES], len(data), dead_letter_id, time_of(dead_letter_id))
+        at = time_of(dead_letter_id)
+        return cls("redis", data[:KEPT_BYTES], len(data), dead_letter_id, at, at)
 
     @classmethod
     def by_kafka(cls, data: bytes, origin: str, milliseconds: int) -> Received:
@@ -53,7 +58,9 @@ class Received:
         if not 0 < milliseconds <= now_ms + _CLOCKS_DIFFER_MS:  # the producer gave no time, or an impossible one
             milliseconds = now_ms
         dead_letter_id = derived_uuid7(milliseconds, origin.encode())
-        return cls("kafka", data[:KEPT_BYTES], len(data), dead_letter_id, min(time_of(dead_letter_id), clock.now()))
+        now = clock.now()
+        arrived_at = min(time_of(dead_letter_id), now)
+        return cls("kafka", data[:KEPT_BYTES], len(data), dead_letter_id, arrived_at, now)
 
 
 def read(message: Received) -> Scored | LostMessage:
@@ -63,7 +70,7 @@ def read(message: Received) -> Scored | LostMessage:
         if message.size_bytes > MESSAGE_BYTES:
             raise ValidationFailed(f"Message has {message.size_bytes} bytes; {MESSAGE_BYTES} are allowed")
         document = parse_object(message.data, "Message")
-        return as_scored(load_scored(document), message.arrived_at)
+        return as_scored(load_scored(document), message)
     except ValidationFailed as error:
         return lost(message, "VALIDATION_ERROR", describe(error), document)
     except Exception as error:  # an unforeseen error in one message must not block those behind it
@@ -71,9 +78,11 @@ def read(message: Received) -> Scored | LostMessage:
         return lost(message, "INTERNAL_ERROR", f"{type(error).__name__}: {error}")
 
 
-def as_scored(fields: Loaded, arrived_at: datetime) -> Scored:
-    """Return the signal of loaded fields."""
-    return Scored(**{**fields, "created_at": fields["created_at"] or arrived_at, "received_at": arrived_at})
+def as_scored(fields: Loaded, message: Received) -> Scored:
+    """Return the signal of a message's loaded fields."""
+    created_at = fields["created_at"] or message.arrived_at
+    about = {"created_at": created_at, "received_at": message.received_at, "way_in": message.way}
+    return Scored(**{**fields, **about})
 
 
 def describe(error: ValidationFailed) -> str:

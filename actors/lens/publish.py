@@ -12,7 +12,7 @@ from actors._runtime.messages import Envelope
 from actors.lens._archive import open_archive
 from actors.lens._results import StageResult, advance, entry
 from actors.lens._stage import Stage
-from actors.lens.backfill import publish_backfill
+from actors.lens.backfill import Backfill
 from actors.lens.messages import PublishBackfill, PublishScored, Work
 from actors.lens.model import Score
 from actors.lens.openers import publish_next
@@ -46,10 +46,12 @@ class Publish(Stage):
         self._stored: dict[UUID, PublishedSignal] = {}  # of the batch that is being committed
         self._archive = open_archive(self.context.settings, self.context.pool)
         self._scored = ScoredSignals(self.context)
+        self._backfill = Backfill(self.context)
 
     async def close(self) -> None:
-        """Close the archive, which may have been opened."""
+        """Close the archive and the backfill's prices, which may have been opened."""
         await self._archive.close()
+        await self._backfill.close()
 
     async def process(self, batch: Sequence[Envelope]) -> list[Any]:
         """Take hand-overs into memory, and publish at once the signals that other systems have scored."""
@@ -58,7 +60,7 @@ class Publish(Stage):
             if isinstance(envelope.message, PublishScored):
                 replies[index] = await self._scored.publish(envelope.message.signals)
             elif isinstance(envelope.message, PublishBackfill):
-                replies[index] = await publish_backfill(self.context, envelope.message.signals)
+                replies[index] = await self._backfill.publish(envelope.message.signals)
         return replies
 
     async def work(self, work: Work) -> StageResult:

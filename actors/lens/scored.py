@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
+from typing import Final
 from uuid import UUID
 
 from actors._runtime.context import ActorContext
+from actors.lens.market.quotes import Declaration, PricedInstrument
+from actors.lens.market.receipt import priced, receipt_quote
 from actors.lens.messages import Placed, Scored
 from actors.lens.openers import with_passing_scores
 from actors.lens.publication import PRICED, Arrival, announce, find_or_make_providers, place_in_feed
+from actors.lens.quote import VenueQuote
 from actors.lens.scoring import tier_of
 from config.bisection import bisect_failures
 from config.masking import redact
 from config.texts import escape_unstorable
+from config.values import replace
 from db._orders import OrderTerms
 from db._postgres import CONTENDED
 from db.signals.writes import (
@@ -27,7 +33,7 @@ from db.signals.writes import (
     take_feed_seq,
 )
 from schemas._orders import valid_until
-from schemas._vocabulary import MAY_END_WORTHLESS, OPENED_BY
+from schemas._vocabulary import MAY_END_WORTHLESS, OPENED_BY, Side
 from schemas.errors import AppError, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
@@ -35,7 +41,7 @@ log = logging.getLogger(__name__)
 WRITE_SECONDS = 5.0
 """For one batch: 500 rows take 50 ms, but they wait for the stage's own commits."""
 
-_CLOSED_BY = {"buy": "short", "yes": "short", "sell": "long", "no": "long"}
+_CLOSED_BY: Final[Mapping[str, Side]] = {"buy": "short", "yes": "short", "sell": "long", "no": "long"}
 _ENTRIES = {"option": "premium", "prediction": "probability"}
 _SAFE_INTEGER = 2**53
 
@@ -123,7 +129,20 @@ def _make(signal: Scored, provider: ProviderSummary, feed_seq: int) -> Published
     return place_in_feed(publication, Arrival(signal.way_in, signal.quote), provider, feed_seq, price=price)
 
 
-def _direction(signal: Scored) -> str | None:
+def declared(signal: Scored, received_at: datetime) -> Declaration:
+    """Return what a signal says about the price of its instrument; a price of 0 where it says none."""
+    instrument = PricedInstrument.of(signal.symbol, signal.asset_type, signal.asset_data, received_at)
+    return Declaration(instrument, _entry_price(signal) or Decimal(0), received_at)
+
+
+def quoted(signal: Scored, quote: VenueQuote, instrument: PricedInstrument) -> Scored:
+    """Return the signal with the quote of its receipt."""
+    found = receipt_quote(quote, instrument)
+    opens = signal.event_type == "OPEN_SIGNAL"
+    return replace(signal, quote=priced(found, _entry_price(signal), _direction(signal), opens=opens))
+
+
+def _direction(signal: Scored) -> Side | None:
     """Return the side of the position that it opens or closes: a SELL of a holding closes a long position."""
     return (OPENED_BY if signal.event_type == "OPEN_SIGNAL" else _CLOSED_BY).get(signal.action)
 

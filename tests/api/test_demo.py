@@ -86,6 +86,14 @@ async def test_the_past_is_listed_with_its_own_times_and_judgement_and_stored_on
         again = await world.client.post(PATH, {"signals": signals})
         listed = (await world.client.get("/api/signals?limit=100")).json["signals"]
         detail = (await world.client.get(f"/api/signals/{signals[0]['id']}")).json
+        rows = await world.pool.fetch("SELECT * FROM signals ORDER BY feed_seq")
+    for row in rows:
+        assert (row["way_in"], row["quote_source"]) == ("backfill", "simulated")
+        assert row["quote_at"] == row["received_at"] == row["created_at"]
+        buys = (row["direction"] == "long") is (row["event_type"] == "OPEN_SIGNAL")
+        worse = max(row["entry_price"], row["quote_ask"]) if buys else min(row["entry_price"], row["quote_bid"])
+        assert row["record_price"] == worse
+    assert abs(rows[0]["quote_mid"] / rows[0]["entry_price"] - 1) < 1e-6, "it starts at its first price"
     assert (first.status, first.json) == (201, {"published": 20, "known": 0})
     assert again.json == {"published": 10, "known": 20}
     assert [each["id"] for each in reversed(listed)] == [each["id"] for each in signals]

@@ -105,6 +105,29 @@ async def test_a_close_from_outside_closes_the_side_that_its_action_leaves(setti
         assert [shown[name] for name in (*TERMS[:3], "commentary")] == ["CLOSE_SIGNAL", "long", 110, "Out."]
 
 
+async def test_a_scored_signal_is_priced_at_its_receipt_whatever_it_says_of_its_time(settings: Settings) -> None:
+    async with world(settings) as here:
+        old = scored(id="o", price=100, asset_data={}, created_at="2026-02-15T12:34:56Z")
+        await here.publish(orjson.dumps(old))
+        await here.stored(1)
+        closing = scored(id="c", action="sell", price=10**9, asset_data={})
+        held = scored(id="h", action="hold", price=100, asset_data={})
+        prediction = {"symbol": "Fed", "asset_type": "prediction", "asset_category": "prediction", "action": "no"}
+        sold = scored(id="n", price=None, asset_data={"probability": 0.68}, **prediction)
+        await here.publish(*map(orjson.dumps, (closing | {"event_type": "CLOSE_SIGNAL"}, held, sold)))
+        opened, closed, hold, sells_yes = await here.stored(4)
+        for row in (opened, closed, hold, sells_yes):
+            assert (row["way_in"], row["quote_source"]) == ("redis", "simulated")
+            assert abs((row["quote_at"] - row["received_at"]).total_seconds()) < 2
+            assert (clock.now() - row["received_at"]).total_seconds() < 60
+        assert opened["created_at"].year == 2026
+        assert opened["record_price"] == max(opened["quote_ask"], 100)
+        assert closed["record_price"] == closed["quote_bid"] < 200, "nobody gains by naming a price"
+        assert hold["record_price"] is None
+        assert sells_yes["record_price"] == min(Decimal("0.68"), sells_yes["quote_bid"])
+        assert orjson.loads(closed["feed_data"])["verified"] is True
+
+
 async def test_the_documents_message_is_in_the_feed_a_moment_later(settings: Settings) -> None:
     async with world(settings) as here, here.feed() as heard:
         await here.publish(message(price=67420))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -44,7 +45,8 @@ async def quote_at_receipt(
 
 async def quotes_at_receipt(prices: PricesByType, declarations: Sequence[Declaration]) -> list[VenueQuote | None]:
     """Return the quotes of many signals, all waited for at once."""
-    await prices.declare([each for each in declarations if each.price > 0])
+    with contextlib.suppress(Unavailable):  # then those that are new in the simulated market have no quote
+        await prices.declare(declarations)
     return await asyncio.gather(*(quote_at_receipt(prices, each.instrument, each.at) for each in declarations))
 
 

@@ -28,19 +28,20 @@ from db._postgres import Pool
 from schemas._vocabulary import AssetType
 
 _QUOTE_TIMEOUT: Final = 5.0  # a later answer is of no use to a signal
+_PARTS_BESIDE: Final = 8  # two or three take it beside `lens/enrich`, whose refreshes leave a quarter (`CallGuard`)
 
 
-def _hyperliquid(settings: Settings) -> HyperliquidMarketData:
-    limits = CallLimits(weight_per_minute=CallLimits().weight_per_minute // settings.lens_shards)
+def _hyperliquid(settings: Settings, parts: int) -> HyperliquidMarketData:
+    limits = CallLimits(weight_per_minute=CallLimits().weight_per_minute // parts)
     return HyperliquidMarketData(settings.hyperliquid_base_url, limits)
 
 
-def _guarded(settings: Settings, vendor: Vendor, per_minute: int) -> GuardedVenue:
-    limits = CallLimits(timeout_seconds=_QUOTE_TIMEOUT, weight_per_minute=max(1, per_minute // settings.lens_shards))
+def _guarded(vendor: Vendor, per_minute: int, parts: int) -> GuardedVenue:
+    limits = CallLimits(timeout_seconds=_QUOTE_TIMEOUT, weight_per_minute=max(1, per_minute // parts))
     return GuardedVenue(vendor, limits)
 
 
-def _alpaca(settings: Settings) -> GuardedVenue:
+def _alpaca(settings: Settings, parts: int) -> GuardedVenue:
     vendor = Alpaca(
         settings.alpaca_base_url,
         settings.alpaca_key_id or "",
@@ -48,27 +49,27 @@ def _alpaca(settings: Settings) -> GuardedVenue:
         stock_feed=settings.alpaca_stock_feed,
         option_feed=settings.alpaca_option_feed,
     )
-    return _guarded(settings, vendor, settings.alpaca_calls_per_minute)
+    return _guarded(vendor, settings.alpaca_calls_per_minute, parts)
 
 
-def _oanda(settings: Settings) -> GuardedVenue:
+def _oanda(settings: Settings, parts: int) -> GuardedVenue:
     vendor = Oanda(settings.oanda_base_url, settings.oanda_account or "", settings.oanda_token or "")
-    return _guarded(settings, vendor, 3600)  # of 7 200
+    return _guarded(vendor, 3600, parts)  # of 7 200
 
 
-def _polymarket(settings: Settings) -> GuardedVenue:
+def _polymarket(settings: Settings, parts: int) -> GuardedVenue:
     vendor = Polymarket(settings.polymarket_base_url, settings.polymarket_gamma_url)
-    return _guarded(settings, vendor, 3000)  # of 9 000: a book may be preceded by a look-up
+    return _guarded(vendor, 3000, parts)  # of 9 000: a book may be preceded by a look-up
 
 
-# What opens each source of `config._market.SOURCES` that asks a venue, within what the venue allows an address.
-_VENUES: Final[Mapping[str, Callable[[Settings], HyperliquidMarketData | GuardedVenue]]] = {
+# What opens each source of `config._market.SOURCES` that asks a venue, within a part of what that allows an address.
+_VENUES: Final[Mapping[str, Callable[[Settings, int], HyperliquidMarketData | GuardedVenue]]] = {
     "hyperliquid": _hyperliquid,
-    "binance": lambda settings: _guarded(settings, Binance(settings.binance_base_url), 4800),  # of 6 000
+    "binance": lambda settings, parts: _guarded(Binance(settings.binance_base_url), 4800, parts),  # of 6 000
     "alpaca": _alpaca,
     "oanda": _oanda,
     "polymarket": _polymarket,
-    "kalshi": lambda settings: _guarded(settings, Kalshi(settings.kalshi_base_url), 900),  # of 1 200
+    "kalshi": lambda settings, parts: _guarded(Kalshi(settings.kalshi_base_url), 900, parts),  # of 1 200
 }
 
 
@@ -146,7 +147,7 @@ def open_market(settings: Settings, pool: Pool) -> tuple[MarketData, PricesByTyp
     They share what they have asked. To close the one closes the other; `pool` has the simulated market's anchors.
     """
     names = settings.market_sources
-    opened = _open_each(settings, pool)
+    opened = _open_each(settings, pool, settings.lens_shards)
     prices = PricesByType({asset_type: opened[name] for asset_type, name in names.items()})
     data: dict[str, MarketData] = {
         name: MovingMarketData(source) if isinstance(source, SimulatedPrices) else source
@@ -159,14 +160,14 @@ def open_market(settings: Settings, pool: Pool) -> tuple[MarketData, PricesByTyp
 
 
 def open_prices(settings: Settings, pool: Pool) -> PricesByType:
-    """Open the same as prices alone."""
-    opened = _open_each(settings, pool)
+    """Open the same as prices alone, for whoever asks less than `lens/enrich`, and beside it."""
+    opened = _open_each(settings, pool, _PARTS_BESIDE)
     return PricesByType({asset_type: opened[name] for asset_type, name in settings.market_sources.items()})
 
 
-def _open_each(settings: Settings, pool: Pool) -> dict[str, Opened]:
+def _open_each(settings: Settings, pool: Pool, parts: int) -> dict[str, Opened]:
     return {
-        name: SimulatedPrices(StoredAnchors(pool)) if name == "simulated" else _VENUES[name](settings)
+        name: SimulatedPrices(StoredAnchors(pool)) if name == "simulated" else _VENUES[name](settings, parts)
         for name in dict.fromkeys(settings.market_sources.values())
     }
 
