@@ -50,7 +50,7 @@ MAIL_OLDEST_SECONDS = Gauge(
     multiprocess_mode="livemostrecent",
 )
 MAIL_EMAILS = Counter(
-    "tradestream_mail_letters_total",
+    "tradestream_emails_total",
     "E-mails: sent; failed (an attempt, there will be another); given_up; needless (nobody to send it to).",
     ("purpose", "outcome"),
 )
