@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import psutil
 import pytest
 import redis
 
@@ -42,6 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
     copy: on a disk that takes four times the processor's time, and waits for whoever else writes.
     """
     if config.option.basetemp is None:
+        for left in Path(_temporary_root()).glob("tradestream-tests-[0-9]*"):  # by runs that were killed
+            if not psutil.pid_exists(int(left.name.rpartition("-")[2])):
+                shutil.rmtree(left, ignore_errors=True)
         config.option.basetemp = f"{_temporary_root()}/tradestream-tests-{os.getpid()}"
         config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
 
