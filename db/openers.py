@@ -40,7 +40,8 @@ WITH wanted AS (
         SELECT s.feed_seq, s.event_type, s.score FROM signals s
         WHERE s.provider_id = w.provider_id AND s.feed_seq > w.applied_seq AND s.asset_type = w.asset_type
           AND coalesce(s.instrument, s.symbol) = w.symbol AND s.is_ranked AND s.direction = w.direction
-          AND s.entry_price > 0 AND s.entry_price < 'Infinity'
+          AND (s.entry_price > 0 OR (s.entry_price = 0 AND s.event_type = 'CLOSE_SIGNAL'))
+          AND s.entry_price < 'Infinity' AND s.retracted_at IS NULL
         ORDER BY s.feed_seq LIMIT {MOST_UNREAD}
     ) s
 ), waiting AS (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tornado.iostream import StreamClosedError
 
+from actors.lens.messages import PUBLISH, Retract
+from config.clock import now
 from config.documents import Document, Loaded
 from config.ids import parse_uuid
 from db import social
@@ -32,7 +34,7 @@ from handlers.streams.resume import StreamSession
 from handlers.streams.sockets import SocketHandler
 from schemas.errors import AppError, NotFound, Unauthorized
 from schemas.lens import SignalAccepted
-from schemas.signals import AllSignalsQuery, NewSignalSchema, PageOfSignals, Signal
+from schemas.signals import AllSignalsQuery, NewSignalSchema, PageOfSignals, RetractedSignal, Signal
 from schemas.stream import SignalFilter, StreamQuery
 
 COMMENTS_SHOWN = 50  # of a signal in full; the rest by their own list
@@ -91,6 +93,7 @@ class SignalStream(_Opening):
         |---|---|
         | `session_start` | `session_id, timestamp, is_demo, resumed, resume_error?, filters`; each connection's first |
         | `signal` | an item of `GET /api/signals`, and its `price` if the asset has one |
+        | `retraction` | `signal_id, provider_id, retracted_at`: a signal that passed the filters was taken back |
         | `heartbeat` | `timestamp, connected_providers`; every 15 s if nothing else is configured |
         | `error` | `code`, `retry_after` (seconds) where waiting helps; the last one, the server closes |
 
@@ -242,6 +245,22 @@ class OneSignal(GatewayHandler):
         return _describe(signal) | {"comments": comments}
 
 
+class Retraction(AccountHandler):
+    """`/api/signals/{signal_id}/retract`"""
+
+    @endpoint("Retract one's own signal", responds=RetractedSignal(), errors=(404, 409, 503))
+    async def post(self, signal_id: str) -> object:
+        """Takes back a mistake; it is no way out of a position. Repeating it answers the same.
+
+        It is refused (409, with the condition that fails) later than 10 seconds after the signal's receipt; where the
+        market's mid has moved since by more than 2 bps and half the spread, or nothing tells whether it has; and for
+        the fourth signal in 30 days. Another provider's signal is 403. The signal stays where it is, with
+        `retracted_at`; streams that sent it send the event `retraction`. Its position counts as if it had never been.
+        """
+        asked = Retract(known_id(signal_id, "Signal"), self.user_id, now())
+        return await self.ask(PUBLISH, str(self.user_id), asked)
+
+
 def _quote_of(signal: SignalRow) -> Document:
     prices = {"bid": signal.quote_bid, "ask": signal.quote_ask, "mid": signal.quote_mid}
     shown = {name: None if price is None else float(price) for name, price in prices.items()}
@@ -270,6 +289,8 @@ def _describe(signal: SignalRow) -> Document:
         "opportunity_score": signal.score,
         "opportunity_tier": signal.tier,
         "opportunity_factors": signal.factors,
+        "order_type": None if is_closing or signal.direction is None else signal.order_type or "market",
+        "close_fraction": (signal.close_fraction or 1) if is_closing else None,
         "outcome": outcome,
         "is_closing": is_closing,
     }

@@ -21,6 +21,7 @@ class Terms(Schema):
     verified = Flag(**about("Whether the market's quote at its receipt is known."))
     commentary = Text(allow_none=True)
     received_at = Timestamp(allow_none=True, **about("When this server received it; null: before that was kept."))
+    retracted_at = Timestamp(allow_none=True, **about("When its provider took it back; null: it stands."))
 
 
 class QuoteSchema(Schema):

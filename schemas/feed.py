@@ -7,7 +7,7 @@ A Redis message holds one batch: a JSON line of headers, then the encoded bodies
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -19,9 +19,14 @@ LOG_CHANNEL = "tradestream:log"
 """Announces, without content, that the log of records has grown."""
 
 
+SIGNAL: Final = "signal"
+RETRACTION: Final = "retraction"
+
+
 class FeedSignal(Value):
     """A published signal for the fan-out: its position in the feed, the fields that filters read, and its JSON.
 
+    Or its retraction (`event`), which has a position and a JSON of its own, and passes the filters of its signal.
     `score` is compared with `min_score`: of a close, it is the score of the signal that it closes if that is higher.
     """
 
@@ -31,6 +36,7 @@ class FeedSignal(Value):
     score: int
     provider_id: str
     data: bytes
+    event: str = SIGNAL
 
 
 class FeedDecision(Value):
@@ -44,13 +50,19 @@ class FeedDecision(Value):
 
 def encode_batch(items: Sequence[FeedSignal]) -> bytes:
     """Encode a batch of published signals as a Redis message."""
-    headers = [(i.feed_seq, i.asset_category, i.asset_type, i.score, i.provider_id, len(i.data)) for i in items]
+    headers = [
+        (i.feed_seq, i.asset_category, i.asset_type, i.score, i.provider_id, i.event, len(i.data)) for i in items
+    ]
     return _join(headers, [item.data for item in items])
 
 
 def decode_batch(message: bytes) -> list[FeedSignal]:
     """Decode the signals of a Redis message. Raises ValueError for anything that `encode_batch` did not make."""
-    return [FeedSignal(*values) for values in _split(message, (int, str, str, int, str))]
+    found = []
+    for *fields, event, data in _split(message, (int, str, str, int, str, str)):
+        seq, category, asset_type, score, provider_id = fields
+        found.append(FeedSignal(seq, category, asset_type, score, provider_id, data, event))
+    return found
 
 
 def encode_decisions(items: Sequence[FeedDecision]) -> bytes:

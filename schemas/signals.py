@@ -35,6 +35,7 @@ from schemas._vocabulary import (
     AssetCategory,
     AssetType,
     OpportunityTier,
+    OrderType,
     OutcomeStatus,
     PublicAction,
     VoteSide,
@@ -160,6 +161,14 @@ class Signal(Terms):
     quote = Nested(
         QuoteSchema, allow_none=True, **about("The market at its receipt; null: none was known, it is not verified.")
     )
+    order_type = Choice(OrderType, data_key="order", allow_none=True, **about("How it opens; null: it opens nothing."))
+    take_profit = Items(Price(), allow_none=True)
+    stop_loss = Price(allow_none=True)
+    liquidation_price = Price(allow_none=True)
+    valid_until = Timestamp(allow_none=True)
+    close_fraction = Price(
+        allow_none=True, **about("The part that it closes of what was open; null: it closes nothing.")
+    )
     outcome = Nested(SignalOutcome, allow_none=True, **about("Null of a signal that closes, or opens nothing."))
     closes = Identifier(allow_none=True, **about("Only of a closing signal: the one it closed; null if none was open."))
     provider = Nested(ProviderCardSchema, required=True)
@@ -173,6 +182,13 @@ class Signal(Terms):
         if not obj["is_closing"]:
             del document["closes"]
         return document
+
+
+class RetractedSignal(Schema):
+    """A signal that was retracted."""
+
+    signal_id = Identifier(required=True)
+    retracted_at = Timestamp(required=True, **about("When this was first asked for."))
 
 
 class NewSignalSchema(OrderFields):

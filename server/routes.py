@@ -101,6 +101,7 @@ ROUTES = (
     Route("POST",   "/api/signals",                       signals.AllSignals, PUBLISHING),
     Route("GET",    "/api/signals/{signal_id}",           signals.OneSignal,  OPTIONAL),
     Route("GET",    "/api/signals/{signal_id}/proof",     log.SignalProof,    PUBLIC),
+    Route("POST",   "/api/signals/{signal_id}/retract",   signals.Retraction, PUBLISHING),
     Route("GET",    "/api/social/feed",                   social.SocialFeed,  AUTHENTICATED),
     Route("POST",   "/api/social/signals/{signal_id}/react",
           social.Reactions,   TALKING,       EXEMPT, REACTIONS),

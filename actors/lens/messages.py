@@ -230,6 +230,27 @@ class PublishScored(Message[Placed]):
     signals: tuple[Scored, ...]
 
 
+class Retracted(Value):
+    """The reply to a retraction: when it was first asked for."""
+
+    signal_id: UUID
+    retracted_at: datetime
+
+
+class Retract(Message[Retracted]):
+    """Retract a signal, for its own provider; to `lens/publish`, key: the provider's id.
+
+    The reply means that it is durable. Raises NotFound, Forbidden for another's signal, and Conflict with the condition
+    that fails: the time since its receipt, the number of retractions, the market's move.
+    """
+
+    idempotent: ClassVar[bool] = True
+
+    signal_id: UUID
+    provider_id: UUID
+    asked_at: datetime
+
+
 class BackfilledSignal(Value):
     """A past signal, scored as it would have been then; `entry_price`, `size` and `terms` are its exact ones."""
 

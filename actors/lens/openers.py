@@ -77,4 +77,7 @@ def _is_close(signal: PublishedSignal) -> bool:
 
 def _position_key(signal: PublishedSignal, priced: bool) -> PositionKey | None:
     price = signal.entry_price
-    return signal.position_key if (priced if price is None else price.is_finite() and price > 0) else None
+    if price is None:
+        return signal.position_key if priced else None
+    # What closes an option or a prediction may do so at 0.
+    return signal.position_key if price.is_finite() and (price > 0 or (price == 0 and _is_close(signal))) else None

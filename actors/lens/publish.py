@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from operator import attrgetter
@@ -13,10 +14,11 @@ from actors.lens._archive import open_archive
 from actors.lens._results import StageResult, advance, entry
 from actors.lens._stage import Stage
 from actors.lens.backfill import Backfill
-from actors.lens.messages import PublishBackfill, PublishScored, Work
+from actors.lens.messages import PublishBackfill, PublishScored, Retract, Work
 from actors.lens.model import Score
 from actors.lens.openers import publish_next
 from actors.lens.publication import announce, decision_item, find_or_make_providers, make_signal
+from actors.lens.retraction import Retractions
 from actors.lens.scored import ScoredSignals
 from actors.lens.scoring import score_signal
 from config import clock
@@ -32,7 +34,7 @@ class Published(StageResult):
 
 
 class Publish(Stage):
-    """Publish signals. Owns the feed's order: the only writer of `feed_counter` and `signals`.
+    """Publish signals. Owns the feed's order: the only writer of `feed_counter`, `signals` and `retractions`.
 
     Success: the signal has its `feed_seq`, dense and in the order of commits. The Redis message afterwards only saves
     the gateways a query: one that is lost is a gap, and a gap is fetched from Postgres.
@@ -47,20 +49,26 @@ class Publish(Stage):
         self._archive = open_archive(self.context.settings, self.context.pool)
         self._scored = ScoredSignals(self.context)
         self._backfill = Backfill(self.context)
+        self._retractions = Retractions(self.context)
 
     async def close(self) -> None:
-        """Close the archive and the backfill's prices, which may have been opened."""
+        """Close the archive and the sources of prices, which may have been opened."""
         await self._archive.close()
         await self._backfill.close()
+        await self._retractions.close()
 
     async def process(self, batch: Sequence[Envelope]) -> list[Any]:
         """Take hand-overs into memory, and publish at once the signals that other systems have scored."""
         replies = await super().process(batch)
+        asked = {index: each.message for index, each in enumerate(batch) if isinstance(each.message, Retract)}
         for index, envelope in enumerate(batch):
             if isinstance(envelope.message, PublishScored):
                 replies[index] = await self._scored.publish(envelope.message.signals)
             elif isinstance(envelope.message, PublishBackfill):
                 replies[index] = await self._backfill.publish(envelope.message.signals)
+        answers = await asyncio.gather(*map(self._retractions.answer, asked.values()))
+        for index, answer in zip(asked, answers, strict=True):
+            replies[index] = answer
         return replies
 
     async def work(self, work: Work) -> StageResult:

@@ -5,6 +5,9 @@ The SQL depends on the order of the keys. No key can be found inside of a text: 
 
 from __future__ import annotations
 
+from datetime import datetime
+from uuid import UUID
+
 import orjson
 
 from config.clock import rfc3339
@@ -49,12 +52,20 @@ def feed_document(
         "verified": signal.quote_at is not None,
         "commentary": signal.commentary,
         "received_at": rfc3339(signal.received_at),
+        "retracted_at": None,  # replaced by the time when it is: see `db.signals.retractions`
     }
     if price is not None:
         document["price"] = price
     elif "price" in signal.asset_data:
         document["price"] = signal.asset_data["price"]
     return orjson.dumps(document).decode()
+
+
+def retraction_document(signal_id: UUID, provider_id: UUID | str, retracted_at: datetime) -> bytes:
+    """Return what every stream and replay sends of a signal's retraction."""
+    return orjson.dumps(
+        {"signal_id": str(signal_id), "provider_id": str(provider_id), "retracted_at": rfc3339(retracted_at)}
+    )
 
 
 REACTIONS = {"like": "likes", "fire": "fires", "rocket": "rockets", "sad": "sads"}
@@ -83,6 +94,8 @@ _TERMS_JSON = """
     || CASE WHEN s.quote_at IS NULL THEN ',"verified":false' ELSE ',"verified":true' END
     || {commentary} || ',"received_at":'
     || coalesce(to_char(s.received_at AT TIME ZONE 'UTC', '"\\""YYYY-MM-DD"T"HH24:MI:SS.MS"Z\\""'), 'null')
+    || ',"retracted_at":'
+    || coalesce(to_char(s.retracted_at AT TIME ZONE 'UTC', '"\\""YYYY-MM-DD"T"HH24:MI:SS.MS"Z\\""'), 'null')
 """
 TERMS_JSON = _TERMS_JSON.format(commentary="""',"commentary":' || coalesce(to_json(s.commentary)::text, 'null')""")
 """The terms of signals `s` about the positions that they open or close, as more keys of an object."""

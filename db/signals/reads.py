@@ -146,6 +146,13 @@ class SignalRow:
     quote_mid: Decimal | None
     quote_at: datetime | None  # None: it has no quote
     quote_source: str | None
+    retracted_at: datetime | None
+    order_type: str | None
+    take_profit: list[float] | None
+    stop_loss: Decimal | None
+    liquidation_price: Decimal | None
+    valid_until: datetime | None
+    close_fraction: Decimal | None
     is_position: bool  # it opened, or closes, a position whose return can be computed
     score: int
     tier: str
@@ -170,6 +177,7 @@ GET_SIGNAL = f"""
 SELECT s.id, s.asset_type, s.asset_category, s.symbol, s.action, s.event_type, s.direction,
        CASE WHEN s.entry_price < 'Infinity' THEN s.entry_price END, s.commentary, s.received_at,
        s.record_price, s.quote_bid, s.quote_ask, s.quote_mid, s.quote_at, s.quote_source,
+       s.retracted_at, s.order_type, s.take_profit, s.stop_loss, s.liquidation_price, s.valid_until, s.close_fraction,
        s.direction IS NOT NULL AND s.entry_price IS NOT NULL AND s.is_ranked, s.score, s.tier, s.confidence, s.factors,
        s.strategy_breakdown, s.market_context, s.reasoning, s.asset_data, s.created_at,
        ({PROVIDER_JSON})::json, ({REACTIONS_JSON})::json,

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 # RFC 6455 § 7.4 and the IANA registry: going away, service restart, try again later; anything else is a policy (1008).
 _CLOSE_CODES = {"MAX_LIFETIME": 1001, "SERVER_DRAINING": 1012, "SLOW_CONSUMER": 1013, "SERVICE_UNAVAILABLE": 1013}
-_SIGNAL = b"event: signal\nid: %b:%d%b"
-_SIGNAL_CHUNK = b"%x\r\nevent: signal\nid: %b:%b%b\r\n"  # the same in a chunk, put together once
-_SIGNAL_BYTES = len(_SIGNAL) - len(b"%b%d%b")
+_EVENT = b"event: %b\nid: %b:%d%b"
+_EVENT_CHUNK = b"%x\r\nevent: %b\nid: %b:%b%b\r\n"  # the same in a chunk, put together once
+_EVENT_BYTES = len(_EVENT) - len(b"%b%b%d%b")
 RECEIVE_BYTES = 4096
 PING = b"\x89\x00"
 
@@ -170,18 +170,18 @@ class SseClient(StreamClient):
         count = len(signals)
         self.n = n + count
         if count == 1 and self._is_chunked:
-            number, event = b"%d" % (n + 1), signals[0].event
-            size = _SIGNAL_BYTES + len(self.session) + len(number) + len(event)
-            return self._transmit(_SIGNAL_CHUNK % (size, self.session, number, event))
+            number, name, event = b"%d" % (n + 1), signals[0].name, signals[0].event
+            size = _EVENT_BYTES + len(name) + len(self.session) + len(number) + len(event)
+            return self._transmit(_EVENT_CHUNK % (size, name, self.session, number, event))
         if count == 1:
-            data = _SIGNAL % (self.session, n + 1, signals[0].event)
+            data = _EVENT % (signals[0].name, self.session, n + 1, signals[0].event)
         else:
-            # One format for the whole batch: a third of the time of one, or of three pieces to join, for each signal.
-            head = b"event: signal\nid: %b:" % self.session
-            values: list[bytes | int] = [head] * (3 * count)
-            values[1::3] = range(n + 1, n + count + 1)
-            values[2::3] = [signal.event for signal in signals]
-            data = b"%b%d%b" * count % tuple(values)
+            # One format for the whole batch: a third of the time of one, or of the pieces to join, for each signal.
+            values: list[bytes | int] = [self.session] * (4 * count)
+            values[0::4] = [signal.name for signal in signals]
+            values[2::4] = range(n + 1, n + count + 1)
+            values[3::4] = [signal.event for signal in signals]
+            data = _EVENT * count % tuple(values)
         return self._transmit(chunk(data) if self._is_chunked else data)
 
     def send_event(self, name: bytes, payload: Payload) -> bool:
@@ -277,8 +277,10 @@ class SocketClient(StreamClient):
 
     def deliver(self, signals: Sequence[EncodedSignal]) -> bool:
         """Number, frame and send signals."""
-        head = b'{"event":"signal","id":"%b:' % self.session
-        frames = [text_frame(b"%b%d%b" % (head, n, signal.message)) for n, signal in enumerate(signals, self.n + 1)]
+        frames = [
+            text_frame(b'{"event":"%b","id":"%b:%d%b' % (signal.name, self.session, n, signal.message))
+            for n, signal in enumerate(signals, self.n + 1)
+        ]
         self.n += len(signals)
         return self._transmit(b"".join(frames))
 

@@ -6,9 +6,10 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from operator import attrgetter
 
-from schemas.feed import FeedSignal
+from schemas.feed import RETRACTION, SIGNAL, FeedSignal
 
 _SEQ = attrgetter("feed_seq")
+_NAMES = {event: event.encode() for event in (SIGNAL, RETRACTION)}
 
 
 class Payload:
@@ -32,12 +33,16 @@ class Payload:
 
 
 class EncodedSignal(Payload):
-    """A published signal, ready to be sent: its offset, the fields that filters read, and its payload."""
+    """A published signal, or its retraction, ready to be sent: its offset, the fields that filters read, its payload.
 
-    __slots__ = ("asset_category", "asset_type", "feed_seq", "provider_id", "score")
+    `name` is its event's.
+    """
+
+    __slots__ = ("asset_category", "asset_type", "feed_seq", "name", "provider_id", "score")
 
     def __init__(self, item: FeedSignal) -> None:
         super().__init__(item.data)
+        self.name = _NAMES.get(item.event) or item.event.encode()
         self.feed_seq = item.feed_seq
         self.asset_category = item.asset_category
         self.asset_type = item.asset_type

@@ -49,6 +49,7 @@ KEYS = [
     "verified",
     "commentary",
     "received_at",
+    "retracted_at",
 ]
 ALICE, BOB = uuid7(), uuid7()
 DRAFTS: list[dict[str, Any]] = [
@@ -327,6 +328,13 @@ async def test_a_detail_is_the_documents(settings: Settings) -> None:
             "quote": None,
             "commentary": None,
             "received_at": rfc3339(time_of(row.id)),
+            "retracted_at": None,
+            "order": "market",
+            "take_profit": None,
+            "stop_loss": None,
+            "liquidation_price": None,
+            "valid_until": None,
+            "close_fraction": None,
         }
         assert list(detail["opportunity_factors"]) == list(FACTORS)
         assert list(detail["strategy_breakdown"][0]) == ["name", "signal", "score"]

@@ -409,6 +409,9 @@ async def test_the_feed_is_what_those_one_follows_have_published(settings: Setti
             "direction": "long",
             "entry_price": 42000.5,
             "received_at": rfc3339(time_of(rows[0].id)),
+            "retracted_at": None,
+            "record_price": None,
+            "verified": False,
         }
         assert [each["action"] for each in found["signals"]] == ["YES", "SELL", "BUY", "BUY"]
         assert found["signals"][0]["commentary"] is None

@@ -30,7 +30,16 @@ LIST_ITEM: dict[str, Any] = {
 """The document's own example, but for the provider's id, of which it shows nothing."""
 
 
-TERMS = ("event_type", "direction", "entry_price", "record_price", "verified", "commentary", "received_at")
+TERMS = (
+    "event_type",
+    "direction",
+    "entry_price",
+    "record_price",
+    "verified",
+    "commentary",
+    "received_at",
+    "retracted_at",
+)
 """What an item shows beyond the document's, in this order."""
 
 

@@ -9,6 +9,7 @@ from schemas.feed import FeedDecision, FeedSignal, decode_batch, decode_decision
 SIGNALS = [
     FeedSignal(7, "crypto", "crypto", 87, "0190-a", b'{"id":"a","note":"\xc3\xa9\\n"}'),
     FeedSignal(8, "equities", "option", 0, "0190-b", b"{}"),
+    FeedSignal(9, "crypto", "crypto", 87, "0190-a", b'{"signal_id":"a"}', "retraction"),
 ]
 DECISIONS = [
     FeedDecision("technical", "BTC", "OPEN_SIGNAL", b'{"type":"decision"}'),
@@ -33,10 +34,10 @@ def test_a_batch_of_decisions_survives_the_wire() -> None:
         b"nonsense\n",
         b"[1]\n",
         b"[[1,2]]\n{}",
-        b'[[7,"crypto","crypto",87,"p",2]]\n{}{}',
-        b'[[7,"crypto","crypto",87,"p",3]]\n{}',
-        b'[[7,"crypto","crypto",87,"p",-2]]\n{}',
-        b'[[7,"crypto","crypto",87,"p","2"]]\n{}',
+        b'[[7,"crypto","crypto",87,"p","signal",2]]\n{}{}',
+        b'[[7,"crypto","crypto",87,"p","signal",3]]\n{}',
+        b'[[7,"crypto","crypto",87,"p","signal",-2]]\n{}',
+        b'[[7,"crypto","crypto",87,"p","signal","2"]]\n{}',
         b"\xff\n{}",
         encode_decisions(DECISIONS),
     ],

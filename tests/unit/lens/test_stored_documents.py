@@ -71,7 +71,7 @@ def test_the_feed_shows_a_signal_of_the_pipeline_in_one_order_of_keys() -> None:
         + '"event_type":"OPEN_SIGNAL","direction":"long","entry_price":42000.5,'
         + UNVERIFIED
         + '"commentary":"Got \\"it\\",",'
-        '"received_at":"2024-04-21T09:32:31.104Z","price":42000.5}'
+        '"received_at":"2024-04-21T09:32:31.104Z","retracted_at":null,"price":42000.5}'
     )
     assert (row.entry_price, row.size, row.asset_data, row.instrument) == (None, None, {"price": 42000.5}, None)
 
@@ -89,7 +89,7 @@ def test_the_feed_shows_an_option_without_a_price_of_its_own() -> None:
         + '"event_type":"CLOSE_SIGNAL","direction":"short","entry_price":42000.5,'
         + UNVERIFIED
         + '"commentary":null,'
-        '"received_at":"2026-02-15T12:34:56.789Z"}'
+        '"received_at":"2026-02-15T12:34:56.789Z","retracted_at":null}'
     )
     assert (row.feed_seq, row.provider_id, row.direction, row.entry_price, row.size) == (
         5,
@@ -129,7 +129,7 @@ def test_the_feed_shows_a_scored_signal_in_the_same_order_of_keys() -> None:
         + '"event_type":"OPEN_SIGNAL","direction":"short","entry_price":1.5,'
         + UNVERIFIED
         + '"commentary":null,'
-        '"received_at":"2026-02-15T12:34:56.789Z","price":1.5}'
+        '"received_at":"2026-02-15T12:34:56.789Z","retracted_at":null,"price":1.5}'
     )
     assert (row.tier, row.entry_price, row.size, row.factors, row.instrument) == (
         "HOT",
@@ -152,7 +152,7 @@ def test_the_feed_shows_a_scored_option_that_is_closed() -> None:
         + '"event_type":"CLOSE_SIGNAL","direction":"long","entry_price":4.2,'
         + UNVERIFIED
         + '"commentary":"Out.",'
-        '"received_at":"2026-02-15T12:34:56.789Z"}'
+        '"received_at":"2026-02-15T12:34:56.789Z","retracted_at":null}'
     )
     assert (row.direction, row.entry_price, row.instrument) == ("long", Decimal("4.2"), "AAPL 195C 2026-03-15")
 
