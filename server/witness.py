@@ -96,7 +96,7 @@ class Witness:
                 raise NoteRejected("it is not signed by the log's key")
         except NoteRejected as error:
             return WitnessAnswer(403, f"{error}\n")
-        return self._continue(submitted, kept, kept.checkpoint(key) or Checkpoint(origin, 0, EMPTY_ROOT))
+        return self._continue(submitted, kept, kept.checkpoint or Checkpoint(origin, 0, EMPTY_ROOT))
 
     def _continue(self, submitted: SubmittedCheckpoint, kept: Kept, last: Checkpoint) -> WitnessAnswer:
         checkpoint = submitted.checkpoint
@@ -179,6 +179,8 @@ async def _run(options: WitnessOptions, say: Callable[[str], None]) -> None:
 
 async def _log(url: str, folder: Path, given: str | None) -> tuple[VerifierKey, Kept]:
     """Return a log's key (the one that was given, or kept, or is shown at the first start) and what is kept of it."""
+    if not url.startswith(("http://", "https://")):
+        raise NotVerified(f"{url!r} does not begin with http:// or https://")
     kept = Kept(folder, url)
     key = parse_key(given) if given else kept.key
     if key is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _ID_BYTES: Final = 4
 _TIME_BYTES: Final = 8
 _MOST_SIGNATURES: Final = 100
 _LARGEST_SIZE: Final = 2**63
+_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
 class NoteRejected(ValueError):
@@ -138,7 +140,7 @@ class Checkpoint:
 def parse_checkpoint(note: SignedNote) -> Checkpoint:
     """Return the checkpoint that a note is. Raises NoteRejected if it is none."""
     origin, size, root, *_ = [*note.text.split("\n"), "", ""]
-    if not origin or not size.isascii() or not size.isdigit() or (size[0] == "0" and size != "0"):
+    if not origin or _NUMBER.fullmatch(size) is None:
         raise NoteRejected("the note is no checkpoint")
     checkpoint = Checkpoint(origin, int(size), _decode(root))
     if len(checkpoint.root) != HASH_BYTES or checkpoint.size >= _LARGEST_SIZE:

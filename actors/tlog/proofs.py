@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode
 from binascii import Error
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ _HEADER: Final = "c2sp.org/tlog-proof@v1"
 _INDEX: Final = "index "
 _EXTRA: Final = "extra "
 _MOST_HASHES: Final = 63
+_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ def parse_proof(text: str) -> Proof:
     if lines and lines[0].startswith(_EXTRA):
         lines.pop(0)
     index = lines.pop(0).removeprefix(_INDEX) if lines and lines[0].startswith(_INDEX) else ""
-    if not index.isascii() or not index.isdigit() or (index[0] == "0" and index != "0"):
+    if _NUMBER.fullmatch(index) is None:
         raise ProofFailed("the proof has no index")
     return Proof(int(index), tuple(decode_hashes(lines)), checkpoint)
 

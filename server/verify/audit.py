@@ -54,7 +54,7 @@ async def audit(source: LogSource, kept: Kept, given_key: VerifierKey | None = N
         raise Contradicted([f"the checkpoint is not this log's: {error}"]) from None
     if checkpoint.origin != key.name:
         raise Contradicted([f"the checkpoint is that of {checkpoint.origin!r}, not of {key.name!r}"])
-    audited = Audited(checkpoint, note, kept.checkpoint(kept.key or key))
+    audited = Audited(checkpoint, note, kept.checkpoint)
     findings = _compared(audited) or await Auditor(source, kept, audited).read()
     if findings:
         path = kept.keep_evidence(note, checkpoint.size)

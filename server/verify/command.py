@@ -59,6 +59,8 @@ async def verify(options: VerifyOptions, say: Callable[[str], None]) -> None:
         given = parse_key(options.key) if options.key else None
     except NoteRejected as error:
         raise NotVerified(f"--key: {error}") from None
+    if not options.url.startswith(("http://", "https://")):
+        raise NotVerified(f"--url: {options.url!r} does not begin with http:// or https://")
     source = LogSource(options.url)
     kept = Kept(options.folder or default_folder(), source.url)
     try:

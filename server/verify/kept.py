@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from actors.tlog.notes import Checkpoint, NoteRejected, VerifierKey, open_checkpoint, parse_key
+from actors.tlog.notes import Checkpoint, NoteRejected, VerifierKey, parse_checkpoint, parse_key, parse_note
 from actors.tlog.tiles import decode_entries
 from server.verify import NotVerified
 
@@ -42,11 +42,12 @@ class Kept:
         """Keep the log's key."""
         self._write("key", f"{key}\n".encode())
 
-    def checkpoint(self, key: VerifierKey) -> Checkpoint | None:
-        """Return the last checkpoint, which this key signed. Raises NotVerified."""
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """Return the last checkpoint, whose signature was verified when it was kept. Raises NotVerified."""
         note = self._read("checkpoint")
         try:
-            return None if note is None else open_checkpoint(note.decode(), key)
+            return None if note is None else parse_checkpoint(parse_note(note.decode()))
         except (NoteRejected, UnicodeDecodeError) as error:
             raise NotVerified(f"{self.folder / 'checkpoint'}: {error}") from None
 

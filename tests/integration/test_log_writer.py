@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from uuid import UUID
@@ -13,7 +15,7 @@ import pytest
 
 from actors.ledger.log_tiles import LogIncomplete, from_tiles, load_frontier
 from actors.ledger.log_writer import LogWriter
-from actors.records.entries import AnyEntry, EndEntry, MarkEntry, RetractionEntry, encode
+from actors.records.entries import AnyEntry, MarkEntry, RetractionEntry, encode
 from actors.tlog.tiles import tiles_of
 from actors.tlog.tree import (
     consistency_proof,
@@ -23,16 +25,11 @@ from actors.tlog.tree import (
     verify_consistency,
     verify_inclusion,
 )
+from config.settings import Settings
 from db import log as sql
 from db._postgres import Pool, create_pool, transaction
-
-AT = datetime(2026, 11, 2, 12, tzinfo=UTC)
-
-
-def ends(count: int, first: int = 0) -> list[AnyEntry]:
-    return [
-        EndEntry(UUID(int=n), UUID(int=n % 7), "stop_loss", 10**12, Decimal(n), AT) for n in range(first, first + count)
-    ]
+from tests.support.log_factory import AT, ends, log_world
+from tests.support.services import REPOSITORY
 
 
 @asynccontextmanager
@@ -141,3 +138,26 @@ async def test_a_tile_that_is_missing_is_named(database_url: str) -> None:
             await conn.execute("DELETE FROM log_tiles WHERE level = 1")
             with pytest.raises(LogIncomplete, match="tile 0 of level 1"):
                 await LogWriter().load(conn)
+
+
+@pytest.mark.parametrize("count", [1, 300])
+async def test_an_owner_that_is_killed_before_its_commit_leaves_no_trace(settings: Settings, count: int) -> None:
+    entries = ends(700)
+    assert settings.database_url is not None
+    async with log_world(settings) as world:
+        await world.owner.append(entries[:250])
+        before = await world.checkpoint()
+        victim = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.integration.dying_log_owner", settings.database_url, str(count)),
+            stdout=asyncio.subprocess.PIPE,
+            cwd=REPOSITORY,
+        )
+        assert victim.stdout is not None
+        assert await asyncio.wait_for(victim.stdout.readline(), 60) == b"appended\n"
+        victim.kill()
+        await victim.wait()
+        await world.start()
+        assert await world.checkpoint() == before
+        assert await world.owner.append(entries[250:]) == 250
+        await check(world.pool, entries)
+        assert (await world.checkpoint()).root == root_of([leaf_hash(encode(each)) for each in entries])

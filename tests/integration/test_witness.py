@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
 from actors.ledger import witnesses
 from actors.tlog.notes import Checkpoint, Signer, parse_note
@@ -92,6 +94,14 @@ def test_each_refusal_has_its_status_and_changes_nothing(tmp_path: Path) -> None
 )
 def test_whatever_else_is_sent_is_malformed(tmp_path: Path, body: bytes) -> None:
     assert new_witness(tmp_path).add(body).status == 400
+
+
+@given(st.binary(max_size=400), st.integers(0, 200))
+def test_random_bytes_are_malformed(tmp_path_factory: pytest.TempPathFactory, junk: bytes, start: int) -> None:
+    witness = new_witness(tmp_path_factory.getbasetemp() / "unused")
+    right = request(0, [], head(7))
+    for body in (junk, right[:start] + b"\n\n" + junk):
+        assert witness.add(body).status in {400, 403, 404}
 
 
 @asynccontextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 
 import pytest
@@ -282,6 +284,7 @@ def test_malformed_notes_are_refused(content: str) -> None:
         "origin\n1\nAAAA\n",
         "origin\n1\n",
         "o\n9223372036854775808\n{root}\n",
+        f"o\n{'9' * 5000}\n{{root}}\n",
     ],
 )
 def test_notes_that_are_no_checkpoints_are_refused(signer: Signer, text: str) -> None:
@@ -306,7 +309,15 @@ def test_a_proof_is_complete_in_itself(signer: Signer, trees: dict[int, Tree]) -
 
 
 @pytest.mark.parametrize(
-    "change", [("v1", "v2"), ("index 7", "index 07"), ("index", "place"), ("\n\n", "\n"), ("=\n", "\n")]
+    "change",
+    [
+        ("v1", "v2"),
+        ("index 7", "index 07"),
+        ("index 7", f"index {'7' * 5000}"),
+        ("index", "place"),
+        ("\n\n", "\n"),
+        ("=\n", "\n"),
+    ],
 )
 def test_malformed_proofs_are_refused(signer: Signer, trees: dict[int, Tree], change: tuple[str, str]) -> None:
     tree = trees[1000]
@@ -314,3 +325,20 @@ def test_malformed_proofs_are_refused(signer: Signer, trees: dict[int, Tree], ch
     text = str(Proof(7, tuple(inclusion_proof(7, 1000, tree.read)), note))
     with pytest.raises((ProofFailed, NoteRejected)):
         parse_proof(text.replace(*change)).verify(b"entry 7", signer.key)
+
+
+# --- whatever else is sent
+
+
+@given(
+    st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode)), st.integers(0, 200), st.integers(0, 8)
+)
+def test_whatever_is_sent_is_read_or_refused(signer: Signer, junk: bytes, start: int, cut: int) -> None:
+    """The kind: an input that ends in another exception than the one that says so."""
+    note = signer.sign(Checkpoint("example.com/log", 7, leaf_hash(b"")).text)
+    whole = f"c2sp.org/tlog-proof@v1\nindex 1\n\n{note}".encode()
+    for content in (junk, whole[:start] + junk + whole[start + cut :]):
+        text = content.decode(errors="replace")
+        for parse in (parse_key, parse_note, parse_proof, partial(open_checkpoint, key=signer.key)):
+            with suppress(NoteRejected, ProofFailed):
+                parse(text)
