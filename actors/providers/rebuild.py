@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from uuid import UUID
 
 from actors.providers.projection import Projection
-from actors.providers.record import figures_of, followed
+from actors.providers.record import figures_of, followed, with_given_level
 from db._postgres import Connection
 from db.providers import follows, outcomes, records
 from db.providers.follows import FollowerChange
@@ -35,7 +35,9 @@ async def rebuild(conn: Connection, provider_id: UUID) -> Rebuilt:
     stored = (await records.load_records(conn, [provider_id]))[provider_id]
     log = await records.read_log_of(conn, provider_id, stored.applied_seq)
     changes = await follows.load_changes(conn, provider_id)
-    record, positions = replay(RecordRow(provider_id, stored.is_system), log, changes)
+    empty = RecordRow(provider_id, stored.is_system, eligible_since=stored.eligible_since)
+    record, positions = replay(empty, log, changes)
+    record = with_given_level(record, stored)
     found = await records.load_figures(conn, provider_id)
     differences = [
         f"{each.name}: {getattr(stored, each.name)}, not {getattr(record, each.name)}"

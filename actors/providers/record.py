@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from math import isqrt
 
@@ -22,7 +22,11 @@ LEVELS: Sequence[tuple[VerificationLevel, int, int, int]] = (
     ("pro", 50, 60, 30),
     ("basic", 10, 0, 0),
 )
-"""The highest first: signals, win rate in percent, followers that each needs at least."""
+"""The highest first: signals (from `pro` on closed ones), win rate in percent, followers that each needs at least."""
+
+ELIGIBLE_FOR = timedelta(days=2)
+"""From `pro` on a record must have been eligible (actors/records/gates.py), for so long that the end of that day is
+known wherever a level is computed."""
 
 _RANKS: dict[VerificationLevel, int] = {"none": 0, "basic": 1, "pro": 2, "elite": 3}
 
@@ -83,18 +87,31 @@ def followed(record: RecordRow, delta: int, at: datetime) -> RecordRow:
 
 def promoted(record: RecordRow, at: datetime) -> RecordRow:
     """Return the record with the level that it has earned; never lost; verified once, at the first level."""
-    level = earned_level(record)
+    level = earned_level(record, at)
     if _RANKS[level] <= _RANKS[record.verification_level]:
         return record
     return replace(record, verification_level=level, verified_at=record.verified_at or at)
 
 
-def earned_level(record: RecordRow) -> VerificationLevel:
-    """Return the highest level whose every condition holds now."""
-    decided = record.closed_count
+def with_given_level(record: RecordRow, stored: RecordRow) -> RecordRow:
+    """Return a record that was computed anew with the level of the stored one if that is higher.
+
+    Such a level was given when signals that were open, and records that were not eligible, were enough for it.
+    """
+    if _RANKS[stored.verification_level] <= max(_RANKS["basic"], _RANKS[record.verification_level]):
+        return record
+    return replace(record, verification_level=stored.verification_level, verified_at=stored.verified_at)
+
+
+def earned_level(record: RecordRow, at: datetime) -> VerificationLevel:
+    """Return the highest level whose every condition holds at a time."""
+    decided, since = record.closed_count, record.eligible_since
+    is_eligible = since is not None and at.astimezone(UTC).date() >= since + ELIGIBLE_FOR
     for level, signals, percent, followers in LEVELS:
-        has_rate = percent == 0 or (decided > 0 and record.win_count * 100 >= percent * decided)
-        if record.total_signals >= signals and has_rate and record.follower_count >= followers:
+        is_basic = level == "basic"
+        count = record.total_signals if is_basic else decided
+        has_rate = record.win_count * 100 >= percent * decided
+        if (is_basic or is_eligible) and count >= signals and has_rate and record.follower_count >= followers:
             return level
     return "none"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -38,6 +38,7 @@ class RecordRow:
     most_followers: int = 0
     verification_level: VerificationLevel = "none"
     verified_at: datetime | None = None
+    eligible_since: date | None = None  # in record_stats
 
     @property
     def closed_count(self) -> int:
@@ -60,8 +61,10 @@ LOAD_RECORDS = """
 SELECT p.user_id, p.is_system, s.applied_seq, s.total_signals, s.win_count, s.loss_count, s.breakeven_count,
        trunc(s.return_sum * 1e12), trunc(s.return_square_sum * 1e24), trunc(s.return_peak * 1e12),
        trunc(s.drawdown_peak * 1e12), trunc(s.drawdown_low * 1e12), s.current_streak, s.longest_streak,
-       s.follower_count, s.most_followers, s.verification_level, s.verified_at
-FROM providers p LEFT JOIN provider_stats s ON s.provider_id = p.user_id
+       s.follower_count, s.most_followers, s.verification_level, s.verified_at, r.eligible_since
+FROM providers p
+LEFT JOIN provider_stats s ON s.provider_id = p.user_id
+LEFT JOIN record_stats r ON r.provider_id = p.user_id
 WHERE p.user_id = ANY ($1::uuid[])
 """
 
@@ -82,7 +85,7 @@ UPSERT_RECORDS = upsert(
     RecordRow,
     Figures,
     key=("provider_id",),
-    skip=("is_system",),
+    skip=("is_system", "eligible_since"),
     return_sum="n.return_sum * 1e-12",
     return_square_sum="n.return_square_sum * 1e-24",
     return_peak="n.return_peak * 1e-12",

@@ -30,6 +30,7 @@ from db.users.accounts import insert_accounts
 from server._records import examine_records
 from tests.support.local_actors import LocalActors, local_actors
 from tests.support.providers_factory import Trade, add_system_provider, publish
+from tests.support.records_factory import RecordStats, add_stats
 from tests.support.users_factory import NOON, account_row
 from tests.unit.test_track_record import recomputed
 
@@ -323,7 +324,9 @@ async def test_a_level_is_kept_through_everything_that_dies(settings: Settings) 
             for each in range(SHARDS)
             if owners.actors.ref(PROVIDERS, str(who)) is (owners.actors.refs[f"{PROVIDERS}/{each}"])
         )
-        wins = [Trade(who, opens=n % 2 == 0, price=Decimal(100 + n % 2), minutes=n) for n in range(50)]
+        async with owners.pool.acquire() as conn:
+            await add_stats(conn, [RecordStats(who, age=4, is_eligible=True)], day=NOON.date())  # type: ignore[arg-type]
+        wins = [Trade(who, opens=n % 2 == 0, price=Decimal(100 + n % 2), minutes=n) for n in range(100)]
         await owners.publish(wins)
         users = await owners.users(30)
         await owners.catch_up()
@@ -334,12 +337,12 @@ async def test_a_level_is_kept_through_everything_that_dies(settings: Settings) 
         assert (await owners.record(who)).verification_level == "pro"
         await owners.crash(shard)
         await asyncio.gather(*(owners.ask(who, Unfollow(user, NOON)) for user in users))
-        losses = [Trade(who, opens=n % 2 == 0, price=Decimal(100 - n % 2), minutes=60 + n) for n in range(100)]
+        losses = [Trade(who, opens=n % 2 == 0, price=Decimal(100 - n % 2), minutes=120 + n) for n in range(200)]
         await owners.publish(losses)
         await owners.crash(shard)
         await owners.catch_up()
         after = await owners.record(who)
-        assert (after.verification_level, after.verified_at, after.win_count) == ("pro", verified_at, 25)
+        assert (after.verification_level, after.verified_at, after.win_count) == ("pro", verified_at, 50)
         assert after.most_followers == 30
         assert await owners.differences(who) == []
 

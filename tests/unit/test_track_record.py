@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -15,7 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.providers.record import closed, counted, earned_level, figures_of, followed, is_deeper, return_of
+from actors.providers.record import (
+    closed,
+    counted,
+    earned_level,
+    figures_of,
+    followed,
+    is_deeper,
+    return_of,
+    with_given_level,
+)
 from db.providers.records import Figures, RecordRow
 from schemas._vocabulary import OutcomeStatus
 from tests.support.users_factory import NOON
@@ -136,6 +145,9 @@ def test_falls_are_compared_exactly(peak: int, other: int, low: int, other_low: 
     assert is_deeper(peak, low, other, other_low) == (fall(peak, low) > fall(other, other_low))
 
 
+ELIGIBLE = NOON.date() - timedelta(days=2)
+
+
 def winner(*, wins: int, losses: int, opens: int, followers: int) -> RecordRow:
     record = replace(EMPTY, follower_count=followers)
     for n in range(wins + losses):
@@ -151,23 +163,41 @@ def winner(*, wins: int, losses: int, opens: int, followers: int) -> RecordRow:
         ({"wins": 0, "losses": 0, "opens": 9, "followers": 9999}, "none"),
         ({"wins": 0, "losses": 0, "opens": 10, "followers": 0}, "basic"),
         ({"wins": 0, "losses": 0, "opens": 200, "followers": 500}, "basic"),  # no win rate yet
-        ({"wins": 6, "losses": 4, "opens": 39, "followers": 30}, "basic"),
-        ({"wins": 6, "losses": 4, "opens": 40, "followers": 29}, "basic"),
-        ({"wins": 6, "losses": 4, "opens": 40, "followers": 30}, "pro"),
+        ({"wins": 30, "losses": 19, "opens": 99, "followers": 30}, "basic"),  # closed signals count
+        ({"wins": 30, "losses": 20, "opens": 0, "followers": 29}, "basic"),
+        ({"wins": 30, "losses": 20, "opens": 0, "followers": 30}, "pro"),
+        ({"wins": 29, "losses": 21, "opens": 0, "followers": 30}, "basic"),
         ({"wins": 599, "losses": 401, "opens": 0, "followers": 499}, "basic"),
-        ({"wins": 13, "losses": 7, "opens": 180, "followers": 499}, "pro"),
-        ({"wins": 13, "losses": 7, "opens": 179, "followers": 500}, "pro"),
-        ({"wins": 13, "losses": 7, "opens": 180, "followers": 500}, "elite"),
+        ({"wins": 130, "losses": 70, "opens": 0, "followers": 499}, "pro"),
+        ({"wins": 130, "losses": 69, "opens": 9, "followers": 500}, "pro"),
+        ({"wins": 130, "losses": 70, "opens": 0, "followers": 500}, "elite"),
     ],
 )
 def test_a_level_needs_all_of_its_conditions_at_once(numbers: dict[str, int], level: str) -> None:
     # The order in which signals come matters not here: losses come last, so that no level is earned on the way.
-    record = winner(**numbers)
-    assert earned_level(record) == level
+    record = replace(winner(**numbers), eligible_since=ELIGIBLE)
+    assert earned_level(record, NOON) == level
+
+
+@pytest.mark.parametrize(
+    ("since", "level"), [(None, "basic"), (NOON.date() - timedelta(days=1), "basic"), (ELIGIBLE, "pro")]
+)
+def test_from_pro_on_a_level_needs_a_record_that_was_eligible_two_days_ago(since: date | None, level: str) -> None:
+    record = replace(winner(wins=30, losses=20, opens=0, followers=30), eligible_since=since)
+    assert earned_level(record, NOON) == level
+
+
+def test_a_level_that_was_given_stays_when_a_record_is_computed_anew() -> None:
+    anew = winner(wins=0, losses=0, opens=10, followers=0)
+    given = replace(anew, verification_level="pro", verified_at=NOON - timedelta(days=9))
+    assert with_given_level(anew, given) == given
+    assert with_given_level(given, anew) == given
+    wrong = replace(anew, verification_level="basic", verified_at=NOON - timedelta(days=9))
+    assert with_given_level(anew, wrong) == anew  # what earns it has not changed
 
 
 def test_a_level_is_never_lost_and_verified_once() -> None:
-    record = EMPTY
+    record = replace(EMPTY, eligible_since=ELIGIBLE)
     for n in range(10):
         record = counted(record, n, NOON + timedelta(minutes=n))
     assert (record.verification_level, record.verified_at) == ("basic", NOON + timedelta(minutes=9))
