@@ -106,6 +106,7 @@ def _signal(trade: Trade, feed_seq: int, at: datetime) -> PublishedSignal:
         feed_data=orjson.dumps(item).decode(),
         created_at=created_at,
         received_at=created_at,
+        way_in="lens",
         instrument=instrument_of(trade.symbol, trade.asset_type, asset_data, created_at),
         is_ranked=not is_expired(trade.symbol, trade.asset_type, asset_data, created_at),
         **asdict(NO_TERMS),
