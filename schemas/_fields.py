@@ -352,7 +352,11 @@ class Items(fields.List[T]):
     ) -> list[T | None]:
         if self.bounds is not None and isinstance(value, list):
             self.bounds(value)
-        return super()._deserialize(value, attr, data, **options)
+        try:
+            return super()._deserialize(value, attr, data, **options)
+        except ValidationError as error:
+            # Without the items that are right: checks of the whole would count their places wrong.
+            raise ValidationError(error.messages) from None
 
 
 class Distinct(Items[str]):

@@ -14,7 +14,7 @@ from actors._runtime.context import ActorContext
 from actors.lens.model import OpenPosition, RawSignal
 from actors.lens.publication import provider_candidates
 from actors.providers.record import return_of
-from config import clock
+from config.ids import time_of
 from config.tasks import cancel, spawn
 from db.lens.positions import opening_prices
 from db.providers.outcomes import PositionKey
@@ -84,7 +84,7 @@ class Positions:
 
 
 def _position_keys(signal: RawSignal) -> list[PositionKey]:
-    instrument = instrument_of(signal.symbol, signal.asset_type, signal.asset_data, clock.now())
+    instrument = instrument_of(signal.symbol, signal.asset_type, signal.asset_data, time_of(signal.event_id))
     direction = signal.signal_direction.removeprefix("close_")
     return [(each, signal.asset_type, instrument, direction) for each in provider_candidates(signal.source)]
 

@@ -82,7 +82,7 @@ def build_features(
     with np.errstate(all="ignore"):  # an overflow is not finite, and so becomes None
         frames, hourly = _frames(candles, snapshot.candle_unit, now_ms, flags)
     price = mid or next((frame.close for frame in frames.values() if frame.close), signal.entry_price)
-    drift_bps = None if mid is None else drift_of(mid, signal.entry_price)
+    drift_bps = drift_of(mid, signal.entry_price) if mid is not None and signal.entry_price else None
     age_seconds = age_of(signal, now)
     flags.check_signal(signal, age_seconds, drift_bps, now)
     context = _NO_CONTEXT if profile == "trend_follow_v1" else _context(snapshot, flags)

@@ -191,7 +191,7 @@ def _risk_plan(
     if not 1e-6 <= distance < 0.5:  # no ATR, a negligible one, or one that would put the stop out of range
         distance = 0.01 * multiple
         return StopRule("fixed", stop_level=_stop_level(signal, base, side * distance)), distance
-    context = None if signal.liquidation_price is None else side * (base - signal.liquidation_price) / base
+    context = None if signal.liquidation_price is None or not base else side * (base - signal.liquidation_price) / base
     if context is not None and 0 < context <= distance:
         return StopRule("fixed", stop_level=_stop_level(signal, base, side * context / 2)), context / 2
     if kind in ("FOLLOW_ENTER", "HOLD") and support >= HOLD_SUPPORT:
@@ -201,7 +201,7 @@ def _risk_plan(
 
 def _losing_side(price: float, entry_price: float, side: int) -> float:
     """Return the losing one of the current price and the entry that is still available: a stop is beyond both."""
-    if abs(drift_of(price, entry_price)) > STALE_ENTRY_BPS:
+    if not entry_price or abs(drift_of(price, entry_price)) > STALE_ENTRY_BPS:
         return price
     return min(price, entry_price) if side > 0 else max(price, entry_price)
 

@@ -132,7 +132,10 @@ class RemoteModel(ABC):
             raise ModelFailure("MODEL_ERROR", f"{self.vendor}: the answer is empty{why}")
         try:
             loaded = load_decision(
-                answer.text, signal.event_type, direction=signal.signal_direction, entry_price=signal.entry_price
+                answer.text,
+                signal.event_type,
+                direction=signal.signal_direction,
+                entry_price=signal.entry_price or None,
             )
             return Judgement.from_dict(loaded)
         except ValidationFailed as error:
