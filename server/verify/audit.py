@@ -32,6 +32,7 @@ class Audited:
     note: str
     before: Checkpoint | None
     kinds: Counter[str] = field(default_factory=Counter)
+    feed_seq: int = 0  # of the newest signal or retraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,6 @@ class Auditor:
         self._findings: list[str] = []
         self._changes: list[str] = []
         self._replaced: list[Tile] = []
-        self._feed_seq = 0
 
     async def read(self) -> list[str]:
         """Return what is wrong."""
@@ -154,11 +154,11 @@ class Auditor:
             return
         self._audited.kinds[type(entry).__name__.removesuffix("Entry").lower()] += 1
         if isinstance(entry, SignalEntry | RetractionEntry):
-            if entry.feed_seq != self._feed_seq + 1:
+            if entry.feed_seq != self._audited.feed_seq + 1:
                 self._find(
-                    f"entry {index} has the feed_seq {entry.feed_seq} after {self._feed_seq}: something is left out"
+                    f"entry {index} has the feed_seq {entry.feed_seq} after {self._audited.feed_seq}: something is left out"
                 )
-            self._feed_seq = entry.feed_seq
+            self._audited.feed_seq = entry.feed_seq
 
     def _find(self, text: str) -> None:
         if len(self._findings) < MOST_FINDINGS:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from actors.tlog.notes import NoteRejected, parse_key
+from actors.tlog.notes import NoteRejected, VerifierKey, parse_key
 from server.verify import Contradicted, NotVerified
 from server.verify.audit import Audited, audit, read_entries
 from server.verify.kept import Kept, default_folder
@@ -21,6 +21,9 @@ from server.verify.source import LogSource
 VERIFIED: Final = 0
 WRONG: Final = 1
 UNKNOWN: Final = 2
+
+LAG_SECONDS: Final = 2.0
+PATIENCE: Final = 8
 
 # Where the server does not say what it reckons with: those of docs/records.md.
 USUAL_COSTS: Final = {kind: Decimal(bps) for kind, bps in {
@@ -65,7 +68,7 @@ async def verify(options: VerifyOptions, say: Callable[[str], None]) -> None:
     kept = Kept(options.folder or default_folder(), source.url)
     try:
         page = None if options.provider_id is None else await _page(source, options.provider_id)
-        audited = await audit(source, kept, given)
+        audited = await _audit_up_to(_as_of(page), source, kept, given)
         _say_log(audited, kept, say)
         if options.provider_id is not None:
             await _verify_provider(kept, audited, options.provider_id, page, say)
@@ -78,6 +81,25 @@ async def _page(source: LogSource, provider_id: UUID) -> Mapping[str, Any] | Non
     if await source.document(f"/api/providers/{provider_id}") is None:
         raise NotVerified(f"{source.url} knows no provider {provider_id}")
     return await source.document(f"/api/providers/{provider_id}/equity?period=all&points=500")
+
+
+def _as_of(page: Mapping[str, Any] | None) -> int:
+    found = 0 if page is None else page.get("as_of_seq")
+    if type(found) is not int:
+        raise NotVerified("the equity has no as_of_seq")
+    return found
+
+
+async def _audit_up_to(feed_seq: int, source: LogSource, kept: Kept, given: VerifierKey | None) -> Audited:
+    """Verify a log that has this feed item, which a page shows: a checkpoint is a second behind, or ten."""
+    for _ in range(PATIENCE):
+        audited = await audit(source, kept, given)
+        if audited.feed_seq >= feed_seq:
+            return audited
+        await asyncio.sleep(LAG_SECONDS)
+    raise Contradicted(
+        [f"the page shows what is not in the log: it ends at feed_seq {audited.feed_seq}, not {feed_seq}"]
+    )
 
 
 async def _verify_provider(

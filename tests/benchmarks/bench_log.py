@@ -1,4 +1,4 @@
-"""Measure what the owner of the log does for each signal: the leaf, its hash, the tree, and the transaction.
+"""Measure what the owner of the log does for each signal, and how long a stranger takes to verify the log.
 
 python -m tests.benchmarks.bench_log
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -15,9 +16,12 @@ from uuid import UUID
 
 from actors.ledger.log_writer import LogWriter
 from actors.records.entries import AnyEntry, LoggedQuote, SignalEntry
+from config.settings import Settings
 from db._migrate import migrate
 from db._postgres import create_pool, transaction
-from tests.support.services import postgres_server
+from server.verify.command import VerifyOptions, verify
+from tests.support.log_factory import log_world
+from tests.support.services import postgres_server, valkey_server
 
 PAGE, PAGES, ROUNDS = 1_000, 20, 5
 AT = datetime(2026, 11, 2, 12, 0, 0, 250_000, UTC)
@@ -67,12 +71,41 @@ async def stored(url: str) -> None:
     await pool.close()
 
 
+async def verified(settings: Settings, folder: Path) -> None:
+    """Print the time of a first visit and of a second one, over HTTP, with what the gateway takes in this process."""
+    async with log_world(settings) as world:
+        for page in pages():
+            await world.owner.append(page)
+        url = f"http://127.0.0.1:{world.client.port}"
+        for visit in ("first", "second"):
+            began = time.perf_counter()
+            await verify(VerifyOptions(url, folder=folder), lambda _: None)
+            each = 1e6 * (time.perf_counter() - began) / (PAGE * PAGES)
+            print(f"verifying {PAGE * PAGES} entries, {visit} visit, gateway included: {each:.0f} µs an entry")
+
+
 def main() -> None:
     """Run."""
     in_memory()
-    with tempfile.TemporaryDirectory() as folder, postgres_server(Path(folder)) as url:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.chmod(0o755)
+        url = stack.enter_context(postgres_server(folder / "postgres"))
+        redis_url = stack.enter_context(valkey_server(folder / "valkey"))
         asyncio.run(migrate(url))
         asyncio.run(stored(url))
+        asyncio.run(emptied(url))
+        settings = Settings.load(env_file=None).replace(database_url=url, redis_url=redis_url, data_dir=folder / "data")
+        asyncio.run(verified(settings, folder / "kept"))
+
+
+async def emptied(url: str) -> None:
+    """Empty the log."""
+    pool = await create_pool(url, 1, name="bench")
+    async with transaction(pool) as conn:
+        await conn.execute("TRUNCATE log_entries, log_tiles, log_checkpoints")
+        await conn.execute("UPDATE log_state SET size = 0, feed_seq = 0")
+    await pool.close()
 
 
 if __name__ == "__main__":
