@@ -25,6 +25,37 @@ _OPTION = re.compile(
 _EXPIRY = re.compile(r"(?P<m>[0-9]{1,2})/(?P<d>[0-9]{1,2})(/(?P<y>[0-9]{2}|[0-9]{4}))?")
 _ISO_EXPIRY = re.compile(r"(?P<y>[0-9]{4})-(?P<m>[0-9]{2})-(?P<d>[0-9]{2})")
 _SAME = re.compile(r"(/USD|-PERP)$", re.IGNORECASE)
+# A contract on a thousand and more units of a coin that costs next to nothing, as exchanges list it.
+_MULTIPLE = re.compile(
+    r"(?P<exchange>(?:[A-Z0-9]+:)?)1(?P<zeros>0{3,7})(?P<coin>[A-Z][A-Z0-9]*(?:[/-][A-Z0-9./:-]*)?)", re.IGNORECASE
+)
+_CRYPTO_PAIR = re.compile(
+    r"(?:[A-Z0-9]+:)?(?P<base>[A-Z0-9]+)(?:[/_-](?!PERP)(?P<quote>[A-Z0-9]+)(?::[A-Z0-9]+)?)?(?:[/_-]PERP)?"
+)
+_DOLLARS = ("USDT", "USDC", "USD")
+_COINS = frozenset(
+    (
+        *("BTC", "ETH", "BNB", "SOL", "XRP", "ADA", "DOGE", "TRX", "AVAX", "DOT", "LINK", "LTC", "BCH", "ATOM", "XLM"),
+        *(
+            "ETC",
+            "FIL",
+            "NEAR",
+            "APT",
+            "ARB",
+            "SUI",
+            "SHIB",
+            "PEPE",
+            "TON",
+            "HBAR",
+            "ICP",
+            "VET",
+            "ALGO",
+            "AAVE",
+            "XMR",
+        ),
+    )
+)
+_QUOTES = ("BTC", "ETH", "BNB", "EUR", "GBP", "JPY", "TRY", "BRL", "AUD", "KRW")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +134,54 @@ def instrument_of(symbol: str, asset_type: str, asset_data: Mapping[str, object]
     return f"{terms.underlying} {strike}{'C' if terms.is_call else 'P'} {day or symbol.rpartition(' ')[2]}"
 
 
+@dataclass(frozen=True, slots=True)
+class CryptoPair:
+    """A coin and what it is quoted in; `USDT`, `USDC` and `USD`, or nothing, are the dollar: `quote` is None."""
+
+    base: str
+    quote: str | None
+
+
+@lru_cache(_KNOWN_SPELLINGS)
+def crypto_pair(symbol: str) -> CryptoPair | None:
+    """Return the pair of `BTC`, `BTC/USD`, `BTC-PERP`, `BTCUSDT`, `BINANCE:BTCUSDT`, `BTC/USDT:USDT`, `ETH/BTC`."""
+    match = _CRYPTO_PAIR.fullmatch(symbol.upper())
+    if match is None:
+        return None
+    base, quote = match["base"], match["quote"]
+    if quote is None:
+        dollars = next((each for each in _DOLLARS if base.endswith(each) and base != each), "")
+        return CryptoPair(base.removesuffix(dollars), None)
+    return CryptoPair(base, None if quote in _DOLLARS else quote)
+
+
+def is_run_together(symbol: str) -> bool:
+    """Return whether a symbol is a pair of two currencies that nothing separates, as in `ETHBTC`."""
+    pair = crypto_pair(symbol)
+    return pair is not None and any(
+        pair.base.endswith(quote) and pair.base.removesuffix(quote) in _COINS for quote in _QUOTES
+    )
+
+
+@lru_cache(_KNOWN_SPELLINGS)
+def without_multiple(symbol: str) -> tuple[str, int]:
+    """Return the symbol of one unit, and the power of ten of the units in a symbol like `1000PEPE` (3)."""
+    match = _MULTIPLE.fullmatch(symbol)
+    return (symbol, 0) if match is None else (match["exchange"] + match["coin"], len(match["zeros"]))
+
+
 @lru_cache(_KNOWN_SPELLINGS)
 def spelled_alike(symbol: str, asset_type: str) -> str:
     """Return an instrument's one spelling: `BTC`, `BTC/USD` and `BTC-PERP` are `BTC`. Others stay as they are."""
+    if asset_type == "crypto":
+        symbol, _ = without_multiple(symbol)
     return _SAME.sub("", symbol) or symbol if asset_type in _SPOT else symbol
 
 
 @lru_cache(_KNOWN_SPELLINGS)
 def instrument_key(symbol: str) -> str:
     """Return the key that a filter compares without an asset type: in upper case, the same for each spelling."""
+    symbol, _ = without_multiple(symbol)
     return _SAME.sub("", symbol).upper() or symbol.upper()
 
 

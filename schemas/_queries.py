@@ -8,7 +8,8 @@ from typing import TypeVar, Unpack
 import marshmallow
 from marshmallow import ValidationError, fields, validate
 
-from schemas._fields import FieldOptions, Flag, Number, Schema, Text, Whole, about
+from schemas._fields import ConvertedText, FieldOptions, Flag, Number, Schema, Text, Whole, about
+from schemas._instruments import without_multiple
 from schemas._loading import Reading
 
 _DIGITS = 15  # of an integer
@@ -78,6 +79,14 @@ class CommaList(Reading[list[T]]):
             except ValidationError as error:
                 raise ValidationError(f"{item[:40]!r} {error.messages[0]}") from None
         return found
+
+
+class SymbolFilter(ConvertedText):
+    """A symbol to filter by, in the spelling that signals are stored under."""
+
+    def convert(self, text: str) -> str:
+        symbol, _ = without_multiple(text)
+        return symbol
 
 
 class LastGiven(Text):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from schemas._instruments import parse_option
+from schemas._instruments import is_run_together, parse_option
 from schemas._vocabulary import AssetCategory, AssetType
 
 CATEGORY_OF: Mapping[AssetType, AssetCategory] = MappingProxyType(
@@ -78,6 +78,8 @@ def normalise_symbol(symbol: str, asset_type: AssetType) -> str:
         return symbol.upper()
     if not _TICKER.fullmatch(symbol):
         raise ValueError("must be 1-64 letters, digits, '.', '_', ':' or '-', optionally followed by '/QUOTE'")
+    if asset_type == "crypto" and is_run_together(symbol):
+        raise ValueError("must separate the two currencies of a pair, as in ETH/BTC")
     return symbol.upper()
 
 

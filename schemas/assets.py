@@ -12,7 +12,7 @@ from marshmallow import ValidationError, fields
 
 from config.documents import Loaded
 from schemas._fields import AsItIs, Choice, Day, Flag, Nested, Number, Schema, Text, about
-from schemas._instruments import OptionTerms, parse_option
+from schemas._instruments import OptionTerms, parse_option, without_multiple
 from schemas._symbols import normalise_symbol
 from schemas._vocabulary import MAY_END_WORTHLESS, OptionType, PredictionPlatform
 
@@ -86,6 +86,7 @@ class Assets(Schema):
 Problems = dict[str, object]  # messages by field, nested as marshmallow nests them
 _ONE_PROBABILITY = 1e-9  # two roundings of one number differ by less
 _ONE_STRIKE = 1e-9
+_PRICES = ("price", "entry_price", "liquidation_price", "stop_loss")
 
 _SPOT = SpotData()
 ASSET_DATA: Mapping[str, Schema] = {
@@ -172,8 +173,24 @@ def _probability_problems(price: Decimal | None, described: Loaded | None, close
 
 
 def store_asset(data: Loaded) -> Loaded:
-    """Return `symbol` and `asset_data` of a valid signal in their stored form."""
+    """Return a valid signal with `symbol`, `asset_data`, prices and size in their stored form."""
     data["symbol"] = normalise_symbol(data["symbol"], data["asset_type"])
     if data["asset_data"] is not None:
         data["asset_data"] = check_asset_data(data["asset_type"], data["asset_data"])
-    return data
+    return _of_one_unit(data)
+
+
+def _of_one_unit(data: Loaded) -> Loaded:
+    """Return a signal on `1000PEPE` as one on PEPE: prices of one unit, a thousand times the size; exactly."""
+    symbol, power = without_multiple(data["symbol"])
+    if data["asset_type"] != "crypto" or not power:
+        return data
+    scaled: Loaded = {name: Decimal(data[name]).scaleb(-power) for name in _PRICES if data.get(name) is not None}
+    if data.get("take_profit"):
+        scaled["take_profit"] = [Decimal(each).scaleb(-power) for each in data["take_profit"]]
+    if data.get("size") is not None:
+        scaled["size"] = Decimal(data["size"]).scaleb(power)
+    if data["asset_data"] and data["asset_data"].get("price") is not None:
+        price = float(Decimal(repr(data["asset_data"]["price"])).scaleb(-power))
+        scaled["asset_data"] = {**data["asset_data"], "price": price}
+    return {**data, **scaled, "symbol": symbol}

@@ -26,7 +26,7 @@ from schemas._fields import (
 )
 from schemas._json import NotJson, TooDeep, decode, printable
 from schemas._problems import field_errors
-from schemas._queries import Paging, QueryNumber
+from schemas._queries import Paging, QueryNumber, SymbolFilter
 from schemas._vocabulary import ORDER_TYPES, STOP_METHODS, DecisionKind, ModelStatus, OrderType, StopMethod
 from schemas.errors import FieldError, ValidationFailed
 from schemas.lens import event_type
@@ -58,7 +58,7 @@ class DecisionsQuery(Paging):
     """The filters of `GET /api/v1/decisions`."""
 
     model = Choice(MODELS, load_default=None)
-    symbol = Text(min=1, max=100, load_default=None, **about("Ignores case."))
+    symbol = SymbolFilter(min=1, max=100, load_default=None, **about("Ignores case."))
     event_type = event_type(load_default=None)
     decision = Choice(DecisionKind, load_default=None)
     min_confidence = QueryNumber(min=0, max=1, load_default=None)

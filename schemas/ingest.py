@@ -18,9 +18,9 @@ from schemas._fields import AnyCase, Choice, FieldOptions, Nested, Number, Price
 from schemas._loading import Reading
 from schemas._orders import OrderFields, order_problems
 from schemas._problems import field_errors
-from schemas._symbols import CATEGORY_OF, normalise_symbol
+from schemas._symbols import CATEGORY_OF
 from schemas._vocabulary import OPENED_BY, AssetCategory, AssetType, EventType, PublicAction
-from schemas.assets import AssetData, asset_problems, check_asset_data
+from schemas.assets import AssetData, asset_problems, store_asset
 from schemas.errors import ValidationFailed
 
 SCORED_SIGNALS: Final = "scored-signals"
@@ -131,10 +131,10 @@ class ScoredSignal(OrderFields):
             raise ValidationError(problems)
         if data["price"] is None:
             data["price"] = data["entry_price"]
-        data["symbol"] = normalise_symbol(data["symbol"], asset_type)
         if data["created_at"] is not None and data["created_at"] > now() + _MOST_AHEAD:
             raise ValidationError("must not be in the future", "created_at")
-        data["asset_data"] = check_asset_data(asset_type, data["asset_data"] or {})
+        data["asset_data"] = data["asset_data"] or {}
+        data = store_asset(data)
         data["id"] = signal_id(data["id"])
         data["reasoning"] = data["reasoning"] or ""
         data["source"], data["provider_name"] = _provider(data.pop("provider"), data.pop("provider_id"))

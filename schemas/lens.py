@@ -27,7 +27,7 @@ from schemas._fields import (
     about,
 )
 from schemas._orders import OrderFields, position_problems
-from schemas._queries import Paging
+from schemas._queries import Paging, SymbolFilter
 from schemas._signals import QuoteSchema
 from schemas._vocabulary import (
     DIRECTIONS_OF,
@@ -133,7 +133,7 @@ class SignalAccepted(Schema):
 class EventsQuery(Paging):
     """The filters of `GET /api/v1/events`."""
 
-    symbol = Text(min=1, max=100, load_default=None)
+    symbol = SymbolFilter(min=1, max=100, load_default=None)
     event_type = event_type(load_default=None)
     source = Text(min=1, max=100, load_default=None)
     since = Timestamp(load_default=None, **about("Received at or after this time."))

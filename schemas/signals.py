@@ -26,7 +26,7 @@ from schemas._fields import (
 )
 from schemas._orders import OrderFields, position_problems
 from schemas._people import Prose
-from schemas._queries import CommaList, Paging, QueryWhole
+from schemas._queries import CommaList, Paging, QueryWhole, SymbolFilter
 from schemas._signals import ProviderCardSchema, QuoteSchema, ReactionCounts, Terms
 from schemas._symbols import CATEGORY_OF
 from schemas._vocabulary import (
@@ -49,7 +49,7 @@ COMMENTARY_CHARACTERS = 500
 class SignalsQuery(Paging):
     """The filters of `GET /api/signals` but the provider: loaded as those of `db.signals.reads`."""
 
-    symbol = Text(
+    symbol = SymbolFilter(
         min=1, max=100, load_default=None, **about("Exactly this one, ignoring case; `BTC` also finds `BTC/USD`.")
     )
     action = AnyCase(PublicAction, load_default=None)

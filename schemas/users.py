@@ -27,6 +27,7 @@ from schemas._fields import (
     Timestamp,
     Whole,
 )
+from schemas._instruments import without_multiple
 from schemas._people import Line, Prose
 from schemas._symbols import normalise_symbol
 from schemas._vocabulary import UPPER_ACTIONS, RiskLevel, Theme
@@ -199,7 +200,8 @@ def stored_symbol(text: str) -> str:
     """Return a symbol's form in a watchlist, which does not know its asset class. Raises ValueError."""
     for asset_type in ("crypto", "option"):
         try:
-            return normalise_symbol(text.strip(), asset_type)
+            symbol, _ = without_multiple(normalise_symbol(text.strip(), asset_type))
+            return symbol
         except ValueError:
             continue
     return normalise_symbol(text, "prediction")

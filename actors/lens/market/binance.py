@@ -8,7 +8,6 @@ https://developers.binance.com/docs/binance-spot-api-docs/rest-api/market-data-e
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from decimal import Decimal
 from http import HTTPStatus
@@ -17,17 +16,20 @@ from typing import Final
 import msgspec
 
 from actors.lens.market._http import JsonApi
+from actors.lens.market._units import bar_of_one, quote_of_one
 from actors.lens.market.quotes import Bar, Listing, PricedInstrument, Resolution
 from actors.lens.quote import VenueQuote
 from config import clock
+from schemas._instruments import crypto_pair
 from schemas._vocabulary import AssetType
 
 _MAX_CONNECTIONS: Final = 64
 _UNKNOWN: Final = frozenset({HTTPStatus.BAD_REQUEST})
 _INTERVALS: Final = {1: "1m", 15: "15m", 60: "1h", 240: "4h"}
-# An exchange before (`BINANCE:BTCUSDT`), a settlement currency behind (`BTC/USDT:USDT`), or a perpetual's ending.
-_SYMBOL: Final = re.compile(r"(?:[A-Z]+:)?(?P<base>[A-Z0-9]+)(?:/(?P<quote>[A-Z0-9]+)(?::[A-Z0-9]+)?)?(?:-PERP)?")
-_DOLLARS: Final = ("USDT", "USDC")
+# What it lists by the thousand; others, as PEPE, by one.
+_BY_THOUSAND: Final = frozenset({"CAT", "CHEEMS", "SATS"})
+_THOUSAND: Final = "1000"
+_POWER: Final = 3
 
 
 class _Ticker(msgspec.Struct):
@@ -54,13 +56,11 @@ class Binance:
 
     def listing(self, instrument: PricedInstrument) -> Listing | None:
         """Return the pair of `BTC`, `BTC/USD`, `BTC-PERP`, `BTCUSDT`, `BINANCE:BTCUSDT`, `ETH/BTC`: `BTCUSDT`, …"""
-        match = _SYMBOL.fullmatch(instrument.symbol)
-        if match is None:
+        pair = crypto_pair(instrument.symbol)
+        if pair is None:
             return None
-        base, quote = match["base"], match["quote"]
-        if quote is None and base.endswith(_DOLLARS) and base not in _DOLLARS:
-            return Listing(base, "crypto")
-        return Listing(base + ("USDT" if quote in (None, "USD") else quote), "crypto")
+        base = f"{_THOUSAND}{pair.base}" if pair.base in _BY_THOUSAND else pair.base
+        return Listing(base + (pair.quote or "USDT"), "crypto")
 
     async def probe(self) -> None:
         """Test the connectivity."""
@@ -73,7 +73,8 @@ class Binance:
             return None
         if ticker.symbol != listing.name:
             raise ValueError("the quote of another symbol")
-        return VenueQuote.checked("crypto", ticker.bid, ticker.ask, clock.now(), self.source)
+        quote = VenueQuote.checked("crypto", ticker.bid, ticker.ask, clock.now(), self.source)
+        return quote_of_one(quote, _POWER) if quote is not None and listing.name.startswith(_THOUSAND) else quote
 
     async def bars(self, listing: Listing, minutes: int, since_ms: int | None, count: int) -> Sequence[Bar]:
         """Return candles, the last of which may be forming."""
@@ -81,7 +82,8 @@ class Binance:
         if since_ms is not None:
             params["startTime"] = str(since_ms)
         rows = await self._api.get("/api/v3/klines", list[_Kline], params, unknown=_UNKNOWN)
-        return [Bar(*row[:6]) for row in rows or ()]
+        bars = [Bar(*row[:6]) for row in rows or ()]
+        return [bar_of_one(each, _POWER) for each in bars] if listing.name.startswith(_THOUSAND) else bars
 
     async def resolution(self, _: Listing) -> Resolution | None:
         """Return None: there are no predictions."""

@@ -28,6 +28,7 @@ from actors.lens.market._guard import Ask, CallGuard, CallLimits
 from actors.lens.market._http import CallFailed, JsonApi
 from actors.lens.market._hyperliquid_answers import Contexts, Mids, candles_of, minutes_of, order_book_of, touch_of
 from actors.lens.market._hyperliquid_coins import Coins
+from actors.lens.market._units import bar_of_one, quote_of_one, snapshot_of_one
 from actors.lens.market.quotes import (
     MINUTE_MS,
     MINUTES_PAGE,
@@ -139,7 +140,7 @@ class HyperliquidMarketData:
             return None
         for query, _ in cells:
             self._meters[query].cached.inc()
-        return self._read(coin, cells)
+        return _of_one(self._read(coin, cells), coin, request.symbol)
 
     async def snapshot(self, request: MarketRequest) -> MarketSnapshot:
         """Return the answers to the request's queries, within a call's time-out and the patience at most."""
@@ -151,7 +152,7 @@ class HyperliquidMarketData:
             return MarketSnapshot(failures=() if failure is None else (_failed("mid", failure),))
         cells = [(query, self._cell(query, coin)) for query in request.queries]
         await self._wait([cell for _, cell in cells])
-        return self._read(coin, cells)
+        return _of_one(self._read(coin, cells), coin, request.symbol)
 
     async def quote(self, instrument: PricedInstrument) -> VenueQuote | None:
         """Return the best bid and ask of the book, with the venue's time."""
@@ -164,9 +165,11 @@ class HyperliquidMarketData:
         if failure is not None:
             raise CallFailed(failure.reason, failure.message, failure.retry_after_seconds)
         try:
-            return touch_of(value, _SOURCE) if isinstance(value, OrderBook) else None
+            quote = touch_of(value, _SOURCE) if isinstance(value, OrderBook) else None
         except ValueError as error:
             raise _nonsense(error) from error
+        power = Coins.power_of(coin, instrument.symbol)
+        return quote_of_one(quote, power) if quote is not None and power else quote
 
     async def minutes(self, instrument: PricedInstrument, since: datetime) -> Sequence[Bar]:
         """Return a page of the complete minute candles that opened at or after `since`, oldest first."""
@@ -176,7 +179,8 @@ class HyperliquidMarketData:
         cell = Cell()  # hardly anything else asks for the same minutes
         ask = partial(self._ask_minutes, cell, coin, first_minute_ms(since))
         self._guard.begin(cell, "minutes", coin, 20 + MINUTES_PAGE // 60, ask)
-        return cast("Sequence[Bar]", await answer_of(cell))
+        bars, power = cast("Sequence[Bar]", await answer_of(cell)), Coins.power_of(coin, instrument.symbol)
+        return [bar_of_one(each, power) for each in bars] if power else bars
 
     async def resolution(self, _: PricedInstrument) -> Resolution | None:
         """Return None: there are no predictions."""
@@ -335,6 +339,11 @@ def _until_next_candle(candles: Candles, now_ms: int, refresh: float, fresh: flo
         return min(refresh, seconds_left), min(fresh, seconds_left)
     late = max(1.0, -seconds_left)
     return min(refresh, late), min(fresh, _FRESH * late)
+
+
+def _of_one(snapshot: MarketSnapshot, coin: str, symbol: str) -> MarketSnapshot:
+    power = Coins.power_of(coin, symbol)
+    return snapshot_of_one(snapshot, power) if power else snapshot
 
 
 def _nonsense(error: Exception) -> CallFailed:

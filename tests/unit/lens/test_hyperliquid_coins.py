@@ -34,7 +34,11 @@ def known() -> Coins:
         ("USDE/USDC", "USDE"),
         ("PURR/USDC", "PURR/USDC"),
         ("PURR", None),
-        ("PEPE", None),
+        ("PEPE", "kPEPE"),
+        ("PEPE-PERP", "kPEPE"),
+        ("BINANCE:BTCUSDT", "BTC"),
+        ("BTC/USDT:USDT", "BTC"),
+        ("BINANCE:ETH/BTC", None),
         ("ETH/BTC", None),
         ("BTC/EUR", None),
         ("ETH/BTC/USD", None),
@@ -46,6 +50,13 @@ def known() -> Coins:
 )
 def test_a_symbol_means_a_coin_that_is_quoted_in_dollars(symbol: str, coin: str | None) -> None:
     assert known().find(symbol) == coin
+
+
+@pytest.mark.parametrize(("symbol", "power"), [("PEPE", 3), ("PEPE/USD", 3), ("KPEPE", 0), ("BTC", 0)])
+def test_a_coin_that_is_sold_by_the_thousand_is_told(symbol: str, power: int) -> None:
+    coin = known().find(symbol)
+    assert coin is not None
+    assert Coins.power_of(coin, symbol) == power
 
 
 def test_a_symbol_is_a_guess_until_the_venue_has_named_its_coins() -> None:

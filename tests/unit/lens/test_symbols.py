@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas._instruments import instrument_of, is_expired
+from schemas._instruments import CryptoPair, crypto_pair, instrument_of, is_expired, without_multiple
 from schemas._symbols import CATEGORY_OF, asset_category, describe_assets, normalise_symbol
+from schemas.assets import store_asset
 from tests.unit.lens.factories import NOW
 
 
@@ -151,3 +153,72 @@ def test_the_asset_lists_are_the_documents():
 def test_every_asset_type_has_its_category():
     assert asset_category("option") == asset_category("etf") == asset_category("stock") == "equities"
     assert {asset_category(each) for each in CATEGORY_OF} == {"crypto", "equities", "forex", "prediction"}
+
+
+@pytest.mark.parametrize("symbol", ["ETHBTC", "btceth", "BINANCE:ETHBTC", "SOLEUR", "ETHBTC-PERP", "BTCTRY"])
+def test_a_pair_of_which_nothing_separates_the_currencies_is_refused(symbol):
+    with pytest.raises(ValueError, match="must separate the two currencies"):
+        normalise_symbol(symbol, "crypto")
+    assert normalise_symbol(symbol.replace("-PERP", ""), "stock")
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    ["WBTC", "STETH", "CBETH", "BTCUSDT", "BTC", "ETH/BTC", "UNIBTC", "LBTC", "BNB", "TETHER", "EUR"],
+)
+def test_a_coin_that_ends_like_another_is_a_coin(symbol):
+    assert normalise_symbol(symbol, "crypto") == symbol
+
+
+@pytest.mark.parametrize(
+    ("symbol", "of_one", "power"),
+    [
+        ("1000PEPE", "PEPE", 3),
+        ("1000SHIB/USD", "SHIB/USD", 3),
+        ("1000BONK-PERP", "BONK-PERP", 3),
+        ("1000000MOG", "MOG", 6),
+        ("BINANCE:1000PEPEUSDT", "BINANCE:PEPEUSDT", 3),
+        ("1INCH", "1INCH", 0),
+        ("10SET", "10SET", 0),
+        ("1000", "1000", 0),
+        ("1000/USD", "1000/USD", 0),
+        ("100X", "100X", 0),
+    ],
+)
+def test_a_symbol_of_many_units_is_the_coin_s(symbol, of_one, power):
+    assert without_multiple(symbol) == (of_one, power)
+    assert instrument_of(symbol, "crypto", None, NOW) == instrument_of(of_one, "crypto", None, NOW)
+    assert instrument_of(symbol, "stock", None, NOW) == instrument_of(symbol, "stock", None, NOW)
+
+
+def test_a_signal_of_many_units_is_stored_with_the_prices_of_one():
+    signal = {
+        "symbol": "1000pepe-perp",
+        "asset_type": "crypto",
+        "entry_price": Decimal("0.01123456789"),
+        "liquidation_price": Decimal("0.009"),
+        "stop_loss": None,
+        "take_profit": [Decimal("0.012"), Decimal("0.013")],
+        "size": Decimal("2.5"),
+        "asset_data": {"price": 0.0112, "price_change_24h": 0.1},
+    }
+    assert store_asset(signal) == {
+        "symbol": "PEPE-PERP",
+        "asset_type": "crypto",
+        "entry_price": Decimal("0.00001123456789"),
+        "liquidation_price": Decimal("0.000009"),
+        "stop_loss": None,
+        "take_profit": [Decimal("0.000012"), Decimal("0.000013")],
+        "size": Decimal(2500),
+        "asset_data": {"price": 0.0000112, "price_change_24h": 0.1},
+    }
+    stock = {"symbol": "1000PEPE", "asset_type": "stock", "entry_price": Decimal(1), "asset_data": None}
+    assert store_asset(dict(stock)) == stock
+
+
+def test_euros_and_other_coins_are_instruments_of_their_own():
+    names = {instrument_of(each, "crypto", None, NOW) for each in ("BTC", "BTC/EUR", "BTC/ETH", "ETH/BTC", "ETH")}
+    assert len(names) == 5
+    for symbol in ("BTC/USDT:USDT", "BINANCE:BTCUSDT", "BTC-PERP", "BTC/USD", "BTC"):
+        assert crypto_pair(symbol) == CryptoPair("BTC", None)
+    assert crypto_pair("BTC/EUR") == CryptoPair("BTC", "EUR")
