@@ -127,7 +127,7 @@ def _migrate() -> int:
 
 
 def _check_records(*, mend: bool = False) -> int:
-    from config.settings import ConfigurationError
+    from config.settings import ConfigurationError, Settings
     from schemas.errors import AppError
     from server._records import examine_records
 
@@ -135,7 +135,7 @@ def _check_records(*, mend: bool = False) -> int:
         url = _database_url()
         if url is None:
             return _refuse("nothing to check", [_NO_DATABASE])
-        return 1 if asyncio.run(examine_records(url, print, mend=mend)) else 0
+        return 1 if asyncio.run(examine_records(url, print, Settings.load().costs_bps, mend=mend)) else 0
     except ConfigurationError as error:
         return _refuse("the configuration cannot be used", error.problems)
     except AppError as error:

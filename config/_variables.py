@@ -14,6 +14,7 @@ from typing import Any
 from marshmallow import ValidationError
 from marshmallow.validate import Length, OneOf, Range, Regexp, Validator
 
+from config._costs import costs_bps
 from config._market import market_sources
 from config._urls import HostPorts, Url, postgres_url
 
@@ -117,6 +118,15 @@ def _market(text: str) -> str | None:
     return text or None
 
 
+def _costs(text: str) -> str:
+    """Validate RECORD_COSTS_BPS and return its text, which is parsed where it is used, by the same rules."""
+    try:
+        costs_bps(text)
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
+    return text
+
+
 def _limits(text: str) -> tuple[tuple[str, int], ...]:
     pairs = []
     for item in _names(text):
@@ -141,6 +151,7 @@ _KINDS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "tuple[Network, ...]": (networks, "a list of networks"),
     "tuple[tuple[str, int], ...]": (_limits, "a list of limits"),
     "postgres": (lambda text: postgres_url(text) if text else None, "a text"),
+    "costs": (_costs, "costs by asset type"),
     "market": (_market, "a source of market data"),
 }
 _INVALID = object()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from environs import Env, EnvValidationError
 from marshmallow.validate import Length, OneOf, Range, Regexp, Validator
 
 from config._consistency import PEPPER_LABEL, PROCESS_SECRET, contradictions
+from config._costs import DEFAULT_COSTS_BPS, costs_bps
 from config._env_file import environment, put_into_environment, read_env_file, unknown_names
 from config._market import market_sources
 from config._urls import WEB_URL, HostPorts, RedisUrl, Url
@@ -221,6 +223,14 @@ class Settings:
     max_streams: int = _setting(20_000, check=_COUNT, help="open streams per gateway process")
     ws_max_connections: int = _setting(100, check=_COUNT, help="open Lens sockets per gateway process")
 
+    # Records
+    record_costs_bps: str = _setting(
+        DEFAULT_COSTS_BPS,
+        parse="costs",
+        help="what one side of a trade costs in a record, in basis points by asset type; "
+        "another value holds for what is recorded from then on, and recomputing the past gives other digits",
+    )
+
     # Lens
     market_data: str | None = _setting(
         None,
@@ -347,6 +357,11 @@ class Settings:
     def market_sources(self) -> Mapping[str, str]:
         """Return each asset type's source of market data, if any: the setting's, or its default by environment."""
         return market_sources(self.market_data or ("hyperliquid" if self.is_production else "simulated"))
+
+    @property
+    def costs_bps(self) -> Mapping[str, Decimal]:
+        """Return what one side of a trade costs, in basis points by asset type."""
+        return costs_bps(self.record_costs_bps)
 
     @property
     def active_models(self) -> tuple[str, ...]:

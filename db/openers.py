@@ -26,7 +26,7 @@ class Logged:
 
 
 # Record and outcomes of a provider are written in one transaction, and this is one statement: so what the records have
-# applied and what they have not adds up to the feed. The rule is that of `db.providers.outcomes.oldest_open`.
+# applied and what they have not adds up to the feed. The oldest is closed first.
 LOGGED_OF = f"""
 WITH wanted AS (
     SELECT w.*, coalesce(t.applied_seq, 0) AS applied_seq
@@ -49,7 +49,7 @@ WITH wanted AS (
     FROM wanted w CROSS JOIN LATERAL (
         SELECT o.signal_id, o.opened_seq FROM signal_outcomes o
         WHERE o.provider_id = w.provider_id AND o.asset_type = w.asset_type AND o.symbol = w.symbol
-          AND o.direction = w.direction AND o.status = 'PENDING'
+          AND o.direction = w.direction AND o.status = 'PENDING' AND o.open_part > 0
         ORDER BY o.opened_seq
         LIMIT w.closes + (
             SELECT count(*) FROM unread u WHERE NOT u.opens AND (u.provider_id, u.asset_type, u.symbol, u.direction)

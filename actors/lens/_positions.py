@@ -13,13 +13,14 @@ import asyncpg
 from actors._runtime.context import ActorContext
 from actors.lens.model import OpenPosition, RawSignal
 from actors.lens.publication import provider_candidates
-from actors.providers.record import return_of
+from actors.records.returns import return_of
 from config.ids import time_of
 from config.tasks import cancel, spawn
 from db.lens.positions import opening_prices
 from db.providers.outcomes import PositionKey
 from db.providers.records import RETURN_UNITS
 from schemas._instruments import instrument_of
+from schemas._vocabulary import Side
 from schemas.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,6 @@ def _position_keys(signal: RawSignal) -> list[PositionKey]:
 
 
 def _position(signal: RawSignal, opening_price: Decimal) -> OpenPosition:
-    direction = signal.signal_direction.removeprefix("close_")
-    returned, _ = return_of(direction, opening_price, Decimal(repr(signal.entry_price)))
+    side: Side = "short" if signal.signal_direction.endswith("short") else "long"
+    returned = return_of(signal.asset_type, side, opening_price, Decimal(repr(signal.entry_price)))
     return OpenPosition(float(opening_price), returned / RETURN_UNITS)

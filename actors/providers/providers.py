@@ -14,8 +14,8 @@ from actors._runtime.commands import Apply, write_batch
 from actors._runtime.context import ActorContext, Behaviour
 from actors._runtime.messages import Envelope, Message
 from actors.providers.events import RecordChange, notify
-from actors.providers.feed_consumer import FeedConsumer
 from actors.providers.following import Ledger
+from actors.providers.log_consumer import LogConsumer
 from actors.providers.messages import Become, EditProvider, Follow, SetNotify, Unfollow
 from actors.providers.naming import check_name
 from actors.providers.profile import NAME_TAKEN, become, edit
@@ -43,12 +43,12 @@ class Providers(Behaviour):
         await super().start(context)
         # One at a time: pages of the feed and batches of commands change the same rows, and each takes milliseconds.
         self._turn = asyncio.Lock()
-        self.feed_consumer = FeedConsumer(context, self._turn, self._notify)
-        self.feed_consumer.start()
+        self.log_consumer = LogConsumer(context, self._turn, self._notify)
+        self.log_consumer.start()
 
     def stats(self) -> Mapping[str, float]:
         """See Behaviour."""
-        return self.feed_consumer.stats
+        return self.log_consumer.stats
 
     async def process(self, batch: Sequence[Envelope]) -> Sequence[object]:
         """See Behaviour."""
@@ -62,7 +62,7 @@ class Providers(Behaviour):
             try:
                 replies = await write_batch(self.context.fence, batch, attempt)
             finally:
-                self.feed_consumer.forget(each for done in attempts for each in done.changes)
+                self.log_consumer.forget(each for done in attempts for each in done.changes)
             self._notify(attempts[-1].changes.values(), attempts[-1].first)
         return replies
 

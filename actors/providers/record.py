@@ -6,12 +6,12 @@ rounded twice, and a record that is kept signal by signal equals one that is com
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from math import isqrt
 
+from actors.records.returns import rounded
 from db.providers.records import RETURN_UNITS, Figures, RecordRow
 from schemas._vocabulary import OutcomeStatus, VerificationLevel
 
@@ -28,40 +28,34 @@ ELIGIBLE_FOR = timedelta(days=2)
 """From `pro` on a record must have been eligible (actors/records/gates.py), for so long that the end of that day is
 known wherever a level is computed."""
 
+_OF_CLOSED = (
+    *("win_count", "loss_count", "breakeven_count", "return_sum", "return_square_sum", "return_peak"),
+    *("drawdown_peak", "drawdown_low", "current_streak", "longest_streak"),
+)
+"""What a record has of closed positions."""
+
 _RANKS: dict[VerificationLevel, int] = {"none": 0, "basic": 1, "pro": 2, "elite": 3}
 
 
-def return_of(direction: str, entry_price: Decimal, exit_price: Decimal) -> tuple[int, OutcomeStatus]:
-    """Return a position's return in units of 1e-12, half a unit rounded to even, and its signal's status.
-
-    ±(exit - entry)/entry; the sign of what is rounded to 0 still counts.
-    """
-    # In whole numbers, not as Fractions, which would be reduced at every step: a third of the time.
-    entry, entry_parts = entry_price.as_integer_ratio()
-    end, end_parts = exit_price.as_integer_ratio()
-    whole = entry * end_parts
-    change = end * entry_parts - whole if direction == "long" else whole - end * entry_parts
-    status: OutcomeStatus = "PROFIT" if change > 0 else "LOSS" if change < 0 else "BREAKEVEN"
-    return _rounded(change * RETURN_UNITS, whole), status
-
-
 def counted(record: RecordRow, feed_seq: int, at: datetime) -> RecordRow:
-    """Return the record after a signal that closed nothing: an opening, or a close with nothing open."""
+    """Return the record after a signal, whatever else that does."""
     return promoted(replace(record, applied_seq=feed_seq, total_signals=record.total_signals + 1), at)
 
 
-def closed(record: RecordRow, feed_seq: int, at: datetime, returned: int, status: OutcomeStatus) -> RecordRow:
-    """Return the record after a signal that closed a position."""
+def closed(record: RecordRow, at: datetime, returned: int, status: OutcomeStatus) -> RecordRow:
+    """Return the record after a position was closed, by a signal or by the market."""
+    return promoted(_with_end(record, returned, status), at)
+
+
+def _with_end(record: RecordRow, returned: int, status: OutcomeStatus) -> RecordRow:
     total = record.return_sum + returned
     peak = max(record.return_peak, total)
     streak = record.current_streak + 1 if status == "PROFIT" else 0
     fell_from, fell_to = record.drawdown_peak, record.drawdown_low
     if is_deeper(peak, total, fell_from, fell_to):
         fell_from, fell_to = peak, total
-    after = replace(
+    return replace(
         record,
-        applied_seq=feed_seq,
-        total_signals=record.total_signals + 1,
         win_count=record.win_count + (status == "PROFIT"),
         loss_count=record.loss_count + (status == "LOSS"),
         breakeven_count=record.breakeven_count + (status == "BREAKEVEN"),
@@ -73,7 +67,18 @@ def closed(record: RecordRow, feed_seq: int, at: datetime, returned: int, status
         current_streak=streak,
         longest_streak=max(record.longest_streak, streak),
     )
-    return promoted(after, at)
+
+
+def recounted(record: RecordRow, ends: Iterable[tuple[int, OutcomeStatus]]) -> RecordRow:
+    """Return the record after a retraction took back what a position had counted: these are all that are left.
+
+    Levels that were given stay.
+    """
+    empty = RecordRow(record.provider_id, record.is_system)
+    bare = replace(record, **{name: getattr(empty, name) for name in _OF_CLOSED})
+    for returned, status in ends:
+        bare = _with_end(bare, returned, status)
+    return bare
 
 
 def followed(record: RecordRow, delta: int, at: datetime) -> RecordRow:
@@ -135,13 +140,7 @@ def figures_of(record: RecordRow) -> Figures:
 
 
 def _ratio(numerator: int, denominator: int) -> float:
-    return _rounded(numerator * _FIGURE_UNITS, denominator) / _FIGURE_UNITS
-
-
-def _rounded(numerator: int, denominator: int) -> int:
-    """Return numerator / denominator (> 0) as a whole number, a half rounded to even."""
-    whole, rest = divmod(numerator, denominator)
-    return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2))
+    return rounded(numerator * _FIGURE_UNITS, denominator) / _FIGURE_UNITS
 
 
 def _sharpe(count: int, total: int, squares: int) -> float | None:

@@ -9,7 +9,7 @@ from db._postgres import Connection
 from db._rows import transposed
 from db.providers.outcomes import PositionKey
 
-# The rule is that of `db.providers.outcomes.oldest_open`.
+# The oldest is closed first.
 OPENING_PRICES = """
 SELECT u.number - 1, o.entry_price
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
@@ -17,7 +17,7 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
 CROSS JOIN LATERAL (
     SELECT s.entry_price FROM signal_outcomes s
     WHERE s.provider_id = u.provider_id AND s.asset_type = u.asset_type AND s.symbol = u.symbol
-      AND s.direction = u.direction AND s.status = 'PENDING'
+      AND s.direction = u.direction AND s.status = 'PENDING' AND s.open_part > 0
     ORDER BY s.opened_seq LIMIT 1
 ) o
 """

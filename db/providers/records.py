@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Decimal
 from uuid import UUID
 
 from db._postgres import Connection
-from db._rows import Exact, columns, names, row_of, rows_of, upsert
+from db._rows import Exact, columns, names, row_of, upsert
 from schemas._vocabulary import VerificationLevel
 
 RETURN_UNITS = 10**12
@@ -39,6 +38,7 @@ class RecordRow:
     verification_level: VerificationLevel = "none"
     verified_at: datetime | None = None
     eligible_since: date | None = None  # in record_stats
+    applied_index: int = -1  # the newest entry of the log that is in it
 
     @property
     def closed_count(self) -> int:
@@ -61,7 +61,7 @@ LOAD_RECORDS = """
 SELECT p.user_id, p.is_system, s.applied_seq, s.total_signals, s.win_count, s.loss_count, s.breakeven_count,
        trunc(s.return_sum * 1e12), trunc(s.return_square_sum * 1e24), trunc(s.return_peak * 1e12),
        trunc(s.drawdown_peak * 1e12), trunc(s.drawdown_low * 1e12), s.current_streak, s.longest_streak,
-       s.follower_count, s.most_followers, s.verification_level, s.verified_at, r.eligible_since
+       s.follower_count, s.most_followers, s.verification_level, s.verified_at, r.eligible_since, s.applied_index
 FROM providers p
 LEFT JOIN provider_stats s ON s.provider_id = p.user_id
 LEFT JOIN record_stats r ON r.provider_id = p.user_id
@@ -116,67 +116,36 @@ async def walk_records(conn: Connection, after: UUID, limit: int) -> list[UUID]:
     return [row[0] for row in await conn.fetch(WALK_RECORDS, after, limit)]
 
 
-@dataclass(slots=True)  # not frozen: made for every signal
-class LoggedSignal:
-    """A published signal as feed consumers see it, in their order; without a price it opens nothing.
+@dataclass(frozen=True, slots=True)
+class LogOffset:
+    """The first entry that a shard has not read, and the one that ended the last day whose books are closed."""
 
-    `symbol` is its instrument's. One that is not ranked counts as a signal, and opens and closes nothing.
-    """
-
-    feed_seq: int
-    id: UUID
-    provider_id: UUID
-    symbol: str
-    event_type: str
-    direction: str | None
-    entry_price: Decimal | None
-    created_at: datetime
-    asset_type: str = "crypto"
-    is_ranked: bool = True
-
-
-_LOGGED = (
-    "feed_seq, id, provider_id, coalesce(instrument, symbol), event_type, direction, entry_price, created_at, "
-    "asset_type, is_ranked"
-)
-
-READ_LOG = f"SELECT {_LOGGED} FROM signals WHERE feed_seq > $1 ORDER BY feed_seq LIMIT $2"
-
-
-async def read_log(conn: Connection, after_seq: int, limit: int) -> list[LoggedSignal]:
-    """Return the signals after `after_seq`, in order, complete up to the last one returned (see `feed.fetch_after`)."""
-    return rows_of(LoggedSignal, await conn.fetch(READ_LOG, after_seq, limit))
-
-
-READ_LOG_OF = f"SELECT {_LOGGED} FROM signals WHERE provider_id = $1 AND feed_seq <= $2 ORDER BY feed_seq"
-
-
-async def read_log_of(conn: Connection, provider_id: UUID, until_seq: int) -> list[LoggedSignal]:
-    """Return every signal of a provider up to `until_seq`, in order."""
-    return rows_of(LoggedSignal, await conn.fetch(READ_LOG_OF, provider_id, until_seq))
+    index: int = 0
+    day_index: int = -1
 
 
 # What all shards of some number of shards have read has been read entirely: another number of shards starts there.
-GET_CURSOR = """
-SELECT coalesce(max(reached), 0) FROM (
-    SELECT feed_seq AS reached FROM provider_tails WHERE shards = $1 AND shard = $2
+GET_OFFSET = """
+SELECT reached, day_index FROM (
+    SELECT index AS reached, day_index FROM provider_offsets WHERE shards = $1 AND shard = $2
     UNION ALL
-    SELECT min(feed_seq) FROM provider_tails GROUP BY shards HAVING count(*) = shards
+    SELECT min(index), min(day_index) FROM provider_offsets GROUP BY shards HAVING count(*) = shards
 ) AS known
+ORDER BY reached DESC LIMIT 1
 """
 
 
-async def get_cursor(conn: Connection, shards: int, shard: int) -> int:
-    """Return the offset from which a shard reads the feed; what it reads again is in the records already."""
-    return int(await conn.fetchval(GET_CURSOR, shards, shard))
+async def get_offset(conn: Connection, shards: int, shard: int) -> LogOffset:
+    """Return the offset from which a shard reads the log; what it reads again is in the records already."""
+    return row_of(LogOffset, await conn.fetchrow(GET_OFFSET, shards, shard)) or LogOffset()
 
 
-SET_CURSOR = """
-INSERT INTO provider_tails (shards, shard, feed_seq) VALUES ($1, $2, $3)
-ON CONFLICT (shards, shard) DO UPDATE SET feed_seq = excluded.feed_seq
+SET_OFFSET = """
+INSERT INTO provider_offsets (shards, shard, index, day_index) VALUES ($1, $2, $3, $4)
+ON CONFLICT (shards, shard) DO UPDATE SET index = excluded.index, day_index = excluded.day_index
 """
 
 
-async def set_cursor(conn: Connection, shards: int, shard: int, feed_seq: int) -> None:
+async def set_offset(conn: Connection, shards: int, shard: int, offset: LogOffset) -> None:
     """Store a shard's offset."""
-    await conn.execute(SET_CURSOR, shards, shard, feed_seq)
+    await conn.execute(SET_OFFSET, shards, shard, offset.index, offset.day_index)

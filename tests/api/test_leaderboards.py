@@ -13,6 +13,7 @@ from actors._runtime.context import Behaviour
 from actors._runtime.messages import Message
 from actors.leaderboards.leaderboards import Leaderboards
 from actors.leaderboards.messages import LEADERBOARDS, PositionOf, Top
+from actors.ledger.messages import LEDGER
 from actors.providers.messages import PROVIDERS
 from actors.providers.providers import Providers
 from actors.users.messages import USERS
@@ -25,6 +26,7 @@ from schemas.errors import ActorUnavailable
 from tests.support.accounts import Browser, World, gateway_of, token_of
 from tests.support.local_actors import local_actors
 from tests.support.providers_factory import Trade, id_of, new_provider, post_trades
+from tests.support.quiet_ledger import quiet_ledger, with_log_key
 from tests.support.streams import until
 
 PATH = "/api/leaderboards"
@@ -65,9 +67,15 @@ class Half:
 async def boards_world(settings: Settings) -> AsyncIterator[World]:
     """A gateway, and the owners of users, providers and boards."""
     settings = settings.replace(rate_limit_enabled=False)
-    behaviours: dict[str, Behaviour] = {PROVIDERS: Providers(), USERS: Users(), LEADERBOARDS: Leaderboards()}
-    async with local_actors(settings, behaviours) as actors, gateway_of(settings, actors) as world:
-        yield world
+    behaviours: dict[str, Behaviour] = {
+        PROVIDERS: Providers(),
+        USERS: Users(),
+        LEADERBOARDS: Leaderboards(),
+        LEDGER: quiet_ledger(),
+    }
+    with with_log_key(settings) as settings:
+        async with local_actors(settings, behaviours) as actors, gateway_of(settings, actors) as world:
+            yield world
 
 
 async def board(browser: Browser, name: str, query: str = "") -> Any:

@@ -96,7 +96,7 @@ async def prepare(url: str, signals: int) -> None:
     await migrate(url)
     conn = await asyncpg.connect(url)
     await fill(conn, providers=PROVIDERS, signals=signals)
-    await conn.execute("INSERT INTO provider_tails VALUES (2, 0, $1), (2, 1, $1)", signals)
+    await conn.execute("INSERT INTO provider_offsets VALUES (2, 0, 0, -1), (2, 1, 0, -1)")
     await conn.execute("REFRESH MATERIALIZED VIEW leaderboard")
     await conn.close()
 

@@ -19,7 +19,8 @@ from uuid import UUID
 import psutil
 
 from actors import _follower
-from actors.providers import feed_consumer
+from actors.ledger.messages import LEDGER
+from actors.providers import log_consumer
 from actors.providers.messages import PROVIDERS
 from actors.providers.providers import Providers
 from config.settings import Settings
@@ -28,6 +29,7 @@ from db._postgres import Pool, create_pool, transaction
 from server.supervisor.instance import POSTGRES, Instance
 from tests.support.local_actors import local_actors
 from tests.support.providers_factory import Trade, add_system_provider, publish
+from tests.support.quiet_ledger import append_feed, quiet_ledger
 from tests.support.services import postgres_server, valkey_server
 
 PROVIDERS_COUNT = 500
@@ -56,17 +58,18 @@ def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
 
 async def measure(settings: Settings, pool: Pool, server: Instance, page: int, count: int) -> None:
     """Let one shard read `count` new signals in pages of `page`; print CPU microseconds a signal."""
-    feed_consumer.PAGE, _follower.POLL_SECONDS = page, 3600.0
+    log_consumer.PAGE, _follower.POLL_SECONDS = page, 3600.0
     async with transaction(pool, deadline_seconds=60) as conn:
         providers = [await add_system_provider(conn) for _ in range(PROVIDERS_COUNT)]
     owner = Providers()
-    async with local_actors(settings, {PROVIDERS: owner}):
+    async with local_actors(settings, {PROVIDERS: owner, LEDGER: quiet_ledger()}) as actors:
         for first in (True, False):  # the first round loads records and plans statements
             async with transaction(pool, deadline_seconds=60) as conn:
                 await publish(conn, trades(providers, count // 4 if first else count))
+            await append_feed(actors)
             backends = server.processes(POSTGRES)
             own, theirs, began = time.process_time(), cpu_seconds(backends), time.perf_counter()
-            await owner._consumer.catch_up()
+            await owner.log_consumer.catch_up()
             own, theirs = time.process_time() - own, cpu_seconds(backends) - theirs
             seconds = time.perf_counter() - began
     print(
@@ -78,7 +81,7 @@ async def measure(settings: Settings, pool: Pool, server: Instance, page: int, c
 async def run(root: Path, postgres_url: str, redis_url: str, count: int) -> None:
     """Measure every size of page."""
     await migrate(postgres_url)
-    settings = Settings.load(env_file=None).replace(database_url=postgres_url, redis_url=redis_url)
+    settings = Settings.load(env_file=None).replace(database_url=postgres_url, redis_url=redis_url, data_dir=root)
     pool: Any = await create_pool(postgres_url, 2, name="bench")
     for page in PAGES:
         await measure(settings, pool, Instance(root), page, count if page > 1 else count // 10)

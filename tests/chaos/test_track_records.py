@@ -20,6 +20,7 @@ from db._postgres import connection, create_pool, transaction
 from db.providers.records import load_records
 from server.supervisor.process import inherited_environment
 from tests.support.providers_factory import Trade, add_system_provider, publish
+from tests.support.quiet_ledger import with_log_key
 from tests.support.services import REPOSITORY
 
 SHARDS = 2
@@ -38,8 +39,8 @@ def owners_of(settings: Settings) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def start(settings: Settings, shard: int) -> subprocess.Popen[bytes]:
-    where = (str(settings.database_url), str(settings.redis_url), str(shard), str(SHARDS))
-    command = [sys.executable, "-m", "tests.chaos.feed_consumer_process", *where]
+    where = (str(settings.database_url), str(settings.redis_url), str(shard), str(SHARDS), str(settings.data_dir))
+    command = [sys.executable, "-m", "tests.chaos.log_consumer_process", *where]
     environment = {**inherited_environment(), "PYTHONPATH": str(REPOSITORY)}
     return subprocess.Popen(command, env=environment, cwd=REPOSITORY, stderr=subprocess.DEVNULL)
 
@@ -49,7 +50,7 @@ async def test_signals_count_once_though_their_owners_are_killed(settings: Setti
     rng = random.Random(3)
     assert settings.database_url is not None
     pool = await create_pool(settings.database_url, 2, name="test")
-    with owners_of(settings) as owners:
+    with with_log_key(settings) as settings, owners_of(settings) as owners:
         async with transaction(pool) as conn:
             providers = [await add_system_provider(conn) for _ in range(5)]
         deadline = asyncio.get_running_loop().time() + SECONDS
@@ -77,7 +78,7 @@ async def test_signals_count_once_though_their_owners_are_killed(settings: Setti
             records = await load_records(conn, providers)
             assert sum(each.total_signals for each in records.values()) == published
             for provider_id in providers:
-                assert (await rebuild(conn, provider_id)).differences == []
+                assert (await rebuild(conn, provider_id, settings.costs_bps)).differences == []
     pool.terminate()
 
 

@@ -13,8 +13,8 @@ import orjson
 import pytest
 from prometheus_client import REGISTRY
 
+from actors._follower import Follower
 from actors._runtime.context import ActorContext
-from actors.providers.feed_consumer import FeedConsumer
 from actors.users.users import REVOCATIONS_CHANNEL, SETTINGS_CHANNEL
 from config.settings import Settings
 from db import _outage, _subscription
@@ -26,7 +26,7 @@ from handlers._http.limits import Limiter, Rule
 from handlers.auth._revocations import RevokedSessions
 from handlers.streams.sessions import SessionStore
 from schemas._json import parse_texts
-from schemas.feed import FEED_CHANNEL
+from schemas.feed import LOG_CHANNEL
 from schemas.ingest import SCORED_SIGNALS
 from server.supervisor.instance import Instance
 from tests.integration.ingest_world import world
@@ -206,26 +206,30 @@ async def of_ingest(settings: Settings) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def of_the_feed_consumer(settings: Settings) -> AsyncIterator[Any]:
+async def of_a_follower(settings: Settings) -> AsyncIterator[Any]:
     async with client(settings.redis_url or "") as redis:
         context: Any = ActorContext.__new__(ActorContext)
-        context.redis, context.shard, context.shards = redis, 0, 1
-        consumer = FeedConsumer(context, asyncio.Lock(), lambda _: None)
-        consumer._announcements.start()
+        context.redis = redis
+        follower = Follower(context, LOG_CHANNEL, nothing_came)
+        follower._announcements.start()
 
         async def works(redis: RedisClient) -> None:
-            assert consumer._wake.is_set(), "what was published while it was deaf is unknown"
-            consumer._wake.clear()
-            await redis.publish(FEED_CHANNEL, b"")
-            await until(consumer._wake.is_set)
+            assert follower._wake.is_set(), "what was published while it was deaf is unknown"
+            follower._wake.clear()
+            await redis.publish(LOG_CHANNEL, b"")
+            await until(follower._wake.is_set)
 
         try:
-            yield consumer._announcements, works
+            yield follower._announcements, works
         finally:
-            await consumer._announcements.stop()
+            await follower._announcements.stop()
 
 
-USERS = [of_the_feed, of_activity, of_revocations, of_ingest, of_the_feed_consumer]
+async def nothing_came() -> int:
+    return 0
+
+
+USERS = [of_the_feed, of_activity, of_revocations, of_ingest, of_a_follower]
 
 
 @pytest.mark.parametrize("user", USERS, ids=lambda user: user.__name__)

@@ -14,22 +14,24 @@ from uuid import UUID
 
 import pytest
 
-from actors.providers import feed_consumer
+from actors.ledger.messages import LEDGER
+from actors.providers import log_consumer
 from actors.providers.messages import PROVIDERS, Follow, Unfollow, provider_key
 from actors.providers.providers import Providers
 from actors.providers.rebuild import rebuild
-from actors.providers.record import return_of
+from actors.records.returns import return_of
 from config.settings import Settings
 from config.tasks import spawn
 from db._migrate import MIGRATIONS
 from db._postgres import Connection, Pool, connection, create_pool, transaction
-from db.providers.outcomes import OutcomeRow, load_outcomes
-from db.providers.records import RecordRow, load_figures, load_records, read_log
-from db.signals.feed import last_seq
+from db.log import read_state
+from db.providers.outcomes import OutcomeRow, load_outcomes_of
+from db.providers.records import RecordRow, load_figures, load_records
 from db.users.accounts import insert_accounts
 from server._records import examine_records
 from tests.support.local_actors import LocalActors, local_actors
 from tests.support.providers_factory import Trade, add_system_provider, publish
+from tests.support.quiet_ledger import append_feed, quiet_ledger, with_log_key
 from tests.support.records_factory import RecordStats, add_stats
 from tests.support.users_factory import NOON, account_row
 from tests.unit.test_track_record import recomputed
@@ -61,12 +63,13 @@ class Owners:
             return await publish(conn, trades, at=at)
 
     async def catch_up(self) -> None:
+        await append_feed(self.actors)
         for shard in range(SHARDS):
             behaviour = self.actors.behaviours[f"{PROVIDERS}/{shard}"]
             assert isinstance(behaviour, Providers)
-            cursor = await behaviour.feed_consumer.catch_up()
+            reached = await behaviour.log_consumer.catch_up()
             async with connection(self.pool) as conn:
-                assert cursor == await last_seq(conn)
+                assert reached == (await read_state(conn)).size
 
     async def system_providers(self, count: int) -> list[UUID]:
         async with transaction(self.pool) as conn:
@@ -84,7 +87,7 @@ class Owners:
 
     async def results(self, provider_id: UUID) -> list[OutcomeRow]:
         async with connection(self.pool) as conn:
-            return await load_outcomes(conn, provider_id)
+            return await load_outcomes_of(conn, [provider_id])
 
     async def value(self, statement: str, *arguments: Any) -> Any:
         async with connection(self.pool) as conn:
@@ -96,7 +99,7 @@ class Owners:
 
     async def differences(self, provider_id: UUID) -> Sequence[str]:
         async with connection(self.pool) as conn, conn.transaction(isolation="repeatable_read"):
-            return (await rebuild(conn, provider_id)).differences
+            return (await rebuild(conn, provider_id, self.settings.costs_bps)).differences
 
 
 @asynccontextmanager
@@ -104,11 +107,12 @@ async def owners_of(settings: Settings) -> AsyncIterator[Owners]:
     assert settings.database_url is not None
     pool = await create_pool(settings.database_url, 4, name="test")
     try:
-        async with local_actors(settings, {}) as actors:
-            owners = Owners(actors, settings, pool)
-            for shard in range(SHARDS):
-                await owners.start(shard)
-            yield owners
+        with with_log_key(settings) as settings:
+            async with local_actors(settings, {LEDGER: quiet_ledger()}) as actors:
+                owners = Owners(actors, settings, pool)
+                for shard in range(SHARDS):
+                    await owners.start(shard)
+                yield owners
     finally:
         pool.terminate()
 
@@ -200,7 +204,7 @@ async def test_records_equal_a_recomputation_to_the_last_digit_whatever_dies(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     rng = random.Random(seed)
-    monkeypatch.setattr(feed_consumer, "PAGE", 9)
+    monkeypatch.setattr(log_consumer, "PAGE", 9)
     async with owners_of(settings) as owners:
         providers = await owners.system_providers(6)
         users = await owners.users(8)
@@ -220,7 +224,7 @@ async def test_records_equal_a_recomputation_to_the_last_digit_whatever_dies(
             if step % 4 == 3:
                 shard = rng.randrange(SHARDS)
                 if rng.random() < 0.3:  # the log is delivered from its beginning, again
-                    await owners.execute("UPDATE provider_tails SET feed_seq = 0")
+                    await owners.execute("UPDATE provider_offsets SET index = 0")
                 await owners.crash(shard)
             await asyncio.sleep(rng.random() * 0.02)
         over.set()
@@ -252,20 +256,23 @@ def _random_trade(rng: random.Random, providers: Sequence[UUID]) -> Trade:
 async def _positions(pool: Pool) -> dict[UUID, list[Any]]:
     """Work out the outcome of every opening signal from the signals alone."""
     async with connection(pool) as conn:
-        log = await read_log(conn, 0, 100_000)
+        log = await conn.fetch("SELECT * FROM signals ORDER BY feed_seq")
     rows: dict[UUID, list[Any]] = defaultdict(list)
     waiting: dict[Any, deque[tuple[int, Any]]] = defaultdict(deque)
     for signal in log:
-        if signal.direction is None or signal.entry_price is None:
+        side, price = signal["direction"], signal["entry_price"]
+        if side is None or price is None:
             continue
-        mine, place = rows[signal.provider_id], (signal.provider_id, signal.symbol, signal.direction)
-        if signal.event_type == "OPEN_SIGNAL":
-            waiting[place].append((len(mine), signal.entry_price))
-            mine.append((signal.id, "PENDING", None, None))
+        mine, place = rows[signal["provider_id"]], (signal["provider_id"], signal["symbol"], side)
+        if signal["event_type"] == "OPEN_SIGNAL":
+            waiting[place].append((len(mine), price))
+            mine.append((signal["id"], "PENDING", None, None))
         elif waiting[place]:
             index, entry = waiting[place].popleft()
-            returned, status = return_of(signal.direction, entry, signal.entry_price)
-            mine[index] = (mine[index][0], status, returned, signal.id)
+            returned = return_of("crypto", side, entry, price)
+            gain = price - entry if side == "long" else entry - price
+            status = "PROFIT" if gain > 0 else "LOSS" if gain < 0 else "BREAKEVEN"
+            mine[index] = (mine[index][0], status, returned, signal["id"])
     return rows
 
 
@@ -344,7 +351,7 @@ async def test_a_level_is_kept_through_everything_that_dies(settings: Settings) 
         after = await owners.record(who)
         assert (after.verification_level, after.verified_at, after.win_count) == ("pro", verified_at, 50)
         assert after.most_followers == 30
-        assert await owners.differences(who) == []
+        assert await owners.differences(who) == ["statistics"]  # those that were put there
 
 
 async def test_a_record_that_is_wrong_is_named_and_repaired(settings: Settings) -> None:
@@ -359,10 +366,11 @@ async def test_a_record_that_is_wrong_is_named_and_repaired(settings: Settings) 
         assert names == ["win_count", "return_sum", "figures", "outcomes"]
         said: list[str] = []
         assert owners.settings.database_url is not None
-        assert await examine_records(owners.settings.database_url, said.append, mend=False) == 1
+        checked = owners.settings.database_url, said.append, owners.settings.costs_bps
+        assert await examine_records(*checked, mend=False) == 1
         assert said[0].startswith(f"{who}: win_count: 7, not 1; return_sum: ")
         assert said[1] == "1 records, 1 wrong"
-        assert await examine_records(owners.settings.database_url, said.append, mend=True) == 0
+        assert await examine_records(*checked, mend=True) == 0
         assert said[-1] == "1 records repaired"
         assert await owners.differences(who) == []
         assert (await owners.record(who), await owners.results(who)) == right
@@ -378,7 +386,8 @@ async def test_other_numbers_of_shards_lose_nothing_and_count_nothing_twice(sett
         await owners.publish([Trade(each) for each in providers])
         only = Providers()
         await owners.actors.start(PROVIDERS, only, owners.settings)
-        assert await only.feed_consumer.catch_up() == 10
+        await append_feed(owners.actors)
+        assert await only.log_consumer.catch_up() == 10
         for each in providers:
             assert (await owners.record(each)).total_signals == 2
             assert await owners.differences(each) == []

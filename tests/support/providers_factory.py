@@ -15,6 +15,7 @@ import orjson
 from msgspec.structs import asdict
 
 from actors._runtime.context import Behaviour
+from actors.ledger.messages import LEDGER
 from actors.lens.publication import NO_TERMS
 from actors.providers.messages import PROVIDERS
 from actors.providers.providers import Providers
@@ -28,6 +29,7 @@ from db.signals.writes import PublishedSignal, ensure_system_providers, insert_s
 from schemas._instruments import instrument_of, is_expired
 from tests.support.accounts import Browser, World, gateway_of
 from tests.support.local_actors import local_actors
+from tests.support.quiet_ledger import append_feed, quiet_ledger, with_log_key
 from tests.support.users_factory import NOON
 
 _numbers = itertools.count(1)
@@ -117,16 +119,18 @@ def _signal(trade: Trade, feed_seq: int, at: datetime) -> PublishedSignal:
 async def providers_world(settings: Settings, **replaced: Any) -> AsyncIterator[World]:
     """One gateway, the owners of providers and of users; without rate limits."""
     settings = settings.replace(**{"rate_limit_enabled": False} | replaced)
-    behaviours: dict[str, Behaviour] = {PROVIDERS: Providers(), USERS: Users()}
-    async with local_actors(settings, behaviours) as actors, gateway_of(settings, actors) as world:
-        yield world
+    behaviours: dict[str, Behaviour] = {PROVIDERS: Providers(), USERS: Users(), LEDGER: quiet_ledger()}
+    with with_log_key(settings) as settings:
+        async with local_actors(settings, behaviours) as actors, gateway_of(settings, actors) as world:
+            yield world
 
 
 async def catch_up(world: World) -> None:
     """Wait until every published signal is in its provider's record."""
+    await append_feed(world.actors)
     owner = world.actors.behaviours[PROVIDERS]
     assert isinstance(owner, Providers)
-    await owner.feed_consumer.catch_up()
+    await owner.log_consumer.catch_up()
 
 
 async def post_trades(world: World, trades: Sequence[Trade], *, at: datetime = NOON) -> list[PublishedSignal]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -15,18 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.providers.record import (
-    closed,
-    counted,
-    earned_level,
-    figures_of,
-    followed,
-    is_deeper,
-    return_of,
-    with_given_level,
-)
+from actors.providers import positions
+from actors.providers import record as rules
+from actors.providers.record import counted, earned_level, figures_of, followed, is_deeper, recounted, with_given_level
+from actors.records.returns import return_of as market_return
+from db.providers.outcomes import WHOLE, Leg, OutcomeRow
 from db.providers.records import Figures, RecordRow
-from schemas._vocabulary import OutcomeStatus
+from schemas._vocabulary import AssetType, OutcomeStatus, Side
 from tests.support.users_factory import NOON
 
 EMPTY = RecordRow(UUID(int=1), is_system=False)
@@ -77,6 +72,22 @@ def sharpe(returns: Sequence[Fraction]) -> float | None:
     return low / 10**4 if statistics.mean(returns) >= 0 else -low / 10**4
 
 
+def return_of(
+    side: Side, entry: Decimal, price: Decimal, asset_type: AssetType = "crypto"
+) -> tuple[int, OutcomeStatus]:
+    """The return and the status of a position that was closed at once."""
+    position = OutcomeRow(UUID(int=2), UUID(int=1), "BTC", side, entry, 1, NOON, asset_type=asset_type)
+    leg = Leg(NOON, price, WHOLE, market_return(asset_type, side, entry, price), None, "signal", UUID(int=3))
+    positions.with_legs(position, (leg,), 2)
+    assert position.returned is not None
+    return position.returned, position.status
+
+
+def closed(record: RecordRow, feed_seq: int, at: datetime, returned: int, status: OutcomeStatus) -> RecordRow:
+    """The record after a signal that closed a position."""
+    return rules.closed(counted(record, feed_seq, at), at, returned, status)
+
+
 def record_of(ends: Sequence[tuple[int, OutcomeStatus]]) -> RecordRow:
     record = EMPTY
     for place, (returned, status) in enumerate(ends, 1):
@@ -105,11 +116,28 @@ def test_the_most_extreme_prices_are_exact_too(history: Any) -> None:
 
 
 @given(ordinary, ordinary)
-def test_a_short_is_the_opposite_of_a_long(entry: Decimal, end: Decimal) -> None:
+def test_a_short_is_the_opposite_of_a_long_and_loses_no_more_than_all(entry: Decimal, end: Decimal) -> None:
     (gained, won), (lost, status) = return_of("long", entry, end), return_of("short", entry, end)
-    assert gained == -lost
+    assert lost == max(-gained, -(10**12))
     assert {won, status} in ({"PROFIT", "LOSS"}, {"BREAKEVEN"})
     assert abs(gained * UNIT - (Fraction(end) - Fraction(entry)) / Fraction(entry)) <= UNIT / 2
+
+
+@pytest.mark.parametrize(
+    ("side", "price", "expected"),
+    [("long", "0.40", -411764705882), ("short", "0.40", 875 * 10**9), ("long", "0", -(10**12))],
+)
+def test_a_predictions_price_is_the_probability_of_yes(side: Side, price: str, expected: int) -> None:
+    assert return_of(side, Decimal("0.68"), Decimal(price), "prediction")[0] == expected
+
+
+@given(histories, st.integers(0, 59))
+def test_what_a_retraction_takes_back_had_never_counted(history: Any, which: int) -> None:
+    ends = [return_of(*each) for each in history]
+    left = [end for place, end in enumerate(ends) if place != which]
+    again = recounted(record_of(ends), left)
+    assert figures_of(again) == figures_of(record_of(left))
+    assert again.total_signals == len(ends)
 
 
 def test_half_of_the_last_place_is_rounded_to_the_even() -> None:
