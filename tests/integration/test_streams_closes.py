@@ -133,4 +133,6 @@ async def test_a_signal_says_its_terms(settings: Settings) -> None:
             [row] = await publish(server, {**OPEN, "score": 90, "commentary": "Up"}, tell=False)
             [*_, found] = await reader.until(lambda event: event.name == "signal")
         assert found.data["id"] == str(row.id)
-        assert [found.data[name] for name in TERMS] == ["OPEN_SIGNAL", "long", 42000.5, "Up", rfc3339(time_of(row.id))]
+        received_at = rfc3339(time_of(row.id))
+        terms = ["OPEN_SIGNAL", "long", 42000.5, None, False, "Up", received_at, None]
+        assert [found.data[name] for name in TERMS] == terms

@@ -20,10 +20,13 @@ from tornado.netutil import bind_sockets
 
 from actors.lens.publication import NO_TERMS
 from config import clock
+from config.clock import rfc3339
 from config.ids import uuid7
 from config.settings import Settings
 from db._postgres import Pool, create_pool, transaction
 from db._redis import REDIS_ERRORS, create_redis
+from db.signals.feed import fetch_after
+from db.signals.retractions import get_retractable, store_retraction
 from db.signals.writes import PublishedSignal, ensure_system_providers, insert_signals, take_feed_seq
 from handlers._http.access import AUDIENCE, ISSUER
 from handlers._http.limits import Limiter
@@ -140,6 +143,20 @@ class Publisher:
             await self.tell(items)
         return [item.feed_seq for item in items]
 
+    async def retract(self, place: int, *, tell: bool = True) -> int:
+        """Retract the signal at a feed_seq, as the publish stage does. Returns the retraction's feed_seq."""
+        async with transaction(self._pool, deadline_seconds=20) as conn:
+            signal_id = await conn.fetchval("SELECT id FROM signals WHERE feed_seq = $1", place)
+            signal = await get_retractable(conn, signal_id)
+            assert signal is not None
+            own = await take_feed_seq(conn, 1)
+            at = clock.now()
+            await store_retraction(conn, own, signal, at, rfc3339(at))
+            [item] = await fetch_after(conn, own - 1, 1)
+        if tell:
+            await self.tell([item])
+        return own
+
     async def tell(self, items: Sequence[FeedSignal]) -> None:
         """Send the batch over Redis; a failure is ignored, as in the publish stage."""
         try:
@@ -183,6 +200,7 @@ def _row(item: FeedSignal, draft: Draft) -> PublishedSignal:
         feed_data=item.data.decode(),
         created_at=clock.now(),
         received_at=clock.now(),
+        way_in="lens",
         **asdict(NO_TERMS),
     )
 
