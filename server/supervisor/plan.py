@@ -49,6 +49,9 @@ def compose(
     valkey = EmbeddedValkey(instance) if settings.redis_url is None else None
     settings = settings.replace(
         data_dir=instance.data_dir,
+        # Ray's processes have a working directory of their own.
+        log_key_file=settings.log_key_file and settings.log_key_file.absolute(),
+        splits_file=settings.splits_file and settings.splits_file.absolute(),
         database_url=postgres.url if postgres else settings.database_url,
         redis_url=valkey.url if valkey else settings.redis_url,
     )

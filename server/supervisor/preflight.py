@@ -77,4 +77,15 @@ def names(settings: Settings) -> list[str]:
     return done.stdout.decode().splitlines()
 
 
-SERVING = (data_directory, ports, names)
+def log_key_file(settings: Settings) -> list[str]:
+    """Check that LOG_KEY_FILE, if it is set, is a file that we can read."""
+    path = settings.log_key_file
+    try:
+        if path is not None:
+            path.read_bytes()
+    except OSError as error:
+        return [f"LOG_KEY_FILE: {str(path)!r} cannot be read: {(error.strerror or str(error)).lower()}"]
+    return []
+
+
+SERVING = (data_directory, log_key_file, ports, names)

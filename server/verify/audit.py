@@ -154,10 +154,9 @@ class Auditor:
             return
         self._audited.kinds[type(entry).__name__.removesuffix("Entry").lower()] += 1
         if isinstance(entry, SignalEntry | RetractionEntry):
-            if entry.feed_seq != self._audited.feed_seq + 1:
-                self._find(
-                    f"entry {index} has the feed_seq {entry.feed_seq} after {self._audited.feed_seq}: something is left out"
-                )
+            before = self._audited.feed_seq
+            if entry.feed_seq != before + 1:
+                self._find(f"entry {index} has the feed_seq {entry.feed_seq} after {before}: something is left out")
             self._audited.feed_seq = entry.feed_seq
 
     def _find(self, text: str) -> None:

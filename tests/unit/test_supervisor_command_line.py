@@ -215,3 +215,10 @@ def test_verifying_a_server_that_is_not_there_says_so(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "/log/key does not answer" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_key_of_the_log_that_cannot_be_read_is_told_with_everything_else(tmp_path: Path) -> None:
+    done = run(tmp_path, "serve", LOG_KEY_FILE="missing.pem", WORKERS="0")
+    assert done.returncode == 1
+    assert "  WORKERS: '0'" in done.stderr
+    assert "  LOG_KEY_FILE: 'missing.pem' cannot be read: no such file or directory" in done.stderr
