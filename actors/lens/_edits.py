@@ -16,7 +16,7 @@ from schemas.errors import FieldError, ValidationFailed
 from schemas.ingest import load_scored, patch_scored
 from schemas.lens import StoredSubmission
 
-ENRICHED = frozenset({"event_type", "signal_direction", "symbol", "asset_type", "entry_price", "ts_utc"})
+ENRICHED = frozenset({"event_type", "signal_direction", "symbol", "asset_type", "asset_data", "entry_price", "ts_utc"})
 """The inputs of the features: a signal that changes in one of these must be enriched anew."""
 
 JUDGED = ENRICHED | {"size", "liquidation_price"}

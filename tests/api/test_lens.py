@@ -230,6 +230,24 @@ async def test_more_digits_than_a_column_has_are_rounded_half_to_even(unlimited:
         assert response.problem(400, "VALIDATION_ERROR")["details"][0]["field"] == "size"
 
 
+async def test_a_symbol_of_a_thousand_units_is_the_coin_s_and_a_pair_needs_its_separator(unlimited: Settings) -> None:
+    many = SIGNAL | {"symbol": "1000PEPE", "entry_price": 0.0112, "size": 2, "liquidation_price": 0.01}
+    async with gateway(unlimited) as client:
+        event_id = (await client.post("/api/v1/signals", many)).json["event_id"]
+        event = (await client.get(f"/api/v1/events/{event_id}")).json
+        shown = (event["symbol"], event["entry_price"], event["liquidation_price"], event["size"])
+        assert shown == ("PEPE", 0.0000112, 0.00001, 2000)
+        for symbol in ("1000pepe", "PEPE", "1000PEPE-PERP"):
+            assert (await client.get(f"/api/v1/events?symbol={symbol}")).json["total"] == 1
+        refused = (await client.post("/api/v1/signals", SIGNAL | {"symbol": "ETHBTC"})).problem(400, "VALIDATION_ERROR")
+        assert [each["field"] for each in refused["details"]] == ["symbol"]
+        await ended(client, event_id)
+        enriched = (await client.get(f"/api/v1/events/{event_id}")).json["enriched"]
+        assert enriched["verified"] is True
+        quote = enriched["quote"]
+        assert enriched["record_price"] >= quote["ask"] > quote["mid"] > quote["bid"]
+
+
 @pytest.mark.parametrize("symbol", ["BTC", "btc/usd", "BTC-PERP"])
 async def test_the_lists_find_each_spelling_of_an_instrument(unlimited: Settings, symbol: str) -> None:
     async with gateway(unlimited) as client:

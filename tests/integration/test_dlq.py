@@ -469,6 +469,41 @@ async def test_two_edits_in_one_batch_are_laid_over_one_another(quick: Settings)
         assert str(await conn.fetchval("SELECT size FROM signals")) == "7"
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_kept"),
+    [
+        ({"commentary": "by hand"}, True),
+        ({"entry_price": Decimal("43000.123456789012345678")}, True),
+        ({"signal_direction": "short", "liquidation_price": None}, True),
+        ({"symbol": "BTC/USD"}, True),
+        ({"symbol": "ETH", "liquidation_price": None}, False),
+        ({"asset_type": "stock", "liquidation_price": None}, False),
+    ],
+)
+async def test_the_quote_of_the_receipt_is_kept_through_a_retry_where_it_is_of_the_same_instrument(
+    quick: Settings, changes: dict[str, Any], is_kept: bool
+) -> None:
+    async with pipeline(quick, evaluate=ScriptedEvaluate(ScriptedModel("claude", failures=4))) as (actors, conn):
+        [event_id] = await post(actors, submit())
+        assert await finished(conn, [event_id]) == ["FAILED"]
+        first = await conn.fetchval("SELECT document->'quote' FROM lens_enriched")
+        assert first is not None
+        dead_letter = await open_letter(conn)
+        await ask(actors, RetryDeadLetter(dead_letter["id"], changes))
+        await resolved(conn, dead_letter["id"])
+        assert await finished(conn, [event_id]) == ["PUBLISHED"]
+        signal = await conn.fetchrow("SELECT * FROM signals")
+        assert signal is not None
+        if not is_kept:
+            assert (signal["quote_at"], signal["record_price"]) == (None, None)
+            return
+        quote = first if isinstance(first, dict) else orjson.loads(first)
+        assert (str(signal["quote_bid"]), str(signal["quote_ask"])) == (quote["bid"], quote["ask"])
+        price = signal["entry_price"]
+        worse = max(price, signal["quote_ask"]) if signal["direction"] == "long" else min(price, signal["quote_bid"])
+        assert signal["record_price"] == worse
+
+
 async def test_an_edit_of_what_the_features_are_made_of_has_them_made_anew(quick: Settings) -> None:
     market, model = ScriptedMarket(), ScriptedModel("claude", failures=4)
     async with pipeline(quick, enrich=ScriptedEnrich(market), evaluate=ScriptedEvaluate(model)) as (actors, conn):
