@@ -29,8 +29,9 @@ from schemas.feed import RETRACTION
 from tests.support.local_actors import LocalActors
 from tests.support.signals_factory import publish
 
-PRICE = Decimal("42000.5")
-BTC = PricedInstrument("crypto", "BTC")
+PRICE = Decimal("1.085")
+EURO = PricedInstrument("forex", "EUR/USD")  # of the simulated market's instruments it moves the least in a second
+FOREX = {"asset_type": "forex", "symbol": "EUR/USD"}
 
 
 class Feed:
@@ -45,7 +46,7 @@ class Feed:
         """Publish a signal received `age` seconds ago, at whose receipt the mid was higher by `moved` of itself."""
         quote = await self.quote()
         received_at = now() - timedelta(seconds=age)
-        [row] = await publish(self.pool, [{"provider_id": provider_id, "event_id": uuid7(), "at": now()} | draft])
+        [row] = await publish(self.pool, [{"provider_id": provider_id, "at": now(), **FOREX} | draft])
         shift = quote.mid * moved
         await self.pool.execute(
             "UPDATE signals SET received_at = $2, quote_bid = $3, quote_ask = $4, quote_mid = $5, quote_at = $2,"
@@ -60,8 +61,8 @@ class Feed:
 
     async def quote(self) -> VenueQuote:
         """Return the market's quote of now."""
-        await self.prices.declare([Declaration(BTC, PRICE, now())])
-        quote = await self.prices.quote(BTC)
+        await self.prices.declare([Declaration(EURO, PRICE, now())])
+        quote = await self.prices.quote(EURO)
         assert quote is not None
         return quote
 
@@ -170,7 +171,7 @@ async def test_what_the_market_has_moved_away_from_stays(settings: Settings, mov
 async def test_without_a_quote_nothing_tells_that_the_market_has_not_moved(settings: Settings) -> None:
     async with feed(settings) as world:
         provider = uuid7()
-        unquoted, unpriced = await world.signal(provider), await world.signal(provider, symbol="NEVERPRICED")
+        unquoted, unpriced = await world.signal(provider), await world.signal(provider, symbol="XXX/YYY")
         await world.pool.execute("UPDATE signals SET quote_mid = NULL, quote_bid = NULL WHERE id = $1", unquoted)
         assert await world.ask(unquoted, provider) == Conflict(retraction.UNQUOTED)
         assert await world.ask(unpriced, provider) == Conflict(retraction.NO_QUOTE)
