@@ -143,6 +143,7 @@ class ScoredSignal(OrderFields):
 
 _SCHEMA = ScoredSignal()
 _PROVIDER = ScoredProvider()
+_KEYS = frozenset(field.data_key or name for name, field in _SCHEMA.fields.items())
 
 
 def load_scored(document: Mapping[str, object], prefix: str = "") -> Loaded:
@@ -155,7 +156,7 @@ def load_scored(document: Mapping[str, object], prefix: str = "") -> Loaded:
 
 def patch_scored(document: Mapping[str, object], patch: Mapping[str, object]) -> Document:
     """Return the message with `patch` applied, without fields that a scored signal does not have."""
-    patched = {name: value for name, value in {**document, **patch}.items() if name in _SCHEMA.fields}
+    patched = {name: value for name, value in {**document, **patch}.items() if name in _KEYS}
     if isinstance(provider := patched.get("provider"), dict):
         patched["provider"] = {name: value for name, value in provider.items() if name in _PROVIDER.fields}
     return patched

@@ -19,7 +19,7 @@ from config.clock import now, rfc3339
 from schemas._problems import field_errors
 from schemas._vocabulary import ASSET_TYPES, MAY_END_WORTHLESS
 from schemas.errors import ValidationFailed
-from schemas.ingest import load_scored
+from schemas.ingest import load_scored, patch_scored
 from schemas.lens import SignalSubmission, StoredSubmission
 from schemas.signals import NewSignalSchema
 from tests.unit.lens.factories import NOW, make_signal
@@ -218,3 +218,9 @@ def test_a_close_at_nothing_is_judged_and_scored_like_any_other(snapshot: Market
     assert features.drift_bps is None
     evaluate(signal, features)
     score_signal(signal, features, [], NOW)
+
+
+def test_a_retried_message_keeps_its_order() -> None:
+    """The kind: a field whose name in the body is not that of our own, lost on the way through a dead letter."""
+    message = SCORED | {"order": "limit", "foreign": 1}
+    assert patch_scored(message, {"stop_loss": 110}) == SCORED | {"order": "limit", "stop_loss": 110}
