@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from actors.tlog.notes import NoteRejected, VerifierKey, parse_key
+from actors.tlog.notes import NoteRejected, parse_key
 from server.verify import Contradicted, NotVerified
 from server.verify.audit import Audited, audit, read_entries
 from server.verify.kept import Kept, default_folder
-from server.verify.record import Recomputed, costs_of, differences, figures_of, recompute
+from server.verify.record import costs_of, declared_differences, declared_since, differences, lines_of, recompute
 from server.verify.source import LogSource
 
 VERIFIED: Final = 0
 WRONG: Final = 1
 UNKNOWN: Final = 2
 
-LAG_SECONDS: Final = 2.0
-PATIENCE: Final = 8
+LAG_SECONDS: Final = 2.0  # a checkpoint is a second behind the log, and so may a page be
+ATTEMPTS: Final = 8
 
 # Where the server does not say what it reckons with: those of docs/records.md.
 USUAL_COSTS: Final = {kind: Decimal(bps) for kind, bps in {
@@ -58,70 +58,72 @@ def run(options: VerifyOptions, say: Callable[[str], None] = print) -> int:
 
 async def verify(options: VerifyOptions, say: Callable[[str], None]) -> None:
     """Verify the log, and the provider's record. Raises Contradicted, NotVerified."""
+    if not options.url.startswith(("http://", "https://")):
+        raise NotVerified(f"--url: {options.url!r} does not begin with http:// or https://")
     try:
         given = parse_key(options.key) if options.key else None
     except NoteRejected as error:
         raise NotVerified(f"--key: {error}") from None
-    if not options.url.startswith(("http://", "https://")):
-        raise NotVerified(f"--url: {options.url!r} does not begin with http:// or https://")
     source = LogSource(options.url)
     kept = Kept(options.folder or default_folder(), source.url)
     try:
-        page = None if options.provider_id is None else await _page(source, options.provider_id)
-        audited = await _audit_up_to(_as_of(page), source, kept, given)
+        if options.provider_id is not None and await source.document(f"/api/providers/{options.provider_id}") is None:
+            raise NotVerified(f"{source.url} knows no provider {options.provider_id}")
+        audited = await audit(source, kept, given)
         _say_log(audited, kept, say)
         if options.provider_id is not None:
-            await _verify_provider(kept, audited, options.provider_id, page, say)
+            await _verify_provider(source, kept, options.provider_id, audited, say)
     finally:
         await source.close()
 
 
-async def _page(source: LogSource, provider_id: UUID) -> Mapping[str, Any] | None:
-    """Return what the provider's page shows, read before the log, so that the log has all of it."""
-    if await source.document(f"/api/providers/{provider_id}") is None:
-        raise NotVerified(f"{source.url} knows no provider {provider_id}")
-    return await source.document(f"/api/providers/{provider_id}/equity?period=all&points=500")
-
-
-def _as_of(page: Mapping[str, Any] | None) -> int:
-    found = 0 if page is None else page.get("as_of_seq")
-    if type(found) is not int:
-        raise NotVerified("the equity has no as_of_seq")
-    return found
-
-
-async def _audit_up_to(feed_seq: int, source: LogSource, kept: Kept, given: VerifierKey | None) -> Audited:
-    """Verify a log that has this feed item, which a page shows: a checkpoint is a second behind, or ten."""
-    for _ in range(PATIENCE):
-        audited = await audit(source, kept, given)
-        if audited.feed_seq >= feed_seq:
-            return audited
-        await asyncio.sleep(LAG_SECONDS)
-    raise Contradicted(
-        [f"the page shows what is not in the log: it ends at feed_seq {audited.feed_seq}, not {feed_seq}"]
-    )
-
-
 async def _verify_provider(
-    kept: Kept, audited: Audited, provider_id: UUID, page: Mapping[str, Any] | None, say: Callable[[str], None]
+    source: LogSource, kept: Kept, provider_id: UUID, audited: Audited, say: Callable[[str], None]
 ) -> None:
-    costs = USUAL_COSTS if page is None else costs_of(page)
-    entries = read_entries(kept, audited.checkpoint.size, str(provider_id).encode())
-    record = await asyncio.to_thread(recompute, entries, provider_id, costs)
+    """Compare the provider's pages with the log. Pages and log move, so what differs is looked at again."""
+    since, place = audited.checkpoint.size, f"/api/providers/{provider_id}"
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            await asyncio.sleep(LAG_SECONDS)
+        profile = await source.document(place)
+        equity = await source.document(f"{place}/equity?period=all&points=500")
+        size = (await audit(source, kept)).checkpoint.size
+        found, lines = await asyncio.to_thread(_compare, kept, provider_id, (since, size), profile or {}, equity)
+        if not found:
+            break
+    else:
+        raise Contradicted([f"what the page of {provider_id} shows does not follow from the log", *found])
     say(f"Record of {provider_id}, recomputed from the log")
-    for line in figures_of(record):
+    for line in lines:
         say(f"  {line}")
-    if page is None:
-        say("  This server shows no equity to compare it with.")
-        return
-    _compare(record, page, say)
+    say("VERIFIED: what its page shows follows from the log")
 
 
-def _compare(record: Recomputed, page: Mapping[str, Any], say: Callable[[str], None]) -> None:
-    compared, found = differences(record, page)
-    if found:
-        raise Contradicted(["the provider's page does not follow from the log", *found])
-    say(f"VERIFIED: each of the {compared} days that its page shows follows from the log")
+def _compare(
+    kept: Kept,
+    provider_id: UUID,
+    sizes: tuple[int, int],
+    profile: Mapping[str, Any],
+    equity: Mapping[str, Any] | None,
+) -> tuple[list[str], list[str]]:
+    """Return what differs, and what the record is, in lines for people."""
+    since, size = sizes
+    marker = str(provider_id).encode()
+    costs = USUAL_COSTS if equity is None else {**USUAL_COSTS, **costs_of(equity)}
+    try:
+        states = declared_since(read_entries(kept, size, marker), provider_id, since)
+        record = recompute(read_entries(kept, size, marker), provider_id, costs)
+    except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
+        raise Contradicted([f"no record follows from the entries: {error!r}"]) from error
+    found = declared_differences(states, profile)
+    lines = [*lines_of(record), f"declared figures: {len(states[-1])} compared"]
+    if equity is None:
+        lines.append("this server shows no equity to compare the days with")
+    else:
+        compared, differing = differences(record, equity)
+        found += differing
+        lines.append(f"equity: {compared} days compared")
+    return found, lines
 
 
 def _say_log(audited: Audited, kept: Kept, say: Callable[[str], None]) -> None:

@@ -9,14 +9,18 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 from uuid import UUID
 
+from actors.providers.projection import Projection
+from actors.providers.record import figures_of
 from actors.records.book import Book
 from actors.records.curve import DayResult
 from actors.records.entries import AnyEntry, RetractionEntry, SignalEntry
 from actors.records.replay import replay
+from db.providers.records import RecordRow
 from server.verify import NotVerified
 
 SHOWN: Final = Decimal("0.0001")
 _UNIT: Final = Decimal(10) ** 12
+_MOST_BPS: Final = 10_000
 MOST: Final = 10
 
 
@@ -66,7 +70,10 @@ def costs_of(equity: Mapping[str, Any]) -> Mapping[str, Decimal]:
     given = equity.get("cost_bps")
     if not isinstance(given, dict):
         raise NotVerified("the equity has no cost_bps")
-    return {name: _number(value, f"cost_bps.{name}") for name, value in given.items()}
+    found = {name: _number(value, f"cost_bps.{name}") for name, value in given.items()}
+    if not all(value.is_finite() and 0 <= value <= _MOST_BPS for value in found.values()):
+        raise NotVerified("cost_bps of the equity are no costs")
+    return found
 
 
 def differences(record: Recomputed, equity: Mapping[str, Any]) -> tuple[int, list[str]]:
@@ -111,10 +118,9 @@ def shown(value: int) -> Decimal:
 def _day(point: Mapping[str, Any]) -> date:
     """Return the day that a point is the end of."""
     try:
-        at = datetime.fromisoformat(str(point["t"]))
-    except (KeyError, ValueError, TypeError):
+        return (datetime.fromisoformat(str(point["t"])) - timedelta(microseconds=1)).date()
+    except (KeyError, ValueError, TypeError, OverflowError):
         raise NotVerified("a point of the equity has no time") from None
-    return (at - timedelta(microseconds=1)).date()
 
 
 def _number(value: object, name: str) -> Decimal:
@@ -126,7 +132,57 @@ def _number(value: object, name: str) -> Decimal:
     raise NotVerified(f"{name} of the equity is no number")
 
 
-def figures_of(record: Recomputed) -> Sequence[str]:
+def declared_since(
+    entries: Iterator[tuple[int, AnyEntry]], provider_id: UUID, since: int
+) -> list[Mapping[str, object]]:
+    """Return the figures of declared prices after the entries before `since`, and after each own entry from there on.
+
+    A page that is read beside a log that grows shows one of these.
+    """
+    empty = RecordRow(provider_id, is_system=False)
+    projection = Projection({provider_id: empty}, (), {}, {})
+    found: list[Mapping[str, object]] = []
+    for index, entry in entries:
+        owner = getattr(entry, "provider_id", provider_id)
+        if owner != provider_id:
+            continue
+        if index >= since:
+            found.append(_declared(projection.records.get(provider_id, empty)))
+        projection.take(index, entry)
+    return [*found, _declared(projection.records.get(provider_id, empty))]
+
+
+def declared_differences(states: Sequence[Mapping[str, object]], profile: Mapping[str, Any]) -> list[str]:
+    """Return the figures of a page that differ from the log's; none if they are those of one of the states."""
+    shown_stats = profile.get("stats")
+    if not isinstance(shown_stats, dict):
+        raise NotVerified("the profile has no stats")
+    for state in states:
+        found = [
+            f"{name} is shown as {shown_stats.get(name)}, and by the log it is {value}"
+            for name, value in state.items()
+            if not _is_same(shown_stats.get(name), value)
+        ]
+        if not found:
+            return []
+    return found
+
+
+def _declared(record: RecordRow) -> Mapping[str, object]:
+    figures = figures_of(record)
+    counts = ("total_signals", "win_count", "loss_count", "current_streak", "longest_streak")
+    return {name: getattr(record, name) for name in counts} | {
+        name: getattr(figures, name) for name in figures.__match_args__
+    }
+
+
+def _is_same(given: object, value: object) -> bool:
+    if given is None or value is None:
+        return given is value
+    return isinstance(given, int | float) and Decimal(str(given)) == Decimal(str(value))
+
+
+def lines_of(record: Recomputed) -> Sequence[str]:
     """Return the record in lines for people."""
     book = record.book
     first = f"{record.signals} signals, {book.opened} positions with a quote and {book.unverified} without"

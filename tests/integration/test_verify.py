@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
@@ -17,15 +18,17 @@ from actors.tlog.notes import Checkpoint, Signer
 from actors.tlog.tiles import Tile
 from actors.tlog.tree import leaf_hash, root_of
 from config.settings import Settings
+from db._postgres import transaction
 from server.verify import Contradicted, NotVerified
 from server.verify.audit import audit, read_entries
 from server.verify.command import UNKNOWN, USUAL_COSTS, VerifyOptions, run, verify
 from server.verify.kept import Kept
-from server.verify.record import differences, recompute, shown
+from server.verify.record import costs_of, differences, recompute, shown
 from server.verify.source import LogSource
 from tests.integration.test_checkpoints import write_key
 from tests.support.log_factory import LogWorld, ends, log_world, signal_entry
 from tests.support.log_histories import History
+from tests.support.providers_factory import Trade, add_system_provider, post_trades, providers_world
 
 PROVIDER = UUID(int=7)
 
@@ -271,3 +274,50 @@ async def test_the_command_says_what_it_verified(settings: Settings, tmp_path: P
 def test_the_exit_status_says_what_happened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(VerifyOptions("http://127.0.0.1:9", folder=tmp_path, key="no key")) == UNKNOWN
     assert capsys.readouterr().err.startswith("verify: --key: ")
+
+
+async def test_a_providers_page_is_verified_and_a_wrong_figure_is_named(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.verify.command.LAG_SECONDS", 0.5)
+    async with providers_world(settings) as world:
+        async with transaction(world.pool) as conn:
+            king, other = [await add_system_provider(conn) for _ in range(2)]
+        prices = [100, 110, 100, 80, 100, 103]
+        trades = [Trade(king, opens=place % 2 == 0, price=Decimal(each)) for place, each in enumerate(prices)]
+        await post_trades(world, [*trades, Trade(other)])
+        said: list[str] = []
+        options = VerifyOptions(f"http://127.0.0.1:{world.client.port}", king, tmp_path)
+        await verify(options, said.append)
+        assert said[-1] == "VERIFIED: what its page shows follows from the log"
+        assert "  6 signals" in "\n".join(said)
+        monkeypatch.setattr("server.verify.command.ATTEMPTS", 2)
+        async with transaction(world.pool) as conn:
+            await conn.execute("UPDATE provider_stats SET win_count = 3, loss_count = 0 WHERE provider_id = $1", king)
+        with pytest.raises(Contradicted) as raised:
+            await verify(options, said.append)
+        assert "win_count is shown as 3, and by the log it is 2" in raised.value.findings
+        assert "loss_count is shown as 0, and by the log it is 1" in raised.value.findings
+
+
+@pytest.mark.parametrize(
+    "equity",
+    [
+        {},
+        {"points": None},
+        {"points": [None]},
+        {"points": ["x"]},
+        {"points": [{"t": "0001-01-01"}]},
+        {"points": [{"t": 5}]},
+        {"points": [[]]},
+    ],
+)
+def test_an_equity_of_another_form_is_a_clear_error(equity: dict[str, object]) -> None:
+    with pytest.raises(NotVerified):
+        differences(recompute(iter([]), PROVIDER, USUAL_COSTS), equity)
+
+
+@pytest.mark.parametrize("costs", [None, [], {"crypto": "NaN"}, {"crypto": "x"}, {"crypto": -1}, {"crypto": True}])
+def test_costs_that_are_none_are_a_clear_error(costs: object) -> None:
+    with pytest.raises(NotVerified):
+        costs_of({"cost_bps": costs})
