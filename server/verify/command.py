@@ -15,7 +15,16 @@ from actors.tlog.notes import NoteRejected, parse_key
 from server.verify import Contradicted, NotVerified
 from server.verify.audit import Audited, audit, read_entries
 from server.verify.kept import Kept, default_folder
-from server.verify.record import costs_of, declared_differences, declared_since, differences, lines_of, recompute
+from server.verify.record import (
+    MOST_POINTS,
+    costs_of,
+    declared_differences,
+    declared_since,
+    differences,
+    lines_of,
+    recompute,
+    record_differences,
+)
 from server.verify.source import LogSource
 
 VERIFIED: Final = 0
@@ -86,7 +95,7 @@ async def _verify_provider(
         if attempt:
             await asyncio.sleep(LAG_SECONDS)
         profile = await source.document(place)
-        equity = await source.document(f"{place}/equity?period=all&points=500")
+        equity = await source.document(f"{place}/equity?period=all&points={MOST_POINTS}")
         size = (await audit(source, kept)).checkpoint.size
         found, lines = await asyncio.to_thread(_compare, kept, provider_id, (since, size), profile or {}, equity)
         if not found:
@@ -115,7 +124,7 @@ def _compare(
         record = recompute(read_entries(kept, size, marker), provider_id, costs)
     except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
         raise Contradicted([f"no record follows from the entries: {error!r}"]) from error
-    found = declared_differences(states, profile)
+    found = declared_differences(states, profile) + record_differences(record, profile)
     lines = [*lines_of(record), f"declared figures: {len(states[-1])} compared"]
     if equity is None:
         lines.append("this server shows no equity to compare the days with")

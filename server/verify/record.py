@@ -15,6 +15,7 @@ from actors.records.book import Book
 from actors.records.curve import DayResult
 from actors.records.entries import AnyEntry, RetractionEntry, SignalEntry
 from actors.records.replay import replay
+from actors.records.returns import UNIT, rounded
 from db.providers.records import RecordRow
 from server.verify import NotVerified
 
@@ -22,6 +23,7 @@ SHOWN: Final = Decimal("0.0001")
 _UNIT: Final = Decimal(10) ** 12
 _MOST_BPS: Final = 10_000
 MOST: Final = 10
+MOST_POINTS: Final = 500
 
 
 @dataclass
@@ -79,20 +81,48 @@ def costs_of(equity: Mapping[str, Any]) -> Mapping[str, Decimal]:
 def differences(record: Recomputed, equity: Mapping[str, Any]) -> tuple[int, list[str]]:
     """Return how many of the shown days were compared, and what differs, each with its day and figure.
 
-    The last point is of now, with marks that no hour of the log has: it is left out.
+    The last point is of now, at mids that no day of the log ends with: it is left out.
     """
     points = equity.get("points")
-    if not isinstance(points, list):
+    if not isinstance(points, list) or not all(isinstance(each, dict) for each in points):
         raise NotVerified("the equity has no points")
-    compared, found = 0, list[str]()
-    for point in points:
-        day = _day(point)
-        ours = record.days.get(day)
-        if ours is None:
-            continue
-        compared += 1
-        found += _differing(point, ours)
-    return compared, found[:MOST]
+    known = _every_day(record.days)
+    shown_days = {_day(point): point for point in points[:-1]}
+    found = [text for day, point in shown_days.items() if day in known for text in _differing(point, known[day])]
+    if len(known) < MOST_POINTS:
+        found += [f"{day} is not shown" for day in known if day not in shown_days]
+    return len(shown_days.keys() & known.keys()), found[:MOST]
+
+
+def record_differences(record: Recomputed, profile: Mapping[str, Any]) -> list[str]:
+    """Return the figures of a profile's `record`, if it has one, that differ; those of now, at today's mids, aside."""
+    given, book = profile.get("record"), record.book
+    if not isinstance(given, dict):
+        return []
+    positions = book.opened + book.unverified
+    figures = {
+        "closed": book.closed.count,
+        "breakeven": book.closed.count - book.closed.wins - book.closed.losses,
+        "share_verified": shown(rounded(book.opened * UNIT, positions)) if positions else None,
+    }
+    return [
+        f"record.{name} is shown as {given.get(name)}, and by the log it is {value}"
+        for name, value in figures.items()
+        if not _is_same(given.get(name), value)
+    ]
+
+
+def _every_day(days: Mapping[date, DayResult]) -> Mapping[date, DayResult]:
+    """Return the days with those between them on which nothing was open, and nothing changed."""
+    found: dict[date, DayResult] = {}
+    before: DayResult | None = None
+    for day, result in days.items():
+        while before is not None and (following := before.day + timedelta(days=1)) < day:
+            realised = before.realised + before.open_result
+            before = DayResult(following, None, before.equity, realised, 0, 0, before.drawdown)
+            found[following] = before
+        found[day] = before = result
+    return found
 
 
 def _differing(point: Mapping[str, Any], ours: DayResult) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
@@ -23,7 +24,7 @@ from server.verify import Contradicted, NotVerified
 from server.verify.audit import audit, read_entries
 from server.verify.command import UNKNOWN, USUAL_COSTS, VerifyOptions, run, verify
 from server.verify.kept import Kept
-from server.verify.record import costs_of, differences, recompute, shown
+from server.verify.record import Recomputed, costs_of, differences, recompute, shown
 from server.verify.source import LogSource
 from tests.integration.test_checkpoints import write_key
 from tests.support.log_factory import LogWorld, ends, log_world, signal_entry
@@ -187,21 +188,43 @@ async def test_a_record_is_recomputed_to_the_last_digit(settings: Settings, tmp_
         expected = recompute(iter(list(enumerate(entries))), PROVIDER, USUAL_COSTS)
         assert found == expected
         assert len(found.days) > 10
-        points = [
-            {
-                "t": f"{day.isoformat()}T23:59:59Z",
-                "equity": float(shown(each.equity)),
-                "realised": float(shown(each.realised)),
-                "open": float(shown(each.open_result)),
-                "exposure": float(shown(each.exposure)),
-                "drawdown": float(shown(each.drawdown)),
-            }
-            for day, each in found.days.items()
-        ]
-        assert differences(found, {"points": points}) == (len(points), [])
-        points[3]["open"] = float(points[3]["open"]) + 0.0001
-        _, [difference] = differences(found, {"points": points})
+        points = shown_points(found)
+        assert differences(found, {"points": points}) == (len(points) - 1, [])
+        changed = [*points]
+        changed[3] = points[3] | {"open": float(points[3]["open"]) + 0.0001}
+        _, [difference] = differences(found, {"points": changed})
         assert difference.startswith(f"{list(found.days)[3]}: open is shown as")
+        _, [difference] = differences(found, {"points": points[:4] + points[5:]})
+        assert difference == f"{list(found.days)[4]} is not shown"
+
+
+def test_days_without_a_position_stay_as_they_were() -> None:
+    history = History(random.Random(5), PROVIDER)
+    found = recompute(iter(list(enumerate(history.go_on(300)))), PROVIDER, USUAL_COSTS)
+    gone = list(found.days)[5]
+    before = found.days[list(found.days)[4]]
+    del found.days[gone]  # type: ignore[attr-defined]
+    points = shown_points(found)
+    assert differences(found, {"points": points})[1] == [f"{gone} is not shown"]
+    point = points[4] | {"t": f"{gone}T23:00:00Z", "open": 0, "exposure": 0}
+    point["realised"] = float(shown(before.realised + before.open_result))
+    assert differences(found, {"points": [*points[:5], point, *points[5:]]})[1] == []
+
+
+def shown_points(found: Recomputed) -> list[dict[str, object]]:
+    """Return the points of an equity that shows these days, and one of now."""
+    days = [
+        {
+            "t": f"{day + timedelta(days=1)}T00:00:00Z",
+            "equity": float(shown(each.equity)),
+            "realised": float(shown(each.realised)),
+            "open": float(shown(each.open_result)),
+            "exposure": float(shown(each.exposure)),
+            "drawdown": float(shown(each.drawdown)),
+        }
+        for day, each in found.days.items()
+    ]
+    return [*days, days[-1] | {"t": "2027-01-01T12:34:56Z", "equity": 7}]
 
 
 # --- servers that are none
@@ -307,8 +330,8 @@ async def test_a_providers_page_is_verified_and_a_wrong_figure_is_named(
         {"points": None},
         {"points": [None]},
         {"points": ["x"]},
-        {"points": [{"t": "0001-01-01"}]},
-        {"points": [{"t": 5}]},
+        {"points": [{"t": "0001-01-01"}, {}]},
+        {"points": [{"t": 5}, {}]},
         {"points": [[]]},
     ],
 )
