@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from actors.tlog.notes import NoteRejected, parse_key
+from config.documents import Document
 from server.verify import Contradicted, NotVerified
 from server.verify.audit import Audited, audit, read_entries
 from server.verify.kept import Kept, default_folder
@@ -112,8 +113,8 @@ def _compare(
     kept: Kept,
     provider_id: UUID,
     sizes: tuple[int, int],
-    profile: Mapping[str, Any],
-    equity: Mapping[str, Any] | None,
+    profile: Document,
+    equity: Document | None,
 ) -> tuple[list[str], list[str]]:
     """Return what differs, and what the record is, in lines for people."""
     since, size = sizes

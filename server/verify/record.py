@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from actors.providers.projection import Projection
@@ -16,6 +16,7 @@ from actors.records.curve import DayResult
 from actors.records.entries import AnyEntry, RetractionEntry, SignalEntry
 from actors.records.replay import replay
 from actors.records.returns import UNIT, rounded
+from config.documents import Document
 from db.providers.records import RecordRow
 from server.verify import NotVerified
 
@@ -67,7 +68,7 @@ def recompute(
     return Recomputed(found.book, {day.day: day for day in found.days}, counting.signals, counting.newest)
 
 
-def costs_of(equity: Mapping[str, Any]) -> Mapping[str, Decimal]:
+def costs_of(equity: Document) -> Mapping[str, Decimal]:
     """Return the costs that the page is computed with. Raises NotVerified."""
     given = equity.get("cost_bps")
     if not isinstance(given, dict):
@@ -78,7 +79,7 @@ def costs_of(equity: Mapping[str, Any]) -> Mapping[str, Decimal]:
     return found
 
 
-def differences(record: Recomputed, equity: Mapping[str, Any]) -> tuple[int, list[str]]:
+def differences(record: Recomputed, equity: Document) -> tuple[int, list[str]]:
     """Return how many of the shown days were compared, and what differs, each with its day and figure.
 
     The last point is of now, at mids that no day of the log ends with: it is left out.
@@ -94,7 +95,7 @@ def differences(record: Recomputed, equity: Mapping[str, Any]) -> tuple[int, lis
     return len(shown_days.keys() & known.keys()), found[:MOST]
 
 
-def record_differences(record: Recomputed, profile: Mapping[str, Any]) -> list[str]:
+def record_differences(record: Recomputed, profile: Document) -> list[str]:
     """Return the figures of a profile's `record`, if it has one, that differ; those of now, at today's mids, aside."""
     given, book = profile.get("record"), record.book
     if not isinstance(given, dict):
@@ -125,7 +126,7 @@ def _every_day(days: Mapping[date, DayResult]) -> Mapping[date, DayResult]:
     return found
 
 
-def _differing(point: Mapping[str, Any], ours: DayResult) -> list[str]:
+def _differing(point: Document, ours: DayResult) -> list[str]:
     figures = {
         "equity": ours.equity,
         "realised": ours.realised,
@@ -145,7 +146,7 @@ def shown(value: int) -> Decimal:
     return (Decimal(value) / _UNIT).quantize(SHOWN)
 
 
-def _day(point: Mapping[str, Any]) -> date:
+def _day(point: Document) -> date:
     """Return the day that a point is the end of."""
     try:
         return (datetime.fromisoformat(str(point["t"])) - timedelta(microseconds=1)).date()
@@ -182,7 +183,7 @@ def declared_since(
     return [*found, _declared(projection.records.get(provider_id, empty))]
 
 
-def declared_differences(states: Sequence[Mapping[str, object]], profile: Mapping[str, Any]) -> list[str]:
+def declared_differences(states: Sequence[Mapping[str, object]], profile: Document) -> list[str]:
     """Return the figures of a page that differ from the log's; none if they are those of one of the states."""
     shown_stats = profile.get("stats")
     if not isinstance(shown_stats, dict):

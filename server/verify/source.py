@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 import orjson
@@ -12,6 +11,7 @@ import orjson
 from actors.tlog.tiles import LARGEST_ENTRY_BYTES, Tile, decode_entries, split_hashes
 from actors.tlog.tree import HASH_BYTES, TILE_WIDTH
 from config.backoff import backoff_seconds
+from config.documents import Document
 from server.verify import NotVerified
 
 ATTEMPTS: Final = 5
@@ -47,7 +47,7 @@ class LogSource:
         except UnicodeDecodeError:
             raise NotVerified(f"{self.url}{path} answers what is no text") from None
 
-    async def document(self, path: str) -> Mapping[str, Any] | None:
+    async def document(self, path: str) -> Document | None:
         """Return a JSON object, its numbers as they are written; None for a 404. Raises NotVerified."""
         try:
             found = orjson.loads(await self._get(path, _DOCUMENT_BYTES, missing=b"null") or b"")
