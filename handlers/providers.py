@@ -12,10 +12,13 @@ from db.providers.profiles import exists_provider, list_providers
 from db.signals.reads import SignalFilters
 from handlers._http.base import GatewayHandler, known_id
 from handlers._http.endpoint import endpoint
+from handlers._present_records import read_equity
 from handlers._signal_pages import page_of_signals
 from handlers.auth._account_handler import AccountHandler
 from schemas.errors import Forbidden, NotFound
 from schemas.providers import (
+    Equity,
+    EquityQuery,
     NewProvider,
     PageOfProviders,
     ProviderChange,
@@ -64,6 +67,27 @@ class SignalsOfProvider(GatewayHandler):
         if not await self.load(exists_provider, known):
             raise NotFound("Provider not found")
         self.finish(await page_of_signals(self.services, SignalFilters(**query, provider_id=known), **paging))
+
+
+class EquityOfProvider(GatewayHandler):
+    """`/api/providers/{provider_id}/equity`"""
+
+    @endpoint("Get the curve of a provider", query=EquityQuery(), responds=Equity(), errors=(404, 503))
+    async def get(self, provider_id: str, query: Loaded) -> object:
+        """What one unit would have become by the market's prices: each day compounds the change of all open units'
+        values less costs, over the greatest number of units that was open at once up to that day.
+
+        One point a UTC day, at its end, and one for now, with what is open at the last mid. Of more points than are
+        asked for, the first, the last, the highest, the lowest and both ends of the deepest drawdown always stay. Only
+        positions whose opening had a quote are in it. The curve of a period begins at 1.
+
+        By hand: two units are opened, one gains 10 %, the other loses 20 %: (0.10 − 0.20)/2 = −5 %, equity 0.95.
+        """
+        known, costs = known_id(provider_id, "Provider"), self.services.settings.costs_bps
+        found = await self.load(read_equity, known, costs, **query)
+        if found is None:
+            raise NotFound("Provider not found")
+        return found
 
 
 class Providerships(ProviderHandler):

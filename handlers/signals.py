@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from tornado.iostream import StreamClosedError
 
 from actors.lens.messages import PUBLISH, Retract
@@ -10,6 +12,7 @@ from config.documents import Document, Loaded
 from config.ids import parse_uuid
 from db import social
 from db._postgres import connection
+from db.providers.outcomes import WHOLE, decode_legs
 from db.signals.reads import SignalFilters, SignalRow, get_signal
 from handlers._http.base import GatewayHandler, known_id
 from handlers._http.endpoint import endpoint
@@ -267,18 +270,42 @@ def _quote_of(signal: SignalRow) -> Document:
     return {**shown, "at": signal.quote_at, "source": signal.quote_source}
 
 
+def _outcome_of(signal: SignalRow) -> Document | None:
+    """Return the outcome of the position that a signal opened; None of one that opened nothing, or was taken back."""
+    is_gone = signal.outcome is None and (signal.is_read or signal.retracted_at is not None)
+    if not signal.is_position or signal.event_type == "CLOSE_SIGNAL" or is_gone:
+        return None
+    legs = decode_legs(signal.legs) if signal.legs else ()
+    return {
+        "status": signal.outcome or "PENDING",  # until the position is recorded
+        "return_": _fraction(signal.outcome_return),
+        "record_return": _fraction(signal.record_return),
+        "closed_at": signal.closed_at,
+        "closed_by": signal.closed_by,
+        "close_reason": signal.close_reason or (None if signal.closed_by is None else "signal"),
+        "awaiting": bool(signal.is_awaiting),
+        "legs": [
+            {
+                "at": each.at,
+                "price": float(each.price),
+                "fraction": each.part / WHOLE,
+                "return_": each.returned / WHOLE,
+                "record_return": None if each.record_return is None else each.record_return / WHOLE,
+                "reason": each.reason,
+                "closed_by": each.closed_by,
+            }
+            for each in legs
+        ],
+    }
+
+
+def _fraction(value: Decimal | None) -> float | None:
+    return None if value is None else float(value)
+
+
 def _describe(signal: SignalRow) -> Document:
     document = {name: getattr(signal, name) for name in SignalRow.__match_args__}
     is_closing = signal.event_type == "CLOSE_SIGNAL"
-    outcome = None
-    if signal.is_position and not is_closing:
-        value = signal.outcome_return
-        outcome = {
-            "status": signal.outcome or "PENDING",  # until the position is recorded
-            "return_": None if value is None else float(value),
-            "closed_at": signal.closed_at,
-            "closed_by": signal.closed_by,
-        }
     return document | {
         "signal_id": signal.id,
         "action": signal.action.upper(),
@@ -291,6 +318,6 @@ def _describe(signal: SignalRow) -> Document:
         "opportunity_factors": signal.factors,
         "order_type": None if is_closing or signal.direction is None else signal.order_type or "market",
         "close_fraction": (signal.close_fraction or 1) if is_closing else None,
-        "outcome": outcome,
+        "outcome": _outcome_of(signal),
         "is_closing": is_closing,
     }

@@ -55,6 +55,7 @@ ReactionType = Literal["like", "fire", "rocket", "sad"]
 # Providers
 RiskLevel = Literal["conservative", "moderate", "aggressive"]
 VerificationLevel = Literal["none", "basic", "pro", "elite"]
+EquityPeriod = Literal["week", "month", "year", "all"]
 ProviderSort = Literal["followers", "win_rate", "return", "streak"]
 SkillBoard = Literal["skill", "steady"]
 LiveBoard = Literal["followers", "win_rate", "return", "streak", "rising"]

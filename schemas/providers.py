@@ -24,8 +24,8 @@ from schemas._fields import (
 )
 from schemas._names import RENAME_DAYS
 from schemas._people import DisplayName, HttpsUrl, Prose, is_plain_text, normalise_text
-from schemas._queries import Paging, QueryFlag, QueryWhole
-from schemas._vocabulary import ProviderSort, RiskLevel, VerificationLevel
+from schemas._queries import Paging, QueryFlag, QuerySchema, QueryWhole
+from schemas._vocabulary import EquityPeriod, ProviderSort, RiskLevel, VerificationLevel
 from schemas.signals import SignalItem
 
 SPECIALTIES = 10
@@ -117,6 +117,106 @@ class ProviderStats(Schema):
     signal_likes_total = Whole(required=True, min=0)
 
 
+class EquityQuery(QuerySchema):
+    """The period of a curve, and how many points it is thinned to."""
+
+    period = Choice(EquityPeriod, load_default="month", **about("The days before today; all: since the first."))
+    points = QueryWhole(min=2, max=500, load_default=100, **about("Most points; the turning points always stay."))
+
+
+class EquityPoint(Schema):
+    """A provider's equity at the end of a day, or now. Amounts are parts of the equity that the period began with."""
+
+    t = Timestamp(required=True, **about("The end of the day; of the last point, now."))
+    equity = Number(required=True, **about("What one unit has become; 0 is ruin."))
+    realised = Number(required=True, **about("What closed positions and costs made of it: equity − 1 − open."))
+    open = Number(required=True, **about("What open positions made of it, at the last mid."))
+    exposure = Number(required=True, **about("Open units, of the greatest number that was open at once."))
+    drawdown = Number(required=True, **about("How far it is below its highest, as a part of that."))
+
+
+class EquityMonth(Schema):
+    """A calendar month of a curve."""
+
+    month = Text(required=True, **about("As in 2026-11."))
+    return_ = Number(data_key="return", required=True, **about("What the equity returned in it."))
+
+
+class SideCosts(Schema):
+    """What one side of a trade costs by asset type, in basis points of the part that is traded."""
+
+    crypto = Number(required=True, **about("Of crypto."))
+    stock = Number(required=True, **about("Of stocks."))
+    option = Number(required=True, **about("Of options."))
+    etf = Number(required=True, **about("Of ETFs."))
+    forex = Number(required=True, **about("Of forex."))
+    prediction = Number(required=True, **about("Of predictions."))
+
+
+class Equity(Schema):
+    """A provider's curve by the market's prices."""
+
+    as_of = Timestamp(required=True, **about("When it was computed."))
+    as_of_seq = Whole(required=True, min=0, **about("The number in the feed of the newest signal in it."))
+    basis = Text(required=True, **about("How positions are valued: `marked_daily`."))
+    cost_bps = Nested(SideCosts, required=True, **about("What one side of a trade costs, in basis points."))
+    points = Nested(EquityPoint, many=True, required=True, **about("In the order of time."))
+    months = Nested(EquityMonth, many=True, required=True, **about("The calendar months of the period."))
+    max_drawdown = Number(required=True, **about("The deepest drawdown of the period."))
+    ruined = Flag(required=True, **about("Whether the equity has come to 0, where it stays."))
+
+
+class WinRateInterval(Schema):
+    """Wilson's 95 % interval of a win rate."""
+
+    lower = Number(required=True, **about("Its lower end."))
+    upper = Number(required=True, **about("Its upper end."))
+
+
+class Companion(Schema):
+    """A provider whose days move with another's."""
+
+    provider_id = Text(required=True, metadata={"format": "uuid", "description": "The other provider."})
+    correlation = Number(required=True, **about("Of the daily returns of the last 90 days: −1 to 1."))
+
+
+class ProviderRecord(Schema):
+    """A record by the market's prices, with what is open at the last mid. Null where there is nothing to divide by.
+
+    Bets are counted: positions on one instrument whose lives overlap are one, its result the mean of theirs after
+    costs. Only positions whose opening had a quote are in it, but for `share_verified`.
+    """
+
+    profit_factor = Number(required=True, allow_none=True, **about("All gains by all losses; null without losses."))
+    payoff = Number(required=True, allow_none=True, **about("The mean gain by the mean loss; null without losses."))
+    expectancy = Number(required=True, allow_none=True, **about("The mean result of a bet."))
+    median_holding_seconds = Whole(
+        required=True, allow_none=True, **about("Of closed positions, each rounded down to three digits.")
+    )
+    oldest_open_seconds = Whole(
+        required=True, allow_none=True, **about("The age of the oldest open position, in whole minutes.")
+    )
+    share_open = Number(required=True, allow_none=True, **about("Open bets, of all."))
+    share_verified = Number(required=True, allow_none=True, **about("Positions with a quote, of all ever opened."))
+    worst_day = Number(required=True, allow_none=True, **about("The smallest daily return."))
+    open = Whole(required=True, min=0, **about("Open bets."))
+    closed = Whole(required=True, min=0, **about("Closed bets."))
+    breakeven = Whole(required=True, min=0, **about("Closed bets whose result is exactly 0."))
+    stale = Whole(required=True, min=0, **about("Open positions without a price for a day; they count."))
+    days = Whole(required=True, min=0, **about("Days with exposure."))
+    win_rate_interval = Nested(
+        WinRateInterval, required=True, allow_none=True, **about("Of the share of bets with a gain; never ranked by.")
+    )
+    risk_score = Whole(
+        required=True,
+        min=1,
+        max=10,
+        allow_none=True,
+        **about("The tenth of all providers by the loss that 95 % of days stay within; 10 is the largest."),
+    )
+    moves_with = Nested(Companion, many=True, required=True, **about("|correlation| above 0.9; the closest first."))
+
+
 class ProviderProfile(Schema):
     """A provider. `is_following` is false without a token. `recent_signals` are the newest ten."""
 
@@ -131,6 +231,7 @@ class ProviderProfile(Schema):
     risk_level = Choice(RiskLevel, required=True, allow_none=True)
     specialties = Specialties(required=True)
     stats = Nested(ProviderStats, required=True)
+    record = Nested(ProviderRecord, **about("The record by the market's prices."))
     is_verified = Flag(required=True)
     verification_level = Choice(VerificationLevel, required=True)
     verified_at = Timestamp(required=True, allow_none=True)

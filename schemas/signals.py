@@ -34,6 +34,7 @@ from schemas._vocabulary import (
     UPPER_ACTIONS,
     AssetCategory,
     AssetType,
+    CloseReason,
     OpportunityTier,
     OrderType,
     OutcomeStatus,
@@ -130,6 +131,18 @@ class MarketContext(Schema):
     volatility_1h = Number(allow_none=True)
 
 
+class OutcomeLeg(Schema):
+    """A part of a position that was closed."""
+
+    at = Timestamp(required=True, **about("When it was closed."))
+    price = Number(required=True, **about("The declared price of the closing signal, or the market's."))
+    fraction = Number(required=True, **about("Its part of the whole position."))
+    return_ = Number(data_key="return", required=True, **about("What the whole returned at that price."))
+    record_return = Number(required=True, allow_none=True, **about("What it returned by the prices that count."))
+    reason = Choice(CloseReason, required=True, **about("Why it was closed."))
+    closed_by = Identifier(required=True, allow_none=True, **about("The signal that closed it; null: the market did."))
+
+
 class SignalOutcome(Schema):
     """The outcome of the position that the signal opened."""
 
@@ -137,7 +150,17 @@ class SignalOutcome(Schema):
     # `return` is a word of the language.
     return_ = Number(data_key="return", allow_none=True, **about("A fraction: 0.05 is 5 %."))
     closed_at = Timestamp(allow_none=True)
-    closed_by = Identifier(allow_none=True, **about("The signal that closed it."))
+    closed_by = Identifier(allow_none=True, **about("The signal that closed it; null where the market did."))
+    record_return = Number(
+        allow_none=True,
+        **about(
+            "By the prices that count: the worse of the declared one and the market's. Null while it is open, without "
+            "a quote at the opening, and until the next mark where the close had none."
+        ),
+    )
+    close_reason = Choice(CloseReason, allow_none=True, **about("Why the last part of it was closed."))
+    awaiting = Flag(**about("The prediction's market was not resolved in time: it is left out."))
+    legs = Nested(OutcomeLeg, many=True, **about("The parts that were closed; the return is their sum."))
 
 
 class Signal(Terms):

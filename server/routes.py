@@ -132,6 +132,7 @@ ROUTES = (
     Route("POST",   "/api/providers/become",              providers.Providerships, AUTHENTICATED),
     Route("PATCH",  "/api/providers/me",                  providers.MyProvider,    AUTHENTICATED),
     Route("GET",    "/api/providers/{provider_id}",       providers.OneProvider,   OPTIONAL),
+    Route("GET",    "/api/providers/{provider_id}/equity", providers.EquityOfProvider, OPTIONAL),
     Route("GET",    "/api/providers/{provider_id}/signals", providers.SignalsOfProvider, OPTIONAL),
     Route("POST",   "/api/social/follow/{provider_id}",   follows.OneFollow,       FOLLOWS),
     Route("DELETE", "/api/social/follow/{provider_id}",   follows.OneFollow,       FOLLOWS),

@@ -76,6 +76,19 @@ CREATE TABLE record_stats (
     eligible_since date                      -- the first day on which every gate was passed; kept for ever
 ) WITH (fillfactor = 80);
 
+-- What a night says of providers among all others; written by the first shard once all have closed the day. The tenth
+-- by the daily loss, 1 the smallest; and who moved with whom.
+CREATE TABLE record_risks (
+    provider_id uuid PRIMARY KEY,
+    risk_score  smallint NOT NULL CHECK (risk_score BETWEEN 1 AND 10)
+) WITH (fillfactor = 80);
+CREATE TABLE record_correlations (
+    provider_id uuid,
+    other_id    uuid,
+    correlation double precision NOT NULL,
+    PRIMARY KEY (provider_id, other_id)
+);
+
 -- An outcome is closed in legs; the market, too, can end it. Since the log, `closed_seq` is the number of the entry that
 -- closed it, from 1: no less than the feed_seq of any signal before, by which older outcomes are ordered. One that is
 -- PENDING with an `open_part` of 0 waits for a resolution that did not come in time, and is left out.
@@ -100,7 +113,7 @@ CREATE INDEX signal_outcomes_open ON signal_outcomes (provider_id, asset_type, s
 ALTER TABLE signal_outcomes
     DROP COLUMN is_unmarked, DROP COLUMN open_part, DROP COLUMN record_entry, DROP COLUMN record_return, DROP COLUMN close_reason,
     DROP COLUMN legs;
-DROP TABLE record_stats, record_days, record_mids, record_books, provider_offsets;
+DROP TABLE record_correlations, record_risks, record_stats, record_days, record_mids, record_books, provider_offsets;
 DROP INDEX log_entries_market;
 ALTER TABLE provider_stats DROP COLUMN applied_index;
 CREATE TABLE provider_tails (

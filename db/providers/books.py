@@ -9,7 +9,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from db._postgres import Connection
-from db._rows import Exact, columns, insert, names, row_of, rows_of, upsert
+from db._rows import Exact, columns, insert, names, row_of, rows_of, transposed, upsert
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,3 +241,104 @@ async def load_stats(conn: Connection, provider_id: UUID) -> StatsRow | None:
     """Return a provider's statistics; None before the end of its first day."""
     row = await conn.fetchrow(LOAD_STATS, provider_id)
     return None if row is None else row_of(StatsRow, [int(each) if isinstance(each, Decimal) else each for each in row])
+
+
+@dataclass(frozen=True, slots=True)
+class PresentRow:
+    """How far a provider's record has read the log and the feed, its book as it is stored, and what the last night
+    said of it: the loss that 95 % of days stay within, and which tenth of all providers it is in by that.
+    """
+
+    provider_id: UUID
+    applied_index: int
+    applied_seq: int
+    book_index: int | None
+    book: bytes | None
+    risk_score: int | None
+
+
+LOAD_PRESENT = """
+SELECT p.user_id, coalesce(s.applied_index, -1), coalesce(s.applied_seq, 0), b.applied_index, b.book, r.risk_score
+FROM providers p
+LEFT JOIN provider_stats s ON s.provider_id = p.user_id
+LEFT JOIN record_books b ON b.provider_id = p.user_id
+LEFT JOIN record_risks r ON r.provider_id = p.user_id
+WHERE p.user_id = ANY ($1::uuid[])
+"""
+
+
+async def load_present(conn: Connection, ids: Collection[UUID]) -> list[PresentRow]:
+    """Return what the present records of those providers that exist are computed from."""
+    return rows_of(PresentRow, await conn.fetch(LOAD_PRESENT, list(ids)))
+
+
+LOAD_COMPANIONS = """
+SELECT provider_id, other_id, correlation FROM record_correlations WHERE provider_id = ANY ($1::uuid[])
+ORDER BY abs(correlation) DESC, other_id
+"""
+
+
+async def load_companions(conn: Connection, ids: Collection[UUID]) -> dict[UUID, list[tuple[UUID, float]]]:
+    """Return who moves with these providers, the closest first, with the correlation."""
+    found: dict[UUID, list[tuple[UUID, float]]] = {}
+    for provider_id, other_id, correlation in await conn.fetch(LOAD_COMPANIONS, list(ids)):
+        found.setdefault(provider_id, []).append((other_id, correlation))
+    return found
+
+
+# By the loss that 95 % of days stay within: 1 is the tenth of all providers with the smallest.
+RANK_RISKS = """
+INSERT INTO record_risks (provider_id, risk_score)
+SELECT provider_id, ntile(10) OVER (ORDER BY daily_loss, provider_id) FROM record_stats WHERE daily_loss IS NOT NULL
+ON CONFLICT (provider_id) DO UPDATE SET risk_score = excluded.risk_score
+WHERE record_risks.risk_score <> excluded.risk_score
+"""
+
+
+async def rank_risks(conn: Connection) -> None:
+    """Give every provider with a record the tenth that it is in by its daily loss."""
+    await conn.execute(RANK_RISKS)
+
+
+DAILY_RESULTS = """
+SELECT d.provider_id, $1::date - d.day, (d.result * 1e-12)::float8 FROM record_days d
+JOIN record_stats s ON s.provider_id = d.provider_id AND s.days >= $3
+WHERE d.day > $1::date - $2::int AND d.day <= $1::date
+ORDER BY d.provider_id
+"""
+
+
+async def daily_results(conn: Connection, day: date, days: int, least: int) -> list[tuple[UUID, int, float]]:
+    """Return the results of the last days up to one, of providers with at least so many days: who, how long ago, what.
+
+    Ordered by provider.
+    """
+    return [(row[0], row[1], row[2]) for row in await conn.fetch(DAILY_RESULTS, day, days, least)]
+
+
+DELETE_CORRELATIONS = "DELETE FROM record_correlations"
+INSERT_CORRELATIONS = """
+INSERT INTO record_correlations (provider_id, other_id, correlation)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::float8[])
+"""
+
+
+async def replace_correlations(conn: Connection, rows: Sequence[tuple[UUID, UUID, float]]) -> None:
+    """Store who moves with whom, instead of what was stored before."""
+    await conn.execute(DELETE_CORRELATIONS)
+    await conn.execute(INSERT_CORRELATIONS, *transposed(rows, 3))
+
+
+LAST_DAY = """
+SELECT min(day) FROM (
+    SELECT max(s.day) AS day FROM provider_offsets o
+    CROSS JOIN LATERAL (SELECT max(day) AS day FROM record_stats) s WHERE o.shards = $1 AND o.day_index >= 0
+    HAVING count(*) = $1 AND min(o.day_index) = max(o.day_index)
+) known
+"""
+
+
+async def last_closed_day(conn: Connection, shards: int) -> date | None:
+    """Return the last day if all shards have closed the books of the same; None while one is behind."""
+    found: date | None = await conn.fetchval(LAST_DAY, shards)
+    return found

@@ -170,6 +170,11 @@ class SignalRow:
     outcome_return: Decimal | None
     closed_at: datetime | None
     closed_by: UUID | None
+    record_return: Decimal | None
+    close_reason: str | None
+    legs: str | None  # JSON: see db.providers.outcomes
+    is_awaiting: bool | None
+    is_read: bool  # the track record has read it: without an outcome it counts as if it had opened nothing
     closes: UUID | None
 
 
@@ -183,8 +188,12 @@ SELECT s.id, s.asset_type, s.asset_category, s.symbol, s.action, s.event_type, s
        ({PROVIDER_JSON})::json, ({REACTIONS_JSON})::json,
        ARRAY(SELECT r.reaction_type FROM reactions r WHERE r.user_id = $2 AND r.signal_id = s.id AND r.is_active
              ORDER BY array_position($3::text[], r.reaction_type)),
-       o.status, o.return, o.closed_at, o.closed_by,
-       (SELECT closed.signal_id FROM signal_outcomes closed WHERE closed.closed_by = s.id)
+       o.status, o.return, o.closed_at, o.closed_by, o.record_return, o.close_reason, o.legs::text,
+       o.status = 'PENDING' AND o.open_part = 0, coalesce(t.applied_seq >= s.feed_seq, false),
+       CASE WHEN s.event_type = 'CLOSE_SIGNAL' THEN coalesce(
+           (SELECT closed.signal_id FROM signal_outcomes closed WHERE closed.closed_by = s.id),
+           (SELECT (convert_from(e.body, 'UTF8')::json ->> 'closes')::uuid FROM log_entries e
+            WHERE e.signal_id = s.id AND e.kind = 'signal')) END
 FROM signals s {TODAY} LEFT JOIN signal_outcomes o ON o.signal_id = s.id
 WHERE s.id = $1
 """

@@ -49,7 +49,7 @@ class Services:
     profiles: Profiles = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "profiles", Profiles(self.pool))
+        object.__setattr__(self, "profiles", Profiles(self.pool, self.settings.costs_bps))
 
 
 @dataclass(slots=True)

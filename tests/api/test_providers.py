@@ -45,6 +45,24 @@ STATS = {
     "follower_count": 0,
     "signal_likes_total": 0,
 }
+RECORD = {
+    "profit_factor": None,
+    "payoff": None,
+    "expectancy": None,
+    "median_holding_seconds": None,
+    "oldest_open_seconds": None,
+    "share_open": None,
+    "share_verified": None,
+    "worst_day": None,
+    "open": 0,
+    "closed": 0,
+    "breakeven": 0,
+    "stale": 0,
+    "days": 0,
+    "win_rate_interval": None,
+    "risk_score": None,
+    "moves_with": [],
+}
 
 
 async def refused_fields(browser: Browser, method: str, path: str, body: Any) -> list[str]:
@@ -58,6 +76,7 @@ async def test_a_user_becomes_a_provider_and_the_next_token_says_so(settings: Se
         user_id = str(id_of(browser))
         profile = (await browser.send("POST", BECOME, DOCUMENTED)).expect(201).json
         created_at = profile.pop("created_at")
+        assert profile.pop("record") == RECORD
         assert profile == DOCUMENTED | {
             "user_id": user_id,
             "avatar_url": "https://cdn.example.com/king.png",
@@ -73,7 +92,7 @@ async def test_a_user_becomes_a_provider_and_the_next_token_says_so(settings: Se
             "is_following": False,
         }
         shown = (await world.browser().send("GET", f"{LIST}/{user_id.upper()}")).expect(200).json
-        assert shown == profile | {"created_at": created_at}
+        assert shown == profile | {"created_at": created_at, "record": RECORD}
         assert not browser.claims["is_provider"]
         (await browser.refresh()).expect(200)
         assert browser.claims["is_provider"]

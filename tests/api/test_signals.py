@@ -314,7 +314,16 @@ async def test_a_detail_is_the_documents(settings: Settings) -> None:
             "reasoning": row.reasoning,
             "market_context": CONTEXT,
             "asset_data": {"price": 67420.0, "price_change_24h": 0.032},
-            "outcome": {"status": "PENDING", "return": None, "closed_at": None, "closed_by": None},
+            "outcome": {
+                "status": "PENDING",
+                "return": None,
+                "closed_at": None,
+                "closed_by": None,
+                "record_return": None,
+                "close_reason": None,
+                "awaiting": False,
+                "legs": [],
+            },
             "provider": orjson.loads(row.feed_data)["provider"],
             "reactions": {},
             "user_reactions": [],
@@ -366,7 +375,15 @@ async def test_a_detail_tells_what_became_of_it(settings: Settings) -> None:
 
         outcome = (await detail(opened))["outcome"]
         assert outcome.pop("closed_at").startswith(NOON.isoformat()[:19])
-        assert outcome == {"status": "PROFIT", "return": 0.05, "closed_by": str(closing.id)}
+        assert outcome == {
+            "status": "PROFIT",
+            "return": 0.05,
+            "closed_by": str(closing.id),
+            "close_reason": "signal",
+            "record_return": None,
+            "awaiting": False,
+            "legs": [],  # it is from before they were kept
+        }
         assert "closes" not in await detail(opened)
         assert (await detail(closing))["outcome"] is None
         assert (await detail(closing))["closes"] == str(opened.id)
