@@ -18,6 +18,7 @@ from actors.providers.following import Ledger
 from actors.providers.log_consumer import LogConsumer
 from actors.providers.messages import Become, EditProvider, Follow, SetNotify, Unfollow
 from actors.providers.naming import check_name
+from actors.providers.nights import Nights
 from actors.providers.profile import NAME_TAKEN, become, edit
 from actors.providers.record import figures_of
 from config.clock import now
@@ -45,6 +46,8 @@ class Providers(Behaviour):
         self._turn = asyncio.Lock()
         self.log_consumer = LogConsumer(context, self._turn, self._notify)
         self.log_consumer.start()
+        self.nights = Nights(context)
+        self.nights.start()
 
     def stats(self) -> Mapping[str, float]:
         """See Behaviour."""

@@ -329,16 +329,22 @@ async def replace_correlations(conn: Connection, rows: Sequence[tuple[UUID, UUID
     await conn.execute(INSERT_CORRELATIONS, *transposed(rows, 3))
 
 
-LAST_DAY = """
-SELECT min(day) FROM (
-    SELECT max(s.day) AS day FROM provider_offsets o
-    CROSS JOIN LATERAL (SELECT max(day) AS day FROM record_stats) s WHERE o.shards = $1 AND o.day_index >= 0
-    HAVING count(*) = $1 AND min(o.day_index) = max(o.day_index)
-) known
+CLOSED_BY_ALL = """
+SELECT min(day_index) FROM provider_offsets WHERE shards = $1
+HAVING count(*) = $1 AND min(day_index) = max(day_index) AND min(day_index) >= 0
 """
 
 
-async def last_closed_day(conn: Connection, shards: int) -> date | None:
-    """Return the last day if all shards have closed the books of the same; None while one is behind."""
-    found: date | None = await conn.fetchval(LAST_DAY, shards)
+async def closed_by_all(conn: Connection, shards: int) -> int | None:
+    """Return the entry that ended the last day, once all shards have closed its books; None while one is behind."""
+    found: int | None = await conn.fetchval(CLOSED_BY_ALL, shards)
+    return found
+
+
+LAST_DAY = "SELECT max(day) FROM record_stats"
+
+
+async def last_closed_day(conn: Connection) -> date | None:
+    """Return the last day that has ended for anybody."""
+    found: date | None = await conn.fetchval(LAST_DAY)
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from server._records import examine_records
 from tests.support.local_actors import LocalActors, local_actors
 from tests.support.log_histories import History
 from tests.support.providers_factory import add_system_provider
+from tests.support.records_factory import RecordStats, add_stats
 
 
 class Kept:
@@ -46,10 +48,13 @@ class Kept:
         for shard in range(shards):
             await self.actors.start(PROVIDERS, Providers(), self.settings, shard=shard, shards=shards)
 
+    def providers(self) -> list[Providers]:
+        """Return the shards."""
+        return [each for each in self.actors.behaviours.values() if isinstance(each, Providers)]
+
     async def catch_up(self) -> None:
-        for behaviour in [*self.actors.behaviours.values()]:
-            assert isinstance(behaviour, Providers)
-            await behaviour.log_consumer.catch_up()
+        for each in self.providers():
+            await each.log_consumer.catch_up()
 
     async def differences(self, provider_id: UUID) -> Sequence[str]:
         async with connection(self.pool) as conn, conn.transaction(isolation="repeatable_read"):
@@ -143,3 +148,34 @@ async def test_books_days_and_statistics_that_are_wrong_are_named_and_repaired(s
         assert await examine_records(settings.database_url, said.append, settings.costs_bps, mend=True) == 0
         assert said[-1] == "1 records repaired"
         assert await kept.differences(who) == []
+
+
+async def test_a_night_ranks_risks_and_finds_who_moves_together_once_all_shards_have_closed_the_day(
+    settings: Settings,
+) -> None:
+    async with kept_records(settings) as kept:
+        async with transaction(kept.pool) as conn:
+            providers = [await add_system_provider(conn) for _ in range(10)]
+            for number, each in enumerate(providers):
+                for age in range(40):
+                    result = (number + 1) * ((age * 7919) % 13 - 6) * 10**9
+                    await conn.execute(
+                        "INSERT INTO record_days VALUES ($1, date '2026-03-01' - $2::int, $3, 1, 0, 0, 0, 0)",
+                        each,
+                        age,
+                        result,
+                    )
+            stats = [RecordStats(each, days=40) for each in providers]
+            await add_stats(conn, stats, day=date(2026, 3, 1))
+            await books.set_daily_losses(conn, providers)
+        await kept.start(2)
+        [nights] = [each.nights for each in kept.providers() if each.context.shard == 0]
+        await nights.look()
+        assert await kept.value("SELECT count(*) FROM record_risks") == 0  # no day has ended yet
+        async with transaction(kept.pool) as conn:
+            await conn.execute("INSERT INTO provider_offsets VALUES (2, 0, 9, 8), (2, 1, 9, 8)")
+        await nights.look()
+        ranked = await kept.value("SELECT array_agg(provider_id ORDER BY risk_score) FROM record_risks")
+        assert ranked == providers
+        assert await kept.value("SELECT count(*) FROM record_correlations WHERE correlation > 0.999") == 90
+        await nights.look()
