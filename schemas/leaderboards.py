@@ -18,7 +18,7 @@ class LeaderboardQuery(Paging):
     )
     as_of = QueryWhole(
         min=0,
-        max=10**15,
+        max=10**15 - 1,
         load_default=None,
         **about(
             "The `as_of` of an earlier page: the board as it was then. Kept for five minutes, of `skill` and `steady` "

@@ -148,7 +148,7 @@ class EventItem(Schema):
     event_type = event_type(required=True)
     symbol = Text(required=True)
     signal_direction = Text(required=True)
-    entry_price = Price(required=True)
+    entry_price = Price(zero=True, required=True)
     size = Price(required=True)
     status = Choice(EventState, required=True)
     source = Text(required=True)

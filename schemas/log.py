@@ -5,7 +5,7 @@ from __future__ import annotations
 from schemas._fields import Items, Schema, Text, about
 from schemas._queries import QuerySchema, QueryWhole
 
-LARGEST_SIZE = 10**15
+LARGEST_SIZE = 10**15 - 1  # as many digits as a query takes
 
 
 class ConsistencyQuery(QuerySchema):

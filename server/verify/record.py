@@ -14,6 +14,7 @@ from actors.providers.record import figures_of
 from actors.records.book import Book
 from actors.records.curve import DayResult
 from actors.records.entries import AnyEntry, RetractionEntry, SignalEntry
+from actors.records.figures import median_of
 from actors.records.replay import replay
 from actors.records.returns import UNIT, rounded
 from config.documents import Document
@@ -104,6 +105,7 @@ def record_differences(record: Recomputed, profile: Document) -> list[str]:
     figures = {
         "closed": book.closed.count,
         "breakeven": book.closed.count - book.closed.wins - book.closed.losses,
+        "median_holding_seconds": median_of(book.holding),
         "share_verified": shown(rounded(book.opened * UNIT, positions)) if positions else None,
     }
     return [

@@ -14,6 +14,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.ledger.log_key import read_key
+from actors.ledger.log_writer import LogWriter
 from actors.records.entries import AnyEntry, encode
 from actors.tlog.notes import Checkpoint, Signer
 from actors.tlog.tiles import Tile
@@ -29,7 +30,7 @@ from server.verify.source import LogSource
 from tests.integration.test_checkpoints import write_key
 from tests.support.log_factory import LogWorld, ends, log_world, signal_entry
 from tests.support.log_histories import History
-from tests.support.providers_factory import Trade, add_system_provider, post_trades, providers_world
+from tests.support.providers_factory import Trade, add_system_provider, catch_up, post_trades, providers_world
 
 PROVIDER = UUID(int=7)
 
@@ -344,3 +345,29 @@ def test_an_equity_of_another_form_is_a_clear_error(equity: dict[str, object]) -
 def test_costs_that_are_none_are_a_clear_error(costs: object) -> None:
     with pytest.raises(NotVerified):
         costs_of({"cost_bps": costs})
+
+
+async def test_a_curve_over_weeks_is_verified_and_a_wrong_day_is_named(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.verify.command.LAG_SECONDS", 0.5)
+    async with providers_world(settings) as world:
+        async with transaction(world.pool) as conn:
+            who = await add_system_provider(conn)
+            await LogWriter().append(conn, History(random.Random(5), who).go_on(300))
+        await catch_up(world)
+        said: list[str] = []
+        options = VerifyOptions(f"http://127.0.0.1:{world.client.port}", who, tmp_path)
+        await verify(options, said.append)
+        assert said[-1] == "VERIFIED: what its page shows follows from the log"
+        [compared] = [line for line in said if line.startswith("  equity: ")]
+        assert int(compared.split()[1]) > 10
+        monkeypatch.setattr("server.verify.command.ATTEMPTS", 2)
+        async with transaction(world.pool) as conn:
+            day = await conn.fetchval(
+                "UPDATE record_days SET open_result = open_result + 500000000 WHERE day = "
+                "(SELECT min(day) FROM record_days) RETURNING day"
+            )
+        with pytest.raises(Contradicted) as raised:
+            await verify(options, said.append)
+        assert any(each.startswith(f"{day}: open is shown as") for each in raised.value.findings)
