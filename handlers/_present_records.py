@@ -16,7 +16,7 @@ from actors.records.equity import Curve, curve_since, thinned
 from actors.records.live import Present, days_with_today, present_of, with_entries
 from actors.records.returns import UNIT, rounded
 from actors.records.stored import decode_book
-from config.clock import now
+from config.clock import now, rfc3339
 from config.documents import Document
 from db._postgres import Connection
 from db.providers import books
@@ -129,7 +129,7 @@ def _equity(curve: Curve, points: int, at: datetime) -> Document:
 
 def _point(day: DayResult, at: datetime) -> Document:
     return {
-        "t": at,
+        "t": rfc3339(at),
         "equity": _figure(day.equity),
         "realised": _figure(day.realised),
         "open": _figure(day.open_result),

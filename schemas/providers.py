@@ -160,7 +160,7 @@ class Equity(Schema):
     as_of_seq = Whole(required=True, min=0, **about("The number in the feed of the newest signal in it."))
     basis = Text(required=True, **about("How positions are valued: `marked_daily`."))
     cost_bps = Nested(SideCosts, required=True, **about("What one side of a trade costs, in basis points."))
-    points = Nested(EquityPoint, many=True, required=True, **about("In the order of time."))
+    points = Stored(EquityPoint, many=True, required=True, **about("In the order of time."))
     months = Nested(EquityMonth, many=True, required=True, **about("The calendar months of the period."))
     max_drawdown = Number(required=True, **about("The deepest drawdown of the period."))
     ruined = Flag(required=True, **about("Whether the equity has come to 0, where it stays."))

@@ -51,6 +51,7 @@ PAGE_SECONDS = 5.0
 DAY_CHUNK = 200  # providers of one transaction at the end of a day: some 1 000 positions are 20 ms
 DAY_SECONDS = 60.0
 MOST_UNSTORED = 200  # entries of a provider that are not in its stored book: reading them costs 3 ms
+MOST_STORED = 10  # books with a page, those with the most of such entries: 200 of each are 30 ms
 IN_MEMORY = 10_000  # records: some 10 MB; past it the least recently used are evicted and read again
 
 _UTC = "UTC"  # the days of a provider that has chosen no zone
@@ -261,7 +262,8 @@ class LogConsumer:
     ) -> None:
         """Store the books of which much is not stored, and those that a split has changed."""
         self._unstored.update({each: count for each, count in own.items() if each is not None})
-        due = {each for each in own if each is not None and self._unstored[each] >= MOST_UNSTORED}
+        full = [each for each in own if each is not None and self._unstored[each] >= MOST_UNSTORED]
+        due = set(sorted(full, key=self._unstored.__getitem__)[-MOST_STORED:])
         if any(isinstance(entry, SplitEntry) for _, entry in page):
             due |= projection.records.keys()
         if due:

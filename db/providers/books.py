@@ -183,7 +183,11 @@ async def set_daily_losses(conn: Connection, ids: Collection[UUID]) -> None:
     await conn.execute(SET_DAILY_LOSS, list(ids))
 
 
-LOAD_DAYS = f"SELECT {names(DayRow)} FROM record_days WHERE provider_id = $1 ORDER BY day"
+# Amounts come as text: the driver's Decimals cost four times as much to make as their texts, and we want integers.
+LOAD_DAYS = """
+SELECT provider_id, day, result::text, equity::text, realised::text, open_result::text, exposure::text, drawdown::text
+FROM record_days WHERE provider_id = $1 ORDER BY day
+"""
 
 
 async def load_days(conn: Connection, provider_id: UUID) -> list[DayRow]:
