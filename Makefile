@@ -104,7 +104,7 @@ locks:  ## write locks/: the hashes of every file of what constraints.txt pins, 
 	  lock extras setup.py "$$folder/build.in" --extra kafka --extra models; \
 	  lock dev setup.py "$$folder/build.in" --extra dev; \
 	  lock bench setup.py "$$folder/build.in" --extra dev --extra bench; \
-	  lock oracles tests/oracles/requirements.in
+	  lock oracles tests/oracles/requirements.in --override tests/oracles/overrides.txt
 
 clean:  ## remove what was built and cached; data stays in .data
 	rm -rf $(VENV) build mutants mutants.log *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .pytest_cache
