@@ -13,10 +13,9 @@ import pytest
 
 from db._postgres import Connection, create_pool
 from db._where import filtered
+from db.lens.positions import OPENING_PRICES
 from db.providers.follows import LIST_FOLLOWING, list_following
-from db.providers.outcomes import OLDEST_OPEN
 from db.providers.profiles import LIST_PROVIDERS, LOAD_DETAILS, ORDER, SORTS, list_providers
-from db.providers.records import READ_LOG
 from tests.benchmarks.community_data import fill
 from tests.support.users_factory import account_row
 
@@ -84,11 +83,9 @@ async def test_every_read_of_providers_takes_an_index_and_little_time(database_u
         assert "Seq Scan on provider" not in plan, plan
         rows, total = await list_following(conn, fan, limit=100, offset=450)
         assert (len(rows), total) == (50, 500)
-        plan = await plan_of(conn, READ_LOG, signals - 100, 500)
-        assert "signals_feed_seq_key" in plan, plan
         who = UUID("00000000-0000-7000-8000-000000000007")
         kind, symbol = await conn.fetchrow("SELECT asset_type, symbol FROM signals WHERE provider_id = $1 LIMIT 1", who)
-        plan = await plan_of(conn, OLDEST_OPEN, [who] * 50, [kind] * 50, [symbol] * 50, ["long"] * 50, [2] * 50)
+        plan = await plan_of(conn, OPENING_PRICES, [who] * 50, [kind] * 50, [symbol] * 50, ["long"] * 50)
         assert "signal_outcomes_open" in plan, plan
 
 
