@@ -8,7 +8,7 @@ from uuid import UUID
 
 from actors.ledger.linking import Linker, closes, keys_wanted
 from actors.ledger.market import Answers, MinutesWanted, Question
-from actors.ledger.minutes_step import asked, check_minutes
+from actors.ledger.minutes_step import asked, check_minutes, is_quiet
 from actors.ledger.open_log import OpenLog
 from actors.records.entries import SignalEntry, decode
 from db import ledger as sql
@@ -52,7 +52,7 @@ def unchecked(log: OpenLog, market: Answers, position: PositionRow, item: FeedEn
     until = _minute(item)
     watched = log.watched.get(key)
     since = position.watched_from if watched is None else watched.row.checked_until
-    if since >= until:
+    if since >= until or (watched is not None and is_quiet(market, key, watched, until)):
         return None
     return until if market.wants(key, since, until) or market.known_until(key, since) > since else None
 
@@ -72,7 +72,7 @@ def minutes_before_closes(
         if watched is None or not closes(item) or (watched.low_level is None and watched.high_level is None):
             continue
         until, since = _minute(item), watched.row.checked_until
-        if since < until and market.wants(key, since, until):
+        if since < until and market.wants(key, since, until) and not is_quiet(market, key, watched, until):
             question.minutes[key] = MinutesWanted(asked(watched.row), since, until)
         ends[key] = min(until, now)
     return question, ends

@@ -9,9 +9,9 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from actors.ledger.ends import MINUTE, ended, voided
-from actors.ledger.log_time import DAY, HOUR
+from actors.ledger.log_time import DAY, HOUR, full_hour
 from actors.ledger.market import LIVE, Answers, MinutesWanted, Question
-from actors.ledger.minutes_step import asked, check_minutes, has_levels
+from actors.ledger.minutes_step import asked, check_minutes, has_levels, is_quiet
 from actors.ledger.open_log import OpenLog
 from actors.ledger.splits import Split, split_positions
 from actors.lens.market.options import intrinsic_value
@@ -62,7 +62,9 @@ def question_for(log: OpenLog, market: Answers, hour: datetime, now: datetime) -
     question, is_live = Question(HOUR_SECONDS, hour=hour), now - hour < LIVE
     for key, watched in log.watched.items():
         row = watched.row
-        if has_levels(watched):
+        if not is_live and _want_hours(question, market, key, row, hour):
+            continue
+        if has_levels(watched) and not is_quiet(market, key, watched, hour):
             _want(question, market, key, asked(row), row.checked_until, hour)
         if watched.is_held:
             _want_price(question, market, key, asked(row), hour, is_live=is_live)
@@ -127,6 +129,14 @@ def _want(
     question.minutes[key] = MinutesWanted(instrument, since, until)
 
 
+def _want_hours(question: Question, market: Answers, key: Instrument, row: InstrumentRow, hour: datetime) -> bool:
+    since = full_hour(min(row.checked_until, hour - HOUR))
+    if not market.wants_hours(key, since, hour):
+        return False
+    question.hours[key] = MinutesWanted(asked(row), since, hour)
+    return True
+
+
 def _want_price(
     question: Question,
     market: Answers,
@@ -138,7 +148,7 @@ def _want_price(
 ) -> None:
     if is_live:
         question.mids[key] = instrument
-    else:
+    elif market.price_at(key, hour) is None:
         _want(question, market, key, instrument, hour - HOUR, hour + MINUTE)
 
 

@@ -22,7 +22,7 @@ from actors.ledger.feed_step import append_items, check_before_close, minutes_be
 from actors.ledger.hour_step import end_hour, question_for
 from actors.ledger.log_time import HOUR, full_hour, next_mark
 from actors.ledger.market import Answers, Question
-from actors.ledger.minutes_step import check_minutes, has_levels
+from actors.ledger.minutes_step import check_minutes
 from actors.ledger.open_log import OpenLog
 from actors.ledger.splits import SplitsFile
 from db import ledger as sql
@@ -185,9 +185,8 @@ class LogKeeper:
         if open_log.reached_at is None:
             return
         end = full_hour(self._now()) + HOUR
-        await check_minutes(
-            conn, open_log, self._market, {key: end for key, each in open_log.watched.items() if has_levels(each)}
-        )
+        fresh = self._market.take_fresh() & open_log.watched.keys()
+        await check_minutes(conn, open_log, self._market, dict.fromkeys(fresh, end))
 
     async def _skip(self, page: Sequence[FeedEntry], error: Exception) -> None:
         if not page:

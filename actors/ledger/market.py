@@ -18,11 +18,21 @@ from functools import partial
 from typing import Final
 
 from actors.ledger.ends import MINUTE
-from actors.ledger.log_time import HOUR
+from actors.ledger.log_time import HOUR, full_hour
 from actors.lens.market._http import CallFailed
-from actors.lens.market.quotes import MINUTE_MS, MINUTES_PAGE, Bar, PricedInstrument, PriceSource, Resolution
+from actors.lens.market.quotes import (
+    HOURS_PAGE,
+    MINUTE_MS,
+    MINUTES_PAGE,
+    Bar,
+    HourlyPrices,
+    PricedInstrument,
+    PriceSource,
+    Resolution,
+)
 from config.tasks import cancel, spawn
 from db.ledger import Instrument
+from schemas._vocabulary import AssetType
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +59,13 @@ class Question:
 
     seconds: float
     minutes: dict[Instrument, MinutesWanted] = field(default_factory=dict)
+    hours: dict[Instrument, MinutesWanted] = field(default_factory=dict)
     mids: dict[Instrument, PricedInstrument] = field(default_factory=dict)
     resolutions: dict[Instrument, PricedInstrument] = field(default_factory=dict)
     hour: datetime | None = None  # that the mids and resolutions are for
 
     def __bool__(self) -> bool:
-        return bool(self.minutes or self.mids or self.resolutions)
+        return bool(self.minutes or self.hours or self.mids or self.resolutions)
 
 
 @dataclass(slots=True)
@@ -82,10 +93,13 @@ class Answers:
         self._source = source
         self._now = now
         self._series: dict[Instrument, _Series] = {}
+        self._hours: dict[Instrument, _Series] = {}  # candles of hours, of the past
+        self._without_hours: set[AssetType] = set()
         self._tried: dict[Instrument, _CandleAttempt] = {}  # the newest, for candles
         self._hour: datetime | None = None
         self._mids: dict[Instrument, Decimal | None] = {}  # of that hour; None: it has none
         self._resolutions: dict[Instrument, Resolution | None] = {}
+        self._fresh: set[Instrument] = set()
         self.failures = 0
 
     def known_until(self, key: Instrument, since: datetime) -> datetime:
@@ -102,6 +116,11 @@ class Answers:
             return True
         return tried.is_answered and until > tried.until
 
+    def take_fresh(self) -> set[Instrument]:
+        """Return the instruments whose candles became known since the last call."""
+        fresh, self._fresh = self._fresh, set()
+        return fresh
+
     def bars(self, key: Instrument, since: datetime, until: datetime) -> Sequence[Bar]:
         """Return the known candles that opened from `since` on and before `until`."""
         series = self._series.get(key)
@@ -109,9 +128,30 @@ class Answers:
             return ()
         return series.bars[_place(series.bars, since) : _place(series.bars, until)]
 
+    def wants_hours(self, key: Instrument, since: datetime, until: datetime) -> bool:
+        """Return whether the candles of hours are not known, and may be asked for."""
+        if not isinstance(self._source, HourlyPrices) or key[0] in self._without_hours:
+            return False
+        series = self._hours.get(key)
+        return series is None or not series.since <= since <= until <= series.until
+
+    def reach(self, key: Instrument, since: datetime, until: datetime) -> tuple[Decimal, Decimal] | None:
+        """Return the lowest and highest price of the hours that this time is in; None: not all of them are known."""
+        series, since = self._hours.get(key), full_hour(since)
+        if series is None:
+            return None
+        bars = series.bars[_place(series.bars, since) : _place(series.bars, until)]
+        if not bars or len(bars) < -((since - until) // HOUR):
+            return None
+        return min(bar.low for bar in bars), max(bar.high for bar in bars)
+
     def price_at(self, key: Instrument, hour: datetime) -> Decimal | None:
         """Return the open of the candle at an hour, or the close of the last one in the hour before."""
         found = self.bars(key, hour - HOUR, hour + MINUTE)
+        if not found:
+            series = self._hours.get(key)
+            bars = () if series is None else series.bars
+            found = bars[_place(bars, hour - HOUR) : _place(bars, hour)]
         if not found:
             return None
         last = found[-1]
@@ -138,13 +178,15 @@ class Answers:
 
     def forget(self, before: Mapping[Instrument, datetime]) -> None:
         """Drop the candles before these times, and those of instruments that are not among them."""
-        for key, series in list(self._series.items()):
-            if key not in before:
-                del self._series[key]
-                self._tried.pop(key, None)
-            elif series.since < before[key]:
-                series.since = before[key]
-                del series.bars[: _place(series.bars, series.since)]
+        for kept in (self._series, self._hours):
+            for key, series in list(kept.items()):
+                since = full_hour(before[key]) if key in before else None
+                if since is None:
+                    del kept[key]
+                    self._tried.pop(key, None)
+                elif series.since < since:
+                    series.since = since
+                    del series.bars[: _place(series.bars, since)]
 
     async def ask(self, question: Question) -> None:
         """Ask; whatever the deadline leaves unanswered counts as not known. Never raises."""
@@ -154,6 +196,8 @@ class Answers:
         for key, wanted in question.minutes.items():
             self._tried[key] = _CandleAttempt(wanted.until, time.monotonic() + RETRY_SECONDS)
             work.append(partial(self._read_minutes, key, wanted))
+        for key, wanted in question.hours.items():
+            work.append(partial(self._read_hours, key, wanted))
         for key, instrument in question.mids.items():
             if self._mids.setdefault(key, None) is None:
                 work.append(partial(self._read_mid, key, instrument, question.hour))
@@ -182,8 +226,29 @@ class Answers:
             series.bars += found
             self._series[key] = series
             self._tried[key].is_answered = True
+            self._fresh.add(key)
             if series.until == since or len(found) < MINUTES_PAGE:
                 return
+
+    async def _read_hours(self, key: Instrument, wanted: MinutesWanted) -> None:
+        assert isinstance(self._source, HourlyPrices)
+        series = self._hours.get(key)
+        if series is None or not series.since <= wanted.since <= series.until:
+            series = self._hours[key] = _Series(wanted.since, wanted.since)
+        while series.until < wanted.until:
+            try:
+                found = await self._source.hours(wanted.instrument, series.until)
+            except CallFailed as failure:
+                self._note(key, failure)
+                break
+            if found is None:
+                self._without_hours.add(key[0])
+                break
+            series.bars += found
+            if len(found) < HOURS_PAGE:
+                break
+            series.until = _opened(found[-1]) + HOUR
+        series.until = max(series.until, wanted.until)  # what is not there is asked for by minutes
 
     async def _read_mid(self, key: Instrument, instrument: PricedInstrument, hour: datetime | None) -> None:
         try:

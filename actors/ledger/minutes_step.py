@@ -33,6 +33,12 @@ def has_levels(watched: WatchedInstrument) -> bool:
     return not (watched.low_level is None and watched.high_level is None and watched.first_lapse is None)
 
 
+def is_quiet(market: Answers, key: Instrument, watched: WatchedInstrument, until: datetime) -> bool:
+    """Return whether the candles of hours say that nothing was touched since the last look."""
+    reach = market.reach(key, watched.row.checked_until, until)
+    return reach is not None and not _touches(watched, *reach, until)
+
+
 async def check_minutes(conn: Connection, log: OpenLog, market: Answers, until: Mapping[Instrument, datetime]) -> int:
     """Look at the known minutes of instruments up to these times, and append what ended, in the order of its time.
 
@@ -43,6 +49,9 @@ async def check_minutes(conn: Connection, log: OpenLog, market: Answers, until: 
     for key, end in until.items():
         watched = log.watched[key]
         start = watched.row.checked_until
+        if end > start and is_quiet(market, key, watched, end):
+            log.set_checked(key, end)
+            continue
         known = min(end, market.known_until(key, start))
         if known <= start:
             continue

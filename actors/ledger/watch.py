@@ -20,10 +20,10 @@ WATCH_SECONDS: Final = 5.0
 ASK_SECONDS: Final = 40.0
 SETTLED: Final = timedelta(seconds=2)
 """How long after a minute its candle is asked for."""
-STEP: Final = Decimal("0.005")
+STEP: Final = 0.005
 """A market rarely moves by so much in a minute, nor by √n times as much in n minutes."""
-MOST_MINUTES: Final = 30
-MOST_A_MINUTE: Final = 250
+MOST_MINUTES: Final = 60
+MOST_A_MINUTE: Final = 100
 """Instruments that are asked for in a minute; those with the nearest levels first, and all of them before each hour."""
 
 
@@ -45,8 +45,7 @@ class MinuteWatch:
         self._splits = splits
         self._wake = wake
         self._now = now
-        self._minute: datetime | None = None
-        self._left = MOST_A_MINUTE  # of this minute
+        self._minute: datetime | None = None  # the newest that was asked for
 
     def start(self) -> None:
         """Start watching."""
@@ -62,21 +61,19 @@ class MinuteWatch:
 
     def _due(self) -> Question:
         question, log = Question(ASK_SECONDS), self._keeper.log
-        if log is None or log.reached_at is None or self._now() - log.reached_at >= 2 * HOUR:
-            return question  # what was missed is asked for hour by hour
         until = (self._now() - SETTLED).replace(second=0, microsecond=0)
-        if until != self._minute:
-            self._minute, self._left = until, MOST_A_MINUTE
+        if until == self._minute or log is None or log.reached_at is None or self._now() - log.reached_at >= 2 * HOUR:
+            return question  # what was missed for long is asked for hour by hour
+        self._minute = until
         due = [
             (key, watched)
             for key, watched in log.watched.items()
             if has_levels(watched) and self._answers.wants(key, watched.row.checked_until, until)
         ]
-        if len(due) > self._left:
+        if len(due) > MOST_A_MINUTE:
             due.sort(key=lambda each: self._urgency(each[0], each[1], until), reverse=True)
-        for key, watched in due[: self._left]:
+        for key, watched in due[:MOST_A_MINUTE]:
             question.minutes[key] = MinutesWanted(asked(watched.row), watched.row.checked_until, until)
-        self._left -= len(question.minutes)
         return question
 
     def _urgency(self, key: Instrument, watched: WatchedInstrument, until: datetime) -> float:
@@ -88,7 +85,8 @@ class MinuteWatch:
 
 def minutes_of(price: Decimal, low: Decimal | None, high: Decimal | None) -> int:
     """Return how many minutes a price may go unwatched between the nearest levels below and above it."""
-    if price <= 0:
+    now = float(price)
+    if now <= 0:
         return 1
-    distances = [abs(level - price) / price for level in (low, high) if level is not None]
-    return min(max(int((min(distances, default=Decimal(1)) / STEP) ** 2), 1), MOST_MINUTES)
+    nearest = min((abs(float(level) / now - 1) for level in (low, high) if level is not None), default=1.0)
+    return min(max(int((nearest / STEP) ** 2), 1), MOST_MINUTES)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from actors.ledger.ends import opened_at
 from actors.ledger.hour_step import mark_entries
 from actors.ledger.splits import split_price
-from actors.lens.market.quotes import VenueQuote
+from actors.lens.market.quotes import HOURS_PAGE, Bar, PricedInstrument, VenueQuote
 from actors.records.entries import (
+    AnyEntry,
     EndEntry,
     FillEntry,
     MarkEntry,
@@ -23,7 +27,7 @@ from actors.records.entries import (
 )
 from actors.records.returns import UNIT
 from config.settings import Settings
-from tests.support.ledger_factory import NOON, ledger_world, of
+from tests.support.ledger_factory import NOON, ToldMarket, ledger_world, of
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
@@ -263,3 +267,60 @@ async def test_an_owner_that_was_replaced_appends_nothing(settings: Settings, tm
         with pytest.raises(Exception, match="epoch"):
             await former.keeper.catch_up()
         assert len(of(SignalEntry, await world.go_on(NOON + 2 * MINUTE))) == 2
+
+
+class HourlyMarket(ToldMarket):
+    """A market that also has candles of hours."""
+
+    async def hours(self, instrument: PricedInstrument, since: datetime) -> Sequence[Bar] | None:
+        """See HourlyPrices."""
+        self._note("hours", instrument)
+        count = min(HOURS_PAGE, int((self.now - since) / HOUR))
+        return [self._hour(instrument.symbol, since + place * HOUR) for place in range(count)]
+
+    def _hour(self, symbol: str, start: datetime) -> Bar:
+        found = [each for each in self.bars[symbol] if start <= opened_at(each) < start + HOUR]
+        low, high = min(each.low for each in found), max(each.high for each in found)
+        return Bar(found[0].opened_ms, found[0].open, high, low, found[-1].close, Decimal(1))
+
+
+@pytest.mark.parametrize("kind", [ToldMarket, HourlyMarket])
+async def test_ninety_days_of_the_past_are_appended_in_the_order_of_their_time(
+    settings: Settings, tmp_path: Path, kind: type[ToldMarket]
+) -> None:
+    """The kind: the log's time goes on to the present between two batches, and the second one is late."""
+    async with ledger_world(settings, tmp_path) as world:
+        days = 12
+        start = NOON - timedelta(days=days)
+        world.market = kind(NOON)
+        moves = {start + each * HOUR + 7 * MINUTE: (100, 100, 89, 95) for each in range(0, 24 * days, 40)}
+        world.market.tell("BTC", moves, since=start - HOUR, until=NOON + HOUR)
+        await world.start()
+        past = {"way_in": "backfill", "stop_loss": Decimal(90)}
+        for place in range(4):
+            await world.publish(start + place * timedelta(days=3) + 30 * MINUTE, price=Decimal(100), **past)
+            await world.publish(start + place * timedelta(days=3) + HOUR, price=Decimal(100), way_in="backfill")
+            await world.go_on()
+            if place == 1:
+                await world.start()
+        found = await world.log()
+        assert [each.received_at for each in of(SignalEntry, found)] == sorted(
+            each.received_at for each in of(SignalEntry, found)
+        )
+        world.owner.keeper._past_until = 0.0  # no more of the past is to come
+        found = await world.go_on()
+        marks = of(MarkEntry, found)
+        assert [each.hour for each in marks] == [start + each * HOUR for each in range(1, 24 * days)]
+        times = [_time_of(each) for each in found]
+        assert times == sorted(times)
+        assert [each.at for each in of(EndEntry, found)] == [
+            start + each * HOUR + 7 * MINUTE for each in (40, 80, 160, 240)
+        ]
+        questions = Counter(question for question, _ in world.market.asked)
+        assert questions["minutes"] < (100 if kind is ToldMarket else 30)
+
+
+def _time_of(entry: AnyEntry) -> datetime:
+    if isinstance(entry, SignalEntry):
+        return entry.received_at
+    return entry.hour if isinstance(entry, MarkEntry) else entry.at + MINUTE

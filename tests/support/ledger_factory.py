@@ -183,9 +183,9 @@ class LedgerWorld:
         """Move the clock, let the owner look at the market and the feed, and return the whole log."""
         if to is not None:
             self.market.now = to
-        for _ in range(2):  # what the first look at the feed opens, the second one at the market watches
-            await self.owner.watch.look()
-            await self.owner.keeper.catch_up()
+        await self.owner.keeper.catch_up()
+        await self.owner.watch.look()
+        await self.owner.keeper.catch_up()
         return await self.log()
 
     async def log(self) -> list[AnyEntry]:

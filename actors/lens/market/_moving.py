@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from actors.lens.market import _walk
 from actors.lens.market.quotes import (
+    HOURS_PAGE,
     MINUTE_MS,
     MINUTES_PAGE,
     Bar,
@@ -123,6 +124,13 @@ class SimulatedPrices:
         first = first_minute_ms(since) // MINUTE_MS
         count = min(MINUTES_PAGE, int(self._now().timestamp()) // 60 - first)
         return () if way is None or count <= 0 else bars(way, instrument.asset_type, first, count)
+
+    async def hours(self, instrument: PricedInstrument, since: datetime) -> Sequence[Bar]:
+        """Return a page of the complete candles of full hours from `since` on, a full hour, oldest first."""
+        way = await self.way(instrument)
+        first = int(since.timestamp()) // 60
+        count = min(HOURS_PAGE, (int(self._now().timestamp()) // 60 - first) // 60)
+        return () if way is None or count <= 0 else bars(way, instrument.asset_type, first, count, 60)
 
     async def resolution(self, instrument: PricedInstrument) -> Resolution | None:
         """Return how a prediction ended with its day (UTC): it comes true as often as its last price says."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Final, Literal, Protocol
+from typing import Annotated, Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -20,6 +20,8 @@ from schemas._vocabulary import AssetType
 MINUTE_MS: Final = 60_000
 MINUTES_PAGE: Final = 500
 """The minute candles of one answer: what every venue gives at once."""
+HOURS_PAGE: Final = 48
+"""The candles of hours of one answer."""
 
 AwareTime = Annotated[datetime, msgspec.Meta(tz=True)]
 """A vendor's RFC 3339 time, with its offset; of nanoseconds the microseconds are kept, rounded."""
@@ -108,6 +110,14 @@ class PriceSource(Protocol):
 
     async def close(self) -> None:
         """Close connections; no question may follow."""
+
+
+@runtime_checkable
+class HourlyPrices(Protocol):
+    """What some sources have besides: candles of hours, by which a long past is read without each of its minutes."""
+
+    async def hours(self, instrument: PricedInstrument, since: datetime) -> Sequence[Bar] | None:
+        """Return a page of the complete candles of full hours from `since` on; None: it has none of its asset type."""
 
 
 class QuoteRule(Value):

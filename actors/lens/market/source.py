@@ -125,6 +125,11 @@ class PricesByType:
         source = self._of(instrument)
         return () if source is None else await source.minutes(instrument, since)
 
+    async def hours(self, instrument: PricedInstrument, since: datetime) -> Sequence[Bar] | None:
+        """Return its source's candles of hours; None where it has none."""
+        source = self._of(instrument)
+        return await source.hours(instrument, since) if isinstance(source, SimulatedPrices) else None
+
     async def resolution(self, instrument: PricedInstrument) -> Resolution | None:
         """Return how its source says that a prediction ended."""
         source = self._of(instrument)
