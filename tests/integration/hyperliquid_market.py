@@ -14,7 +14,7 @@ from actors.lens.features import PROFILE_QUERIES, build_features
 from actors.lens.market import MarketRequest
 from actors.lens.market._guard import CallLimits
 from actors.lens.market.hyperliquid import HyperliquidMarketData
-from actors.lens.market.quotes import PricedInstrument
+from actors.lens.market.quotes import PricedInstrument, use_of
 from actors.lens.market.receipt import receipt_quote
 from actors.lens.model import Features, MarketSnapshot
 from tests.peers.hyperliquid import HyperliquidPeer
@@ -69,7 +69,8 @@ class Scene:
         now = self.clocks.now()
         signal = make_signal(symbol=symbol, entry_price=price, ts_utc=now)
         quote = snapshot.venue_quote
-        receipt = None if quote is None else receipt_quote(quote, PricedInstrument("crypto", symbol))
+        is_used = quote is not None and use_of(quote, now, now) == "use"
+        receipt = receipt_quote(quote, PricedInstrument("crypto", symbol)) if quote is not None and is_used else None
         return build_features(signal, snapshot, "full_v1", now, receipt)
 
 

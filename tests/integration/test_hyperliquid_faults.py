@@ -264,7 +264,7 @@ async def test_older_answers_serve_while_the_venue_is_down_with_the_time_they_ar
         stage.clocks.ahead += 30
         features = await stage.features()
         assert features.mid == before.quote.mid
-        assert features.flags.missing_data == ()
+        assert features.flags.missing_data == ("quote",)
         assert features.flags.stale_data == ("mid", "order_book")
         # Hours and four hours are still fresh; what is older was asked for in vain.
         assert features.flags.provider_errors == ("mid", "order_book", "candles_15m", "asset_context")
@@ -272,7 +272,14 @@ async def test_older_answers_serve_while_the_venue_is_down_with_the_time_they_ar
         features = await stage.features()
         assert features.mid is None
         assert features.flags.stale_data == ()
-        assert features.flags.missing_data == ("mid", "order_book", "funding_rate", "open_interest", "mark_price")
+        assert features.flags.missing_data == (
+            "quote",
+            "mid",
+            "order_book",
+            "funding_rate",
+            "open_interest",
+            "mark_price",
+        )
         stage.clocks.ahead += 300
         assert len((await stage.ask()).candles) == 3
 

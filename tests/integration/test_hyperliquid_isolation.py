@@ -20,7 +20,7 @@ async def test_an_old_mid_alone_is_stale_and_then_no_data() -> None:
         flags = (await stage.features("ETH")).flags
         assert flags.stale_data == ("mid",)
         assert flags.provider_errors == QUERIES
-        assert flags.missing_data[0] == "order_book"
+        assert flags.missing_data[:2] == ("quote", "order_book")
         stage.clocks.ahead += 11
         assert not (await stage.ask("ETH")).has_data
 

@@ -53,9 +53,9 @@ class HeldPublish(Publish):
 class PoisonedEnrich(Enrich):
     """Enrich with features that cannot be stored, for one symbol."""
 
-    def work_at_once(self, work: Work) -> StageResult | None:
-        result = super().work_at_once(work)
-        if result is None or work.signal.symbol != "POISON":
+    def _enrich(self, work: Work, *found: Any) -> StageResult:
+        result = super()._enrich(work, *found)
+        if work.signal.symbol != "POISON":
             return result
         assert result.work.features is not None
         features = replace(result.work.features, failures=(QueryFailure("mid", "TIMEOUT", NUL),))

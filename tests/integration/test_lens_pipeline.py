@@ -161,7 +161,7 @@ async def test_an_option_that_is_over_is_published_flagged_and_not_ranked(settin
         assert await finished(conn, ids) == ["PUBLISHED", "PUBLISHED"]
         flags = [(await get_event(conn, each)).quality_flags["stale_data"] for each in ids]  # type: ignore[union-attr,index]
         assert flags == [["expiry"], []]
-        rows = await conn.fetch("SELECT is_ranked, instrument FROM signals ORDER BY feed_seq")
+        rows = await conn.fetch("SELECT is_ranked, instrument FROM signals ORDER BY id")
         assert [row["is_ranked"] for row in rows] == [False, True]
         assert rows[0]["instrument"] == "AAPL 195C 2024-03-15"
 

@@ -251,7 +251,7 @@ async def test_a_resend_that_is_away_is_tried_again() -> None:
 
 
 def figure(name: str, **labels: str) -> float:
-    return REGISTRY.get_sample_value(f"tradestream_mail_{name}", labels) or 0.0
+    return REGISTRY.get_sample_value(f"tradestream_{name}", labels) or 0.0
 
 
 async def test_the_metrics_tell_what_waits_and_what_became_of_the_rest(settings: Settings) -> None:
@@ -262,19 +262,19 @@ async def test_the_metrics_tell_what_waits_and_what_became_of_the_rest(settings:
         await queue(pool, "nobody@example.com", "reset")
         await queue(pool, "trader@example.com", "verification")
         results = ("sent", "failed", "given_up", "needless")
-        before = [figure("letters_total", purpose="reset", outcome=each) for each in results]
+        before = [figure("emails_total", purpose="reset", outcome=each) for each in results]
         mailer = Mailer(settings, pool, Recorder(NotSent("503"), NotSent("no", for_good=True)))
         await mailer.measure()
-        assert (figure("waiting", purpose="reset"), figure("waiting", purpose="verification")) == (3, 1)
-        assert figure("oldest_seconds", purpose="reset") == pytest.approx(7200, abs=60)
-        assert figure("oldest_seconds", purpose="verification") < 60
+        assert (figure("mail_waiting", purpose="reset"), figure("mail_waiting", purpose="verification")) == (3, 1)
+        assert figure("mail_oldest_seconds", purpose="reset") == pytest.approx(7200, abs=60)
+        assert figure("mail_oldest_seconds", purpose="verification") < 60
         await mailer.send_due()
         await mailer.measure()
-        assert (figure("waiting", purpose="reset"), figure("waiting", purpose="verification")) == (1, 0)
-        assert figure("oldest_seconds", purpose="verification") == 0
+        assert (figure("mail_waiting", purpose="reset"), figure("mail_waiting", purpose="verification")) == (1, 0)
+        assert figure("mail_oldest_seconds", purpose="verification") == 0
         await make_due(pool)
         await mailer.send_due()
-        after = [figure("letters_total", purpose="reset", outcome=each) for each in results]
+        after = [figure("emails_total", purpose="reset", outcome=each) for each in results]
         assert [late - early for early, late in zip(before, after, strict=True)] == [1, 1, 1, 1]
 
 
@@ -289,7 +289,7 @@ async def test_the_loop_sends_and_measures_by_itself(settings: Settings, monkeyp
         await until(lambda: bool(recorder.emails))
         recorder.failures = [NotSent("503")]
         await queue(pool, "trader@example.com", "reset", hours_ago=0.5)
-        await until(lambda: figure("oldest_seconds", purpose="reset") > 1700)
+        await until(lambda: figure("mail_oldest_seconds", purpose="reset") > 1700)
         await mailer.stop()
 
 

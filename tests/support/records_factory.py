@@ -69,7 +69,7 @@ async def end_day(
     for shard in range(shards):
         has_read = read is None or shard < read
         await conn.execute(
-            """INSERT INTO provider_offsets (shards, shard, index) VALUES ($1, $2, $3)
-               ON CONFLICT (shards, shard) DO UPDATE SET index = excluded.index""",
-            shards, shard, index + has_read,
+            """INSERT INTO provider_offsets (shards, shard, index, day_index) VALUES ($1, $2, $3, $4)
+               ON CONFLICT (shards, shard) DO UPDATE SET index = excluded.index, day_index = excluded.day_index""",
+            shards, shard, index + has_read, index if has_read and is_last else -1,
         )  # fmt: skip

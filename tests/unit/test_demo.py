@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -18,7 +18,7 @@ import orjson
 import pytest
 
 from actors.lens.market._moving import Anchor, SimulatedPrices, quote_at
-from actors.lens.market.quotes import PricedInstrument
+from actors.lens.market.quotes import Declaration, PricedInstrument
 from config.clock import now
 from schemas._instruments import parse_option
 from schemas.backfill import MOST_BACKFILL, BackfillSignal, BackfillSignals
@@ -65,8 +65,9 @@ class Anchors:
     async def of(self, instrument: PricedInstrument) -> Anchor | None:
         return self.known.get((instrument.asset_type, instrument.symbol))
 
-    async def declare(self, instrument: PricedInstrument, price: Decimal, at: datetime) -> None:
-        self.known.setdefault((instrument.asset_type, instrument.symbol), Anchor(float(price), at.timestamp()))
+    async def declare_all(self, declarations: Sequence[Declaration]) -> None:
+        for instrument, price, at in ((each.instrument, each.price, each.at) for each in declarations):
+            self.known.setdefault((instrument.asset_type, instrument.symbol), Anchor(float(price), at.timestamp()))
 
 
 async def test_honest_traders_declare_the_prices_of_the_servers_market() -> None:
@@ -78,7 +79,7 @@ async def test_honest_traders_declare_the_prices_of_the_servers_market() -> None
         at, price = datetime.fromisoformat(document["published_at"]), Decimal(repr(document["entry_price"]))
         symbol, asset_type = document["symbol"], document["asset_type"]
         instrument = PricedInstrument.of(symbol, asset_type, document["asset_data"], at)
-        await prices.declare(instrument, price, at)
+        await prices.declare_all([Declaration(instrument, price, at)])
         way = await prices.way(instrument)
         assert way is not None
         quote = quote_at(way, asset_type, at)

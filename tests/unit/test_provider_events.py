@@ -28,9 +28,9 @@ def ledger(*follows: FollowRow, following: int = 0) -> Ledger:
 def test_most_signals_make_no_domain_event_for_a_person() -> None:
     opened = counted(RECORD, 8, NOON)
     assert not is_event(RecordChange(RECORD, opened))
-    assert not is_event(RecordChange(RECORD, closed(RECORD, 8, NOON, -1, "LOSS")))
+    assert not is_event(RecordChange(RECORD, closed(RECORD, NOON, -1, "LOSS")))
     assert not is_event(RecordChange(RECORD, replace(RECORD, follower_count=1, most_followers=0)))
-    assert is_event(RecordChange(RECORD, closed(RECORD, 8, NOON, 1, "PROFIT")))
+    assert is_event(RecordChange(RECORD, closed(RECORD, NOON, 1, "PROFIT")))
     assert is_event(RecordChange(RECORD, replace(RECORD, most_followers=1)))
     assert is_event(RecordChange(RECORD, replace(RECORD, verification_level="basic")))
     first = replace(RECORD, total_signals=0)
@@ -40,7 +40,7 @@ def test_most_signals_make_no_domain_event_for_a_person() -> None:
 
 def test_sources_get_no_domain_events() -> None:
     source = replace(RECORD, is_system=True)
-    assert not is_event(RecordChange(source, closed(source, 8, NOON, 1, "PROFIT")))
+    assert not is_event(RecordChange(source, closed(source, NOON, 1, "PROFIT")))
 
 
 def test_a_follow_is_counted_where_it_happened_among_the_signals() -> None:

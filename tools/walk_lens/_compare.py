@@ -48,11 +48,17 @@ PLANS: Mapping[str, frozenset[str]] = {
 EXTENSIONS: Mapping[str, frozenset[str]] = {
     "error": frozenset({"request_id", "retry_after"}),
     "dependencies": frozenset({"ray"}),
-    "event": frozenset({"asset_type", "asset_data", "commentary"}),
+    "event": frozenset(
+        {
+            *("asset_type", "asset_data", "commentary"),
+            *("order", "take_profit", "stop_loss", "valid_until", "close_fraction"),
+        }
+    ),
+    "enriched": frozenset({"quote", "record_price", "verified"}),
     "dead letter": frozenset({"attempts", "edited_payload", "model"}),
     "problem": frozenset({"detail", "error"}),
 }
-"""What the contract adds to the document's objects."""
+"""What the contract and the records add to the document's objects."""
 
 
 def differences(example: Any, actual: Any, *, path: str = "", what: str = "") -> list[str]:
@@ -95,7 +101,7 @@ def _object(example: dict[str, Any], actual: Any, path: str, what: str) -> Itera
         else:
             yield f"{path}.{name}: missing" if path else f"{name}: missing"
     if what != "payload":  # the raw signal, of which the example shows a part
-        for name in sorted(set(actual) - set(example) - EXTENSIONS.get(what, frozenset())):
+        for name in sorted(set(actual) - set(example) - EXTENSIONS.get(what or _leaf(path), frozenset())):
             yield f"{path}.{name}: not in the document" if path else f"{name}: not in the document"
 
 
