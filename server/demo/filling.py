@@ -17,6 +17,7 @@ from server.demo.client import AlreadyThere, DemoClient, LimitReached, RequestRe
 from server.demo.community import Community, for_each
 from server.demo.signals import imagine
 
+_RECORDS_SECONDS = 300.0  # without any progress of the records
 _BATCH = 40  # 50 kB of the 64 that a body may have
 _ZONES = ("America/New_York", "Europe/London", "Europe/Berlin", "Asia/Singapore", "Asia/Tokyo", "UTC")
 _WATCHED = (("BTC/USD", 42000.0), ("ETH/USD", None), ("NVDA", 120.5))
@@ -97,13 +98,20 @@ class Filling:
             for start in range(0, len(signals), _BATCH):
                 await self._client.post("/api/v1/demo/signals", {"signals": signals[start : start + _BATCH]})
             say(f"  ✓ {'signals of the past':<32} {len(past):>6}")
-            deadline = time.monotonic() + 60
-            while await self._signals_of(king) < sum(name == KING for name, _ in past):
-                if time.monotonic() > deadline:
-                    raise DemoFailed("the providers' records do not follow the imported signals; see the server's log")
-                await asyncio.sleep(0.5)
+            await self._records_follow(sum(name == KING for name, _ in past))
         self._state.past = True
         self._community.save()
+
+    async def _records_follow(self, count: int) -> None:
+        """Wait until the king's record has so many signals: the months are marked hour by hour meanwhile."""
+        king, counted, deadline = self._community.accounts[KING], -1, 0.0
+        while counted < count:
+            before, counted = counted, await self._signals_of(king)
+            if counted > before:
+                deadline = time.monotonic() + _RECORDS_SECONDS
+            elif time.monotonic() > deadline:
+                raise DemoFailed("the providers' records do not follow the imported signals; see the server's log")
+            await asyncio.sleep(0.5)
 
     async def _signals_of(self, account: DemoClient) -> int:
         return int((await account.get(f"/api/providers/{account.user_id}"))["stats"]["total_signals"])
