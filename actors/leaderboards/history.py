@@ -5,9 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import NamedTuple
+from math import inf
 
 from sortedcontainers import SortedList
 
@@ -15,23 +15,17 @@ KEPT_SECONDS = 300.0
 """How long a board can be read as it was."""
 
 MOST_CHANGES = 20_000
-"""Changes of a board that are remembered: 3 MB; past it the oldest state goes earlier than after KEPT_SECONDS."""
-
-
-class _Change(NamedTuple):
-    version: int
-    old: int | None
-    new: int | None
+"""Changes of a board that are remembered: 2 MB; past it the oldest state goes earlier than after KEPT_SECONDS."""
 
 
 @dataclass(slots=True)
 class _Moment:
-    """All states with one `as_of`; `version` is that of the last one, `shown` of the last that was shown, by board."""
+    """All states with one `as_of`: by list the changes up to its end, once it has one, and up to what was shown."""
 
     as_of: int
-    at: float
-    version: int
-    shown: dict[int, int]
+    ended_at: float = inf
+    changes: Sequence[int] = ()
+    shown: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,33 +71,31 @@ class BoardHistory:
 
     def __init__(self, lists: int, as_of: int) -> None:
         self.as_of = as_of
-        self._version = 0
-        self._changes: list[deque[_Change]] = [deque() for _ in range(lists)]
-        self._forgotten = [0] * lists  # the version of the newest change that is forgotten
-        self._moments: deque[_Moment] = deque([_Moment(as_of, 0.0, 0, {})])
+        # The old key and the new one of each change, in turn: no tuples, which the garbage collector would go through.
+        self._changes: list[deque[int | None]] = [deque(maxlen=2 * MOST_CHANGES) for _ in range(lists)]
+        self._counts = [0] * lists  # of all changes so far
+        self._moments = deque([_Moment(as_of)])
 
     def advance(self, as_of: int, at: float) -> None:
         """Begin the states that have this signal in them; `at` is in seconds of a steady clock."""
         if as_of <= self.as_of:
             return
         self.as_of = as_of
-        self._moments[-1].at = at
-        self._moments.append(_Moment(as_of, at, self._version, {}))
-        while self._moments[0].at < at - KEPT_SECONDS:
+        self._moments[-1].ended_at, self._moments[-1].changes = at, self._counts.copy()
+        self._moments.append(_Moment(as_of))
+        while self._moments[0].ended_at < at - KEPT_SECONDS:
             self._moments.popleft()
 
     def note(self, number: int, old: int | None, new: int | None) -> None:
         """Note that a key of a list has become another; None: there was none, or is none."""
-        self._version += 1
-        self._moments[-1].version = self._version
         changes = self._changes[number]
-        changes.append(_Change(self._version, old, new))
-        if len(changes) > MOST_CHANGES:
-            self._forgotten[number] = changes.popleft().version
+        changes.append(old)
+        changes.append(new)
+        self._counts[number] += 1
 
     def show(self, number: int) -> int:
         """Note that the present state of a list is shown; return its name."""
-        self._moments[-1].shown[number] = self._version
+        self._moments[-1].shown[number] = self._counts[number]
         return self.as_of
 
     def difference(self, number: int, as_of: int) -> Difference | None:
@@ -111,18 +103,19 @@ class BoardHistory:
         moment = next((each for each in reversed(self._moments) if each.as_of <= as_of), None)
         if moment is None:
             return None
-        version = moment.shown.get(number, moment.version)
-        if version < self._forgotten[number]:
+        count, changes = self._counts[number], self._changes[number]
+        last = moment.changes[number] if moment.changes else count
+        later = count - moment.shown.get(number, last)
+        if 2 * later > len(changes):
             return None
         added: set[int] = set()
         removed: set[int] = set()
-        for change in reversed(self._changes[number]):
-            if change.version <= version:
-                break
-            if change.new is not None:
-                _take(change.new, added, removed)
-            if change.old is not None:
-                _take(change.old, removed, added)
+        backwards = reversed(changes)
+        for new, old in islice(zip(backwards, backwards, strict=False), later):
+            if new is not None:
+                _take(new, added, removed)
+            if old is not None:
+                _take(old, removed, added)
         return Difference(sorted(added), frozenset(removed))
 
 
