@@ -50,7 +50,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class StatsColumns:
-    """What the boards are computed from, a list for each column. Amounts are of 1, `first_on` counts from year 1."""
+    """The figures that the boards are computed from, by column. Amounts are of 1, `first_on` counts from year 1."""
 
     provider_id: Sequence[UUID]
     bets: Sequence[int]

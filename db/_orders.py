@@ -10,7 +10,7 @@ from schemas._vocabulary import OrderType
 
 
 class OrderTerms(Value):
-    """How a position is entered and left. None: the default, or nothing.
+    """The terms of entering and leaving a position. None: the default, or nothing.
 
     `take_profit` are the targets, of equal parts; `close_fraction` is the part that a close takes of what is open.
     """

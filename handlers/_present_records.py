@@ -109,6 +109,7 @@ def describe_record(record: PresentRecord) -> Document:
     document["oldest_open_seconds"] = None if age is None else age // _AGE_SECONDS * _AGE_SECONDS
     interval = figures.win_rate_interval
     document["win_rate_interval"] = None if interval is None else {"lower": interval[0], "upper": interval[1]}
+    document["missing"] = [each._asdict() for each in figures.missing]
     document["risk_score"] = record.risk_score
     document["moves_with"] = [
         {"provider_id": other, "correlation": round(correlation, 4)} for other, correlation in record.companions

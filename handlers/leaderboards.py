@@ -40,7 +40,7 @@ Reply = TypeVar("Reply")
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """What is asked of a board."""
+    """A request for a page of a board."""
 
     board: LiveBoard
     period: Period

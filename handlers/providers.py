@@ -74,7 +74,7 @@ class EquityOfProvider(GatewayHandler):
 
     @endpoint("Get the curve of a provider", query=EquityQuery(), responds=Equity(), errors=(404, 503))
     async def get(self, provider_id: str, query: Loaded) -> object:
-        """What one unit would have become by the market's prices: each day compounds the change of all open units'
+        """The value of one unit by the market's prices: each day compounds the change of all open units'
         values less costs, over the greatest number of units that was open at once up to that day.
 
         One point a UTC day, at its end, and one for now, with what is open at the last mid. Of more points than are

@@ -22,7 +22,7 @@ class LeaderboardQuery(Paging):
         load_default=None,
         **about(
             "The `as_of` of an earlier page: the board as it was then. Kept for five minutes, of `skill` and `steady` "
-            "for eight nights; then, as for one that is still to come, the answer is 400."
+            "for nine nights; then, as for one that is still to come, the answer is 400."
         ),
     )
 

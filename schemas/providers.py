@@ -26,6 +26,7 @@ from schemas._names import RENAME_DAYS
 from schemas._people import DisplayName, HttpsUrl, Prose, is_plain_text, normalise_text
 from schemas._queries import Paging, QueryFlag, QuerySchema, QueryWhole
 from schemas._vocabulary import EquityPeriod, ProviderSort, RiskLevel, VerificationLevel
+from schemas.leaderboards import MissingGateSchema
 from schemas.signals import SignalItem
 
 SPECIALTIES = 10
@@ -143,7 +144,7 @@ class EquityMonth(Schema):
 
 
 class SideCosts(Schema):
-    """What one side of a trade costs by asset type, in basis points of the part that is traded."""
+    """The cost of one side of a trade by asset type, in basis points of the part that is traded."""
 
     crypto = Number(required=True, **about("Of crypto."))
     stock = Number(required=True, **about("Of stocks."))
@@ -206,6 +207,12 @@ class ProviderRecord(Schema):
     days = Whole(required=True, min=0, **about("Days with exposure."))
     win_rate_interval = Nested(
         WinRateInterval, required=True, allow_none=True, **about("Of the share of bets with a gain; never ranked by.")
+    )
+    missing = Nested(
+        MissingGateSchema,
+        many=True,
+        required=True,
+        **about("Every gate that keeps it off the boards `skill` and `steady`; empty: it is eligible."),
     )
     risk_score = Whole(
         required=True,

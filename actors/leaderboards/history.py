@@ -30,7 +30,7 @@ class _Moment:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What tells an earlier state of a board from the present one: keys that have come, and those that are gone."""
+    """The difference of an earlier state of a board from the present one: new keys, and those that are gone."""
 
     added: Sequence[int] = ()  # ascending
     removed: frozenset[int] = frozenset()  # of the present keys

@@ -40,7 +40,7 @@ _PROBABILITIES: Final[Mapping[Resolution, Decimal]] = {"yes": Decimal(1), "no": 
 
 
 class InstrumentEnd(Value):
-    """How all that is open in an instrument ends: at a price, or as if it had never been."""
+    """The end of all that is open in an instrument: at a price, or as if it had never been."""
 
     reason: CloseReason | None
     price: Decimal | None

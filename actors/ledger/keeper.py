@@ -47,7 +47,7 @@ _UNFIT = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, Arithmet
 
 @dataclass(slots=True)
 class _Done:
-    """What one transaction did, and what has to be asked before the next."""
+    """The work of one transaction, and the question before the next."""
 
     came: int = 0  # items of the feed that it appended
     has_more: bool = False

@@ -36,8 +36,8 @@ class LogOwner(Behaviour):
         """Begin to sign, and to follow the feed and the market."""
         await super().start(context)
         self._checkpoints = Checkpoints(context)
-        await self._checkpoints.start()
         self._market = Answers(self._source or open_prices(context.settings, context.pool), self._now)
+        await self._checkpoints.start()  # may refuse; then `stop` closes the market
         splits = SplitsFile(context.settings.splits_file)
         await splits.refresh()
         self.keeper = LogKeeper(context, self._market, splits, self._now)

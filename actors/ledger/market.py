@@ -55,7 +55,7 @@ class MinutesWanted:
 
 @dataclass(slots=True)
 class Question:
-    """What is asked together, within so many seconds."""
+    """Questions to the source of prices that are asked together, within so many seconds."""
 
     seconds: float
     minutes: dict[Instrument, MinutesWanted] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class _CandleAttempt:
 
 
 class Answers:
-    """What the source of prices was asked, and answered."""
+    """The answers of the source of prices, each until it is no longer needed."""
 
     def __init__(self, source: PriceSource, now: Callable[[], datetime]) -> None:
         self._source = source

@@ -44,7 +44,7 @@ NO_TERMS = OrderTerms()
 
 
 class Arrival(Value):
-    """How a signal came, and the market's quote at its receipt; None: it is unverified."""
+    """The way in of a signal, and the market's quote at its receipt; None: it is unverified."""
 
     way_in: WayIn
     quote: ReceiptQuote | None = None

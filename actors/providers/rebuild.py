@@ -37,7 +37,7 @@ class Rebuilt:
 
 @dataclass(frozen=True, slots=True)
 class MarketRecord:
-    """What a provider's own entries and the market's make of its book, days and statistics."""
+    """A provider's book, days and statistics, recomputed from its own entries and the market's."""
 
     book: BookRow | None
     days: Sequence[DayRow]

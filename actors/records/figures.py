@@ -8,6 +8,7 @@ from datetime import datetime
 
 from actors.records.book import Book, Marks
 from actors.records.curve import with_open_bets
+from actors.records.gates import MissingGate, Track, missing_gates
 from actors.records.returns import UNIT, rounded
 from actors.records.skill import wilson
 
@@ -32,6 +33,7 @@ class BookFigures:
     stale: int
     days: int
     win_rate_interval: tuple[float, float] | None
+    missing: tuple[MissingGate, ...]  # what keeps it off the boards
 
 
 def figures_of_book(book: Book, marks: Marks, now: datetime) -> BookFigures:
@@ -41,6 +43,7 @@ def figures_of_book(book: Book, marks: Marks, now: datetime) -> BookFigures:
     positions = book.opened + book.unverified
     oldest = min((each.opened_at for each in book.positions.values()), default=None)
     interval = wilson(bets.wins, bets.count)
+    track = Track(bets.count, book.days, book.first_day, positions, book.unverified)
     return BookFigures(
         profit_factor=_figure(bets.gain_sum, loss),
         payoff=_figure(bets.gain_sum * bets.losses, loss * bets.wins),
@@ -56,6 +59,7 @@ def figures_of_book(book: Book, marks: Marks, now: datetime) -> BookFigures:
         stale=book.stale,
         days=book.days,
         win_rate_interval=None if interval is None else (round(interval[0], 4), round(interval[1], 4)),
+        missing=tuple(missing_gates(track, now.date())),
     )
 
 

@@ -38,7 +38,7 @@ class DayRow:
 
 @dataclass(frozen=True, slots=True)
 class StatsRow:
-    """What the boards need of a provider, as of the end of its last day; amounts are in units of 1e-12."""
+    """A provider's statistics for the boards, as of the end of its last day; amounts are in units of 1e-12."""
 
     provider_id: UUID
     day: date
@@ -249,7 +249,7 @@ async def load_stats(conn: Connection, provider_id: UUID) -> StatsRow | None:
 
 @dataclass(frozen=True, slots=True)
 class PresentRow:
-    """How far a provider's record has read the log and the feed, its book as it is stored, and what the last night
+    """The offsets of a provider's record in the log and the feed, its stored book, and what the last night
     said of it: the loss that 95 % of days stay within, and which tenth of all providers it is in by that.
     """
 

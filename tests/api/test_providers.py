@@ -60,6 +60,11 @@ RECORD = {
     "stale": 0,
     "days": 0,
     "win_rate_interval": None,
+    "missing": [
+        {"gate": "bets", "have": 0, "need": 30},
+        {"gate": "days", "have": 0, "need": 30},
+        {"gate": "age_days", "have": 0, "need": 60},
+    ],
     "risk_score": None,
     "moves_with": [],
 }

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from actors.ledger.checkpoints import Checkpoints
 from actors.ledger.ends import opened_at
 from actors.ledger.hour_step import mark_entries
+from actors.ledger.log_key import LogRefused
 from actors.ledger.splits import split_price
 from actors.lens.market.quotes import HOURS_PAGE, Bar, PricedInstrument, VenueQuote
 from actors.records.entries import (
@@ -324,3 +326,15 @@ def _time_of(entry: AnyEntry) -> datetime:
     if isinstance(entry, SignalEntry):
         return entry.received_at
     return entry.hour if isinstance(entry, MarkEntry) else entry.at + MINUTE
+
+
+async def test_an_owner_that_is_refused_at_its_start_is_stopped(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(_: Checkpoints) -> None:
+        raise LogRefused("another key")
+
+    monkeypatch.setattr(Checkpoints, "start", refuse)
+    with pytest.raises(LogRefused, match="another key"):
+        async with ledger_world(settings, tmp_path):
+            pass

@@ -114,14 +114,14 @@ class PriceSource(Protocol):
 
 @runtime_checkable
 class HourlyPrices(Protocol):
-    """What some sources have besides: candles of hours, by which a long past is read without each of its minutes."""
+    """A source that also has candles of hours: they read a long past without each of its minutes."""
 
     async def hours(self, instrument: PricedInstrument, since: datetime) -> Sequence[Bar] | None:
         """Return a page of the complete candles of full hours from `since` on; None: it has none of its asset type."""
 
 
 class QuoteRule(Value):
-    """When a quote is that of a signal's receipt: at most so old then, or at most so much later."""
+    """The bounds of a quote of a signal's receipt: at most so old then, or at most so much later."""
 
     max_age: timedelta = timedelta(seconds=5)
     wait: timedelta = timedelta(seconds=2)
